@@ -1,0 +1,49 @@
+# Every target does its own set-up; `make demo` and `make test` are the two that a newcomer needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= ./data
+
+.PHONY: setup demo test check run bench lock clean
+
+# The virtual environment is made again when what it is made from changes.
+$(VENV)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+setup: $(VENV)/.ready
+
+demo: setup
+	$(BIN)/python -m tools.demo $(if $(ONCE),--once)
+
+run: setup
+	test -d $(DATA) || $(BIN)/atmos-relay init $(DATA)
+	$(BIN)/atmos-relay serve $(DATA)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The JavaScript parts: an independent DKIM verifier (mailauth).
+tests/verifier/node_modules/.ready: tests/verifier/package-lock.json
+	cd tests/verifier && npm ci --silent --no-audit --no-fund
+	touch $@
+
+test: check tests/verifier/node_modules/.ready
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+# Locks what pyproject.toml allows, hashes and all, to what is newest today.
+lock:
+	$(BIN)/pip-compile --quiet --strip-extras --upgrade --allow-unsafe --extra dev --generate-hashes --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
+	    --build-deps-for editable --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) *.egg-info

@@ -1,0 +1,246 @@
+"""The vocabulary: every kind of event that the relay's log can hold.
+
+An event is immutable and past. It has two parts, because the log has two (SPEC 8):
+
+- its own fields are the *skeleton*: ids, types, times, codes, counts and digests, kept for good;
+- `personal`, where it has one, is the *payload*: addresses, subject, bodies, headers, remote reply texts. Retention
+  removes it one day, and it is then None; everything that folds events must live with that.
+
+Conventions. Times are integers, microseconds since the epoch. A message is known by its `message_id`, which *is* the
+sequence number of its `message.queued` event: unique, growing, and nothing has to be counted. `did` says to whom
+an event belongs. Whatever was decided by dice or by a clock (jitter, random ids, due times) is in the event, so that
+a fold needs neither.
+
+Versions. A (type, version) that has once been written to a log never changes: `tests/golden_events/` keeps one file
+for each. To change an event, give the class the next version and add a pure function to `relay.codec.UPCASTS`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+#: The categories of SPEC 1.1 and the class that each belongs to.
+TRANSACTIONAL_CATEGORIES = ("transactional", "login-link", "password-reset", "mfa-otp", "verification")
+BULK_CATEGORIES = ("bulk", "broadcast")
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What all events share. `TYPE` and `VERSION` stand in the log; class names do not."""
+
+    TYPE: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+
+    personal: Any = None
+
+
+class Personal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The part of an event that retention removes."""
+
+
+# ------------------------------------------------------------------------------------------------ members
+
+
+class MemberAdded(Event, kw_only=True):
+    TYPE = "member.added"
+    did: str
+
+
+class DomainAdded(Event, kw_only=True):
+    """A sending domain was enrolled, with the public halves of its two keys (base64, as in DNS)."""
+
+    TYPE = "domain.added"
+    did: str
+    domain: str
+    #: DKIM selectors are `<stem>r` (RSA-2048) and `<stem>e` (Ed25519).
+    selector_stem: str
+    rsa_public: str
+    ed25519_public: str
+
+
+class KeyIssued(Event, kw_only=True):
+    """An API key was made. Only its keyed hash (HMAC-SHA-256 under the pepper, hex) is kept anywhere."""
+
+    TYPE = "key.issued"
+    did: str
+    key_id: str
+    key_hash: str
+
+
+class KeyRevoked(Event, kw_only=True):
+    TYPE = "key.revoked"
+    did: str
+    key_id: str
+
+
+# ------------------------------------------------------------------------------------------------ sending
+
+
+class Content(Personal, kw_only=True):
+    """What the member gave us to send, as it was validated; addresses are `Mailbox` strings in normal form."""
+
+    from_name: str | None = None
+    from_address: str
+    reply_to: list[tuple[str | None, str]] = []
+    subject: str
+    text: str | None = None
+    html: str | None = None
+    headers: list[tuple[str, str]] = []
+    #: Where the request came from.
+    client_address: str | None = None
+
+
+class SendAccepted(Event, kw_only=True):
+    """One request was accepted. The `recipients` records after this one are its `message.queued` events.
+
+    It holds everything that composing needs and that configuration could change later, so that composing the same
+    event again gives the same bytes (SPEC 3.1).
+    """
+
+    TYPE = "send.accepted"
+    did: str
+    domain: str
+    category: str
+    recipients: int
+    key_id: str
+    #: Selector stem of the member's keys that sign this send, and the operator's domain and stem.
+    selector_stem: str
+    operator_domain: str
+    operator_stem: str
+    #: Right after the message id in the Message-ID header, where the member gave none.
+    message_id_entropy: str
+    #: Base of the unsubscribe links; None for the transactional class.
+    unsubscribe_base: str | None = None
+    personal: Content | None = None
+
+
+class Recipient(Personal, kw_only=True):
+    #: As the client sent it, byte for byte.
+    given: str
+    name: str | None = None
+    #: Normal form: domain in lower-case A-labels, local part as given.
+    address: str
+
+
+class MessageQueued(Event, kw_only=True):
+    """One recipient of a send. This record's sequence number is the message id."""
+
+    TYPE = "message.queued"
+    did: str
+    domain: str
+    category: str
+    #: 1 for the first recipient: the `send.accepted` record is `index` records before this one.
+    index: int
+    next_attempt_at: int
+    give_up_at: int
+    personal: Recipient | None = None
+
+
+# ------------------------------------------------------------------------------------------------ delivery
+
+
+class AttemptStarted(Event, kw_only=True):
+    """Durable before the final dot. If no outcome follows it was interrupted, and is tried again at `next_attempt_at`."""
+
+    TYPE = "attempt.started"
+    did: str
+    message_id: int
+    attempt: int
+    next_attempt_at: int
+
+
+class AttemptInterrupted(Event, kw_only=True):
+    """The relay stopped between `attempt.started` and its outcome: the mail may have been delivered."""
+
+    TYPE = "attempt.interrupted"
+    did: str
+    message_id: int
+    attempt: int
+    next_attempt_at: int
+
+
+class RemoteSide(Personal, kw_only=True):
+    """Whom we talked to, and what they said."""
+
+    mx: str | None = None
+    address: str | None = None
+    #: The reply's text, or what went wrong where there was none.
+    text: str | None = None
+
+
+class Outcome(Event, kw_only=True):
+    """What all three outcomes of an attempt record. `attempt` is 0 where none was made."""
+
+    did: str
+    message_id: int
+    attempt: int
+    #: The command that was answered, as in `relay.delivery.smtp.Command`.
+    command: str | None = None
+    code: int | None = None
+    enhanced: str | None = None
+    tls_version: str | None = None
+    tls_cipher: str | None = None
+    tls_certificate: str | None = None
+    duration_us: int = 0
+    #: Of the whole message with its signatures, CRLF, before dot-stuffing; None where no byte of it was sent.
+    sha256: str | None = None
+    size: int | None = None
+    personal: RemoteSide | None = None
+
+
+class MessageDeferred(Outcome, kw_only=True):
+    TYPE = "message.deferred"
+    next_attempt_at: int
+
+
+class MessageSent(Outcome, kw_only=True):
+    TYPE = "message.sent"
+
+
+class MessageBounced(Outcome, kw_only=True):
+    """`reason`: `rejected` (a 5xx), `undeliverable` (could never work), `expired` (given up)."""
+
+    TYPE = "message.bounced"
+    reason: str
+
+
+# ------------------------------------------------------------------------------------------------ the log itself
+
+
+class TornTailCut(Event, kw_only=True):
+    """At start-up, bytes that had never been acknowledged were cut off the end of the log; a copy was kept."""
+
+    TYPE = "log.torn_tail_cut"
+    segment: str
+    offset: int
+    bytes_cut: int
+    #: False where LMDB's witness was gone too, so that the log alone had to judge.
+    loss_ruled_out: bool
+
+
+class ViewsRebuilt(Event, kw_only=True):
+    """The views were built again from the log, and why."""
+
+    TYPE = "log.views_rebuilt"
+    because: str
+
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    event_type.TYPE: event_type
+    for event_type in (
+        MemberAdded,
+        DomainAdded,
+        KeyIssued,
+        KeyRevoked,
+        SendAccepted,
+        MessageQueued,
+        AttemptStarted,
+        AttemptInterrupted,
+        MessageDeferred,
+        MessageSent,
+        MessageBounced,
+        TornTailCut,
+        ViewsRebuilt,
+    )
+}

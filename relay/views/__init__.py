@@ -1,0 +1,23 @@
+"""The relay's views: one module each, holding the table layout, the fold that fills it and the questions it answers.
+
+A fold is a pure function of its tables and the event (see `spool.views.Projector`). `PROJECTORS` is their order.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relay.codec import Recorded, decode
+from relay.views.due import DueProjector
+from relay.views.members import MembersProjector
+from relay.views.messages import MessagesProjector
+from spool.views import Projector, Views
+
+PROJECTORS: tuple[Projector[Recorded], ...] = (MembersProjector(), MessagesProjector(), DueProjector())
+
+__all__ = ["PROJECTORS", "relay_views"]
+
+
+def relay_views(directory: Path) -> Views[Recorded]:
+    """The relay's views below `directory`, not yet opened."""
+    return Views(directory, PROJECTORS, decode)

@@ -1,0 +1,84 @@
+"""The due queue: which message is to be tried next, for each recipient domain.
+
+One row for each message that is not final, keyed by (recipient domain, next attempt time, message id), so that the
+next message for a destination is one look-up, however many wait for others. `in_flight` holds the attempts that were
+started and have no outcome: after a crash, these are the interrupted ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relay.codec import Recorded
+from relay.events import AttemptInterrupted, AttemptStarted, MessageDeferred, MessageQueued, Outcome
+from relay.views.keys import read_u64, two_u64, u64
+from spool.views import Snapshot, Transaction, prefix_end
+
+_DUE = "due"
+_DUE_OF = "due_of"
+_IN_FLIGHT = "in_flight"
+
+
+class DueProjector:
+    name = "due"
+    version = 1
+    tables = (_DUE, _DUE_OF, _IN_FLIGHT)
+
+    def apply(self, tx: Transaction, recorded: Recorded) -> None:
+        event = recorded.event
+        match event:
+            case MessageQueued():
+                # A message that is queued has its payload: retention only takes it from final ones.
+                assert event.personal is not None
+                site = event.personal.address.rpartition("@")[2]
+                self._enter(tx, recorded.seq, site.encode(), event.next_attempt_at)
+            case AttemptStarted():
+                tx.put(_IN_FLIGHT, u64(event.message_id), u64(event.attempt))
+                self._move(tx, event.message_id, event.next_attempt_at)
+            case AttemptInterrupted():
+                tx.delete(_IN_FLIGHT, u64(event.message_id))
+                self._move(tx, event.message_id, event.next_attempt_at)
+            case Outcome():
+                tx.delete(_IN_FLIGHT, u64(event.message_id))
+                next_attempt_at = event.next_attempt_at if isinstance(event, MessageDeferred) else None
+                self._move(tx, event.message_id, next_attempt_at)
+            case _:
+                pass
+
+    def _enter(self, tx: Transaction, message_id: int, domain: bytes, at: int) -> None:
+        tx.put(_DUE_OF, u64(message_id), u64(at) + domain)
+        tx.put(_DUE, domain + b"\0" + two_u64(at, message_id), b"")
+
+    def _move(self, tx: Transaction, message_id: int, at: int | None) -> None:
+        value = tx.get(_DUE_OF, u64(message_id))
+        assert value is not None, f"message {message_id} is final already"
+        before, domain = read_u64(value), value[8:]
+        tx.delete(_DUE, domain + b"\0" + two_u64(before, message_id))
+        if at is None:
+            tx.delete(_DUE_OF, u64(message_id))
+        else:
+            self._enter(tx, message_id, domain, at)
+
+
+def due(view: Snapshot, domain: str) -> Iterator[tuple[int, int]]:
+    """(next attempt time, message id) of the messages to a recipient domain, the earliest first."""
+    prefix = domain.encode() + b"\0"
+    for key, _ in view.scan_prefix(_DUE, prefix):
+        yield read_u64(key, len(prefix)), read_u64(key, len(prefix) + 8)
+
+
+def due_domains(view: Snapshot) -> Iterator[tuple[str, int]]:
+    """Each recipient domain that has messages waiting, with its earliest next attempt time: one seek a domain."""
+    start: bytes | None = b""
+    while start is not None:
+        key = next((key for key, _ in view.scan(_DUE, start)), None)
+        if key is None:
+            return
+        domain, _, rest = key.partition(b"\0")
+        yield domain.decode(), read_u64(rest)
+        start = prefix_end(domain + b"\0")
+
+
+def in_flight(view: Snapshot) -> list[tuple[int, int]]:
+    """(message id, attempt) of the attempts that were started and have no outcome."""
+    return [(read_u64(key), read_u64(value)) for key, value in view.scan(_IN_FLIGHT)]

@@ -1,0 +1,118 @@
+"""Members, their domains and their API keys, as they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from relay.codec import Recorded
+from relay.events import DomainAdded, KeyIssued, KeyRevoked, MemberAdded
+from relay.views.keys import owned
+from spool.views import Snapshot, Transaction
+
+_MEMBERS = "members"
+_DOMAINS = "domains"
+_DOMAINS_OF = "domains_of"
+_KEYS = "keys"
+
+
+class MemberState(msgspec.Struct, array_like=True):
+    did: str
+    #: `active` or `suspended`.
+    status: str
+    added_at: int
+
+
+class DomainState(msgspec.Struct, array_like=True):
+    domain: str
+    did: str
+    selector_stem: str
+    rsa_public: str
+    ed25519_public: str
+    added_at: int
+    #: None until its DNS records were first seen to be right.
+    verified_at: int | None = None
+    #: `active`, or why nothing may be sent from it.
+    status: str = "active"
+
+
+class KeyState(msgspec.Struct, array_like=True):
+    key_id: str
+    #: HMAC-SHA-256 under the pepper, hex.
+    key_hash: str
+    issued_at: int
+    revoked_at: int | None = None
+
+
+_member = msgspec.msgpack.Decoder(MemberState)
+_domain = msgspec.msgpack.Decoder(DomainState)
+_key = msgspec.msgpack.Decoder(KeyState)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class MembersProjector:
+    name = "members"
+    version = 1
+    tables = (_MEMBERS, _DOMAINS, _DOMAINS_OF, _KEYS)
+
+    def apply(self, tx: Transaction, recorded: Recorded) -> None:
+        event, time = recorded.event, recorded.time_us
+        match event:
+            case MemberAdded():
+                state = MemberState(event.did, "active", time)
+                tx.put(_MEMBERS, event.did.encode(), _encode(state))
+            case DomainAdded():
+                domain = DomainState(
+                    event.domain,
+                    event.did,
+                    event.selector_stem,
+                    event.rsa_public,
+                    event.ed25519_public,
+                    time,
+                )
+                tx.put(_DOMAINS, event.domain.encode(), _encode(domain))
+                tx.put(_DOMAINS_OF, owned(event.did) + event.domain.encode(), b"")
+            case KeyIssued():
+                key = KeyState(event.key_id, event.key_hash, time)
+                tx.put(_KEYS, owned(event.did) + event.key_id.encode(), _encode(key))
+            case KeyRevoked():
+                where = owned(event.did) + event.key_id.encode()
+                value = tx.get(_KEYS, where)
+                assert value is not None, f"a key was revoked that was never issued: {event.key_id}"
+                key = _key.decode(value)
+                key.revoked_at = time
+                tx.put(_KEYS, where, _encode(key))
+            case _:
+                pass
+
+
+def member(view: Snapshot, did: str) -> MemberState | None:
+    value = view.get(_MEMBERS, did.encode())
+    return None if value is None else _member.decode(value)
+
+
+def members(view: Snapshot) -> Iterator[MemberState]:
+    for _key_, value in view.scan(_MEMBERS):
+        yield _member.decode(value)
+
+
+def domain(view: Snapshot, name: str) -> DomainState | None:
+    value = view.get(_DOMAINS, name.encode())
+    return None if value is None else _domain.decode(value)
+
+
+def domains(view: Snapshot) -> Iterator[DomainState]:
+    for _key_, value in view.scan(_DOMAINS):
+        yield _domain.decode(value)
+
+
+def domains_of(view: Snapshot, did: str) -> list[DomainState]:
+    prefix = owned(did)
+    names = [key[len(prefix) :].decode() for key, _ in view.scan_prefix(_DOMAINS_OF, prefix)]
+    return [state for name in names if (state := domain(view, name)) is not None]
+
+
+def keys_of(view: Snapshot, did: str) -> list[KeyState]:
+    """All keys that were ever issued to the member, the revoked ones too."""
+    return [_key.decode(value) for _, value in view.scan_prefix(_KEYS, owned(did))]

@@ -1,0 +1,182 @@
+"""Messages: the state of each, its timeline, and the lists that members ask for.
+
+A message's state holds nothing personal: what is personal stays in the log, is read from there when somebody asks, and
+goes away there when its time is over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import msgspec
+
+from relay.codec import Recorded
+from relay.events import (
+    AttemptInterrupted,
+    AttemptStarted,
+    MessageBounced,
+    MessageDeferred,
+    MessageQueued,
+    MessageSent,
+    Outcome,
+)
+from relay.views.keys import owned, read_u64, two_u64, u64
+from spool.views import Snapshot, Transaction
+
+_MESSAGES = "messages"
+_TIMELINE = "timeline"
+_BY_MEMBER = "by_member"
+_BY_STATUS = "by_status"
+_BY_RECIPIENT = "by_recipient"
+_STATUS_COUNTS = "status_counts"
+
+#: The words of SPEC 2, and the byte that stands for each in a table key.
+STATUSES = ("queued", "deferred", "sent", "bounced")
+_STATUS_BYTE = {status: bytes([number]) for number, status in enumerate(STATUSES)}
+FINAL = ("sent", "bounced")
+
+
+class MessageState(msgspec.Struct, array_like=True):
+    message_id: int
+    did: str
+    domain: str
+    category: str
+    #: Sequence number of its `send.accepted`.
+    send_seq: int
+    status: str
+    accepted_at: int
+    give_up_at: int
+    #: When it is tried next; None once it is final.
+    next_attempt_at: int | None
+    #: Attempts begun.
+    attempts: int = 0
+    #: An attempt was started and has no outcome yet.
+    attempting: bool = False
+    #: Sequence number of the last outcome, which holds the last reply.
+    outcome_seq: int | None = None
+    final_at: int | None = None
+
+
+_state = msgspec.msgpack.Decoder(MessageState)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def recipient_key(did: str, address: str) -> bytes:
+    """Prefix of a recipient's messages. A digest, because an address is longer than a key may be."""
+    return owned(did) + hashlib.sha256(address.encode()).digest()[:16]
+
+
+class MessagesProjector:
+    name = "messages"
+    version = 1
+    tables = (_MESSAGES, _TIMELINE, _BY_MEMBER, _BY_STATUS, _BY_RECIPIENT, _STATUS_COUNTS)
+
+    def apply(self, tx: Transaction, recorded: Recorded) -> None:
+        event = recorded.event
+        if isinstance(event, MessageQueued):
+            self._queued(tx, recorded, event)
+        elif isinstance(event, AttemptStarted | AttemptInterrupted | Outcome):
+            self._changed(tx, recorded, event)
+
+    def _queued(self, tx: Transaction, recorded: Recorded, event: MessageQueued) -> None:
+        seq = recorded.seq
+        state = MessageState(
+            message_id=seq,
+            did=event.did,
+            domain=event.domain,
+            category=event.category,
+            send_seq=seq - event.index,
+            status="queued",
+            accepted_at=recorded.time_us,
+            give_up_at=event.give_up_at,
+            next_attempt_at=event.next_attempt_at,
+        )
+        tx.put(_MESSAGES, u64(seq), _encode(state))
+        tx.put(_TIMELINE, two_u64(seq, seq), b"")
+        owner = owned(event.did)
+        tx.put(_BY_MEMBER, owner + u64(seq), b"")
+        tx.put(_BY_STATUS, owner + _STATUS_BYTE["queued"] + u64(seq), b"")
+        if event.personal is not None:
+            tx.put(_BY_RECIPIENT, recipient_key(event.did, event.personal.address) + u64(seq), b"")
+        _count(tx, "queued", 1)
+
+    def _changed(
+        self, tx: Transaction, recorded: Recorded, event: AttemptStarted | AttemptInterrupted | Outcome
+    ) -> None:
+        key = u64(event.message_id)
+        value = tx.get(_MESSAGES, key)
+        assert value is not None, f"{event.TYPE} for message {event.message_id}, which was never queued"
+        state = _state.decode(value)
+        before = state.status
+        match event:
+            case AttemptStarted():
+                state.attempts = event.attempt
+                state.attempting = True
+                state.next_attempt_at = event.next_attempt_at
+            case AttemptInterrupted():
+                state.attempting = False
+                state.next_attempt_at = event.next_attempt_at
+            case MessageDeferred():
+                state.status = "deferred"
+                state.next_attempt_at = event.next_attempt_at
+            case MessageSent() | MessageBounced():
+                state.status = "sent" if isinstance(event, MessageSent) else "bounced"
+                state.next_attempt_at = None
+                state.final_at = recorded.time_us
+        if isinstance(event, Outcome):
+            state.attempting = False
+            state.attempts = max(state.attempts, event.attempt)
+            state.outcome_seq = recorded.seq
+        tx.put(_MESSAGES, key, _encode(state))
+        tx.put(_TIMELINE, two_u64(event.message_id, recorded.seq), b"")
+        if state.status != before:
+            owner = owned(event.did)
+            tx.delete(_BY_STATUS, owner + _STATUS_BYTE[before] + key)
+            tx.put(_BY_STATUS, owner + _STATUS_BYTE[state.status] + key, b"")
+            _count(tx, before, -1)
+            _count(tx, state.status, 1)
+
+
+def _count(tx: Transaction, status: str, change: int) -> None:
+    value = tx.get(_STATUS_COUNTS, status.encode())
+    tx.put(_STATUS_COUNTS, status.encode(), u64((read_u64(value) if value else 0) + change))
+
+
+def message(view: Snapshot, message_id: int) -> MessageState | None:
+    value = view.get(_MESSAGES, u64(message_id))
+    return None if value is None else _state.decode(value)
+
+
+def timeline(view: Snapshot, message_id: int) -> list[int]:
+    """Sequence numbers of all events of a message, in log order."""
+    return [read_u64(key, 8) for key, _ in view.scan_prefix(_TIMELINE, u64(message_id))]
+
+
+def messages_of(
+    view: Snapshot,
+    did: str,
+    *,
+    status: str | None = None,
+    recipient: str | None = None,
+    before: int | None = None,
+) -> Iterator[MessageState]:
+    """A member's messages, newest first; `before` is the message id to go on from."""
+    if recipient is not None:
+        table, prefix = _BY_RECIPIENT, recipient_key(did, recipient)
+    elif status is not None:
+        table, prefix = _BY_STATUS, owned(did) + _STATUS_BYTE[status]
+    else:
+        table, prefix = _BY_MEMBER, owned(did)
+    stop = None if before is None else prefix + u64(before)
+    for key, _ in view.scan_prefix(table, prefix, before=stop, reverse=True):
+        state = message(view, read_u64(key, len(key) - 8))
+        assert state is not None
+        if status is None or state.status == status:
+            yield state
+
+
+def status_counts(view: Snapshot) -> dict[str, int]:
+    """How many messages there are of each status."""
+    found = {key.decode(): read_u64(value) for key, value in view.scan(_STATUS_COUNTS)}
+    return {status: found.get(status, 0) for status in STATUSES}

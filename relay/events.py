@@ -80,13 +80,15 @@ class KeyRevoked(Event, kw_only=True):
 class Content(Personal, kw_only=True):
     """What the member gave us to send, as it was validated; addresses are `Mailbox` strings in normal form."""
 
-    from_name: str | None = None
+    from_name: str = ""
     from_address: str
-    reply_to: list[tuple[str | None, str]] = []
+    reply_to: tuple[str, str] | None = None
     subject: str
     text: str | None = None
     html: str | None = None
     headers: list[tuple[str, str]] = []
+    #: The member's own https unsubscribe link, taken out of its List-Unsubscribe header.
+    unsubscribe_url: str | None = None
     #: Where the request came from.
     client_address: str | None = None
 
@@ -118,7 +120,7 @@ class SendAccepted(Event, kw_only=True):
 class Recipient(Personal, kw_only=True):
     #: As the client sent it, byte for byte.
     given: str
-    name: str | None = None
+    name: str = ""
     #: Normal form: domain in lower-case A-labels, local part as given.
     address: str
 

@@ -1,0 +1,85 @@
+"""The core: what every layer of a running relay shares, and what the command line opens when none runs.
+
+It owns the data directory for as long as it is open: configuration, secrets, signing keys, and the store.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.config import Config, load_config
+from relay.decisions import Principal
+from relay.dids import is_valid_did
+from relay.keys import KeyRing, Pepper, load_pepper
+from relay.refusals import Refusal
+from relay.store import Store, open_store
+from relay.views import members
+from spool.disk import Disk
+
+
+def wall_clock_us() -> int:
+    return time.time_ns() // 1000
+
+
+@dataclass
+class Core:
+    directory: Path
+    config: Config
+    store: Store
+    pepper: Pepper
+    keyring: KeyRing
+    operator_stem: str
+
+    def authenticate(self, did: str | None, authorization: str | None) -> tuple[Principal, members.MemberState]:
+        """Whose request this is. Raises Refusal in the order of SPEC 1.1; suspension is for the caller to judge.
+
+        An unknown DID, a wrong key and a revoked key are one answer, found by the same work.
+        """
+        key = _bearer(authorization)
+        if not did or not key:
+            raise Refusal(
+                "AUTH_REQUIRED",
+                "send your DID in the X-Atmos-DID header and your API key as `Authorization: Bearer atmos_...`",
+            )
+        if not is_valid_did(did):
+            raise Refusal("INVALID_DID", "X-Atmos-DID: not a valid did:plc: or did:web:")
+        presented = self.pepper.key_hash(key)
+        with self.store.read() as view:
+            member = members.member(view, did)
+            keys = members.keys_of(view, did)
+        matched: str | None = None
+        for state in keys or [_NOBODYS_KEY]:
+            same = hmac.compare_digest(state.key_hash, presented)
+            if same and state.revoked_at is None:
+                matched = state.key_id
+        if member is None or matched is None:
+            raise Refusal("AUTH_FAILED", "the DID is not known here, or the API key does not match it")
+        return Principal(did, matched), member
+
+
+_NOBODYS_KEY = members.KeyState("", "0" * 64, 0)
+_BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+
+
+def _bearer(authorization: str | None) -> str | None:
+    found = _BEARER.fullmatch(authorization or "")
+    return found[1] if found else None
+
+
+@asynccontextmanager
+async def open_core(
+    directory: Path, *, clock: Callable[[], int] = wall_clock_us, disk: Disk | None = None
+) -> AsyncIterator[Core]:
+    """Open a data directory that `init` made. Raises ConfigError, KeyFileError, or an error of `spool`."""
+    config = load_config(directory)
+    pepper = load_pepper(directory)
+    keyring = KeyRing(directory)
+    operator_stem = keyring.operator_stem(config.operator_domain)
+    async with open_store(directory, config, clock=clock, disk=disk) as store:
+        yield Core(directory, config, store, pepper, keyring, operator_stem)

@@ -1,0 +1,203 @@
+"""Decisions: pure functions from (views, request, now) to events, or a Refusal.
+
+Nothing here reads a clock, dice or a disk: `now` is given, and so is everything random. What is decided becomes true
+only when the log has it; `relay.store.Store` sees to that.
+
+A message's due time and the moment it is given up are decided here and stand in its event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from relay.config import Config
+from relay.dids import is_valid_did
+from relay.events import (
+    BULK_CATEGORIES,
+    Content,
+    DomainAdded,
+    Event,
+    KeyIssued,
+    KeyRevoked,
+    MemberAdded,
+    MessageQueued,
+    Recipient,
+    SendAccepted,
+)
+from relay.headers import unsubscribe_https_url
+from relay.refusals import Refusal
+from relay.requests import SendRequest
+from relay.views import members
+from spool.views import Snapshot
+
+ACTIVE_KEYS_MAX = 10
+
+
+class Principal(NamedTuple):
+    """Who asks: an authenticated member, and by which key."""
+
+    did: str
+    key_id: str
+
+
+class Origin(NamedTuple):
+    """What a send needs besides the request: made by the edge, because it is not a function of anything."""
+
+    client_address: str | None
+    message_id_entropy: str
+    operator_stem: str
+
+
+def accept_send(
+    view: Snapshot, config: Config, principal: Principal, request: SendRequest, origin: Origin, now_us: int
+) -> list[Event]:
+    """One `send.accepted` and a `message.queued` for each recipient. Raises Refusal(DOMAIN_MISMATCH)."""
+    domain = sending_domain(view, config, principal.did, request.sender.domain)
+    bulk = request.category in BULK_CATEGORIES
+    content = msgspec.structs.replace(request.content, client_address=origin.client_address)
+    if bulk:
+        content = _with_relays_unsubscribe(content)
+    accepted = SendAccepted(
+        did=principal.did,
+        domain=domain.domain,
+        category=request.category,
+        recipients=len(request.recipients),
+        key_id=principal.key_id,
+        selector_stem=domain.selector_stem,
+        operator_domain=config.operator_domain,
+        operator_stem=origin.operator_stem,
+        message_id_entropy=origin.message_id_entropy,
+        unsubscribe_base=config.public_url if bulk else None,
+        personal=content,
+    )
+    give_up_at = now_us + config.give_up_seconds(request.category) * 1_000_000
+    queued = [
+        MessageQueued(
+            did=principal.did,
+            domain=domain.domain,
+            category=request.category,
+            index=index,
+            next_attempt_at=now_us,
+            give_up_at=give_up_at,
+            personal=Recipient(given=given, name=mailbox.name, address=mailbox.address),
+        )
+        for index, (given, mailbox) in enumerate(request.recipients, 1)
+    ]
+    return [accepted, *queued]
+
+
+def sending_domain(view: Snapshot, config: Config, did: str, name: str) -> members.DomainState:
+    """The domain's state, if this member may send from it now."""
+    domain = members.domain(view, name)
+    if domain is None or domain.did != did:
+        raise Refusal("DOMAIN_MISMATCH", f"from: the domain {name} is not enrolled under this DID")
+    if domain.status != "active":
+        raise Refusal("DOMAIN_MISMATCH", f"from: the domain {name} is {domain.status}")
+    if config.require_verified_domains and domain.verified_at is None:
+        raise Refusal(
+            "DOMAIN_MISMATCH",
+            f"from: the domain {name} is not verified yet; publish its DNS records first",
+        )
+    return domain
+
+
+def _with_relays_unsubscribe(content: Content) -> Content:
+    """Bulk mail carries exactly one List-Unsubscribe pair, the relay's (SPEC 3.3). A member's own pair leaves the header;
+    its https URL is kept with the message."""
+    own = {"list-unsubscribe", "list-unsubscribe-post"}
+    if not any(name.lower() in own for name, _ in content.headers):
+        return content
+    urls = [
+        unsubscribe_https_url(value) for name, value in content.headers if name.lower() == "list-unsubscribe"
+    ]
+    return msgspec.structs.replace(
+        content,
+        headers=[(name, value) for name, value in content.headers if name.lower() not in own],
+        unsubscribe_url=next((url for url in urls if url is not None), None),
+    )
+
+
+# ------------------------------------------------------------------------------------------------ enrolment
+
+
+class NewDomain(NamedTuple):
+    """A domain to be enrolled, with the public halves of keys that were just made for it."""
+
+    domain: str
+    selector_stem: str
+    rsa_public: str
+    ed25519_public: str
+
+
+class NewKey(NamedTuple):
+    key_id: str
+    key_hash: str
+
+
+def add_member(
+    view: Snapshot, config: Config, did: str, domains: Sequence[NewDomain], key: NewKey
+) -> list[Event]:
+    if not is_valid_did(did):
+        raise Refusal("INVALID_DID", f"did: {did!r} is not a valid did:plc: or did:web:")
+    if members.member(view, did) is not None:
+        raise Refusal("CONFLICT", f"did: {did} is a member already; `domain add` adds a domain to it")
+    events: list[Event] = [MemberAdded(did=did)]
+    _check_domain_count(config, len(domains))
+    for new in domains:
+        events.append(_domain_added(view, did, new))
+    events.append(KeyIssued(did=did, key_id=key.key_id, key_hash=key.key_hash))
+    return events
+
+
+def add_domain(view: Snapshot, config: Config, did: str, new: NewDomain) -> list[Event]:
+    known_member(view, did)
+    _check_domain_count(config, len(members.domains_of(view, did)) + 1)
+    return [_domain_added(view, did, new)]
+
+
+def _check_domain_count(config: Config, count: int) -> None:
+    if count > config.members.domains_max:
+        raise Refusal(
+            "CONFLICT",
+            f"domain: a member may have {config.members.domains_max} domains ([members] domains_max)",
+        )
+
+
+def _domain_added(view: Snapshot, did: str, new: NewDomain) -> DomainAdded:
+    if members.domain(view, new.domain) is not None:
+        raise Refusal("CONFLICT", f"domain: {new.domain} is enrolled already")
+    return DomainAdded(
+        did=did,
+        domain=new.domain,
+        selector_stem=new.selector_stem,
+        rsa_public=new.rsa_public,
+        ed25519_public=new.ed25519_public,
+    )
+
+
+def issue_key(view: Snapshot, did: str, key: NewKey) -> list[Event]:
+    known_member(view, did)
+    active = [state for state in members.keys_of(view, did) if state.revoked_at is None]
+    if len(active) >= ACTIVE_KEYS_MAX:
+        raise Refusal("CONFLICT", f"did: it has {len(active)} active keys, the most; revoke one first")
+    return [KeyIssued(did=did, key_id=key.key_id, key_hash=key.key_hash)]
+
+
+def revoke_key(view: Snapshot, did: str, key_id: str) -> list[Event]:
+    known_member(view, did)
+    for state in members.keys_of(view, did):
+        if state.key_id == key_id:
+            if state.revoked_at is not None:
+                raise Refusal("CONFLICT", f"key-id: {key_id} was revoked already")
+            return [KeyRevoked(did=did, key_id=key_id)]
+    raise Refusal("NOT_FOUND", f"key-id: {did} has no key {key_id}")
+
+
+def known_member(view: Snapshot, did: str) -> members.MemberState:
+    state = members.member(view, did)
+    if state is None:
+        raise Refusal("NOT_FOUND", f"did: {did} is not a member")
+    return state

@@ -1,0 +1,203 @@
+"""Events and states as clients see them (SPEC 11): the JSON shapes of the API, and nothing else.
+
+The same types are encoded, and described in `/openapi.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from relay.codec import Recorded
+from relay.events import (
+    AttemptInterrupted,
+    AttemptStarted,
+    MessageBounced,
+    MessageDeferred,
+    MessageQueued,
+    MessageSent,
+    Outcome,
+    SendAccepted,
+)
+from relay.views.messages import MessageState
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rfc3339(time_us: int) -> str:
+    """RFC 3339 in UTC with microseconds and `Z`."""
+    moment = _EPOCH + timedelta(microseconds=time_us)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06d}Z"
+
+
+def _optional(time_us: int | None) -> str | None:
+    return None if time_us is None else rfc3339(time_us)
+
+
+class Accepted(msgspec.Struct, rename="camel"):
+    #: As the client sent it, byte for byte.
+    recipient: str
+    message_id: int
+
+
+class Rejected(msgspec.Struct, rename="camel"):
+    recipient: str
+    code: str
+    #: The same text twice: clients in the wild read either.
+    error: str
+    reason: str
+
+
+class SendAnswer(msgspec.Struct, rename="camel"):
+    accepted: list[Accepted]
+    rejected: list[Rejected]
+
+
+class ErrorAnswer(msgspec.Struct, rename="camel", omit_defaults=True):
+    error: str
+    code: str
+    #: With INTERNAL_ERROR: what to look for in the relay's log.
+    request_id: str | None = None
+
+
+class Reply(msgspec.Struct, rename="camel"):
+    code: int | None
+    enhanced: str | None
+    text: str | None
+    mx: str | None
+
+
+class Tls(msgspec.Struct, rename="camel"):
+    version: str
+    cipher: str | None
+    certificate: str | None
+
+
+class TimelineEntry(msgspec.Struct, rename="camel", omit_defaults=True):
+    """One event of a message. `status` is there where the event sets it."""
+
+    seq: int
+    time: str
+    type: str
+    status: str | None = None
+    attempt: int | None = None
+    reply: Reply | None = None
+    next_attempt_at: str | None = None
+    reason: str | None = None
+    command: str | None = None
+    mx_address: str | None = None
+    tls: Tls | None = None
+    duration_ms: float | None = None
+    sha256: str | None = None
+    size: int | None = None
+
+
+class MessageSummary(msgspec.Struct, rename="camel", kw_only=True):
+    """A message as it is now. What was personal is null once retention has removed it."""
+
+    message_id: int
+    status: str
+    category: str
+    sender: str | None = msgspec.field(name="from")
+    recipient: str | None
+    subject: str | None
+    accepted_at: str
+    attempts: int
+    next_attempt_at: str | None
+    last_reply: Reply | None
+
+
+class MessageDetail(MessageSummary, rename="camel", kw_only=True):
+    timeline: list[TimelineEntry]
+
+
+class MessagePage(msgspec.Struct, rename="camel"):
+    messages: list[MessageSummary]
+    next: str | None
+
+
+def timeline_entry(recorded: Recorded) -> TimelineEntry:
+    event = recorded.event
+    entry = TimelineEntry(recorded.seq, rfc3339(recorded.time_us), event.TYPE)
+    match event:
+        case MessageQueued():
+            entry.status = "queued"
+        case AttemptStarted() | AttemptInterrupted():
+            entry.attempt = event.attempt
+            if isinstance(event, AttemptInterrupted):
+                entry.next_attempt_at = rfc3339(event.next_attempt_at)
+        case Outcome():
+            _describe_outcome(entry, event)
+        case _:
+            raise AssertionError(f"{event.TYPE} is in no message's timeline")
+    return entry
+
+
+def _describe_outcome(entry: TimelineEntry, event: Outcome) -> None:
+    entry.attempt = event.attempt or None
+    entry.reply = reply_of(event)
+    entry.command = event.command
+    entry.mx_address = None if event.personal is None else event.personal.address
+    if event.tls_version is not None:
+        entry.tls = Tls(event.tls_version, event.tls_cipher, event.tls_certificate)
+    entry.duration_ms = event.duration_us / 1000
+    entry.sha256 = event.sha256
+    entry.size = event.size
+    match event:
+        case MessageDeferred():
+            entry.status = "deferred"
+            entry.next_attempt_at = rfc3339(event.next_attempt_at)
+        case MessageSent():
+            entry.status = "sent"
+        case MessageBounced():
+            entry.status = "bounced"
+            entry.reason = event.reason
+
+
+def reply_of(event: Outcome) -> Reply:
+    remote = event.personal
+    return Reply(
+        event.code,
+        event.enhanced,
+        None if remote is None else remote.text,
+        None if remote is None else remote.mx,
+    )
+
+
+def mailbox(name: str, address: str) -> str:
+    return f"{name} <{address}>" if name else address
+
+
+def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> MessageSummary:
+    """`get` reads an event of the log by its sequence number: what is personal is only there."""
+    accepted, queued = get(state.send_seq).event, get(state.message_id).event
+    assert isinstance(accepted, SendAccepted)
+    assert isinstance(queued, MessageQueued)
+    last_reply = None
+    if state.outcome_seq is not None:
+        outcome = get(state.outcome_seq).event
+        assert isinstance(outcome, Outcome)
+        last_reply = reply_of(outcome)
+    content = accepted.personal
+    return MessageSummary(
+        message_id=state.message_id,
+        status=state.status,
+        category=state.category,
+        sender=None if content is None else mailbox(content.from_name, content.from_address),
+        recipient=None if queued.personal is None else queued.personal.address,
+        subject=None if content is None else content.subject,
+        accepted_at=rfc3339(state.accepted_at),
+        attempts=state.attempts,
+        next_attempt_at=_optional(state.next_attempt_at),
+        last_reply=last_reply,
+    )
+
+
+def message_detail(
+    state: MessageState, timeline: list[int], get: Callable[[int], Recorded]
+) -> MessageDetail:
+    summary = message_summary(state, get)
+    fields = {name: getattr(summary, name) for name in summary.__struct_fields__}
+    return MessageDetail(**fields, timeline=[timeline_entry(get(seq)) for seq in timeline])

@@ -1,0 +1,44 @@
+"""Refusals: the answers of the relay that are not 'yes', with a code for programs and a sentence for people.
+
+The codes and their HTTP statuses are those of SPEC 1.1 and 12, wherever a refusal is given: the HTTP API, the admin
+socket, the command line.
+"""
+
+from __future__ import annotations
+
+STATUS_OF_CODE = {
+    "AUTH_REQUIRED": 400,
+    "INVALID_DID": 400,
+    "INVALID_REQUEST": 400,
+    "AUTH_FAILED": 401,
+    "MEMBER_SUSPENDED": 403,
+    "DOMAIN_MISMATCH": 403,
+    "NOT_FOUND": 404,
+    "METHOD_NOT_ALLOWED": 405,
+    "REQUEST_TIMEOUT": 408,
+    "CONFLICT": 409,
+    "PAYLOAD_TOO_LARGE": 413,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "INTERNAL_ERROR": 500,
+    "QUEUE_FULL": 503,
+    "TEMPORARILY_UNAVAILABLE": 503,
+}
+
+
+class Refusal(Exception):
+    """A request was understood and refused, or could not be understood. Nothing was changed."""
+
+    def __init__(self, code: str, message: str, *, retry_after_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def http_status(self) -> int:
+        return STATUS_OF_CODE[self.code]
+
+
+def invalid(field: str, problem: str) -> Refusal:
+    """A 400 that names the field."""
+    return Refusal("INVALID_REQUEST", f"{field}: {problem}")

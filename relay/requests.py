@@ -1,0 +1,152 @@
+"""What clients may ask: the body of `POST /v1/send`, checked whole before anything is decided.
+
+`parse_send` is pure: bytes in, a `SendRequest` in normal form out, or a Refusal that names the field. The same types
+give the schema in `/openapi.json`, so that the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+from relay.addresses import AddressError, Mailbox, parse_mailbox
+from relay.events import Content
+from relay.headers import HeaderError, check_headers
+from relay.refusals import Refusal, invalid
+
+BODY_BYTES_MAX = 1024 * 1024
+RECIPIENTS_MAX = 50
+
+Category = Literal[
+    "transactional", "login-link", "password-reset", "mfa-otp", "verification", "bulk", "broadcast"
+]
+
+
+class SendBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """JSON body of `POST /v1/send`. `null` in an optional field is the same as leaving it out."""
+
+    sender: Annotated[
+        str,
+        msgspec.Meta(
+            description="`address` or `Name <address>`; its domain must be enrolled under the DID.",
+            examples=["you@yourdomain.com"],
+        ),
+    ] = msgspec.field(name="from")
+    to: Annotated[
+        str | list[str],
+        msgspec.Meta(
+            description="One recipient or an array of 1 to 50, each `address` or `Name <address>`.",
+            examples=["recipient@example.com"],
+        ),
+    ]
+    subject: Annotated[str, msgspec.Meta(description="May be empty.", examples=["Hello from Atmosphere"])]
+    text: Annotated[
+        str | None, msgspec.Meta(description="Plain text body. Required unless html is set.")
+    ] = None
+    html: Annotated[
+        str | None, msgspec.Meta(description="HTML body, sent as an alternative alongside text.")
+    ] = None
+    reply_to: Annotated[str | None, msgspec.Meta(description="Reply-To address.")] = msgspec.field(
+        name="replyTo", default=None
+    )
+    headers: Annotated[
+        dict[str, str] | None,
+        msgspec.Meta(
+            description="Additional headers, at most 50. Reserved: From, To, Cc, Bcc, Subject, Reply-To, Sender, "
+            "Date, MIME-Version, Content-*, Return-Path, Received, DKIM-Signature, ARC-*, Authentication-Results, "
+            "Feedback-ID, X-Atmos-*."
+        ),
+    ] = None
+    category: Annotated[
+        Category | None, msgspec.Meta(description="Default `bulk`. `bulk` and `broadcast` get List-Unsubscribe.")
+    ] = None
+
+
+class SendRequest(NamedTuple):
+    """A send in normal form: checked, and every recipient once."""
+
+    sender: Mailbox
+    #: As the client wrote it, and in normal form.
+    recipients: list[tuple[str, Mailbox]]
+    category: str
+    content: Content
+
+
+class _Headers(msgspec.Struct):
+    headers: msgspec.Raw
+
+
+_decode_body = msgspec.json.Decoder(SendBody).decode
+_decode_headers = msgspec.json.Decoder(_Headers).decode
+
+
+def parse_send(body: bytes) -> SendRequest:
+    """Check the body of a send. Raises Refusal(INVALID_REQUEST)."""
+    try:
+        fields = _decode_body(body)
+    except msgspec.ValidationError as error:
+        raise Refusal("INVALID_REQUEST", _sentence(str(error))) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal("INVALID_REQUEST", f"the body is not JSON in UTF-8: {error}") from error
+
+    sender = _mailbox("from", fields.sender)
+    reply_to = None if fields.reply_to is None else _mailbox("replyTo", fields.reply_to)
+    recipients = _recipients(fields.to)
+    for name, value in (("subject", fields.subject), ("text", fields.text), ("html", fields.html)):
+        if value is not None and "\0" in value:
+            raise invalid(name, "holds a NUL character, which mail cannot carry; remove it")
+    try:
+        headers = check_headers(_pairs(body) if fields.headers else (), subject=fields.subject)
+    except HeaderError as error:
+        raise Refusal("INVALID_REQUEST", str(error)) from error
+    if not fields.text and not fields.html:
+        raise invalid("text", "is required unless html is set")
+    content = Content(
+        from_name=sender.name,
+        from_address=sender.address,
+        reply_to=None if reply_to is None else (reply_to.name, reply_to.address),
+        subject=fields.subject,
+        text=fields.text or None,
+        html=fields.html or None,
+        headers=list(headers),
+    )
+    return SendRequest(sender, recipients, fields.category or "bulk", content)
+
+
+def _recipients(to: str | list[str]) -> list[tuple[str, Mailbox]]:
+    given = [to] if isinstance(to, str) else to
+    if not given:
+        raise invalid("to", "is empty; name at least one recipient")
+    if len(given) > RECIPIENTS_MAX:
+        raise invalid("to", f"has {len(given)} recipients; the most for one request is {RECIPIENTS_MAX}")
+    found: dict[str, tuple[str, Mailbox]] = {}
+    for number, text in enumerate(given):
+        mailbox = _mailbox("to" if isinstance(to, str) else f"to[{number}]", text)
+        found.setdefault(mailbox.address, (text, mailbox))
+    return list(found.values())
+
+
+def _mailbox(field: str, text: str) -> Mailbox:
+    try:
+        return parse_mailbox(text)
+    except AddressError as error:
+        raise invalid(field, str(error)) from error
+
+
+def _pairs(body: bytes) -> list[tuple[str, str]]:
+    """The headers as they were written: a JSON object may name a key twice, which a dict would hide. They are known to
+    be an object of strings by now."""
+    pairs: list[tuple[str, str]] = json.loads(bytes(_decode_headers(body).headers), object_pairs_hook=list)
+    return pairs
+
+
+def _sentence(problem: str) -> str:
+    """A sentence that names the field, from msgspec's message."""
+    what, _, path = problem.partition(" - at `$")
+    field = path.rstrip("`").lstrip(".")
+    what = what.replace("Object contains unknown field", "there is no field").replace(
+        "Object missing required field", "required, but missing:"
+    )
+    return f"{field}: {what}" if field else what

@@ -1,0 +1,108 @@
+"""The store: the log and its views under one roof, speaking events.
+
+The rest of the relay meets the log only here. `append` is the one way to make something true: it returns when the
+events are durable *and* in the views, so whoever goes on can read its own write.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from relay.codec import Recorded, decode, encode
+from relay.config import Config
+from relay.events import Event, TornTailCut, ViewsRebuilt
+from relay.views import relay_views
+from spool.disk import Disk, RealDisk
+from spool.log import Log, open_log
+from spool.views import Snapshot, Views
+
+logger = logging.getLogger(__name__)
+
+LOG_DIRECTORY = "log"
+VIEWS_DIRECTORY = "views"
+
+
+class Store:
+    def __init__(self, log: Log, views: Views[Recorded], clock: Callable[[], int]) -> None:
+        self.log = log
+        self.views = views
+        self.now_us = clock
+        # Decisions that must not run beside each other (enrolment) take turns.
+        self._turn = trio.Lock()
+
+    def read(self) -> AbstractContextManager[Snapshot]:
+        """The views at this moment; never keep it across an `await`."""
+        return self.views.read()
+
+    async def append(self, events: Sequence[Event]) -> list[Recorded]:
+        """Make the events true, together. Cancelled: none is. Returned: all are durable and in the views."""
+        records = await self.log.append([encode(event) for event in events])
+        return [
+            Recorded(record.seq, record.time_us, event) for record, event in zip(records, events, strict=True)
+        ]
+
+    async def decide(self, decision: Callable[[Snapshot], Sequence[Event]]) -> list[Recorded]:
+        """Decide and append, one decision at a time: each sees what the one before it made true."""
+        async with self._turn:
+            with self.read() as view:
+                events = decision(view)
+            return await self.append(events)
+
+    def get(self, seq: int) -> Recorded:
+        """The event with this sequence number, from the log. Raises LookupError."""
+        return decode(self.log.reader.get(seq))
+
+
+@asynccontextmanager
+async def open_store(
+    directory: Path, config: Config, *, clock: Callable[[], int], disk: Disk | None = None
+) -> AsyncIterator[Store]:
+    """Recover the log below `directory`, bring the views up to it, and hold both until the block ends.
+
+    Raises `spool` errors where the log cannot be trusted or another process holds it. If the log is poisoned while
+    the block runs, the block is cancelled and the error raised.
+    """
+    disk = disk or RealDisk()
+    views = relay_views(directory / VIEWS_DIRECTORY)
+    try:
+        async with open_log(
+            directory / LOG_DIRECTORY,
+            on_locked=views.open,
+            witness=views.witness,
+            on_recovered=lambda log: views.catch_up(log.reader),
+            on_durable=views.apply,
+            locate=views.locate,
+            disk=disk,
+            clock=clock,
+            segment_bytes_max=config.spool.segment_bytes,
+        ) as log:
+            store = Store(log, views, clock)
+            await _report(store)
+            yield store
+    finally:
+        views.close()
+
+
+async def _report(store: Store) -> None:
+    """Put into the log what had to be done to open it."""
+    events: list[Event] = []
+    recovery = store.log.recovery
+    if recovery.torn is not None:
+        logger.warning("log.torn_tail_cut", extra={"offset": recovery.torn.offset})
+        events.append(
+            TornTailCut(
+                segment=recovery.torn.file,
+                offset=recovery.torn.offset,
+                bytes_cut=recovery.torn.bytes_cut,
+                loss_ruled_out=recovery.loss_ruled_out,
+            )
+        )
+    if store.views.rebuilt_because is not None and store.log.last_seq:
+        events.append(ViewsRebuilt(because=store.views.rebuilt_because))
+    if events:
+        await store.append(events)

@@ -40,10 +40,11 @@ _is_ascii_domain: Final = re.compile(_DOMAIN).fullmatch
 _match_plain: Final = re.compile(rf"([{_ATEXT}]+(?:\.[{_ATEXT}]+)*)@({_DOMAIN})").fullmatch
 _UTEXT: Final = rf"[{_ATEXT}\u00a1-\U0010ffff]"
 _is_dot_atom: Final = re.compile(rf"{_UTEXT}+(?:\.{_UTEXT}+)*").fullmatch
-# The words of a display name. A full stop is obsolete outside quotes (RFC 5322 §4.1), but "J. Doe" is everywhere.
-_find_words: Final = re.compile(
-    r'"((?:[^"\\]|\\.)*)"|([^\s()<>\[\]:;@\\,"]+)|([ \t]+)|(.)', re.DOTALL
-).finditer
+# The words of a display name: quoted string, atom, white space, or what may not stand there. A full stop
+# outside quotes is obsolete (RFC 5322 §4.1), but "J. Doe" is everywhere.
+_QUOTED: Final = r'"((?:[^"\\]|\\.)*)"'
+_ATOM: Final = r'([^ \t()<>\[\]:;@\\,"]+)'
+_find_words: Final = re.compile(rf"{_QUOTED}|{_ATOM}|([ \t]+)|(.)").finditer
 _unescape: Final = re.compile(r"\\(.)", re.DOTALL).sub
 
 
@@ -117,9 +118,7 @@ def _split_name(text: str) -> tuple[str, str]:
         raise AddressError("this is too long to be an address")
     forbidden = FORBIDDEN.search(text)
     if forbidden is not None:
-        raise AddressError(
-            f"the address contains U+{ord(forbidden[0]):04X}; control characters are not allowed"
-        )
+        raise AddressError(f"the address contains the control character U+{ord(forbidden[0]):04X}; remove it")
     text = text.strip(" \t")
     if not text:
         raise AddressError("the address is empty")

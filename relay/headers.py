@@ -1,0 +1,141 @@
+"""Checks the header fields that a member adds to a message.
+
+Contract: what `check_headers` returns can be put into a message as it stands. It cannot start another
+header (no line ends, no control characters but tab), cannot stand in for a field that the relay writes
+itself (reserved names), cannot appear twice, and can be folded to lines of at most 998 octets (RFC 5322
+§2.1.1). What does not fit is refused with the name of the field and what to do, never mended: a header
+dropped or changed in silence is a mail that says something else.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import urlsplit
+
+from relay.addresses import FORBIDDEN
+
+HEADERS_MAX: Final = 50
+NAME_CHARACTERS_MAX: Final = 76
+VALUE_OCTETS_MAX: Final = 998
+SUBJECT_CHARACTERS_MAX: Final = 4_000
+
+#: Written by the relay, or by the servers after it; with what to use instead, where there is something.
+RESERVED: Final = {
+    "from": 'use the field "from"',
+    "to": 'use the field "to"',
+    "cc": 'each recipient gets a message of its own; list it in "to"',
+    "bcc": 'each recipient gets a message of its own; list it in "to"',
+    "subject": 'use the field "subject"',
+    "reply-to": 'use the field "replyTo"',
+    "sender": 'the sender is the mailbox in "from"',
+    "date": "the relay writes the time of acceptance",
+    "mime-version": "the relay writes it",
+    "return-path": "the relay receives the bounces",
+    "received": "only mail servers write it",
+    "dkim-signature": "the relay signs",
+    "authentication-results": "only receivers write it",
+    "feedback-id": "the relay writes it",
+}
+RESERVED_PREFIXES: Final = {
+    "content-": "the relay writes it",
+    "arc-": "only mail servers write it",
+    "x-atmos-": "the relay writes it",
+}
+# Fields made of identifiers and URLs: an encoded word (RFC 2047 §5) may not stand in them, and a word
+# of theirs cannot be split.
+STRUCTURED: Final = frozenset(
+    {"message-id", "in-reply-to", "references", "list-unsubscribe", "list-unsubscribe-post"}
+)
+# A word of a structured field must fit on one line with the name of its field (RFC 5322 §2.1.1).
+_STRUCTURED_WORD_OCTETS_MAX: Final = 998 - len("List-Unsubscribe-Post: ")
+
+_is_field_name: Final = re.compile(r"[!-9;-~]+").fullmatch  # RFC 5322 §3.6.8: ftext
+_ATEXT: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_DOT_ATOM: Final = rf"{_ATEXT}(?:\.{_ATEXT})*"
+# RFC 5322 §3.6.4: msg-id, with its no-fold-literal.
+_is_message_id: Final = re.compile(rf"<{_DOT_ATOM}@(?:{_DOT_ATOM}|\[[!-Z^-~]*\])>").fullmatch
+_find_bracketed: Final = re.compile(r"<([^<>]*)>").findall
+_remove_white_space: Final = re.compile(r"\s+").sub
+
+
+class HeaderError(ValueError):
+    """What is wrong with a header or the subject: one sentence that begins with the name of the field."""
+
+
+def check_headers(headers: Iterable[tuple[str, str]], *, subject: str) -> tuple[tuple[str, str], ...]:
+    """Return the member's headers as given, all of them legal; raises `HeaderError`.
+
+    `headers` are the entries as they were written, so that a name given twice is seen.
+    """
+    _check_text("subject", subject)
+    if len(subject) > SUBJECT_CHARACTERS_MAX:
+        raise HeaderError(f"subject: longer than {SUBJECT_CHARACTERS_MAX} characters; shorten it")
+    pairs = tuple(headers)
+    if len(pairs) > HEADERS_MAX:
+        raise HeaderError(f"headers: {len(pairs)} are given; the most for one message is {HEADERS_MAX}")
+    seen: set[str] = set()
+    for name, value in pairs:
+        _check_name(name)
+        lowered = name.lower()
+        if lowered in seen:
+            raise HeaderError(f"headers: {name} is given twice; give each name once, in any case")
+        seen.add(lowered)
+        _check_value(name, lowered, value)
+    return pairs
+
+
+def unsubscribe_https_url(value: str) -> str | None:
+    """Return the first https URL of a List-Unsubscribe value (RFC 2369 §3.2), or None.
+
+    White space inside the angle brackets comes from folding and is no part of the URL.
+    """
+    for bracketed in _find_bracketed(value):
+        url = _remove_white_space("", bracketed)
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname
+        except ValueError:  # a malformed IPv6 host
+            continue
+        if parts.scheme == "https" and host:
+            return url
+    return None
+
+
+def _check_name(name: str) -> None:
+    if _is_field_name(name) is None:
+        raise HeaderError(
+            f"headers: {name!a} is not a header name; it takes printable ASCII without spaces and colons"
+        )
+    if len(name) > NAME_CHARACTERS_MAX:
+        raise HeaderError(f"headers: a name is longer than {NAME_CHARACTERS_MAX} characters: {name[:40]}...")
+    lowered = name.lower()
+    advice = RESERVED.get(lowered)
+    if advice is None:
+        advice = next((why for prefix, why in RESERVED_PREFIXES.items() if lowered.startswith(prefix)), None)
+    if advice is not None:
+        raise HeaderError(f"headers: {name} is reserved: {advice}")
+
+
+def _check_value(name: str, lowered: str, value: str) -> None:
+    _check_text(f"headers: {name}", value)
+    if len(value.encode()) > VALUE_OCTETS_MAX:
+        raise HeaderError(f"headers: {name} is longer than {VALUE_OCTETS_MAX} octets; shorten it")
+    if lowered not in STRUCTURED:
+        return
+    if not value.isascii():
+        raise HeaderError(f"headers: {name} may hold ASCII only; write a host name in its xn-- form")
+    if lowered == "message-id" and _is_message_id(value) is None:
+        raise HeaderError(f"headers: {name} must be one identifier in the form <left@right>")
+    if any(len(word) > _STRUCTURED_WORD_OCTETS_MAX for word in value.split()):
+        raise HeaderError(
+            f"headers: {name} holds a word of more than {_STRUCTURED_WORD_OCTETS_MAX} octets, too long for a line"
+        )
+
+
+def _check_text(field: str, text: str) -> None:
+    forbidden = FORBIDDEN.search(text)
+    if forbidden is None:
+        return
+    code_point = ord(forbidden[0])
+    what = "a line end" if forbidden[0] in "\r\n" else f"the control character U+{code_point:04X}"
+    raise HeaderError(f"{field}: contains {what}; remove it")

@@ -1,0 +1,44 @@
+"""What can go wrong in the log, by whose fault it is and what is left to do about it.
+
+*Absent* and *unreadable* are different answers: a sequence that was never written is a
+`SequenceNotFoundError`, one that was written and cannot be read back is a `CorruptionError`. Nothing in
+`spool` turns one into the other.
+"""
+
+from __future__ import annotations
+
+
+class SpoolError(Exception):
+    """Anything the log refuses or fails to do."""
+
+
+class CorruptionError(SpoolError):
+    """Bytes that had been acknowledged are not what was written. Nothing has been changed on disk."""
+
+    def __init__(self, *, file: str, offset: int, seq: int, part: str, problem: str) -> None:
+        super().__init__(f"segment {file} offset {offset} sequence {seq}: {problem}")
+        self.file = file
+        self.offset = offset
+        self.seq = seq
+        self.part = part
+        self.problem = problem
+
+
+class SequenceNotFoundError(SpoolError, LookupError):
+    """No record with this sequence number has been written yet."""
+
+
+class LockedError(SpoolError):
+    """Another process has this log open for writing."""
+
+
+class LogClosedError(SpoolError):
+    """The log has been closed; this append was not written."""
+
+
+class LogPoisonedError(SpoolError):
+    """A write could not be made durable, so this process acknowledges nothing any more.
+
+    Whether the append that got this error is in the log is decided by recovery at the next start: it is there
+    whole or not at all.
+    """

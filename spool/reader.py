@@ -1,0 +1,385 @@
+"""Reading the log: from any process, on a live directory or on a copy.
+
+The invariant: **a reader hands out whole batches only, in sequence, every byte verified.** What stands at
+the end of the last segment and is no whole batch has not been written yet, as far as a reader is concerned:
+the writer is at it, or a crash interrupted it. The same anywhere else is corruption.
+
+Readers take no lock and write nothing. A reader belongs to one thread at a time.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+import trio
+
+from spool.disk import Disk, RealDisk
+from spool.errors import CorruptionError, SequenceNotFoundError
+from spool.record import HEADER_BYTES, DamagedError, Record, decode_body, decode_header
+from spool.repair import segment_seqs
+from spool.segment import (
+    FOOTER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    Fault,
+    Footer,
+    Position,
+    SegmentHeader,
+    Walk,
+    decode_footer,
+    decode_segment_header,
+    find_later,
+    segment_name,
+    start_of,
+)
+
+Locate = Callable[[int], tuple[int, int] | None]
+"""Where a sequence number stands: segment and offset, or None if that is not known."""
+
+_CHUNK_BYTES: Final = 256 << 10
+_OPEN_FILES_MAX: Final = 8
+
+
+class SegmentInfo(NamedTuple):
+    file: str
+    first_seq: int
+    last_seq: int
+    """One less than `first_seq` if it has no record yet."""
+    records: int
+    bytes: int
+    sealed: bool
+    stripped: bool
+
+
+class _File:
+    """An open segment file and its verified header."""
+
+    def __init__(self, disk: Disk, directory: Path, first_seq: int) -> None:
+        self._disk = disk
+        self.name = segment_name(first_seq)
+        self.handle = disk.open_read(directory / self.name)
+        try:
+            self.header: SegmentHeader = decode_segment_header(self.read(SEGMENT_HEADER_BYTES, 0), first_seq)
+        except DamagedError as damage:
+            self.close()
+            fault = Fault(0, first_seq, damage.part, damage.problem)
+            raise _corruption(self.name, fault) from None
+        except BaseException:
+            self.close()
+            raise
+        self.seed = self.header.seed
+
+    def read(self, length: int, offset: int) -> bytes:
+        return self._disk.read(self.handle, length, offset)
+
+    def size(self) -> int:
+        return self._disk.size(self.handle)
+
+    def close(self) -> None:
+        self._disk.close(self.handle)
+
+
+class LogReader:
+    """Reads the log in `directory`.
+
+    `locate` makes finding a record O(1); without it, or where it does not know, the segment is walked.
+    `limit` is the last sequence number that may be handed out: within the writer's process, the last durable
+    one.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        disk: Disk | None = None,
+        locate: Locate | None = None,
+        limit: Callable[[], int] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.disk: Disk = disk or RealDisk()
+        self.locate = locate
+        self.limit = limit
+        self._files: OrderedDict[int, _File] = OrderedDict()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files it keeps open. It may be used again after that."""
+        while self._files:
+            self._files.popitem()[1].close()
+
+    def read(self, from_seq: int, to_seq: int | None = None) -> Iterator[Record]:
+        """The records from `from_seq` to `to_seq`, or to the last there is; both inclusive.
+
+        Raises `CorruptionError` when it comes to damaged bytes, after everything before them has been handed
+        out.
+        """
+        cursor = Cursor(self, from_seq)
+        try:
+            while records := cursor.advance():
+                for record in records:
+                    if to_seq is not None and record.seq > to_seq:
+                        return
+                    yield record
+        finally:
+            cursor.close()
+
+    async def follow(self, from_seq: int, *, poll_seconds: float = 0.2) -> AsyncIterator[Record]:
+        """All records from `from_seq` on, without end, as another process writes them."""
+        cursor = Cursor(self, from_seq)
+        try:
+            while True:
+                records = await trio.to_thread.run_sync(cursor.advance)
+                for record in records:
+                    yield record
+                if not records:
+                    await trio.sleep(poll_seconds)
+        finally:
+            cursor.close()
+
+    def get(self, seq: int) -> Record:
+        """The record with this sequence number. Raises `SequenceNotFoundError` if there is none yet."""
+        if self.limit is not None and seq > self.limit():
+            raise SequenceNotFoundError(f"sequence {seq} has not been written yet")
+        record = self._get_located(seq)
+        if record is None:
+            record = next(self.read(seq, seq), None)
+        if record is None:
+            raise SequenceNotFoundError(f"there is no sequence {seq} in the log")
+        return record
+
+    def segments(self) -> list[SegmentInfo]:
+        """All segments in order. Walks the last one if it is not sealed, the others never."""
+        return [self._info(first_seq) for first_seq in segment_seqs(self.disk, self.directory)]
+
+    def _get_located(self, seq: int) -> Record | None:
+        """None if nobody knows where it is or if it is not there: a walk will find it, or say what is
+        wrong."""
+        place = self.locate(seq) if self.locate is not None else None
+        if place is None:
+            return None
+        segment, offset = place
+        if segment in self._files:
+            record = _record_at(self._files[segment], seq, offset)
+            if record is not None:
+                self._files.move_to_end(segment)
+                return record
+            # Stripping replaces the file: the place may be one in the new file.
+            self._files.pop(segment).close()
+        try:
+            file = _File(self.disk, self.directory, segment)
+        except FileNotFoundError:
+            return None
+        self._files[segment] = file
+        if len(self._files) > _OPEN_FILES_MAX:
+            self._files.popitem(last=False)[1].close()
+        return _record_at(file, seq, offset)
+
+    def _info(self, first_seq: int) -> SegmentInfo:
+        file = _File(self.disk, self.directory, first_seq)
+        try:
+            size = file.size()
+            footer = _footer_at_end(file, size)
+        finally:
+            file.close()
+        if footer is None:
+            # Not sealed: it ends where the whole batches do.
+            last_seq, size = self._open_end(first_seq)
+            stripped = False
+        else:
+            last_seq, stripped = footer.last_seq, footer.stripped
+        return SegmentInfo(
+            segment_name(first_seq),
+            first_seq,
+            last_seq,
+            last_seq + 1 - first_seq,
+            size,
+            footer is not None,
+            stripped,
+        )
+
+    def _open_end(self, first_seq: int) -> tuple[int, int]:
+        last_seq, size = first_seq - 1, SEGMENT_HEADER_BYTES
+        for record in self.read(first_seq):
+            if record.segment != first_seq:
+                break
+            last_seq, size = record.seq, record.end_offset
+        return last_seq, size
+
+
+class Cursor:
+    """One reader's place in the log: `seq` is the next that it will hand out."""
+
+    def __init__(self, reader: LogReader, from_seq: int) -> None:
+        self.seq = max(from_seq, 1)
+        self._reader = reader
+        self._segment: int | None = None
+        self._file: _File | None = None
+        self._walk: Walk | None = None
+        self._suspect: tuple[int, int] | None = None
+
+    def close(self) -> None:
+        """Close the file. The place is kept."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def advance(self) -> list[Record]:
+        """The next records: whole batches, about a chunk of them. Empty if there are no more yet."""
+        limit = self._reader.limit() if self._reader.limit is not None else None
+        while limit is None or self.seq <= limit:
+            file = self._file or self._open()
+            if file is None:
+                break
+            assert self._walk is not None
+            batches = _read_batches(file, self._walk, limit)
+            records = [record for record in batches if record.seq >= self.seq]
+            if records:
+                self.seq = records[-1].seq + 1
+                return records
+            if not batches and not self._pass_end(file, self._walk):
+                break
+        # Whoever comes again comes later, and the file may have been replaced by then.
+        self.close()
+        return []
+
+    def _open(self) -> _File | None:
+        disk, directory = self._reader.disk, self._reader.directory
+        if self._segment is None:
+            seqs = segment_seqs(disk, directory)
+            if not seqs:
+                return None
+            if self.seq < seqs[0]:
+                problem = f"the log begins here; what was before sequence {seqs[0]} is missing"
+                raise _corruption(segment_name(seqs[0]), Fault(0, self.seq, "segment", problem))
+            self._segment = seqs[bisect_right(seqs, self.seq) - 1]
+        file = self._file = _File(disk, directory, self._segment)
+        walk = self._walk
+        if walk is None:
+            self._walk = Walk(file.header, self._place_before(file))
+        elif walk.header == file.header:
+            self._walk = Walk(file.header, walk.end)
+        else:
+            self._walk = Walk(file.header)
+        return file
+
+    def _place_before(self, file: _File) -> Position | None:
+        """Where the batch with our next record begins, if the index knows. None is the start of the
+        segment."""
+        record = self._located(file, self.seq)
+        if record is None or record.batch_seq == file.header.first_seq:
+            return None
+        before = self._located(file, record.batch_seq - 1)
+        if before is None:
+            return None
+        return Position(before.segment, before.end_offset, record.batch_seq, before.chain, before.time_us)
+
+    def _located(self, file: _File, seq: int) -> Record | None:
+        place = self._reader.locate(seq) if self._reader.locate is not None else None
+        if place is None or place[0] != file.header.first_seq:
+            return None
+        return _record_at(file, seq, place[1])
+
+    def _pass_end(self, file: _File, walk: Walk) -> bool:
+        """There is no whole batch at our place. True if it is worth another try, somewhere or somehow
+        else."""
+        size = file.size()
+        fault = walk.finish(size)
+        later = [seq for seq in segment_seqs(self._reader.disk, self._reader.directory) if seq > walk.segment]
+        if walk.footer is not None and fault is None:
+            return self._next_segment(walk, walk.footer, later)
+        if fault is None:
+            fault = Fault(walk.offset, walk.next_seq, "segment", "the segment ends here without a footer")
+        if not later and self._reader.limit is None:
+            data = file.read(size - walk.offset, walk.offset)
+            if find_later(data, walk.offset, fault, walk.batch_seq, file.seed) is None:
+                return False
+        # It had been finished. But we may have looked at it while it was being written, or at a file that
+        # has been replaced since: what is wrong must be wrong again in a file opened after we have seen the
+        # proof.
+        if self._suspect == (walk.segment, fault.offset):
+            raise _corruption(file.name, fault)
+        self._suspect = (walk.segment, fault.offset)
+        self.close()
+        self._walk = Walk(walk.header)
+        return True
+
+    def _next_segment(self, walk: Walk, footer: Footer, later: list[int]) -> bool:
+        if not later:
+            return False
+        if later[0] != walk.next_seq:
+            problem = f"the segment begins with {later[0]} where {walk.next_seq} belongs"
+            raise _corruption(segment_name(later[0]), Fault(0, walk.next_seq, "segment", problem))
+        self.close()
+        file = self._file = _File(self._reader.disk, self._reader.directory, later[0])
+        if file.header.previous_chain != footer.chain:
+            problem = "its chain value does not follow from the segment before it"
+            raise _corruption(file.name, Fault(0, walk.next_seq, "segment-header", problem))
+        self._segment = later[0]
+        self._walk = Walk(file.header, start_of(file.header, footer.last_time_us))
+        return True
+
+
+def _read_batches(file: _File, walk: Walk, limit: int | None) -> list[Record]:
+    """The next whole batches, about a chunk of them; none if the file has no whole batch there."""
+    start_seq = walk.end.next_seq
+    records: list[Record] = []
+    while True:
+        at = walk.offset
+        length = max(_CHUNK_BYTES, walk.wanted)
+        data = file.read(length, at)
+        for record in walk.records(data, at):
+            records.append(record)
+            if record.seq == limit:
+                # What lies beyond may be half written, and is nobody's business yet.
+                break
+        end_seq = walk.end.next_seq
+        if end_seq > start_seq or len(data) < length or walk.fault or walk.footer:
+            break
+    if end_seq == start_seq:
+        return []
+    if walk.next_seq > end_seq or walk.fault:
+        walk.rewind()
+    return records[: end_seq - start_seq]
+
+
+def _record_at(file: _File, seq: int, offset: int) -> Record | None:
+    """The record, if it is there and whole."""
+    try:
+        data = file.read(HEADER_BYTES, offset)
+        if len(data) < HEADER_BYTES:
+            return None
+        header = decode_header(data, 0, file.seed)
+        data = file.read(header.size, offset)
+        if header.seq != seq or len(data) < header.size:
+            return None
+        return decode_body(header, data, 0, file.seed, segment=file.header.first_seq, offset=offset)
+    except DamagedError:
+        return None
+
+
+def _footer_at_end(file: _File, size: int) -> Footer | None:
+    end = size - FOOTER_BYTES
+    if end < SEGMENT_HEADER_BYTES:
+        return None
+    try:
+        footer = decode_footer(file.read(FOOTER_BYTES, end), 0, file.seed)
+    except DamagedError:
+        return None
+    return footer if footer.end_offset == end else None
+
+
+def _corruption(file: str, fault: Fault) -> CorruptionError:
+    return CorruptionError(
+        file=file, offset=fault.offset, seq=fault.seq, part=fault.part, problem=fault.problem
+    )

@@ -1,0 +1,230 @@
+"""Start-up's hands: collect the evidence, have `recovery` judge it, carry the verdict out.
+
+The invariant: **nothing is changed before everything has been read and judged, and every step may be the
+last.** Whatever step a crash interrupts, the next start finds a state that leads to the same end: the copy
+of the torn tail is complete before the tail is cut, the cut is durable before the footer is written, and the
+footer before the next segment is created. Doing it all again changes nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from spool.disk import Disk, RealDisk
+from spool.record import DamagedError, crc32c
+from spool.recovery import Action, Plan, Witness, decide
+from spool.segment import (
+    FOOTER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    Position,
+    Scan,
+    decode_footer,
+    decode_segment_header,
+    encode_footer,
+    scan_segment,
+    seal,
+    segment_name,
+    segment_seq,
+)
+
+LOCK_NAME: Final = "lock"
+TORN_NAME: Final = "torn"
+TMP_SUFFIX: Final = ".tmp"
+
+_CHUNK_BYTES: Final = 1 << 20
+
+
+class Cut(NamedTuple):
+    """A torn tail that was cut: bytes that had never been acknowledged."""
+
+    file: str
+    offset: int
+    seq: int
+    """The sequence number that its first record had, and that the next record gets."""
+    size: int
+    part: str
+    problem: str
+    kept: str
+    """Where the bytes are kept, as a path in the log's directory."""
+
+
+class RecoveryReport(NamedTuple):
+    """What start-up found and did."""
+
+    row: str
+    """The letter of the row in `recovery.TABLE`."""
+    because: str
+    last_seq: int
+    cut: Cut | None
+    rewritten_bytes: int
+    """Bytes that nobody had witnessed as durable, written again and synced before they were trusted."""
+    loss_ruled_out: bool
+    """False if whole batches could be missing at the end without a trace, because there was no witness."""
+
+
+def segment_seqs(disk: Disk, directory: Path) -> list[int]:
+    """The first sequence numbers of the segments there, in order."""
+    seqs = (segment_seq(name) for name in disk.list_names(directory))
+    return sorted(seq for seq in seqs if seq is not None)
+
+
+def inspect(disk: Disk, directory: Path, witness: Witness | None) -> Plan:
+    """Read everything, change nothing, say what is to be done. Raises `CorruptionError`."""
+    return decide([scan_file(disk, directory, seq) for seq in segment_seqs(disk, directory)], witness)
+
+
+def scan_file(disk: Disk, directory: Path, first_seq: int) -> Scan:
+    """A sealed segment whose checksum matches is not walked."""
+    handle = disk.open_read(directory / segment_name(first_seq))
+    try:
+        size = disk.size(handle)
+        scan = _scan_sealed(disk, handle, size, first_seq)
+        return scan or scan_segment(disk.read(handle, size, 0), first_seq)
+    finally:
+        disk.close(handle)
+
+
+def _scan_sealed(disk: Disk, handle: int, size: int, first_seq: int) -> Scan | None:
+    """None if the segment is not sealed, or if anything about it is not as it should be."""
+    end = size - FOOTER_BYTES
+    if end < SEGMENT_HEADER_BYTES:
+        return None
+    try:
+        header = decode_segment_header(disk.read(handle, SEGMENT_HEADER_BYTES, 0), first_seq)
+        footer = decode_footer(disk.read(handle, FOOTER_BYTES, end), 0, header.seed)
+    except DamagedError:
+        return None
+    file_crc = 0
+    for _, chunk in _chunks(disk, handle, 0, end):
+        file_crc = crc32c(file_crc, chunk)
+    if file_crc != footer.file_crc or footer.end_offset != end or footer.first_seq != first_seq:
+        return None
+    position = Position(first_seq, end, footer.last_seq + 1, footer.chain, footer.last_time_us)
+    return Scan(first_seq, header, size, position, footer, None, False, file_crc)
+
+
+def carry_out(disk: Disk, directory: Path, plan: Plan, witness: Witness | None) -> RecoveryReport:
+    """Leave the log so that its last segment is sealed, or open and whole; all of it durable."""
+    for name in disk.list_names(directory):
+        # A segment that a crash kept from getting its name holds no record yet.
+        if name.endswith(TMP_SUFFIX):
+            disk.unlink(directory / name)
+    tail = plan.tail
+    cut = None
+    rewritten_bytes = 0
+    if tail is not None:
+        if plan.row.action is Action.CUT:
+            cut = _keep_copy(disk, directory, tail)
+        if cut is None or tail.end.records:
+            rewritten_bytes = _settle(disk, directory, tail, witness, cutting=cut is not None)
+        # Otherwise nothing is left of it: it is replaced, by the rename of the next segment, which has its
+        # name.
+    disk.sync_directory(directory)
+    return RecoveryReport(
+        row=plan.row.letter,
+        because=plan.row.because,
+        last_seq=tail.end.next_seq - 1 if tail else 0,
+        cut=cut,
+        rewritten_bytes=rewritten_bytes,
+        loss_ruled_out=plan.loss_ruled_out,
+    )
+
+
+def repair(directory: Path, *, witness: Witness | None = None, disk: Disk | None = None) -> RecoveryReport:
+    """What opening the log would do, without opening it. Raises `LockedError` and `CorruptionError`."""
+    disk = disk or RealDisk()
+    lock = disk.lock(directory / LOCK_NAME)
+    try:
+        return carry_out(disk, directory, inspect(disk, directory, witness), witness)
+    finally:
+        disk.close(lock)
+
+
+def _settle(disk: Disk, directory: Path, tail: Scan, witness: Witness | None, *, cutting: bool) -> int:
+    """Make the last segment durable up to its end, and end it there if it is cut."""
+    assert tail.header is not None  # decide() refuses otherwise
+    whole = tail.end.offset if cutting else tail.size
+    handle = disk.open_write(directory / segment_name(tail.first_seq))
+    try:
+        rewritten = _write_again(disk, handle, _witnessed_offset(tail, witness), whole)
+        if cutting:
+            disk.truncate(handle, whole)
+        if rewritten or cutting:
+            disk.fsync(handle)
+        if cutting:
+            disk.write(handle, encode_footer(seal(tail.end, tail.file_crc), tail.header.seed), whole)
+            disk.fsync(handle)
+    finally:
+        disk.close(handle)
+    return rewritten
+
+
+def _witnessed_offset(tail: Scan, witness: Witness | None) -> int:
+    if witness is None or witness.segment != tail.first_seq:
+        return SEGMENT_HEADER_BYTES
+    return min(max(witness.end_offset, SEGMENT_HEADER_BYTES), tail.end.offset)
+
+
+def _write_again(disk: Disk, handle: int, start: int, end: int) -> int:
+    """After a failed fsync the kernel may show bytes that the disk does not have and believe them clean; only
+    writing them again gets them there."""
+    for offset, chunk in _chunks(disk, handle, start, end):
+        disk.write(handle, chunk, offset)
+    return end - start
+
+
+def _keep_copy(disk: Disk, directory: Path, tail: Scan) -> Cut:
+    """Copy what is to be cut to a file of its own, durably and completely or not at all."""
+    assert tail.fault is not None  # decide() cuts nothing else
+    handle = disk.open_read(directory / segment_name(tail.first_seq))
+    try:
+        torn = disk.read(handle, tail.size - tail.end.offset, tail.end.offset)
+    finally:
+        disk.close(handle)
+    folder = directory / TORN_NAME
+    disk.make_directory(folder)
+    disk.sync_directory(directory)
+    name = _copy_name(disk, folder, f"{tail.first_seq:020d}-{tail.end.offset}", torn)
+    tmp = folder / (name + TMP_SUFFIX)
+    handle = disk.create(tmp)
+    try:
+        disk.write(handle, torn, 0)
+        disk.fsync(handle)
+    finally:
+        disk.close(handle)
+    disk.rename(tmp, folder / name)
+    disk.sync_directory(folder)
+    return Cut(
+        file=segment_name(tail.first_seq),
+        offset=tail.end.offset,
+        seq=tail.end.next_seq,
+        size=len(torn),
+        part=tail.fault.part,
+        problem=tail.fault.problem,
+        kept=f"{TORN_NAME}/{name}",
+    )
+
+
+def _copy_name(disk: Disk, folder: Path, stem: str, torn: bytes) -> str:
+    """A name that is free, or taken by these very bytes: then a crash interrupted this same cut before."""
+    names = set(disk.list_names(folder))
+    name, number = f"{stem}.bytes", 1
+    while name in names and not _holds(disk, folder / name, torn):
+        number += 1
+        name = f"{stem}.{number}.bytes"
+    return name
+
+
+def _holds(disk: Disk, path: Path, data: bytes) -> bool:
+    handle = disk.open_read(path)
+    try:
+        return disk.read(handle, disk.size(handle), 0) == data
+    finally:
+        disk.close(handle)
+
+
+def _chunks(disk: Disk, handle: int, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+    for offset in range(start, end, _CHUNK_BYTES):
+        yield offset, disk.read(handle, min(_CHUNK_BYTES, end - offset), offset)

@@ -1,0 +1,517 @@
+"""One SMTP connection to one receiver, on trio: the state machine of smtp.py with a stream, timeouts and TLS.
+
+The contract.
+
+- `deliver` ends in exactly one `Outcome`, whatever the receiver does: refuses, hangs, drips, hangs up,
+  resets, answers with another protocol or 100 MB. Only programmers' errors (LocalProtocolError), the hook's
+  own exceptions and cancellation come out of it as exceptions; each closes the connection without a dot.
+- `before_final_dot` is awaited once the receiver has said 354 and the body has been handed to the network,
+  and the dot goes out only after it has returned. There the caller makes "attempt started" durable: before
+  the dot the receiver cannot have the message, after it nobody can know until the reply has come.
+- Between dot and reply nothing cancels: the wait is shielded, with its own deadline. `aclose` from another
+  task (a shutdown whose grace is over) ends even that; the outcome is then FailureKind.ABANDONED.
+- Time is bounded by a deadline for each reply (RFC 5321 section 4.5.3.2), which a receiver cannot stretch by
+  dripping bytes, and by one ceiling for all up to the dot. Memory is bounded by smtp.py's limits.
+
+TLS is opportunistic (RFC 7435): a certificate is looked at and described, never demanded. Encryption to an
+unknown peer is better than none, and a receiver whose certificate is wrong gets its mail like the one that
+has no TLS. A handshake that fails is `TlsFailed`: the caller may connect again with TlsPolicy.NEVER.
+"""
+
+import ipaddress
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Final, Self
+
+import trio
+from cryptography import x509
+from outcome import Outcome as Captured
+from outcome import acapture
+
+from relay.delivery.replies import Failure, FailureKind, Judgement, Verdict, judge, why_unfit
+from relay.delivery.smtp import (
+    NEED_DATA,
+    Capabilities,
+    Client,
+    Command,
+    ConnectionLost,
+    Envelope,
+    RemoteProtocolError,
+    Reply,
+    State,
+)
+
+_RECEIVE_BYTES: Final = 16 * 1024
+_BODY_BLOCK_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. The defaults are RFC 5321 section 4.5.3.2's, where it has one."""
+
+    connect: float = 30
+    banner: float = 300
+    greeting: float = 300
+    """EHLO and HELO; the RFC names none and says that most commands are like MAIL."""
+    starttls: float = 120
+    """The reply to STARTTLS, and again for the handshake."""
+    mail: float = 300
+    rcpt: float = 300
+    data: float = 120
+    data_block: float = 180
+    final_dot: float = 600
+    reset: float = 60
+    quit: float = 10
+    """Courtesy only: nothing depends on the answer."""
+    last_words: float = 5
+    """How long a refusal is looked for after the receiver stopped reading."""
+    opening: float = 600
+    """Ceiling from the banner to the last EHLO."""
+    transaction: float = 1200
+    """Ceiling from MAIL to the end of the body; neither the hook nor the final dot count."""
+
+    def seconds_for(self, command: Command) -> float:
+        """How long the whole reply to `command` may take."""
+        return {
+            Command.BANNER: self.banner,
+            Command.EHLO: self.greeting,
+            Command.HELO: self.greeting,
+            Command.STARTTLS: self.starttls,
+            Command.MAIL: self.mail,
+            Command.RCPT: self.rcpt,
+            Command.DATA: self.data,
+            Command.END_OF_DATA: self.final_dot,
+            Command.RSET: self.reset,
+            Command.QUIT: self.quit,
+        }[command]
+
+
+class TlsPolicy(Enum):
+    """Whether to use STARTTLS."""
+
+    OPPORTUNISTIC = "opportunistic"
+    """Where it is offered."""
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsInfo:
+    """What the connection is protected by."""
+
+    version: str
+    cipher: str
+    certificate: str
+    """Why the certificate proves nothing: "unverified: …"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is being talked to."""
+
+    host: str
+    """The name from the MX record or the route."""
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attempt came to: exactly one of `reply` and `failure` says why."""
+
+    judgement: Judgement
+    reply: Reply | None = None
+    failure: Failure | None = None
+    started: bool = False
+    """before_final_dot had returned. Without a reply the receiver may nevertheless have the message."""
+
+    @classmethod
+    def of(cls, said: Reply | Failure, *, reused: bool = False, started: bool = False) -> Self:
+        """Judge what was said."""
+        judgement = judge(said, reused=reused and not started)
+        if isinstance(said, Reply):
+            return cls(judgement, reply=said, started=started)
+        return cls(judgement, failure=said, started=started)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What becomes of the recipient."""
+        return self.judgement.verdict
+
+    @property
+    def command(self) -> Command | None:
+        """What was answered, or under way."""
+        return self.reply.command if self.reply else self.failure.command if self.failure else None
+
+    @property
+    def enhanced(self) -> str | None:
+        """The receiver's enhanced status code, or ours for a failure."""
+        return self.reply.enhanced if self.reply else self.failure.enhanced if self.failure else None
+
+    @property
+    def error(self) -> str | None:
+        """The failure as a sentence; None where the receiver replied."""
+        return self.failure.text if self.failure else None
+
+
+class SessionFailed(Exception):
+    """No session came about. `outcome` never bounces the recipient."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        said = outcome.reply
+        super().__init__(f"{said.code} {said.text}" if said else outcome.error)
+        self.outcome = outcome
+
+
+class TlsFailed(SessionFailed):
+    """The receiver offered STARTTLS and the handshake failed; plain text may work on a new connection."""
+
+
+async def open_session(
+    host: str,
+    address: str,
+    port: int,
+    *,
+    ehlo_name: str,
+    tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC,
+    timeouts: Timeouts = Timeouts(),
+) -> "Session":
+    """Connect to one address and say hello; or SessionFailed or TlsFailed, and nothing is left open."""
+    ipaddress.ip_address(address)  # names are resolve.py's business
+    peer = Peer(host, address, port)
+    try:
+        with trio.fail_after(timeouts.connect):
+            stream = await trio.open_tcp_stream(address, port)
+    except trio.TooSlowError:
+        text = f"no connection to {address} within {timeouts.connect:g} s"
+        raise SessionFailed(Outcome.of(Failure(FailureKind.CONNECT, text))) from None
+    except OSError as error:
+        text = f"no connection to {address}: {_reason(error)}"
+        raise SessionFailed(Outcome.of(Failure(FailureKind.CONNECT, text))) from error
+    return await start_session(stream, peer=peer, ehlo_name=ehlo_name, tls=tls, timeouts=timeouts)
+
+
+async def start_session(
+    stream: trio.abc.Stream,
+    *,
+    peer: Peer,
+    ehlo_name: str,
+    tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC,
+    timeouts: Timeouts = Timeouts(),
+) -> "Session":
+    """Say hello on a connected stream, which is closed unless a Session is returned."""
+    session = Session(stream, peer=peer, ehlo_name=ehlo_name, timeouts=timeouts)
+    settled = False
+    try:
+        deadline = trio.current_time() + timeouts.opening
+        await session._greet(deadline)
+        if tls is TlsPolicy.OPPORTUNISTIC and session.capabilities.starttls:
+            await session._secure(deadline)
+        settled = True
+    except SessionFailed:
+        # RFC 5321 section 3.1: a server that refused us waits for a QUIT.
+        await session.quit()
+        raise
+    finally:
+        if not settled:
+            await session._abandon()
+    return session
+
+
+class Session:
+    """A connection on which one transaction at a time can be carried out. Made by open_session."""
+
+    def __init__(self, stream: trio.abc.Stream, *, peer: Peer, ehlo_name: str, timeouts: Timeouts) -> None:
+        self.peer = peer
+        self.tls: TlsInfo | None = None
+        self.transactions = 0
+        """How many have been begun."""
+        self._stream = stream
+        self._timeouts = timeouts
+        self._client = Client(ehlo_name)
+        self._under_way = Command.BANNER
+        self._closed = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the receiver offers; after STARTTLS, what it said under TLS."""
+        return self._client.capabilities
+
+    @property
+    def usable(self) -> bool:
+        """Another transaction can be begun."""
+        return not self._closed and self._client.state in (State.READY, State.RESET_DUE)
+
+    async def deliver(
+        self,
+        envelope: Envelope,
+        message: bytes,
+        *,
+        before_final_dot: Callable[[], Awaitable[None]],
+    ) -> Outcome:
+        """Carry one message to one recipient. See the module docstring."""
+        unfit = why_unfit(self.capabilities, envelope, message)
+        if unfit is not None:
+            return Outcome.of(unfit)
+        reused = self.transactions > 0
+        self.transactions += 1
+        settled = False
+        try:
+            said, started = await self._transact(envelope, message, before_final_dot)
+            settled = True
+        finally:
+            if not settled:
+                await self._abandon()
+        outcome = Outcome.of(said, reused=reused, started=started)
+        if not (self.usable and outcome.judgement.usable):
+            await self._abandon()
+        return outcome
+
+    async def reset(self) -> bool:
+        """RSET: whether the connection is still good for a transaction. Closed otherwise."""
+        self._client.reset()
+        await self._attempt(self._exchange, trio.current_time() + self._timeouts.reset)
+        if not self.usable:
+            await self._abandon()
+        return self.usable
+
+    async def quit(self) -> None:
+        """Say goodbye where that is possible, and close. Never fails, never takes long."""
+        if not self._closed and self._client.state in (State.READY, State.RESET_DUE, State.REFUSED):
+            self._client.quit()
+            await self._attempt(self._exchange, trio.current_time() + self._timeouts.quit)
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close without a word; a delivery under way in another task ends as ABANDONED."""
+        self._closed = True
+        # It may have hung up first, perhaps without a close_notify: closed is closed. Or it may not read the
+        # close_notify that we send.
+        with suppress(trio.BrokenResourceError), trio.move_on_after(self._timeouts.quit):
+            await self._stream.aclose()
+
+    # -- opening
+
+    async def _greet(self, deadline: float) -> None:
+        failure = await self._attempt(self._exchange, deadline)
+        if failure is not None:
+            raise SessionFailed(Outcome.of(failure))
+        self._require(State.READY)
+
+    async def _secure(self, deadline: float) -> None:
+        self._client.starttls()
+        failure = await self._attempt(self._exchange, deadline)
+        if failure is not None:
+            raise SessionFailed(Outcome.of(failure))
+        if self._client.state is State.READY:
+            return  # it thought better of its offer, and plain text was good enough before
+        self._require(State.HANDSHAKE)
+        # With TLS 1.3 a receiver's alert about the handshake is only seen in the first read after it.
+        failure = await self._attempt(self._handshake, deadline)
+        failure = failure or await self._attempt(self._exchange, deadline)
+        if failure is not None:
+            text = f"STARTTLS: {failure.text}"
+            raise TlsFailed(Outcome.of(Failure(FailureKind.TLS, text, Command.STARTTLS)))
+        self._require(State.READY)
+
+    def _require(self, state: State) -> None:
+        if self._client.state is not state:
+            raise SessionFailed(Outcome.of(self._decisive()))
+
+    async def _handshake(self) -> None:
+        stream = trio.SSLStream(
+            self._stream,
+            _OPPORTUNISTIC,
+            server_hostname=self.peer.host,
+            # Receivers hang up without a close_notify all day long; SMTP's own framing tells a cut-off reply.
+            https_compatible=True,
+        )
+        self._stream = stream
+        with trio.fail_after(self._timeouts.starttls):
+            await stream.do_handshake()
+        self._client.tls_established()
+        self.tls = TlsInfo(
+            version=stream.version(),
+            cipher=stream.cipher()[0],
+            certificate=describe_certificate(stream.getpeercert(binary_form=True), self.peer.host),
+        )
+
+    # -- one transaction
+
+    async def _transact(
+        self, envelope: Envelope, message: bytes, before_final_dot: Callable[[], Awaitable[None]]
+    ) -> tuple[Reply | Failure, bool]:
+        """What decided, and whether before_final_dot had returned."""
+        deadline = trio.current_time() + self._timeouts.transaction
+        self._client.begin(envelope, message)
+        failure = await self._attempt(self._exchange, deadline)
+        if failure is not None:
+            return failure, False
+        if self._client.state is not State.BODY:
+            return self._decisive(), False
+        self._under_way = Command.END_OF_DATA
+        said, started = await self._send_body(before_final_dot, deadline)
+        if said is not None:
+            return said, started
+        with trio.CancelScope(shield=True):
+            self._client.end_of_data()
+            failure = await self._attempt(self._exchange, trio.current_time() + self._timeouts.final_dot)
+        return failure or self._decisive(), True
+
+    async def _send_body(
+        self, before_final_dot: Callable[[], Awaitable[None]], deadline: float
+    ) -> tuple[Reply | Failure | None, bool]:
+        """What the receiver said or did before the dot, if anything; and whether the hook has returned.
+
+        The receiver is listened to all the while: it may refuse half-way and hang up, and what it says now
+        must not pass for the answer to the dot.
+        """
+        overheard: list[Reply | Failure] = []
+        heard = trio.Event()
+        hooked: Captured[None] | None = None
+
+        async def listen() -> None:
+            failure = await self._attempt(self._receive_reply, float("inf"))
+            overheard.append(failure or self._decisive())
+            heard.set()
+            sending.cancel()
+
+        async with trio.open_nursery() as nursery:
+            sending = trio.CancelScope()
+            nursery.start_soon(listen)
+            failure = None
+            with sending:
+                failure = await self._attempt(self._send_blocks, deadline)
+            if failure is not None:
+                # It stopped reading. A refusal that it sent before it hung up says more than the broken pipe.
+                with trio.move_on_after(self._timeouts.last_words):
+                    await heard.wait()
+            elif not overheard:
+                # Kept, and raised outside the nursery, which would wrap it in a group.
+                hooked = await acapture(before_final_dot)
+            nursery.cancel_scope.cancel()
+        if hooked is not None:
+            hooked.unwrap()
+        replied = next((said for said in overheard if isinstance(said, Reply)), None)
+        return replied or failure or next(iter(overheard), None), hooked is not None
+
+    async def _send_blocks(self) -> None:
+        body = memoryview(self._client.take_body())
+        for start in range(0, len(body), _BODY_BLOCK_BYTES):
+            with trio.fail_after(self._timeouts.data_block):
+                await self._stream.send_all(body[start : start + _BODY_BLOCK_BYTES])
+
+    # -- the wire
+
+    async def _exchange(self) -> None:
+        """Send what is to be sent and take the replies, until it is our turn again or all is over."""
+        while (command := self._client.awaiting) is not None:
+            self._under_way = command
+            with trio.fail_after(self._timeouts.seconds_for(command)):
+                # Broken: it may have said why before it hung up, and if not, reading tells that it did.
+                with suppress(trio.BrokenResourceError):
+                    await self._send_pending()
+                await self._receive_reply()
+
+    async def _send_pending(self) -> None:
+        data = self._client.data_to_send()
+        if data:
+            await self._stream.send_all(data)
+
+    async def _receive_reply(self) -> None:
+        while self._client.next_event() is NEED_DATA:
+            self._client.receive_data(bytes(await self._stream.receive_some(_RECEIVE_BYTES)))
+
+    async def _attempt(self, step: Callable[[], Awaitable[None]], deadline: float) -> Failure | None:
+        """Take a step of the dialogue by `deadline`; what the receiver or the network did to stop it."""
+        try:
+            with trio.CancelScope(deadline=deadline) as ceiling:
+                await step()
+            if not ceiling.cancelled_caught:
+                return None
+            failure = self._failure(FailureKind.TIMEOUT, "it took too long altogether")
+        except trio.TooSlowError:
+            failure = self._failure(FailureKind.TIMEOUT, "no answer in time")
+        except ConnectionLost as error:
+            failure = self._failure(FailureKind.CLOSED, str(error))
+        except RemoteProtocolError as error:
+            failure = self._failure(FailureKind.NOT_SMTP, str(error))
+        except trio.BrokenResourceError as error:
+            failure = self._failure(FailureKind.CLOSED, f"the connection broke: {_reason(error.__cause__)}")
+        except trio.ClosedResourceError:
+            failure = self._failure(FailureKind.ABANDONED, "given up by the relay")
+        return failure
+
+    def _failure(self, kind: FailureKind, text: str) -> Failure:
+        return Failure(kind, text, self._under_way)
+
+    def _decisive(self) -> Reply:
+        assert self._client.decisive is not None, "asked before anything was said"
+        return self._client.decisive
+
+    async def _abandon(self) -> None:
+        self._closed = True
+        await trio.aclose_forcefully(self._stream)
+
+
+# -- leaves
+
+
+def _opportunistic_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    # Old receivers have short DH parameters. What they would get instead of a weak key is no encryption.
+    context.set_ciphers("DEFAULT@SECLEVEL=1")
+    return context
+
+
+_OPPORTUNISTIC: Final = _opportunistic_context()
+
+
+def describe_certificate(der: bytes | None, host: str) -> str:
+    """Why a receiver's certificate proves nothing, for the record of the attempt.
+
+    Always "unverified: …": the chain is not followed, because no answer to that would change the delivery.
+    """
+    if der is None:
+        return "unverified: none was shown"
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        names = _names_in(certificate)
+    except ValueError:
+        return "unverified: it cannot be read"
+    if not any(_name_matches(name, host) for name in names):
+        return "unverified: it is for another name"
+    if not certificate.not_valid_before_utc <= datetime.now(UTC) <= certificate.not_valid_after_utc:
+        return "unverified: it is not valid today"
+    if certificate.issuer == certificate.subject:
+        return "unverified: it is self-signed"
+    return "unverified: name and dates are right, the issuer has not been checked"
+
+
+def _names_in(certificate: x509.Certificate) -> list[str]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    addresses = extension.value.get_values_for_type(x509.IPAddress)
+    return [*extension.value.get_values_for_type(x509.DNSName), *map(str, addresses)]
+
+
+def _name_matches(name: str, host: str) -> bool:
+    """RFC 6125 section 6.4: case does not matter, and a star stands for the whole first label."""
+    name, host = name.lower(), host.lower()
+    return name == host or (name.startswith("*.") and host.partition(".")[2] == name[2:])
+
+
+def _reason(error: BaseException | None) -> str:
+    """The operating system's or the TLS library's own words."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason or "TLS error"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "the receiver hung up"

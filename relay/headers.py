@@ -128,7 +128,7 @@ def _check_value(name: str, lowered: str, value: str) -> None:
         raise HeaderError(f"headers: {name} must be one identifier in the form <left@right>")
     if any(len(word) > _STRUCTURED_WORD_OCTETS_MAX for word in value.split()):
         raise HeaderError(
-            f"headers: {name} holds a word of more than {_STRUCTURED_WORD_OCTETS_MAX} octets, too long for a line"
+            f"headers: {name} holds a word too long for a line; at most {_STRUCTURED_WORD_OCTETS_MAX} octets fit"
         )
 
 

@@ -1,0 +1,290 @@
+"""Where mail goes: the table at the head of resolve.py, order, refused addresses, and a real DNS server."""
+
+import ipaddress
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+
+from relay.delivery.replies import FailureKind, Verdict, judge
+from relay.delivery.resolve import (
+    ADDRESSES_MAX,
+    HOSTS_MAX,
+    DnsResolver,
+    LookupFailed,
+    Mx,
+    NoSuchName,
+    Resolver,
+    Route,
+    RoutingFailed,
+    Target,
+    resolve_mx,
+    resolve_route,
+    resolve_targets,
+    route_for,
+    why_not_public,
+)
+from tests.world.dns import FakeDns, open_dns_server
+
+# Addresses that are nobody's but public by registry; nothing here connects to anything.
+PUBLIC = "93.184.215.14"
+PUBLIC_V6 = "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
+
+
+def find(domain: str, dns: Resolver, *, own: tuple[str, ...] = (), seed: int = 1) -> list[Target]:
+    async def main() -> list[Target]:
+        rng = random.Random(seed)
+        hosts = await resolve_mx(domain, resolver=dns, rng=rng)
+        return await resolve_targets(hosts, resolver=dns, rng=rng, own_addresses=own)
+
+    return trio.run(main)
+
+
+def failure(domain: str, dns: Resolver, *, own: tuple[str, ...] = ()) -> tuple[FailureKind, Verdict, str]:
+    with pytest.raises(RoutingFailed) as raised:
+        find(domain, dns, own=own)
+    reason = raised.value.failure
+    return reason.kind, judge(reason).verdict, reason.enhanced
+
+
+def test_mx_hosts_are_tried_in_the_order_of_their_preference() -> None:
+    dns = FakeDns(
+        mx={"a.example": [(20, "second.example"), (10, "first.example")]},
+        addresses={"first.example": [PUBLIC_V6, PUBLIC], "second.example": ["8.8.8.8"]},
+    )
+    assert find("a.example", dns) == [
+        Target("first.example", PUBLIC, 25),
+        Target("first.example", PUBLIC_V6, 25),
+        Target("second.example", "8.8.8.8", 25),
+    ]
+
+
+def test_equals_are_shuffled_by_the_dice_given_and_by_nothing_else() -> None:
+    records = [(10, f"h{number}.example") for number in range(5)]
+    dns = FakeDns(mx={"a.example": records}, addresses={host: [PUBLIC] for _, host in records})
+    orders = {tuple(find("a.example", dns, seed=seed)) for seed in range(50)}
+    dns.mx["a.example"] = records[::-1]
+    again = {tuple(find("a.example", dns, seed=seed)) for seed in range(50)}
+    assert len(orders) > 10
+    assert orders == again
+
+
+def test_without_mx_records_the_domain_is_its_own_host() -> None:
+    assert find("a.example", FakeDns(addresses={"a.example": [PUBLIC]})) == [Target("a.example", PUBLIC, 25)]
+
+
+def test_an_international_domain_is_looked_up_by_its_a_labels() -> None:
+    dns = FakeDns(mx={"xn--bcher-kva.example": [(1, "mx.example")]}, addresses={"mx.example": [PUBLIC]})
+    assert find("BÜCHER.example", dns) == [Target("mx.example", PUBLIC, 25)]
+
+
+@pytest.mark.parametrize(
+    ("dns", "expected"),
+    [
+        (FakeDns(), (FailureKind.NO_SUCH_DOMAIN, Verdict.BOUNCED, "5.1.2")),
+        (FakeDns(mx={"a.example": [(0, "")]}), (FailureKind.NULL_MX, Verdict.BOUNCED, "5.1.10")),
+        (FakeDns(mx={"a.example": []}), (FailureKind.NO_ADDRESS, Verdict.BOUNCED, "5.4.4")),
+        (
+            FakeDns(mx={"a.example": [(1, "gone.example")]}),
+            (FailureKind.NO_ADDRESS, Verdict.BOUNCED, "5.4.4"),
+        ),
+        (FakeDns(mx={"a.example": [(1, "no\\000host")]}), (FailureKind.NO_ADDRESS, Verdict.BOUNCED, "5.4.4")),
+        (
+            FakeDns(addresses={"a.example": ["127.0.0.1", "10.1.2.3"]}),
+            (FailureKind.FORBIDDEN_ADDRESS, Verdict.BOUNCED, "5.4.4"),
+        ),
+        (FakeDns(broken={"a.example"}), (FailureKind.DNS, Verdict.DEFERRED, "4.4.3")),
+        (
+            FakeDns(mx={"a.example": [(1, "b.example")]}, broken={"b.example"}),
+            (FailureKind.DNS, Verdict.DEFERRED, "4.4.3"),
+        ),
+        # A failed lookup may have hidden a good address.
+        (
+            FakeDns(
+                mx={"a.example": [(1, "b.example"), (2, "c.example")]},
+                addresses={"c.example": ["127.0.0.1"]},
+                broken={"b.example"},
+            ),
+            (FailureKind.DNS, Verdict.DEFERRED, "4.4.3"),
+        ),
+    ],
+)
+def test_nowhere_to_go(dns: FakeDns, expected: tuple[FailureKind, Verdict, str]) -> None:
+    assert failure("a.example", dns) == expected
+
+
+def test_what_is_no_domain_does_not_exist() -> None:
+    assert failure("a..example", FakeDns())[0] is FailureKind.NO_SUCH_DOMAIN
+    assert failure(f"{'a' * 64}.example", FakeDns())[0] is FailureKind.NO_SUCH_DOMAIN
+
+
+def test_a_root_beside_real_hosts_means_nothing() -> None:
+    dns = FakeDns(mx={"a.example": [(0, ""), (5, "b.example")]}, addresses={"b.example": [PUBLIC]})
+    assert find("a.example", dns) == [Target("b.example", PUBLIC, 25)]
+
+
+def test_one_working_host_is_enough() -> None:
+    dns = FakeDns(
+        mx={"a.example": [(1, "broken.example"), (2, "gone.example"), (3, "b.example")]},
+        addresses={"b.example": ["192.168.1.1", PUBLIC]},
+        broken={"broken.example"},
+    )
+    assert find("a.example", dns) == [Target("b.example", PUBLIC, 25)]
+
+
+def test_hosts_from_our_own_preference_on_are_left_out() -> None:
+    dns = FakeDns(
+        mx={"a.example": [(1, "best.example"), (5, "us.example"), (5, "peer.example"), (9, "last.example")]},
+        addresses={
+            "best.example": ["8.8.8.8"],
+            "us.example": [PUBLIC],
+            "peer.example": ["8.8.4.4"],
+            "last.example": ["1.1.1.1"],
+        },
+    )
+    assert find("a.example", dns, own=(PUBLIC,)) == [Target("best.example", "8.8.8.8", 25)]
+    del dns.mx["a.example"][0]
+    assert failure("a.example", dns, own=(PUBLIC,)) == (FailureKind.LOOP, Verdict.BOUNCED, "5.4.6")
+
+
+def test_hosts_and_addresses_are_bounded() -> None:
+    many = [(number, f"h{number}.example") for number in range(100)]
+    addresses = [str(ipaddress.ip_address("8.0.0.1") + number) for number in range(30)]
+    dns = FakeDns(mx={"a.example": many}, addresses={host: addresses for _, host in many})
+    assert len(find("a.example", dns)) == ADDRESSES_MAX
+    assert len([1 for kind, _ in dns.asked if kind == "A"]) == HOSTS_MAX
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0",
+        "127.0.0.1",
+        "127.255.255.254",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.255.255",
+        "169.254.169.254",
+        "100.64.0.1",
+        "198.18.0.1",
+        "192.0.2.1",
+        "224.0.0.1",
+        "239.255.255.250",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::7f00:1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::10.0.0.1",
+        "64:ff9b::127.0.0.1",
+        "64:ff9b:1::8.8.8.8",
+        "2002:7f00:1::",
+        "2002:0a00:0001::1",
+        "fe80::1",
+        "fec0::1",
+        "fc00::1",
+        "fd12:3456:789a::1",
+        "ff02::1",
+        "2001:db8::1",
+        "4000::1",
+    ],
+)
+def test_an_address_that_is_not_public(address: str) -> None:
+    assert why_not_public(ipaddress.ip_address(address)) is not None
+
+
+@pytest.mark.parametrize("address", [PUBLIC, "8.8.8.8", PUBLIC_V6, "64:ff9b::8.8.8.8", "::ffff:8.8.8.8"])
+def test_an_address_that_is_public(address: str) -> None:
+    assert why_not_public(ipaddress.ip_address(address)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:2526", "127.0.0.1", 2526),
+        ("[::1]:25", "::1", 25),
+        ("[2001:DB8::0:1]:25", "2001:db8::1", 25),
+        ("Smart-Host.example:587", "smart-host.example", 587),
+    ],
+)
+def test_a_route(text: str, host: str, port: int) -> None:
+    route = Route.parse(text)
+    assert route == Route(host, port)
+    assert Route.parse(str(route)) == route
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "host", "host:", ":25", "host:0", "host:65536", "::1:25", "[::1]", "[host]:25", "a b:25", "h:２５"],
+)
+def test_no_route(text: str) -> None:
+    with pytest.raises(ValueError):
+        Route.parse(text)
+
+
+def test_the_route_of_a_domain_comes_before_that_of_all() -> None:
+    routes = {"*": Route("all", 1), "a.example": Route("one", 1)}
+    assert route_for(routes, "a.example") == Route("one", 1)
+    assert route_for(routes, "b.example") == Route("all", 1)
+    assert route_for({"a.example": Route("one", 1)}, "b.example") is None
+
+
+def test_a_route_may_lead_to_loopback() -> None:
+    assert trio.run(resolve_route, Route("127.0.0.1", 2526)) == [Target("127.0.0.1", "127.0.0.1", 2526)]
+    assert trio.run(resolve_route, Route("::1", 2526)) == [Target("::1", "::1", 2526)]
+
+
+ZONE = """
+$TTL 60
+.              SOA   ns. admin. 1 1 1 1 1
+mail.example.  MX    10 MX1.mail.example.
+mail.example.  MX    20 mx2.mail.example.
+mail.example.  TXT   "no address"
+mx1.mail.example.  A     93.184.215.14
+mx1.mail.example.  AAAA  2606:2800:21f:cb07:6820:80da:af6b:8b2c
+mx2.mail.example.  A     8.8.8.8
+null.example.  MX    0 .
+bare.example.  A     1.1.1.1
+"""
+
+
+def with_server(check: Callable[[DnsResolver], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with open_dns_server(ZONE) as resolver:
+            await check(DnsResolver(resolver))
+
+    trio.run(main)
+
+
+def test_dnspython_asks_a_real_server() -> None:
+    async def check(dns: DnsResolver) -> None:
+        rng = random.Random(1)
+        hosts = await resolve_mx("mail.example", resolver=dns, rng=rng)
+        assert hosts == [Mx(10, "mx1.mail.example"), Mx(20, "mx2.mail.example")]
+        assert await resolve_targets(hosts, resolver=dns, rng=rng) == [
+            Target("mx1.mail.example", PUBLIC, 25),
+            Target("mx1.mail.example", PUBLIC_V6, 25),
+            Target("mx2.mail.example", "8.8.8.8", 25),
+        ]
+        assert await dns.lookup_mx("null.example") == [Mx(0, "")]
+        assert await dns.lookup_mx("bare.example") == []
+        assert await dns.lookup_addresses("mail.example") == []
+        with pytest.raises(NoSuchName):
+            await dns.lookup_mx("nothing.example")
+        with pytest.raises(LookupFailed):
+            await dns.lookup_mx("servfail.example")
+
+    with_server(check)
+
+
+def test_a_server_that_does_not_answer_costs_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.delivery.resolve.LOOKUP_SECONDS_MAX", 0.1)
+
+    async def check(dns: DnsResolver) -> None:
+        with pytest.raises(LookupFailed):
+            await dns.lookup_mx("silent.example")
+
+    with_server(check)

@@ -1,0 +1,112 @@
+"""Says which DNS records the operator and the members must publish.
+
+Contract: pure functions from names and public keys to `Record`s that are ready to paste. A name is fully
+qualified without a final dot; the value of a TXT record is one string, unquoted. `zone_text` writes the
+same as a zone file (RFC 1035 §5.1), where a string has at most 255 octets: an RSA key becomes several,
+which the verifier joins (RFC 6376 §3.6.2.2).
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal, NamedTuple
+
+from relay.signing import Signer
+
+TXT_STRING_OCTETS_MAX: Final = 255  # RFC 1035 §3.3
+TTL_SECONDS: Final = 3600
+
+
+class Record(NamedTuple):
+    """One record. The value of an MX is its preference and its host."""
+
+    type: Literal["TXT", "MX"]
+    name: str
+    value: str
+    purpose: str
+
+
+def member_records(domain: str, *, did: str, operator_domain: str, signers: Iterable[Signer]) -> list[Record]:
+    """Return what a member publishes for a sending domain."""
+    return [
+        Record(
+            "TXT",
+            f"_atmos-verify.{domain}",
+            f"atmos-verify={did}",
+            "Proves to the relay that the domain belongs to the member.",
+        ),
+        *map(dkim_record, signers),
+        Record(
+            "TXT",
+            domain,
+            f"v=spf1 include:{operator_domain} ~all",
+            "SPF: lets the relay send for the domain. Where there is an SPF record, add the include to it.",
+        ),
+        _dmarc(domain),
+    ]
+
+
+def operator_records(domain: str, *, host: str, signers: Iterable[Signer]) -> list[Record]:
+    """Return what the operator publishes; `host` is the relay's own name, with its A and AAAA records.
+
+    Members' SPF records include this domain's, so this one names the machine that sends.
+    """
+    return [
+        *map(dkim_record, signers),
+        Record(
+            "TXT",
+            domain,
+            f"v=spf1 a:{host} ~all",
+            "SPF: names the machine that sends, for this domain and for every member's that includes it.",
+        ),
+        _dmarc(domain),
+        Record(
+            "MX",
+            domain,
+            f"10 {host}",
+            "Receivers refuse an envelope sender whose domain could not take the bounce.",
+        ),
+    ]
+
+
+def dkim_record(signer: Signer) -> Record:
+    """Return the record of one DKIM key (RFC 6376 §3.6.1, RFC 8463 §4)."""
+    key_type, what = ("rsa", "RSA") if signer.algorithm == "rsa-sha256" else ("ed25519", "Ed25519")
+    return Record(
+        "TXT",
+        f"{signer.selector}._domainkey.{signer.domain}",
+        f"v=DKIM1; k={key_type}; p={signer.public_key}",
+        f"DKIM: the {what} key with which receivers verify the signatures of {signer.domain}.",
+    )
+
+
+def zone_text(records: Sequence[Record]) -> str:
+    """Return the records as lines of a zone file, each under a comment with its purpose."""
+    return "".join(f"; {record.purpose}\n{_zone_line(record)}\n" for record in records)
+
+
+def _dmarc(domain: str) -> Record:
+    return Record(
+        "TXT",
+        f"_dmarc.{domain}",
+        "v=DMARC1; p=reject; adkim=r; aspf=r",
+        "DMARC: asks receivers to refuse mail in the domain's name that is not signed for it.",
+    )
+
+
+def _zone_line(record: Record) -> str:
+    if record.type == "MX":
+        data = f"{record.value}."
+    else:
+        value = record.value
+        strings = [
+            value[start : start + TXT_STRING_OCTETS_MAX]
+            for start in range(0, len(value), TXT_STRING_OCTETS_MAX)
+        ]
+        data = " ".join(map(_quoted, strings))
+        if len(strings) > 1:
+            data = f"( {data} )"
+    return f"{record.name}. {TTL_SECONDS} IN {record.type} {data}"
+
+
+def _quoted(string: str) -> str:
+    escaped = string.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'

@@ -124,6 +124,7 @@ class Log:
         self._offload = offload
 
         self._closed = False
+        self._finished = False
         self._queue: deque[_Append] = deque()
         self._in_progress: list[_Append] = []
         self._writer_idle = False
@@ -211,7 +212,7 @@ class Log:
                         yield record
                 elif self.poisoned:
                     raise LogPoisonedError("the log is poisoned")
-                elif self._closed:
+                elif self._finished:
                     return
                 else:
                     await self._news.park()
@@ -261,6 +262,8 @@ class Log:
             try:
                 while await self._wait_for_work():
                     await self._commit()
+                self._finished = True
+                self._news.unpark_all()
             except BaseException as error:
                 self._poison()
                 if isinstance(error, Exception):
@@ -363,7 +366,6 @@ class Log:
         """No more appends; the writer finishes what is queued."""
         self._closed = True
         self._work.unpark_all()
-        self._news.unpark_all()
 
     # Segments. In the offload thread, while the writer task waits for it.
 
@@ -418,7 +420,7 @@ def _random_salt() -> bytes:
 async def open_log(
     directory: Path,
     *,
-    witness: Witness | None = None,
+    witness: Witness | Callable[[], Witness | None] | None = None,
     on_durable: Callable[[Sequence[Record]], None] | None = None,
     on_recovered: Callable[[Log], None] | None = None,
     locate: Locate | None = None,
@@ -433,6 +435,7 @@ async def open_log(
     """Open the log in `directory` for writing, create it if there is none, recover it if need be.
 
     Raises `LockedError` if another process has it open, `CorruptionError` if acknowledged data is damaged.
+    `witness` may be a function, for those who must hold the lock before they can look: it is called once.
     `on_recovered(log)` is called before the first append can be written: the moment for views to catch up,
     through `log.reader`. `on_durable(records)` is called for each batch after it is durable and before its
     appends return; if it raises, the log is poisoned. Both are called in the trio thread.
@@ -457,7 +460,7 @@ async def open_log(
     disk.sync_directory(directory.parent)
     lock = disk.lock(directory / LOCK_NAME)
     try:
-        await offload(log._recover, witness)
+        await offload(log._recover, witness() if callable(witness) else witness)
         if on_recovered is not None:
             on_recovered(log)
         async with trio.open_nursery() as nursery:

@@ -130,7 +130,7 @@ def decide(scans: Sequence[Scan], witness: Witness | None) -> Plan:
             )
         return Plan(row, None, loss_ruled_out=True)
     row = TABLE[0]
-    next_seq, chain = 1, CHAIN_START
+    next_seq, chain, time_us = 1, CHAIN_START, 0
     for position, scan in enumerate(scans):
         last = position == len(scans) - 1
         found, fault = _look(scan, next_seq, chain)
@@ -143,7 +143,10 @@ def decide(scans: Sequence[Scan], witness: Witness | None) -> Plan:
         if row.action is Action.REFUSE:
             raise _refusal(row, scan, fault, witness)
         next_seq, chain = scan.end.next_seq, scan.end.chain
-    return Plan(row, scans[-1], loss_ruled_out=witness is not None)
+        # A segment without a record does not know the time of the last one.
+        time_us = max(time_us, scan.end.time_us)
+    tail = scans[-1]._replace(end=scans[-1].end._replace(time_us=time_us))
+    return Plan(row, tail, loss_ruled_out=witness is not None)
 
 
 def _look(scan: Scan, next_seq: int, chain: bytes) -> tuple[Found, Fault | None]:

@@ -146,7 +146,7 @@ def message_id_header(content: Content, *, message_id: int, entropy: str, domain
     """Return the Message-ID of one message: the member's own, or one made of what was recorded."""
     for name, value in content.headers:
         if name.lower() == "message-id":
-            return value.strip()
+            return value
     return f"<{message_id}.{entropy}@{domain}>"
 
 

@@ -52,7 +52,7 @@ def _default_give_up() -> dict[str, int]:
 
 class RetryConfig(_Section, frozen=True, kw_only=True):
     #: After attempt 1, 2, 3 ...; the last one repeats.
-    delays_seconds: Annotated[list[Count], msgspec.Meta(min_length=1)] = [
+    delays_seconds: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)] = (
         60,
         300,
         900,
@@ -61,7 +61,7 @@ class RetryConfig(_Section, frozen=True, kw_only=True):
         7200,
         14400,
         28800,
-    ]
+    )
     give_up_seconds: Count = 432_000
     give_up_seconds_by_category: dict[str, Count] = msgspec.field(default_factory=_default_give_up)
 
@@ -73,17 +73,11 @@ class WarmingTier(_Section, frozen=True, kw_only=True):
     day: Count
 
 
-def _default_tiers() -> list[WarmingTier]:
-    return [
+class WarmingConfig(_Section, frozen=True, kw_only=True):
+    tiers: Annotated[tuple[WarmingTier, ...], msgspec.Meta(min_length=1)] = (
         WarmingTier(until_day=7, hour=2, day=10),
         WarmingTier(until_day=14, hour=10, day=50),
         WarmingTier(hour=100, day=1000),
-    ]
-
-
-class WarmingConfig(_Section, frozen=True, kw_only=True):
-    tiers: Annotated[list[WarmingTier], msgspec.Meta(min_length=1)] = msgspec.field(
-        default_factory=_default_tiers
     )
 
 

@@ -10,15 +10,17 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from relay.config import Config, load_config
 from relay.decisions import Principal
 from relay.dids import is_valid_did
 from relay.keys import KeyRing, Pepper, load_pepper
+from relay.outgoing import Composer
 from relay.refusals import Refusal
 from relay.store import Store, open_store
+from relay.tokens import BOUNCE_KEY_OCTETS, UNSUBSCRIBE_KEY_OCTETS, BounceAddresses, UnsubscribeTokens
 from relay.views import members
 from spool.disk import Disk
 
@@ -34,9 +36,25 @@ class Core:
     store: Store
     pepper: Pepper
     keyring: KeyRing
+    composer: Composer
     operator_stem: str
+    stopping: bool = field(default=False)
 
-    def authenticate(self, did: str | None, authorization: str | None) -> tuple[Principal, members.MemberState]:
+    def check_accepting(self) -> None:
+        """Whether a send can be taken now. Raises Refusal(QUEUE_FULL or TEMPORARILY_UNAVAILABLE)."""
+        if self.stopping or self.store.log.poisoned:
+            raise unavailable()
+        limits = self.config.spool
+        if self.store.free_bytes() < limits.free_bytes_min:
+            raise Refusal(
+                "QUEUE_FULL", "the relay's disk is almost full; try again later", retry_after_seconds=60
+            )
+        if limits.bytes_max and self.store.log_bytes() >= limits.bytes_max:
+            raise Refusal("QUEUE_FULL", "the relay's log is full; try again later", retry_after_seconds=60)
+
+    def authenticate(
+        self, did: str | None, authorization: str | None
+    ) -> tuple[Principal, members.MemberState]:
         """Whose request this is. Raises Refusal in the order of SPEC 1.1; suspension is for the caller to judge.
 
         An unknown DID, a wrong key and a revoked key are one answer, found by the same work.
@@ -63,6 +81,14 @@ class Core:
         return Principal(did, matched), member
 
 
+def unavailable() -> Refusal:
+    return Refusal(
+        "TEMPORARILY_UNAVAILABLE",
+        "the relay cannot write its log now; try again, with an Idempotency-Key to be safe from sending twice",
+        retry_after_seconds=5,
+    )
+
+
 _NOBODYS_KEY = members.KeyState("", "0" * 64, 0)
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 
@@ -80,6 +106,12 @@ async def open_core(
     config = load_config(directory)
     pepper = load_pepper(directory)
     keyring = KeyRing(directory)
+    keyring.check()
     operator_stem = keyring.operator_stem(config.operator_domain)
+    composer = Composer(
+        keyring,
+        UnsubscribeTokens(pepper.derive("unsubscribe", UNSUBSCRIBE_KEY_OCTETS)),
+        BounceAddresses(pepper.derive("bounces", BOUNCE_KEY_OCTETS), config.operator_domain),
+    )
     async with open_store(directory, config, clock=clock, disk=disk) as store:
-        yield Core(directory, config, store, pepper, keyring, operator_stem)
+        yield Core(directory, config, store, pepper, keyring, composer, operator_stem)

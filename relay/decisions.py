@@ -105,8 +105,8 @@ def sending_domain(view: Snapshot, config: Config, did: str, name: str) -> membe
 
 
 def _with_relays_unsubscribe(content: Content) -> Content:
-    """Bulk mail carries exactly one List-Unsubscribe pair, the relay's (SPEC 3.3). A member's own pair leaves the header;
-    its https URL is kept with the message."""
+    """Bulk mail carries exactly one List-Unsubscribe pair, the relay's (SPEC 3.3). A member's own pair leaves the
+    header; its https URL is kept with the message."""
     own = {"list-unsubscribe", "list-unsubscribe-post"}
     if not any(name.lower() in own for name, _ in content.headers):
         return content

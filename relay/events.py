@@ -42,12 +42,12 @@ class Personal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 # ------------------------------------------------------------------------------------------------ members
 
 
-class MemberAdded(Event, kw_only=True):
+class MemberAdded(Event, frozen=True, kw_only=True, omit_defaults=True):
     TYPE = "member.added"
     did: str
 
 
-class DomainAdded(Event, kw_only=True):
+class DomainAdded(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A sending domain was enrolled, with the public halves of its two keys (base64, as in DNS)."""
 
     TYPE = "domain.added"
@@ -59,7 +59,7 @@ class DomainAdded(Event, kw_only=True):
     ed25519_public: str
 
 
-class KeyIssued(Event, kw_only=True):
+class KeyIssued(Event, frozen=True, kw_only=True, omit_defaults=True):
     """An API key was made. Only its keyed hash (HMAC-SHA-256 under the pepper, hex) is kept anywhere."""
 
     TYPE = "key.issued"
@@ -68,7 +68,7 @@ class KeyIssued(Event, kw_only=True):
     key_hash: str
 
 
-class KeyRevoked(Event, kw_only=True):
+class KeyRevoked(Event, frozen=True, kw_only=True, omit_defaults=True):
     TYPE = "key.revoked"
     did: str
     key_id: str
@@ -77,7 +77,7 @@ class KeyRevoked(Event, kw_only=True):
 # ------------------------------------------------------------------------------------------------ sending
 
 
-class Content(Personal, kw_only=True):
+class Content(Personal, frozen=True, kw_only=True, omit_defaults=True):
     """What the member gave us to send, as it was validated; addresses are `Mailbox` strings in normal form."""
 
     from_name: str = ""
@@ -93,7 +93,7 @@ class Content(Personal, kw_only=True):
     client_address: str | None = None
 
 
-class SendAccepted(Event, kw_only=True):
+class SendAccepted(Event, frozen=True, kw_only=True, omit_defaults=True):
     """One request was accepted. The `recipients` records after this one are its `message.queued` events.
 
     It holds everything that composing needs and that configuration could change later, so that composing the same
@@ -117,7 +117,7 @@ class SendAccepted(Event, kw_only=True):
     personal: Content | None = None
 
 
-class Recipient(Personal, kw_only=True):
+class Recipient(Personal, frozen=True, kw_only=True, omit_defaults=True):
     #: As the client sent it, byte for byte.
     given: str
     name: str = ""
@@ -125,7 +125,7 @@ class Recipient(Personal, kw_only=True):
     address: str
 
 
-class MessageQueued(Event, kw_only=True):
+class MessageQueued(Event, frozen=True, kw_only=True, omit_defaults=True):
     """One recipient of a send. This record's sequence number is the message id."""
 
     TYPE = "message.queued"
@@ -142,8 +142,8 @@ class MessageQueued(Event, kw_only=True):
 # ------------------------------------------------------------------------------------------------ delivery
 
 
-class AttemptStarted(Event, kw_only=True):
-    """Durable before the final dot. If no outcome follows it was interrupted, and is tried again at `next_attempt_at`."""
+class AttemptStarted(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Durable before the final dot. Without an outcome it was interrupted: tried again at `next_attempt_at`."""
 
     TYPE = "attempt.started"
     did: str
@@ -152,7 +152,7 @@ class AttemptStarted(Event, kw_only=True):
     next_attempt_at: int
 
 
-class AttemptInterrupted(Event, kw_only=True):
+class AttemptInterrupted(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The relay stopped between `attempt.started` and its outcome: the mail may have been delivered."""
 
     TYPE = "attempt.interrupted"
@@ -162,7 +162,7 @@ class AttemptInterrupted(Event, kw_only=True):
     next_attempt_at: int
 
 
-class RemoteSide(Personal, kw_only=True):
+class RemoteSide(Personal, frozen=True, kw_only=True, omit_defaults=True):
     """Whom we talked to, and what they said."""
 
     mx: str | None = None
@@ -171,7 +171,7 @@ class RemoteSide(Personal, kw_only=True):
     text: str | None = None
 
 
-class Outcome(Event, kw_only=True):
+class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True):
     """What all three outcomes of an attempt record. `attempt` is 0 where none was made."""
 
     did: str
@@ -191,16 +191,16 @@ class Outcome(Event, kw_only=True):
     personal: RemoteSide | None = None
 
 
-class MessageDeferred(Outcome, kw_only=True):
+class MessageDeferred(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     TYPE = "message.deferred"
     next_attempt_at: int
 
 
-class MessageSent(Outcome, kw_only=True):
+class MessageSent(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     TYPE = "message.sent"
 
 
-class MessageBounced(Outcome, kw_only=True):
+class MessageBounced(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     """`reason`: `rejected` (a 5xx), `undeliverable` (could never work), `expired` (given up)."""
 
     TYPE = "message.bounced"
@@ -210,7 +210,7 @@ class MessageBounced(Outcome, kw_only=True):
 # ------------------------------------------------------------------------------------------------ the log itself
 
 
-class TornTailCut(Event, kw_only=True):
+class TornTailCut(Event, frozen=True, kw_only=True, omit_defaults=True):
     """At start-up, bytes that had never been acknowledged were cut off the end of the log; a copy was kept."""
 
     TYPE = "log.torn_tail_cut"
@@ -221,7 +221,7 @@ class TornTailCut(Event, kw_only=True):
     loss_ruled_out: bool
 
 
-class ViewsRebuilt(Event, kw_only=True):
+class ViewsRebuilt(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The views were built again from the log, and why."""
 
     TYPE = "log.views_rebuilt"

@@ -195,9 +195,7 @@ def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> Mess
     )
 
 
-def message_detail(
-    state: MessageState, timeline: list[int], get: Callable[[int], Recorded]
-) -> MessageDetail:
+def message_detail(state: MessageState, timeline: list[int], get: Callable[[int], Recorded]) -> MessageDetail:
     summary = message_summary(state, get)
     fields = {name: getattr(summary, name) for name in summary.__struct_fields__}
     return MessageDetail(**fields, timeline=[timeline_entry(get(seq)) for seq in timeline])

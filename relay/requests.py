@@ -42,9 +42,9 @@ class SendBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         ),
     ]
     subject: Annotated[str, msgspec.Meta(description="May be empty.", examples=["Hello from Atmosphere"])]
-    text: Annotated[
-        str | None, msgspec.Meta(description="Plain text body. Required unless html is set.")
-    ] = None
+    text: Annotated[str | None, msgspec.Meta(description="Plain text body. Required unless html is set.")] = (
+        None
+    )
     html: Annotated[
         str | None, msgspec.Meta(description="HTML body, sent as an alternative alongside text.")
     ] = None
@@ -60,7 +60,8 @@ class SendBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = None
     category: Annotated[
-        Category | None, msgspec.Meta(description="Default `bulk`. `bulk` and `broadcast` get List-Unsubscribe.")
+        Category | None,
+        msgspec.Meta(description="Default `bulk`. `bulk` and `broadcast` get List-Unsubscribe."),
     ] = None
 
 

@@ -28,10 +28,12 @@ VIEWS_DIRECTORY = "views"
 
 
 class Store:
-    def __init__(self, log: Log, views: Views[Recorded], clock: Callable[[], int]) -> None:
+    def __init__(self, log: Log, views: Views[Recorded], *, clock: Callable[[], int], disk: Disk) -> None:
         self.log = log
         self.views = views
         self.now_us = clock
+        self._disk = disk
+        self._bytes_at_start = sum(segment.bytes for segment in log.reader.segments())
         # Decisions that must not run beside each other (enrolment) take turns.
         self._turn = trio.Lock()
 
@@ -57,6 +59,14 @@ class Store:
         """The event with this sequence number, from the log. Raises LookupError."""
         return decode(self.log.reader.get(seq))
 
+    def free_bytes(self) -> int:
+        """What is left on the disk that holds the log."""
+        return self._disk.free_bytes(self.log.directory)
+
+    def log_bytes(self) -> int:
+        """How large the log is, to within its headers and footers."""
+        return self._bytes_at_start + self.log.statistics().bytes
+
 
 @asynccontextmanager
 async def open_store(
@@ -72,8 +82,7 @@ async def open_store(
     try:
         async with open_log(
             directory / LOG_DIRECTORY,
-            on_locked=views.open,
-            witness=views.witness,
+            witness=views.open,
             on_recovered=lambda log: views.catch_up(log.reader),
             on_durable=views.apply,
             locate=views.locate,
@@ -81,7 +90,7 @@ async def open_store(
             clock=clock,
             segment_bytes_max=config.spool.segment_bytes,
         ) as log:
-            store = Store(log, views, clock)
+            store = Store(log, views, clock=clock, disk=disk)
             await _report(store)
             yield store
     finally:
@@ -92,13 +101,13 @@ async def _report(store: Store) -> None:
     """Put into the log what had to be done to open it."""
     events: list[Event] = []
     recovery = store.log.recovery
-    if recovery.torn is not None:
-        logger.warning("log.torn_tail_cut", extra={"offset": recovery.torn.offset})
+    if recovery.cut is not None:
+        logger.warning("log.torn_tail_cut", extra={"because": recovery.because, "copy": recovery.cut.kept})
         events.append(
             TornTailCut(
-                segment=recovery.torn.file,
-                offset=recovery.torn.offset,
-                bytes_cut=recovery.torn.bytes_cut,
+                segment=recovery.cut.file,
+                offset=recovery.cut.offset,
+                bytes_cut=recovery.cut.size,
                 loss_ruled_out=recovery.loss_ruled_out,
             )
         )

@@ -391,10 +391,14 @@ class Log:
         tmp = path.with_name(path.name + TMP_SUFFIX)
         data = encode_segment_header(header)
         handle = self._disk.create(tmp)
-        self._disk.write(handle, data, 0)
-        self._disk.fsync(handle)
-        self._disk.rename(tmp, path)
-        self._disk.sync_directory(self.directory)
+        try:
+            self._disk.write(handle, data, 0)
+            self._disk.fsync(handle)
+            self._disk.rename(tmp, path)
+            self._disk.sync_directory(self.directory)
+        except BaseException:
+            self._disk.close(handle)
+            raise
         self._segment = _Segment(header, handle, header.seed)
         self._end = start_of(header, self._end.time_us)
         self._file_crc = crc32c(0, data)

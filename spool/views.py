@@ -206,10 +206,11 @@ class Views(Generic[E]):
 
     # ---------------------------------------------------------------- opening and closing
 
-    def open(self) -> None:
-        """Open for writing; what cannot be trusted is discarded here and built again by `catch_up`.
+    def open(self) -> Witness | None:
+        """Open for writing, and say how far the log has been durable; None where nothing can be said.
 
-        The caller holds the log's lock, so this is the only writer.
+        What cannot be trusted is discarded here and built again by `catch_up`. The caller holds the log's lock, so
+        this is the only writer.
         """
         doubt = self._reason_to_discard()
         if doubt is None:
@@ -225,6 +226,7 @@ class Views(Generic[E]):
         self._mark_in_use()
         with self.read() as snapshot:
             self.position = snapshot.position
+            return snapshot.witness()
 
     def _reason_to_discard(self) -> str | None:
         if not (self.directory / "data.mdb").exists():
@@ -288,10 +290,6 @@ class Views(Generic[E]):
 
     # ---------------------------------------------------------------- the fold
 
-    def witness(self) -> Witness | None:
-        with self.read() as snapshot:
-            return snapshot.witness()
-
     def catch_up(self, reader: LogReader, *, until: int | None = None) -> None:
         """Apply what the log has beyond the position. Where the log is not the one these views were made from
         (the chain value at the position differs), begin again from the first record."""
@@ -315,7 +313,7 @@ class Views(Generic[E]):
         assert value is not None
         seq, _segment, _end_offset, chain = _POSITION_VALUE.unpack(value)
         try:
-            return reader.get(seq).chain == chain
+            return bool(reader.get(seq).chain == chain)
         except LookupError:
             return False
 

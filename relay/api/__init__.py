@@ -1,0 +1,8 @@
+"""The HTTP edge: quart-trio below hypercorn. It parses, authenticates, asks a decision, appends, and answers JSON.
+
+Nothing is decided here and nothing is kept here.
+"""
+
+from relay.api.app import create_app
+
+__all__ = ["create_app"]

@@ -191,8 +191,13 @@ def judge(said: Reply | Failure, *, reused: bool = False) -> Judgement:
     `reused`: the connection had carried a transaction before this one. A reply that decides nothing (a 2xx
     before the end of data) is a programmer's error.
     """
-    rule = _FAILURES[said.kind] if isinstance(said, Failure) else _rule_for(said)
-    hung_up = said.kind is FailureKind.CLOSED if isinstance(said, Failure) else said.code == 421
+    rule: _FailureRule | _ReplyRule
+    if isinstance(said, Failure):
+        rule = _FAILURES[said.kind]
+        hung_up = said.kind is FailureKind.CLOSED
+    else:
+        rule = _rule_for(said)
+        hung_up = said.code == 421
     return Judgement(
         rule.verdict,
         rule.usable,
@@ -202,6 +207,8 @@ def judge(said: Reply | Failure, *, reused: bool = False) -> Judgement:
 
 
 def _rule_for(reply: Reply) -> _ReplyRule:
+    decides = reply.command is Command.END_OF_DATA or not reply.accepts
+    assert decides, f"{reply.code} to {reply.command.value} decides nothing"
     subject = reply.enhanced[2:] if reply.enhanced else ""
     for rule in _REPLIES:
         if (
@@ -211,7 +218,7 @@ def _rule_for(reply: Reply) -> _ReplyRule:
             and (rule.subjects is None or any(_is_about(subject, wanted) for wanted in rule.subjects))
         ):
             return rule
-    raise AssertionError(f"{reply.code} to {reply.command.value} decides nothing")
+    raise AssertionError(f"no rule for {reply.code} to {reply.command.value}")
 
 
 def _is_about(subject: str, wanted: str) -> bool:

@@ -93,7 +93,7 @@ def member(view: Snapshot, did: str) -> MemberState | None:
 
 
 def members(view: Snapshot) -> Iterator[MemberState]:
-    for _key_, value in view.scan(_MEMBERS):
+    for _, value in view.scan(_MEMBERS):
         yield _member.decode(value)
 
 
@@ -103,7 +103,7 @@ def domain(view: Snapshot, name: str) -> DomainState | None:
 
 
 def domains(view: Snapshot) -> Iterator[DomainState]:
-    for _key_, value in view.scan(_DOMAINS):
+    for _, value in view.scan(_DOMAINS):
         yield _domain.decode(value)
 
 

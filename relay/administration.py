@@ -1,0 +1,282 @@
+"""The operator's commands that change or ask a relay, whether it runs or not.
+
+A running relay owns its data directory, so the command line hands the command to it through a Unix socket in that
+directory (0600: who may read the keys may give orders). When none runs, the command line opens the directory itself
+and carries the command out there. Both ways end in `COMMANDS`.
+
+The socket's protocol: one line of JSON each way, `{"command", "arguments"}` and `{"result"}` or `{"error", "code"}`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from relay import decisions
+from relay.addresses import AddressError, parse_domain
+from relay.core import Core, open_core
+from relay.dns_records import Record, member_records, operator_records
+from relay.keys import new_api_key
+from relay.presentation import rfc3339
+from relay.refusals import Refusal, invalid
+from relay.views import members
+from spool.errors import SpoolError
+
+logger = logging.getLogger(__name__)
+
+ADMIN_SOCKET = "admin.sock"
+LINE_BYTES_MAX = 1024 * 1024
+REQUEST_SECONDS_MAX = 60.0
+
+Answer = dict[str, Any] | list[dict[str, Any]]
+Command = Callable[..., Awaitable[Answer]]
+
+
+# ------------------------------------------------------------------------------------------------ commands
+
+
+async def member_add(core: Core, *, did: str, domains: list[str]) -> Answer:
+    names = [_domain(name) for name in domains]
+    key = new_api_key()
+    new_key = _new_key(core, key)
+    with core.store.read() as view:  # refuse before keys are made
+        planned = [decisions.NewDomain(name, "", "", "") for name in names]
+        decisions.add_member(view, core.config, did, planned, new_key)
+    made = [await _make_keys(core, name) for name in names]
+    await core.store.decide(lambda view: decisions.add_member(view, core.config, did, made, new_key))
+    with core.store.read() as view:
+        enrolled = [_domain_answer(core, state) for state in members.domains_of(view, did)]
+    return {"did": did, "apiKey": key, "keyId": new_key.key_id, "domains": enrolled}
+
+
+async def member_list(core: Core) -> Answer:
+    with core.store.read() as view:
+        return [
+            {
+                "did": member.did,
+                "status": member.status,
+                "addedAt": rfc3339(member.added_at),
+                "domains": [state.domain for state in members.domains_of(view, member.did)],
+            }
+            for member in members.members(view)
+        ]
+
+
+async def domain_add(core: Core, *, did: str, domain: str) -> Answer:
+    name = _domain(domain)
+    with core.store.read() as view:
+        decisions.add_domain(view, core.config, did, decisions.NewDomain(name, "", "", ""))
+    made = await _make_keys(core, name)
+    await core.store.decide(lambda view: decisions.add_domain(view, core.config, did, made))
+    with core.store.read() as view:
+        state = members.domain(view, name)
+    assert state is not None
+    return _domain_answer(core, state)
+
+
+async def domain_list(core: Core) -> Answer:
+    with core.store.read() as view:
+        return [
+            {
+                "did": state.did,
+                "domain": state.domain,
+                "status": state.status,
+                "selector": state.selector_stem,
+                "addedAt": rfc3339(state.added_at),
+                "verifiedAt": None if state.verified_at is None else rfc3339(state.verified_at),
+            }
+            for state in members.domains(view)
+        ]
+
+
+async def key_issue(core: Core, *, did: str) -> Answer:
+    key = new_api_key()
+    new_key = _new_key(core, key)
+    await core.store.decide(lambda view: decisions.issue_key(view, did, new_key))
+    return {"did": did, "keyId": new_key.key_id, "apiKey": key}
+
+
+async def key_list(core: Core, *, did: str | None = None) -> Answer:
+    with core.store.read() as view:
+        dids = [did] if did is not None else [member.did for member in members.members(view)]
+        return [
+            {
+                "did": owner,
+                "keyId": state.key_id,
+                "status": "active" if state.revoked_at is None else "revoked",
+                "issuedAt": rfc3339(state.issued_at),
+                "revokedAt": None if state.revoked_at is None else rfc3339(state.revoked_at),
+            }
+            for owner in dids
+            for state in members.keys_of(view, owner)
+        ]
+
+
+async def key_revoke(core: Core, *, did: str, key_id: str) -> Answer:
+    await core.store.decide(lambda view: decisions.revoke_key(view, did, key_id))
+    return {"did": did, "keyId": key_id, "status": "revoked"}
+
+
+async def dns(core: Core, *, domain: str | None = None) -> Answer:
+    with core.store.read() as view:
+        states = [
+            state for state in members.domains(view) if domain is None or state.domain == _domain(domain)
+        ]
+    if domain is not None and not states:
+        raise Refusal("NOT_FOUND", f"domain: {domain} is not enrolled")
+    return {"operator": _operator_answer(core), "domains": [_domain_answer(core, state) for state in states]}
+
+
+COMMANDS: dict[str, Command] = {
+    command.__name__: command
+    for command in (
+        member_add,
+        member_list,
+        domain_add,
+        domain_list,
+        key_issue,
+        key_list,
+        key_revoke,
+        dns,
+    )
+}
+
+
+def _domain(name: str) -> str:
+    try:
+        return parse_domain(name)
+    except AddressError as error:
+        raise invalid("domain", str(error)) from error
+
+
+def _new_key(core: Core, api_key: str) -> decisions.NewKey:
+    """Its id is public, and says nothing of the key."""
+    return decisions.NewKey(secrets.token_hex(6), core.pepper.key_hash(api_key))
+
+
+async def _make_keys(core: Core, domain: str) -> decisions.NewDomain:
+    today = datetime.fromtimestamp(core.store.now_us() / 1_000_000, UTC)
+    stem = f"atmos{today:%Y%m%d}"
+    rsa, ed25519 = await trio.to_thread.run_sync(core.keyring.create, domain, stem)
+    return decisions.NewDomain(domain, stem, rsa.public_key, ed25519.public_key)
+
+
+def _domain_answer(core: Core, state: members.DomainState) -> dict[str, Any]:
+    records = member_records(
+        state.domain,
+        did=state.did,
+        operator_domain=core.config.operator_domain,
+        signers=core.keyring.signers(state.domain, state.selector_stem),
+    )
+    return {
+        "domain": state.domain,
+        "selector": state.selector_stem,
+        "did": state.did,
+        "status": state.status,
+        "records": [_record(record) for record in records],
+    }
+
+
+def _operator_answer(core: Core) -> dict[str, Any]:
+    domain, stem = core.config.operator_domain, core.operator_stem
+    records = operator_records(domain, host=core.config.ehlo_name, signers=core.keyring.signers(domain, stem))
+    return {"domain": domain, "selector": stem, "records": [_record(record) for record in records]}
+
+
+def _record(record: Record) -> dict[str, str]:
+    return {"type": record.type, "name": record.name, "value": record.value, "purpose": record.purpose}
+
+
+# ------------------------------------------------------------------------------------------------ both ways
+
+
+async def administer(directory: Path, command: str, arguments: dict[str, Any]) -> Answer:
+    """Carry out a command: by the relay that runs on `directory`, or here when none does.
+
+    Raises Refusal, or what `open_core` raises.
+    """
+    try:
+        with _short_path(directory) as path:
+            stream = await trio.open_unix_socket(path)
+    except (FileNotFoundError, ConnectionRefusedError):  # none runs, or one left its socket behind
+        async with open_core(directory) as core:
+            return await COMMANDS[command](core, **arguments)
+    async with stream:
+        await stream.send_all(json.dumps({"command": command, "arguments": arguments}).encode() + b"\n")
+        answer = json.loads(await _read_line(stream))
+    if "error" in answer:
+        raise Refusal(answer["code"], answer["error"])
+    result: Answer = answer["result"]
+    return result
+
+
+async def serve_admin_socket(core: Core, task_status: trio.TaskStatus[None]) -> None:
+    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    path = core.directory / ADMIN_SOCKET
+    path.unlink(missing_ok=True)  # we hold the directory's lock: whoever left it is gone
+    with _short_path(core.directory) as short:
+        before = os.umask(0o177)
+        try:
+            await listener.bind(short)
+        finally:
+            os.umask(before)
+    listener.listen(16)
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            with trio.move_on_after(REQUEST_SECONDS_MAX):
+                reply = await _answer(core, await _read_line(stream))
+                try:
+                    await stream.send_all(json.dumps(reply).encode() + b"\n")
+                except trio.BrokenResourceError:
+                    logger.info("admin.hung_up")
+
+    try:
+        task_status.started()
+        await trio.serve_listeners(answer, [trio.SocketListener(listener)])
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def _answer(core: Core, line: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+        command, arguments = COMMANDS[request["command"]], request["arguments"]
+        logger.info("admin.command", extra={"command": request["command"]})
+        return {"result": await command(core, **arguments)}
+    except Refusal as refusal:
+        return {"error": refusal.message, "code": refusal.code}
+    except SpoolError as error:
+        return {"error": str(error), "code": "TEMPORARILY_UNAVAILABLE"}
+    except (ValueError, KeyError, TypeError) as error:
+        return {"error": f"not a command that this relay knows: {error}", "code": "INVALID_REQUEST"}
+
+
+async def _read_line(stream: trio.SocketStream) -> bytes:
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        part = await stream.receive_some(65536)
+        if not part or len(line) + len(part) > LINE_BYTES_MAX:
+            break
+        line += part
+    return bytes(line)
+
+
+@contextmanager
+def _short_path(directory: Path) -> Iterator[str]:
+    """The socket's path by way of a descriptor: the path of a Unix socket may have 107 bytes only."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{ADMIN_SOCKET}"
+    finally:
+        os.close(descriptor)

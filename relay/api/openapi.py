@@ -1,0 +1,140 @@
+"""`/openapi.json`: OpenAPI 3.1, made from the types that validate and answer, so that it cannot drift.
+
+A test asks the application for its routes and fails where one is missing here.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+from quart import Blueprint, Response
+
+from relay.api.answers import json_answer
+from relay.api.messages import LIMIT_DEFAULT, LIMIT_MAX
+from relay.core import Core
+from relay.presentation import ErrorAnswer, MessageDetail, MessagePage, SendAnswer
+from relay.requests import SendBody
+from relay.views.messages import STATUSES
+
+_TYPES = (SendBody, SendAnswer, ErrorAnswer, MessageDetail, MessagePage)
+
+
+def routes(core: Core) -> Blueprint:
+    blueprint = Blueprint("openapi", __name__)
+    document = openapi_document(core.config.public_url)
+
+    @blueprint.get("/openapi.json")
+    async def openapi() -> Response:
+        return json_answer(document)
+
+    return blueprint
+
+
+def openapi_document(server_url: str) -> dict[str, Any]:
+    _, schemas = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
+    member: list[dict[str, list[str]]] = [{"did": [], "key": []}]
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Atmosphere Mail relay",
+            "version": version("atmos-relay"),
+            "description": "Send email over HTTP; every message's story can be read back.",
+        },
+        "servers": [{"url": server_url}],
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "did": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-Atmos-DID",
+                    "description": "The member's DID; the query parameter `did` is taken instead where it is missing.",
+                },
+                "key": {"type": "http", "scheme": "bearer", "description": "API key, `atmos_...`"},
+            },
+        },
+        "paths": {
+            "/v1/send": {
+                "post": {
+                    "operationId": "send",
+                    "summary": "Send a mail to one or more recipients",
+                    "security": member,
+                    "requestBody": {"required": True, "content": _json("SendBody")},
+                    "responses": {
+                        "200": _response("Accepted: durable on the relay's disk", "SendAnswer"),
+                        **_errors(400, 401, 403, 408, 413, 415, 500, 503),
+                    },
+                }
+            },
+            "/v1/messages": {
+                "get": {
+                    "operationId": "listMessages",
+                    "summary": "The member's messages, newest first",
+                    "security": member,
+                    "parameters": [
+                        _query("status", {"type": "string", "enum": list(STATUSES)}),
+                        _query("recipient", {"type": "string"}, "The bare address."),
+                        _query("after", {"type": "string"}, "The `next` of the page before."),
+                        _query(
+                            "limit",
+                            {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+                        ),
+                    ],
+                    "responses": {
+                        "200": _response("A page of messages", "MessagePage"),
+                        **_errors(400, 401, 500),
+                    },
+                }
+            },
+            "/v1/messages/{messageId}": {
+                "get": {
+                    "operationId": "getMessage",
+                    "summary": "One message with its timeline",
+                    "security": member,
+                    "parameters": [
+                        {
+                            "name": "messageId",
+                            "in": "path",
+                            "required": True,
+                            "schema": {"type": "integer", "minimum": 1},
+                        }
+                    ],
+                    "responses": {
+                        "200": _response("The message", "MessageDetail"),
+                        **_errors(400, 401, 404, 500),
+                    },
+                }
+            },
+            "/healthz": {"get": _plain("healthz", "The process is alive", "Live")},
+            "/readyz": {"get": _plain("readyz", "The relay accepts mail", "Ready", 503)},
+            "/openapi.json": {"get": _plain("openapi", "This document", "OpenAPI 3.1")},
+        },
+    }
+
+
+def _json(schema: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+
+
+def _response(description: str, schema: str) -> dict[str, Any]:
+    return {"description": description, "content": _json(schema)}
+
+
+def _errors(*statuses: int) -> dict[str, Any]:
+    return {str(status): _response("Refused; `code` says why", "ErrorAnswer") for status in statuses}
+
+
+def _query(name: str, schema: dict[str, Any], description: str = "") -> dict[str, Any]:
+    parameter: dict[str, Any] = {"name": name, "in": "query", "required": False, "schema": schema}
+    return {**parameter, "description": description} if description else parameter
+
+
+def _plain(operation: str, summary: str, description: str, *errors: int) -> dict[str, Any]:
+    success = {"description": description, "content": {"application/json": {"schema": {"type": "object"}}}}
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "responses": {"200": success, **_errors(*errors)},
+    }

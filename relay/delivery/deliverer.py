@@ -1,0 +1,358 @@
+"""The deliverer: takes what is due, tries it, and reports back with events.
+
+It reads views and writes nothing but events. The story of one attempt:
+
+    due → compose and sign → `attempt.started` (its fsync overlaps resolving, connecting and greeting)
+        → MAIL, RCPT, DATA, body → wait until `attempt.started` is durable → the dot → the reply
+        → `message.sent` | `message.deferred` | `message.bounced`, durable before the connection is used again
+
+A crash between the dot and the outcome is the only window in which a mail can be delivered twice. It leaves a start
+without an outcome, which the next start names (`attempt.interrupted`) and retries after that attempt's ordinary delay.
+
+One worker is one connection to one site: it goes on with the next message for its site while there is one, then
+says QUIT. Workers of different sites never wait for each other.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import trio
+
+from relay.codec import Recorded
+from relay.core import Core
+from relay.delivery.connect import Connector
+from relay.delivery.replies import Failure, FailureKind, Verdict
+from relay.delivery.retry import is_given_up, next_attempt_at
+from relay.delivery.session import Outcome, Session, SessionFailed
+from relay.delivery.smtp import Command
+from relay.delivery.waiting import Waiting
+from relay.events import (
+    AttemptInterrupted,
+    AttemptStarted,
+    Event,
+    MessageBounced,
+    MessageDeferred,
+    MessageQueued,
+    MessageSent,
+    RemoteSide,
+)
+from relay.outgoing import Outgoing, is_smoke_sink
+from relay.views import due, messages
+
+logger = logging.getLogger(__name__)
+
+#: A connection carries at most so many messages, so that a receiver behind a balancer can spread its load.
+TRANSACTIONS_PER_CONNECTION_MAX = 100
+
+
+class _Claim(NamedTuple):
+    """A message that a worker has taken: nobody else tries it until the worker lets go."""
+
+    message_id: int
+    domain: str
+
+
+class Deliverer:
+    """Made once; `run` it in the service's nursery. `stop` ends it in order."""
+
+    def __init__(self, core: Core, connector: Connector, *, dice: random.Random) -> None:
+        self._core = core
+        self._store = core.store
+        self._connector = connector
+        self._dice = dice
+        self._waiting = Waiting()
+        self._claimed: set[int] = set()
+        self._workers: Counter[str] = Counter()
+        #: By site, the domains that have something due.
+        #: They take turns; a dict, because it keeps their order.
+        self._ready: dict[str, dict[str, None]] = {}
+        self._news = trio.Event()
+        self._stopping = False
+        self._sessions: set[Session] = set()
+        self._scope = trio.CancelScope()
+
+    # ---------------------------------------------------------------- the loop
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Deliver until `stop`. An unexpected exception ends it, and with it the process."""
+        await self._name_interrupted()
+        with self._store.read() as view:
+            for domain, at in due.due_domains(view):
+                self._waiting.add(domain, at)
+        self._store.views.observers.append(self._observe)
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    task_status.started()
+                    while not self._stopping:
+                        self._start_workers(nursery)
+                        await self._wait_for_news()
+        finally:
+            self._store.views.observers.remove(self._observe)
+
+    def stop(self) -> None:
+        """Begin nothing new. `run` returns when the attempts under way are over."""
+        self._stopping = True
+        self._news.set()
+
+    async def abandon(self) -> None:
+        """End the attempts under way: deferred where the receiver cannot have the message, else interrupted."""
+        self.stop()
+        self._scope.cancel()
+        for session in list(self._sessions):
+            await session.aclose()
+
+    async def _name_interrupted(self) -> None:
+        """An attempt that was started and has no outcome was interrupted: say so before anything is tried again."""
+        with self._store.read() as view:
+            started = due.in_flight(view)
+            states = [(messages.message(view, message_id), attempt) for message_id, attempt in started]
+        events: list[Event] = []
+        for state, attempt in states:
+            assert state is not None
+            assert state.next_attempt_at is not None
+            events.append(
+                AttemptInterrupted(
+                    did=state.did,
+                    message_id=state.message_id,
+                    attempt=attempt,
+                    next_attempt_at=state.next_attempt_at,
+                )
+            )
+        for event in events:
+            await self._store.append([event])
+        if events:
+            logger.warning("delivery.interrupted", extra={"attempts": len(events)})
+
+    def _observe(self, recorded: Sequence[Recorded]) -> None:
+        """Called with all new events as they become true."""
+        for item in recorded:
+            event = item.event
+            if isinstance(event, MessageQueued) and event.personal is not None:
+                self._waiting.add(_domain_of(event.personal.address), event.next_attempt_at)
+                self._news.set()
+
+    async def _wait_for_news(self) -> None:
+        next_at = self._waiting.next_at()
+        seconds = float("inf") if next_at is None else max(0.0, (next_at - self._store.now_us()) / 1_000_000)
+        with trio.move_on_after(seconds):
+            await self._news.wait()
+        self._news = trio.Event()
+
+    def _start_workers(self, nursery: trio.Nursery) -> None:
+        for domain in self._waiting.take(self._store.now_us()):
+            self._ready.setdefault(self._connector.site(domain), {})[domain] = None
+        for site in list(self._ready):
+            while self._may_connect(site):
+                claim = self._claim(site)
+                if claim is None:
+                    break
+                self._workers[site] += 1
+                nursery.start_soon(self._work, site, claim)
+
+    def _may_connect(self, site: str) -> bool:
+        limits = self._core.config.delivery
+        return (
+            self._workers[site] < limits.connections_per_site_max
+            and self._workers.total() < limits.connections_max
+        )
+
+    def _claim(self, site: str) -> _Claim | None:
+        """The next due message for a site, its domains in turn. What is not due yet waits for its time again."""
+        domains = self._ready.get(site, {})
+        now = self._store.now_us()
+        with self._store.read() as view:
+            while domains:
+                domain = next(iter(domains))
+                del domains[domain]
+                for at, message_id in due.due(view, domain):
+                    if message_id in self._claimed:
+                        continue
+                    if at > now:
+                        self._waiting.add(domain, at)
+                        break
+                    domains[domain] = None
+                    self._claimed.add(message_id)
+                    return _Claim(message_id, domain)
+        self._ready.pop(site, None)
+        return None
+
+    # ---------------------------------------------------------------- a worker
+
+    async def _work(self, site: str, claim: _Claim | None) -> None:
+        session: Session | None = None
+        try:
+            while claim is not None:
+                try:
+                    session = await self._attempt(claim, session)
+                finally:
+                    self._claimed.discard(claim.message_id)
+                if session is not None and session.transactions >= TRANSACTIONS_PER_CONNECTION_MAX:
+                    await self._part(session)
+                    session = None
+                claim = None if self._stopping else self._claim(site)
+        finally:
+            self._workers[site] -= 1
+            if not self._workers[site]:
+                del self._workers[site]
+            self._news.set()
+            if session is not None:
+                await self._part(session)
+
+    async def _part(self, session: Session) -> None:
+        await session.quit()
+        self._sessions.discard(session)
+
+    async def _attempt(self, claim: _Claim, session: Session | None) -> Session | None:
+        """Try one message; returns the session where it can carry another. Ends in exactly one outcome event."""
+        with self._store.read() as view:
+            state = messages.message(view, claim.message_id)
+        assert state is not None
+        accepted, queued = self._store.get(state.send_seq), self._store.get(state.message_id)
+        story = _Story(self._core, state, self._dice.random())
+        if is_smoke_sink(queued, self._core.config.operator_domain):
+            await self._store.append([story.dropped()])
+            return session
+        if self._store.now_us() > state.give_up_at:
+            await self._store.append([story.expired()])
+            return session
+        outgoing = self._core.composer.compose(accepted, queued)
+        started = trio.Event()
+
+        async def record_start() -> None:
+            await self._store.append([story.started()])
+            started.set()
+
+        begun = trio.current_time()
+        outcome: Outcome | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(record_start)
+                session, outcome = await self._try(claim.domain, session, outgoing, started)
+        finally:
+            # Also when this attempt is being cancelled: what is known about it is written down.
+            if started.is_set():
+                outcome = outcome or Outcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
+                event = story.ended(outcome, session, outgoing, trio.current_time() - begun)
+                with trio.CancelScope(shield=True):
+                    await self._store.append([event])
+                if isinstance(event, MessageDeferred | AttemptInterrupted):
+                    self._waiting.add(claim.domain, event.next_attempt_at)
+        if session is not None and not session.usable:
+            self._sessions.discard(session)
+            session = None
+        return session
+
+    async def _try(
+        self, domain: str, session: Session | None, outgoing: Outgoing, started: trio.Event
+    ) -> tuple[Session | None, Outcome]:
+        """The dialogue itself. A connection that its server had given up is replaced at once: no new attempt."""
+        while True:
+            if session is None:
+                try:
+                    session = await self._connector.connect(domain)
+                except SessionFailed as error:
+                    return None, error.outcome
+                self._sessions.add(session)
+            outcome = await session.deliver(
+                outgoing.envelope, outgoing.message, before_final_dot=started.wait
+            )
+            if not outcome.judgement.reconnect:
+                return session, outcome
+            await self._part(session)
+            session = None
+
+
+class _Story:
+    """The events of one attempt at one message."""
+
+    def __init__(self, core: Core, state: messages.MessageState, dice: float) -> None:
+        self._core = core
+        self._state = state
+        self._dice = dice
+        self._attempt = state.attempts + 1
+
+    def started(self) -> AttemptStarted:
+        return AttemptStarted(
+            did=self._state.did,
+            message_id=self._state.message_id,
+            attempt=self._attempt,
+            next_attempt_at=self._next_attempt_at(),
+        )
+
+    def dropped(self) -> MessageSent:
+        return MessageSent(
+            did=self._state.did,
+            message_id=self._state.message_id,
+            attempt=0,
+            personal=RemoteSide(text="accepted and dropped: this is the smoke sink"),
+        )
+
+    def expired(self) -> MessageBounced:
+        return MessageBounced(
+            did=self._state.did,
+            message_id=self._state.message_id,
+            attempt=0,
+            reason="expired",
+            enhanced="4.4.7",
+            personal=RemoteSide(text="given up: its time was over before it could be tried again"),
+        )
+
+    def ended(
+        self, outcome: Outcome, session: Session | None, outgoing: Outgoing, seconds: float
+    ) -> MessageSent | MessageDeferred | MessageBounced | AttemptInterrupted:
+        failure = outcome.failure
+        if outcome.started and failure is not None and failure.kind is FailureKind.ABANDONED:
+            return AttemptInterrupted(
+                did=self._state.did,
+                message_id=self._state.message_id,
+                attempt=self._attempt,
+                next_attempt_at=self._next_attempt_at(),
+            )
+        facts = self._facts(outcome, session, outgoing, seconds)
+        if outcome.verdict is Verdict.SENT:
+            return MessageSent(**facts)
+        if outcome.verdict is Verdict.BOUNCED:
+            return MessageBounced(**facts, reason="rejected" if outcome.reply else "undeliverable")
+        next_at = self._next_attempt_at()
+        if is_given_up(next_at, self._state.give_up_at):
+            return MessageBounced(**facts, reason="expired")
+        return MessageDeferred(**facts, next_attempt_at=next_at)
+
+    def _facts(
+        self, outcome: Outcome, session: Session | None, outgoing: Outgoing, seconds: float
+    ) -> dict[str, Any]:
+        reply, tls = outcome.reply, session.tls if session else None
+        sent = outcome.command is Command.END_OF_DATA
+        return {
+            "did": self._state.did,
+            "message_id": self._state.message_id,
+            "attempt": self._attempt,
+            "command": outcome.command.value if outcome.command else None,
+            "code": reply.code if reply else None,
+            "enhanced": outcome.enhanced,
+            "tls_version": tls.version if tls else None,
+            "tls_cipher": tls.cipher if tls else None,
+            "tls_certificate": tls.certificate if tls else None,
+            "duration_us": round(seconds * 1_000_000),
+            "sha256": outgoing.sha256 if sent else None,
+            "size": len(outgoing.message) if sent else None,
+            "personal": RemoteSide(
+                mx=session.peer.host if session else None,
+                address=session.peer.address if session else None,
+                text=reply.text if reply else outcome.error,
+            ),
+        }
+
+    def _next_attempt_at(self) -> int:
+        delays = self._core.config.retry.delays_seconds
+        return next_attempt_at(delays, self._attempt, self._core.store.now_us(), self._dice)
+
+
+def _domain_of(address: str) -> str:
+    return address.rpartition("@")[2]

@@ -1,0 +1,40 @@
+"""`init`: makes a data directory, from nothing to ready to serve."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from relay.config import CONFIG_FILE, config_template, parse_config
+from relay.keys import KeyRing, create_pepper
+from relay.refusals import Refusal
+
+OPERATOR_DOMAIN_DEFAULT = "relay.example"
+
+
+def initialise(
+    directory: Path, *, operator_domain: str, public_url: str | None, today: str | None = None
+) -> None:
+    """Make `directory` with its configuration, its pepper and the operator's keys.
+
+    Raises Refusal(CONFLICT) where there is a configuration already, ConfigError for a bad domain or URL, OSError. The
+    configuration is written last: a directory without one was never finished, and `init` can be run again.
+    """
+    text = config_template(operator_domain, public_url or f"https://{operator_domain}")
+    config = parse_config(text, CONFIG_FILE)
+    path = directory / CONFIG_FILE
+    if path.exists():
+        raise Refusal("CONFLICT", f"{directory} is a data directory already; nothing was changed")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    if not (directory / "pepper").exists():
+        create_pepper(directory)
+    keyring = KeyRing(directory)
+    if not keyring.stems(config.operator_domain):
+        keyring.create(config.operator_domain, f"atmos{today or time.strftime('%Y%m%d', time.gmtime())}")
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

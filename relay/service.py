@@ -1,0 +1,143 @@
+"""The service: every layer of a running relay, started and stopped in order.
+
+Started: log and views → deliverer → admin socket → HTTP. Stopped the other way round: the relay accepts nothing new,
+requests under way are answered, nothing new is attempted, attempts under way end (or are abandoned when the grace
+time is over), and the log's writer goes last.
+
+The core is crash-only: an unexpected exception in the writer, a projector or the deliverer ends the process with a
+non-zero status, and the next start puts things right.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import hypercorn
+import hypercorn.trio
+import trio
+
+from relay.administration import serve_admin_socket
+from relay.api import create_app
+from relay.core import Core, open_core, wall_clock_us
+from relay.delivery.connect import Connector
+from relay.delivery.deliverer import Deliverer
+from relay.delivery.resolve import DnsResolver, Resolver, Route
+from relay.delivery.session import Timeouts
+from spool.disk import Disk
+
+logger = logging.getLogger(__name__)
+
+HTTP_ADDRESS_FILE = "http.address"
+#: Requests under way when the relay is stopped have this long to be answered.
+HTTP_GRACE_SECONDS = 8
+
+
+async def serve(directory: Path) -> None:
+    """Run the relay on `directory` until SIGTERM or SIGINT.
+
+    Raises what `open_core` raises, and LogPoisonedError (in an exception group) when the log could not be written.
+    """
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_relay(directory) as relay:
+            async for number in signals:
+                logger.info("service.stopping", extra={"signal": signal.Signals(number).name})
+                break
+            await relay.stop()
+    logger.info("service.stopped")
+
+
+class Relay:
+    """A running relay."""
+
+    def __init__(self, core: Core, deliverer: Deliverer, http_address: str, close_http: trio.Event) -> None:
+        self.core = core
+        self.deliverer = deliverer
+        #: `127.0.0.1:8025`: where HTTP is served.
+        self.http_address = http_address
+        self._close_http = close_http
+        self.http_closed = trio.Event()
+        self.delivery_ended = trio.Event()
+
+    async def stop(self) -> None:
+        """Stop in order, within the grace time. The log stays open; leaving `open_relay` closes it."""
+        self.core.stopping = True
+        self._close_http.set()
+        self.deliverer.stop()
+        with trio.move_on_after(self.core.config.service.grace_seconds):
+            await self.http_closed.wait()
+            await self.delivery_ended.wait()
+            return
+        logger.warning("service.grace_over")
+        await self.deliverer.abandon()
+        await self.delivery_ended.wait()
+
+
+@asynccontextmanager
+async def open_relay(
+    directory: Path,
+    *,
+    clock: Callable[[], int] = wall_clock_us,
+    disk: Disk | None = None,
+    resolver: Resolver | None = None,
+    dice: random.Random | None = None,
+    timeouts: Timeouts = Timeouts(),
+) -> AsyncIterator[Relay]:
+    """Everything that serves, running inside the block. Leave it after `Relay.stop`; leaving without cuts it short."""
+    dice = dice or random.SystemRandom()
+    async with open_core(directory, clock=clock, disk=disk) as core:
+        config = core.config
+        connector = Connector(
+            routes={domain: Route.parse(target) for domain, target in config.delivery.routes.items()},
+            resolver=resolver or DnsResolver(),
+            dice=dice,
+            ehlo_name=config.ehlo_name,
+            plaintext_after_tls_failure=config.delivery.plaintext_after_tls_failure,
+            timeouts=timeouts,
+        )
+        deliverer = Deliverer(core, connector, dice=dice)
+        close_http = trio.Event()
+        async with trio.open_nursery() as nursery:
+            relay = Relay(core, deliverer, "", close_http)
+            await nursery.start(_run_deliverer, relay)
+            await nursery.start(serve_admin_socket, core)
+            relay.http_address = await nursery.start(_serve_http, core, relay, close_http)
+            address_file = directory / HTTP_ADDRESS_FILE
+            address_file.write_text(relay.http_address + "\n")
+            logger.info("service.ready", extra={"http": relay.http_address, "seq": core.store.log.last_seq})
+            try:
+                yield relay
+            finally:
+                address_file.unlink(missing_ok=True)
+            nursery.cancel_scope.cancel()
+
+
+async def _run_deliverer(relay: Relay, task_status: trio.TaskStatus[None]) -> None:
+    await relay.deliverer.run(task_status)
+    relay.delivery_ended.set()
+
+
+async def _serve_http(core: Core, relay: Relay, close: trio.Event, task_status: trio.TaskStatus[str]) -> None:
+    config = hypercorn.Config()
+    config.bind = [core.config.http.bind]
+    # Spelt out, because hypercorn's own defaults are for something else.
+    config.graceful_timeout = HTTP_GRACE_SECONDS
+    config.keep_alive_timeout = 75
+    config.keep_alive_max_requests = 1_000_000
+    config.h11_max_incomplete_size = 16 * 1024
+    config.max_app_queue_size = 10
+    config.backlog = 1024
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn")
+    async with trio.open_nursery() as nursery:
+        binds: list[str] = await nursery.start(
+            partial(hypercorn.trio.serve, create_app(core), config, shutdown_trigger=close.wait)
+        )
+        task_status.started(binds[0].removeprefix("http://"))
+    relay.http_closed.set()

@@ -1,0 +1,72 @@
+"""`atmos-relay`: every subcommand, its exit status, and how errors are told.
+
+Exit status: 0 good, 1 found a problem or was refused, 2 usage.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from relay.config import ConfigError
+from relay.keys import KeyFileError
+from relay.refusals import Refusal
+from spool.errors import SpoolError
+from tools.log import log_group
+from tools.membership import dns_command, domain_group, key_group, member_group
+from tools.service import doctor_command, init_command, serve_command
+
+#: What an operator can do something about: told as one sentence, without a traceback.
+EXPECTED = (Refusal, ConfigError, KeyFileError, SpoolError, OSError)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="atmos-relay")
+def cli() -> None:
+    """Atmosphere Mail relay: a cooperative email relay whose log is the truth."""
+
+
+for command in (
+    init_command,
+    serve_command,
+    doctor_command,
+    member_group,
+    domain_group,
+    key_group,
+    dns_command,
+    log_group,
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except BaseExceptionGroup as group:
+        _explain_group(group)
+        sys.exit(1)
+    except EXPECTED as error:
+        click.echo(f"atmos-relay: {error}", err=True)
+        sys.exit(1)
+
+
+def _explain_group(group: BaseExceptionGroup[BaseException]) -> None:
+    """From a nursery: expected errors as sentences; anything else is a defect, and shown whole."""
+    expected, defects = group.split(EXPECTED)
+    if defects is not None:
+        raise defects
+    pending: list[BaseException] = [expected] if expected is not None else []
+    while pending:
+        error = pending.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            pending = [*error.exceptions, *pending]
+        else:
+            click.echo(f"atmos-relay: {error}", err=True)

@@ -1,0 +1,101 @@
+"""`doctor`: looks at everything that an operator gets wrong, and changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from relay.config import Config, ConfigError, load_config
+from relay.keys import KeyFileError, KeyRing, load_pepper
+from relay.service import HTTP_ADDRESS_FILE
+from relay.store import LOG_DIRECTORY
+from spool.errors import SpoolError
+from spool.reader import LogReader
+
+
+class Finding(NamedTuple):
+    check: str
+    ok: bool
+    says: str
+
+
+def examine(directory: Path) -> list[Finding]:
+    """Every check in turn; those that need the configuration are left out where it cannot be read."""
+    config, finding = _configuration(directory)
+    findings = [finding]
+    checks: tuple[Callable[[Path, Config], Iterator[Finding]], ...] = (
+        _permissions,
+        _keys,
+        _space,
+        _log,
+        _running,
+    )
+    if config is not None:
+        for check in checks:
+            findings.extend(check(directory, config))
+    return findings
+
+
+def _configuration(directory: Path) -> tuple[Config | None, Finding]:
+    try:
+        config = load_config(directory)
+    except ConfigError as error:
+        return None, Finding("configuration", False, str(error))
+    return config, Finding("configuration", True, f"operator domain {config.operator_domain}")
+
+
+def _permissions(directory: Path, config: Config) -> Iterator[Finding]:
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    if mode & 0o077:
+        yield Finding("permissions", False, f"others may enter {directory} ({mode:o}): chmod 700 {directory}")
+    else:
+        yield Finding("permissions", True, "the data directory is the owner's alone")
+
+
+def _keys(directory: Path, config: Config) -> Iterator[Finding]:
+    try:
+        load_pepper(directory)
+        ring = KeyRing(directory)
+        ring.check()
+        stem = ring.operator_stem(config.operator_domain)
+        ring.signers(config.operator_domain, stem)
+    except KeyFileError as error:
+        yield Finding("keys", False, str(error))
+    else:
+        yield Finding("keys", True, f"pepper and operator keys are there (selector stem {stem})")
+
+
+def _space(directory: Path, config: Config) -> Iterator[Finding]:
+    free, least = shutil.disk_usage(directory).free, config.spool.free_bytes_min
+    says = f"{free:,} bytes free, the relay stops accepting below {least:,}"
+    yield Finding("disk space", free >= least, says)
+
+
+def _log(directory: Path, config: Config) -> Iterator[Finding]:
+    if not (directory / LOG_DIRECTORY).is_dir():
+        yield Finding("log", True, "nothing was ever accepted")
+        return
+    try:
+        segments = LogReader(directory / LOG_DIRECTORY).segments()
+    except (SpoolError, OSError) as error:
+        yield Finding("log", False, f"{error}; `atmos-relay log verify {directory}` says more")
+        return
+    size = sum(segment.bytes for segment in segments)
+    last = segments[-1].last_seq if segments else 0
+    yield Finding("log", True, f"{len(segments)} segments, {size:,} bytes, last sequence {last}")
+
+
+def _running(directory: Path, config: Config) -> Iterator[Finding]:
+    address = directory / HTTP_ADDRESS_FILE
+    if address.exists():
+        yield Finding("relay", True, f"running, HTTP on {address.read_text().strip()}")
+    else:
+        yield Finding("relay", True, "not running")
+    if config.public_url.startswith("http://"):
+        yield Finding("public_url", False, "mailbox providers follow https unsubscribe links only (RFC 8058)")
+    if os.geteuid() == 0:
+        yield Finding("user", True, "running as root; a user of its own is safer (see the systemd unit)")

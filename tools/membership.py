@@ -1,0 +1,154 @@
+"""`member`, `domain`, `key` and `dns`: who may send, and what DNS must say for it.
+
+They work whether the relay runs or not: `relay.administration` finds out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from relay.administration import administer
+from relay.dns_records import Record, zone_text
+from tools.output import directory_argument, json_option, print_json, print_table
+
+did_option = click.option("--did", required=True, help="The member: did:plc:... or did:web:...")
+
+
+def _administer(directory: Path, command: str, **arguments: Any) -> Any:
+    return trio.run(administer, directory, command, arguments)
+
+
+@click.group("member", help="Members of the relay.")
+def member_group() -> None: ...
+
+
+@member_group.command("add")
+@directory_argument
+@did_option
+@click.option("--domain", "domains", multiple=True, required=True, help="A sending domain; may be repeated.")
+@click.option("--offline", is_flag=True, help="Do not ask the network whether the DID exists.")
+@json_option
+def member_add(directory: Path, did: str, domains: tuple[str, ...], offline: bool, as_json: bool) -> None:
+    """Enrol a member with its sending domains, and show its first API key. It is shown only now."""
+    answer = _administer(directory, "member_add", did=did, domains=list(domains))
+    if as_json:
+        print_json(answer)
+        return
+    click.echo(f"Enrolled {did}.\n\nAPI key, shown only now:  {answer['apiKey']}\n")
+    for domain in answer["domains"]:
+        _print_records(domain)
+
+
+@member_group.command("list")
+@directory_argument
+@json_option
+def member_list(directory: Path, as_json: bool) -> None:
+    """List the members."""
+    rows = _administer(directory, "member_list")
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, ("did", "status", "domains", "addedAt"), empty="There are no members.")
+
+
+@click.group("domain", help="Sending domains.")
+def domain_group() -> None: ...
+
+
+@domain_group.command("add")
+@directory_argument
+@did_option
+@click.option("--domain", required=True, help="The sending domain to enrol.")
+@json_option
+def domain_add(directory: Path, did: str, domain: str, as_json: bool) -> None:
+    """Enrol another sending domain for a member, and print the DNS records that it needs."""
+    answer = _administer(directory, "domain_add", did=did, domain=domain)
+    if as_json:
+        print_json(answer)
+    else:
+        _print_records(answer)
+
+
+@domain_group.command("list")
+@directory_argument
+@json_option
+def domain_list(directory: Path, as_json: bool) -> None:
+    """List the sending domains."""
+    rows = _administer(directory, "domain_list")
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(
+            rows, ("domain", "did", "status", "selector", "verifiedAt"), empty="There are no domains."
+        )
+
+
+@click.group("key", help="API keys.")
+def key_group() -> None: ...
+
+
+@key_group.command("issue")
+@directory_argument
+@did_option
+@json_option
+def key_issue(directory: Path, did: str, as_json: bool) -> None:
+    """Issue another API key; the ones before it stay good until they are revoked."""
+    answer = _administer(directory, "key_issue", did=did)
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(f"Key {answer['keyId']}, shown only now:  {answer['apiKey']}")
+
+
+@key_group.command("list")
+@directory_argument
+@click.option("--did", help="Only this member's.")
+@json_option
+def key_list(directory: Path, did: str | None, as_json: bool) -> None:
+    """List the API keys by their ids. The keys themselves are not kept anywhere."""
+    rows = _administer(directory, "key_list", did=did)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, ("did", "keyId", "status", "issuedAt", "revokedAt"), empty="There are no keys.")
+
+
+@key_group.command("revoke")
+@directory_argument
+@did_option
+@click.option("--key-id", required=True, help="As `key list` shows it.")
+@json_option
+def key_revoke(directory: Path, did: str, key_id: str, as_json: bool) -> None:
+    """Revoke an API key, at once."""
+    answer = _administer(directory, "key_revoke", did=did, key_id=key_id)
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(f"Key {key_id} is revoked.")
+
+
+@click.command("dns")
+@directory_argument
+@click.option("--domain", help="Only this sending domain's.")
+@json_option
+def dns_command(directory: Path, domain: str | None, as_json: bool) -> None:
+    """Print every DNS record of the operator and the members, ready to paste."""
+    answer = _administer(directory, "dns", domain=domain)
+    if as_json:
+        print_json(answer)
+        return
+    if domain is None:
+        _print_records(answer["operator"])
+    for enrolled in answer["domains"]:
+        _print_records(enrolled)
+
+
+def _print_records(answer: dict[str, Any]) -> None:
+    """As a zone file, which is what a DNS provider's import and its form both understand."""
+    records = [Record(**record) for record in answer["records"]]
+    click.echo(f"; DNS records for {answer['domain']}")
+    click.echo(zone_text(records))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -195,7 +195,7 @@ class Log:
         records: Sequence[Record] = await trio.lowlevel.wait_task_rescheduled(append.abort)
         return records
 
-    async def follow(self, from_seq: int) -> AsyncIterator[Record]:
+    async def follow(self, from_seq: int) -> AsyncGenerator[Record, None]:
         """Every durable record from `from_seq` on, in order, without gaps; waits for new ones.
 
         They are read from disk at the pace of whoever iterates; nothing is held for a slow one. Ends after

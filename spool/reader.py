@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -134,7 +134,7 @@ class LogReader:
         finally:
             cursor.close()
 
-    async def follow(self, from_seq: int, *, poll_seconds: float = 0.2) -> AsyncIterator[Record]:
+    async def follow(self, from_seq: int, *, poll_seconds: float = 0.2) -> AsyncGenerator[Record, None]:
         """All records from `from_seq` on, without end, as another process writes them."""
         cursor = Cursor(self, from_seq)
         try:

@@ -191,8 +191,9 @@ def _part(subtype: str, text: str) -> Body:
 def _quoted_printable(octets: bytes) -> bytes:
     """Return `octets` (CRLF lines) in quoted-printable (RFC 2045 §6.7), without a line "From "."""
     encoded = binascii.b2a_qp(octets, quotetabs=False, istext=True)
-    # The escape makes a line of 76 octets longer than is allowed, so the line is broken right after it.
-    return _from_lines.sub(b"=46rom =\r\n", encoded)
+    # The escape would make a line of 76 octets too long, so the line is broken right after it. What follows
+    # begins with "rom ", and so cannot be a "From " again.
+    return _from_lines.sub(b"=46=\r\nrom ", encoded)
 
 
 def _boundary(parts: list[bytes]) -> bytes:

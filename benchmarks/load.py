@@ -1,0 +1,97 @@
+"""A load generator: keep-alive connections that send one prepared request after another and read each answer.
+
+A process of its own (`run_load` starts it), so that it takes none of the server's core. It speaks just enough HTTP/1.1
+for answers with a Content-Length, because a full client would be slower than the server.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import trio
+
+
+class Load(NamedTuple):
+    requests: int
+    seconds: float
+    #: Seconds, by request.
+    p50: float
+    p99: float
+    #: Answers that were not 200.
+    failed: int
+
+    @property
+    def per_second(self) -> float:
+        return self.requests / self.seconds
+
+
+def run_load(address: str, request: bytes, *, connections: int, seconds: float) -> Load:
+    """Send `request` over `connections` connections for that long; blocks until it is over."""
+    order = {"address": address, "request": request.decode("latin-1"), "connections": connections, "seconds": seconds}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.load"],
+        input=json.dumps(order),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Load(*json.loads(done.stdout))
+
+
+def post(path: str, body: bytes, headers: dict[str, str]) -> bytes:
+    """The bytes of a POST with a JSON body."""
+    lines = [f"POST {path} HTTP/1.1", "Host: relay", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+async def _drive(address: str, request: bytes, connections: int, seconds: float) -> Load:
+    host, _, port = address.rpartition(":")
+    times: list[float] = []
+    failed = 0
+    start = time.perf_counter()
+    end = start + seconds
+
+    async def connection() -> None:
+        nonlocal failed
+        stream = await trio.open_tcp_stream(host, int(port))
+        async with stream:
+            while time.perf_counter() < end:
+                sent_at = time.perf_counter()
+                await stream.send_all(request)
+                if not await _read_answer(stream):
+                    failed += 1
+                times.append(time.perf_counter() - sent_at)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(connections):
+            nursery.start_soon(connection)
+    elapsed = time.perf_counter() - start
+    times.sort()
+    return Load(len(times), elapsed, times[len(times) // 2], times[int(len(times) * 0.99)], failed)
+
+
+async def _read_answer(stream: trio.SocketStream) -> bool:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = await stream.receive_some(65536)
+        if not part:
+            raise ConnectionError("the server hung up")
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(body) < length:
+        body += await stream.receive_some(65536)
+    return head.startswith(b"HTTP/1.1 200")
+
+
+if __name__ == "__main__":
+    order = json.load(sys.stdin)
+    result = trio.run(
+        _drive, order["address"], order["request"].encode("latin-1"), order["connections"], order["seconds"]
+    )
+    print(json.dumps(result))

@@ -1,0 +1,93 @@
+"""Bounce addresses and unsubscribe tokens: ours open, and nothing else does."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
+
+BOUNCES = BounceAddresses(b"v" * 32, "relay.example")
+TOKENS = UnsubscribeTokens(b"u" * 64)
+UNSUBSCRIBE = Unsubscribe("did:plc:ewvi7nxzyoun6zhxrhs64oiz", 448, "zoë@xn--bcher-kva.example")
+
+message_ids = st.integers(1, 2**53 - 1)
+
+
+@settings(derandomize=True, deadline=None)
+@given(message_ids)
+def test_a_bounce_address_names_its_message(message_id: int) -> None:
+    address = BOUNCES.make(message_id)
+    assert BOUNCES.make(message_id) == address
+    assert BOUNCES.parse(address) == message_id
+    assert BOUNCES.parse(address.upper()) == message_id, "servers fold the case of local parts"
+    assert len(address.partition("@")[0]) <= 64
+
+
+def test_a_bounce_address_shows_its_message_id() -> None:
+    assert BOUNCES.make(448).startswith("bounces+448-")
+    assert BOUNCES.make(448).endswith("@relay.example")
+
+
+def test_no_other_bounce_address_is_ours() -> None:
+    ours = BOUNCES.make(448)
+    others = [ours[:place] + letter + ours[place + 1 :] for place in range(len(ours)) for letter in "a2-@+"]
+    others += [ours[:end] for end in range(len(ours))]
+    others += [
+        BounceAddresses(b"w" * 32, "relay.example").make(448),
+        BounceAddresses(b"v" * 32, "other.example").make(448),
+        ours.replace("448", "0448"),
+        ours.replace("448", "449"),
+        ours.replace("448", "٤٤٨"),
+        ours + "\n",
+        " " + ours,
+    ]
+    for other in others:
+        assert other == ours or BOUNCES.parse(other) is None, other
+
+
+addresses = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=254).filter(
+    lambda address: len(address.encode()) <= 254
+)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text("abc:.%237", max_size=261), message_ids, addresses)
+def test_an_unsubscribe_token_opens_to_what_was_sealed(did: str, message_id: int, recipient: str) -> None:
+    unsubscribe = Unsubscribe(did, message_id, recipient)
+    token = TOKENS.seal(unsubscribe)
+    assert TOKENS.open(token) == unsubscribe
+    assert TOKENS.seal(unsubscribe) == token, "composing again gives the same bytes"
+
+
+def test_the_longest_member_and_address_fit() -> None:
+    unsubscribe = Unsubscribe("did:web:" + "d" * 253, 2**53 - 1, "r" * 254)
+    assert TOKENS.open(TOKENS.seal(unsubscribe)) == unsubscribe
+
+
+def test_a_token_is_safe_in_a_url_and_shows_nothing() -> None:
+    token = TOKENS.seal(UNSUBSCRIBE)
+    assert set(token) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+    neighbour = TOKENS.seal(UNSUBSCRIBE._replace(message_id=449))
+    same = sum(one == other for one, other in zip(token, neighbour, strict=True))
+    assert same < len(token) / 4
+
+
+def test_every_altered_token_is_refused() -> None:
+    token = TOKENS.seal(UNSUBSCRIBE)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/=%. \n\0é"
+    for place in range(len(token)):
+        for letter in alphabet:
+            if letter != token[place]:
+                assert TOKENS.open(token[:place] + letter + token[place + 1 :]) is None
+                assert TOKENS.open(token[:place] + letter + token[place:]) is None
+        assert TOKENS.open(token[:place]) is None
+        assert TOKENS.open(token[place + 1 :]) is None
+
+
+@pytest.mark.parametrize("tail", ["=", "==", "\n", " ", "A", "\0", "é", "A" * 10_000])
+def test_a_token_with_a_tail_is_refused(tail: str) -> None:
+    assert TOKENS.open(TOKENS.seal(UNSUBSCRIBE) + tail) is None
+
+
+def test_another_relays_token_is_refused() -> None:
+    assert UnsubscribeTokens(b"w" * 64).open(TOKENS.seal(UNSUBSCRIBE)) is None

@@ -385,11 +385,11 @@ class Session:
             failure = None
             with sending:
                 failure = await self._attempt(self._send_blocks, deadline)
-            if failure is not None:
-                # It stopped reading. A refusal that it sent before it hung up says more than the broken pipe.
+            if failure is not None and failure.kind is FailureKind.CLOSED:
+                # A refusal that it sent before it hung up says more than the broken pipe.
                 with trio.move_on_after(self._timeouts.last_words):
                     await heard.wait()
-            elif not overheard:
+            elif failure is None and not overheard:
                 # Kept, and raised outside the nursery, which would wrap it in a group.
                 hooked = await acapture(before_final_dot)
             nursery.cancel_scope.cancel()

@@ -32,12 +32,19 @@ import itertools
 import re
 import ssl
 import struct
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 HUGE_REPLY_BYTES = 100 * 1024 * 1024
 
@@ -124,9 +131,9 @@ class Mx:
     sessions_open_max: int = 0
     _changed: trio.Event = field(default_factory=trio.Event)
 
-    def configure(self, **changes: object) -> None:
+    def configure(self, **changes: Any) -> None:
         """Change options for the sessions to come."""
-        self.options = replace(self.options, **changes)  # type: ignore[arg-type]
+        self.options = replace(self.options, **changes)
 
     async def wait_messages(self, count: int) -> list[ReceivedMessage]:
         """Wait until at least `count` messages have been accepted."""
@@ -156,7 +163,7 @@ class Mx:
 
 
 @asynccontextmanager
-async def open_mx(options: MxOptions | None = None, *, port: int = 0, **changes: object) -> AsyncIterator[Mx]:
+async def open_mx(options: MxOptions | None = None, *, port: int = 0, **changes: Any) -> AsyncIterator[Mx]:
     """A receiver on 127.0.0.1, stopped at the end of the block. `changes` are fields of MxOptions."""
     mx = Mx(options or MxOptions())
     mx.configure(**changes)
@@ -265,6 +272,7 @@ class _Session:
         else:
             await self._say(b"220 2.0.0 Go ahead")
         if self._options.starttls_broken or self._options.tls is None:
+            await self._receive()
             await self._say(b"this is no handshake")
             raise _HangUp
         stream = trio.SSLStream(self.stream, self._options.tls, server_side=True, https_compatible=True)
@@ -501,3 +509,29 @@ class _Session:
         # SO_LINGER with 0 seconds: closing sends RST.
         self._socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
         raise _HangUp
+
+
+def self_signed_context(host: str = "mx.test", *, days: int = 1) -> ssl.SSLContext:
+    """A server's TLS context with a fresh self-signed certificate for `host`; expired where `days` is negative."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
+    end = datetime.now(UTC) + timedelta(days=days)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(end - timedelta(days=30))
+        .not_valid_after(end)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # The ssl module reads keys from files only.
+    with tempfile.NamedTemporaryFile() as pem:
+        pem.write(certificate.public_bytes(Encoding.PEM))
+        pem.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        pem.flush()
+        context.load_cert_chain(pem.name)
+    return context

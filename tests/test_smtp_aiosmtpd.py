@@ -1,0 +1,109 @@
+"""A receiver that nobody here wrote: aiosmtpd, in a thread of its own, gets every message byte for byte."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import trio
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP
+from aiosmtpd.smtp import Envelope as Received
+from aiosmtpd.smtp import Session as ReceiverSession
+
+from relay.delivery.replies import Verdict
+from relay.delivery.session import open_session
+from relay.delivery.smtp import Envelope
+from tests.world.mx import self_signed_context
+
+MESSAGES = {
+    "plain": b"Subject: hello\r\n\r\nHello.\r\n",
+    "dots": b".\r\n..\r\n...\r\n\r\n.a\r\n.\r\n.\r\na.\r\n",
+    "no body": b"Subject: hello\r\n",
+    "empty line": b"\r\n",
+    "long lines": b"Subject: long\r\n\r\n" + (b"." + b"x" * 997 + b"\r\n") * 3,
+    "8-bit": "Subject: Grüße\r\n\r\nÄÖÜ €\r\n".encode() + bytes(range(128, 256)) + b"\r\n",
+    "big": b"Subject: big\r\n\r\n" + b".0123456789\r\n" * 50_000,
+}
+
+
+class Handler:
+    """Keeps what it is given; one recipient is refused."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[str | None, list[str], bytes, bool]] = []
+
+    async def handle_RCPT(
+        self, server: SMTP, session: ReceiverSession, envelope: Received, address: str, options: list[str]
+    ) -> str:
+        if address.startswith("nobody@"):
+            return "550 5.1.1 No such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 2.1.5 Ok"
+
+    async def handle_DATA(self, server: SMTP, session: ReceiverSession, envelope: Received) -> str:
+        assert isinstance(envelope.content, bytes)
+        self.received.append(
+            (envelope.mail_from, envelope.rcpt_tos, envelope.content, session.ssl is not None)
+        )
+        return "250 2.0.0 Queued"
+
+
+@contextmanager
+def running_aiosmtpd(tls: ssl.SSLContext | None) -> Iterator[tuple[Handler, int]]:
+    """An aiosmtpd on loopback: what it has received, and its port."""
+    # Its controller must know the port beforehand.
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    handler = Handler()
+    controller = Controller(
+        handler, hostname="127.0.0.1", port=port, tls_context=tls, enable_SMTPUTF8=True, ident="aiosmtpd"
+    )
+    controller.start()
+    try:
+        yield handler, port
+    finally:
+        controller.stop()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_every_byte_arrives(tls: bool) -> None:
+    async def main(port: int) -> None:
+        session = await open_session("mx.test", "127.0.0.1", port, ehlo_name="relay.test")
+        assert (session.tls is not None) == tls
+        assert session.capabilities.smtputf8
+        for name, message in MESSAGES.items():
+            envelope = Envelope("ann@relay.test", f"{name.replace(' ', '-')}@mx.test")
+            outcome = await session.deliver(envelope, message, before_final_dot=trio.lowlevel.checkpoint)
+            assert outcome.verdict is Verdict.SENT, outcome
+            assert outcome.enhanced == "2.0.0"
+        await session.quit()
+
+    with running_aiosmtpd(self_signed_context() if tls else None) as (handler, port):
+        trio.run(main, port)
+        assert [content for _, _, content, _ in handler.received] == list(MESSAGES.values())
+        assert {encrypted for *_, encrypted in handler.received} == {tls}
+
+
+def test_refusals_utf8_and_the_null_sender() -> None:
+    async def main(port: int) -> None:
+        session = await open_session("mx.test", "127.0.0.1", port, ehlo_name="relay.test")
+
+        async def deliver(mail_from: str, rcpt_to: str) -> Verdict:
+            envelope = Envelope(mail_from, rcpt_to, smtputf8=not rcpt_to.isascii())
+            hook = trio.lowlevel.checkpoint
+            return (await session.deliver(envelope, MESSAGES["plain"], before_final_dot=hook)).verdict
+
+        assert await deliver("ann@relay.test", "nobody@mx.test") is Verdict.BOUNCED
+        assert await deliver("ann@relay.test", "jürgen@mx.test") is Verdict.SENT
+        assert await deliver("", "bob@mx.test") is Verdict.SENT
+        assert await session.reset()
+        await session.quit()
+
+    with running_aiosmtpd(None) as (handler, port):
+        trio.run(main, port)
+        assert [(sender, recipients) for sender, recipients, *_ in handler.received] == [
+            ("ann@relay.test", ["jürgen@mx.test"]),
+            ("<>", ["bob@mx.test"]),  # aiosmtpd's way to write the null sender
+        ]

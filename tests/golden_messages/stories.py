@@ -1,0 +1,154 @@
+"""What was accepted for each golden message, and how its bytes come about. See README.md."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from relay.addresses import parse_mailbox
+from relay.compose import Content, Message, compose, compose_body, feedback_id, message_id_header
+from relay.dns_records import dkim_record
+from relay.signing import Signer, sign
+
+HERE: Final = Path(__file__).parent
+DID: Final = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
+ACCEPTED_AT_US: Final = 1_764_000_000_987_654  # 24 November 2025, 16:00 UTC
+
+
+class Story(NamedTuple):
+    content: Content
+    to: str
+    category: str = "transactional"
+    unsubscribe: str | None = None
+
+
+NEWS: Final = parse_mailbox("Member News <news@member.example>")
+JANE: Final = "Jane Doe <jane@recipient.example>"
+TOKEN: Final = "https://relay.example/u/zKwdoYCW498f_aI4ybWVyRFZ-s9-AgPKuoYsSqavPXaCXrNmObX876Y"
+
+STORIES: Final[Mapping[str, Story]] = {
+    "login-link": Story(
+        Content(
+            parse_mailbox("login@member.example"),
+            "Your login link",
+            "Follow this link to log in:\n\nhttps://member.example/login/5f1c\n\nIt works once, for an hour.\n",
+        ),
+        "jane@recipient.example",
+        "login-link",
+    ),
+    "digest": Story(
+        Content(
+            NEWS,
+            "Your weekly digest",
+            "Hello Jane,\n\nthree things happened this week.\n",
+            "<p>Hello Jane,</p>\n<p>three things happened this week.</p>\n",
+            reply_to=parse_mailbox("replies@member.example"),
+            headers=(
+                ("Precedence", "bulk"),
+                ("List-Unsubscribe", "<https://member.example/off?u=1>"),
+                ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
+            ),
+        ),
+        JANE,
+        "bulk",
+        TOKEN,
+    ),
+    "html-alone": Story(
+        Content(NEWS, "Receipt", None, "<table>" + "<tr><td>1 × widget</td></tr>" * 40 + "</table>"), JANE
+    ),
+    "international": Story(
+        Content(
+            parse_mailbox("Zoë Müller <zoe@bücher.example>"),
+            "今週のお知らせ — Grüße von allen, die diese lange Betreffzeile gelesen haben",
+            "今週は三つの出来事がありました。\n",
+        ),
+        "Дмитрий <dmitri@recipient.example>",
+    ),
+    "smtputf8": Story(
+        Content(NEWS, "Ciao", "Ciao!\n", reply_to=parse_mailbox("Søren <søren@member.example>")),
+        "Zoë <zoë@例え.テスト>",
+    ),
+    "awkward-body": Story(
+        Content(
+            NEWS,
+            "",
+            "From me to you\nFrom From\n.\n..\ntrailing \t\nbare\rreturn\n\n-- \nMember\n"
+            "--=_50e3f1f2f4a54c5e8d1b0a7c6d5e4f3a",
+            "<p>plain</p>\n.\n--=_50e3f1f2f4a54c5e8d1b0a7c6d5e4f3a--",
+        ),
+        JANE,
+    ),
+    "awkward-headers": Story(
+        Content(
+            parse_mailbox(r'"Doe, \"JD\" \\ Jane" <jane@member.example>'),
+            " two  spaces, a\ttab, and =?utf-8?q?no_encoded_word?= ",
+            "text\n",
+            headers=(
+                ("Message-ID", "<own.id@member.example>"),
+                ("References", " ".join(f"<thread.{number}@member.example>" for number in range(12))),
+                ("List-Id", "Freunde der Bücher <friends.member.example>"),
+                ("X-Long-Word", "x" * 990),
+                ("X-Empty", ""),
+            ),
+        ),
+        "J. R. Doe <jr@recipient.example>",
+    ),
+    "transactional-own-unsubscribe": Story(
+        Content(
+            NEWS,
+            "Receipt",
+            "Thank you.\n",
+            headers=(("List-Unsubscribe", "<mailto:off@member.example>, <https://member.example/off>"),),
+        ),
+        JANE,
+    ),
+}
+
+
+def _key(name: str) -> RSAPrivateKey | Ed25519PrivateKey:
+    key = load_pem_private_key((HERE / "keys" / f"{name}.pem").read_bytes(), None)
+    assert isinstance(key, RSAPrivateKey | Ed25519PrivateKey)
+    return key
+
+
+#: Four signers as in production, made of one pair of keys.
+SIGNERS: Final = [
+    Signer(domain, f"atmos20251124{suffix}", _key(name))
+    for domain in ("member.example", "relay.example")
+    for suffix, name in (("r", "rsa"), ("e", "ed25519"))
+]
+RECORDS: Final = {record.name: record.value for record in map(dkim_record, SIGNERS)}
+
+
+def composed(story: Story) -> Message:
+    content = story.content
+    return compose(
+        content,
+        compose_body(content.text, content.html),
+        to=parse_mailbox(story.to),
+        message_id=message_id_header(content, message_id=448, entropy="k3v7q2", domain="member.example"),
+        accepted_at_us=ACCEPTED_AT_US,
+        feedback_id=feedback_id(
+            sending_domain="member.example", did=DID, category=story.category, operator_domain="relay.example"
+        ),
+        member_did=DID,
+        list_unsubscribe_url=story.unsubscribe,
+    )
+
+
+def signed(story: Story) -> bytes:
+    return sign(composed(story), SIGNERS, timestamp=ACCEPTED_AT_US // 1_000_000)
+
+
+def write_missing() -> None:
+    for name, story in STORIES.items():
+        path = HERE / f"{name}.eml"
+        if not path.exists():
+            path.write_bytes(signed(story))
+
+
+if __name__ == "__main__":
+    write_missing()

@@ -9,6 +9,6 @@ One send, from left to right, never back:
         └─▶ one SMTP attempt ─▶ event ─▶ store ─▶ …
 
 Where to find what: the vocabulary in `events`, what may happen in `decisions`, what is derived in `views`, what
-a message looks like in `compose`, `signing` and `outgoing`, how it leaves in `delivery`, and how it all starts and stops in
-`service`.
+a message looks like in `compose`, `signing` and `outgoing`, how it leaves in `delivery`, and how it all starts
+and stops in `service`.
 """

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hmac
 import re
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,18 +19,15 @@ from relay.keys import KeyRing, Pepper, load_pepper
 from relay.outgoing import Composer
 from relay.refusals import Refusal
 from relay.store import Store, open_store
+from relay.surroundings import Surroundings
 from relay.tokens import BOUNCE_KEY_OCTETS, UNSUBSCRIBE_KEY_OCTETS, BounceAddresses, UnsubscribeTokens
 from relay.views import members
-from spool.disk import Disk
-
-
-def wall_clock_us() -> int:
-    return time.time_ns() // 1000
 
 
 @dataclass
 class Core:
     directory: Path
+    surroundings: Surroundings
     config: Config
     store: Store
     pepper: Pepper
@@ -99,10 +95,9 @@ def _bearer(authorization: str | None) -> str | None:
 
 
 @asynccontextmanager
-async def open_core(
-    directory: Path, *, clock: Callable[[], int] = wall_clock_us, disk: Disk | None = None
-) -> AsyncIterator[Core]:
+async def open_core(directory: Path, surroundings: Surroundings | None = None) -> AsyncIterator[Core]:
     """Open a data directory that `init` made. Raises ConfigError, KeyFileError, or an error of `spool`."""
+    surroundings = surroundings or Surroundings()
     config = load_config(directory)
     pepper = load_pepper(directory)
     keyring = KeyRing(directory)
@@ -113,5 +108,5 @@ async def open_core(
         UnsubscribeTokens(pepper.derive("unsubscribe", UNSUBSCRIBE_KEY_OCTETS)),
         BounceAddresses(pepper.derive("bounces", BOUNCE_KEY_OCTETS), config.operator_domain),
     )
-    async with open_store(directory, config, clock=clock, disk=disk) as store:
-        yield Core(directory, config, store, pepper, keyring, composer, operator_stem)
+    async with open_store(directory, config, surroundings) as store:
+        yield Core(directory, surroundings, config, store, pepper, keyring, composer, operator_stem)

@@ -11,9 +11,8 @@ non-zero status, and the next start puts things right.
 from __future__ import annotations
 
 import logging
-import random
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,12 +23,11 @@ import trio
 
 from relay.administration import serve_admin_socket
 from relay.api import create_app
-from relay.core import Core, open_core, wall_clock_us
+from relay.core import Core, open_core
 from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
-from relay.delivery.resolve import DnsResolver, Resolver, Route
-from relay.delivery.session import Timeouts
-from spool.disk import Disk
+from relay.delivery.resolve import Route
+from relay.surroundings import Surroundings
 
 logger = logging.getLogger(__name__)
 
@@ -79,28 +77,17 @@ class Relay:
 
 
 @asynccontextmanager
-async def open_relay(
-    directory: Path,
-    *,
-    clock: Callable[[], int] = wall_clock_us,
-    disk: Disk | None = None,
-    resolver: Resolver | None = None,
-    dice: random.Random | None = None,
-    timeouts: Timeouts = Timeouts(),
-) -> AsyncIterator[Relay]:
+async def open_relay(directory: Path, surroundings: Surroundings | None = None) -> AsyncIterator[Relay]:
     """Everything that serves, running inside the block. Leave it after `Relay.stop`; leaving without cuts it short."""
-    dice = dice or random.SystemRandom()
-    async with open_core(directory, clock=clock, disk=disk) as core:
+    async with open_core(directory, surroundings) as core:
         config = core.config
         connector = Connector(
             routes={domain: Route.parse(target) for domain, target in config.delivery.routes.items()},
-            resolver=resolver or DnsResolver(),
-            dice=dice,
+            surroundings=core.surroundings,
             ehlo_name=config.ehlo_name,
             plaintext_after_tls_failure=config.delivery.plaintext_after_tls_failure,
-            timeouts=timeouts,
         )
-        deliverer = Deliverer(core, connector, dice=dice)
+        deliverer = Deliverer(core, connector)
         close_http = trio.Event()
         async with trio.open_nursery() as nursery:
             relay = Relay(core, deliverer, "", close_http)

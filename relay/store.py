@@ -16,8 +16,8 @@ import trio
 from relay.codec import Recorded, decode, encode
 from relay.config import Config
 from relay.events import Event, TornTailCut, ViewsRebuilt
+from relay.surroundings import Surroundings
 from relay.views import relay_views
-from spool.disk import Disk, RealDisk
 from spool.log import Log, open_log
 from spool.views import Snapshot, Views
 
@@ -28,11 +28,11 @@ VIEWS_DIRECTORY = "views"
 
 
 class Store:
-    def __init__(self, log: Log, views: Views[Recorded], *, clock: Callable[[], int], disk: Disk) -> None:
+    def __init__(self, log: Log, views: Views[Recorded], surroundings: Surroundings) -> None:
         self.log = log
         self.views = views
-        self.now_us = clock
-        self._disk = disk
+        self.now_us = surroundings.clock
+        self._disk = surroundings.disk
         self._bytes_at_start = sum(segment.bytes for segment in log.reader.segments())
         # Decisions that must not run beside each other (enrolment) take turns.
         self._turn = trio.Lock()
@@ -69,15 +69,12 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(
-    directory: Path, config: Config, *, clock: Callable[[], int], disk: Disk | None = None
-) -> AsyncIterator[Store]:
+async def open_store(directory: Path, config: Config, surroundings: Surroundings) -> AsyncIterator[Store]:
     """Recover the log below `directory`, bring the views up to it, and hold both until the block ends.
 
     Raises `spool` errors where the log cannot be trusted or another process holds it. If the log is poisoned while
     the block runs, the block is cancelled and the error raised.
     """
-    disk = disk or RealDisk()
     views = relay_views(directory / VIEWS_DIRECTORY)
     try:
         async with open_log(
@@ -86,11 +83,12 @@ async def open_store(
             on_recovered=lambda log: views.catch_up(log.reader),
             on_durable=views.apply,
             locate=views.locate,
-            disk=disk,
-            clock=clock,
+            disk=surroundings.disk,
+            clock=surroundings.clock,
+            offload=surroundings.offload,
             segment_bytes_max=config.spool.segment_bytes,
         ) as log:
-            store = Store(log, views, clock=clock, disk=disk)
+            store = Store(log, views, surroundings)
             await _report(store)
             yield store
     finally:

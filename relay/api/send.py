@@ -6,8 +6,6 @@ An answer never takes longer than 8 s: reading the body and reaching the disk ha
 
 from __future__ import annotations
 
-import secrets
-
 import trio
 from quart import Blueprint, Response, request
 
@@ -33,7 +31,7 @@ def routes(core: Core) -> Blueprint:
         parsed = parse_send(await _read_body())
         origin = Origin(
             client_address=request.remote_addr,
-            message_id_entropy=secrets.token_hex(8),
+            message_id_entropy=f"{core.surroundings.dice.getrandbits(64):016x}",
             operator_stem=core.operator_stem,
         )
         with core.store.read() as view:

@@ -6,11 +6,9 @@ addresses are tried in their order until one says hello; what none of them could
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 
 from relay.delivery.resolve import (
-    Resolver,
     Route,
     RoutingFailed,
     Target,
@@ -23,11 +21,11 @@ from relay.delivery.session import (
     Outcome,
     Session,
     SessionFailed,
-    Timeouts,
     TlsFailed,
     TlsPolicy,
     open_session,
 )
+from relay.surroundings import Surroundings
 
 
 class Connector:
@@ -35,18 +33,15 @@ class Connector:
         self,
         *,
         routes: Mapping[str, Route],
-        resolver: Resolver,
-        dice: random.Random,
+        surroundings: Surroundings,
         ehlo_name: str,
         plaintext_after_tls_failure: bool,
-        timeouts: Timeouts = Timeouts(),
     ) -> None:
         self._routes = routes
-        self._resolver = resolver
-        self._dice = dice
+        self._surroundings = surroundings
+        self._resolver = surroundings.dns()
         self._ehlo_name = ehlo_name
         self._plaintext_after_tls_failure = plaintext_after_tls_failure
-        self._timeouts = timeouts
 
     def site(self, domain: str) -> str:
         route = route_for(self._routes, domain)
@@ -71,8 +66,8 @@ class Connector:
         route = route_for(self._routes, domain)
         if route is not None:
             return await resolve_route(route)
-        hosts = await resolve_mx(domain, resolver=self._resolver, rng=self._dice)
-        return await resolve_targets(hosts, resolver=self._resolver, rng=self._dice)
+        hosts = await resolve_mx(domain, resolver=self._resolver, rng=self._surroundings.dice)
+        return await resolve_targets(hosts, resolver=self._resolver, rng=self._surroundings.dice)
 
     async def _open(self, target: Target) -> Session:
         try:
@@ -89,5 +84,6 @@ class Connector:
             target.port,
             ehlo_name=self._ehlo_name,
             tls=tls,
-            timeouts=self._timeouts,
+            timeouts=self._surroundings.timeouts,
+            open_stream=self._surroundings.open_stream,
         )

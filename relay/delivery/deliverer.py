@@ -16,7 +16,6 @@ says QUIT. Workers of different sites never wait for each other.
 from __future__ import annotations
 
 import logging
-import random
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -60,11 +59,11 @@ class _Claim(NamedTuple):
 class Deliverer:
     """Made once; `run` it in the service's nursery. `stop` ends it in order."""
 
-    def __init__(self, core: Core, connector: Connector, *, dice: random.Random) -> None:
+    def __init__(self, core: Core, connector: Connector) -> None:
         self._core = core
         self._store = core.store
         self._connector = connector
-        self._dice = dice
+        self._dice = core.surroundings.dice
         self._waiting = Waiting()
         self._claimed: set[int] = set()
         self._workers: Counter[str] = Counter()

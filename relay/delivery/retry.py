@@ -1,8 +1,8 @@
 """When a message is tried again, and when it is given up (SPEC 2). Pure: the dice are thrown by the caller.
 
 After attempt n the next one comes after `delays_seconds[n - 1]` (the last delay repeats), 10 % more or less, so
-that what failed together does not come back together. No attempt is ever begun after `give_up_at`: when the next one would be
-later, the message is given up at once, because its sender should hear so as soon as it is certain.
+that what failed together does not come back together. No attempt is ever begun after `give_up_at`: when the next
+one would be later, the message is given up at once, because its sender should hear so as soon as it is certain.
 """
 
 from __future__ import annotations

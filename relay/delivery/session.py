@@ -170,6 +170,10 @@ class TlsFailed(SessionFailed):
     """The receiver offered STARTTLS and the handshake failed; plain text may work on a new connection."""
 
 
+OpenStream = Callable[[str, int], Awaitable[trio.abc.Stream]]
+"""Connects to an address and port. Raises OSError where that fails."""
+
+
 async def open_session(
     host: str,
     address: str,
@@ -178,13 +182,14 @@ async def open_session(
     ehlo_name: str,
     tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC,
     timeouts: Timeouts = Timeouts(),
+    open_stream: OpenStream = trio.open_tcp_stream,
 ) -> "Session":
     """Connect to one address and say hello; or SessionFailed or TlsFailed, and nothing is left open."""
     ipaddress.ip_address(address)  # names are resolve.py's business
     peer = Peer(host, address, port)
     try:
         with trio.fail_after(timeouts.connect):
-            stream = await trio.open_tcp_stream(address, port)
+            stream = await open_stream(address, port)
     except trio.TooSlowError:
         text = f"no connection to {address} within {timeouts.connect:g} s"
         raise SessionFailed(Outcome.of(Failure(FailureKind.CONNECT, text))) from None

@@ -147,7 +147,7 @@ class Mx:
         self._changed.set()
         self._changed = trio.Event()
 
-    async def serve(self, stream: trio.SocketStream) -> None:
+    async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end."""
         self.sessions += 1
         self.sessions_open += 1
@@ -183,11 +183,12 @@ class _HangUp(Exception):
 class _Session:
     """One connection: a reader that cuts lines, a table of verbs, and the transaction so far."""
 
-    def __init__(self, mx: Mx, stream: trio.SocketStream, number: int) -> None:
+    def __init__(self, mx: Mx, stream: trio.abc.Stream, number: int) -> None:
         self.stream: trio.abc.Stream = stream
         self._mx = mx
         self._options = mx.options
-        self._socket = stream.socket
+        # A stream in memory has none, and knows no difference between closing and resetting.
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._number = number
         self._buffer = bytearray()
         self._greeted = False
@@ -507,7 +508,8 @@ class _Session:
 
     def _reset_connection(self) -> None:
         # SO_LINGER with 0 seconds: closing sends RST.
-        self._socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if self._socket is not None:
+            self._socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
         raise _HangUp
 
 

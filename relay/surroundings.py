@@ -1,0 +1,40 @@
+"""Everything that the relay takes from the world around it: clock, disk, threads, network, DNS, dice.
+
+`Surroundings()` is the real world. Tests give another one, in which time jumps, disks fail, receivers live in memory
+and the dice have a seed; the relay cannot tell.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from relay.delivery.resolve import DnsResolver, Resolver
+from relay.delivery.session import OpenStream, Timeouts
+from spool.disk import Disk, RealDisk
+
+
+def wall_clock_us() -> int:
+    """Microseconds since the epoch, UTC."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    clock: Callable[[], int] = wall_clock_us
+    disk: Disk = field(default_factory=RealDisk)
+    #: `await offload(f, *args)` is f(*args), run where it may block.
+    offload: Callable[..., Awaitable[Any]] = trio.to_thread.run_sync
+    open_stream: OpenStream = trio.open_tcp_stream
+    #: None: as the system is configured. Made when first wanted, because it reads files.
+    resolver: Resolver | None = None
+    dice: random.Random = field(default_factory=random.SystemRandom)
+    timeouts: Timeouts = Timeouts()
+
+    def dns(self) -> Resolver:
+        return self.resolver or DnsResolver()

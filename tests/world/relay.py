@@ -1,0 +1,224 @@
+"""A whole relay in the test's process, with a receiver in memory and a clock that jumps.
+
+    async with open_world(tmp_path) as world:
+        message_id = await world.send(to="friend@example.com")
+        assert (await world.until_final(message_id))["status"] == "sent"
+
+Everything is real but the four things that `Surroundings` exists for: time is trio's (a MockClock where the test
+runs with one), there are no threads, receivers are reached through memory, and the dice have a seed.
+
+When the block ends the relay is stopped in order, and **the views must be equal, digest by digest, to a fresh fold
+of the log**, and the receiver must not have seen a breach of SMTP: every test that uses a world asserts that.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import trio
+from trio.testing import MockClock, memory_stream_pair
+
+from relay.administration import COMMANDS
+from relay.api import create_app
+from relay.codec import Recorded
+from relay.config import CONFIG_FILE
+from relay.events import Event
+from relay.initialise import initialise
+from relay.service import Relay, open_relay
+from relay.store import LOG_DIRECTORY
+from relay.surroundings import Surroundings
+from relay.views import relay_views
+from spool.disk import Disk, RealDisk
+from spool.reader import LogReader
+from tests.world.dns import FakeDns
+from tests.world.mx import Mx, MxOptions
+
+#: Trio's mock clock starts at 0; the relay's time must look like one.
+EPOCH_US = 1_790_000_000_000_000
+DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
+OTHER_DID = "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"
+DOMAIN = "yourdomain.com"
+OPERATOR_DOMAIN = "relay.example"
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    """Run a test on a clock that jumps to the next deadline whenever nothing else can happen."""
+    trio.run(test, clock=MockClock(autojump_threshold=0))
+
+
+def virtual_clock() -> int:
+    return EPOCH_US + round(trio.current_time() * 1_000_000)
+
+
+async def call_here(function: Callable[..., Any], *arguments: Any) -> Any:
+    """An offload without a thread, so that a clock that jumps cannot overtake the disk."""
+    await trio.lowlevel.checkpoint()
+    return function(*arguments)
+
+
+@cache
+def _template() -> Path:
+    """A data directory with keys, made once: making RSA keys is most of what enrolment costs."""
+    directory = Path(tempfile.mkdtemp(prefix="relay-template-"))
+    initialise(directory, operator_domain=OPERATOR_DOMAIN, public_url=None, today="20260101")
+    return directory
+
+
+def make_directory(directory: Path, settings: str = "", *, route: str = "127.0.0.1:25") -> Path:
+    """A data directory as `init` makes it; domains need no verification, and everything is routed to `route`."""
+    shutil.copytree(_template(), directory)
+    path = directory / CONFIG_FILE
+    text = path.read_text()
+    text = text.replace("require_verified_domains = true", "require_verified_domains = false")
+    text = text.replace("127.0.0.1:8025", "127.0.0.1:0")
+    text = text.replace(
+        "[delivery]\n", f'[delivery]\nroutes = {{ "*" = "{route}" }}\n' if route else "[delivery]\n"
+    )
+    path.write_text(text + settings)
+    return directory
+
+
+class World:
+    def __init__(self, relay: Relay, mx: Mx, dns: FakeDns) -> None:
+        self.relay = relay
+        self.mx = mx
+        self.dns = dns
+        self.client = create_app(relay.core).test_client()
+        self.credentials: dict[str, str] = {}
+        self._news = trio.Event()
+        relay.core.store.views.observers.append(self._observe)
+
+    @property
+    def core(self) -> Any:
+        return self.relay.core
+
+    async def command(self, name: str, **arguments: Any) -> Any:
+        """An operator's command."""
+        return await COMMANDS[name](self.relay.core, **arguments)
+
+    async def enrol(self, did: str = DID, *domains: str) -> dict[str, str]:
+        """Enrol a member and return its credentials."""
+        answer = await self.command("member_add", did=did, domains=list(domains or (DOMAIN,)))
+        return {"X-Atmos-DID": did, "Authorization": f"Bearer {answer['apiKey']}"}
+
+    async def request(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, **arguments: Any
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Status, decoded JSON and headers of an answer."""
+        answer = await self.client.open(
+            path, method=method, headers=self.credentials if headers is None else headers, **arguments
+        )
+        data = await answer.get_data()
+        assert answer.content_type == "application/json"
+        return answer.status_code, json.loads(data), dict(answer.headers)
+
+    async def post_send(self, **fields: Any) -> tuple[int, Any]:
+        mail = {
+            "from": f"you@{DOMAIN}",
+            "to": "friend@example.com",
+            "subject": "Hello",
+            "text": "Hi\n",
+            **fields,
+        }
+        status, answer, _ = await self.request("POST", "/v1/send", json=mail)
+        return status, answer
+
+    async def send(self, **fields: Any) -> int:
+        """Send to one recipient; returns the message id."""
+        status, answer = await self.post_send(**fields)
+        assert status == 200, answer
+        (accepted,) = answer["accepted"]
+        message_id: int = accepted["messageId"]
+        return message_id
+
+    async def message(self, message_id: int) -> Any:
+        status, answer, _ = await self.request("GET", f"/v1/messages/{message_id}")
+        assert status == 200, answer
+        return answer
+
+    async def until(self, message_id: int, *statuses: str) -> Any:
+        """The message, as soon as it has one of the statuses."""
+        while True:
+            news = self._news
+            message = await self.message(message_id)
+            if message["status"] in statuses:
+                return message
+            await news.wait()
+
+    async def until_final(self, message_id: int) -> Any:
+        return await self.until(message_id, "sent", "bounced")
+
+    def events(self) -> list[Event]:
+        """The whole log, as events."""
+        store = self.relay.core.store
+        return [store.get(seq).event for seq in range(1, store.log.last_seq + 1)]
+
+    def _observe(self, recorded: Sequence[Recorded]) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+
+@asynccontextmanager
+async def open_world(
+    directory: Path,
+    *,
+    settings: str = "",
+    mx: MxOptions | None = None,
+    enrol: bool = True,
+    disk: Disk | None = None,
+    seed: int = 0,
+    stop: bool = True,
+    **mx_options: Any,
+) -> AsyncIterator[World]:
+    """A running relay on `directory`, which is made where it is missing. `stop=False`: leave it without ceremony."""
+    if not directory.exists():
+        make_directory(directory, settings)
+    receiver = Mx(mx or MxOptions())
+    receiver.configure(**mx_options)
+    dns = FakeDns()
+    async with trio.open_nursery() as nursery:
+
+        async def open_stream(address: str, port: int) -> trio.abc.Stream:
+            ours, theirs = memory_stream_pair()
+            nursery.start_soon(receiver.serve, theirs)
+            return ours
+
+        surroundings = Surroundings(
+            clock=virtual_clock,
+            disk=disk or RealDisk(),
+            offload=call_here,
+            open_stream=open_stream,
+            resolver=dns,
+            dice=random.Random(seed),
+        )
+        async with open_relay(directory, surroundings) as relay:
+            world = World(relay, receiver, dns)
+            if enrol:
+                world.credentials = await world.enrol()
+            yield world
+            if stop:
+                await relay.stop()
+                assert_views_are_the_log(relay, directory)
+        nursery.cancel_scope.cancel()
+    assert receiver.violations == []
+
+
+def assert_views_are_the_log(relay: Relay, directory: Path) -> None:
+    """The live views and a fresh fold of the log have the same digests, table by table."""
+    with tempfile.TemporaryDirectory() as name:
+        fresh = relay_views(Path(name) / "views")
+        fresh.open()
+        reader = LogReader(directory / LOG_DIRECTORY)
+        fresh.catch_up(reader)
+        reader.close()
+        expected = fresh.digests()
+        fresh.close()
+    assert relay.core.store.views.digests() == expected

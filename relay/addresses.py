@@ -59,6 +59,12 @@ class Mailbox(NamedTuple):
     local: str
     domain: str
 
+    @classmethod
+    def recorded(cls, name: str, address: str) -> "Mailbox":
+        """Return the mailbox of which `name` and `address` (a normal form) were recorded. Checks nothing."""
+        local, _, domain = address.rpartition("@")
+        return cls(name, local, domain)
+
     @property
     def address(self) -> str:
         """The normal form: equal for two mailboxes exactly when they are one recipient."""

@@ -166,6 +166,7 @@ def feedback_id(*, sending_domain: str, did: str, category: str, operator_domain
 # on the way strip it), and a line "From " (an mbox puts a > before it).
 _find_fragile: Final = re.compile(rb"[^\t\r\n -~]|[\t ]\r\n|^From ", re.MULTILINE).search
 _line_ends: Final = re.compile(r"\r\n?|\n")
+_overlong_ends: Final = re.compile(rb"^([^\r\n]{74})(=20|=09)\r\n", re.MULTILINE)
 _from_lines: Final = re.compile(rb"^From ", re.MULTILINE)
 _PLAIN_OCTETS: Final = bytes([*b"\t\r\n", *range(0x20, 0x7F)])
 
@@ -191,6 +192,8 @@ def _part(subtype: str, text: str) -> Body:
 def _quoted_printable(octets: bytes) -> bytes:
     """Return `octets` (CRLF lines) in quoted-printable (RFC 2045 §6.7), without a line "From "."""
     encoded = binascii.b2a_qp(octets, quotetabs=False, istext=True)
+    # b2a_qp does not count the escape of the white space at a line's end, and can make a line of 77.
+    encoded = _overlong_ends.sub(rb"\1=\r\n\2\r\n", encoded)
     # The escape would make a line of 76 octets too long, so the line is broken right after it. What follows
     # begins with "rom ", and so cannot be a "From " again.
     return _from_lines.sub(b"=46=\r\nrom ", encoded)

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from relay.signing import PrivateKey, Signer
+from relay.tokens import BOUNCE_KEY_OCTETS, UNSUBSCRIBE_KEY_OCTETS
 
 RSA_BITS: Final = 2048
 PEPPER_OCTETS: Final = 32
@@ -63,6 +64,16 @@ class Pepper:
         """Return the key for the purpose `label`. Keys of different labels say nothing of each other."""
         info = b"atmos-relay " + label.encode()
         return HKDF(algorithm=hashes.SHA256(), length=octets, salt=None, info=info).derive(self._root)
+
+    @property
+    def bounce_key(self) -> bytes:
+        """For `relay.tokens.BounceAddresses`."""
+        return self.derive("bounces", BOUNCE_KEY_OCTETS)
+
+    @property
+    def unsubscribe_key(self) -> bytes:
+        """For `relay.tokens.UnsubscribeTokens`."""
+        return self.derive("unsubscribe", UNSUBSCRIBE_KEY_OCTETS)
 
     def key_hash(self, api_key: str) -> str:
         """Return the keyed hash (HMAC-SHA-256, hex) under which an API key is known.

@@ -129,6 +129,7 @@ def test_any_text_is_a_mailbox_or_an_address_error(text: str) -> None:
 @given(mailboxes())
 def test_the_normal_form_is_its_own_normal_form(mailbox: Mailbox) -> None:
     assert parse_mailbox(mailbox.address) == mailbox._replace(name="")
+    assert Mailbox.recorded(mailbox.name, mailbox.address) == mailbox
     assert (
         parse_mailbox(mailbox.address.replace(mailbox.domain, mailbox.domain.upper())).address
         == mailbox.address

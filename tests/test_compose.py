@@ -5,7 +5,7 @@ import email.policy
 import hashlib
 import re
 from email.header import decode_header, make_header
-from email.message import EmailMessage
+from email.message import EmailMessage, MIMEPart
 from email.utils import parseaddr
 
 import pytest
@@ -55,7 +55,7 @@ def as_read(text: str) -> str:
     return text if text.endswith("\n") else text + "\n"
 
 
-def part_text(part: EmailMessage) -> str:
+def part_text(part: MIMEPart) -> str:
     octets = part.get_payload(decode=True)
     assert isinstance(octets, bytes)
     return octets.decode().replace("\r\n", "\n")
@@ -119,6 +119,7 @@ def test_what_is_accepted_reads_back_the_same(content: Content, to: Mailbox, uns
 @settings(derandomize=True, deadline=None)
 @given(bodies)
 @example("x" * 71 + " From me\n")
+@example("x" * 74 + " \n" + "From " + "x" * 69 + "\t\n")
 @example("é" * 23 + "\nFrom " + "y" * 80)
 def test_lines_of_quoted_printable_and_base64_are_at_most_76(text: str) -> None:
     body = compose_body(text, None)

@@ -244,6 +244,42 @@ def test_a_refusal_before_the_hook_spares_it() -> None:
     on_stage(scene)
 
 
+def test_the_last_words_of_a_receiver_that_hung_up_are_read() -> None:
+    async def scene(stage: Stage, nursery: trio.Nursery) -> None:
+        await stage.server.send_all(b"421 4.4.2 Idle for too long\r\n")
+        await stage.server.aclose()
+        outcome = await stage.deliver(Hook())
+        assert outcome.reply is not None
+        assert outcome.reply.code == 421
+        assert not stage.session.usable
+
+    on_stage(scene)
+
+
+def test_a_refusal_half_way_ends_the_sending_at_once() -> None:
+    async def main() -> None:
+        client_side, server_side = trio.testing.lockstep_stream_pair()
+
+        async def server() -> None:
+            for reply in (b"220 hi\r\n", b"250 mx\r\n", b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n"):
+                await server_side.send_all(reply)
+                await server_side.receive_some(1000)
+            await server_side.send_all(b"552 5.3.4 Too big\r\n")
+            # It neither reads on nor hangs up.
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server)
+            peer = Peer("mx.test", "192.0.2.1", 25)
+            session = await start_session(client_side, peer=peer, ehlo_name="relay.test")
+            before = trio.current_time()
+            outcome = await session.deliver(ENVELOPE, b"Hello.\r\n" * 1000, before_final_dot=Hook())
+            assert trio.current_time() == before
+            assert outcome.verdict is Verdict.BOUNCED
+            assert not outcome.started
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 # -- time, which is virtual here
 
 

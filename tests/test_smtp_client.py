@@ -200,6 +200,15 @@ def test_a_size_that_is_no_limit(size: str) -> None:
     assert client.capabilities.size_max is None
 
 
+def test_what_was_offered_in_plain_text_is_forgotten_under_tls() -> None:
+    client = ready("STARTTLS", "SMTPUTF8")
+    client.starttls()
+    client.receive_data(b"220 go\r\n")
+    client.next_event()
+    client.tls_established()
+    assert client.capabilities == Capabilities()
+
+
 # -- limits
 
 

@@ -131,7 +131,7 @@ class Outcome:
     @classmethod
     def of(cls, said: Reply | Failure, *, reused: bool = False, started: bool = False) -> Self:
         """Judge what was said."""
-        judgement = judge(said, reused=reused and not started)
+        judgement = judge(said, reused=reused)
         if isinstance(said, Reply):
             return cls(judgement, reply=said, started=started)
         return cls(judgement, failure=said, started=started)

@@ -264,13 +264,10 @@ class Cursor:
                 raise _corruption(segment_name(seqs[0]), Fault(0, self.seq, "segment", problem))
             self._segment = seqs[bisect_right(seqs, self.seq) - 1]
         file = self._file = _File(disk, directory, self._segment)
-        walk = self._walk
-        if walk is None:
-            self._walk = Walk(file.header, self._place_before(file))
-        elif walk.header == file.header:
-            self._walk = Walk(file.header, walk.end)
-        else:
-            self._walk = Walk(file.header)
+        # The place is the same even if the file has been replaced by one without a torn tail. If it has been
+        # stripped it is not, and `_pass_end` begins anew.
+        place = self._walk.end if self._walk is not None else self._place_before(file)
+        self._walk = Walk(file.header, place)
         return file
 
     def _place_before(self, file: _File) -> Position | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from spool import CorruptionError, Record, Witness
-from spool.record import Entry, encode_record, make_record
+from spool.record import Entry, encode_record, make_record, next_chain
 from spool.recovery import Action
 from spool.repair import inspect
 from spool.segment import FOOTER_BYTES, SEGMENT_HEADER_BYTES, Walk, decode_segment_header
@@ -162,6 +163,24 @@ def test_every_cut_of_the_last_segment() -> None:
             assert plan.loss_ruled_out == (witness is not None)
 
 
+def test_a_sealed_last_segment_can_lose_no_record() -> None:
+    """As after a crash in the middle of a rotation. Its footer can be taken for torn, and is written again."""
+    disk, records = written()
+    disk = disk.copy()
+    disk.remove(LAST)
+    end = records[5].end_offset
+    for offset in flips(disk.file(FIRST)):
+        if offset < end:
+            with pytest.raises(CorruptionError) as caught:
+                inspect(disk, DIRECTORY, None)
+            assert (caught.value.offset, caught.value.seq) == place(FIRST, offset, records)
+        else:
+            plan = inspect(disk, DIRECTORY, None)
+            assert plan.row.action is Action.CUT
+            assert plan.tail is not None
+            assert plan.tail.end.offset == end
+
+
 def test_what_follows_a_footer_is_corruption() -> None:
     disk, records = written()
     disk = disk.copy()
@@ -177,13 +196,13 @@ def test_what_follows_a_footer_is_corruption() -> None:
             disk.remove(LAST)
 
 
-def forged(seed: int) -> bytes:
+def forged(seed: int, seq: int) -> bytes:
     """A record that would belong to a later batch than the one that carries it as a payload."""
     record = make_record(
         Entry(b"forged"),
-        seq=3,
+        seq=seq,
         time_us=1 << 60,
-        batch_seq=3,
+        batch_seq=seq,
         batch_end=True,
         previous_chain=bytes(32),
         segment=1,
@@ -192,8 +211,12 @@ def forged(seed: int) -> bytes:
     return b"".join(encode_record(record, seed))
 
 
-@pytest.mark.parametrize("salt_known", [False, True], ids=["salt unknown", "salt known"])
-def test_a_payload_cannot_pass_for_a_record(salt_known: bool) -> None:
+@pytest.mark.parametrize(
+    ("salt_known", "seq", "believed"),
+    [(False, 3, False), (True, 3, True), (True, 1 << 40, False), (True, 2, False)],
+    ids=["salt unknown", "salt known", "too far ahead", "not later"],
+)
+def test_a_payload_cannot_pass_for_a_record(salt_known: bool, seq: int, believed: bool) -> None:
     """A stranger who sends a record as a mail must not be able to make a torn tail look like corruption. The
     second case shows that it is the salt that prevents it."""
     disk = FakeDisk()
@@ -206,17 +229,17 @@ def test_a_payload_cannot_pass_for_a_record(salt_known: bool) -> None:
     run(first)
     content = disk.file(FIRST)
     header = decode_segment_header(bytes(content), 1)
-    seed = header.seed if salt_known else 0
+    payload = forged(header.seed if salt_known else 0, seq) * 9
 
     async def second() -> None:
         async with open_fake(disk) as log:
-            await log.append([Entry(b"carrier", forged(seed) * 9)])
+            await log.append([Entry(b"carrier", payload)])
 
     run(second)
-    assert read_all(disk)[1].payload == forged(seed) * 9
+    assert read_all(disk)[1].payload == payload
     torn_at = read_all(disk)[1].offset
     content[torn_at + 20] ^= 1
-    if salt_known:
+    if believed:
         with pytest.raises(CorruptionError):
             inspect(disk, DIRECTORY, None)
     else:
@@ -256,3 +279,45 @@ def test_stripping_a_payload_leaves_the_chain_whole() -> None:
     assert [record.payload_sha256 for record in found] == [record.payload_sha256 for record in records[:6]]
     assert [record.stripped for record in found] == [record.payload is not None for record in records[:6]]
     assert len(data) < len(content) - FOOTER_BYTES
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"seq": 5}, "sequence 5 stands where 4 belongs"),
+        ({"batch_seq": 3}, "batch 3 stands where batch 4 belongs"),
+        ({"time_us": 1}, "its time is before"),
+        ({"chain": bytes(32)}, "its chain value does not follow"),
+        ({"skeleton": b"other"}, "its chain value does not follow"),
+        ({"payload_sha256": bytes(32)}, "the SHA-256 of the payload"),
+        ({"payload": b"other"}, "the SHA-256 of the payload"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_checksums_alone_are_not_enough(changed: dict[str, Any], problem: str) -> None:
+    """Bytes that were written so, and should not have been."""
+    disk, records = written()
+    header = decode_segment_header(bytes(disk.file(FIRST)), 1)
+    fourth = records[3]
+    assert fourth.payload is not None
+    if "seq" in changed or "batch_seq" in changed or "time_us" in changed:
+        changed = changed | {"chain": chain_of(fourth._replace(**changed), records[2].chain)}
+    data = bytes(disk.file(FIRST)[: fourth.offset])
+    data += b"".join(encode_record(fourth._replace(**changed), header.seed))
+    walk = Walk(header)
+    assert list(walk.records(data, 0)) == records[:3]
+    assert walk.fault is not None
+    assert (walk.fault.offset, walk.fault.seq) == (fourth.offset, 4)
+    assert walk.fault.problem.startswith(problem)
+
+
+def chain_of(record: Record, previous: bytes) -> bytes:
+    return next_chain(
+        previous,
+        record.seq,
+        record.time_us,
+        record.batch_seq,
+        record.batch_end,
+        record.skeleton,
+        record.payload_sha256,
+    )

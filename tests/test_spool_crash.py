@@ -16,7 +16,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from spool import Log, LogPoisonedError, Record, Witness
+from spool import Log, LogPoisonedError, Record, Witness, repair
 from spool.recovery import TABLE
 from tests.world.disk import FakeDisk, State, surviving_subsets
 from tests.world.spool import DIRECTORY, group, open_fake, read_all, run
@@ -130,9 +130,9 @@ def assert_whole(records: list[Record]) -> None:
     skeletons = [record.skeleton.decode() for record in records]
     expected = []
     for skeleton in skeletons:
-        if ", 1 of " in skeleton:
+        if ", part 1 of " in skeleton:
             size = int(skeleton.rpartition(" ")[2])
-            expected += [skeleton.replace(", 1 of", f", {part} of") for part in range(1, size + 1)]
+            expected += [skeleton.replace(", part 1 of", f", part {part} of") for part in range(1, size + 1)]
     assert skeletons == expected
     for record in records:
         assert record.batch_end == (record.seq == len(records) or records[record.seq].batch_seq > record.seq)
@@ -165,20 +165,28 @@ def test_crashes_during_recovery_from_a_crash() -> None:
         check(second, second.witness)
 
 
-def test_the_torn_tail_is_kept() -> None:
-    torn = next(crash for crash in crashes(single_appends, FakeDisk(), []) if check(crash, None) == "L")
-    disk = torn.disk
+def test_the_torn_tail_is_kept_whatever_interrupts_the_cut() -> None:
+    """At any moment its bytes are still in the segment, or in a whole copy, of which there is one."""
+    torn = next(
+        crash
+        for crash in crashes(single_appends, FakeDisk(), [])
+        if check(crash, None) == "L" and crash.acknowledged
+    )
+    (name,) = (name for name in torn.disk.list_names(DIRECTORY) if name.endswith(".seg"))
+    before = bytes(torn.disk.file(DIRECTORY / name))
+    end = torn.acknowledged[-1].end_offset
+    for second in crashes(recovering, torn.disk.copy(), torn.acknowledged):
+        for disk in (second.disk.copy(), recovered(second.disk)):
+            copies = [name for name in disk.list_names(DIRECTORY / "torn") if name.endswith(".bytes")]
+            kept = [bytes(disk.file(DIRECTORY / "torn" / name)) for name in copies]
+            assert bytes(disk.file(DIRECTORY / name)) == before or before[end:] in kept
+            assert len(kept) == len(set(kept))
 
-    async def main() -> None:
-        async with open_fake(disk) as log:
-            cut = log.recovery.cut
-            assert cut is not None
-            assert len(before) == cut.offset + cut.size
-            assert bytes(disk.file(DIRECTORY / cut.kept)) == before[cut.offset :]
 
-    (name,) = (name for name in disk.list_names(DIRECTORY) if name.endswith(".seg"))
-    before = bytes(disk.file(DIRECTORY / name))
-    run(main)
+def recovered(disk: FakeDisk) -> FakeDisk:
+    disk = disk.copy()
+    repair(DIRECTORY, disk=disk)
+    return disk
 
 
 class AcknowledgesBeforeSync(FakeDisk):
@@ -235,3 +243,19 @@ def test_acknowledged_after_a_failed_sync_and_a_restart_survives_a_power_loss() 
     records = run(goes_on)
     assert len(records) == 3
     assert read_all(disk.crash(frozenset())) == records
+
+
+def test_a_name_whose_sync_failed_is_synced_before_records_are_trusted_to_it() -> None:
+    disk = FakeDisk()
+
+    async def append() -> None:
+        async with open_fake(disk) as log:
+            await log.append(group(1))
+
+    # The eighth operation on an empty disk: the segment has its name, and the directory is to be synced.
+    disk.fail_at = 8
+    with pytest.raises(OSError, match="sync log/"):
+        run(append)
+    disk.restart()
+    run(append)
+    assert len(read_all(disk.crash(frozenset()))) == 1

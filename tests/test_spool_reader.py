@@ -12,7 +12,16 @@ import trio
 
 from spool import Entry, LogReader, Record, SequenceNotFoundError, repair
 from spool.reader import Cursor
+from spool.record import crc32c, encode_record
 from spool.repair import segment_seqs
+from spool.segment import (
+    Position,
+    decode_segment_header,
+    encode_footer,
+    encode_segment_header,
+    seal,
+    segment_name,
+)
 from tests.world.disk import FakeDisk
 from tests.world.spool import DIRECTORY, group, open_fake, read_all, run
 
@@ -185,6 +194,54 @@ def test_a_reader_outlives_a_cut_and_even_a_replaced_segment() -> None:
     assert cursor.advance() == []
     assert [record.seq for record in fill(disk, appends=1)[1:]] == [2, 3]
     assert [record.seq for record in cursor.advance()] == [2, 3]
+
+
+def strip(disk: FakeDisk, first_seq: int) -> list[Record]:
+    """Replace a sealed segment by one without payloads, under a new salt."""
+    path = DIRECTORY / segment_name(first_seq)
+    with LogReader(DIRECTORY, disk=disk) as reader:
+        records = [record for record in reader.read(first_seq) if record.segment == first_seq]
+    old = decode_segment_header(bytes(disk.file(path)), first_seq)
+    header = old._replace(salt=b"after stripping.")
+    data = encode_segment_header(header)
+    stripped = []
+    for record in records:
+        record = record._replace(payload=None, stripped=record.payload is not None, offset=len(data))
+        data += b"".join(encode_record(record, header.seed))
+        stripped.append(record)
+    end = Position(first_seq, len(data), records[-1].seq + 1, records[-1].chain, records[-1].time_us)
+    footer = seal(end, crc32c(0, data))._replace(stripped=True)
+    tmp = path.with_suffix(".tmp")
+    handle = disk.create(tmp)
+    disk.write(handle, data + encode_footer(footer, header.seed), 0)
+    disk.close(handle)
+    disk.rename(tmp, path)
+    return stripped
+
+
+def test_stripping_under_readers_that_have_the_file_open() -> None:
+    disk = FakeDisk()
+    records = fill(disk)
+    index = {record.seq: (record.segment, record.offset) for record in records}
+    first = [record for record in records if record.segment == 1]
+    behind = Cursor(LogReader(DIRECTORY, disk=disk, limit=lambda: first[-1].seq), 1)
+    with LogReader(DIRECTORY, disk=disk, locate=index.get) as reader:
+        assert reader.get(2) == records[1]
+        assert behind.advance() == first
+        assert behind.advance() == []
+        stripped = strip(disk, 1)
+        # As long as the index has the old places, an open file is as good as ever, and a new reader walks.
+        assert reader.get(2) == records[1]
+        assert LogReader(DIRECTORY, disk=disk, locate=index.get).get(2) == stripped[1]
+        index.update({record.seq: (record.segment, record.offset) for record in stripped})
+        assert reader.get(2) == stripped[1]
+        assert reader.get(2) == stripped[1]
+        behind._reader.limit = None
+        assert behind.advance() == [r for r in records if r.segment == records[len(first)].segment]
+        assert list(reader.read(1)) == [*stripped, *records[len(first) :]]
+        assert [info.stripped for info in reader.segments()][:2] == [True, False]
+    behind.close()
+    assert repair(DIRECTORY, disk=disk).last_seq == records[-1].seq
 
 
 def test_follow_from_another_process_polls() -> None:

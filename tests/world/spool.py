@@ -51,7 +51,7 @@ def run(main: Callable[[], Awaitable[Any]]) -> Any:
 def group(number: int, size: int = 1, payload_bytes: int = 700) -> list[Entry]:
     """The entries of one append; each says which it is, so that halves can be told from wholes."""
     return [
-        Entry(f"append {number}, {part} of {size}".encode(), _payload(number, part, payload_bytes))
+        Entry(f"append {number}, part {part} of {size}".encode(), _payload(number, part, payload_bytes))
         for part in range(1, size + 1)
     ]
 

@@ -20,7 +20,7 @@ from relay.outgoing import Composer
 from relay.refusals import Refusal
 from relay.store import Store, open_store
 from relay.surroundings import Surroundings
-from relay.tokens import BOUNCE_KEY_OCTETS, UNSUBSCRIBE_KEY_OCTETS, BounceAddresses, UnsubscribeTokens
+from relay.tokens import BounceAddresses, UnsubscribeTokens
 from relay.views import members
 
 
@@ -105,8 +105,8 @@ async def open_core(directory: Path, surroundings: Surroundings | None = None) -
     operator_stem = keyring.operator_stem(config.operator_domain)
     composer = Composer(
         keyring,
-        UnsubscribeTokens(pepper.derive("unsubscribe", UNSUBSCRIBE_KEY_OCTETS)),
-        BounceAddresses(pepper.derive("bounces", BOUNCE_KEY_OCTETS), config.operator_domain),
+        UnsubscribeTokens(pepper.unsubscribe_key),
+        BounceAddresses(pepper.bounce_key, config.operator_domain),
     )
     async with open_store(directory, config, surroundings) as store:
         yield Core(directory, surroundings, config, store, pepper, keyring, composer, operator_stem)

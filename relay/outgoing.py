@@ -13,7 +13,7 @@ from typing import NamedTuple
 from relay import events
 from relay.addresses import Mailbox
 from relay.codec import Recorded
-from relay.compose import Content, compose, compose_body, feedback_id
+from relay.compose import Content, compose, compose_body, feedback_id, message_id_header
 from relay.delivery.smtp import Envelope
 from relay.events import MessageQueued, SendAccepted
 from relay.keys import KeyRing
@@ -54,12 +54,14 @@ class Composer(NamedTuple):
         assert send.personal is not None
         assert message.personal is not None
         content = _content(send.personal)
-        to = _mailbox(message.personal.name, message.personal.address)
+        to = Mailbox.recorded(message.personal.name, message.personal.address)
         composed = compose(
             content,
             compose_body(content.text, content.html),
             to=to,
-            message_id=_message_id(content, queued.seq, send),
+            message_id=message_id_header(
+                content, message_id=queued.seq, entropy=send.message_id_entropy, domain=send.domain
+            ),
             accepted_at_us=accepted.time_us,
             feedback_id=feedback_id(
                 sending_domain=send.domain,
@@ -95,24 +97,12 @@ def is_smoke_sink(queued: Recorded, operator_domain: str) -> bool:
     return message.personal is not None and message.personal.address == f"{SMOKE_SINK}@{operator_domain}"
 
 
-def _message_id(content: Content, message_id: int, send: SendAccepted) -> str:
-    """The member's own, which all recipients of the send share, or one that names the message."""
-    own = next((value for name, value in content.headers if name.lower() == "message-id"), None)
-    return own or f"<{message_id}.{send.message_id_entropy}@{send.domain}>"
-
-
 def _content(content: events.Content) -> Content:
     return Content(
-        sender=_mailbox(content.from_name, content.from_address),
+        sender=Mailbox.recorded(content.from_name, content.from_address),
         subject=content.subject,
         text=content.text,
         html=content.html,
-        reply_to=None if content.reply_to is None else _mailbox(*content.reply_to),
+        reply_to=None if content.reply_to is None else Mailbox.recorded(*content.reply_to),
         headers=tuple(content.headers),
     )
-
-
-def _mailbox(name: str, address: str) -> Mailbox:
-    """A Mailbox from its normal form, which was checked when the send was accepted."""
-    local, _, domain = address.rpartition("@")
-    return Mailbox(name, local, domain)

@@ -19,6 +19,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from relay.codec import Recorded
 from relay.config import CONFIG_FILE
 from relay.events import Event
 from relay.initialise import initialise
+from relay.keys import KeyRing
 from relay.service import Relay, open_relay
 from relay.store import LOG_DIRECTORY
 from relay.surroundings import Surroundings
@@ -46,12 +48,20 @@ EPOCH_US = 1_790_000_000_000_000
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 OTHER_DID = "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"
 DOMAIN = "yourdomain.com"
+OTHER_DOMAIN = "other.example"
 OPERATOR_DOMAIN = "relay.example"
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     """Run a test on a clock that jumps to the next deadline whenever nothing else can happen."""
-    trio.run(test, clock=MockClock(autojump_threshold=0))
+    try:
+        trio.run(test, clock=MockClock(autojump_threshold=0))
+    except BaseExceptionGroup as group:
+        # Each layer of the relay is a nursery: what a test wants to show is what failed in the innermost.
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from None
 
 
 def virtual_clock() -> int:
@@ -69,6 +79,9 @@ def _template() -> Path:
     """A data directory with keys, made once: making RSA keys is most of what enrolment costs."""
     directory = Path(tempfile.mkdtemp(prefix="relay-template-"))
     initialise(directory, operator_domain=OPERATOR_DOMAIN, public_url=None, today="20260101")
+    # Enrolment on the virtual clock's first day will find these, and keep them.
+    for domain in (DOMAIN, OTHER_DOMAIN):
+        KeyRing(directory).create(domain, f"atmos{datetime.fromtimestamp(EPOCH_US / 1e6, UTC):%Y%m%d}")
     return directory
 
 

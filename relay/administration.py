@@ -221,13 +221,13 @@ async def administer(directory: Path, command: str, arguments: dict[str, Any]) -
 
 
 async def serve_admin_socket(core: Core, task_status: trio.TaskStatus[None]) -> None:
-    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     path = core.directory / ADMIN_SOCKET
     path.unlink(missing_ok=True)  # we hold the directory's lock: whoever left it is gone
     with _short_path(core.directory) as short:
         before = os.umask(0o177)
         try:
-            await listener.bind(short)
+            listener.bind(short)
         finally:
             os.umask(before)
     listener.listen(16)
@@ -243,7 +243,7 @@ async def serve_admin_socket(core: Core, task_status: trio.TaskStatus[None]) -> 
 
     try:
         task_status.started()
-        await trio.serve_listeners(answer, [trio.SocketListener(listener)])
+        await trio.serve_listeners(answer, [trio.SocketListener(trio.socket.from_stdlib_socket(listener))])
     finally:
         path.unlink(missing_ok=True)
 

@@ -158,7 +158,7 @@ class Outcome:
 
 
 class SessionFailed(Exception):
-    """No session came about. `outcome` never bounces the recipient."""
+    """No session came about; `outcome` says why. What a receiver says before MAIL never bounces the recipient."""
 
     def __init__(self, outcome: Outcome) -> None:
         said = outcome.reply
@@ -459,7 +459,10 @@ class Session:
 
     async def _abandon(self) -> None:
         self._closed = True
-        await trio.aclose_forcefully(self._stream)
+        # Never blocks. Shielded, so that a cancellation which waited for the reply to the dot cannot take the
+        # outcome with it.
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(self._stream)
 
 
 # -- leaves

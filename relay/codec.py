@@ -25,7 +25,7 @@ UPCASTS: Mapping[tuple[str, int], Upcast] = {}
 
 
 class UnknownEventError(Exception):
-    """The log holds an event that this version of the relay cannot read: written by a newer one."""
+    """The log holds an event that this version of the relay cannot read: most likely written by a newer one."""
 
 
 class Recorded(NamedTuple):
@@ -45,11 +45,14 @@ def encode(event: Event) -> Entry:
 
 def decode(record: Record) -> Recorded:
     """The typed event of a record. Raises UnknownEventError, never guesses."""
-    skeleton = cbor2.loads(record.skeleton)
-    payload = None if record.payload is None else cbor2.loads(record.payload)
-    name, version = skeleton.pop("type"), skeleton.pop("v")
-    event_type = EVENT_TYPES.get(name)
-    if event_type is None or version > event_type.VERSION:
+    try:
+        skeleton = cbor2.loads(record.skeleton)
+        payload = None if record.payload is None else cbor2.loads(record.payload)
+        name, version = skeleton.pop("type"), skeleton.pop("v")
+        event_type = EVENT_TYPES.get(name)
+    except (cbor2.CBORDecodeError, AttributeError, KeyError, TypeError) as error:
+        raise UnknownEventError(f"record {record.seq} does not hold an event: {error!r}") from error
+    if event_type is None or version not in range(1, event_type.VERSION + 1):
         raise UnknownEventError(
             f"record {record.seq} holds {name!r} version {version}, which this version of the relay does not know"
         )
@@ -58,7 +61,13 @@ def decode(record: Record) -> Recorded:
         version += 1
     if payload is not None:
         skeleton["personal"] = payload
-    return Recorded(record.seq, record.time_us, msgspec.convert(skeleton, event_type))
+    try:
+        return Recorded(record.seq, record.time_us, msgspec.convert(skeleton, event_type))
+    except msgspec.ValidationError as error:
+        raise UnknownEventError(
+            f"record {record.seq} holds {name!r} version {version}, but not as this version of the relay knows it: "
+            f"{error}"
+        ) from error
 
 
 def decode_raw(record: Record) -> dict[str, Any]:

@@ -26,8 +26,11 @@ TRANSACTIONAL_CATEGORIES = ("transactional", "login-link", "password-reset", "mf
 BULK_CATEGORIES = ("bulk", "broadcast")
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What all events share. `TYPE` and `VERSION` stand in the log; class names do not."""
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What all events share. `TYPE` and `VERSION` stand in the log; class names do not.
+
+    A field that the class does not know is an error: left out of a fold in silence, it would make the views a lie.
+    """
 
     TYPE: ClassVar[str]
     VERSION: ClassVar[int] = 1
@@ -35,7 +38,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     personal: Any = None
 
 
-class Personal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Personal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The part of an event that retention removes."""
 
 

@@ -1,0 +1,163 @@
+"""The event that each golden file decodes to. See README.md."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from relay.codec import decode_raw, encode
+from relay.events import (
+    AttemptInterrupted,
+    AttemptStarted,
+    Content,
+    DomainAdded,
+    Event,
+    KeyIssued,
+    KeyRevoked,
+    MemberAdded,
+    MessageBounced,
+    MessageDeferred,
+    MessageQueued,
+    MessageSent,
+    Recipient,
+    RemoteSide,
+    SendAccepted,
+    TornTailCut,
+    ViewsRebuilt,
+)
+from spool.record import Entry, Record
+
+HERE: Final = Path(__file__).parent
+DID: Final = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
+#: 24 November 2025, 16:00 UTC, in microseconds.
+ACCEPTED_AT_US: Final = 1_764_000_000_987_654
+MINUTE_US: Final = 60_000_000
+SHA256: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+_OUTCOME: Final[dict[str, Any]] = {
+    "did": DID,
+    "message_id": 448,
+    "attempt": 3,
+    "command": "end of data",
+    "code": 250,
+    "enhanced": "2.0.0",
+    "tls_version": "TLSv1.3",
+    "tls_cipher": "TLS_AES_256_GCM_SHA384",
+    "tls_certificate": "self-signed",
+    "duration_us": 1_234_567,
+    "sha256": SHA256,
+    "size": 2_048,
+    "personal": RemoteSide(mx="mx.recipient.example", address="192.0.2.25", text="Queued, thank you: ü"),
+}
+
+#: (type, version) -> what its golden file decodes to, by today's code.
+EVENTS: Final[Mapping[tuple[str, int], Event]] = {
+    ("member.added", 1): MemberAdded(did=DID),
+    ("domain.added", 1): DomainAdded(
+        did=DID,
+        domain="member.example",
+        selector_stem="atmos20251124",
+        rsa_public="MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A",
+        ed25519_public="11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+    ),
+    ("key.issued", 1): KeyIssued(did=DID, key_id="0a1b2c3d4e5f", key_hash=SHA256),
+    ("key.revoked", 1): KeyRevoked(did=DID, key_id="0a1b2c3d4e5f"),
+    ("send.accepted", 1): SendAccepted(
+        did=DID,
+        domain="member.example",
+        category="bulk",
+        recipients=2,
+        key_id="0a1b2c3d4e5f",
+        selector_stem="atmos20251124",
+        operator_domain="relay.example",
+        operator_stem="atmos20250101",
+        message_id_entropy="00112233445566ff",
+        unsubscribe_base="https://relay.example",
+        personal=Content(
+            from_name="Member Néws",
+            from_address="news@member.example",
+            reply_to=("Replies", "replies@member.example"),
+            subject="Grüße",
+            text="Plain.\n",
+            html="<p>Rich.</p>",
+            headers=[("X-Campaign", "autumn"), ("Precedence", "bulk")],
+            unsubscribe_url="https://member.example/off?u=1",
+            client_address="203.0.113.7",
+        ),
+    ),
+    ("message.queued", 1): MessageQueued(
+        did=DID,
+        domain="member.example",
+        category="login-link",
+        index=2,
+        next_attempt_at=ACCEPTED_AT_US,
+        give_up_at=ACCEPTED_AT_US + 60 * MINUTE_US,
+        personal=Recipient(
+            given="Jörg <jörg@BÜCHER.example>", name="Jörg", address="jörg@xn--bcher-kva.example"
+        ),
+    ),
+    ("attempt.started", 1): AttemptStarted(
+        did=DID, message_id=448, attempt=3, next_attempt_at=ACCEPTED_AT_US + 15 * MINUTE_US
+    ),
+    ("attempt.interrupted", 1): AttemptInterrupted(
+        did=DID, message_id=448, attempt=3, next_attempt_at=ACCEPTED_AT_US + 15 * MINUTE_US
+    ),
+    ("message.deferred", 1): MessageDeferred(
+        **{**_OUTCOME, "code": 451, "enhanced": "4.7.1"}, next_attempt_at=ACCEPTED_AT_US + 15 * MINUTE_US
+    ),
+    ("message.sent", 1): MessageSent(**_OUTCOME),
+    ("message.bounced", 1): MessageBounced(
+        **{**_OUTCOME, "code": 550, "enhanced": "5.1.1"}, reason="rejected"
+    ),
+    ("log.torn_tail_cut", 1): TornTailCut(
+        segment="00000000000000000449.seg", offset=4_096, bytes_cut=777, loss_ruled_out=True
+    ),
+    ("log.views_rebuilt", 1): ViewsRebuilt(because="there were none"),
+}
+
+
+class Golden(NamedTuple):
+    """What stands in a golden file."""
+
+    entry: Entry
+    readable: Any
+
+
+def path_of(name: str, version: int) -> Path:
+    return HERE / f"{name}.v{version}.txt"
+
+
+def read(name: str, version: int) -> Golden:
+    skeleton, payload, readable = path_of(name, version).read_text().split("\n", 2)
+    return Golden(
+        Entry(_octets(skeleton, "skeleton"), _octets(payload, "payload")),  # type: ignore[arg-type]
+        json.loads(readable),
+    )
+
+
+def recorded(entry: Entry, *, seq: int = 448, time_us: int = ACCEPTED_AT_US) -> Record:
+    """The entry as it comes out of a log."""
+    return Record(seq, time_us, seq, True, entry.skeleton, entry.payload, bytes(32), bytes(32), False, 1, 80)
+
+
+def _octets(line: str, part: str) -> bytes | None:
+    label, _, octets = line.partition(" ")
+    assert label == part
+    return None if octets == "-" else bytes.fromhex(octets)
+
+
+def _write_missing() -> None:
+    for (name, version), event in EVENTS.items():
+        path = path_of(name, version)
+        if path.exists():
+            continue
+        assert version == event.VERSION, f"{path.name} is of an old version: it can only come from history"
+        entry = encode(event)
+        payload = "-" if entry.payload is None else entry.payload.hex()
+        readable = json.dumps(decode_raw(recorded(entry)), ensure_ascii=False, indent=2)
+        path.write_text(f"skeleton {entry.skeleton.hex()}\npayload {payload}\n{readable}\n")
+        print(f"wrote {path.name}")
+
+
+if __name__ == "__main__":
+    _write_missing()

@@ -1,0 +1,208 @@
+"""`make demo`: the whole way of a mail on one machine, with nothing outside it.
+
+A relay on its own data directory, a local SMTP receiver (aiosmtpd, which nobody here wrote) as the MX for everything, a
+demo member, the Send API page's own example. It prints what happened and what arrived, checks every DKIM signature,
+and then serves until Ctrl-C; with `--once` it ends after the send.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import socket
+import sys
+import urllib.request
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Any
+
+import trio
+from aiosmtpd.controller import Controller
+
+from relay.administration import COMMANDS
+from relay.config import CONFIG_FILE, config_template
+from relay.core import Core
+from relay.initialise import initialise
+from relay.logs import configure_logging
+from relay.service import open_relay
+from relay.signing import verify
+from relay.views import members
+
+DIRECTORY = Path("demo-data")
+DID = "did:plc:demodemodemodemodemodemo"
+DOMAIN = "yourdomain.com"
+OPERATOR_DOMAIN = "relay.example"
+HTTP_PORT = 8025
+SECONDS_MAX = 30
+
+
+class Receiver:
+    """Takes every mail and hands it to the demo."""
+
+    def __init__(self) -> None:
+        self._send, self.received = trio.open_memory_channel[bytes](100)
+        self._token = trio.lowlevel.current_trio_token()
+        self.controller = Controller(self, hostname="127.0.0.1", port=free_port(0))
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        # Runs in the receiver's own thread and loop.
+        self._token.run_sync_soon(self._take, envelope.original_content)
+        return "250 2.0.0 The demo has it"
+
+    def _take(self, message: bytes) -> None:
+        with contextlib.suppress(trio.WouldBlock):  # when it is only serving, nobody takes them any more
+            self._send.send_nowait(message)
+
+
+def free_port(wanted: int) -> int:
+    """`wanted`, if nothing listens there, else any free port."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError("no port is free on 127.0.0.1")
+
+
+def prepare(directory: Path, *, http_port: int, smtp_port: int) -> None:
+    """The demo's data directory, made once; its configuration is written anew, because the ports may differ."""
+    public_url = f"http://127.0.0.1:{http_port}"
+    if not (directory / CONFIG_FILE).exists():
+        initialise(directory, operator_domain=OPERATOR_DOMAIN, public_url=public_url)
+    text = config_template(OPERATOR_DOMAIN, public_url)
+    for default, demo in (
+        ("require_verified_domains = true", "require_verified_domains = false"),
+        ('bind = "127.0.0.1:8025"', f'bind = "127.0.0.1:{http_port}"'),
+        ('# routes = { "*" = "127.0.0.1:2526" }', f'routes = {{ "*" = "127.0.0.1:{smtp_port}" }}'),
+    ):
+        assert default in text
+        text = text.replace(default, demo)
+    (directory / CONFIG_FILE).write_text(text)
+
+
+async def enrol(core: Core) -> str:
+    """The demo member's API key: of a new member, or a new key of the one of an earlier run."""
+    with core.store.read() as view:
+        known = members.member(view, DID) is not None
+        keys = [key for key in members.keys_of(view, DID) if key.revoked_at is None]
+    if not known:
+        answer: Any = await COMMANDS["member_add"](core, did=DID, domains=[DOMAIN])
+        return str(answer["apiKey"])
+    for key in keys:  # nobody can have them any more: a key is shown once
+        await COMMANDS["key_revoke"](core, did=DID, key_id=key.key_id)
+    answer = await COMMANDS["key_issue"](core, did=DID)
+    return str(answer["apiKey"])
+
+
+def call(url: str, key: str, body: dict[str, Any] | None = None) -> Any:
+    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode())
+    request.add_header("Content-Type", "application/json")
+    request.add_header("X-Atmos-DID", DID)
+    request.add_header("Authorization", f"Bearer {key}")
+    with urllib.request.urlopen(request, timeout=SECONDS_MAX) as answer:
+        return json.load(answer)
+
+
+async def until_final(url: str, key: str) -> Any:
+    while True:
+        message = await trio.to_thread.run_sync(call, url, key)
+        if message["status"] in ("sent", "bounced"):
+            return message
+        await trio.sleep(0.05)
+
+
+def dkim_records(answer: Any) -> dict[str, str]:
+    """What DNS would say: the demo's names are in no DNS."""
+    parts = (answer["operator"], *answer["domains"])
+    return {record["name"]: record["value"] for part in parts for record in part["records"]}
+
+
+async def demonstrate(core: Core, url: str, receiver: Receiver) -> str:
+    """One mail from POST to inbox; returns the API key. Raises SystemExit where something is not as it should be."""
+    key = await enrol(core)
+    mail = {
+        "from": f"you@{DOMAIN}",
+        "to": "friend@example.com",
+        "subject": "Hello",
+        "text": "Sent via Atmosphere Mail",
+    }
+    print(f"POST {url}/v1/send\n  {json.dumps(mail)}")
+    answer = await trio.to_thread.run_sync(call, f"{url}/v1/send", key, mail)
+    print(f"  200 {json.dumps(answer)}\n")
+
+    message_url = f"{url}/v1/messages/{answer['accepted'][0]['messageId']}"
+    message = await until_final(message_url, key)
+    print(f"GET {message_url}")
+    for entry in message["timeline"]:
+        print(f"  {entry['seq']:>4}  {entry['time']}  {entry['type']:<16}  {entry.get('status', '')}")
+    if message["status"] != "sent":
+        sys.exit(f"the mail was not sent: {message['lastReply']}")
+
+    received = await receiver.received.receive()
+    print("\nWhat the receiver got (headers):")
+    for name, value in message_from_bytes(received, policy=policy.compat32).items():
+        if name != "DKIM-Signature":
+            print(f"  {name}: {value}")
+    records = dkim_records(await COMMANDS["dns"](core))
+    verdicts = verify(received, records.get)
+    print("\nIts DKIM signatures, checked:")
+    for verdict in verdicts:
+        print(f"  {'valid  ' if verdict.valid else 'INVALID'}  d={verdict.d} s={verdict.s}")
+    if len(verdicts) != 4 or not all(verdict.valid for verdict in verdicts):
+        sys.exit("not every signature is valid")
+    return key
+
+
+def print_curl(url: str, key: str) -> None:
+    print(f"""
+Send one yourself:
+
+curl -X POST {url}/v1/send \\
+  -H "Content-Type: application/json" \\
+  -H "X-Atmos-DID: {DID}" \\
+  -H "Authorization: Bearer {key}" \\
+  -d '{{"from": "you@{DOMAIN}", "to": "friend@example.com", "subject": "Hello", "text": "Sent via Atmosphere Mail"}}'
+
+and ask what became of it:
+
+curl {url}/v1/messages -H "X-Atmos-DID: {DID}" -H "Authorization: Bearer {key}"
+""")
+
+
+async def main(*, once: bool, directory: Path) -> None:
+    receiver = Receiver()
+    http_port = free_port(HTTP_PORT)
+    prepare(directory, http_port=http_port, smtp_port=receiver.controller.port)
+    receiver.controller.start()
+    try:
+        async with open_relay(directory) as relay:
+            url = f"http://{relay.http_address}"
+            print(
+                f"The relay runs on {url}, its data in {directory}/, its MX for everything is a local receiver.\n"
+            )
+            with trio.fail_after(SECONDS_MAX):
+                key = await demonstrate(relay.core, url, receiver)
+            print_curl(url, key)
+            if not once:
+                print("Serving until Ctrl-C.")
+                await trio.sleep_forever()
+            await relay.stop()
+    finally:
+        await trio.to_thread.run_sync(receiver.controller.stop)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="end after the send")
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="default: %(default)s")
+    options = parser.parse_args()
+    configure_logging(logging.WARNING)
+    try:
+        trio.run(lambda: main(once=options.once, directory=options.directory))
+    except* KeyboardInterrupt:
+        print("Stopped. The demo's data stay; the next run goes on with them.")

@@ -41,9 +41,12 @@ class Store:
         """The views at this moment; never keep it across an `await`."""
         return self.views.read()
 
-    async def append(self, events: Sequence[Event]) -> list[Recorded]:
-        """Make the events true, together. Cancelled: none is. Returned: all are durable and in the views."""
-        records = await self.log.append([encode(event) for event in events])
+    async def append(self, events: Sequence[Event], *, patient: bool = True) -> list[Recorded]:
+        """Make the events true, together. Cancelled: none is. Returned: all are durable and in the views.
+
+        Not `patient`: LogStalledError when the disk does not answer; they may become true yet.
+        """
+        records = await self.log.append([encode(event) for event in events], patient=patient)
         return [
             Recorded(record.seq, record.time_us, event) for record, event in zip(records, events, strict=True)
         ]

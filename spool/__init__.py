@@ -76,6 +76,7 @@ from spool.errors import (
     LockedError,
     LogClosedError,
     LogPoisonedError,
+    LogStalledError,
     SequenceNotFoundError,
     SpoolError,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "LogClosedError",
     "LogPoisonedError",
     "LogReader",
+    "LogStalledError",
     "LogStatistics",
     "RealDisk",
     "Record",

@@ -36,6 +36,13 @@ class LogClosedError(SpoolError):
     """The log has been closed; this append was not written."""
 
 
+class LogStalledError(SpoolError):
+    """The disk did not answer for as long as this append was willing to wait.
+
+    It may become durable yet, whole: whoever asked does not know, and has to say so.
+    """
+
+
 class LogPoisonedError(SpoolError):
     """A write could not be made durable, so this process acknowledges nothing any more.
 

@@ -23,7 +23,7 @@ import outcome
 import trio
 
 from spool.disk import Disk, RealDisk
-from spool.errors import LogClosedError, LogPoisonedError
+from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
 from spool.reader import Cursor, Locate, LogReader
 from spool.record import CHAIN_START, Entry, Record, crc32c, encode_record, entry_bytes, make_record
 from spool.recovery import Action, Plan, Witness
@@ -44,6 +44,8 @@ from spool.segment import (
 SEGMENT_BYTES_MAX: Final = 64 << 20
 BATCH_RECORDS_MAX: Final = 1024
 BATCH_BYTES_MAX: Final = 8 << 20
+STALL_SECONDS: Final = 2.0
+"""How long a batch may take before the appends that are not patient are told so."""
 
 Offload = Callable[..., Awaitable[Any]]
 """`await offload(f, *args)` is f(*args), run where it may block."""
@@ -63,11 +65,12 @@ class LogStatistics(NamedTuple):
 class _Append:
     """One call of `append`: cancellable while it waits in the queue, no more once the writer has taken it."""
 
-    __slots__ = ("entries", "size", "taken", "task")
+    __slots__ = ("entries", "patient", "size", "taken", "task")
 
-    def __init__(self, entries: Sequence[Entry], size: int) -> None:
+    def __init__(self, entries: Sequence[Entry], size: int, patient: bool) -> None:
         self.entries = entries
         self.size = size
+        self.patient = patient
         self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         self.taken = False
 
@@ -79,7 +82,8 @@ class _Append:
 
     def answer(self, result: outcome.Outcome[Sequence[Record]]) -> None:
         if self.task is not None:
-            trio.lowlevel.reschedule(self.task, result)
+            task, self.task = self.task, None
+            trio.lowlevel.reschedule(task, result)
 
 
 class _Segment(NamedTuple):
@@ -130,6 +134,8 @@ class Log:
         self._writer_idle = False
         self._work = trio.lowlevel.ParkingLot()
         self._news = trio.lowlevel.ParkingLot()
+        self._committing = trio.lowlevel.ParkingLot()
+        self._committed = trio.lowlevel.ParkingLot()
 
         self._segment: _Segment
         self._end: Position
@@ -165,7 +171,7 @@ class Log:
             poisoned=self.poisoned,
         )
 
-    async def append(self, entries: Sequence[Entry]) -> Sequence[Record]:
+    async def append(self, entries: Sequence[Entry], *, patient: bool = True) -> Sequence[Record]:
         """Append all of the entries, in one batch: after a crash all of them are there, or none.
 
         Returned: they are durable, and `on_durable` has seen them. Cancelled: they are not written. From the
@@ -173,7 +179,8 @@ class Log:
 
         `LogClosedError`: they are not written. `LogPoisonedError`: they are not acknowledged; if the writer
         had taken them already, the next start may find them, whole. `ValueError`: there are none, or too
-        many to be one batch.
+        many to be one batch. `LogStalledError`, only where not `patient`: the disk has not answered for
+        STALL_SECONDS, and the entries may become durable yet.
 
         The queue has no bound of its own, because each place in it is a caller that waits here with its
         entries in its hands anyway. Whoever makes callers bounds them.
@@ -187,7 +194,7 @@ class Log:
                 f"{self._batch_records_max} and {self._batch_bytes_max} bytes"
             )
         self._check_open()
-        append = _Append(entries, size)
+        append = _Append(entries, size, patient)
         self._queue.append(append)
         if self._writer_idle:
             self._writer_idle = False
@@ -261,7 +268,9 @@ class Log:
         with trio.CancelScope(shield=True):
             try:
                 while await self._wait_for_work():
+                    self._committing.unpark()
                     await self._commit()
+                    self._committed.unpark_all()
                 self._finished = True
                 self._news.unpark_all()
             except BaseException as error:
@@ -269,6 +278,19 @@ class Log:
                 if isinstance(error, Exception):
                     raise LogPoisonedError(f"the log is poisoned: {error!r}") from error
                 raise
+
+    async def _watch(self) -> None:
+        """Release those who do not want to wait any longer. The writer goes on: only the disk can end a sync."""
+        while True:
+            if not self._in_progress:
+                await self._committing.park()
+            with trio.move_on_after(STALL_SECONDS) as patience:
+                await self._committed.park()
+            if patience.cancelled_caught:
+                for append in self._in_progress:
+                    if not append.patient:
+                        error = LogStalledError("the disk does not answer; this may become durable yet")
+                        append.answer(outcome.Error(error))
 
     async def _wait_for_work(self) -> bool:
         """Take the next batch from the queue. False if the log is closed and drained."""
@@ -468,7 +490,13 @@ async def open_log(
         if on_recovered is not None:
             on_recovered(log)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(log._write)
+            nursery.start_soon(log._watch)
+
+            async def write() -> None:
+                await log._write()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(write)
             try:
                 yield log
             finally:

@@ -10,7 +10,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from spool import Entry, Log, LogClosedError, LogPoisonedError, Record, Witness
+from spool import Entry, Log, LogClosedError, LogPoisonedError, LogStalledError, Record, Witness
+from spool.log import STALL_SECONDS
 from tests.world.disk import FakeDisk
 from tests.world.spool import DIRECTORY, entries, group, open_fake, read_all, run
 
@@ -423,3 +424,35 @@ def test_follow_sees_the_last_durable_record_and_then_the_poison() -> None:
     with pytest.RaisesGroup(pytest.RaisesGroup(LogPoisonedError, LogPoisonedError)):
         run(main)
     assert followed == [1]
+
+
+def test_an_impatient_append_is_told_when_the_disk_does_not_answer() -> None:
+    gate = Gate()
+    disk = FakeDisk()
+
+    async def main() -> None:
+        async with open_fake(disk, offload=gate.offload) as log:
+            gate.shut()
+            told: list[str] = []
+            durable: list[int] = []
+
+            async def impatient() -> None:
+                with pytest.raises(LogStalledError):
+                    await log.append([Entry(b"1", None)], patient=False)
+                told.append("stalled")
+
+            async def patient() -> None:
+                durable.extend(record.seq for record in await log.append([Entry(b"2", None)]))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(impatient)
+                await wait_all_tasks_blocked()
+                nursery.start_soon(patient)
+                await trio.sleep(2 * STALL_SECONDS)
+                assert (told, durable) == (["stalled"], [])
+                gate.opened.set()
+            # Nobody was told so, but it is there, and the log goes on.
+            assert durable == [2]
+            assert [record.skeleton for record in read_all(disk)] == [b"1", b"2"]
+
+    run(main)

@@ -16,11 +16,12 @@ from werkzeug.exceptions import HTTPException
 
 from relay.api import health, messages, openapi, send
 from relay.api.answers import json_answer
+from relay.api.exchange import Exchange
 from relay.core import Core, unavailable
 from relay.presentation import ErrorAnswer
 from relay.refusals import STATUS_OF_CODE, Refusal
 from relay.requests import BODY_BYTES_MAX
-from spool.errors import LogClosedError, LogPoisonedError
+from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ def create_app(core: Core) -> QuartTrio:
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
+    app.asgi_http_class = Exchange
     for part in (send, messages, health, openapi):
         app.register_blueprint(part.routes(core))
 
@@ -61,6 +63,7 @@ def create_app(core: Core) -> QuartTrio:
                 answer.headers[name] = value
         return answer
 
+    @app.errorhandler(LogStalledError)
     @app.errorhandler(LogPoisonedError)
     @app.errorhandler(LogClosedError)
     async def log_unavailable(error: Exception) -> Response:

@@ -6,14 +6,16 @@ those of SPEC 10.
 
 from __future__ import annotations
 
+import copy
 import re
 import tomllib
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-from relay.addresses import AddressError, parse_domain
+from relay.addresses import AddressError, is_host_name, parse_domain
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
 
 CONFIG_FILE = "relay.toml"
@@ -46,8 +48,13 @@ class DeliveryConfig(_Section, frozen=True, kw_only=True):
     plaintext_after_tls_failure: bool = True
 
 
-def _default_give_up() -> dict[str, int]:
-    return {"login-link": 3600, "mfa-otp": 3600, "password-reset": 86400, "verification": 86400}
+#: A late one-time code is worse than a bounce. Naming one category in the file leaves the others as they are.
+GIVE_UP_SECONDS_BY_CATEGORY = {
+    "login-link": 3600,
+    "mfa-otp": 3600,
+    "password-reset": 86400,
+    "verification": 86400,
+}
 
 
 class RetryConfig(_Section, frozen=True, kw_only=True):
@@ -63,7 +70,7 @@ class RetryConfig(_Section, frozen=True, kw_only=True):
         28800,
     )
     give_up_seconds: Count = 432_000
-    give_up_seconds_by_category: dict[str, Count] = msgspec.field(default_factory=_default_give_up)
+    give_up_seconds_by_category: dict[str, Count] = {}
 
 
 class WarmingTier(_Section, frozen=True, kw_only=True):
@@ -124,7 +131,8 @@ class Config(_Section, frozen=True, kw_only=True):
         return self.delivery.ehlo_name or self.operator_domain
 
     def give_up_seconds(self, category: str) -> int:
-        return self.retry.give_up_seconds_by_category.get(category, self.retry.give_up_seconds)
+        by_category = {**GIVE_UP_SECONDS_BY_CATEGORY, **self.retry.give_up_seconds_by_category}
+        return by_category.get(category, self.retry.give_up_seconds)
 
 
 def load_config(directory: Path) -> Config:
@@ -147,84 +155,166 @@ def parse_config(text: str, name: str = CONFIG_FILE) -> Config:
     except tomllib.TOMLDecodeError as error:  # its message ends with line and column
         raise ConfigError(f"{name} is not TOML: {error}") from error
     try:
-        config = msgspec.convert(values, Config)
+        config = _convert(values)
         _check(config)
-    except msgspec.ValidationError as error:
-        sentence, key = _explain(str(error))
-        line = line_of(text, key)
+    except _BadValueError as error:
+        line = line_of(text, error.key)
         where = f"{name} line {line}" if line else name
-        raise ConfigError(f"{where}: {sentence}") from error
+        raise ConfigError(f"{where}: {error}") from error
     return config
 
 
-def _explain(problem: str) -> tuple[str, tuple[str, ...]]:
-    """A sentence for people, and the key path, from msgspec's message and its `$.http.bind` path."""
+KeyPath = tuple[str | int, ...]
+
+
+class _BadValueError(Exception):
+    """A sentence for people, and the path of the key that it is about."""
+
+    def __init__(self, key: KeyPath, sentence: str) -> None:
+        super().__init__(sentence)
+        self.key = key
+
+
+def _convert(values: dict[str, Any]) -> Config:
+    try:
+        return msgspec.convert(values, Config)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), values) from error
+
+
+def _explain(problem: str, values: dict[str, Any]) -> _BadValueError:
+    """From msgspec's message, which ends with a path like `$.warming.tiers[0].hour`."""
     what, _, path = problem.partition(" - at `$")
-    key = tuple(part for part in re.split(r"[.\[\]`]+", path) if part and part != "...")
+    parts = re.findall(r"[^.\[\]`]+|\.\.\.", path)
+    key: KeyPath = tuple(int(part) if part.isdigit() else part for part in parts)
+    if "..." in key:
+        key = _name_entry(problem, values, key)
     unknown = re.search(r"unknown field `([^`]+)`", what)
     if unknown:
         key = (*key, unknown[1])
-        return f"{'.'.join(key)} is not a setting that the relay knows", key
+        return _BadValueError(key, f"{_dotted(key)} is not a setting that the relay knows")
     missing = re.search(r"missing required field `([^`]+)`", what)
     if missing:
-        return f"{'.'.join((*key, missing[1]))} is missing", key
-    return f"{'.'.join(key) or 'the file'}: {what}", key
+        return _BadValueError(key, f"{_dotted((*key, missing[1]))} is missing")
+    return _BadValueError(key, f"{_dotted(key)}: {what}")
 
 
-def line_of(text: str, key: tuple[str, ...]) -> int | None:
-    """The line on which a key stands, as far as it can be told without a parser of our own: exact for one-line
-    keys below their `[table]` header, the line of the nearest key above it for what is inside an array."""
-    table: tuple[str, ...] = ()
-    best: tuple[int, int] | None = None
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        header = re.match(r"\[+\s*([^\]]+?)\s*\]+", stripped)
-        if header and "=" not in stripped.split("#")[0]:
-            table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
-            here = table
-        else:
-            assigned = re.match(r"([A-Za-z0-9_\-.\"'*]+)\s*=", stripped)
-            if not assigned:
-                continue
-            here = (*table, *(part.strip("\"'") for part in assigned[1].split(".")))
-        if key[: len(here)] == here and (best is None or len(here) > best[0]):
-            best = (len(here), number)
-    return best[1] if best else None
+def _name_entry(problem: str, values: dict[str, Any], key: KeyPath) -> KeyPath:
+    """msgspec writes `[...]` for an entry of a mapping. It means the one that makes the same problem alone."""
+    at = key.index("...")
+    for name in _get(values, key[:at]):
+        alone = copy.deepcopy(values)
+        entries = _get(alone, key[:at])
+        for other in set(entries) - {name}:
+            del entries[other]
+        try:
+            msgspec.convert(alone, Config)
+        except msgspec.ValidationError as error:
+            if str(error) == problem:
+                return (*key[:at], name, *key[at + 1 :])
+    raise AssertionError(f"no entry alone has the problem: {problem}")
+
+
+def _dotted(key: KeyPath) -> str:
+    """As people write it: `warming.tiers[0].hour`."""
+    dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
+    return dotted.removeprefix(".")
+
+
+def _get(values: Any, key: KeyPath) -> Any:
+    for part in key:
+        values = values[part]
+    return values
+
+
+def line_of(text: str, key: KeyPath) -> int | None:
+    """The line that a key stands on, or the nearest one around it; for what is inside a value of several lines, the
+    value's first line. None where it is nowhere.
+
+    It needs no parser that knows lines: a key stands in the first whole statement after which the file has it.
+    """
+    while key and not _has(tomllib.loads(text), key):
+        key = key[:-1]
+    if not key:
+        return None
+    lines = text.split("\n")
+    begin = 1
+    for end in range(1, len(lines) + 1):
+        try:
+            values = tomllib.loads("\n".join(lines[:end]))
+        except tomllib.TOMLDecodeError:  # within a statement
+            continue
+        if _has(values, key):
+            return begin
+        begin = end + 1
+    raise AssertionError("the whole file has the key")
+
+
+def _has(values: dict[str, Any], key: KeyPath) -> bool:
+    try:
+        _get(values, key)
+    except (LookupError, TypeError):
+        return False
+    return True
 
 
 def _check(config: Config) -> None:
-    """What the types alone cannot say. Raises msgspec.ValidationError with the path, like the types do."""
-
-    def refuse(path: str, sentence: str) -> None:
-        raise msgspec.ValidationError(f"{sentence} - at `$.{path}`")
-
+    """What the types alone cannot say."""
     try:
         if parse_domain(config.operator_domain) != config.operator_domain:
-            refuse("operator_domain", "write the domain in lower case, as A-labels")
+            raise _bad(("operator_domain",), "write the domain in lower case, as A-labels")
     except AddressError as error:
-        refuse("operator_domain", str(error))
-    if not re.fullmatch(r"https?://[^/\s?#]+", config.public_url):
-        refuse("public_url", "expected https://HOST without a path or a final slash")
-    _host_and_port(config.http.bind, "http.bind", refuse)
+        raise _bad(("operator_domain",), str(error)) from error
+    if not _is_base_url(config.public_url):
+        raise _bad(("public_url",), "expected https://HOST without a path or a final slash")
+    if _port(config.http.bind) is None:
+        raise _bad(("http", "bind"), "expected host:port or [v6]:port")
+    if config.delivery.ehlo_name and not is_host_name(config.delivery.ehlo_name):
+        raise _bad(("delivery", "ehlo_name"), "expected a host name of two labels or more")
     for domain, target in config.delivery.routes.items():
-        port = _host_and_port(target, f"delivery.routes.{domain}", refuse)
-        if port == 0:
-            refuse(f"delivery.routes.{domain}", "port 0 cannot be connected to")
+        _check_route(domain, target)
     for category in config.retry.give_up_seconds_by_category:
         if category not in TRANSACTIONAL_CATEGORIES + BULK_CATEGORIES:
-            refuse(f"retry.give_up_seconds_by_category.{category}", "is not a category")
+            raise _bad(("retry", "give_up_seconds_by_category", category), "is not a category")
     days = [tier.until_day for tier in config.warming.tiers]
     bounded = [day for day in days[:-1] if day is not None]
     if days[-1] is not None or len(bounded) != len(days) - 1 or bounded != sorted(set(bounded)):
-        refuse("warming.tiers", "until_day must grow from tier to tier, and only the last tier has none")
+        raise _bad(
+            ("warming", "tiers"), "until_day must grow from tier to tier, and only the last tier has none"
+        )
 
 
-def _host_and_port(value: str, path: str, refuse: Any) -> int:
-    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]\s]+)):(\d{1,5})", value)
-    if not found or int(found[3]) > 65535:
-        refuse(path, "expected host:port or [v6]:port")
-        return 0
-    return int(found[3])
+def _check_route(domain: str, target: str) -> None:
+    key = ("delivery", "routes", domain)
+    # A route whose name never equals a recipient's domain would be passed over in silence.
+    if domain != "*" and not (is_host_name(domain) and domain == domain.lower()):
+        raise _bad(key, 'a route is for "*" or a domain in lower case, as A-labels')
+    if not _port(target):
+        raise _bad(key, "expected host:port or [v6]:port, and a port that can be connected to")
+
+
+def _bad(key: KeyPath, sentence: str) -> _BadValueError:
+    return _BadValueError(key, f"{_dotted(key)}: {sentence}")
+
+
+_is_base_url = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?").fullmatch
+_is_host_and_port = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|[^:\[\]\s]+):(?P<port>\d{1,5})", re.ASCII).fullmatch
+
+
+def _port(value: str) -> int | None:
+    """The port of `host:port` or `[v6]:port`; None where it is neither."""
+    found = _is_host_and_port(value)
+    if found is None or int(found["port"]) > 65535 or (found["v6"] and not _is_v6(found["v6"])):
+        return None
+    return int(found["port"])
+
+
+def _is_v6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 TEMPLATE = """\

@@ -298,7 +298,10 @@ def _bad(key: KeyPath, sentence: str) -> _BadValueError:
 
 
 _is_base_url = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?").fullmatch
-_is_host_and_port = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|[^:\[\]\s]+):(?P<port>\d{1,5})", re.ASCII).fullmatch
+# As `relay.delivery.resolve.Route` reads it, which has the last word on what it connects to.
+_is_host_and_port = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})"
+).fullmatch
 
 
 def _port(value: str) -> int | None:

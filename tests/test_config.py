@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.config import (
     CONFIG_FILE,
@@ -22,6 +24,7 @@ from relay.config import (
     parse_config,
 )
 from relay.core import open_core
+from relay.delivery.resolve import Route
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
 from relay.keys import KeyFileError
 from tests.world.relay import OPERATOR_DOMAIN, make_directory
@@ -130,6 +133,17 @@ def test_what_is_legal_is_taken(settings: str) -> None:
     parse_config(HEAD + settings)
 
 
+@given(st.from_regex(r"([a-z0-9._-]{1,9}|\[[0-9a-f:.%]{2,9}\]):[0-9]{1,5}", fullmatch=True))
+def test_every_route_that_is_taken_can_be_used(target: str) -> None:
+    try:
+        config = parse_config(HEAD + f'[delivery.routes]\n"*" = "{target}"\n')
+    except ConfigError:
+        with pytest.raises(ValueError):
+            Route.parse(target)
+    else:
+        assert Route.parse(config.delivery.routes["*"]).port > 0
+
+
 def test_one_tier_without_until_day_is_legal() -> None:
     config = parse_config(HEAD + "warming = { tiers = [ { hour = 5, day = 9 } ] }")
     assert config.warming == WarmingConfig(tiers=(WarmingTier(hour=5, day=9),))
@@ -196,6 +210,7 @@ BAD = [
     ('[http]\nbind = "127.0.0.1:٣"', 5, "http.bind"),
     ('[http]\nbind = "::1:8025"', 5, "http.bind"),
     ('[http]\nbind = "[1::2::3]:8025"', 5, "http.bind"),
+    ('[http]\nbind = "a b:8025"', 5, "http.bind"),
     ('[delivery]\nehlo_name = "localhost"', 5, "delivery.ehlo_name"),
     ('[delivery]\nehlo_name = "a.example\\r\\nMAIL"', 5, "delivery.ehlo_name"),
     ('[delivery.routes]\n"a.example" = "b.example"', 5, "delivery.routes.a.example"),

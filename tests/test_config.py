@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.config import (
@@ -133,6 +133,7 @@ def test_what_is_legal_is_taken(settings: str) -> None:
     parse_config(HEAD + settings)
 
 
+@settings(derandomize=True, deadline=None)
 @given(st.from_regex(r"([a-z0-9._-]{1,9}|\[[0-9a-f:.%]{2,9}\]):[0-9]{1,5}", fullmatch=True))
 def test_every_route_that_is_taken_can_be_used(target: str) -> None:
     try:

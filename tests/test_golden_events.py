@@ -9,7 +9,7 @@ from typing import Any, get_args
 import cbor2
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay import codec
@@ -155,6 +155,7 @@ def structs(wanted: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     return fields.map(lambda chosen: wanted(**chosen))
 
 
+@settings(derandomize=True, deadline=None)
 @given(st.sampled_from(sorted(EVENT_TYPES)).flatmap(lambda name: structs(EVENT_TYPES[name])))
 def test_any_event_comes_back_as_it_was(event: Event) -> None:
     entry = encode(event)

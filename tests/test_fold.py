@@ -1,0 +1,548 @@
+"""The views are the fold of the log, however it is cut: at once, record by record, or with the views closed between.
+
+The histories are legal ones, drawn by hypothesis: members, domains, keys, sends, attempts with every outcome and every
+interruption, in any order that the relay could bring about. What the views then say is compared with a recount
+that knows nothing of tables: it reads the whole history for every question.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.codec import Recorded, encode
+from relay.events import (
+    AttemptInterrupted,
+    AttemptStarted,
+    Content,
+    DomainAdded,
+    Event,
+    KeyIssued,
+    KeyRevoked,
+    MemberAdded,
+    MessageBounced,
+    MessageDeferred,
+    MessageQueued,
+    MessageSent,
+    Outcome,
+    Recipient,
+    RemoteSide,
+    SendAccepted,
+    TornTailCut,
+)
+from relay.views import due, members, messages, relay_views
+from spool.record import Record
+from spool.views import Snapshot, Views
+
+DIDS = ("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb", "did:web:c.example")
+#: Two share a beginning, and one is the other's sub-domain: table keys must not run into each other.
+RECIPIENTS = ("a@example.com", "ab@example.com", "a@example.co", "jörg@mail.example.com")
+START_US = 1_764_000_000_000_000
+SECOND_US = 1_000_000
+
+History = list[Event]
+
+repeatable = settings(derandomize=True, deadline=None)
+
+
+# ------------------------------------------------------------------------------------------------ legal histories
+
+
+class _Draft:
+    """A history in the making, and what may come next."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self.draw = draw
+        self.events: History = []
+        self.members: list[str] = []
+        self.active_keys: list[tuple[str, str]] = []
+        #: Message id -> owner and attempts begun, for what is not final.
+        self.resting: dict[int, tuple[str, int]] = {}
+        self.under_way: dict[int, tuple[str, int]] = {}
+
+    def choices(self) -> list[Any]:
+        """The steps that are legal now, the interesting ones more often."""
+        steps = [self.cut_a_torn_tail]
+        if len(self.members) < len(DIDS):
+            steps += [self.add_member]
+        if self.members:
+            steps += [self.issue_key, self.send, self.send]
+        if self.active_keys:
+            steps += [self.revoke_key]
+        if self.resting:
+            steps += [self.start, self.start, self.start, self.give_up]
+        if self.under_way:
+            steps += [self.end, self.end, self.end, self.interrupt]
+        return steps
+
+    def add_member(self) -> None:
+        did = DIDS[len(self.members)]
+        self.members.append(did)
+        self.events += [
+            MemberAdded(did=did),
+            DomainAdded(
+                did=did,
+                domain=f"d{len(self.members)}.example",
+                selector_stem="atmos20251124",
+                rsa_public="r",
+                ed25519_public="e",
+            ),
+        ]
+
+    def issue_key(self) -> None:
+        did = self.pick(self.members)
+        key_id = f"{len(self.events):012x}"
+        self.active_keys.append((did, key_id))
+        self.events.append(KeyIssued(did=did, key_id=key_id, key_hash="0" * 64))
+
+    def revoke_key(self) -> None:
+        did, key_id = self.pick(self.active_keys)
+        self.active_keys.remove((did, key_id))
+        self.events.append(KeyRevoked(did=did, key_id=key_id))
+
+    def send(self) -> None:
+        did = self.pick(self.members)
+        recipients = self.draw(st.lists(st.sampled_from(RECIPIENTS), min_size=1, max_size=3, unique=True))
+        self.events.append(
+            SendAccepted(
+                did=did,
+                domain="d.example",
+                category="bulk",
+                recipients=len(recipients),
+                key_id="k",
+                selector_stem="s",
+                operator_domain="relay.example",
+                operator_stem="s",
+                message_id_entropy="e",
+                personal=Content(from_address="x@d.example", subject="s", text="t"),
+            )
+        )
+        for index, address in enumerate(recipients, 1):
+            at = self.time()
+            self.events.append(
+                MessageQueued(
+                    did=did,
+                    domain="d.example",
+                    category="bulk",
+                    index=index,
+                    next_attempt_at=at,
+                    give_up_at=at + 3_600 * SECOND_US,
+                    personal=Recipient(given=address, address=address),
+                )
+            )
+            self.resting[len(self.events)] = did, 0
+
+    def start(self) -> None:
+        message_id = self.pick(sorted(self.resting))
+        did, attempts = self.resting.pop(message_id)
+        self.under_way[message_id] = did, attempts + 1
+        self.events.append(
+            AttemptStarted(did=did, message_id=message_id, attempt=attempts + 1, next_attempt_at=self.time())
+        )
+
+    def interrupt(self) -> None:
+        message_id = self.pick(sorted(self.under_way))
+        did, attempt = self.resting[message_id] = self.under_way.pop(message_id)
+        self.events.append(
+            AttemptInterrupted(did=did, message_id=message_id, attempt=attempt, next_attempt_at=self.time())
+        )
+
+    def end(self) -> None:
+        message_id = self.pick(sorted(self.under_way))
+        did, attempt = self.under_way.pop(message_id)
+        facts: dict[str, Any] = {
+            "did": did,
+            "message_id": message_id,
+            "attempt": attempt,
+            "code": 250,
+            "personal": RemoteSide(text="x"),
+        }
+        match self.draw(st.sampled_from(["deferred", "sent", "bounced"])):
+            case "deferred":
+                self.resting[message_id] = did, attempt
+                self.events.append(MessageDeferred(**facts, next_attempt_at=self.time()))
+            case "sent":
+                self.events.append(MessageSent(**facts))
+            case _:
+                self.events.append(MessageBounced(**facts, reason="rejected"))
+
+    def give_up(self) -> None:
+        """Without an attempt: its time passed while the relay was down."""
+        message_id = self.pick(sorted(self.resting))
+        did, _ = self.resting.pop(message_id)
+        self.events.append(MessageBounced(did=did, message_id=message_id, attempt=0, reason="expired"))
+
+    def cut_a_torn_tail(self) -> None:
+        self.events.append(TornTailCut(segment="s", offset=80, bytes_cut=1, loss_ruled_out=True))
+
+    def pick(self, among: Sequence[Any]) -> Any:
+        return self.draw(st.sampled_from(among))
+
+    def time(self) -> int:
+        """Few different times, so that several messages are due at the same one."""
+        return START_US + self.draw(st.integers(0, 4)) * SECOND_US
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    draft = _Draft(draw)
+    draft.add_member()
+    for _ in range(draw(st.integers(5, 40))):
+        draw(st.sampled_from(draft.choices()))()
+    return draft.events
+
+
+# ------------------------------------------------------------------------------------------------ folding
+
+
+def records_of(history: History) -> list[Record]:
+    """As a log would hold them. Only what views look at is filled in."""
+    return [
+        Record(seq, START_US + seq, seq, True, *encode(event), bytes(32), seq.to_bytes(32), False, 1, seq)
+        for seq, event in enumerate(history, 1)
+    ]
+
+
+class LogOf:
+    """What views ask of a log's reader."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = records
+
+    def read(self, first: int, until: int | None = None) -> Iterator[Record]:
+        return iter(self.records[first - 1 : until])
+
+    def get(self, seq: int) -> Record:
+        return self.records[seq - 1]
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[Views[Recorded]]:
+    views = relay_views(directory)
+    views.open()
+    try:
+        yield views
+    finally:
+        views.close()
+
+
+@contextmanager
+def fold(history: History) -> Iterator[Snapshot]:
+    """The views of a whole history."""
+    with tempfile.TemporaryDirectory() as name, opened(Path(name)) as views:
+        views.apply(records_of(history))
+        with views.read() as view:
+            yield view
+
+
+def digests_at_once(records: Sequence[Record]) -> dict[str, str]:
+    with tempfile.TemporaryDirectory() as name, opened(Path(name)) as views:
+        views.apply(records)
+        return views.digests()
+
+
+@repeatable
+@given(histories(), st.data())
+def test_cut_in_two_with_the_views_closed_between(history: History, data: st.DataObject) -> None:
+    records = records_of(history)
+    cut = data.draw(st.integers(1, len(records) - 1))
+    with tempfile.TemporaryDirectory() as name:
+        with opened(Path(name)) as views:
+            views.apply(records[:cut])
+        with opened(Path(name)) as views:
+            assert views.rebuilt_because is None
+            assert views.position == cut
+            views.catch_up(LogOf(records))  # type: ignore[arg-type]
+            assert views.digests() == digests_at_once(records)
+
+
+@repeatable
+@given(histories(), st.data())
+def test_in_batches_of_any_size(history: History, data: st.DataObject) -> None:
+    records = records_of(history)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(records) - 1), max_size=8)))
+    bounds = [0, *cuts, len(records)]
+    with tempfile.TemporaryDirectory() as name, opened(Path(name)) as views:
+        for begin, end in pairwise(bounds):
+            views.apply(records[begin:end])
+        assert views.digests() == digests_at_once(records)
+
+
+@repeatable
+@given(histories())
+def test_rebuilt_from_nothing(history: History) -> None:
+    records = records_of(history)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name) / "views"
+        with opened(directory) as views:
+            views.apply(records)
+            before = views.digests()
+        (directory / "data.mdb").unlink()
+        with opened(directory) as views:
+            assert views.rebuilt_because is not None
+            views.catch_up(LogOf(records))  # type: ignore[arg-type]
+            assert views.digests() == before
+
+
+def test_the_comparison_of_digests_can_see() -> None:
+    """Any two different histories have different digests, or the tests above would prove nothing."""
+    records = records_of(STORY)
+    seen = {tuple(digests_at_once(records[:end]).values()) for end in range(1, len(records) + 1)}
+    assert len(seen) == len(records)
+
+
+# ------------------------------------------------------------------------------------------------ the recount
+
+
+def events_of(history: History, message_id: int) -> list[tuple[int, Event]]:
+    return [
+        (seq, event)
+        for seq, event in enumerate(history, 1)
+        if seq == message_id or getattr(event, "message_id", None) == message_id
+    ]
+
+
+def queued_of(history: History) -> dict[int, MessageQueued]:
+    return {seq: event for seq, event in enumerate(history, 1) if isinstance(event, MessageQueued)}
+
+
+def status_of(history: History, message_id: int) -> str:
+    status = "queued"
+    for _, event in events_of(history, message_id):
+        if isinstance(event, Outcome):
+            status = event.TYPE.removeprefix("message.")
+    return status
+
+
+def next_attempt_of(history: History, message_id: int) -> int | None:
+    times = [getattr(event, "next_attempt_at", None) for _, event in events_of(history, message_id)]
+    return times[-1]
+
+
+@repeatable
+@given(histories())
+def test_each_message_is_what_its_own_events_say(history: History) -> None:
+    with fold(history) as view:
+        for message_id, queued in queued_of(history).items():
+            state = messages.message(view, message_id)
+            assert state is not None
+            own = events_of(history, message_id)
+            outcomes = [seq for seq, event in own if isinstance(event, Outcome)]
+            started = [event for _, event in own if isinstance(event, AttemptStarted)]
+            final = status_of(history, message_id) in ("sent", "bounced")
+            assert msgspec.to_builtins(state) == msgspec.to_builtins(
+                messages.MessageState(
+                    message_id=message_id,
+                    did=queued.did,
+                    domain=queued.domain,
+                    category=queued.category,
+                    send_seq=message_id - queued.index,
+                    status=status_of(history, message_id),
+                    accepted_at=START_US + message_id,
+                    give_up_at=queued.give_up_at,
+                    next_attempt_at=next_attempt_of(history, message_id),
+                    attempts=len(started),
+                    attempting=isinstance(own[-1][1], AttemptStarted),
+                    outcome_seq=outcomes[-1] if outcomes else None,
+                    final_at=START_US + own[-1][0] if final else None,
+                )
+            )
+            assert isinstance(history[state.send_seq - 1], SendAccepted)
+            assert messages.timeline(view, message_id) == [seq for seq, _ in own]
+
+
+@repeatable
+@given(histories())
+def test_a_status_moves_only_along_its_arrows(history: History) -> None:
+    arrows = {
+        "queued": {"queued", "deferred", "sent", "bounced"},
+        "deferred": {"deferred", "sent", "bounced"},
+        "sent": {"sent"},
+        "bounced": {"bounced"},
+    }
+    before: dict[int, str] = {}
+    with tempfile.TemporaryDirectory() as name, opened(Path(name)) as views:
+        for record in records_of(history):
+            views.apply([record])
+            with views.read() as view:
+                for message_id in queued_of(history[: record.seq]):
+                    state = messages.message(view, message_id)
+                    assert state is not None
+                    assert state.status in arrows[before.get(message_id, "queued")]
+                    before[message_id] = state.status
+
+
+@repeatable
+@given(histories())
+def test_status_counts(history: History) -> None:
+    counted = Counter(status_of(history, message_id) for message_id in queued_of(history))
+    with fold(history) as view:
+        assert messages.status_counts(view) == {name: counted[name] for name in messages.STATUSES}
+
+
+@repeatable
+@given(histories())
+def test_what_is_due(history: History) -> None:
+    expected: dict[str, list[tuple[int, int]]] = {}
+    for message_id, queued in queued_of(history).items():
+        at = next_attempt_of(history, message_id)
+        if at is not None:
+            assert queued.personal is not None
+            domain = queued.personal.address.rpartition("@")[2]
+            expected.setdefault(domain, []).append((at, message_id))
+    with fold(history) as view:
+        for address in RECIPIENTS:
+            domain = address.rpartition("@")[2]
+            assert list(due.due(view, domain)) == sorted(expected.get(domain, []))
+        earliest = {domain: min(waiting)[0] for domain, waiting in expected.items()}
+        assert dict(due.due_domains(view)) == earliest
+        assert len(list(due.due_domains(view))) == len(earliest)
+
+
+@repeatable
+@given(histories())
+def test_what_is_in_flight(history: History) -> None:
+    expected = []
+    for message_id in queued_of(history):
+        _, last = events_of(history, message_id)[-1]
+        if isinstance(last, AttemptStarted):
+            expected.append((message_id, last.attempt))
+    with fold(history) as view:
+        assert due.in_flight(view) == expected
+
+
+@repeatable
+@given(histories())
+def test_lists_with_every_filter_and_from_every_place(history: History) -> None:
+    queued = queued_of(history)
+    statuses = {message_id: status_of(history, message_id) for message_id in queued}
+    with fold(history) as view:
+        for did in DIDS:
+            for status in (None, *messages.STATUSES):
+                for recipient in (None, *RECIPIENTS, "nobody@example.com"):
+                    expected = [
+                        message_id
+                        for message_id, event in reversed(queued.items())
+                        if event.did == did
+                        and status in (None, statuses[message_id])
+                        and (recipient is None or address_of(event) == recipient)
+                    ]
+                    for before in (None, 1, *queued, len(history) + 1):
+                        found = messages.messages_of(
+                            view, did, status=status, recipient=recipient, before=before
+                        )
+                        assert [state.message_id for state in found] == [
+                            message_id for message_id in expected if before is None or message_id < before
+                        ]
+
+
+def address_of(event: MessageQueued) -> str:
+    assert event.personal is not None
+    return event.personal.address
+
+
+@repeatable
+@given(histories())
+def test_members_domains_and_keys(history: History) -> None:
+    added = [event.did for event in history if isinstance(event, MemberAdded)]
+    issued = [event for event in history if isinstance(event, KeyIssued)]
+    revoked = {event.key_id: seq for seq, event in enumerate(history, 1) if isinstance(event, KeyRevoked)}
+    with fold(history) as view:
+        assert [state.did for state in members.members(view)] == sorted(added)
+        for number, did in enumerate(added, 1):
+            (domain,) = members.domains_of(view, did)
+            assert (domain.domain, domain.did) == (f"d{number}.example", did)
+            found = {key.key_id: key.revoked_at for key in members.keys_of(view, did)}
+            assert found == {
+                event.key_id: START_US + revoked[event.key_id] if event.key_id in revoked else None
+                for event in issued
+                if event.did == did
+            }
+        assert [members.member(view, did) for did in DIDS[len(added) :]] == [None] * (len(DIDS) - len(added))
+
+
+# ------------------------------------------------------------------------------------------------ what retention leaves
+
+
+@repeatable
+@given(histories())
+def test_without_the_payloads_of_final_messages_only_the_lists_by_recipient_shrink(history: History) -> None:
+    """Retention removes them; everything else that was counted stays counted (SPEC 8)."""
+    stripped = list(history)
+    for message_id in queued_of(history):
+        if status_of(history, message_id) in ("sent", "bounced"):
+            for seq, event in events_of(history, message_id):
+                stripped[seq - 1] = msgspec.structs.replace(event, personal=None)
+    whole = digests_at_once(records_of(history))
+    left = digests_at_once(records_of(stripped))
+    del whole["by_recipient"], left["by_recipient"]
+    assert left == whole
+
+
+# ------------------------------------------------------------------------------------------------ what cannot be
+
+
+STORY: History = [
+    MemberAdded(did=DIDS[0]),
+    KeyIssued(did=DIDS[0], key_id="k", key_hash="0" * 64),
+    SendAccepted(
+        did=DIDS[0],
+        domain="d.example",
+        category="bulk",
+        recipients=1,
+        key_id="k",
+        selector_stem="s",
+        operator_domain="relay.example",
+        operator_stem="s",
+        message_id_entropy="e",
+    ),
+    MessageQueued(
+        did=DIDS[0],
+        domain="d.example",
+        category="bulk",
+        index=1,
+        next_attempt_at=START_US,
+        give_up_at=START_US + SECOND_US,
+        personal=Recipient(given="a@example.com", address="a@example.com"),
+    ),
+    AttemptStarted(did=DIDS[0], message_id=4, attempt=1, next_attempt_at=START_US + 1),
+    MessageDeferred(did=DIDS[0], message_id=4, attempt=1, next_attempt_at=START_US + 2),
+    AttemptStarted(did=DIDS[0], message_id=4, attempt=2, next_attempt_at=START_US + 3),
+    AttemptInterrupted(did=DIDS[0], message_id=4, attempt=2, next_attempt_at=START_US + 3),
+    MessageBounced(did=DIDS[0], message_id=4, attempt=0, reason="expired"),
+    KeyRevoked(did=DIDS[0], key_id="k"),
+]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        MessageSent(did=DIDS[0], message_id=5, attempt=1),
+        AttemptStarted(did=DIDS[0], message_id=99, attempt=1, next_attempt_at=START_US),
+        KeyRevoked(did=DIDS[0], key_id="unheard-of"),
+    ],
+    ids=[
+        "outcome of no message",
+        "attempt at no message",
+        "revocation of no key",
+    ],
+)
+def test_an_impossible_event_stops_the_fold_and_changes_nothing(event: Event) -> None:
+    records = records_of([*STORY, event])
+    with tempfile.TemporaryDirectory() as name, opened(Path(name)) as views:
+        views.apply(records[:-1])
+        before = views.digests()
+        with pytest.raises(AssertionError):
+            views.apply(records[-1:])
+        assert views.digests() == before
+        assert views.position == len(STORY)

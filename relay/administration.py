@@ -93,7 +93,7 @@ async def domain_list(core: Core) -> Answer:
                 "status": state.status,
                 "selector": state.selector_stem,
                 "addedAt": rfc3339(state.added_at),
-                "verifiedAt": None if state.verified_at is None else rfc3339(state.verified_at),
+                "verified": state.verified,
             }
             for state in members.domains(view)
         ]

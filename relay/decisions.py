@@ -96,7 +96,7 @@ def sending_domain(view: Snapshot, config: Config, did: str, name: str) -> membe
         raise Refusal("DOMAIN_MISMATCH", f"from: the domain {name} is not enrolled under this DID")
     if domain.status != "active":
         raise Refusal("DOMAIN_MISMATCH", f"from: the domain {name} is {domain.status}")
-    if config.require_verified_domains and domain.verified_at is None:
+    if config.require_verified_domains and not domain.verified:
         raise Refusal(
             "DOMAIN_MISMATCH",
             f"from: the domain {name} is not verified yet; publish its DNS records first",

@@ -77,6 +77,92 @@ class KeyRevoked(Event, frozen=True, kw_only=True, omit_defaults=True):
     key_id: str
 
 
+class MemberSuspended(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The member may not send; what it has queued is held."""
+
+    TYPE = "member.suspended"
+    did: str
+    reason: str | None = None
+
+
+class MemberResumed(Event, frozen=True, kw_only=True, omit_defaults=True):
+    TYPE = "member.resumed"
+    did: str
+    reason: str | None = None
+
+
+class MemberLimitsSet(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Limits of the member's domains instead of those of their age; None for both takes them back."""
+
+    TYPE = "member.limits_set"
+    did: str
+    hour: int | None = None
+    day: int | None = None
+
+
+class DomainVerified(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The domain's DNS records were found to be right."""
+
+    TYPE = "domain.verified"
+    did: str
+    domain: str
+
+
+class DomainCheckFailed(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A verified domain's DNS records were found to be wrong. It may send until the grace time is over."""
+
+    TYPE = "domain.check_failed"
+    did: str
+    domain: str
+    #: Which of the checks, as in `relay.verification`.
+    failed: list[str]
+
+
+class DomainUnverified(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The grace time after a failed check is over: the domain may not send until it is verified again."""
+
+    TYPE = "domain.unverified"
+    did: str
+    domain: str
+    failed: list[str]
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a rate was computed from: the final messages of a domain in (window_start, window_end]."""
+
+    window_start: int
+    window_end: int
+    #: First and last sequence number of what was counted.
+    first_seq: int
+    last_seq: int
+    final: int
+    bounced: int
+    complaints: int
+
+
+class DomainPaused(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Nothing more is accepted from the domain, and what it has queued is held, until the operator resumes it.
+
+    `status` is `paused_bounce_rate`, `paused_complaint_rate` (with the evidence) or `paused` (by the operator).
+    """
+
+    TYPE = "domain.paused"
+    did: str
+    domain: str
+    status: str
+    evidence: Evidence | None = None
+    reason: str | None = None
+
+
+class DomainResumed(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The domain may send again; rates are counted anew from here."""
+
+    TYPE = "domain.resumed"
+    did: str
+    domain: str
+    reason: str | None = None
+
+
 # ------------------------------------------------------------------------------------------------ sending
 
 
@@ -94,6 +180,8 @@ class Content(Personal, frozen=True, kw_only=True, omit_defaults=True):
     unsubscribe_url: str | None = None
     #: Where the request came from.
     client_address: str | None = None
+    #: The suppressed recipients, as given, each with its reason: they are in the answer, and nothing else.
+    rejected: list[tuple[str, str]] = []
 
 
 class SendAccepted(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -117,6 +205,9 @@ class SendAccepted(Event, frozen=True, kw_only=True, omit_defaults=True):
     message_id_entropy: str
     #: Base of the unsubscribe links; None for the transactional class.
     unsubscribe_base: str | None = None
+    #: SHA-256 (hex) of the Idempotency-Key and of the request's body, where there was a key.
+    idempotency_key: str | None = None
+    body_sha256: str | None = None
     personal: Content | None = None
 
 
@@ -140,6 +231,72 @@ class MessageQueued(Event, frozen=True, kw_only=True, omit_defaults=True):
     next_attempt_at: int
     give_up_at: int
     personal: Recipient | None = None
+
+
+class MessageHeld(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The message came up for an attempt that must not be made now. Its status stays; it waits to be released.
+
+    `because`: `domain` (its sending domain is paused) or `member` (its member is suspended); resuming releases it.
+    """
+
+    TYPE = "message.held"
+    did: str
+    message_id: int
+    because: str
+
+
+# ------------------------------------------------------------------------------------------------ suppression
+
+
+class SuppressedRecipient(Personal, frozen=True, kw_only=True, omit_defaults=True):
+    address: str
+    #: A free note of the member, beside the reason `manual`.
+    note: str | None = None
+
+
+class RecipientSuppressed(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The member's mail may not go to this address any more, for this reason as well as for those it had.
+
+    Its payload stays for the life of the member.
+    """
+
+    TYPE = "recipient.suppressed"
+    did: str
+    #: `unsubscribe`, `complaint` or `manual`.
+    reason: str
+    #: The message that was complained about, or whose link was followed.
+    message_id: int | None = None
+    #: When the member's own unsubscribe URL is to be called; None where it gave none.
+    call_at: int | None = None
+    personal: SuppressedRecipient | None = None
+
+
+class RecipientUnsuppressed(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The member took back its reasons `unsubscribe` and `manual`."""
+
+    TYPE = "recipient.unsuppressed"
+    did: str
+    personal: SuppressedRecipient | None = None
+
+
+class CallResult(Personal, frozen=True, kw_only=True, omit_defaults=True):
+    #: What went wrong, in a sentence.
+    error: str | None = None
+
+
+class UnsubscribeCalled(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The member's own unsubscribe URL was called, once more or for the last time (`next_attempt_at` None)."""
+
+    TYPE = "unsubscribe.called"
+    did: str
+    #: The `recipient.suppressed` event that it is about.
+    suppressed_seq: int
+    message_id: int
+    attempt: int
+    #: The HTTP status of the answer; None where there was none.
+    status: int | None = None
+    next_attempt_at: int | None = None
+    personal: CallResult | None = None
 
 
 # ------------------------------------------------------------------------------------------------ delivery
@@ -204,10 +361,18 @@ class MessageSent(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MessageBounced(Outcome, frozen=True, kw_only=True, omit_defaults=True):
-    """`reason`: `rejected` (a 5xx), `undeliverable` (could never work), `expired` (given up)."""
+    """`reason`: `rejected` (a 5xx), `undeliverable` (could never work), `expired` (given up), or `suppressed`."""
 
     TYPE = "message.bounced"
     reason: str
+
+
+class MessageComplained(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The recipient called the message spam. Its status stays what it was."""
+
+    TYPE = "message.complained"
+    did: str
+    message_id: int
 
 
 # ------------------------------------------------------------------------------------------------ the log itself
@@ -238,8 +403,21 @@ EVENT_TYPES: dict[str, type[Event]] = {
         DomainAdded,
         KeyIssued,
         KeyRevoked,
+        MemberSuspended,
+        MemberResumed,
+        MemberLimitsSet,
+        DomainVerified,
+        DomainCheckFailed,
+        DomainUnverified,
+        DomainPaused,
+        DomainResumed,
         SendAccepted,
         MessageQueued,
+        MessageHeld,
+        RecipientSuppressed,
+        RecipientUnsuppressed,
+        UnsubscribeCalled,
+        MessageComplained,
         AttemptStarted,
         AttemptInterrupted,
         MessageDeferred,

@@ -15,7 +15,9 @@ from relay.events import (
     AttemptInterrupted,
     AttemptStarted,
     MessageBounced,
+    MessageComplained,
     MessageDeferred,
+    MessageHeld,
     MessageQueued,
     MessageSent,
     Outcome,
@@ -86,6 +88,7 @@ class TimelineEntry(msgspec.Struct, rename="camel", omit_defaults=True):
     reply: Reply | None = None
     next_attempt_at: str | None = None
     reason: str | None = None
+    because: str | None = None
     command: str | None = None
     mx_address: str | None = None
     tls: Tls | None = None
@@ -130,6 +133,10 @@ def timeline_entry(recorded: Recorded) -> TimelineEntry:
                 entry.next_attempt_at = rfc3339(event.next_attempt_at)
         case Outcome():
             _describe_outcome(entry, event)
+        case MessageHeld():
+            entry.because = event.because
+        case MessageComplained():
+            pass
         case _:
             raise AssertionError(f"{event.TYPE} is in no message's timeline")
     return entry

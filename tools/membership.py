@@ -83,7 +83,7 @@ def domain_list(directory: Path, as_json: bool) -> None:
         print_json(rows)
     else:
         print_table(
-            rows, ("domain", "did", "status", "selector", "verifiedAt"), empty="There are no domains."
+            rows, ("domain", "did", "status", "verified", "selector"), empty="There are no domains."
         )
 
 

@@ -1,6 +1,7 @@
 """The relay's views: one module each, holding the table layout, the fold that fills it and the questions it answers.
 
-A fold is a pure function of its tables and the event (see `spool.views.Projector`). `PROJECTORS` is their order.
+A fold is a pure function of its tables and the event (see `spool.views.Projector`). `PROJECTORS` is their order: some
+ask `messages` for the message that an event is about, so that one comes before them.
 """
 
 from __future__ import annotations
@@ -8,12 +9,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from relay.codec import Recorded, decode
+from relay.views.calls import CallsProjector
 from relay.views.due import DueProjector
+from relay.views.idempotency import IdempotencyProjector
 from relay.views.members import MembersProjector
 from relay.views.messages import MessagesProjector
+from relay.views.reputation import ReputationProjector
+from relay.views.suppressions import SuppressionsProjector
+from relay.views.warming import WarmingProjector
 from spool.views import Projector, Views
 
-PROJECTORS: tuple[Projector[Recorded], ...] = (MembersProjector(), MessagesProjector(), DueProjector())
+PROJECTORS: tuple[Projector[Recorded], ...] = (
+    MembersProjector(),
+    MessagesProjector(),
+    DueProjector(),
+    WarmingProjector(),
+    SuppressionsProjector(),
+    IdempotencyProjector(),
+    ReputationProjector(),
+    CallsProjector(),
+)
 
 __all__ = ["PROJECTORS", "relay_views"]
 

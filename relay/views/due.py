@@ -1,8 +1,9 @@
 """The due queue: which message is to be tried next, for each recipient domain.
 
 One row for each message that is not final, keyed by (recipient domain, next attempt time, message id), so that the
-next message for a destination is one look-up, however many wait for others. `in_flight` holds the attempts that were
-started and have no outcome: after a crash, these are the interrupted ones.
+next message for a destination is one look-up, however many wait for others. A message that must not be tried now is
+taken out of the queue and kept by what holds it, until that lets go. `in_flight` has the attempts that were started
+and have no outcome: after a crash, these are the interrupted ones.
 """
 
 from __future__ import annotations
@@ -10,19 +11,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from relay.codec import Recorded
-from relay.events import AttemptInterrupted, AttemptStarted, MessageDeferred, MessageQueued, Outcome
+from relay.events import (
+    AttemptInterrupted,
+    AttemptStarted,
+    DomainResumed,
+    MemberResumed,
+    MessageDeferred,
+    MessageHeld,
+    MessageQueued,
+    Outcome,
+)
+from relay.views import messages
 from relay.views.keys import read_u64, two_u64, u64
 from spool.views import Snapshot, Transaction, prefix_end
 
 _DUE = "due"
-_DUE_OF = "due_of"
+#: message id -> next attempt time, recipient domain
+_WAITING = "waiting"
+#: holder, message id -> nothing
+_HELD = "held"
+#: message id -> holder
+_HELD_BY = "held_by"
 _IN_FLIGHT = "in_flight"
 
 
 class DueProjector:
     name = "due"
     version = 1
-    tables = (_DUE, _DUE_OF, _IN_FLIGHT)
+    tables = (_DUE, _WAITING, _HELD, _HELD_BY, _IN_FLIGHT)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
@@ -42,23 +58,60 @@ class DueProjector:
                 tx.delete(_IN_FLIGHT, u64(event.message_id))
                 next_attempt_at = event.next_attempt_at if isinstance(event, MessageDeferred) else None
                 self._move(tx, event.message_id, next_attempt_at)
+            case MessageHeld():
+                self._hold(tx, event)
+            case DomainResumed():
+                self._release(tx, _holder("domain", event.domain))
+            case MemberResumed():
+                self._release(tx, _holder("member", event.did))
             case _:
                 pass
 
     def _enter(self, tx: Transaction, message_id: int, domain: bytes, at: int) -> None:
-        tx.put(_DUE_OF, u64(message_id), u64(at) + domain)
+        tx.put(_WAITING, u64(message_id), u64(at) + domain)
         tx.put(_DUE, domain + b"\0" + two_u64(at, message_id), b"")
 
     def _move(self, tx: Transaction, message_id: int, at: int | None) -> None:
-        value = tx.get(_DUE_OF, u64(message_id))
+        """Give the message another time, or take it out for good."""
+        key = u64(message_id)
+        value = tx.get(_WAITING, key)
         if value is None:  # replayed without its payload, see above
             return
         before, domain = read_u64(value), value[8:]
         tx.delete(_DUE, domain + b"\0" + two_u64(before, message_id))
+        holder = tx.get(_HELD_BY, key)
+        if holder is not None:
+            tx.delete(_HELD_BY, key)
+            tx.delete(_HELD, holder + key)
         if at is None:
-            tx.delete(_DUE_OF, u64(message_id))
+            tx.delete(_WAITING, key)
         else:
             self._enter(tx, message_id, domain, at)
+
+    def _hold(self, tx: Transaction, event: MessageHeld) -> None:
+        key = u64(event.message_id)
+        value = tx.get(_WAITING, key)
+        state = messages.message(tx, event.message_id)
+        if value is None or state is None:
+            return
+        tx.delete(_DUE, value[8:] + b"\0" + two_u64(read_u64(value), event.message_id))
+        holder = _holder(event.because, state.domain if event.because == "domain" else state.did)
+        tx.put(_HELD_BY, key, holder)
+        tx.put(_HELD, holder + key, b"")
+
+    def _release(self, tx: Transaction, holder: bytes) -> None:
+        """Back into the queue, each at its old time."""
+        for held, _ in list(tx.scan_prefix(_HELD, holder)):
+            key = held[-8:]
+            tx.delete(_HELD, held)
+            tx.delete(_HELD_BY, key)
+            value = tx.get(_WAITING, key)
+            assert value is not None
+            self._enter(tx, read_u64(key), value[8:], read_u64(value))
+
+
+def _holder(because: str, name: str) -> bytes:
+    return because.encode() + b" " + name.encode() + b"\0"
 
 
 def due(view: Snapshot, domain: str) -> Iterator[tuple[int, int]]:
@@ -83,3 +136,7 @@ def due_domains(view: Snapshot) -> Iterator[tuple[str, int]]:
 def in_flight(view: Snapshot) -> list[tuple[int, int]]:
     """(message id, attempt) of the attempts that were started and have no outcome."""
     return [(read_u64(key), read_u64(value)) for key, value in view.scan(_IN_FLIGHT)]
+
+
+def held_count(view: Snapshot) -> int:
+    return view.count(_HELD)

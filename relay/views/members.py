@@ -7,7 +7,20 @@ from collections.abc import Iterator
 import msgspec
 
 from relay.codec import Recorded
-from relay.events import DomainAdded, KeyIssued, KeyRevoked, MemberAdded
+from relay.events import (
+    DomainAdded,
+    DomainCheckFailed,
+    DomainPaused,
+    DomainResumed,
+    DomainUnverified,
+    DomainVerified,
+    KeyIssued,
+    KeyRevoked,
+    MemberAdded,
+    MemberLimitsSet,
+    MemberResumed,
+    MemberSuspended,
+)
 from relay.views.keys import owned
 from spool.views import Snapshot, Transaction
 
@@ -22,6 +35,9 @@ class MemberState(msgspec.Struct, array_like=True):
     #: `active` or `suspended`.
     status: str
     added_at: int
+    #: Instead of the limits that the age of each of its domains gives.
+    hour_limit: int | None = None
+    day_limit: int | None = None
 
 
 class DomainState(msgspec.Struct, array_like=True):
@@ -31,10 +47,16 @@ class DomainState(msgspec.Struct, array_like=True):
     rsa_public: str
     ed25519_public: str
     added_at: int
-    #: None until its DNS records were first seen to be right.
-    verified_at: int | None = None
-    #: `active`, or why nothing may be sent from it.
+    #: When its DNS records were first seen to be right: its age for warming. None before that.
+    first_verified_at: int | None = None
+    #: It may send as far as its DNS records are concerned.
+    verified: bool = False
+    #: Since when the checks of its DNS records have failed; None while they are right.
+    failing_since: int | None = None
+    #: `active`, `paused`, `paused_bounce_rate` or `paused_complaint_rate`.
     status: str = "active"
+    #: Rates are counted from here on.
+    resumed_at: int = 0
 
 
 class KeyState(msgspec.Struct, array_like=True):
@@ -73,6 +95,12 @@ class MembersProjector:
                 )
                 tx.put(_DOMAINS, event.domain.encode(), _encode(domain))
                 tx.put(_DOMAINS_OF, owned(event.did) + event.domain.encode(), b"")
+            case MemberSuspended() | MemberResumed() | MemberLimitsSet():
+                self._member_changed(tx, event)
+            case (
+                DomainVerified() | DomainCheckFailed() | DomainUnverified() | DomainPaused() | DomainResumed()
+            ):
+                self._domain_changed(tx, time, event)
             case KeyIssued():
                 key = KeyState(event.key_id, event.key_hash, time)
                 tx.put(_KEYS, owned(event.did) + event.key_id.encode(), _encode(key))
@@ -85,6 +113,44 @@ class MembersProjector:
                 tx.put(_KEYS, where, _encode(key))
             case _:
                 pass
+
+    def _member_changed(
+        self, tx: Transaction, event: MemberSuspended | MemberResumed | MemberLimitsSet
+    ) -> None:
+        state = member(tx, event.did)
+        assert state is not None, f"{event.TYPE} for {event.did}, which was never added"
+        match event:
+            case MemberSuspended():
+                state.status = "suspended"
+            case MemberResumed():
+                state.status = "active"
+            case MemberLimitsSet():
+                state.hour_limit, state.day_limit = event.hour, event.day
+        tx.put(_MEMBERS, event.did.encode(), _encode(state))
+
+    def _domain_changed(
+        self,
+        tx: Transaction,
+        time: int,
+        event: DomainVerified | DomainCheckFailed | DomainUnverified | DomainPaused | DomainResumed,
+    ) -> None:
+        state = domain(tx, event.domain)
+        assert state is not None, f"{event.TYPE} for {event.domain}, which was never added"
+        match event:
+            case DomainVerified():
+                state.verified = True
+                state.first_verified_at = state.first_verified_at or time
+                state.failing_since = None
+            case DomainCheckFailed():
+                state.failing_since = state.failing_since or time
+            case DomainUnverified():
+                state.verified = False
+            case DomainPaused():
+                state.status = event.status
+            case DomainResumed():
+                state.status = "active"
+                state.resumed_at = time
+        tx.put(_DOMAINS, event.domain.encode(), _encode(state))
 
 
 def member(view: Snapshot, did: str) -> MemberState | None:

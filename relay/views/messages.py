@@ -16,7 +16,9 @@ from relay.events import (
     AttemptInterrupted,
     AttemptStarted,
     MessageBounced,
+    MessageComplained,
     MessageDeferred,
+    MessageHeld,
     MessageQueued,
     MessageSent,
     Outcome,
@@ -78,6 +80,8 @@ class MessagesProjector:
             self._queued(tx, recorded, event)
         elif isinstance(event, AttemptStarted | AttemptInterrupted | Outcome):
             self._changed(tx, recorded, event)
+        elif isinstance(event, MessageHeld | MessageComplained):
+            tx.put(_TIMELINE, two_u64(event.message_id, recorded.seq), b"")
 
     def _queued(self, tx: Transaction, recorded: Recorded, event: MessageQueued) -> None:
         seq = recorded.seq

@@ -1,0 +1,52 @@
+"""Calls of members' own unsubscribe URLs that are still to be made (SPEC 3.3), by the time of the next try."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from relay.codec import Recorded
+from relay.events import RecipientSuppressed, UnsubscribeCalled
+from relay.views.keys import read_u64, two_u64, u64
+from spool.views import Snapshot, Transaction
+
+_DUE = "calls_due"
+#: sequence number of the `recipient.suppressed` -> next time, attempts made
+_CALLS = "calls"
+
+
+class Call(NamedTuple):
+    at_us: int
+    suppressed_seq: int
+    attempts: int
+
+
+class CallsProjector:
+    name = "calls"
+    version = 1
+    tables = (_DUE, _CALLS)
+
+    def apply(self, tx: Transaction, recorded: Recorded) -> None:
+        event = recorded.event
+        if isinstance(event, RecipientSuppressed) and event.call_at is not None:
+            self._enter(tx, recorded.seq, event.call_at, 0)
+        elif isinstance(event, UnsubscribeCalled):
+            value = tx.get(_CALLS, u64(event.suppressed_seq))
+            assert value is not None, f"a call for {event.suppressed_seq}, which asked for none"
+            tx.delete(_DUE, two_u64(read_u64(value), event.suppressed_seq))
+            tx.delete(_CALLS, u64(event.suppressed_seq))
+            if event.next_attempt_at is not None:
+                self._enter(tx, event.suppressed_seq, event.next_attempt_at, event.attempt)
+
+    def _enter(self, tx: Transaction, seq: int, at: int, attempts: int) -> None:
+        tx.put(_CALLS, u64(seq), two_u64(at, attempts))
+        tx.put(_DUE, two_u64(at, seq), b"")
+
+
+def calls(view: Snapshot) -> Iterator[Call]:
+    """All calls to be made, the next one first."""
+    for key, _ in view.scan(_DUE):
+        at, seq = read_u64(key), read_u64(key, 8)
+        value = view.get(_CALLS, u64(seq))
+        assert value is not None
+        yield Call(at, seq, read_u64(value, 8))

@@ -1,0 +1,125 @@
+"""How each domain's mail fares, in rolling windows, and each member's by day (SPEC 1.3 and 4).
+
+For the windows, one row for each final message and each complaint, with the running totals of its domain: any window is
+the difference of two look-ups, and its evidence (counts, sequence range) can be named. Rows older than the longest
+window that can be configured go when the next one comes, but for the last of them.
+
+What was never given to a receiver (`suppressed`, `cancelled`, the smoke sink) does not count in rates.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from relay.codec import Recorded
+from relay.events import Evidence, MessageBounced, MessageComplained, MessageSent, SendAccepted
+from relay.views import messages
+from relay.views.keys import owned, read_u64, two_u64, u64
+from spool.views import Snapshot, Transaction
+
+_FINALS = "reputation_finals"
+_DAYS = "reputation_days"
+
+WINDOW_DAYS_MAX = 14
+DAY_US = 24 * 3600 * 1_000_000
+WINDOW_US_MAX = WINDOW_DAYS_MAX * DAY_US
+#: Bounces that say nothing of the domain's mail.
+UNCOUNTED_REASONS = ("suppressed", "cancelled")
+
+_TOTALS = struct.Struct(">QQQ")
+_DAY = struct.Struct(">QQQQ")
+
+
+class Totals(NamedTuple):
+    final: int = 0
+    bounced: int = 0
+    complaints: int = 0
+
+
+class Day(NamedTuple):
+    """What became of a member's mail on one day (UTC)."""
+
+    accepted: int = 0
+    sent: int = 0
+    bounced: int = 0
+    complaints: int = 0
+
+
+class ReputationProjector:
+    name = "reputation"
+    version = 1
+    tables = (_FINALS, _DAYS)
+
+    def apply(self, tx: Transaction, recorded: Recorded) -> None:
+        event = recorded.event
+        match event:
+            case SendAccepted() if event.recipients:
+                self._count_day(tx, event.did, recorded.time_us, Day(accepted=event.recipients))
+            case MessageSent() if event.attempt:
+                self._count(tx, recorded, event.message_id, Totals(final=1))
+                self._count_day(tx, event.did, recorded.time_us, Day(sent=1))
+            case MessageBounced() if event.reason not in UNCOUNTED_REASONS:
+                self._count(tx, recorded, event.message_id, Totals(final=1, bounced=1))
+                self._count_day(tx, event.did, recorded.time_us, Day(bounced=1))
+            case MessageComplained():
+                self._count(tx, recorded, event.message_id, Totals(complaints=1))
+                self._count_day(tx, event.did, recorded.time_us, Day(complaints=1))
+            case _:
+                pass
+
+    def _count(self, tx: Transaction, recorded: Recorded, message_id: int, more: Totals) -> None:
+        state = messages.message(tx, message_id)
+        assert state is not None
+        prefix = _prefix(state.domain)
+        before = totals_until(tx, state.domain, recorded.time_us)
+        after = Totals(*(have + add for have, add in zip(before, more, strict=True)))
+        tx.put(_FINALS, prefix + two_u64(recorded.time_us, recorded.seq), _TOTALS.pack(*after))
+        oldest = max(0, recorded.time_us - WINDOW_US_MAX)
+        keys = [key for key, _ in tx.scan(_FINALS, prefix, prefix + u64(oldest + 1))]
+        for key in keys[:-1]:
+            tx.delete(_FINALS, key)
+
+    def _count_day(self, tx: Transaction, did: str, time_us: int, more: Day) -> None:
+        key = owned(did) + u64(time_us // DAY_US)
+        value = tx.get(_DAYS, key)
+        have = Day(*_DAY.unpack(value)) if value else Day()
+        tx.put(_DAYS, key, _DAY.pack(*(was + add for was, add in zip(have, more, strict=True))))
+
+
+def _prefix(domain: str) -> bytes:
+    return domain.encode() + b"\0"
+
+
+def totals_until(view: Snapshot, domain: str, time_us: int) -> Totals:
+    prefix = _prefix(domain)
+    last = next(view.scan(_FINALS, prefix, prefix + u64(time_us + 1), reverse=True), None)
+    return Totals() if last is None else Totals(*_TOTALS.unpack(last[1]))
+
+
+def evidence(view: Snapshot, domain: str, start_us: int, end_us: int) -> Evidence:
+    """What happened to the domain's mail in (start, end]."""
+    before, until = totals_until(view, domain, start_us), totals_until(view, domain, end_us)
+    prefix = _prefix(domain)
+    first_key, end_key = prefix + u64(start_us + 1), prefix + u64(end_us + 1)
+    first = next(view.scan(_FINALS, first_key, end_key), None)
+    last = next(view.scan(_FINALS, first_key, end_key, reverse=True), None)
+    return Evidence(
+        window_start=start_us,
+        window_end=end_us,
+        first_seq=0 if first is None else read_u64(first[0], len(first[0]) - 8),
+        last_seq=0 if last is None else read_u64(last[0], len(last[0]) - 8),
+        final=until.final - before.final,
+        bounced=until.bounced - before.bounced,
+        complaints=until.complaints - before.complaints,
+    )
+
+
+def days(view: Snapshot, did: str, now_us: int, count: int = 14) -> list[Day]:
+    """The member's last days (UTC), the oldest first, today last."""
+    today = now_us // DAY_US
+    found = []
+    for day in range(today - count + 1, today + 1):
+        value = view.get(_DAYS, owned(did) + u64(max(0, day)))
+        found.append(Day(*_DAY.unpack(value)) if value else Day())
+    return found

@@ -1,0 +1,66 @@
+"""How much each domain has sent in the last hour and the last day, exactly (SPEC 4).
+
+One row for each accepted send with the running total of its domain, so that the count of any window is the difference
+of two look-ups. Rows older than the longest window go when the next send comes, but for the last of them, from which
+the window's difference is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relay.codec import Recorded
+from relay.events import SendAccepted
+from relay.views.keys import read_u64, two_u64, u64
+from spool.views import Snapshot, Transaction
+
+_SENDS = "warming_sends"
+
+WINDOW_US_MAX = 24 * 3600 * 1_000_000
+
+
+class WarmingProjector:
+    name = "warming"
+    version = 1
+    tables = (_SENDS,)
+
+    def apply(self, tx: Transaction, recorded: Recorded) -> None:
+        event = recorded.event
+        if not isinstance(event, SendAccepted) or not event.recipients:
+            return
+        total = total_until(tx, event.domain, recorded.time_us) + event.recipients
+        tx.put(_SENDS, _prefix(event.domain) + two_u64(recorded.time_us, recorded.seq), u64(total))
+        self._forget(tx, event.domain, recorded.time_us - WINDOW_US_MAX)
+
+    def _forget(self, tx: Transaction, domain: str, until_us: int) -> None:
+        old = tx.scan(_SENDS, _prefix(domain), _prefix(domain) + u64(max(0, until_us) + 1))
+        keys = [key for key, _ in old]
+        for key in keys[:-1]:
+            tx.delete(_SENDS, key)
+
+
+def _prefix(domain: str) -> bytes:
+    return domain.encode() + b"\0"
+
+
+def total_until(view: Snapshot, domain: str, time_us: int) -> int:
+    """How many recipients the domain's sends up to and including that time had, since it was enrolled.
+
+    Exact for times that are not older than the longest window before the domain's last send.
+    """
+    prefix = _prefix(domain)
+    last = next(view.scan(_SENDS, prefix, prefix + u64(time_us + 1), reverse=True), None)
+    return 0 if last is None else read_u64(last[1])
+
+
+def used(view: Snapshot, domain: str, now_us: int, window_us: int) -> int:
+    """Accepted recipients in the window (now - window, now]."""
+    return total_until(view, domain, now_us) - total_until(view, domain, now_us - window_us)
+
+
+def sends_after(view: Snapshot, domain: str, time_us: int) -> Iterator[tuple[int, int]]:
+    """(time, running total) of the domain's sends after that time, the oldest first."""
+    prefix = _prefix(domain)
+    start = prefix + u64(time_us + 1)
+    for key, value in view.scan(_SENDS, start, prefix + b"\xff" * 16):
+        yield read_u64(key, len(prefix)), read_u64(value)

@@ -388,6 +388,8 @@ def test_status_counts(history: History) -> None:
     counted = Counter(status_of(history, message_id) for message_id in queued_of(history))
     with fold(history) as view:
         assert messages.status_counts(view) == {name: counted[name] for name in messages.STATUSES}
+        # One row for each message: those of the statuses that it had before are gone.
+        assert view.count("by_status") == counted.total()
 
 
 @repeatable

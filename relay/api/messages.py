@@ -82,6 +82,8 @@ def _recipient() -> str | None:
     given = request.args.get("recipient")
     if given is None:
         return None
+    if "<" in given:
+        raise invalid("recipient", "expected the bare address, without a name and <>")
     try:
         return parse_mailbox(given).address
     except AddressError as error:

@@ -179,6 +179,16 @@ def _boot_id() -> str:
         return f"unknown, process {os.getpid()}"
 
 
+def reason_not_to_open(directory: Path) -> str | None:
+    """Why the views there must not even be opened; None if nothing speaks against it."""
+    if not (directory / "data.mdb").exists():
+        return "there were none"
+    boot = directory / "boot"
+    if boot.exists() and boot.read_text().strip() != _boot_id():
+        return "the machine went down while they were in use"
+    return None
+
+
 class Views(Generic[E]):
     """One LMDB environment and the projectors that fill it.
 
@@ -212,7 +222,7 @@ class Views(Generic[E]):
         What cannot be trusted is discarded here and built again by `catch_up`. The caller holds the log's lock, so
         this is the only writer.
         """
-        doubt = self._reason_to_discard()
+        doubt = reason_not_to_open(self.directory)
         if doubt is None:
             try:
                 self._open_environment()
@@ -227,14 +237,6 @@ class Views(Generic[E]):
         with self.read() as snapshot:
             self.position = snapshot.position
             return snapshot.witness()
-
-    def _reason_to_discard(self) -> str | None:
-        if not (self.directory / "data.mdb").exists():
-            return "there were none"
-        boot = self.directory / "boot"
-        if boot.exists() and boot.read_text().strip() != _boot_id():
-            return "the machine went down while they were in use"
-        return None
 
     def _open_environment(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,0 +1,151 @@
+"""Whether everything that the log and the views hold is what was written. Changes nothing, and names all it finds.
+
+The invariant: **it works beside a running writer, disturbs nothing, and takes nothing unfinished for damage.** What
+stands at the end of the last segment and is no whole batch is *in flight* while somebody has the log locked, and
+*torn* otherwise. A fault counts only if it is found again by a look that began after it was found, for a batch may
+be finished while one looks.
+
+What is checked in a segment is said in `verify_segment`, what is checked in the views in `verify_views`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from spool.disk import RealDisk
+from spool.record import CHAIN_START, Record
+from spool.recovery import Witness
+from spool.repair import LOCK_NAME, segment_seqs
+from spool.segment import segment_name
+from spool.verify_segment import Place, Problem, SegmentCheck
+from spool.verify_views import Progress, ViewVerdict, see_views, verify_views
+from spool.views import Projector
+
+__all__ = ["LogVerdict", "Problem", "Verdict", "ViewVerdict", "is_being_written", "verify", "verify_log"]
+
+E = TypeVar("E")
+
+
+class LogVerdict(NamedTuple):
+    records: int
+    """Whole records, in whole batches."""
+    problems: list[Problem]
+
+
+class Verdict(NamedTuple):
+    log: LogVerdict
+    views: list[ViewVerdict]
+
+    @property
+    def ok(self) -> bool:
+        return not self.log.problems and all(view.ok for view in self.views)
+
+
+def verify(
+    log_directory: Path,
+    views_directory: Path,
+    projectors: Sequence[Projector[E]],
+    decode: Callable[[Record], E],
+    *,
+    progress: Progress | None = None,
+) -> Verdict:
+    """Check the log, and the views that were made from it.
+
+    Damage is never raised. `OSError` may be: for a directory that cannot be listed, or where there is no room for
+    the views that are compared with.
+    """
+    # The views first: all that they have seen must then be in the log.
+    seen = see_views(views_directory, projectors)
+    log = verify_log(log_directory, witness=seen.witness, progress=progress)
+    views = verify_views(log_directory, views_directory, projectors, decode, seen=seen, progress=progress)
+    return Verdict(log, views)
+
+
+# -------------------------------------------------------------------------------------------------------- the log
+
+
+def verify_log(
+    directory: Path, *, witness: Witness | None = None, progress: Progress | None = None
+) -> LogVerdict:
+    """Check every byte of the log in `directory`.
+
+    `witness` is how far the log is known to have been durable. What is missing or damaged up to there had been
+    acknowledged, and is not torn, however much it looks so.
+    """
+    seqs = segment_seqs(RealDisk(), directory)
+    total = sum((directory / segment_name(seq)).stat().st_size for seq in seqs)
+    done = records = 0
+    problems: list[Problem] = []
+    place = Place(1, CHAIN_START, 0)
+    for first_seq in seqs:
+        if place.seq is not None and place.seq != first_seq:
+            problems.append(_gap(place.seq, first_seq))
+            place = place._replace(chain=None)
+        path = directory / segment_name(first_seq)
+        try:
+            if first_seq == seqs[-1]:
+                check = _check_last(path, first_seq, place, witness)
+            else:
+                check = SegmentCheck(path, first_seq, place)
+        except OSError as error:
+            problems.append(Problem(path.name, 0, first_seq, "segment", f"the file cannot be read: {error}"))
+            place = Place(None, None, place.time_us)
+            continue
+        records += check.records
+        problems += check.problems
+        place = check.place
+        done += len(check.data)
+        if progress is not None:
+            progress("checking the log", done, total)
+    if not seqs and witness is not None:
+        problem = f"the file is missing; sequence {witness.seq} had been durable, as the views have seen"
+        file = segment_name(witness.segment)
+        problems.append(Problem(file, witness.end_offset, witness.seq, "segment", problem))
+    return LogVerdict(records, problems)
+
+
+def is_being_written(directory: Path) -> bool:
+    """Whether a process has the log in `directory` open for writing.
+
+    Asks for the lock, shared and for a moment, because only the lock itself tells the truth on every file system. A
+    running writer does not notice.
+    """
+    try:
+        handle = os.open(directory / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _gap(expected_seq: int, first_seq: int) -> Problem:
+    if expected_seq < first_seq:
+        problem = f"the file is missing: the next segment begins with {first_seq}"
+        return Problem(segment_name(expected_seq), 0, expected_seq, "segment", problem)
+    problem = f"the segment begins with {first_seq} where {expected_seq} belongs"
+    return Problem(segment_name(first_seq), 0, first_seq, "segment", problem)
+
+
+def _check_last(path: Path, first_seq: int, place: Place, witness: Witness | None) -> SegmentCheck:
+    """Check the segment that somebody may be writing.
+
+    What is wrong in it may only be unfinished: a batch is seen in part, or what stands behind it is seen and it is
+    not, because it was read first. So everything that is found must be found again by a look that began after it.
+    """
+    before: list[Problem] = []
+    while True:
+        check = SegmentCheck(path, first_seq, place, last=True, witness=witness)
+        if check.torn is not None and not is_being_written(path.parent):
+            check.problems.append(check.torn)
+        if not check.problems or check.problems == before:
+            return check
+        before = check.problems

@@ -1,0 +1,175 @@
+"""Whether the views are what the log gives: a fold of the log anew, compared table by table.
+
+The invariant: **the views that are checked are not changed, and not held.** They are read in one short snapshot (a
+long one would keep LMDB from using its pages again, and a running relay's file would grow); then the log is folded
+into an environment of its own, in a temporary directory, up to the position that the snapshot had. Only a table
+that differs is looked at a second time, to say which key it is.
+
+*Absent*, *unreadable* and *different* are different answers.
+"""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import lmdb
+
+from spool.errors import SpoolError
+from spool.reader import LogReader
+from spool.record import Record
+from spool.recovery import Witness
+from spool.views import Projector, Snapshot, Views, open_views_read_only, reason_not_to_open
+
+E = TypeVar("E")
+
+Progress = Callable[[str, int, int], None]
+"""What is being done, how much of it is done, and how much there is."""
+
+# `index`: where each record stands. `meta`: the position with its chain value, and the versions of the code; without
+# it, views of another log might pass.
+_OWN_TABLES: Final = ("meta", "index")
+_DATA_NAME: Final = "data.mdb"
+_SHOWN_BYTES_MAX: Final = 48
+_PROGRESS_RECORDS: Final = 1000
+
+
+class ViewVerdict(NamedTuple):
+    name: str
+    """The table's."""
+    ok: bool
+    problem: str | None = None
+
+
+class ViewsSeen(NamedTuple):
+    """The views as they were at one moment."""
+
+    witness: Witness | None
+    digests: dict[str, str]
+    problem: str | None = None
+    """Why they cannot be compared with anything; then there are no digests."""
+
+
+def see_views(directory: Path, projectors: Iterable[Projector[Any]]) -> ViewsSeen:
+    """Look at the views once: a short read, which a running relay does not notice."""
+    tables = _compared_tables(projectors)
+    doubt = reason_not_to_open(directory)
+    if not (directory / _DATA_NAME).exists():
+        return ViewsSeen(None, {}, "absent: there are no views; the next start builds them from the log")
+    if doubt is not None:
+        # Bytes that no fsync has vouched for: LMDB may do anything on them, crash included.
+        return ViewsSeen(None, {}, f"unreadable: {doubt}; the next start builds them again")
+    try:
+        with open_views_read_only(directory, tables) as snapshot:
+            return ViewsSeen(snapshot.witness(), {table: snapshot.digest(table) for table in tables})
+    except (lmdb.Error, struct.error, LookupError, OSError) as error:
+        return ViewsSeen(None, {}, f"unreadable: {error}")
+
+
+def verify_views(
+    log_directory: Path,
+    views_directory: Path,
+    projectors: Sequence[Projector[E]],
+    decode: Callable[[Record], E],
+    *,
+    seen: ViewsSeen | None = None,
+    progress: Progress | None = None,
+) -> list[ViewVerdict]:
+    """Fold the log anew, up to where the views were when they were `seen`, and compare table by table.
+
+    The new views are made in a temporary directory, and take as much room there as the live ones do. A table that
+    differs is looked at again, to name the first key that does.
+    """
+    tables = _compared_tables(projectors)
+    seen = seen or see_views(views_directory, projectors)
+    if seen.problem is not None:
+        return [ViewVerdict(table, False, seen.problem) for table in tables]
+    position = seen.witness.seq if seen.witness else 0
+
+    def decode_counted(record: Record) -> E:
+        if progress is not None and (record.seq % _PROGRESS_RECORDS == 0 or record.seq == position):
+            progress("folding it into new views", record.seq, position)
+        return decode(record)
+
+    with tempfile.TemporaryDirectory(prefix="views-") as folder:
+        fresh = Views(Path(folder) / "views", projectors, decode_counted)
+        fresh.open()
+        try:
+            problem = _fold(fresh, log_directory, position)
+            if problem is not None:
+                return [ViewVerdict(table, False, f"cannot be compared: {problem}") for table in tables]
+            with fresh.read() as snapshot:
+                wrong = [table for table in tables if snapshot.digest(table) != seen.digests[table]]
+            differences = _first_differences(fresh, wrong, log_directory, views_directory, projectors)
+        finally:
+            fresh.close()
+    return [ViewVerdict(table, table not in wrong, differences.get(table)) for table in tables]
+
+
+def _fold(views: Views[Any], log_directory: Path, until: int) -> str | None:
+    """Bring the views up to `until`; what keeps them from it, if anything does."""
+    if until <= views.position:
+        return None
+    try:
+        with LogReader(log_directory) as reader:
+            views.catch_up(reader, until=until)
+    except SpoolError as error:
+        return f"the log is damaged: {error}"
+    except Exception as error:  # noqa: BLE001 - whatever decoding or a projector raises is the answer
+        return f"record {views.position + 1} or one after it cannot be folded: {error or repr(error)}"
+    if views.position < until:
+        return f"the views have seen sequence {until}, the log ends with {views.position}"
+    return None
+
+
+def _first_differences(
+    fresh: Views[Any],
+    wrong: list[str],
+    log_directory: Path,
+    views_directory: Path,
+    projectors: Sequence[Projector[Any]],
+) -> dict[str, str]:
+    """What is the first difference in each of these tables. They may have gone on since they were first seen."""
+    if not wrong:
+        return {}
+    try:
+        with open_views_read_only(views_directory, _compared_tables(projectors)) as live:
+            problem = _fold(fresh, log_directory, live.position)
+            if problem is None and live.position != fresh.position:
+                problem = "they have been built again in the meantime"
+            if problem is not None:
+                return dict.fromkeys(
+                    wrong, f"differs from what the log gives; where, cannot be said: {problem}"
+                )
+            with fresh.read() as expected:
+                return {table: _first_difference(live, expected, table) for table in wrong}
+    except (lmdb.Error, struct.error, LookupError, OSError) as error:
+        return dict.fromkeys(wrong, f"differs from what the log gives; where, cannot be said: {error}")
+
+
+def _first_difference(live: Snapshot, expected: Snapshot, table: str) -> str:
+    for found, right in zip_longest(live.scan(table), expected.scan(table)):
+        if found == right:
+            continue
+        if right is None or (found is not None and found[0] < right[0]):
+            return f"key {_shown(found[0])} holds {_shown(found[1])}; the log gives no such key"
+        if found is None or right[0] < found[0]:
+            return f"key {_shown(right[0])} is missing; the log gives {_shown(right[1])}"
+        return f"key {_shown(found[0])} holds {_shown(found[1])}; the log gives {_shown(right[1])}"
+    return "differed from what the log gives, and does no more"
+
+
+def _shown(data: bytes) -> str:
+    """In hex, because keys are binary, and shortened."""
+    shown = data[:_SHOWN_BYTES_MAX].hex()
+    if len(data) > _SHOWN_BYTES_MAX:
+        return f"{shown}… ({len(data)} bytes)"
+    return shown or "nothing"
+
+
+def _compared_tables(projectors: Iterable[Projector[Any]]) -> list[str]:
+    return [*_OWN_TABLES, *(table for projector in projectors for table in projector.tables)]

@@ -42,7 +42,7 @@ def relay_process(*, route: str, settings: str = "") -> Iterator[RelayProcess]:
         text = text.replace("require_verified_domains = true", "require_verified_domains = false")
         text = text.replace("127.0.0.1:8025", "127.0.0.1:0")
         text = text.replace("[delivery]\n", f'[delivery]\nroutes = {{ "*" = "{route}" }}\n')
-        config.write_text(text + settings)
+        config.write_text(text + "\n[warming]\ntiers = [ { hour = 1000000000, day = 1000000000 } ]\n" + settings)
         enrolled = json.loads(
             _command("member", "add", str(directory), "--did", DID, "--domain", DOMAIN, "--offline", "--json")
         )

@@ -9,6 +9,7 @@ The socket's protocol: one line of JSON each way, `{"command", "arguments"}` and
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -18,19 +19,21 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+import msgspec
 import trio
 
 from relay import decisions
 from relay.addresses import AddressError, parse_domain
 from relay.core import Core, open_core
+from relay.dids import is_valid_did
 from relay.dns_records import Record, member_records, operator_records
-from relay.keys import new_api_key
+from relay.keys import KeyFileError, new_api_key
 from relay.presentation import rfc3339
 from relay.refusals import Refusal, invalid
 from relay.views import members
-from spool.errors import SpoolError
+from spool.errors import LogClosedError, LogPoisonedError
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +49,7 @@ Command = Callable[..., Awaitable[Answer]]
 
 
 async def member_add(core: Core, *, did: str, domains: list[str]) -> Answer:
-    names = [_domain(name) for name in domains]
+    names = list(dict.fromkeys(_domain(name) for name in domains))
     key = new_api_key()
     new_key = _new_key(core, key)
     with core.store.read() as view:  # refuse before keys are made
@@ -73,6 +76,7 @@ async def member_list(core: Core) -> Answer:
 
 
 async def domain_add(core: Core, *, did: str, domain: str) -> Answer:
+    _check_did(did)
     name = _domain(domain)
     with core.store.read() as view:
         decisions.add_domain(view, core.config, did, decisions.NewDomain(name, "", "", ""))
@@ -100,6 +104,7 @@ async def domain_list(core: Core) -> Answer:
 
 
 async def key_issue(core: Core, *, did: str) -> Answer:
+    _check_did(did)
     key = new_api_key()
     new_key = _new_key(core, key)
     await core.store.decide(lambda view: decisions.issue_key(view, did, new_key))
@@ -107,7 +112,11 @@ async def key_issue(core: Core, *, did: str) -> Answer:
 
 
 async def key_list(core: Core, *, did: str | None = None) -> Answer:
+    if did is not None:
+        _check_did(did)
     with core.store.read() as view:
+        if did is not None:
+            decisions.known_member(view, did)
         dids = [did] if did is not None else [member.did for member in members.members(view)]
         return [
             {
@@ -123,6 +132,7 @@ async def key_list(core: Core, *, did: str | None = None) -> Answer:
 
 
 async def key_revoke(core: Core, *, did: str, key_id: str) -> Answer:
+    _check_did(did)
     await core.store.decide(lambda view: decisions.revoke_key(view, did, key_id))
     return {"did": did, "keyId": key_id, "status": "revoked"}
 
@@ -150,6 +160,12 @@ COMMANDS: dict[str, Command] = {
         dns,
     )
 }
+
+
+def _check_did(did: str) -> None:
+    """Before a view is asked: what is no DID may be no key of a table either."""
+    if not is_valid_did(did):
+        raise Refusal("INVALID_DID", f"did: {did!r} is not a valid did:plc: or did:web:")
 
 
 def _domain(name: str) -> str:
@@ -211,9 +227,15 @@ async def administer(directory: Path, command: str, arguments: dict[str, Any]) -
     except (FileNotFoundError, ConnectionRefusedError):  # none runs, or one left its socket behind
         async with open_core(directory) as core:
             return await COMMANDS[command](core, **arguments)
-    async with stream:
-        await stream.send_all(json.dumps({"command": command, "arguments": arguments}).encode() + b"\n")
-        answer = json.loads(await _read_line(stream))
+    try:
+        async with stream:
+            await stream.send_all(json.dumps({"command": command, "arguments": arguments}).encode() + b"\n")
+            answer = json.loads(await _read_line(stream, bytes_max=None))
+    except (trio.BrokenResourceError, ValueError) as error:
+        raise Refusal(
+            "TEMPORARILY_UNAVAILABLE",
+            "the relay stopped before it answered; look whether the command was carried out, and try again",
+        ) from error
     if "error" in answer:
         raise Refusal(answer["code"], answer["error"])
     result: Answer = answer["result"]
@@ -235,8 +257,8 @@ async def serve_admin_socket(core: Core, task_status: trio.TaskStatus[None]) -> 
     async def answer(stream: trio.SocketStream) -> None:
         async with stream:
             with trio.move_on_after(REQUEST_SECONDS_MAX):
-                reply = await _answer(core, await _read_line(stream))
                 try:
+                    reply = await _answer(core, await _read_line(stream, bytes_max=LINE_BYTES_MAX))
                     await stream.send_all(json.dumps(reply).encode() + b"\n")
                 except trio.BrokenResourceError:
                     logger.info("admin.hung_up")
@@ -248,25 +270,55 @@ async def serve_admin_socket(core: Core, task_status: trio.TaskStatus[None]) -> 
         path.unlink(missing_ok=True)
 
 
+class _Order(msgspec.Struct):
+    """One line of the socket's protocol."""
+
+    command: str
+    arguments: msgspec.Raw
+
+
+def _arguments_of(command: Command) -> type[msgspec.Struct]:
+    """The arguments of a command as a type, so that what comes from the socket is checked like any other input."""
+    hints = get_type_hints(command)
+    fields: list[Any] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            field = (parameter.name, hints[parameter.name])
+            optional = parameter.default is not parameter.empty
+            fields.append((*field, parameter.default) if optional else field)
+    return msgspec.defstruct(command.__name__, fields, kw_only=True, forbid_unknown_fields=True)
+
+
 async def _answer(core: Core, line: bytes) -> dict[str, Any]:
     try:
-        request = json.loads(line)
-        command, arguments = COMMANDS[request["command"]], request["arguments"]
-        logger.info("admin.command", extra={"command": request["command"]})
-        return {"result": await command(core, **arguments)}
+        order = msgspec.json.decode(line, type=_Order)
+        command = COMMANDS.get(order.command)
+        if command is None:
+            return _refused("INVALID_REQUEST", f"there is no command {order.command!r}")
+        arguments = msgspec.json.decode(order.arguments, type=_arguments_of(command))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _refused("INVALID_REQUEST", f"not an order that this relay understands: {error}")
+    logger.info("admin.command", extra={"command": order.command})
+    try:
+        return {"result": await command(core, **msgspec.structs.asdict(arguments))}
     except Refusal as refusal:
-        return {"error": refusal.message, "code": refusal.code}
-    except SpoolError as error:
-        return {"error": str(error), "code": "TEMPORARILY_UNAVAILABLE"}
-    except (ValueError, KeyError, TypeError) as error:
-        return {"error": f"not a command that this relay knows: {error}", "code": "INVALID_REQUEST"}
+        return _refused(refusal.code, refusal.message)
+    except (LogPoisonedError, LogClosedError) as error:
+        return _refused("TEMPORARILY_UNAVAILABLE", str(error))
+    except (KeyFileError, OSError) as error:  # a file that the operator has to put right
+        return _refused("INTERNAL_ERROR", str(error))
 
 
-async def _read_line(stream: trio.SocketStream) -> bytes:
+def _refused(code: str, sentence: str) -> dict[str, Any]:
+    return {"error": sentence, "code": code}
+
+
+async def _read_line(stream: trio.SocketStream, *, bytes_max: int | None) -> bytes:
+    """A line; without its end where the other side ended it or it is longer than may be."""
     line = bytearray()
     while not line.endswith(b"\n"):
         part = await stream.receive_some(65536)
-        if not part or len(line) + len(part) > LINE_BYTES_MAX:
+        if not part or (bytes_max is not None and len(line) + len(part) > bytes_max):
             break
         line += part
     return bytes(line)

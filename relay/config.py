@@ -357,6 +357,17 @@ bind = "127.0.0.1:8025"
 # password-reset = 86400
 # verification = 86400
 
+# By the age of a sending domain, how many recipients an hour and a day.
+# [warming]
+# tiers = [ {{ until_day = 7, hour = 2, day = 10 }}, {{ until_day = 14, hour = 10, day = 50 }}, {{ hour = 100, day = 1000 }} ]
+
+# A domain whose mail bounces or is complained about more than this is paused.
+# [reputation]
+# window_hours = 24
+# messages_min = 10
+# bounce_rate_max = 0.05
+# complaint_rate_max = 0.0008
+
 [spool]
 # segment_bytes = 67108864
 # Below this much free space nothing more is accepted; delivery goes on.

@@ -18,6 +18,7 @@ from relay.dids import is_valid_did
 from relay.keys import KeyRing, Pepper, load_pepper
 from relay.outgoing import Composer
 from relay.refusals import Refusal
+from relay.reservations import Reservations
 from relay.store import Store, open_store
 from relay.surroundings import Surroundings
 from relay.tokens import BounceAddresses, UnsubscribeTokens
@@ -34,7 +35,11 @@ class Core:
     keyring: KeyRing
     composer: Composer
     operator_stem: str
-    stopping: bool = field(default=False)
+    reservations: Reservations = field(default_factory=Reservations)
+    stopping: bool = False
+
+    def __post_init__(self) -> None:
+        self.store.views.observers.append(self.reservations.observe)
 
     def check_accepting(self) -> None:
         """Whether a send can be taken now. Raises Refusal(QUEUE_FULL or TEMPORARILY_UNAVAILABLE)."""

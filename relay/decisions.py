@@ -8,7 +8,7 @@ A message's due time and the moment it is given up are decided here and stand in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -28,9 +28,10 @@ from relay.events import (
     SendAccepted,
 )
 from relay.headers import unsubscribe_https_url
+from relay.limits import check_limits
 from relay.refusals import Refusal
 from relay.requests import SendRequest
-from relay.views import members
+from relay.views import members, suppressions
 from spool.views import Snapshot
 
 ACTIVE_KEYS_MAX = 10
@@ -49,28 +50,63 @@ class Origin(NamedTuple):
     client_address: str | None
     message_id_entropy: str
     operator_stem: str
+    #: SHA-256, hex, of the Idempotency-Key and of the body; None where there was no key.
+    idempotency_key: str | None = None
+    body_sha256: str | None = None
 
 
 def accept_send(
-    view: Snapshot, config: Config, principal: Principal, request: SendRequest, origin: Origin, now_us: int
+    view: Snapshot,
+    config: Config,
+    principal: Principal,
+    request: SendRequest,
+    origin: Origin,
+    *,
+    reserved: Callable[[str], int],
+    now_us: int,
 ) -> list[Event]:
-    """One `send.accepted` and a `message.queued` for each recipient. Raises Refusal(DOMAIN_MISMATCH)."""
+    """One `send.accepted` and a `message.queued` for each recipient that is not suppressed.
+
+    `reserved` says how many recipients of a domain are accepted and not in the view yet. Raises
+    Refusal(DOMAIN_MISMATCH or RATE_LIMITED).
+    """
     domain = sending_domain(view, config, principal.did, request.sender.domain)
+    member = known_member(view, principal.did)
     bulk = request.category in BULK_CATEGORIES
-    content = msgspec.structs.replace(request.content, client_address=origin.client_address)
+    recipients, rejected = [], []
+    for given, mailbox in request.recipients:
+        reason = suppressions.blocking_reason(view, principal.did, mailbox.address, bulk=bulk)
+        if reason is None:
+            recipients.append((given, mailbox))
+        else:
+            rejected.append((given, reason))
+    check_limits(
+        view,
+        config,
+        member,
+        domain,
+        recipients=len(recipients),
+        reserved=reserved(domain.domain),
+        now_us=now_us,
+    )
+    content = msgspec.structs.replace(
+        request.content, client_address=origin.client_address, rejected=rejected
+    )
     if bulk:
         content = _with_relays_unsubscribe(content)
     accepted = SendAccepted(
         did=principal.did,
         domain=domain.domain,
         category=request.category,
-        recipients=len(request.recipients),
+        recipients=len(recipients),
         key_id=principal.key_id,
         selector_stem=domain.selector_stem,
         operator_domain=config.operator_domain,
         operator_stem=origin.operator_stem,
         message_id_entropy=origin.message_id_entropy,
         unsubscribe_base=config.public_url if bulk else None,
+        idempotency_key=origin.idempotency_key,
+        body_sha256=origin.body_sha256,
         personal=content,
     )
     give_up_at = now_us + config.give_up_seconds(request.category) * 1_000_000
@@ -84,7 +120,7 @@ def accept_send(
             give_up_at=give_up_at,
             personal=Recipient(given=given, name=mailbox.name, address=mailbox.address),
         )
-        for index, (given, mailbox) in enumerate(request.recipients, 1)
+        for index, (given, mailbox) in enumerate(recipients, 1)
     ]
     return [accepted, *queued]
 

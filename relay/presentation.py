@@ -24,6 +24,7 @@ from relay.events import (
     SendAccepted,
 )
 from relay.views.messages import MessageState
+from relay.views.suppressions import Suppression
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -50,6 +51,19 @@ class Rejected(msgspec.Struct, rename="camel"):
     #: The same text twice: clients in the wild read either.
     error: str
     reason: str
+
+
+_SUPPRESSED_BECAUSE = {
+    "unsubscribe": "the recipient unsubscribed from your mail",
+    "complaint": "the recipient reported your mail as spam",
+    "manual": "you suppressed this recipient",
+}
+
+
+def rejected_recipient(given: str, reason: str) -> Rejected:
+    """A recipient on the member's suppression list, for this reason."""
+    sentence = f"suppressed ({reason}): {_SUPPRESSED_BECAUSE[reason]}"
+    return Rejected(given, "RECIPIENT_SUPPRESSED", sentence, sentence)
 
 
 class SendAnswer(msgspec.Struct, rename="camel"):
@@ -119,6 +133,40 @@ class MessageDetail(MessageSummary, rename="camel", kw_only=True):
 class MessagePage(msgspec.Struct, rename="camel"):
     messages: list[MessageSummary]
     next: str | None
+
+
+class SuppressionReason(msgspec.Struct, rename="camel", omit_defaults=True):
+    reason: str
+    since: str
+    #: Of its `recipient.suppressed` event.
+    seq: int
+    #: The member's own, beside `manual`.
+    note: str | None = None
+
+
+class SuppressedAddress(msgspec.Struct, rename="camel"):
+    """An address on the member's suppression list. `reason`, `since` and `seq` are those of the first of `reasons`."""
+
+    recipient: str
+    reason: str
+    since: str
+    seq: int
+    #: All that hold, in the order in which they came.
+    reasons: list[SuppressionReason]
+
+
+class SuppressionPage(msgspec.Struct, rename="camel"):
+    suppressions: list[SuppressedAddress]
+    next: str | None
+
+
+def suppressed_address(state: Suppression) -> SuppressedAddress:
+    reasons = [
+        SuppressionReason(reason.reason, rfc3339(reason.since), reason.seq, reason.note)
+        for reason in state.reasons
+    ]
+    first = reasons[0]
+    return SuppressedAddress(state.address, first.reason, first.since, first.seq, reasons)
 
 
 def timeline_entry(recorded: Recorded) -> TimelineEntry:

@@ -31,11 +31,15 @@ class Store:
     def __init__(self, log: Log, views: Views[Recorded], surroundings: Surroundings) -> None:
         self.log = log
         self.views = views
-        self.now_us = surroundings.clock
+        self._clock = surroundings.clock
         self._disk = surroundings.disk
         self._bytes_at_start = sum(segment.bytes for segment in log.reader.segments())
         # Decisions that must not run beside each other (enrolment) take turns.
         self._turn = trio.Lock()
+
+    def now_us(self) -> int:
+        """The time to decide by: never before what the log already holds, even if the clock was set back."""
+        return max(self._clock(), self.log.last_time_us)
 
     def read(self) -> AbstractContextManager[Snapshot]:
         """The views at this moment; never keep it across an `await`."""

@@ -82,6 +82,8 @@ def prepare(directory: Path, *, http_port: int, smtp_port: int) -> None:
     ):
         assert default in text
         text = text.replace(default, demo)
+    text += "\n# A new domain may send very little; the demo is for trying things out.\n"
+    text += "[warming]\ntiers = [ { hour = 1000, day = 10000 } ]\n"
     (directory / CONFIG_FILE).write_text(text)
 
 

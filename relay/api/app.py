@@ -1,7 +1,7 @@
 """The application: its routes, and one JSON shape for everything that goes wrong.
 
-Every error is `{"error": ..., "code": ...}`, also 404, 405, 413 and 500 (SPEC 1). Nothing redirects: a path with a
-slash too many is simply not found.
+Every error is `{"error": ..., "code": ...}`, also 404, 405, 413 and 500 (SPEC 1), but below `/u/`, where people come:
+there it is a page. Nothing redirects: a path with a slash too many is simply not found.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from relay.api import health, messages, openapi, send
+from relay.api import health, messages, openapi, send, suppressions, unsubscribe
 from relay.api.answers import json_answer
 from relay.api.exchange import Exchange
+from relay.api.unsubscribe_page import error_page
 from relay.core import Core, unavailable
 from relay.presentation import ErrorAnswer
 from relay.refusals import STATUS_OF_CODE, Refusal
@@ -39,12 +40,12 @@ def create_app(core: Core) -> QuartTrio:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
     app.asgi_http_class = Exchange
-    for part in (send, messages, health, openapi):
+    for part in (send, messages, suppressions, unsubscribe, health, openapi):
         app.register_blueprint(part.routes(core))
 
     @app.errorhandler(Refusal)
     async def refused(error: Refusal) -> Response:
-        answer = json_answer(ErrorAnswer(error.message, error.code), error.http_status)
+        answer = _error_answer(ErrorAnswer(error.message, error.code), error.http_status)
         if error.retry_after_seconds is not None:
             answer.headers["Retry-After"] = str(error.retry_after_seconds)
         if error.code == "AUTH_FAILED":
@@ -57,7 +58,7 @@ def create_app(core: Core) -> QuartTrio:
         code, sentence = _CODE_OF_STATUS.get(
             status, ("INVALID_REQUEST", error.description or "the request cannot be understood")
         )
-        answer = json_answer(ErrorAnswer(sentence, code), STATUS_OF_CODE[code])
+        answer = _error_answer(ErrorAnswer(sentence, code), STATUS_OF_CODE[code])
         for name, value in error.get_headers():
             if name == "Allow":
                 answer.headers[name] = value
@@ -78,9 +79,16 @@ def create_app(core: Core) -> QuartTrio:
             extra={"request_id": request_id, "method": request.method, "route": _route()},
         )
         sentence = f"a defect of the relay; its log has it under request id {request_id}"
-        return json_answer(ErrorAnswer(sentence, "INTERNAL_ERROR", request_id), 500)
+        return _error_answer(ErrorAnswer(sentence, "INTERNAL_ERROR", request_id), 500)
 
     return app
+
+
+def _error_answer(error: ErrorAnswer, status: int) -> Response:
+    """JSON for programs; below `/u/`, a page for a person."""
+    if unsubscribe.is_below(request.path):
+        return error_page(status, error.request_id)
+    return json_answer(error, status)
 
 
 def _route() -> Any:

@@ -1,26 +1,37 @@
 """`POST /v1/send`: from bytes to a 200 that means durable (SPEC 1.1 and 1.2).
 
-The order of checks is SPEC's: who asks, then the body while it is read, then its fields, then what the member may do.
-An answer never takes longer than 8 s: reading the body and reaching the disk have a limit each.
+The order of checks is SPEC's: who asks, then the body while it is read, then whether it is a replay, then its fields,
+then what the member may do. An answer never takes longer than 8 s: reading the body and reaching the disk have a limit
+each.
+
+`Idempotency-Key`: the first answer again, byte for byte. It is made from the accepted event, like the first one was.
 """
 
 from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
 
 import trio
 from quart import Blueprint, Response, request
 
 from relay.api.answers import json_answer
 from relay.api.authentication import authenticate
+from relay.codec import Recorded
 from relay.core import Core, unavailable
-from relay.decisions import Origin, accept_send
-from relay.events import MessageQueued
-from relay.presentation import Accepted, SendAnswer
+from relay.decisions import Origin, Principal, accept_send
+from relay.events import MessageQueued, SendAccepted
+from relay.presentation import Accepted, SendAnswer, rejected_recipient
 from relay.refusals import Refusal
 from relay.requests import parse_send
+from relay.views import idempotency
 
 BODY_SECONDS_MAX = 4.0
 #: Waiting for the log's writer; once it has the send, the log says itself when the disk does not answer.
 APPEND_SECONDS_MAX = 1.5
+
+_KEY = re.compile(r"[ -~]{1,255}")
 
 
 def routes(core: Core) -> Blueprint:
@@ -29,26 +40,86 @@ def routes(core: Core) -> Blueprint:
     @blueprint.post("/v1/send")
     async def send() -> Response:
         principal = authenticate(core)
-        parsed = parse_send(await _read_body())
-        origin = Origin(
-            client_address=request.remote_addr,
-            message_id_entropy=f"{core.surroundings.dice.getrandbits(64):016x}",
-            operator_stem=core.operator_stem,
-        )
-        with core.store.read() as view:
-            events = accept_send(view, core.config, principal, parsed, origin, core.store.now_us())
-        core.check_accepting()
+        key = _idempotency_key()
+        body = await _read_body()
         with trio.move_on_after(APPEND_SECONDS_MAX):
-            recorded = await core.store.append(events, patient=False)
-            accepted = [
-                Accepted(event.personal.given, seq)
-                for seq, _, event in recorded
-                if isinstance(event, MessageQueued) and event.personal is not None
-            ]
-            return json_answer(SendAnswer(accepted, []))
+            async with core.reservations.key_in_turn(principal.did, key):
+                first = _first_answer(core, principal, key, body)
+                if first is not None:
+                    answer = json_answer(answer_of(first))
+                    answer.headers["Idempotent-Replayed"] = "true"
+                    return answer
+                return json_answer(answer_of(await _accept(core, principal, key, body)))
         raise unavailable()
 
     return blueprint
+
+
+async def _accept(core: Core, principal: Principal, key: str | None, body: bytes) -> Sequence[Recorded]:
+    parsed = parse_send(body)
+    origin = Origin(
+        client_address=request.remote_addr,
+        message_id_entropy=f"{core.surroundings.dice.getrandbits(64):016x}",
+        operator_stem=core.operator_stem,
+        idempotency_key=key,
+        body_sha256=None if key is None else hashlib.sha256(body).hexdigest(),
+    )
+    with core.store.read() as view:
+        events = accept_send(
+            view,
+            core.config,
+            principal,
+            parsed,
+            origin,
+            reserved=core.reservations.recipients,
+            now_us=core.store.now_us(),
+        )
+    core.check_accepting()
+    with core.reservations.hold(events):
+        return await core.store.append(events, patient=False)
+
+
+def answer_of(recorded: Sequence[Recorded]) -> SendAnswer:
+    """The answer to a send, from its events: the same now and on every replay."""
+    send = recorded[0].event
+    assert isinstance(send, SendAccepted)
+    assert send.personal is not None
+    accepted = []
+    for seq, _, event in recorded[1:]:
+        assert isinstance(event, MessageQueued)
+        assert event.personal is not None
+        accepted.append(Accepted(event.personal.given, seq))
+    return SendAnswer(
+        accepted, [rejected_recipient(given, reason) for given, reason in send.personal.rejected]
+    )
+
+
+def _first_answer(core: Core, principal: Principal, key: str | None, body: bytes) -> list[Recorded] | None:
+    """The events of the send that this key stands for. Raises Refusal where it stands for another body."""
+    if key is None:
+        return None
+    with core.store.read() as view:
+        first = idempotency.first_use(view, principal.did, key, core.store.now_us())
+    if first is None:
+        return None
+    if first.body_sha256 != hashlib.sha256(body).hexdigest():
+        raise Refusal(
+            "IDEMPOTENCY_CONFLICT",
+            "Idempotency-Key: it was used for another request in the last 24 hours; use a new key for a new mail",
+        )
+    accepted = core.store.get(first.seq)
+    assert isinstance(accepted.event, SendAccepted)
+    return [accepted, *(core.store.get(first.seq + index + 1) for index in range(accepted.event.recipients))]
+
+
+def _idempotency_key() -> str | None:
+    """SHA-256 of the Idempotency-Key, hex; what a member puts into it is nobody else's business."""
+    given = request.headers.get("Idempotency-Key")
+    if given is None:
+        return None
+    if not _KEY.fullmatch(given):
+        raise Refusal("INVALID_REQUEST", "Idempotency-Key: expected 1 to 255 printable ASCII characters")
+    return hashlib.sha256(given.encode()).hexdigest()
 
 
 async def _read_body() -> bytes:

@@ -86,7 +86,8 @@ def _template() -> Path:
 
 
 def make_directory(directory: Path, settings: str = "", *, route: str = "127.0.0.1:25") -> Path:
-    """A data directory as `init` makes it; domains need no verification, and everything is routed to `route`."""
+    """A data directory as `init` makes it; domains need no verification, everything is routed to `route`, and nothing is limited
+    unless `settings` say so."""
     shutil.copytree(_template(), directory)
     path = directory / CONFIG_FILE
     text = path.read_text()
@@ -95,6 +96,8 @@ def make_directory(directory: Path, settings: str = "", *, route: str = "127.0.0
     text = text.replace(
         "[delivery]\n", f'[delivery]\nroutes = {{ "*" = "{route}" }}\n' if route else "[delivery]\n"
     )
+    if "[warming]" not in settings:
+        settings += "\n[warming]\ntiers = [ { hour = 1000000, day = 1000000 } ]\n"
     path.write_text(text + settings)
     return directory
 

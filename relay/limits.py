@@ -1,0 +1,131 @@
+"""How much a domain may send: warming tiers by its age, and what a member was given instead (SPEC 4). Pure.
+
+A domain starts small, because mailbox providers distrust what suddenly sends much. It may have `hour` recipients
+accepted in any rolling hour and `day` in any rolling day. A request counts as a whole: it passes or it is refused.
+
+A refusal's `Retry-After` is true: the first second at which that same request would pass, if nothing else is sent until
+then. Both windows and the domain's coming tiers are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from relay.config import Config, WarmingTier
+from relay.refusals import Refusal
+from relay.views import warming
+from relay.views.members import DomainState, MemberState
+from spool.views import Snapshot
+
+SECOND_US = 1_000_000
+HOUR_US = 3600 * SECOND_US
+DAY_US = 24 * HOUR_US
+
+
+class Limits(NamedTuple):
+    hour: int
+    day: int
+
+
+class Phase(NamedTuple):
+    """A time in a domain's life with its limits; the last one has no end."""
+
+    start_us: int
+    end_us: int | None
+    limits: Limits
+
+
+def age_starts_at(config: Config, domain: DomainState) -> int:
+    """From when a domain's age is counted: since verification, or since enrolment where none is asked for.
+
+    A domain that waits for its verification is as young as can be.
+    """
+    if not config.require_verified_domains:
+        return domain.added_at
+    return domain.first_verified_at or (1 << 62)
+
+
+def phases(config: Config, member: MemberState, domain: DomainState, now_us: int) -> Iterator[Phase]:
+    """The phase that the domain is in now, and those to come."""
+    if member.hour_limit is not None and member.day_limit is not None:
+        yield Phase(now_us, None, Limits(member.hour_limit, member.day_limit))
+        return
+    born = age_starts_at(config, domain)
+    for start, tier in zip(_tier_starts(config.warming.tiers), config.warming.tiers, strict=True):
+        end = None if tier.until_day is None else born + tier.until_day * DAY_US
+        if end is None or end > now_us:
+            yield Phase(max(now_us, born + start * DAY_US), end, Limits(tier.hour, tier.day))
+
+
+def _tier_starts(tiers: tuple[WarmingTier, ...]) -> list[int]:
+    return [0, *(tier.until_day for tier in tiers if tier.until_day is not None)]
+
+
+def current_limits(config: Config, member: MemberState, domain: DomainState, now_us: int) -> Limits:
+    return next(phases(config, member, domain, now_us)).limits
+
+
+def check_limits(
+    view: Snapshot,
+    config: Config,
+    member: MemberState,
+    domain: DomainState,
+    *,
+    recipients: int,
+    reserved: int,
+    now_us: int,
+) -> None:
+    """Raise Refusal(RATE_LIMITED) if `recipients` more would pass a limit of the domain.
+
+    `reserved`: accepted recipients that are on their way into the log, and so not in the view yet.
+    """
+    if not recipients:
+        return
+    possible = False
+    for phase in phases(config, member, domain, now_us):
+        if recipients > min(phase.limits):
+            continue
+        possible = True
+        at = max(
+            _passes_at(view, domain.domain, recipients, reserved, phase.limits.hour, HOUR_US, now_us),
+            _passes_at(view, domain.domain, recipients, reserved, phase.limits.day, DAY_US, now_us),
+            phase.start_us,
+        )
+        if phase.end_us is not None and at >= phase.end_us:
+            continue
+        if at <= now_us:
+            return
+        limits = current_limits(config, member, domain, now_us)
+        raise Refusal(
+            "RATE_LIMITED",
+            f"the domain {domain.domain} may send to {limits.hour} recipients an hour and {limits.day} a day now; "
+            f"the {recipients} of this request are more than are left",
+            retry_after_seconds=-((now_us - at) // SECOND_US),
+        )
+    assert not possible, "in the last phase, every request that fits its limits passes some day"
+    limits = current_limits(config, member, domain, now_us)
+    too_many_an_hour = recipients > limits.hour
+    raise Refusal(
+        "RATE_LIMITED",
+        f"this request has {recipients} recipients, and the domain {domain.domain} may send to {limits.hour} an hour "
+        f"and {limits.day} a day: it can never pass; divide it",
+        retry_after_seconds=(HOUR_US if too_many_an_hour else DAY_US) // SECOND_US,
+    )
+
+
+def _passes_at(
+    view: Snapshot, domain: str, recipients: int, reserved: int, limit: int, window_us: int, now_us: int
+) -> int:
+    """The first time at which the window holds no more than `limit - recipients`."""
+    total = warming.total_until(view, domain, now_us) + reserved
+    # The window must not begin before the running total has reached this.
+    needed = total + recipients - limit
+    start = now_us - window_us
+    if warming.total_until(view, domain, start) >= needed:
+        return now_us
+    # One row a send and one recipient a row at least: this ends after `limit` rows.
+    for time_us, running_total in warming.sends_after(view, domain, start):
+        if running_total >= needed:
+            return time_us + window_us
+    return now_us + window_us  # what is reserved now leaves the window then

@@ -1,0 +1,84 @@
+"""Decisions about suppression: pure functions from (view, request) to events, or a Refusal (SPEC 3.4 and 12).
+
+Contract. Each is idempotent: what holds already is decided by no events, so that a repeated click, a repeated command
+or a mail client that tries again changes nothing. A reason that was taken back can be given again.
+
+Who may take back what: a member its own reasons, `unsubscribe` and `manual`, which are the recipient's click and the
+member's wish. Never `complaint`: who called a mail spam is not to be written to because the sender thinks otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relay.codec import Recorded
+from relay.events import (
+    Event,
+    MessageComplained,
+    MessageQueued,
+    RecipientSuppressed,
+    RecipientUnsuppressed,
+    SuppressedRecipient,
+)
+from relay.refusals import Refusal
+from relay.views.suppressions import suppression
+from spool.views import Snapshot
+
+
+def suppress(
+    view: Snapshot,
+    did: str,
+    address: str,
+    reason: str,
+    *,
+    note: str | None = None,
+    message_id: int | None = None,
+    call_at: int | None = None,
+) -> list[Event]:
+    """The member's mail may not go to `address` any more, for this reason too. Nothing where it holds already.
+
+    `call_at`: when the member's own unsubscribe URL, kept with the message, is to be called.
+    """
+    state = suppression(view, did, address)
+    if state is not None and any(held.reason == reason for held in state.reasons):
+        return []
+    return [
+        RecipientSuppressed(
+            did=did,
+            reason=reason,
+            message_id=message_id,
+            call_at=call_at,
+            personal=SuppressedRecipient(address=address, note=note),
+        )
+    ]
+
+
+def unsuppress(view: Snapshot, did: str, address: str) -> list[Event]:
+    """The member takes back its reasons. Raises Refusal(NOT_FOUND), or SUPPRESSION_LOCKED while a complaint holds."""
+    state = suppression(view, did, address)
+    if state is None:
+        raise Refusal("NOT_FOUND", "recipient: this address is not on your suppression list")
+    if any(held.reason == "complaint" for held in state.reasons):
+        raise Refusal(
+            "SUPPRESSION_LOCKED",
+            "recipient: it reported your mail as spam, which cannot be taken back; its suppression stays",
+        )
+    return [RecipientUnsuppressed(did=did, personal=SuppressedRecipient(address=state.address))]
+
+
+def complaint(view: Snapshot, message_id: int, story: Sequence[Recorded]) -> list[Event]:
+    """The recipient called this message spam: it counts against the domain once, and the recipient is suppressed.
+
+    `story` is the message's timeline, empty where there is no such message: Refusal(NOT_FOUND). A message whose
+    payload retention has removed still counts, but nobody knows any more whom to suppress.
+    """
+    if not story:
+        raise Refusal("NOT_FOUND", f"message: there is no message {message_id}")
+    queued = story[0].event
+    assert isinstance(queued, MessageQueued)
+    events: list[Event] = []
+    if not any(isinstance(entry.event, MessageComplained) for entry in story):
+        events.append(MessageComplained(did=queued.did, message_id=message_id))
+    if queued.personal is not None:
+        events += suppress(view, queued.did, queued.personal.address, "complaint", message_id=message_id)
+    return events

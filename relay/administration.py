@@ -18,22 +18,25 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
 import trio
 
-from relay import decisions
+from relay import decisions, suppression
 from relay.addresses import AddressError, parse_domain
 from relay.core import Core, open_core
 from relay.dids import is_valid_did
 from relay.dns_records import Record, member_records, operator_records
+from relay.events import Event
 from relay.keys import KeyFileError, new_api_key
 from relay.presentation import rfc3339
 from relay.refusals import Refusal, invalid
-from relay.views import members
-from spool.errors import LogClosedError, LogPoisonedError
+from relay.views import members, messages
+from spool.errors import SpoolError
+from spool.views import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +140,23 @@ async def key_revoke(core: Core, *, did: str, key_id: str) -> Answer:
     return {"did": did, "keyId": key_id, "status": "revoked"}
 
 
+async def complaint_record(core: Core, *, message: int) -> Answer:
+    def decide(view: Snapshot) -> list[Event]:
+        story = [core.store.get(seq) for seq in messages.timeline(view, message)]
+        return suppression.complaint(view, message, story)
+
+    recorded = await core.store.decide(decide)
+    with core.store.read() as view:
+        state = messages.message(view, message)
+    assert state is not None
+    return {
+        "messageId": message,
+        "did": state.did,
+        "domain": state.domain,
+        "recorded": [item.event.TYPE for item in recorded],
+    }
+
+
 async def dns(core: Core, *, domain: str | None = None) -> Answer:
     with core.store.read() as view:
         states = [
@@ -157,6 +177,7 @@ COMMANDS: dict[str, Command] = {
         key_issue,
         key_list,
         key_revoke,
+        complaint_record,
         dns,
     )
 }
@@ -277,6 +298,7 @@ class _Order(msgspec.Struct):
     arguments: msgspec.Raw
 
 
+@cache
 def _arguments_of(command: Command) -> type[msgspec.Struct]:
     """The arguments of a command as a type, so that what comes from the socket is checked like any other input."""
     hints = get_type_hints(command)
@@ -303,7 +325,7 @@ async def _answer(core: Core, line: bytes) -> dict[str, Any]:
         return {"result": await command(core, **msgspec.structs.asdict(arguments))}
     except Refusal as refusal:
         return _refused(refusal.code, refusal.message)
-    except (LogPoisonedError, LogClosedError) as error:
+    except SpoolError as error:
         return _refused("TEMPORARILY_UNAVAILABLE", str(error))
     except (KeyFileError, OSError) as error:  # a file that the operator has to put right
         return _refused("INTERNAL_ERROR", str(error))

@@ -2,9 +2,9 @@
 
 Contract. For each `recipient.suppressed` with a `call_at`, the https URL that was kept with its message gets
 `POST List-Unsubscribe=One-Click` until it answers 2xx, or until the next try would come later than 24 h after the
-click. Each try is one `unsubscribe.called` event, with the answer's status or what went wrong, and when the next is due
-(with its jitter: a fold needs no dice). A redirect is an answer other than 2xx, and not followed. The suppression itself
-waits for none of this.
+click. Each try is one `unsubscribe.called` event, with the answer's status or what went wrong, and when the next is
+due (with its jitter: a fold needs no dice). A redirect is an answer other than 2xx, and not followed. The suppression
+itself waits for none of this.
 
 Whom it talks to is `relay.https`'s business: public addresses only, verified TLS, bounded size. Here is the bound on
 time, and on how many calls are made at once.
@@ -154,9 +154,7 @@ class _Caller:
             return _Answer(status, f"the server answered {status}{redirect}")
         return _Answer(None, f"there was no answer within {CALL_SECONDS_MAX:.0f} s")
 
-    def _event(
-        self, call: calls.Call, suppressed: RecipientSuppressed, answer: _Answer
-    ) -> UnsubscribeCalled:
+    def _event(self, call: calls.Call, suppressed: RecipientSuppressed, answer: _Answer) -> UnsubscribeCalled:
         assert suppressed.message_id is not None
         assert suppressed.call_at is not None
         attempt = call.attempts + 1

@@ -13,12 +13,35 @@ from quart import Blueprint, Response
 
 from relay.api.answers import json_answer
 from relay.api.messages import LIMIT_DEFAULT, LIMIT_MAX
+from relay.api.suppressions import SuppressionBody
+from relay.api.unsubscribe_page import ONE_CLICK
 from relay.core import Core
-from relay.presentation import ErrorAnswer, MessageDetail, MessagePage, SendAnswer
+from relay.presentation import (
+    ErrorAnswer,
+    MessageDetail,
+    MessagePage,
+    SendAnswer,
+    SuppressedAddress,
+    SuppressionPage,
+)
 from relay.requests import SendBody
 from relay.views.messages import STATUSES
 
-_TYPES = (SendBody, SendAnswer, ErrorAnswer, MessageDetail, MessagePage)
+_TYPES = (
+    SendBody,
+    SendAnswer,
+    ErrorAnswer,
+    MessageDetail,
+    MessagePage,
+    SuppressionBody,
+    SuppressedAddress,
+    SuppressionPage,
+)
+_ONE_CLICK = {
+    "type": "object",
+    "required": [ONE_CLICK[0]],
+    "properties": {ONE_CLICK[0]: {"const": ONE_CLICK[1]}},
+}
 
 
 def routes(core: Core) -> Blueprint:
@@ -93,19 +116,76 @@ def openapi_document(server_url: str) -> dict[str, Any]:
                     "operationId": "getMessage",
                     "summary": "One message with its timeline",
                     "security": member,
-                    "parameters": [
-                        {
-                            "name": "messageId",
-                            "in": "path",
-                            "required": True,
-                            "schema": {"type": "integer", "minimum": 1},
-                        }
-                    ],
+                    "parameters": [_path("messageId", {"type": "integer", "minimum": 1})],
                     "responses": {
                         "200": _response("The message", "MessageDetail"),
                         **_errors(400, 401, 404, 500),
                     },
                 }
+            },
+            "/v1/suppressions": {
+                "get": {
+                    "operationId": "listSuppressions",
+                    "summary": "The member's suppression list, the newest first",
+                    "security": member,
+                    "parameters": [
+                        _query("after", {"type": "string"}, "The `next` of the page before."),
+                        _query(
+                            "limit",
+                            {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+                        ),
+                    ],
+                    "responses": {
+                        "200": _response("A page of suppressed addresses", "SuppressionPage"),
+                        **_errors(400, 401, 500),
+                    },
+                },
+                "post": {
+                    "operationId": "suppress",
+                    "summary": "Suppress an address",
+                    "security": member,
+                    "requestBody": {"required": True, "content": _json("SuppressionBody")},
+                    "responses": {
+                        "200": _response("It was suppressed by the member already", "SuppressedAddress"),
+                        "201": _response("Suppressed: durable on the relay's disk", "SuppressedAddress"),
+                        **_errors(400, 401, 403, 408, 413, 415, 500, 503),
+                    },
+                },
+            },
+            "/v1/suppressions/{recipient}": {
+                "delete": {
+                    "operationId": "unsuppress",
+                    "summary": "Take back the reasons `unsubscribe` and `manual`; a complaint stays",
+                    "security": member,
+                    "parameters": [
+                        _path("recipient", {"type": "string"}, "The bare address, percent-encoded.")
+                    ],
+                    "responses": {
+                        "204": {"description": "Taken back"},
+                        **_errors(400, 401, 403, 404, 409, 500, 503),
+                    },
+                }
+            },
+            "/u/{token}": {
+                "get": {
+                    "operationId": "unsubscribePage",
+                    "summary": "A page with a button, for people who follow an unsubscribe link; changes nothing",
+                    "parameters": [_path("token", {"type": "string"})],
+                    "responses": _pages(200, 404, 500),
+                },
+                "post": {
+                    "operationId": "unsubscribe",
+                    "summary": "One-click unsubscribe (RFC 8058)",
+                    "parameters": [_path("token", {"type": "string"})],
+                    "requestBody": {
+                        "required": True,
+                        "content": {
+                            media_type: {"schema": _ONE_CLICK}
+                            for media_type in ("application/x-www-form-urlencoded", "multipart/form-data")
+                        },
+                    },
+                    "responses": _pages(200, 400, 404, 408, 413, 500, 503),
+                },
             },
             "/healthz": {"get": _plain("healthz", "The process is alive", "Live")},
             "/readyz": {"get": _plain("readyz", "The relay accepts mail", "Ready", 503)},
@@ -124,6 +204,16 @@ def _response(description: str, schema: str) -> dict[str, Any]:
 
 def _errors(*statuses: int) -> dict[str, Any]:
     return {str(status): _response("Refused; `code` says why", "ErrorAnswer") for status in statuses}
+
+
+def _pages(*statuses: int) -> dict[str, Any]:
+    page = {"text/html": {"schema": {"type": "string"}}}
+    return {str(status): {"description": "A page for a person", "content": page} for status in statuses}
+
+
+def _path(name: str, schema: dict[str, Any], description: str = "") -> dict[str, Any]:
+    parameter: dict[str, Any] = {"name": name, "in": "path", "required": True, "schema": schema}
+    return {**parameter, "description": description} if description else parameter
 
 
 def _query(name: str, schema: dict[str, Any], description: str = "") -> dict[str, Any]:

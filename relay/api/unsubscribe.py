@@ -97,7 +97,7 @@ def _is_one_click(body: bytes) -> bool:
     """Whether a body, urlencoded or multipart, has the one field of RFC 8058. What else it has is not our business."""
     parser = FormDataParser(
         # A part that calls itself a file stays in memory, like all of a body this small.
-        stream_factory=lambda **_: BytesIO(),
+        stream_factory=lambda *_, **__: BytesIO(),
         max_form_parts=FORM_PARTS_MAX,
     )
     _, form, _ = parser.parse(BytesIO(body), request.mimetype, len(body), request.mimetype_params)

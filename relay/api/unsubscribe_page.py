@@ -63,7 +63,9 @@ _SENTENCE_OF_STATUS = {
     413: "This request is larger than any that an unsubscribe link answers to.",
     503: "You could not be unsubscribed just now. Please try again in a few minutes.",
 }
-_SENTENCE_OF_DEFECT = "Something went wrong on our side, and you were not unsubscribed. Please try again later."
+_SENTENCE_OF_DEFECT = (
+    "Something went wrong on our side, and you were not unsubscribed. Please try again later."
+)
 
 
 def question_page(sending_domain: str | None) -> Response:

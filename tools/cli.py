@@ -13,6 +13,7 @@ from relay.config import ConfigError
 from relay.keys import KeyFileError
 from relay.refusals import Refusal
 from spool.errors import SpoolError
+from tools.complaint import complaint_group
 from tools.log import log_group
 from tools.membership import dns_command, domain_group, key_group, member_group
 from tools.service import doctor_command, init_command, serve_command
@@ -34,6 +35,7 @@ for command in (
     member_group,
     domain_group,
     key_group,
+    complaint_group,
     dns_command,
     log_group,
 ):

@@ -23,6 +23,7 @@ PURE = (
     "relay.codec",
     "relay.compose",
     "relay.decisions",
+    "relay.limits",
     "relay.delivery.replies",
     "relay.delivery.retry",
     "relay.delivery.smtp",
@@ -91,7 +92,7 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
 
 #: Module of ours that is not pure -> the names in it that are: values, and views that are given to us.
 FROM_THE_RIM = {
-    "relay.config": frozenset({"Config"}),
+    "relay.config": frozenset({"Config", "WarmingTier"}),
     "spool.views": frozenset({"Snapshot", "Transaction", "prefix_end"}),
 }
 

@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from relay.codec import UnknownEventError
 from relay.config import ConfigError
 from relay.keys import KeyFileError
 from relay.refusals import Refusal
@@ -19,7 +20,7 @@ from tools.membership import dns_command, domain_group, key_group, member_group
 from tools.service import doctor_command, init_command, serve_command
 
 #: What an operator can do something about: told as one sentence, without a traceback.
-EXPECTED = (Refusal, ConfigError, KeyFileError, SpoolError, OSError)
+EXPECTED = (Refusal, ConfigError, KeyFileError, SpoolError, UnknownEventError, OSError)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,14 +45,14 @@ for command in (
 
 def main() -> None:
     try:
-        cli.main(standalone_mode=False)
+        # Where a command left by `context.exit`, click returns the status; else what the command returned.
+        status = cli.main(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
-    except click.exceptions.Exit as leaving:
-        sys.exit(leaving.exit_code)
     except BaseExceptionGroup as group:
         _explain_group(group)
         sys.exit(1)

@@ -78,8 +78,34 @@ async def member_list(core: Core) -> Answer:
         ]
 
 
+async def member_suspend(core: Core, *, did: str, reason: str | None = None) -> Answer:
+    await core.store.decide(lambda view: decisions.suspend_member(view, did, reason))
+    return {"did": did, "status": "suspended"}
+
+
+async def member_resume(core: Core, *, did: str, reason: str | None = None) -> Answer:
+    await core.store.decide(lambda view: decisions.resume_member(view, did, reason))
+    return {"did": did, "status": "active"}
+
+
+async def member_limits(core: Core, *, did: str, hour: int | None = None, day: int | None = None) -> Answer:
+    await core.store.decide(lambda view: decisions.set_member_limits(view, did, hour, day))
+    return {"did": did, "hour": hour, "day": day}
+
+
+async def domain_pause(core: Core, *, did: str, domain: str, reason: str | None = None) -> Answer:
+    name = _domain(domain)
+    await core.store.decide(lambda view: decisions.pause_domain(view, did, name, reason))
+    return {"did": did, "domain": name, "status": "paused"}
+
+
+async def domain_resume(core: Core, *, did: str, domain: str, reason: str | None = None) -> Answer:
+    name = _domain(domain)
+    await core.store.decide(lambda view: decisions.resume_domain(view, did, name, reason))
+    return {"did": did, "domain": name, "status": "active"}
+
+
 async def domain_add(core: Core, *, did: str, domain: str) -> Answer:
-    _check_did(did)
     name = _domain(domain)
     with core.store.read() as view:
         decisions.add_domain(view, core.config, did, decisions.NewDomain(name, "", "", ""))
@@ -107,7 +133,6 @@ async def domain_list(core: Core) -> Answer:
 
 
 async def key_issue(core: Core, *, did: str) -> Answer:
-    _check_did(did)
     key = new_api_key()
     new_key = _new_key(core, key)
     await core.store.decide(lambda view: decisions.issue_key(view, did, new_key))
@@ -115,8 +140,6 @@ async def key_issue(core: Core, *, did: str) -> Answer:
 
 
 async def key_list(core: Core, *, did: str | None = None) -> Answer:
-    if did is not None:
-        _check_did(did)
     with core.store.read() as view:
         if did is not None:
             decisions.known_member(view, did)
@@ -135,7 +158,6 @@ async def key_list(core: Core, *, did: str | None = None) -> Answer:
 
 
 async def key_revoke(core: Core, *, did: str, key_id: str) -> Answer:
-    _check_did(did)
     await core.store.decide(lambda view: decisions.revoke_key(view, did, key_id))
     return {"did": did, "keyId": key_id, "status": "revoked"}
 
@@ -158,10 +180,9 @@ async def complaint_record(core: Core, *, message: int) -> Answer:
 
 
 async def dns(core: Core, *, domain: str | None = None) -> Answer:
+    name = None if domain is None else _domain(domain)
     with core.store.read() as view:
-        states = [
-            state for state in members.domains(view) if domain is None or state.domain == _domain(domain)
-        ]
+        states = [state for state in members.domains(view) if name is None or state.domain == name]
     if domain is not None and not states:
         raise Refusal("NOT_FOUND", f"domain: {domain} is not enrolled")
     return {"operator": _operator_answer(core), "domains": [_domain_answer(core, state) for state in states]}
@@ -172,6 +193,11 @@ COMMANDS: dict[str, Command] = {
     for command in (
         member_add,
         member_list,
+        member_suspend,
+        member_resume,
+        member_limits,
+        domain_pause,
+        domain_resume,
         domain_add,
         domain_list,
         key_issue,
@@ -181,12 +207,6 @@ COMMANDS: dict[str, Command] = {
         dns,
     )
 }
-
-
-def _check_did(did: str) -> None:
-    """Before a view is asked: what is no DID may be no key of a table either."""
-    if not is_valid_did(did):
-        raise Refusal("INVALID_DID", f"did: {did!r} is not a valid did:plc: or did:web:")
 
 
 def _domain(name: str) -> str:
@@ -204,7 +224,7 @@ def _new_key(core: Core, api_key: str) -> decisions.NewKey:
 async def _make_keys(core: Core, domain: str) -> decisions.NewDomain:
     today = datetime.fromtimestamp(core.store.now_us() / 1_000_000, UTC)
     stem = f"atmos{today:%Y%m%d}"
-    rsa, ed25519 = await trio.to_thread.run_sync(core.keyring.create, domain, stem)
+    rsa, ed25519 = await core.surroundings.offload(core.keyring.create, domain, stem)
     return decisions.NewDomain(domain, stem, rsa.public_key, ed25519.public_key)
 
 
@@ -247,7 +267,11 @@ async def administer(directory: Path, command: str, arguments: dict[str, Any]) -
             stream = await trio.open_unix_socket(path)
     except (FileNotFoundError, ConnectionRefusedError):  # none runs, or one left its socket behind
         async with open_core(directory) as core:
-            return await COMMANDS[command](core, **arguments)
+            try:
+                return await _carry_out(core, COMMANDS[command], arguments)
+            except Refusal as error:  # carried out of the nurseries, which would wrap it
+                refusal = error
+        raise refusal from None
     try:
         async with stream:
             await stream.send_all(json.dumps({"command": command, "arguments": arguments}).encode() + b"\n")
@@ -322,13 +346,21 @@ async def _answer(core: Core, line: bytes) -> dict[str, Any]:
         return _refused("INVALID_REQUEST", f"not an order that this relay understands: {error}")
     logger.info("admin.command", extra={"command": order.command})
     try:
-        return {"result": await command(core, **msgspec.structs.asdict(arguments))}
+        return {"result": await _carry_out(core, command, msgspec.structs.asdict(arguments))}
     except Refusal as refusal:
         return _refused(refusal.code, refusal.message)
     except SpoolError as error:
         return _refused("TEMPORARILY_UNAVAILABLE", str(error))
     except (KeyFileError, OSError) as error:  # a file that the operator has to put right
         return _refused("INTERNAL_ERROR", str(error))
+
+
+async def _carry_out(core: Core, command: Command, arguments: dict[str, Any]) -> Answer:
+    did = arguments.get("did")
+    if did is not None and not is_valid_did(did):
+        # Before a view is asked: what is no DID may be no key of a table either.
+        raise Refusal("INVALID_DID", f"did: {did[:300]!r} is not a valid did:plc: or did:web:")
+    return await command(core, **arguments)
 
 
 def _refused(code: str, sentence: str) -> dict[str, Any]:

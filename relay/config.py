@@ -359,7 +359,11 @@ bind = "127.0.0.1:8025"
 
 # By the age of a sending domain, how many recipients an hour and a day.
 # [warming]
-# tiers = [ {{ until_day = 7, hour = 2, day = 10 }}, {{ until_day = 14, hour = 10, day = 50 }}, {{ hour = 100, day = 1000 }} ]
+# tiers = [
+#   {{ until_day = 7, hour = 2, day = 10 }},
+#   {{ until_day = 14, hour = 10, day = 50 }},
+#   {{ hour = 100, day = 1000 }},
+# ]
 
 # A domain whose mail bounces or is complained about more than this is paused.
 # [reputation]

@@ -16,6 +16,7 @@ from relay.config import Config, load_config
 from relay.decisions import Principal
 from relay.dids import is_valid_did
 from relay.keys import KeyRing, Pepper, load_pepper
+from relay.metrics import Metrics
 from relay.outgoing import Composer
 from relay.refusals import Refusal
 from relay.reservations import Reservations
@@ -37,8 +38,11 @@ class Core:
     operator_stem: str
     reservations: Reservations = field(default_factory=Reservations)
     stopping: bool = False
+    metrics: Metrics = field(init=False)
 
     def __post_init__(self) -> None:
+        self.metrics = Metrics(self.store)
+        self.store.views.observers.append(self.metrics.observe)
         self.store.views.observers.append(self.reservations.observe)
 
     def check_accepting(self) -> None:

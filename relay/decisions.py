@@ -19,17 +19,22 @@ from relay.events import (
     BULK_CATEGORIES,
     Content,
     DomainAdded,
+    DomainPaused,
+    DomainResumed,
     Event,
     KeyIssued,
     KeyRevoked,
     MemberAdded,
+    MemberLimitsSet,
+    MemberResumed,
+    MemberSuspended,
     MessageQueued,
     Recipient,
     SendAccepted,
 )
 from relay.headers import unsubscribe_https_url
 from relay.limits import check_limits
-from relay.refusals import Refusal
+from relay.refusals import Refusal, invalid
 from relay.requests import SendRequest
 from relay.views import members, suppressions
 from spool.views import Snapshot
@@ -230,6 +235,47 @@ def revoke_key(view: Snapshot, did: str, key_id: str) -> list[Event]:
                 raise Refusal("CONFLICT", f"key-id: {key_id} was revoked already")
             return [KeyRevoked(did=did, key_id=key_id)]
     raise Refusal("NOT_FOUND", f"key-id: {did} has no key {key_id}")
+
+
+def suspend_member(view: Snapshot, did: str, reason: str | None) -> list[Event]:
+    if known_member(view, did).status == "suspended":
+        raise Refusal("CONFLICT", f"did: {did} is suspended already")
+    return [MemberSuspended(did=did, reason=reason)]
+
+
+def resume_member(view: Snapshot, did: str, reason: str | None) -> list[Event]:
+    if known_member(view, did).status != "suspended":
+        raise Refusal("CONFLICT", f"did: {did} is not suspended")
+    return [MemberResumed(did=did, reason=reason)]
+
+
+def set_member_limits(view: Snapshot, did: str, hour: int | None, day: int | None) -> list[Event]:
+    """Limits in the place of the tiers; both None: the tiers again."""
+    known_member(view, did)
+    if (hour is None) != (day is None):
+        raise invalid("hour, day", "give both, or neither to go back to the warming tiers")
+    if hour is not None and day is not None and not 0 <= hour <= day:
+        raise invalid("hour, day", "expected 0 <= hour <= day")
+    return [MemberLimitsSet(did=did, hour=hour, day=day)]
+
+
+def pause_domain(view: Snapshot, did: str, name: str, reason: str | None) -> list[Event]:
+    if known_domain(view, did, name).status != "active":
+        raise Refusal("CONFLICT", f"domain: {name} is paused already")
+    return [DomainPaused(did=did, domain=name, status="paused", reason=reason)]
+
+
+def resume_domain(view: Snapshot, did: str, name: str, reason: str | None) -> list[Event]:
+    if known_domain(view, did, name).status == "active":
+        raise Refusal("CONFLICT", f"domain: {name} is not paused")
+    return [DomainResumed(did=did, domain=name, reason=reason)]
+
+
+def known_domain(view: Snapshot, did: str, name: str) -> members.DomainState:
+    state = members.domain(view, name)
+    if state is None or state.did != did:
+        raise Refusal("NOT_FOUND", f"domain: {name} is not enrolled under {did}")
+    return state
 
 
 def known_member(view: Snapshot, did: str) -> members.MemberState:

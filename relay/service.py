@@ -27,6 +27,7 @@ from relay.core import Core, open_core
 from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
 from relay.delivery.resolve import Route
+from relay.reputation import guard_reputation
 from relay.surroundings import Surroundings
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
         async with trio.open_nursery() as nursery:
             relay = Relay(core, deliverer, "", close_http)
             await nursery.start(_run_deliverer, relay)
+            await nursery.start(guard_reputation, core)
             await nursery.start(serve_admin_socket, core)
             relay.http_address = await nursery.start(_serve_http, core, relay, close_http)
             address_file = directory / HTTP_ADDRESS_FILE

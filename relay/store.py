@@ -60,7 +60,7 @@ class Store:
         async with self._turn:
             with self.read() as view:
                 events = decision(view)
-            return await self.append(events)
+            return await self.append(events) if events else []
 
     def get(self, seq: int) -> Recorded:
         """The event with this sequence number, from the log. Raises LookupError."""

@@ -70,7 +70,7 @@ def test_what_init_writes_is_every_default() -> None:
 
 def test_what_init_writes_as_a_comment_is_the_default_too() -> None:
     template = config_template("relay.example", "https://relay.example")
-    uncommented = re.sub(r"(?m)^# (?=[a-z_-]+ = |\[)", "", template)
+    uncommented = re.sub(r"(?m)^# (?=[a-z_-]+ = |\[|\]|  \{)", "", template)
     shown = set(re.findall(r"(?m)^([a-z_-]+) = ", uncommented))
     assert {"routes", "delays_seconds", "grace_seconds", "domains_max", "mfa-otp"} <= shown
     config = parse_config(uncommented)

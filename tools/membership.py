@@ -18,6 +18,16 @@ from tools.output import directory_argument, json_option, print_json, print_tabl
 did_option = click.option("--did", required=True, help="The member: did:plc:... or did:web:...")
 
 
+reason_option = click.option("--reason", help="Why; it is kept with the event.")
+
+
+def _say(answer: Any, sentence: str, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(sentence)
+
+
 def _administer(directory: Path, command: str, **arguments: Any) -> Any:
     return trio.run(administer, directory, command, arguments)
 
@@ -55,6 +65,41 @@ def member_list(directory: Path, as_json: bool) -> None:
         print_table(rows, ("did", "status", "domains", "addedAt"), empty="There are no members.")
 
 
+@member_group.command("suspend")
+@directory_argument
+@did_option
+@reason_option
+@json_option
+def member_suspend(directory: Path, did: str, reason: str | None, as_json: bool) -> None:
+    """Refuse the member's sends, and hold what it has queued. It may still read."""
+    answer = _administer(directory, "member_suspend", did=did, reason=reason)
+    _say(answer, f"{did} is suspended.", as_json)
+
+
+@member_group.command("resume")
+@directory_argument
+@did_option
+@reason_option
+@json_option
+def member_resume(directory: Path, did: str, reason: str | None, as_json: bool) -> None:
+    """Let a suspended member send again; what was held goes on."""
+    answer = _administer(directory, "member_resume", did=did, reason=reason)
+    _say(answer, f"{did} is active.", as_json)
+
+
+@member_group.command("limits")
+@directory_argument
+@did_option
+@click.option("--hour", type=click.IntRange(min=0), help="Recipients an hour, for each of its domains.")
+@click.option("--day", type=click.IntRange(min=0), help="Recipients a day, for each of its domains.")
+@json_option
+def member_limits(directory: Path, did: str, hour: int | None, day: int | None, as_json: bool) -> None:
+    """Set limits in the place of the warming tiers; without --hour and --day, go back to the tiers."""
+    answer = _administer(directory, "member_limits", did=did, hour=hour, day=day)
+    sentence = "the warming tiers" if hour is None else f"{hour} an hour and {day} a day"
+    _say(answer, f"{did}: {sentence}.", as_json)
+
+
 @click.group("domain", help="Sending domains.")
 def domain_group() -> None: ...
 
@@ -73,6 +118,30 @@ def domain_add(directory: Path, did: str, domain: str, as_json: bool) -> None:
         _print_records(answer)
 
 
+@domain_group.command("pause")
+@directory_argument
+@did_option
+@click.option("--domain", required=True, help="The sending domain.")
+@reason_option
+@json_option
+def domain_pause(directory: Path, did: str, domain: str, reason: str | None, as_json: bool) -> None:
+    """Accept nothing more from the domain, and hold what it has queued."""
+    answer = _administer(directory, "domain_pause", did=did, domain=domain, reason=reason)
+    _say(answer, f"{domain} is paused.", as_json)
+
+
+@domain_group.command("resume")
+@directory_argument
+@did_option
+@click.option("--domain", required=True, help="The sending domain.")
+@reason_option
+@json_option
+def domain_resume(directory: Path, did: str, domain: str, reason: str | None, as_json: bool) -> None:
+    """Let a paused domain send again; what was held goes on, and its rates are counted anew."""
+    answer = _administer(directory, "domain_resume", did=did, domain=domain, reason=reason)
+    _say(answer, f"{domain} is active.", as_json)
+
+
 @domain_group.command("list")
 @directory_argument
 @json_option
@@ -82,9 +151,7 @@ def domain_list(directory: Path, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(
-            rows, ("domain", "did", "status", "verified", "selector"), empty="There are no domains."
-        )
+        print_table(rows, ("domain", "did", "status", "verified", "selector"), empty="There are no domains.")
 
 
 @click.group("key", help="API keys.")

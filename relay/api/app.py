@@ -14,7 +14,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from relay.api import health, messages, openapi, send, suppressions, unsubscribe
+from relay.api import health, member, messages, openapi, send, suppressions, unsubscribe
 from relay.api.answers import json_answer
 from relay.api.exchange import Exchange
 from relay.api.unsubscribe_page import error_page
@@ -40,11 +40,13 @@ def create_app(core: Core) -> QuartTrio:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
     app.asgi_http_class = Exchange
-    for part in (send, messages, suppressions, unsubscribe, health, openapi):
+    for part in (send, messages, member, suppressions, unsubscribe, health, openapi):
         app.register_blueprint(part.routes(core))
 
     @app.errorhandler(Refusal)
     async def refused(error: Refusal) -> Response:
+        if _route() == "/v1/send":
+            core.metrics.refused.labels(error.code).inc()
         answer = _error_answer(ErrorAnswer(error.message, error.code), error.http_status)
         if error.retry_after_seconds is not None:
             answer.headers["Retry-After"] = str(error.retry_after_seconds)

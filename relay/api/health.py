@@ -1,4 +1,4 @@
-"""`/healthz`: the process answers. `/readyz`: it also takes mail."""
+"""`/healthz`: the process answers. `/readyz`: it also takes mail. `/metrics`: how it fares, for Prometheus."""
 
 from __future__ import annotations
 
@@ -24,5 +24,9 @@ def routes(core: Core) -> Blueprint:
         except Refusal as refusal:
             return json_answer(ErrorAnswer(refusal.message, refusal.code), 503)
         return json_answer({"status": "ready", "seq": core.store.log.last_seq})
+
+    @blueprint.get("/metrics")
+    async def metrics() -> Response:
+        return Response(core.metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     return blueprint

@@ -17,7 +17,9 @@ from relay.api.suppressions import SuppressionBody
 from relay.api.unsubscribe_page import ONE_CLICK
 from relay.core import Core
 from relay.presentation import (
+    Deliverability,
     ErrorAnswer,
+    MemberStatus,
     MessageDetail,
     MessagePage,
     SendAnswer,
@@ -33,6 +35,8 @@ _TYPES = (
     ErrorAnswer,
     MessageDetail,
     MessagePage,
+    MemberStatus,
+    Deliverability,
     SuppressionBody,
     SuppressedAddress,
     SuppressionPage,
@@ -84,10 +88,19 @@ def openapi_document(server_url: str) -> dict[str, Any]:
                     "operationId": "send",
                     "summary": "Send a mail to one or more recipients",
                     "security": member,
+                    "parameters": [
+                        {
+                            "name": "Idempotency-Key",
+                            "in": "header",
+                            "required": False,
+                            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                            "description": "The same key, DID and body within 24 h gives the first answer again.",
+                        }
+                    ],
                     "requestBody": {"required": True, "content": _json("SendBody")},
                     "responses": {
                         "200": _response("Accepted: durable on the relay's disk", "SendAnswer"),
-                        **_errors(400, 401, 403, 408, 413, 415, 500, 503),
+                        **_errors(400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
                     },
                 }
             },
@@ -123,6 +136,13 @@ def openapi_document(server_url: str) -> dict[str, Any]:
                     },
                 }
             },
+            "/member/status": _member("memberStatus", "The member and its domains", "MemberStatus", member),
+            "/member/deliverability": _member(
+                "memberDeliverability",
+                "How the member's mail fared, and its limits",
+                "Deliverability",
+                member,
+            ),
             "/v1/suppressions": {
                 "get": {
                     "operationId": "listSuppressions",
@@ -187,6 +207,18 @@ def openapi_document(server_url: str) -> dict[str, Any]:
                     "responses": _pages(200, 400, 404, 408, 413, 500, 503),
                 },
             },
+            "/metrics": {
+                "get": {
+                    "operationId": "metrics",
+                    "summary": "Prometheus text",
+                    "responses": {
+                        "200": {
+                            "description": "Metrics",
+                            "content": {"text/plain": {"schema": {"type": "string"}}},
+                        }
+                    },
+                }
+            },
             "/healthz": {"get": _plain("healthz", "The process is alive", "Live")},
             "/readyz": {"get": _plain("readyz", "The relay accepts mail", "Ready", 503)},
             "/openapi.json": {"get": _plain("openapi", "This document", "OpenAPI 3.1")},
@@ -219,6 +251,17 @@ def _path(name: str, schema: dict[str, Any], description: str = "") -> dict[str,
 def _query(name: str, schema: dict[str, Any], description: str = "") -> dict[str, Any]:
     parameter: dict[str, Any] = {"name": name, "in": "query", "required": False, "schema": schema}
     return {**parameter, "description": description} if description else parameter
+
+
+def _member(operation: str, summary: str, schema: str, security: Any) -> dict[str, Any]:
+    return {
+        "get": {
+            "operationId": operation,
+            "summary": summary,
+            "security": security,
+            "responses": {"200": _response(summary, schema), **_errors(400, 401, 500)},
+        }
+    }
 
 
 def _plain(operation: str, summary: str, description: str, *errors: int) -> dict[str, Any]:

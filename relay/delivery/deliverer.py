@@ -31,17 +31,23 @@ from relay.delivery.session import Outcome, Session, SessionFailed
 from relay.delivery.smtp import Command
 from relay.delivery.waiting import Waiting
 from relay.events import (
+    BULK_CATEGORIES,
     AttemptInterrupted,
     AttemptStarted,
+    DomainResumed,
     Event,
+    MemberResumed,
     MessageBounced,
     MessageDeferred,
+    MessageHeld,
     MessageQueued,
     MessageSent,
+    RecipientSuppressed,
     RemoteSide,
 )
 from relay.outgoing import Outgoing, is_smoke_sink
-from relay.views import due, messages
+from relay.views import due, members, messages, suppressions
+from spool.views import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +77,8 @@ class Deliverer:
         #: They take turns; a dict, because it keeps their order.
         self._ready: dict[str, dict[str, None]] = {}
         self._news = trio.Event()
+        #: (member, address) that were suppressed, and whose waiting messages have not been looked at.
+        self._suppressed: list[tuple[str, str]] = []
         self._stopping = False
         self._sessions: set[Session] = set()
         self._scope = trio.CancelScope()
@@ -80,15 +88,14 @@ class Deliverer:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until `stop`. An unexpected exception ends it, and with it the process."""
         await self._name_interrupted()
-        with self._store.read() as view:
-            for domain, at in due.due_domains(view):
-                self._waiting.add(domain, at)
+        self._look_for_all()
         self._store.views.observers.append(self._observe)
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     task_status.started()
                     while not self._stopping:
+                        await self._stop_suppressed()
                         self._start_workers(nursery)
                         await self._wait_for_news()
         finally:
@@ -128,13 +135,59 @@ class Deliverer:
         if events:
             logger.warning("delivery.interrupted", extra={"attempts": len(events)})
 
+    def _look_for_all(self) -> None:
+        with self._store.read() as view:
+            for domain, at in due.due_domains(view):
+                self._waiting.add(domain, at)
+
     def _observe(self, recorded: Sequence[Recorded]) -> None:
         """Called with all new events as they become true."""
         for item in recorded:
             event = item.event
-            if isinstance(event, MessageQueued) and event.personal is not None:
-                self._waiting.add(_domain_of(event.personal.address), event.next_attempt_at)
-                self._news.set()
+            match event:
+                case MessageQueued() if event.personal is not None:
+                    self._waiting.add(_domain_of(event.personal.address), event.next_attempt_at)
+                    self._news.set()
+                case DomainResumed() | MemberResumed():
+                    self._look_for_all()
+                    self._news.set()
+                case RecipientSuppressed() if event.personal is not None:
+                    self._suppressed.append((event.did, event.personal.address))
+                    self._news.set()
+                case _:
+                    pass
+
+    def _stop_if_suppressed(self, did: str, queued: Recorded) -> None:
+        """A suppression came while the attempt was under way: look at this recipient's messages once more."""
+        assert isinstance(queued.event, MessageQueued)
+        assert queued.event.personal is not None
+        with self._store.read() as view:
+            if suppressions.suppression(view, did, queued.event.personal.address) is not None:
+                self._suppressed.append((did, queued.event.personal.address))
+
+    async def _stop_suppressed(self) -> None:
+        """Bounce what waits for recipients who have been suppressed. What is being tried at this moment comes back here
+        when it is deferred."""
+        while self._suppressed:
+            did, address = self._suppressed.pop()
+            with self._store.read() as view:
+                waiting = [
+                    state.message_id
+                    for status in ("queued", "deferred")
+                    for state in messages.messages_of(view, did, status=status, recipient=address)
+                    if state.message_id not in self._claimed
+                ]
+            self._claimed.update(waiting)
+            try:
+                for message_id in waiting:
+                    with self._store.read() as view:
+                        state = messages.message(view, message_id)
+                        assert state is not None
+                        event = _prevented(view, state, self._store.get(message_id))
+                    if isinstance(event, MessageBounced):
+                        await self._store.append([event])
+            finally:
+                self._claimed.difference_update(waiting)
 
     async def _wait_for_news(self) -> None:
         next_at = self._waiting.next_at()
@@ -217,6 +270,11 @@ class Deliverer:
         if is_smoke_sink(queued, self._core.config.operator_domain):
             await self._store.append([story.dropped()])
             return session
+        with self._store.read() as view:
+            prevented = _prevented(view, state, queued)
+        if prevented is not None:
+            await self._store.append([prevented])
+            return session
         if self._store.now_us() > state.give_up_at:
             await self._store.append([story.expired()])
             return session
@@ -242,6 +300,7 @@ class Deliverer:
                     await self._store.append([event])
                 if isinstance(event, MessageDeferred | AttemptInterrupted):
                     self._waiting.add(claim.domain, event.next_attempt_at)
+                    self._stop_if_suppressed(state.did, queued)
         if session is not None and not session.usable:
             self._sessions.discard(session)
             session = None
@@ -351,6 +410,31 @@ class _Story:
     def _next_attempt_at(self) -> int:
         delays = self._core.config.retry.delays_seconds
         return next_attempt_at(delays, self._attempt, self._core.store.now_us(), self._dice)
+
+
+def _prevented(view: Snapshot, state: messages.MessageState, queued: Recorded) -> Event | None:
+    """The event that takes the place of an attempt which must not be made; None: it may be made."""
+    assert isinstance(queued.event, MessageQueued)
+    assert queued.event.personal is not None
+    if suppressions.blocking_reason(
+        view, state.did, queued.event.personal.address, bulk=state.category in BULK_CATEGORIES
+    ):
+        return MessageBounced(
+            did=state.did,
+            message_id=state.message_id,
+            attempt=0,
+            reason="suppressed",
+            enhanced="5.7.1",
+            personal=RemoteSide(text="the recipient was suppressed before it could be delivered"),
+        )
+    domain, member = members.domain(view, state.domain), members.member(view, state.did)
+    assert domain is not None
+    assert member is not None
+    if member.status == "suspended":
+        return MessageHeld(did=state.did, message_id=state.message_id, because="member")
+    if domain.status != "active":
+        return MessageHeld(did=state.did, message_id=state.message_id, because="domain")
+    return None
 
 
 def _domain_of(address: str) -> str:

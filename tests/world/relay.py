@@ -86,8 +86,8 @@ def _template() -> Path:
 
 
 def make_directory(directory: Path, settings: str = "", *, route: str = "127.0.0.1:25") -> Path:
-    """A data directory as `init` makes it; domains need no verification, everything is routed to `route`, and nothing is limited
-    unless `settings` say so."""
+    """A data directory as `init` makes it, but that everything is routed to `route`, that domains need no verification,
+    and that nothing is limited unless `settings` say so."""
     shutil.copytree(_template(), directory)
     path = directory / CONFIG_FILE
     text = path.read_text()

@@ -1,0 +1,119 @@
+"""What an operator alarms on, as Prometheus sees it (SPEC 1.3).
+
+What the views know is read from them when it is asked for, so that it is right after a restart too; only what is no
+part of the log (refusals, times of this process) is counted here. Labels are codes and statuses: never a member, a domain or
+an address, of which there is no bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from relay.codec import Recorded
+from relay.events import AttemptStarted, MessageBounced, MessageDeferred, MessageSent, Outcome, SendAccepted
+from relay.store import Store
+from relay.views import due, members, messages
+from spool.views import Snapshot
+
+
+class Metrics:
+    """One registry for one relay; `observe` must be one of the views' observers."""
+
+    def __init__(self, store: Store) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_ViewsCollector(store))
+        self.refused = Counter(
+            "atmos_sends_refused", "Sends refused, by code", ["code"], registry=self._registry
+        )
+        self._accepted = Counter("atmos_sends_accepted", "Sends accepted", registry=self._registry)
+        self._recipients = Counter(
+            "atmos_recipients_accepted", "Recipients accepted", registry=self._registry
+        )
+        self._attempts = Counter("atmos_attempts_started", "Attempts begun", registry=self._registry)
+        self._outcomes = Counter(
+            "atmos_attempt_outcomes",
+            "Attempts ended, by status and the first digit of the reply (0: no reply)",
+            ["status", "reply_class"],
+            registry=self._registry,
+        )
+
+    def observe(self, recorded: Sequence[Recorded]) -> None:
+        for _, _, event in recorded:
+            match event:
+                case SendAccepted():
+                    self._accepted.inc()
+                    self._recipients.inc(event.recipients)
+                case AttemptStarted():
+                    self._attempts.inc()
+                case Outcome() if event.attempt:
+                    self._outcomes.labels(_status(event), str((event.code or 0) // 100)).inc()
+                case _:
+                    pass
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+def _status(event: Outcome) -> str:
+    match event:
+        case MessageSent():
+            return "sent"
+        case MessageDeferred():
+            return "deferred"
+        case MessageBounced():
+            return "bounced"
+    raise AssertionError(event.TYPE)
+
+
+class _ViewsCollector(Collector):
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def collect(self) -> Iterator[Metric]:
+        log = self._store.log.statistics()
+        with self._store.read() as view:
+            by_status = GaugeMetricFamily("atmos_messages", "Messages, by status", labels=["status"])
+            for status, count in messages.status_counts(view).items():
+                by_status.add_metric([status], count)
+            yield by_status
+            oldest = min((at for _, at in due.due_domains(view)), default=None)
+            overdue = 0.0 if oldest is None else max(0.0, (self._store.now_us() - oldest) / 1e6)
+            yield GaugeMetricFamily(
+                "atmos_queue_overdue_seconds", "How long the most overdue message has waited", value=overdue
+            )
+            yield GaugeMetricFamily("atmos_messages_held", "Messages held", value=due.held_count(view))
+            paused = GaugeMetricFamily("atmos_domains", "Sending domains, by status", labels=["status"])
+            for status, count in _domain_counts(view).items():
+                paused.add_metric([status], count)
+            yield paused
+            lag = self._store.log.last_seq - view.position
+        yield GaugeMetricFamily(
+            "atmos_projector_lag_records", "Records that the views have not seen", value=lag
+        )
+        yield CounterMetricFamily("atmos_log_batches", "Batches written", value=log.batches)
+        yield CounterMetricFamily("atmos_log_records", "Records written", value=log.records)
+        yield CounterMetricFamily("atmos_log_bytes", "Bytes written to the log", value=log.bytes)
+        yield CounterMetricFamily(
+            "atmos_log_sync_seconds", "Time spent in fdatasync", value=log.sync_seconds_total
+        )
+        yield GaugeMetricFamily(
+            "atmos_log_sync_last_seconds", "How long the last fdatasync took", value=log.sync_seconds_last
+        )
+        yield GaugeMetricFamily("atmos_log_queue", "Appends that wait for the writer", value=log.queue_length)
+        yield GaugeMetricFamily(
+            "atmos_log_poisoned", "1 when nothing is accepted any more", value=log.poisoned
+        )
+        yield GaugeMetricFamily(
+            "atmos_disk_free_bytes", "Free space where the log is", value=self._store.free_bytes()
+        )
+
+
+def _domain_counts(view: Snapshot) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for state in members.domains(view):
+        counts[state.status] = counts.get(state.status, 0) + 1
+    return counts

@@ -1,8 +1,8 @@
 """What an operator alarms on, as Prometheus sees it (SPEC 1.3).
 
 What the views know is read from them when it is asked for, so that it is right after a restart too; only what is no
-part of the log (refusals, times of this process) is counted here. Labels are codes and statuses: never a member, a domain or
-an address, of which there is no bound.
+part of the log (refusals, times of this process) is counted here. Labels are codes and statuses: never a member, a
+domain or an address, of which there is no bound.
 """
 
 from __future__ import annotations

@@ -169,6 +169,36 @@ def suppressed_address(state: Suppression) -> SuppressedAddress:
     return SuppressedAddress(state.address, first.reason, first.since, first.seq, reasons)
 
 
+class MemberDomain(msgspec.Struct, rename="camel"):
+    domain: str
+    status: str
+    verified: bool
+
+
+class MemberStatus(msgspec.Struct):
+    """`status` is `active`, `paused...` (every one of its domains is paused) or `suspended`."""
+
+    did: str
+    status: str
+    labels: list[str]
+    domains: list[MemberDomain]
+
+
+class Deliverability(msgspec.Struct):
+    """The names are those that clients in the wild read. Days are UTC, the oldest first, today last."""
+
+    did: str
+    status: str
+    sent_14d: int
+    bounced_14d: int
+    complaints_14d: int
+    bounce_rate: float
+    daily_sends: list[int]
+    hourly_limit: int
+    daily_limit: int
+    labels: list[str]
+
+
 def timeline_entry(recorded: Recorded) -> TimelineEntry:
     event = recorded.event
     entry = TimelineEntry(recorded.seq, rfc3339(recorded.time_us), event.TYPE)

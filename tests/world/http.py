@@ -78,10 +78,7 @@ class HttpConnection:
         while True:
             event = self._h11.next_event()
             if event is h11.NEED_DATA:
-                try:
-                    self._h11.receive_data(await self.stream.receive_some(65536))
-                except (trio.BrokenResourceError, h11.RemoteProtocolError):
-                    raise NoAnswerError from None
+                self._h11.receive_data(await self._receive())
             elif isinstance(event, h11.Response):
                 status = event.status_code
                 headers = {name.decode(): value.decode() for name, value in event.headers}
@@ -91,8 +88,16 @@ class HttpConnection:
                 if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
                     self._h11.start_next_cycle()
                 return Answer(status, headers, bytes(body))
-            elif isinstance(event, h11.ConnectionClosed):
-                raise NoAnswerError
+
+    async def _receive(self) -> bytes:
+        """Every answer of the relay has a length, so an end before its end is no answer."""
+        try:
+            data = bytes(await self.stream.receive_some(65536))
+        except trio.BrokenResourceError:
+            raise NoAnswerError from None
+        if not data:
+            raise NoAnswerError
+        return data
 
     async def read_to_end(self) -> bytes:
         """Wait until the other side has closed; what it still said until then."""

@@ -13,7 +13,10 @@ from __future__ import annotations
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import zip_longest
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -55,14 +58,24 @@ class ViewsSeen(NamedTuple):
 
 
 def see_views(directory: Path, projectors: Iterable[Projector[Any]]) -> ViewsSeen:
-    """Look at the views once: a short read, which a running relay does not notice."""
-    tables = _compared_tables(projectors)
-    doubt = reason_not_to_open(directory)
+    """Look at the views once: a short read, which a running relay does not notice.
+
+    In a process of its own. LMDB maps its file into memory and trusts it: where the file has been cut short, reading
+    it ends the process (SIGBUS), and that is an answer too.
+    """
     if not (directory / _DATA_NAME).exists():
         return ViewsSeen(None, {}, "absent: there are no views; the next start builds them from the log")
+    doubt = reason_not_to_open(directory)
     if doubt is not None:
-        # Bytes that no fsync has vouched for: LMDB may do anything on them, crash included.
         return ViewsSeen(None, {}, f"unreadable: {doubt}; the next start builds them again")
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(_look, directory, _compared_tables(projectors)).result()
+        except BrokenProcessPool:
+            return ViewsSeen(None, {}, "unreadable: LMDB crashes on them")
+
+
+def _look(directory: Path, tables: list[str]) -> ViewsSeen:
     try:
         with open_views_read_only(directory, tables) as snapshot:
             return ViewsSeen(snapshot.witness(), {table: snapshot.digest(table) for table in tables})

@@ -377,8 +377,9 @@ def open_views_read_only(directory: Path, tables: Iterable[str]) -> Iterator[Sna
     """
     if not (directory / "data.mdb").exists():
         raise FileNotFoundError(f"{directory} holds no views")
-    # Where the lock file cannot be written (a copy on read-only media) nobody else can be writing either.
-    lock = os.access(directory, os.W_OK)
+    # Where the lock file cannot be written (a copy on read-only media) nobody else can be writing either; where there
+    # is none, nobody is, and none is to be created.
+    lock = os.access(directory / "lock.mdb", os.W_OK)
     env = lmdb.open(str(directory), readonly=True, lock=lock, max_dbs=TABLES_MAX, map_size=MAP_BYTES)
     try:
         opened = {}

@@ -362,6 +362,14 @@ def test_absent_and_unreadable_are_different_answers(home: Home) -> None:
     assert not verdict.ok
 
 
+def test_views_that_crash_lmdb_are_unreadable(home: Home) -> None:
+    path = home.views / "data.mdb"
+    path.write_bytes(path.read_bytes()[: 3 * 4096])
+    verdict = home.verify()
+    assert all((view.problem or "").startswith("unreadable: ") for view in verdict.views)
+    assert verdict.log == spool.verify.LogVerdict(len(home.records), [])
+
+
 def test_views_that_no_sync_has_vouched_for_are_not_opened(home: Home) -> None:
     (home.views / "boot").write_text("another boot")
     assert all("the machine went down" in (view.problem or "") for view in home.verify().views)

@@ -1,0 +1,198 @@
+"""`log verify`, `log rebuild` and `log repair`: whether the log and the views are whole, and what can be mended."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from relay.codec import decode
+from relay.store import VIEWS_DIRECTORY
+from relay.views import PROJECTORS, relay_views
+from spool.disk import RealDisk
+from spool.errors import CorruptionError
+from spool.reader import LogReader
+from spool.recovery import Action
+from spool.repair import LOCK_NAME, RecoveryReport, inspect, repair
+from spool.verify import Verdict, verify
+from spool.verify_views import ViewsSeen, see_views
+from tools.log_events import printable
+from tools.log_read import log_directory
+from tools.output import directory_argument, json_option, print_json
+
+_NEW_VIEWS_DIRECTORY = VIEWS_DIRECTORY + ".new"
+
+
+class _Meter:
+    """How far a long scan has come, on a terminal; nothing where nobody looks."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._shown = ""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        text = f"{what}: {done * 100 // max(total, 1)} %"
+        if self._terminal and text != self._shown:
+            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+            self._shown = text
+
+    def clear(self) -> None:
+        if self._shown:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+@contextmanager
+def _meter() -> Iterator[_Meter]:
+    meter = _Meter()
+    try:
+        yield meter
+    finally:
+        meter.clear()
+
+
+@click.command("verify")
+@directory_argument
+@json_option
+@click.pass_context
+def verify_command(context: click.Context, directory: Path, as_json: bool) -> None:
+    """Check every checksum and digest of the log, and the views against the log.
+
+    Works beside a running relay and on a copy; changes nothing. Exit status 1 if anything is wrong.
+    """
+    log = log_directory(directory)
+    with _meter() as meter:
+        verdict = verify(log, directory / VIEWS_DIRECTORY, PROJECTORS, decode, progress=meter)
+    if as_json:
+        print_json(
+            {
+                "ok": verdict.ok,
+                "records": verdict.log.records,
+                "problems": [problem._asdict() for problem in verdict.log.problems],
+                "views": [view._asdict() for view in verdict.views],
+            }
+        )
+    else:
+        _print_verdict(directory, verdict)
+    if not verdict.ok:
+        context.exit(1)
+
+
+def _print_verdict(directory: Path, verdict: Verdict) -> None:
+    for problem in verdict.log.problems:
+        click.echo(
+            f"segment {problem.file} offset {problem.offset} sequence {problem.seq}, "
+            f"{problem.part}: {printable(problem.problem)}"
+        )
+    wrong = [view for view in verdict.views if not view.ok]
+    for view in wrong:
+        click.echo(f"view {view.name}: {printable(view.problem or 'differs')}")
+    found = len(verdict.log.problems)
+    click.echo(
+        f"Log: {verdict.log.records:,} records are whole; "
+        + (f"{found} problem{'s' if found > 1 else ''}." if found else "nothing is damaged or missing.")
+    )
+    if not wrong:
+        click.echo(f"Views: all {len(verdict.views)} tables are what the log gives.")
+        return
+    click.echo(
+        f"Views: {len(wrong)} of {len(verdict.views)} tables are not, or not known to be, what the log gives."
+    )
+    if not found:
+        click.echo(f"Stop the relay and run `atmos-relay log rebuild {directory}`.")
+
+
+@click.command("rebuild")
+@directory_argument
+def rebuild_command(directory: Path) -> None:
+    """Throw the views away and build them again from the log. The relay must not be running."""
+    log, views = log_directory(directory), directory / VIEWS_DIRECTORY
+    disk = RealDisk()
+    lock = disk.lock(log / LOCK_NAME)
+    try:
+        before = see_views(views, PROJECTORS)
+        # The old views may be the only proof that a damaged tail had been acknowledged. They are not thrown away
+        # before it is certain that the log is whole.
+        plan = inspect(disk, log, before.witness)
+        if plan.row.action is Action.CUT:
+            raise click.ClickException(
+                f"the log has a torn tail, which has to be cut first: `atmos-relay log repair {directory}`"
+            )
+        after, position = _build_beside(directory, log)
+    finally:
+        disk.close(lock)
+    _print_rebuilt(before, after, position)
+
+
+def _build_beside(directory: Path, log: Path) -> tuple[ViewsSeen, int]:
+    """Build new views beside the old ones, and put them in their place."""
+    place, new_place = directory / VIEWS_DIRECTORY, directory / _NEW_VIEWS_DIRECTORY
+    if new_place.exists():  # from a rebuild that did not end
+        shutil.rmtree(new_place)
+    new = relay_views(new_place)
+    new.open()
+    try:
+        with LogReader(log) as reader:
+            new.catch_up(reader)
+        position = new.position
+    except BaseException:
+        new.close()
+        shutil.rmtree(new_place)  # the old ones stay
+        raise
+    new.close()
+    # Between the two steps there are no views, which the next start would put right.
+    if place.exists():
+        shutil.rmtree(place)
+    new_place.rename(place)
+    return see_views(place, PROJECTORS), position
+
+
+def _print_rebuilt(before: ViewsSeen, after: ViewsSeen, position: int) -> None:
+    click.echo(f"The views were built again from {position:,} records.")
+    if before.problem is not None:
+        click.echo(f"The old ones could not be compared: {before.problem}.")
+        return
+    for table, digest in after.digests.items():
+        old = before.digests[table]
+        click.echo(f"  {table:<16} {digest[:16]}  {'equal' if old == digest else f'differs, was {old[:16]}'}")
+    if before.witness is not None and before.witness.seq < position:
+        click.echo(f"The old ones had seen {before.witness.seq:,} records: they differ for that alone.")
+
+
+@click.command("repair")
+@directory_argument
+def repair_command(directory: Path) -> None:
+    """Cut a torn tail: what a crash left half written, and was never acknowledged. A copy is kept.
+
+    Anything else is explained and left as it is, with exit status 1. The relay must not be running. (It does the
+    same by itself whenever it starts.)
+    """
+    log = log_directory(directory)
+    seen = see_views(directory / VIEWS_DIRECTORY, PROJECTORS)
+    try:
+        report = repair(log, witness=seen.witness)
+    except CorruptionError as error:
+        raise click.ClickException(
+            f"{error}. This is no torn tail: what is damaged had been acknowledged, so nothing was changed. "
+            f"`atmos-relay log verify {directory}` lists all the damage; put the file back from a copy."
+        ) from error
+    _print_report(log, report, seen)
+
+
+def _print_report(log: Path, report: RecoveryReport, seen: ViewsSeen) -> None:
+    cut = report.cut
+    if cut is None:
+        click.echo(f"Nothing is torn: the log is whole up to sequence {report.last_seq} ({report.because}).")
+    else:
+        click.echo(
+            f"Cut {cut.size} bytes from {cut.file} at offset {cut.offset}: {cut.problem}. They would have been "
+            f"sequence {cut.seq}, and were never acknowledged. A copy is kept in {log / cut.kept}."
+        )
+    if not report.loss_ruled_out:
+        click.echo(
+            f"That nothing acknowledged is missing at the end cannot be ruled out: only the views could tell "
+            f"({seen.problem or 'they are empty'})."
+        )

@@ -1,0 +1,213 @@
+"""How events of the log are shown: as a JSON object for programs, as a line that tells a story for people.
+
+Whatever is in the log can be shown, events of a newer relay and records that are no events included. What strangers
+wrote (a receiver's reply, a subject) is escaped before it comes near a terminal, so that it can neither move the
+cursor nor pass for a line of ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import cbor2
+
+from relay.codec import decode_raw
+from relay.presentation import rfc3339
+from spool.record import Record
+
+
+class Shown(NamedTuple):
+    """A record, read as far as it can be read."""
+
+    seq: int
+    time_us: int
+    type: str
+    version: int | None
+    did: str | None
+    message_id: int | None
+    data: dict[str, Any]
+    stripped: bool
+
+
+def show(record: Record) -> Shown:
+    try:
+        raw = decode_raw(record)
+    except (cbor2.CBORDecodeError, ValueError, AttributeError):
+        raw = {"type": "(not an event)", "version": None, "data": {"skeleton": record.skeleton}}
+    data = raw["data"]
+    name = str(raw["type"])
+    message_id = record.seq if name == "message.queued" else data.get("message_id")
+    return Shown(
+        seq=record.seq,
+        time_us=record.time_us,
+        type=name,
+        version=raw["version"],
+        did=data.get("did"),
+        message_id=message_id if isinstance(message_id, int) else None,
+        data=data,
+        stripped=record.stripped,
+    )
+
+
+def as_json(event: Shown) -> str:
+    """One line of ASCII, so that no terminal can be played tricks on through it either."""
+    return json.dumps(
+        {
+            "seq": event.seq,
+            "time": rfc3339(event.time_us),
+            "type": event.type,
+            "version": event.version,
+            "did": event.did,
+            "messageId": event.message_id,
+            "data": _json_value(event.data),
+        }
+    )
+
+
+def as_line(event: Shown) -> str:
+    """`448  2025-01-07T10:11:12.000000Z  message.deferred  message 447: deferred at attempt 1, mx…: 451 …`"""
+    story = _story(event)
+    if event.stripped:
+        story += " (personal data removed)"
+    line = f"{event.seq:>7}  {rfc3339(event.time_us)}  {event.type:<20}  {story}"
+    return printable(line.rstrip())
+
+
+def _story(event: Shown) -> str:
+    """A sentence, where the event has the fields for it; else its fields as they are."""
+    try:
+        if event.type in _SENTENCES:
+            return _SENTENCES[event.type].format_map(event.data)
+        if event.type in _STORIES:
+            return _STORIES[event.type](event)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        pass  # another version's fields
+    return _fields(event)
+
+
+def printable(text: str) -> str:
+    """The text with everything escaped that does not print as itself: control and bidirectional characters, and the
+    backslash, so that nobody can write an escape of ours."""
+    return "".join(_escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    if character == "\\" or not character.isprintable():
+        return character.encode("unicode_escape").decode("ascii")
+    return character
+
+
+def _json_value(value: Any) -> Any:
+    """CBOR can say more than JSON: byte strings are shown in hex, and what else JSON lacks as its text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if value - value == 0 else str(value)  # neither infinite nor NaN
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {str(_json_value(key)): _json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(item) for item in value]
+    return str(value)
+
+
+# ------------------------------------------------------------------------------------------------ the stories
+
+
+def _fields(event: Shown) -> str:
+    version = [] if event.version == 1 else [f"version {event.version}"]
+    fields = (f"{key}={json.dumps(_json_value(value))}" for key, value in event.data.items())
+    return " ".join([*version, *fields])
+
+
+def _tell_send(event: Shown) -> str:
+    data = event.data
+    recipients = "1 recipient" if data["recipients"] == 1 else f"{data['recipients']} recipients"
+    content = data.get("personal")
+    letter = "" if content is None else f' from {content["from_address"]}: "{content["subject"]}"'
+    return f"{data['did']} sends to {recipients}{letter} ({data['category']})"
+
+
+def _tell_queued(event: Shown) -> str:
+    recipient = event.data.get("personal")
+    to = "" if recipient is None else f" to {recipient['address']}"
+    return f"message {event.seq}{to} is queued ({event.data['category']}, for {event.data['did']})"
+
+
+def _tell_interrupted(event: Shown) -> str:
+    return (
+        f"message {event.message_id}: attempt {event.data['attempt']} was interrupted, it may have been "
+        f"delivered; next at {rfc3339(event.data['next_attempt_at'])}"
+    )
+
+
+def _tell_sent(event: Shown) -> str:
+    return f"message {event.message_id}: sent{_attempt(event)}{_reply(event)}"
+
+
+def _tell_deferred(event: Shown) -> str:
+    next_at = rfc3339(event.data["next_attempt_at"])
+    return f"message {event.message_id}: deferred{_attempt(event)}{_reply(event)}; next at {next_at}"
+
+
+def _tell_bounced(event: Shown) -> str:
+    return f"message {event.message_id}: bounced, {event.data['reason']}{_attempt(event)}{_reply(event)}"
+
+
+def _attempt(event: Shown) -> str:
+    return f" at attempt {event.data['attempt']}" if event.data["attempt"] else ""
+
+
+def _reply(event: Shown) -> str:
+    """Who said what."""
+    data = event.data
+    remote = data.get("personal") or {}
+    codes = " ".join(str(data[key]) for key in ("code", "enhanced") if data.get(key) is not None)
+    text = f'"{remote["text"]}"' if remote.get("text") else ""
+    said = " ".join(filter(None, (codes, text)))
+    speaker = f", {remote['mx']}" if remote.get("mx") else ""
+    return speaker + (f": {said}" if said else "")
+
+
+def _tell_suppressed(event: Shown) -> str:
+    recipient = event.data.get("personal") or {}
+    return f"{event.data['did']} may not write to {recipient.get('address', 'a recipient')}: {event.data['reason']}"
+
+
+def _tell_unsuppressed(event: Shown) -> str:
+    recipient = event.data.get("personal") or {}
+    return f"{event.data['did']} takes back its suppression of {recipient.get('address', 'a recipient')}"
+
+
+#: Events whose fields say it all.
+_SENTENCES = {
+    "attempt.started": "message {message_id}: attempt {attempt} begins",
+    "domain.added": "{domain} is enrolled for {did}",
+    "domain.check_failed": "{domain} is verified no more unless its DNS is put right: {failed}",
+    "domain.paused": "{domain} is paused: {status}",
+    "domain.resumed": "{domain} may send again",
+    "domain.unverified": "{domain} may not send, its DNS is wrong: {failed}",
+    "domain.verified": "{domain} has the DNS records that it needs",
+    "key.issued": "key {key_id} is issued to {did}",
+    "key.revoked": "key {key_id} of {did} is revoked",
+    "log.torn_tail_cut": "{bytes_cut} bytes that were never acknowledged are cut from {segment} at {offset}",
+    "log.views_rebuilt": "the views are built again: {because}",
+    "member.added": "{did} is enrolled",
+    "member.resumed": "{did} may send again",
+    "member.suspended": "{did} is suspended",
+    "message.complained": "message {message_id}: the recipient complained",
+    "message.held": "message {message_id}: held, its {because} may not send now",
+}
+_STORIES: dict[str, Callable[[Shown], str]] = {
+    "attempt.interrupted": _tell_interrupted,
+    "message.bounced": _tell_bounced,
+    "message.deferred": _tell_deferred,
+    "message.queued": _tell_queued,
+    "message.sent": _tell_sent,
+    "recipient.suppressed": _tell_suppressed,
+    "recipient.unsuppressed": _tell_unsuppressed,
+    "send.accepted": _tell_send,
+}

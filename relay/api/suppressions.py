@@ -90,8 +90,9 @@ def routes(core: Core) -> Blueprint:
         principal = authenticate(core)
         address = _address(recipient)
         await core.store.decide(lambda view: unsuppress(view, principal.did, address))
-        answer = Response(status=204)
-        del answer.headers["Content-Type"]  # of nothing
+        answer = Response(b"", 204)
+        # A 204 has no content to be of a type or length (RFC 9110 8.6).
+        del answer.headers["Content-Type"], answer.headers["Content-Length"]
         return answer
 
     return blueprint

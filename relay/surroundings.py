@@ -7,6 +7,7 @@ and the dice have a seed; the relay cannot tell.
 from __future__ import annotations
 
 import random
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ class Surroundings:
     open_stream: OpenStream = trio.open_tcp_stream
     #: None: as the system is configured. Made when first wanted, because it reads files.
     resolver: Resolver | None = None
+    #: Whose certificates are believed (relay.https). None: those that the system believes.
+    tls: ssl.SSLContext | None = None
     dice: random.Random = field(default_factory=random.SystemRandom)
     timeouts: Timeouts = Timeouts()
 

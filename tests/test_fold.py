@@ -26,21 +26,29 @@ from relay.events import (
     AttemptStarted,
     Content,
     DomainAdded,
+    DomainPaused,
+    DomainResumed,
     Event,
     KeyIssued,
     KeyRevoked,
     MemberAdded,
+    MemberResumed,
+    MemberSuspended,
     MessageBounced,
     MessageDeferred,
+    MessageHeld,
     MessageQueued,
     MessageSent,
     Outcome,
     Recipient,
+    RecipientSuppressed,
+    RecipientUnsuppressed,
     RemoteSide,
     SendAccepted,
+    SuppressedRecipient,
     TornTailCut,
 )
-from relay.views import due, members, messages, relay_views
+from relay.views import due, members, messages, relay_views, suppressions
 from spool.record import Record
 from spool.views import Snapshot, Views
 
@@ -69,6 +77,10 @@ class _Draft:
         #: Message id -> owner and attempts begun, for what is not final.
         self.resting: dict[int, tuple[str, int]] = {}
         self.under_way: dict[int, tuple[str, int]] = {}
+        #: What is resting and may not be tried, and what holds it.
+        self.held: dict[int, str] = {}
+        #: Members that are suspended and domains that are paused.
+        self.stopped: set[str] = set()
 
     def choices(self) -> list[Any]:
         """The steps that are legal now, the interesting ones more often."""
@@ -76,11 +88,15 @@ class _Draft:
         if len(self.members) < len(DIDS):
             steps += [self.add_member]
         if self.members:
-            steps += [self.issue_key, self.send, self.send]
+            steps += [self.issue_key, self.send, self.send, self.stop, self.suppress, self.unsuppress]
         if self.active_keys:
             steps += [self.revoke_key]
         if self.resting:
-            steps += [self.start, self.start, self.start, self.give_up]
+            steps += [self.give_up]
+        if self.triable():
+            steps += [self.start, self.start, self.start, self.hold]
+        if self.stopped:
+            steps += [self.resume, self.resume]
         if self.under_way:
             steps += [self.end, self.end, self.end, self.interrupt]
         return steps
@@ -92,7 +108,7 @@ class _Draft:
             MemberAdded(did=did),
             DomainAdded(
                 did=did,
-                domain=f"d{len(self.members)}.example",
+                domain=domain_of(did),
                 selector_stem="atmos20251124",
                 rsa_public="r",
                 ed25519_public="e",
@@ -116,7 +132,7 @@ class _Draft:
         self.events.append(
             SendAccepted(
                 did=did,
-                domain="d.example",
+                domain=domain_of(did),
                 category="bulk",
                 recipients=len(recipients),
                 key_id="k",
@@ -132,7 +148,7 @@ class _Draft:
             self.events.append(
                 MessageQueued(
                     did=did,
-                    domain="d.example",
+                    domain=domain_of(did),
                     category="bulk",
                     index=index,
                     next_attempt_at=at,
@@ -142,8 +158,56 @@ class _Draft:
             )
             self.resting[len(self.events)] = did, 0
 
+    def triable(self) -> list[int]:
+        return sorted(self.resting.keys() - self.held.keys())
+
+    def stop(self) -> None:
+        did = self.pick(self.members)
+        if self.draw(st.booleans()):
+            self.stopped.add(did)
+            self.events.append(MemberSuspended(did=did))
+        else:
+            self.stopped.add(domain_of(did))
+            self.events.append(DomainPaused(did=did, domain=domain_of(did), status="paused"))
+
+    def resume(self) -> None:
+        name = self.pick(sorted(self.stopped))
+        self.stopped.remove(name)
+        self.held = {message_id: holder for message_id, holder in self.held.items() if holder != name}
+        if name in DIDS:
+            self.events.append(MemberResumed(did=name))
+        else:
+            did = next(did for did in DIDS if domain_of(did) == name)
+            self.events.append(DomainResumed(did=did, domain=name))
+
+    def hold(self) -> None:
+        """Nothing, where neither the member nor the domain of the message is stopped."""
+        message_id = self.pick(self.triable())
+        did, _ = self.resting[message_id]
+        for because, holder in (("member", did), ("domain", domain_of(did))):
+            if holder in self.stopped:
+                self.held[message_id] = holder
+                self.events.append(MessageHeld(did=did, message_id=message_id, because=because))
+                return
+
+    def suppress(self) -> None:
+        self.events.append(
+            RecipientSuppressed(
+                did=self.pick(self.members),
+                reason=self.pick(["unsubscribe", "complaint", "manual"]),
+                personal=SuppressedRecipient(address=self.pick(RECIPIENTS)),
+            )
+        )
+
+    def unsuppress(self) -> None:
+        self.events.append(
+            RecipientUnsuppressed(
+                did=self.pick(self.members), personal=SuppressedRecipient(address=self.pick(RECIPIENTS))
+            )
+        )
+
     def start(self) -> None:
-        message_id = self.pick(sorted(self.resting))
+        message_id = self.pick(self.triable())
         did, attempts = self.resting.pop(message_id)
         self.under_way[message_id] = did, attempts + 1
         self.events.append(
@@ -180,6 +244,7 @@ class _Draft:
         """Without an attempt: its time passed while the relay was down."""
         message_id = self.pick(sorted(self.resting))
         did, _ = self.resting.pop(message_id)
+        self.held.pop(message_id, None)
         self.events.append(MessageBounced(did=did, message_id=message_id, attempt=0, reason="expired"))
 
     def cut_a_torn_tail(self) -> None:
@@ -191,6 +256,10 @@ class _Draft:
     def time(self) -> int:
         """Few different times, so that several messages are due at the same one."""
         return START_US + self.draw(st.integers(0, 4)) * SECOND_US
+
+
+def domain_of(did: str) -> str:
+    return f"d{DIDS.index(did) + 1}.example"
 
 
 @st.composite
@@ -325,8 +394,21 @@ def status_of(history: History, message_id: int) -> str:
 
 
 def next_attempt_of(history: History, message_id: int) -> int | None:
-    times = [getattr(event, "next_attempt_at", None) for _, event in events_of(history, message_id)]
-    return times[-1]
+    own = [event for _, event in events_of(history, message_id) if not isinstance(event, MessageHeld)]
+    return getattr(own[-1], "next_attempt_at", None)
+
+
+def is_held(history: History, message_id: int) -> bool:
+    """What held it last has not let go, and nothing happened to it since."""
+    seq, last = events_of(history, message_id)[-1]
+    if not isinstance(last, MessageHeld):
+        return False
+    release = (
+        MemberResumed(did=last.did)
+        if last.because == "member"
+        else DomainResumed(did=last.did, domain=domain_of(last.did))
+    )
+    return release not in history[seq:]
 
 
 @repeatable
@@ -340,6 +422,7 @@ def test_each_message_is_what_its_own_events_say(history: History) -> None:
             outcomes = [seq for seq, event in own if isinstance(event, Outcome)]
             started = [event for _, event in own if isinstance(event, AttemptStarted)]
             final = status_of(history, message_id) in ("sent", "bounced")
+            last = [event for _, event in own if not isinstance(event, MessageHeld)][-1]
             assert msgspec.to_builtins(state) == msgspec.to_builtins(
                 messages.MessageState(
                     message_id=message_id,
@@ -352,7 +435,7 @@ def test_each_message_is_what_its_own_events_say(history: History) -> None:
                     give_up_at=queued.give_up_at,
                     next_attempt_at=next_attempt_of(history, message_id),
                     attempts=len(started),
-                    attempting=isinstance(own[-1][1], AttemptStarted),
+                    attempting=isinstance(last, AttemptStarted),
                     outcome_seq=outcomes[-1] if outcomes else None,
                     final_at=START_US + own[-1][0] if final else None,
                 )
@@ -398,7 +481,7 @@ def test_what_is_due(history: History) -> None:
     expected: dict[str, list[tuple[int, int]]] = {}
     for message_id, queued in queued_of(history).items():
         at = next_attempt_of(history, message_id)
-        if at is not None:
+        if at is not None and not is_held(history, message_id):
             assert queued.personal is not None
             domain = queued.personal.address.rpartition("@")[2]
             expected.setdefault(domain, []).append((at, message_id))
@@ -409,6 +492,8 @@ def test_what_is_due(history: History) -> None:
         earliest = {domain: min(waiting)[0] for domain, waiting in expected.items()}
         assert dict(due.due_domains(view)) == earliest
         assert len(list(due.due_domains(view))) == len(earliest)
+        held = [message_id for message_id in queued_of(history) if is_held(history, message_id)]
+        assert due.held_count(view) == len(held)
 
 
 @repeatable
@@ -461,9 +546,15 @@ def test_members_domains_and_keys(history: History) -> None:
     revoked = {event.key_id: seq for seq, event in enumerate(history, 1) if isinstance(event, KeyRevoked)}
     with fold(history) as view:
         assert [state.did for state in members.members(view)] == sorted(added)
-        for number, did in enumerate(added, 1):
+        for did in added:
             (domain,) = members.domains_of(view, did)
-            assert (domain.domain, domain.did) == (f"d{number}.example", did)
+            paused = last_of(history, did, DomainPaused, DomainResumed)
+            expected = "paused" if isinstance(paused, DomainPaused) else "active"
+            assert (domain.domain, domain.did, domain.status) == (domain_of(did), did, expected)
+            state = members.member(view, did)
+            assert state is not None
+            suspended = last_of(history, did, MemberSuspended, MemberResumed)
+            assert state.status == ("suspended" if isinstance(suspended, MemberSuspended) else "active")
             found = {key.key_id: key.revoked_at for key in members.keys_of(view, did)}
             assert found == {
                 event.key_id: START_US + revoked[event.key_id] if event.key_id in revoked else None
@@ -471,6 +562,40 @@ def test_members_domains_and_keys(history: History) -> None:
                 if event.did == did
             }
         assert [members.member(view, did) for did in DIDS[len(added) :]] == [None] * (len(DIDS) - len(added))
+
+
+def last_of(history: History, did: str, *types: type[Event]) -> Event | None:
+    """The member's last event of these types."""
+    found = [event for event in history if isinstance(event, types) and getattr(event, "did", None) == did]
+    return found[-1] if found else None
+
+
+@repeatable
+@given(histories())
+def test_what_is_suppressed_and_why(history: History) -> None:
+    expected: dict[tuple[str, str], list[str]] = {}
+    for event in history:
+        if isinstance(event, RecipientSuppressed | RecipientUnsuppressed):
+            assert event.personal is not None
+            reasons = expected.setdefault((event.did, event.personal.address), [])
+            if isinstance(event, RecipientUnsuppressed):
+                reasons[:] = [reason for reason in reasons if reason == "complaint"]
+            elif event.reason not in reasons:
+                reasons.append(event.reason)
+    with fold(history) as view:
+        for did in DIDS:
+            listed = {entry.address: entry for entry in suppressions.suppressions_of(view, did)}
+            for address in RECIPIENTS:
+                reasons = expected.get((did, address), [])
+                state = suppressions.suppression(view, did, address)
+                assert (state is None) == (not reasons)
+                assert state is None or [reason.reason for reason in state.reasons] == reasons
+                assert (address in listed) == bool(reasons)
+                # A click on `unsubscribe` stops the bulk class alone.
+                stops_bulk = suppressions.blocking_reason(view, did, address, bulk=True)
+                stops_login = suppressions.blocking_reason(view, did, address, bulk=False)
+                assert stops_bulk == (reasons[0] if reasons else None)
+                assert (stops_login is not None) == bool({"complaint", "manual"} & set(reasons))
 
 
 # ------------------------------------------------------------------------------------------------ what retention leaves

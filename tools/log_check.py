@@ -6,25 +6,29 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import click
 
-from relay.codec import decode
+from relay.codec import Recorded, decode
 from relay.store import VIEWS_DIRECTORY
-from relay.views import PROJECTORS, relay_views
+from relay.views import PROJECTORS
 from spool.disk import RealDisk
 from spool.errors import CorruptionError
 from spool.reader import LogReader
+from spool.record import Record
 from spool.recovery import Action
 from spool.repair import LOCK_NAME, RecoveryReport, inspect, repair
 from spool.verify import Verdict, verify
 from spool.verify_views import ViewsSeen, see_views
+from spool.views import Views
 from tools.log_events import printable
 from tools.log_read import log_directory
 from tools.output import directory_argument, json_option, print_json
 
 _NEW_VIEWS_DIRECTORY = VIEWS_DIRECTORY + ".new"
+_PROGRESS_RECORDS = 1000
 
 
 class _Meter:
@@ -82,14 +86,16 @@ def verify_command(context: click.Context, directory: Path, as_json: bool) -> No
 
 
 def _print_verdict(directory: Path, verdict: Verdict) -> None:
-    for problem in verdict.log.problems:
+    for damage in verdict.log.problems:
         click.echo(
-            f"segment {problem.file} offset {problem.offset} sequence {problem.seq}, "
-            f"{problem.part}: {printable(problem.problem)}"
+            f"segment {damage.file} offset {damage.offset} sequence {damage.seq}, "
+            f"{damage.part}: {printable(damage.problem)}"
         )
     wrong = [view for view in verdict.views if not view.ok]
-    for view in wrong:
-        click.echo(f"view {view.name}: {printable(view.problem or 'differs')}")
+    for problem, views in groupby(wrong, key=lambda view: view.problem):
+        # What keeps one from being read keeps all.
+        names = ", ".join(view.name for view in views)
+        click.echo(f"view {names}: {printable(problem or 'differs')}")
     found = len(verdict.log.problems)
     click.echo(
         f"Log: {verdict.log.records:,} records are whole; "
@@ -121,27 +127,35 @@ def rebuild_command(directory: Path) -> None:
             raise click.ClickException(
                 f"the log has a torn tail, which has to be cut first: `atmos-relay log repair {directory}`"
             )
-        after, position = _build_beside(directory, log)
+        with _meter() as meter:
+            after, position = _build_beside(directory, log, meter)
     finally:
         disk.close(lock)
     _print_rebuilt(before, after, position)
 
 
-def _build_beside(directory: Path, log: Path) -> tuple[ViewsSeen, int]:
+def _build_beside(directory: Path, log: Path, meter: _Meter) -> tuple[ViewsSeen, int]:
     """Build new views beside the old ones, and put them in their place."""
     place, new_place = directory / VIEWS_DIRECTORY, directory / _NEW_VIEWS_DIRECTORY
     if new_place.exists():  # from a rebuild that did not end
         shutil.rmtree(new_place)
-    new = relay_views(new_place)
+    last_seq = max((segment.last_seq for segment in LogReader(log).segments()), default=0)
+
+    def decode_counted(record: Record) -> Recorded:
+        if record.seq % _PROGRESS_RECORDS == 0:
+            meter("building the views", record.seq, last_seq)
+        return decode(record)
+
+    new = Views(new_place, PROJECTORS, decode_counted)
     new.open()
     try:
         with LogReader(log) as reader:
             new.catch_up(reader)
-        position = new.position
     except BaseException:
         new.close()
         shutil.rmtree(new_place)  # the old ones stay
         raise
+    position = new.position
     new.close()
     # Between the two steps there are no views, which the next start would put right.
     if place.exists():
@@ -159,7 +173,9 @@ def _print_rebuilt(before: ViewsSeen, after: ViewsSeen, position: int) -> None:
         old = before.digests[table]
         click.echo(f"  {table:<16} {digest[:16]}  {'equal' if old == digest else f'differs, was {old[:16]}'}")
     if before.witness is not None and before.witness.seq < position:
-        click.echo(f"The old ones had seen {before.witness.seq:,} records: they differ for that alone.")
+        click.echo(
+            f"The old ones had seen only {before.witness.seq:,} records; that alone makes them differ."
+        )
 
 
 @click.command("repair")

@@ -1,8 +1,8 @@
 """The service: every layer of a running relay, started and stopped in order.
 
-Started: log and views → deliverer → admin socket → HTTP. Stopped the other way round: the relay accepts nothing new,
-requests under way are answered, nothing new is attempted, attempts under way end (or are abandoned when the grace
-time is over), and the log's writer goes last.
+Started: log and views → deliverer → calls of members' URLs → admin socket → HTTP. Stopped the other way round: the
+relay accepts nothing new, requests under way are answered, nothing new is attempted, attempts under way end (or are
+abandoned when the grace time is over), and the log's writer goes last.
 
 The core is crash-only: an unexpected exception in the writer, a projector or the deliverer ends the process with a
 non-zero status, and the next start puts things right.
@@ -29,6 +29,7 @@ from relay.delivery.deliverer import Deliverer
 from relay.delivery.resolve import Route
 from relay.reputation import guard_reputation
 from relay.surroundings import Surroundings
+from relay.unsubscribe_calls import call_members, one_click_post
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
             relay = Relay(core, deliverer, "", close_http)
             await nursery.start(_run_deliverer, relay)
             await nursery.start(guard_reputation, core)
+            await nursery.start(call_members, core, one_click_post(core.surroundings))
             await nursery.start(serve_admin_socket, core)
             relay.http_address = await nursery.start(_serve_http, core, relay, close_http)
             address_file = directory / HTTP_ADDRESS_FILE

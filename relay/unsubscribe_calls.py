@@ -6,8 +6,8 @@ click. Each try is one `unsubscribe.called` event, with the answer's status or w
 due (with its jitter: a fold needs no dice). A redirect is an answer other than 2xx, and not followed. The suppression
 itself waits for none of this.
 
-Whom it talks to is `relay.https`'s business: public addresses only, verified TLS, bounded size. Here is the bound on
-time, and on how many calls are made at once.
+Whom it talks to is `relay.https`'s business: public addresses only, verified TLS, bounded time and size. Here is the
+bound on how many calls are made at once.
 
 A call whose event is not durable yet when the relay stops or is killed is made once more at the next start: at least
 once, and a one-click POST is idempotent by nature.
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -28,7 +29,9 @@ from relay.codec import Recorded
 from relay.core import Core
 from relay.delivery.retry import is_given_up, next_attempt_at
 from relay.events import CallResult, RecipientSuppressed, SendAccepted, UnsubscribeCalled
+from relay.https import FetchError, Limits, fetch
 from relay.store import Store
+from relay.surroundings import Surroundings
 from relay.views import calls, messages
 
 logger = logging.getLogger(__name__)
@@ -37,15 +40,33 @@ BODY = b"List-Unsubscribe=One-Click"
 #: After try 1, 2, 3 ...; the last one repeats. Nine tries fit into 24 h.
 DELAYS_SECONDS = (60, 300, 900, 3600, 3 * 3600, 6 * 3600)
 GIVE_UP_SECONDS = 24 * 3600
-CALL_SECONDS_MAX = 30.0
 CONCURRENT_MAX = 16
 
-#: `await post(url)` sends BODY there and returns the status of the answer. Raises CallFailed where there is none.
+#: Only the status is of interest.
+LIMITS = Limits(seconds_max=20.0, body_bytes_max=0)
+
+#: `await post(url)` sends BODY there and returns the status of the answer. Raises FetchError where there is none.
 Post = Callable[[str], Awaitable[int]]
 
 
-class CallFailed(Exception):
-    """The URL could not be asked; says why in a sentence, which goes into the event."""
+def one_click_post(surroundings: Surroundings) -> Post:
+    """The real thing, by `relay.https`."""
+    resolver = cache(surroundings.dns)  # made when first wanted
+
+    async def post(url: str) -> int:
+        answer = await fetch(
+            "POST",
+            url,
+            body=BODY,
+            headers=[("Content-Type", "application/x-www-form-urlencoded")],
+            resolver=resolver(),
+            open_stream=surroundings.open_stream,
+            tls=surroundings.tls,
+            limits=LIMITS,
+        )
+        return answer.status
+
+    return post
 
 
 def members_url(store: Store, message: messages.MessageState) -> str | None:
@@ -143,16 +164,14 @@ class _Caller:
         url = members_url(self._store, message)
         if url is None:
             return _Answer(None, "the URL was removed with the message's content", final=True)
-        with trio.move_on_after(CALL_SECONDS_MAX):
-            try:
-                status = await self._post(url)
-            except CallFailed as error:
-                return _Answer(None, str(error))
-            if 200 <= status < 300:
-                return _Answer(status, None, final=True)
-            redirect = "; redirects are not followed" if 300 <= status < 400 else ""
-            return _Answer(status, f"the server answered {status}{redirect}")
-        return _Answer(None, f"there was no answer within {CALL_SECONDS_MAX:.0f} s")
+        try:
+            status = await self._post(url)
+        except FetchError as error:
+            return _Answer(None, str(error))
+        if 200 <= status < 300:
+            return _Answer(status, None, final=True)
+        redirect = "; redirects are not followed" if 300 <= status < 400 else ""
+        return _Answer(status, f"the server answered {status}{redirect}")
 
     def _event(self, call: calls.Call, suppressed: RecipientSuppressed, answer: _Answer) -> UnsubscribeCalled:
         assert suppressed.message_id is not None

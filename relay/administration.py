@@ -18,22 +18,24 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
 import trio
 
-from relay import decisions, suppression
+from relay import decisions, identity, suppression
 from relay.addresses import AddressError, parse_domain
 from relay.core import Core, open_core
 from relay.dids import is_valid_did
 from relay.dns_records import Record, member_records, operator_records
 from relay.events import Event
+from relay.https import HttpAnswer, fetch
 from relay.keys import KeyFileError, new_api_key
 from relay.presentation import rfc3339
 from relay.refusals import Refusal, invalid
+from relay.surroundings import Surroundings
 from relay.views import members, messages
 from spool.errors import SpoolError
 from spool.views import Snapshot
@@ -51,13 +53,17 @@ Command = Callable[..., Awaitable[Answer]]
 # ------------------------------------------------------------------------------------------------ commands
 
 
-async def member_add(core: Core, *, did: str, domains: list[str]) -> Answer:
+async def member_add(core: Core, *, did: str, domains: list[str], offline: bool = False) -> Answer:
     names = list(dict.fromkeys(_domain(name) for name in domains))
     key = new_api_key()
     new_key = _new_key(core, key)
     with core.store.read() as view:  # refuse before keys are made
         planned = [decisions.NewDomain(name, "", "", "") for name in names]
         decisions.add_member(view, core.config, did, planned, new_key)
+    if not offline:
+        await identity.check_exists(
+            did, plc_directory=core.config.members.plc_directory, get=partial(_get, core.surroundings)
+        )
     made = [await _make_keys(core, name) for name in names]
     await core.store.decide(lambda view: decisions.add_member(view, core.config, did, made, new_key))
     with core.store.read() as view:
@@ -214,6 +220,16 @@ def _domain(name: str) -> str:
         return parse_domain(name)
     except AddressError as error:
         raise invalid("domain", str(error)) from error
+
+
+async def _get(surroundings: Surroundings, url: str) -> HttpAnswer:
+    return await fetch(
+        "GET",
+        url,
+        resolver=surroundings.dns(),
+        open_stream=surroundings.open_stream,
+        tls=surroundings.tls,
+    )
 
 
 def _new_key(core: Core, api_key: str) -> decisions.NewKey:

@@ -111,6 +111,8 @@ class ServiceConfig(_Section, frozen=True, kw_only=True):
 
 class MembersConfig(_Section, frozen=True, kw_only=True):
     domains_max: Count = 2
+    #: Who is asked whether a did:plc exists, at enrolment.
+    plc_directory: str = "https://plc.directory"
 
 
 class Config(_Section, frozen=True, kw_only=True):
@@ -267,6 +269,9 @@ def _check(config: Config) -> None:
         raise _bad(("operator_domain",), str(error)) from error
     if not _is_base_url(config.public_url):
         raise _bad(("public_url",), "expected https://HOST without a path or a final slash")
+    directory = config.members.plc_directory
+    if not (_is_base_url(directory) and directory.startswith("https://")):
+        raise _bad(("members", "plc_directory"), "expected https://HOST without a path or a final slash")
     if _port(config.http.bind) is None:
         raise _bad(("http", "bind"), "expected host:port or [v6]:port")
     if config.delivery.ehlo_name and not is_host_name(config.delivery.ehlo_name):
@@ -385,6 +390,8 @@ bind = "127.0.0.1:8025"
 
 [members]
 # domains_max = 2
+# Who is asked whether a did:plc exists, when a member is enrolled (not with --offline).
+# plc_directory = "https://plc.directory"
 """
 
 

@@ -61,7 +61,9 @@ def test_a_running_relay_carries_out_what_it_is_told(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
             directory = world.core.directory
-            added = await administer(directory, "member_add", {"did": OTHER_DID, "domains": [OTHER_DOMAIN]})
+            added = await administer(
+                directory, "member_add", {"did": OTHER_DID, "domains": [OTHER_DOMAIN], "offline": True}
+            )
             assert added["domains"][0]["domain"] == OTHER_DOMAIN
             # At once: no restart, and the key that was printed is good.
             headers = {"X-Atmos-DID": OTHER_DID, "Authorization": f"Bearer {added['apiKey']}"}
@@ -145,7 +147,9 @@ def test_two_that_enrol_the_same_domain_at_once(tmp_path: Path) -> None:
 
             async def enrol(did: str) -> None:
                 try:
-                    await administer(world.core.directory, "member_add", {"did": did, "domains": [DOMAIN]})
+                    await administer(
+                        world.core.directory, "member_add", {"did": did, "domains": [DOMAIN], "offline": True}
+                    )
                     outcomes.append("enrolled")
                 except Refusal as refusal:
                     outcomes.append(refusal.code)
@@ -286,7 +290,9 @@ def test_a_key_file_that_others_can_read_is_told_and_harms_nobody(tmp_path: Path
             path.chmod(0o644)
             with pytest.raises(Refusal, match=f"chmod 600 {path}"):
                 await administer(
-                    world.core.directory, "member_add", {"did": OTHER_DID, "domains": [OTHER_DOMAIN]}
+                    world.core.directory,
+                    "member_add",
+                    {"did": OTHER_DID, "domains": [OTHER_DOMAIN], "offline": True},
                 )
             await assert_unharmed(world, seq)
 

@@ -33,7 +33,7 @@ async def listening_relay(directory: Path) -> AsyncIterator[Relay]:
 
 
 async def enrol(relay: Relay) -> dict[str, str]:
-    answer = await member_add(relay.core, did=DID, domains=[DOMAIN])
+    answer = await member_add(relay.core, did=DID, domains=[DOMAIN], offline=True)
     assert isinstance(answer, dict)
     return {"X-Atmos-DID": DID, "Authorization": f"Bearer {answer['apiKey']}"}
 

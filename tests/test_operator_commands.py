@@ -134,8 +134,8 @@ def test_every_command_has_help(operator: Operator, path: tuple[str, ...]) -> No
         ("member", "bogus"),
         ("init",),
         ("member", "add"),
-        ("member", "add", "DIR", "--did", DID),
-        ("member", "add", "DIR", "--domain", "a.example"),
+        ("member", "add", "DIR", "--offline", "--did", DID),
+        ("member", "add", "DIR", "--offline", "--domain", "a.example"),
         ("member", "list", "DIR", "--bogus"),
         ("key", "revoke", "DIR", "--did", DID),
         ("dns", "DIR", "superfluous"),
@@ -160,7 +160,7 @@ def test_python_m_relay_is_the_command() -> None:
         ("serve", "DIR"),
         ("dns", "DIR"),
         ("member", "list", "DIR"),
-        ("member", "add", "DIR", "--did", DID, "--domain", "a.example"),
+        ("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example"),
         ("key", "issue", "DIR", "--did", DID),
     ],
     ids=" ".join,
@@ -243,7 +243,17 @@ def check_records(records: list[dict[str, str]], domain: str, selector: str) -> 
 
 def test_member_add_prints_the_key_and_the_records(operator: Operator) -> None:
     answer = operator.run(
-        "member", "add", "DIR", "--did", DID, "--domain", "a.example", "--domain", "BÜCHER.example", "--json"
+        "member",
+        "add",
+        "DIR",
+        "--offline",
+        "--did",
+        DID,
+        "--domain",
+        "a.example",
+        "--domain",
+        "BÜCHER.example",
+        "--json",
     ).json
     assert {"did", "apiKey", "domains"} <= answer.keys()
     assert answer["did"] == DID
@@ -259,7 +269,7 @@ def test_member_add_prints_the_key_and_the_records(operator: Operator) -> None:
 
 
 def test_the_key_that_member_add_prints_is_kept_nowhere(operator: Operator) -> None:
-    said = operator.run("member", "add", "DIR", "--did", DID, "--domain", "a.example")
+    said = operator.run("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example")
     assert (said.status, said.err) == (0, "")
     (key,) = re.findall(r"atmos_[A-Za-z0-9]{32,}", said.out)
     files = [path for path in operator.directory.rglob("*") if path.is_file()]
@@ -268,8 +278,12 @@ def test_the_key_that_member_add_prints_is_kept_nowhere(operator: Operator) -> N
 
 
 def test_dns_has_the_operator_and_every_domain(operator: Operator) -> None:
-    enrolled = operator.run("member", "add", "DIR", "--did", DID, "--domain", "a.example", "--json").json
-    other = operator.run("member", "add", "DIR", "--did", OTHER_DID, "--domain", "b.example", "--json").json
+    enrolled = operator.run(
+        "member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example", "--json"
+    ).json
+    other = operator.run(
+        "member", "add", "DIR", "--offline", "--did", OTHER_DID, "--domain", "b.example", "--json"
+    ).json
     answer = operator.run("dns", "DIR", "--json").json
     assert answer.keys() == {"operator", "domains"}
     assert {"domain", "selector", "records"} <= answer["operator"].keys()
@@ -283,7 +297,7 @@ def test_dns_has_the_operator_and_every_domain(operator: Operator) -> None:
 
 
 def test_dns_for_people_is_a_zone_file_whose_strings_are_short_enough(operator: Operator) -> None:
-    operator.run("member", "add", "DIR", "--did", DID, "--domain", "a.example")
+    operator.run("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example")
     answer = operator.run("dns", "DIR", "--json").json
     expected = {
         (f"{record['name']}.", record["type"], record["value"])
@@ -329,19 +343,21 @@ def test_a_member_that_cannot_be_is_refused(
 ) -> None:
     before = sorted((operator.directory / "keys").rglob("*"))
     options = [word for domain in domains for word in ("--domain", domain)]
-    assert operator.refused("member", "add", "DIR", "--did", did, *options).startswith(named)
+    assert operator.refused("member", "add", "DIR", "--offline", "--did", did, *options).startswith(named)
     assert operator.run("member", "list", "DIR", "--json").json == []
     # Refused before keys were made.
     assert sorted((operator.directory / "keys").rglob("*")) == before
 
 
 def test_a_member_or_a_domain_is_enrolled_once(operator: Operator) -> None:
-    operator.run("member", "add", "DIR", "--did", DID, "--domain", "a.example")
+    operator.run("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example")
     assert "is a member already" in operator.refused(
-        "member", "add", "DIR", "--did", DID, "--domain", "b.example"
+        "member", "add", "DIR", "--offline", "--did", DID, "--domain", "b.example"
     )
     taken = "a.example is enrolled already"
-    assert taken in operator.refused("member", "add", "DIR", "--did", OTHER_DID, "--domain", "A.example")
+    assert taken in operator.refused(
+        "member", "add", "DIR", "--offline", "--did", OTHER_DID, "--domain", "A.example"
+    )
     assert taken in operator.refused("domain", "add", "DIR", "--did", DID, "--domain", "a.example")
     (member,) = operator.run("member", "list", "DIR", "--json").json
     assert member["domains"] == ["a.example"]
@@ -349,7 +365,17 @@ def test_a_member_or_a_domain_is_enrolled_once(operator: Operator) -> None:
 
 def test_a_domain_that_is_named_twice_is_enrolled_once(operator: Operator) -> None:
     answer = operator.run(
-        "member", "add", "DIR", "--did", DID, "--domain", "a.example", "--domain", "A.Example", "--json"
+        "member",
+        "add",
+        "DIR",
+        "--offline",
+        "--did",
+        DID,
+        "--domain",
+        "a.example",
+        "--domain",
+        "A.Example",
+        "--json",
     ).json
     assert [enrolled["domain"] for enrolled in answer["domains"]] == ["a.example"]
     with LogReader(operator.directory / LOG_DIRECTORY) as reader:
@@ -361,7 +387,7 @@ def test_a_domain_that_is_named_twice_is_enrolled_once(operator: Operator) -> No
 
 
 def test_domain_add_up_to_the_limit(operator: Operator) -> None:
-    operator.run("member", "add", "DIR", "--did", DID, "--domain", "a.example")
+    operator.run("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example")
     answer = operator.run("domain", "add", "DIR", "--did", DID, "--domain", "b.example", "--json").json
     assert {"domain", "selector", "records"} <= answer.keys()
     check_records(answer["records"], "b.example", answer["selector"])
@@ -375,8 +401,10 @@ def test_lists_are_arrays_of_objects(operator: Operator) -> None:
     for command in ("member", "domain", "key"):
         assert operator.run(command, "list", "DIR", "--json").json == []
         assert operator.run(command, "list", "DIR").out.startswith("There are no ")
-    operator.run("member", "add", "DIR", "--did", OTHER_DID, "--domain", "b.example")
-    operator.run("member", "add", "DIR", "--did", DID, "--domain", "z.example", "--domain", "a.example")
+    operator.run("member", "add", "DIR", "--offline", "--did", OTHER_DID, "--domain", "b.example")
+    operator.run(
+        "member", "add", "DIR", "--offline", "--did", DID, "--domain", "z.example", "--domain", "a.example"
+    )
     rows = operator.run("member", "list", "DIR", "--json").json
     assert [(row["did"], row["status"], row["domains"]) for row in rows] == [
         (DID, "active", ["a.example", "z.example"]),
@@ -404,7 +432,9 @@ def test_lists_are_arrays_of_objects(operator: Operator) -> None:
 
 
 def test_a_key_is_issued_listed_and_revoked(operator: Operator) -> None:
-    first = operator.run("member", "add", "DIR", "--did", DID, "--domain", "a.example", "--json").json
+    first = operator.run(
+        "member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example", "--json"
+    ).json
     issued = operator.run("key", "issue", "DIR", "--did", DID, "--json").json
     assert issued.keys() == {"did", "keyId", "apiKey"}
     assert issued["did"] == DID
@@ -419,8 +449,12 @@ def test_a_key_is_issued_listed_and_revoked(operator: Operator) -> None:
 
 
 def test_a_key_that_is_revoked_or_unknown_or_anothers_cannot_be_revoked(operator: Operator) -> None:
-    mine = operator.run("member", "add", "DIR", "--did", DID, "--domain", "a.example", "--json").json
-    theirs = operator.run("member", "add", "DIR", "--did", OTHER_DID, "--domain", "b.example", "--json").json
+    mine = operator.run(
+        "member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example", "--json"
+    ).json
+    theirs = operator.run(
+        "member", "add", "DIR", "--offline", "--did", OTHER_DID, "--domain", "b.example", "--json"
+    ).json
 
     def revoke(did: str, key_id: str) -> str:
         return operator.refused("key", "revoke", "DIR", "--did", did, "--key-id", key_id)
@@ -440,7 +474,7 @@ def test_keys_of_nobody(operator: Operator, command: str) -> None:
 
 
 def test_only_so_many_keys_are_active(operator: Operator) -> None:
-    operator.run("member", "add", "DIR", "--did", DID, "--domain", "a.example")
+    operator.run("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example")
     issued = [operator.run("key", "issue", "DIR", "--did", DID, "--json").json for _ in range(9)]
     assert "10 active keys" in operator.refused("key", "issue", "DIR", "--did", DID)
     operator.run("key", "revoke", "DIR", "--did", DID, "--key-id", issued[0]["keyId"])
@@ -509,7 +543,7 @@ def test_doctor_without_a_configuration_that_can_be_read(operator: Operator) -> 
 
 
 def test_doctor_finds_a_damaged_log(operator: Operator) -> None:
-    operator.run("member", "add", "DIR", "--did", DID, "--domain", "a.example")
+    operator.run("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example")
     (segment,) = (operator.directory / "log").glob("*.seg")
     with segment.open("r+b") as file:
         file.write(b"X")

@@ -93,7 +93,7 @@ async def enrol(core: Core) -> str:
         known = members.member(view, DID) is not None
         keys = [key for key in members.keys_of(view, DID) if key.revoked_at is None]
     if not known:
-        answer: Any = await COMMANDS["member_add"](core, did=DID, domains=[DOMAIN])
+        answer: Any = await COMMANDS["member_add"](core, did=DID, domains=[DOMAIN], offline=True)
         return str(answer["apiKey"])
     for key in keys:  # nobody can have them any more: a key is shown once
         await COMMANDS["key_revoke"](core, did=DID, key_id=key.key_id)

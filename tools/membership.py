@@ -44,7 +44,7 @@ def member_group() -> None: ...
 @json_option
 def member_add(directory: Path, did: str, domains: tuple[str, ...], offline: bool, as_json: bool) -> None:
     """Enrol a member with its sending domains, and show its first API key. It is shown only now."""
-    answer = _administer(directory, "member_add", did=did, domains=list(domains))
+    answer = _administer(directory, "member_add", did=did, domains=list(domains), offline=offline)
     if as_json:
         print_json(answer)
         return

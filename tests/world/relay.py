@@ -122,7 +122,7 @@ class World:
 
     async def enrol(self, did: str = DID, *domains: str) -> dict[str, str]:
         """Enrol a member and return its credentials."""
-        answer = await self.command("member_add", did=did, domains=list(domains or (DOMAIN,)))
+        answer = await self.command("member_add", did=did, domains=list(domains or (DOMAIN,)), offline=True)
         return {"X-Atmos-DID": did, "Authorization": f"Bearer {answer['apiKey']}"}
 
     async def request(

@@ -31,7 +31,6 @@ from spool.repair import LOCK_NAME, TMP_SUFFIX, RecoveryReport, carry_out, inspe
 from spool.segment import (
     FOOTER_BYTES,
     SALT_BYTES,
-    SEGMENT_HEADER_BYTES,
     Position,
     SegmentHeader,
     encode_footer,
@@ -111,8 +110,6 @@ class Log:
         batch_bytes_max: int,
         offload: Offload,
     ) -> None:
-        if batch_bytes_max > segment_bytes_max - SEGMENT_HEADER_BYTES - FOOTER_BYTES:
-            raise ValueError("a batch must fit into a segment")
         self.directory = directory
         self.poisoned = False
         self.recovery: RecoveryReport

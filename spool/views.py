@@ -46,6 +46,8 @@ TABLES_MAX = 64
 REBUILD_RECORDS_PER_TRANSACTION = 10_000
 
 _FORMAT = 1
+#: Stands in `boot` once LMDB has met a page that cannot be right.
+_DAMAGED = "damaged"
 _INDEX = "index"
 _META = "meta"
 _POSITION = b"position"
@@ -184,7 +186,10 @@ def reason_not_to_open(directory: Path) -> str | None:
     if not (directory / "data.mdb").exists():
         return "there were none"
     boot = directory / "boot"
-    if boot.exists() and boot.read_text().strip() != _boot_id():
+    marked = boot.read_text().strip() if boot.exists() else _boot_id()
+    if marked == _DAMAGED:
+        return "they were found to be damaged"
+    if marked != _boot_id():
         return "the machine went down while they were in use"
     return None
 
@@ -249,6 +254,10 @@ class Views(Generic[E]):
             sync=False,
             metasync=False,
         )
+        # Touching a page beyond the end of the file would kill the process (SIGBUS), so look before.
+        pages, page_bytes = self._env.info()["last_pgno"] + 1, self._env.stat()["psize"]
+        if (self.directory / "data.mdb").stat().st_size < pages * page_bytes:
+            raise lmdb.CorruptedError("data.mdb is cut short")
         self._tables = {name: self._env.open_db(name.encode()) for name in (_META, *self.table_names)}
 
     def _shape(self) -> bytes:
@@ -266,8 +275,11 @@ class Views(Generic[E]):
     def _mark_in_use(self) -> None:
         with self._env.begin(write=True) as txn:
             txn.put(_SHAPE, self._shape(), db=self._tables[_META])
+        self._write_boot(_boot_id())
+
+    def _write_boot(self, text: str) -> None:
         path = self.directory / "boot"
-        path.write_text(_boot_id())
+        path.write_text(text)
         path.chmod(0o600)
 
     def _discard(self) -> None:
@@ -326,6 +338,14 @@ class Views(Generic[E]):
             observer(events)
 
     def _apply(self, records: Sequence[Record]) -> list[E]:
+        try:
+            return self._fold(records)
+        except lmdb.Error:
+            # LMDB has no checksums: a damaged page is noticed when it is met. The next start builds them anew.
+            self._write_boot(_DAMAGED)
+            raise
+
+    def _fold(self, records: Sequence[Record]) -> list[E]:
         events = []
         position = self.position
         index = self._tables[_INDEX]

@@ -32,7 +32,7 @@ h1 { margin: 0 0 .75rem; font-size: 1.5rem; line-height: 1.25; }
 p { margin: 0 0 1rem; }
 p:last-child { margin-bottom: 0; }
 .quiet { color: var(--quiet); }
-button { min-width: 12rem; max-width: 100%; min-height: 3rem; margin: .25rem 0 1.25rem; padding: .5rem 1.5rem;
+button { min-width: min(12rem, 100%); min-height: 3rem; margin: .25rem 0 1.25rem; padding: .5rem 1.5rem;
   border: 1px solid transparent; border-radius: .5rem; background: var(--action); color: var(--on-action);
   font: inherit; font-weight: 600; cursor: pointer; }
 button:hover { text-decoration: underline; }

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from click.testing import CliRunner
 
 from relay.events import MemberSuspended, RecipientSuppressed, RecipientUnsuppressed
 from relay.presentation import rfc3339
 from relay.refusals import Refusal
 from relay.suppression import suppress
-from tests.world.relay import DID, OTHER_DID, OTHER_DOMAIN, World, open_world, run
+from tests.world.relay import DID, DOMAIN, OTHER_DID, OTHER_DOMAIN, World, open_world, run
+from tools.cli import cli
 
 ADDRESS = "friend@example.com"
 
@@ -115,6 +118,29 @@ def test_a_complaint_cannot_be_taken_back(tmp_path: Path) -> None:
                 await world.command("complaint_record", message=999_999)
 
     run(main)
+
+
+def test_the_operator_records_a_complaint_by_command(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    message_id = 0
+
+    async def main() -> None:
+        nonlocal message_id
+        async with open_world(directory) as world:
+            message_id = await world.send()
+            await world.until_final(message_id)
+
+    run(main)
+    arguments = ["complaint", "record", str(directory), "--message", str(message_id)]
+    first, second = CliRunner().invoke(cli, arguments), CliRunner().invoke(cli, [*arguments, "--json"])
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert first.output == f"The complaint about message {message_id} of {DOMAIN} is recorded.\n"
+    assert json.loads(second.output) == {
+        "messageId": message_id,
+        "did": DID,
+        "domain": DOMAIN,
+        "recorded": [],
+    }
 
 
 def test_a_second_complaint_about_another_mail_counts_but_suppresses_no_more(tmp_path: Path) -> None:

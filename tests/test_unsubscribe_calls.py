@@ -40,9 +40,10 @@ from relay.unsubscribe_calls import (
     one_click_post,
 )
 from relay.views import calls
+from tests.test_unsubscribe import delivered, one_click
 from tests.world.dns import FakeDns
 from tests.world.https import Authority, Outside, Stream, open_https_server, serve_https
-from tests.world.relay import DID, DOMAIN, call_here, make_directory, run, virtual_clock
+from tests.world.relay import DID, DOMAIN, call_here, make_directory, open_world, run, virtual_clock
 
 URL = "https://member.example/off?u=1"
 HOST = "member.example"
@@ -490,5 +491,19 @@ def test_a_server_that_never_answers_is_left_after_a_bounded_time(tmp_path: Path
             await click(core)
             made = await until_settled(core)
             assert error_of(made[0].event) == f"{HOST} did not answer within 20 seconds"
+
+    run(main)
+
+
+def test_in_a_whole_relay_a_click_has_the_member_called(tmp_path: Path) -> None:
+    """From the mail that was delivered to the event of the call; nobody may be called at this address."""
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            world.dns.addresses[HOST] = ["127.0.0.1"]
+            _, path = await delivered(world, headers={"List-Unsubscribe": f"<{URL}>"})
+            assert (await one_click(world, path)).status == 200
+            first, *_ = await until_settled(world.core)
+            assert "127.0.0.1" in (error_of(first.event) or "")
 
     run(main)

@@ -94,7 +94,9 @@ class _Draft:
         if self.resting:
             steps += [self.give_up]
         if self.triable():
-            steps += [self.start, self.start, self.start, self.hold]
+            steps += [self.start, self.start, self.start]
+        if self.holdable():
+            steps += [self.hold, self.hold, self.hold, self.hold]
         if self.stopped:
             steps += [self.resume, self.resume]
         if self.under_way:
@@ -180,15 +182,24 @@ class _Draft:
             did = next(did for did in DIDS if domain_of(did) == name)
             self.events.append(DomainResumed(did=did, domain=name))
 
+    def holdable(self) -> list[tuple[int, str, str]]:
+        """What came up for an attempt and must not be made: message id, why, and what holds it then."""
+        return [
+            (message_id, because, holder)
+            for message_id in self.triable()
+            for because, holder in (
+                ("member", self.resting[message_id][0]),
+                ("domain", domain_of(self.resting[message_id][0])),
+            )
+            if holder in self.stopped
+        ]
+
     def hold(self) -> None:
-        """Nothing, where neither the member nor the domain of the message is stopped."""
-        message_id = self.pick(self.triable())
-        did, _ = self.resting[message_id]
-        for because, holder in (("member", did), ("domain", domain_of(did))):
-            if holder in self.stopped:
-                self.held[message_id] = holder
-                self.events.append(MessageHeld(did=did, message_id=message_id, because=because))
-                return
+        message_id, because, holder = self.pick(self.holdable())
+        self.held[message_id] = holder
+        self.events.append(
+            MessageHeld(did=self.resting[message_id][0], message_id=message_id, because=because)
+        )
 
     def suppress(self) -> None:
         self.events.append(
@@ -493,7 +504,33 @@ def test_what_is_due(history: History) -> None:
         assert dict(due.due_domains(view)) == earliest
         assert len(list(due.due_domains(view))) == len(earliest)
         held = [message_id for message_id in queued_of(history) if is_held(history, message_id)]
-        assert due.held_count(view) == len(held)
+        assert due.held_count(view) == view.count("held_by") == len(held)
+
+
+@pytest.mark.parametrize("because", ["member", "domain"])
+def test_who_is_resumed_releases_its_own_mail_and_no_other(because: str) -> None:
+    send, queued = STORY[2:4]
+    history: History = []
+    for did in DIDS[:2]:
+        domain = domain_of(did)
+        history += [
+            MemberAdded(did=did),
+            DomainAdded(did=did, domain=domain, selector_stem="s", rsa_public="r", ed25519_public="e"),
+            msgspec.structs.replace(send, did=did, domain=domain),
+            msgspec.structs.replace(queued, did=did, domain=domain),
+        ]
+        history.append(MessageHeld(did=did, message_id=len(history), because=because))
+    _first, second = queued_of(history)
+    with fold(history) as view:
+        assert list(due.due(view, "example.com")) == []
+    resumed = (
+        MemberResumed(did=DIDS[1])
+        if because == "member"
+        else DomainResumed(did=DIDS[1], domain=domain_of(DIDS[1]))
+    )
+    with fold([*history, resumed]) as view:
+        assert [message_id for _, message_id in due.due(view, "example.com")] == [second]
+        assert due.held_count(view) == 1
 
 
 @repeatable

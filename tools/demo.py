@@ -34,6 +34,13 @@ DIRECTORY = Path("demo-data")
 DID = "did:plc:demodemodemodemodemodemo"
 DOMAIN = "yourdomain.com"
 OPERATOR_DOMAIN = "relay.example"
+#: The example of the Send API page.
+MAIL = {
+    "from": f"you@{DOMAIN}",
+    "to": "friend@example.com",
+    "subject": "Hello",
+    "text": "Sent via Atmosphere Mail",
+}
 HTTP_PORT = 8025
 SECONDS_MAX = 30
 
@@ -101,13 +108,21 @@ async def enrol(core: Core) -> str:
     return str(answer["apiKey"])
 
 
-def call(url: str, key: str, body: dict[str, Any] | None = None) -> Any:
-    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode())
+def call(url: str, key: str, body: dict[str, Any] | None = None, *, method: str | None = None) -> Any:
+    """The decoded answer to a request with the demo member's credentials; None for an empty one."""
+    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode(), method=method)
     request.add_header("Content-Type", "application/json")
     request.add_header("X-Atmos-DID", DID)
     request.add_header("Authorization", f"Bearer {key}")
     with urllib.request.urlopen(request, timeout=SECONDS_MAX) as answer:
-        return json.load(answer)
+        data = answer.read()
+    return json.loads(data) if data else None
+
+
+def click(url: str) -> int:
+    """What a mailbox provider does when its user presses "unsubscribe" (RFC 8058); the status of the answer."""
+    with urllib.request.urlopen(url, b"List-Unsubscribe=One-Click", timeout=SECONDS_MAX) as answer:
+        return int(answer.status)
 
 
 async def until_final(url: str, key: str) -> Any:
@@ -127,14 +142,8 @@ def dkim_records(answer: Any) -> dict[str, str]:
 async def demonstrate(core: Core, url: str, receiver: Receiver) -> str:
     """One mail from POST to inbox; returns the API key. Raises SystemExit where something is not as it should be."""
     key = await enrol(core)
-    mail = {
-        "from": f"you@{DOMAIN}",
-        "to": "friend@example.com",
-        "subject": "Hello",
-        "text": "Sent via Atmosphere Mail",
-    }
-    print(f"POST {url}/v1/send\n  {json.dumps(mail)}")
-    answer = await trio.to_thread.run_sync(call, f"{url}/v1/send", key, mail)
+    print(f"POST {url}/v1/send\n  {json.dumps(MAIL)}")
+    answer = await trio.to_thread.run_sync(call, f"{url}/v1/send", key, MAIL)
     print(f"  200 {json.dumps(answer)}\n")
 
     message_url = f"{url}/v1/messages/{answer['accepted'][0]['messageId']}"
@@ -157,7 +166,22 @@ async def demonstrate(core: Core, url: str, receiver: Receiver) -> str:
         print(f"  {'valid  ' if verdict.valid else 'INVALID'}  d={verdict.d} s={verdict.s}")
     if len(verdicts) != 4 or not all(verdict.valid for verdict in verdicts):
         sys.exit("not every signature is valid")
+    await demonstrate_unsubscribe(url, key, received)
     return key
+
+
+async def demonstrate_unsubscribe(url: str, key: str, received: bytes) -> None:
+    """The recipient clicks; the next mail to it is refused; the member takes it back, for the next run of the demo."""
+    link = message_from_bytes(received, policy=policy.compat32)["List-Unsubscribe"].strip("<>")
+    status = await trio.to_thread.run_sync(click, link)
+    print(f"\nThe recipient unsubscribes with one click: POST to the List-Unsubscribe link\n  {status}")
+    answer = await trio.to_thread.run_sync(call, f"{url}/v1/send", key, MAIL)
+    print(f"and the next mail to it is not sent:\n  200 {json.dumps(answer)}")
+    if answer["accepted"] or answer["rejected"][0]["code"] != "RECIPIENT_SUPPRESSED":
+        sys.exit("the recipient is not suppressed")
+    suppression = f"{url}/v1/suppressions/{MAIL['to']}"
+    await trio.to_thread.run_sync(lambda: call(suppression, key, method="DELETE"))
+    print(f"DELETE {suppression}\n  takes it back, so that the demo can be run again.")
 
 
 def print_curl(url: str, key: str) -> None:

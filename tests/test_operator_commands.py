@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import stat
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from typing import Any, NamedTuple
 import click
 import pytest
 
+from relay.administration import ADMIN_SOCKET
 from relay.codec import decode
 from relay.config import CONFIG_FILE
 from relay.dns_records import TXT_STRING_OCTETS_MAX
 from relay.keys import load_pepper
+from relay.service import HTTP_ADDRESS_FILE
 from relay.store import LOG_DIRECTORY
 from spool.reader import LogReader
 from tests.world.relay import DID, OPERATOR_DOMAIN, OTHER_DID, make_directory
@@ -532,6 +535,16 @@ def test_doctor_exits_1_and_names_what_is_wrong(operator: Operator) -> None:
     assert wrong.keys() == {"permissions", "disk space", "public_url"}
     assert f"chmod 700 {operator.directory}" in wrong["permissions"]
     assert "https" in wrong["public_url"]
+
+
+def test_doctor_is_not_taken_in_by_what_a_killed_relay_left_behind(operator: Operator) -> None:
+    (operator.directory / HTTP_ADDRESS_FILE).write_text("127.0.0.1:8025\n")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(operator.directory / ADMIN_SOCKET))
+        left.listen()
+        assert doctor(operator)[1]["relay"] == (True, "running, HTTP on 127.0.0.1:8025")
+    assert (operator.directory / ADMIN_SOCKET).exists()
+    assert doctor(operator)[1]["relay"] == (True, "not running")
 
 
 def test_doctor_without_a_configuration_that_can_be_read(operator: Operator) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from relay.administration import is_running
 from relay.config import Config, ConfigError, load_config
 from relay.keys import KeyFileError, KeyRing, load_pepper
 from relay.service import HTTP_ADDRESS_FILE
@@ -90,9 +91,10 @@ def _log(directory: Path, config: Config) -> Iterator[Finding]:
 
 
 def _running(directory: Path, config: Config) -> Iterator[Finding]:
-    address = directory / HTTP_ADDRESS_FILE
-    if address.exists():
-        yield Finding("relay", True, f"running, HTTP on {address.read_text().strip()}")
+    if is_running(directory):
+        address = directory / HTTP_ADDRESS_FILE
+        where = address.read_text().strip() if address.exists() else "not open yet"
+        yield Finding("relay", True, f"running, HTTP on {where}")
     else:
         yield Finding("relay", True, "not running")
     if config.public_url.startswith("http://"):

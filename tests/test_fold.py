@@ -61,6 +61,8 @@ SECOND_US = 1_000_000
 History = list[Event]
 
 repeatable = settings(derandomize=True, deadline=None)
+#: Where each example folds more than once.
+repeatable_and_few = settings(repeatable, max_examples=40)
 
 
 # ------------------------------------------------------------------------------------------------ legal histories
@@ -331,7 +333,7 @@ def digests_at_once(records: Sequence[Record]) -> dict[str, str]:
         return views.digests()
 
 
-@repeatable
+@repeatable_and_few
 @given(histories(), st.data())
 def test_cut_in_two_with_the_views_closed_between(history: History, data: st.DataObject) -> None:
     records = records_of(history)
@@ -346,7 +348,7 @@ def test_cut_in_two_with_the_views_closed_between(history: History, data: st.Dat
             assert views.digests() == digests_at_once(records)
 
 
-@repeatable
+@repeatable_and_few
 @given(histories(), st.data())
 def test_in_batches_of_any_size(history: History, data: st.DataObject) -> None:
     records = records_of(history)
@@ -358,7 +360,7 @@ def test_in_batches_of_any_size(history: History, data: st.DataObject) -> None:
         assert views.digests() == digests_at_once(records)
 
 
-@repeatable
+@repeatable_and_few
 @given(histories())
 def test_rebuilt_from_nothing(history: History) -> None:
     records = records_of(history)
@@ -638,7 +640,7 @@ def test_what_is_suppressed_and_why(history: History) -> None:
 # ------------------------------------------------------------------------------------------------ what retention leaves
 
 
-@repeatable
+@repeatable_and_few
 @given(histories())
 def test_without_the_payloads_of_final_messages_only_the_lists_by_recipient_shrink(history: History) -> None:
     """Retention removes them; everything else that was counted stays counted (SPEC 8)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -24,6 +24,7 @@ class Metrics:
     """One registry for one relay; `observe` must be one of the views' observers."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._registry = CollectorRegistry()
         self._registry.register(_ViewsCollector(store))
         self.refused = Counter(
@@ -41,7 +42,27 @@ class Metrics:
             registry=self._registry,
         )
 
+        #: Set by the deliverer, who has them.
+        self.connections = Gauge(
+            "atmos_delivery_connections", "Open connections to receivers", registry=self._registry
+        )
+        self._sync_seconds = Histogram(
+            "atmos_log_sync_seconds",
+            "How long a batch's fdatasync took",
+            buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
+            registry=self._registry,
+        )
+        self._batch_records = Histogram(
+            "atmos_log_batch_records",
+            "How many records a batch had",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+            registry=self._registry,
+        )
+
     def observe(self, recorded: Sequence[Recorded]) -> None:
+        """Called once a batch, right after it became durable."""
+        self._sync_seconds.observe(self._store.log.statistics().sync_seconds_last)
+        self._batch_records.observe(len(recorded))
         for _, _, event in recorded:
             match event:
                 case SendAccepted():
@@ -97,12 +118,6 @@ class _ViewsCollector(Collector):
         yield CounterMetricFamily("atmos_log_batches", "Batches written", value=log.batches)
         yield CounterMetricFamily("atmos_log_records", "Records written", value=log.records)
         yield CounterMetricFamily("atmos_log_bytes", "Bytes written to the log", value=log.bytes)
-        yield CounterMetricFamily(
-            "atmos_log_sync_seconds", "Time spent in fdatasync", value=log.sync_seconds_total
-        )
-        yield GaugeMetricFamily(
-            "atmos_log_sync_last_seconds", "How long the last fdatasync took", value=log.sync_seconds_last
-        )
         yield GaugeMetricFamily("atmos_log_queue", "Appends that wait for the writer", value=log.queue_length)
         yield GaugeMetricFamily(
             "atmos_log_poisoned", "1 when nothing is accepted any more", value=log.poisoned

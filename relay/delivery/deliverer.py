@@ -82,6 +82,7 @@ class Deliverer:
         self._stopping = False
         self._sessions: set[Session] = set()
         self._scope = trio.CancelScope()
+        core.metrics.connections.set_function(lambda: len(self._sessions))
 
     # ---------------------------------------------------------------- the loop
 

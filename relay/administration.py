@@ -36,6 +36,7 @@ from relay.keys import KeyFileError, new_api_key
 from relay.presentation import rfc3339
 from relay.refusals import Refusal, invalid
 from relay.surroundings import Surroundings
+from relay.verification import verify_domain
 from relay.views import members, messages
 from spool.errors import SpoolError
 from spool.views import Snapshot
@@ -123,6 +124,10 @@ async def domain_add(core: Core, *, did: str, domain: str) -> Answer:
     return _domain_answer(core, state)
 
 
+async def domain_verify(core: Core, *, did: str, domain: str) -> Answer:
+    return await verify_domain(core, did, _domain(domain))
+
+
 async def domain_list(core: Core) -> Answer:
     with core.store.read() as view:
         return [
@@ -205,6 +210,7 @@ COMMANDS: dict[str, Command] = {
         domain_pause,
         domain_resume,
         domain_add,
+        domain_verify,
         domain_list,
         key_issue,
         key_list,

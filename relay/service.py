@@ -30,6 +30,7 @@ from relay.delivery.resolve import Route
 from relay.reputation import guard_reputation
 from relay.surroundings import Surroundings
 from relay.unsubscribe_calls import call_members, one_click_post
+from relay.verification import reverify_domains
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
             await nursery.start(_run_deliverer, relay)
             await nursery.start(guard_reputation, core)
             await nursery.start(call_members, core, one_click_post(core.surroundings))
+            await nursery.start(reverify_domains, core)
             await nursery.start(serve_admin_socket, core)
             relay.http_address = await nursery.start(_serve_http, core, relay, close_http)
             address_file = directory / HTTP_ADDRESS_FILE

@@ -29,6 +29,7 @@ PURE = (
     "relay.delivery.smtp",
     "relay.delivery.waiting",
     "relay.dids",
+    "relay.dns_diagnosis",
     "relay.dns_records",
     "relay.events",
     "relay.headers",

@@ -142,6 +142,37 @@ def domain_resume(directory: Path, did: str, domain: str, reason: str | None, as
     _say(answer, f"{domain} is active.", as_json)
 
 
+@domain_group.command("verify")
+@directory_argument
+@did_option
+@click.option("--domain", required=True, help="The sending domain whose DNS records are to be checked.")
+@json_option
+@click.pass_context
+def domain_verify(context: click.Context, directory: Path, did: str, domain: str, as_json: bool) -> None:
+    """Check a domain's DNS records, and say what was expected, what was found, and what to fix."""
+    answer = _administer(directory, "domain_verify", did=did, domain=domain)
+    if as_json:
+        print_json(answer)
+    else:
+        for check in answer["checks"]:
+            _print_check(check)
+        click.echo(f"{answer['domain']} is {'verified' if answer['verified'] else 'NOT verified'}.")
+    if not answer["verified"]:
+        context.exit(1)
+
+
+def _print_check(check: dict[str, Any]) -> None:
+    verdict = {True: "ok     ", False: "PROBLEM", None: "UNKNOWN"}[check["ok"]]
+    click.echo(f"{verdict}  {check['type']} {check['name']}")
+    if check["ok"] is not True:
+        click.echo(f"         {check['purpose']}")
+        click.echo(f"         expected  {check['expected']}")
+        for found in check["found"] or ["nothing"]:
+            click.echo(f"         found     {found}")
+    if check["fix"] is not None:
+        click.echo(f"         {'advice' if check['ok'] else 'fix   '}    {check['fix']}")
+
+
 @domain_group.command("list")
 @directory_argument
 @json_option

@@ -33,6 +33,7 @@ import dns.asyncresolver
 import dns.exception
 import dns.rdata
 import dns.rdtypes.ANY.MX
+import dns.rdtypes.ANY.TXT
 import dns.resolver
 import trio
 
@@ -78,7 +79,7 @@ class Target(NamedTuple):
 
 
 class Resolver(Protocol):
-    """What is asked of the DNS. Both return [] for a name without such records."""
+    """What is asked of the DNS. All return [] for a name without such records."""
 
     async def lookup_mx(self, domain: str) -> list[Mx]:
         """The MX records as they are. Raises NoSuchName or LookupFailed."""
@@ -86,6 +87,10 @@ class Resolver(Protocol):
 
     async def lookup_addresses(self, host: str) -> list[str]:
         """A records, then AAAA records. Raises NoSuchName or LookupFailed."""
+        ...
+
+    async def lookup_txt(self, name: str) -> list[tuple[bytes, ...]]:
+        """The TXT records, each as its character-strings. Raises NoSuchName or LookupFailed."""
         ...
 
 
@@ -316,6 +321,14 @@ class DnsResolver:
         if failed is not None and not found:
             raise failed
         return found
+
+    async def lookup_txt(self, name: str) -> list[tuple[bytes, ...]]:
+        """See Resolver."""
+        return [
+            record.strings
+            for record in await self._lookup(name, "TXT")
+            if isinstance(record, dns.rdtypes.ANY.TXT.TXT)
+        ]
 
     async def _lookup(self, name: str, kind: str) -> list[dns.rdata.Rdata]:
         try:

@@ -57,6 +57,8 @@ class DomainState(msgspec.Struct, array_like=True):
     status: str = "active"
     #: Rates are counted from here on.
     resumed_at: int = 0
+    #: When its DNS records were last found to be right or wrong. None before they were first right.
+    checked_at: int | None = None
 
 
 class KeyState(msgspec.Struct, array_like=True):
@@ -75,7 +77,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 class MembersProjector:
     name = "members"
-    version = 1
+    version = 2
     tables = (_MEMBERS, _DOMAINS, _DOMAINS_OF, _KEYS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -136,6 +138,8 @@ class MembersProjector:
     ) -> None:
         state = domain(tx, event.domain)
         assert state is not None, f"{event.TYPE} for {event.domain}, which was never added"
+        if isinstance(event, DomainVerified | DomainCheckFailed | DomainUnverified):
+            state.checked_at = time
         match event:
             case DomainVerified():
                 state.verified = True

@@ -23,13 +23,15 @@ from relay.delivery.resolve import LookupFailed, Mx, NoSuchName
 
 @dataclass
 class FakeDns:
-    """Names that exist are the keys of `mx` and `addresses`; names in `broken` fail; others do not exist."""
+    """Names that exist are the keys of `mx`, `addresses` and `txt`; names in `broken` fail; others do not exist."""
 
     mx: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     addresses: dict[str, list[str]] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     asked: list[tuple[str, str]] = field(default_factory=list)
-    """Every question, in order: ("MX" or "A", name)."""
+    """Every question, in order: ("MX", "A" or "TXT", name)."""
+    txt: dict[str, list[tuple[bytes, ...]]] = field(default_factory=dict)
+    """By name, each record as its character-strings."""
 
     async def lookup_mx(self, domain: str) -> list[Mx]:
         """See Resolver."""
@@ -41,11 +43,16 @@ class FakeDns:
         self._ask("A", host)
         return self.addresses.get(host, [])
 
+    async def lookup_txt(self, name: str) -> list[tuple[bytes, ...]]:
+        """See Resolver."""
+        self._ask("TXT", name)
+        return self.txt.get(name, [])
+
     def _ask(self, kind: str, name: str) -> None:
         self.asked.append((kind, name))
         if name in self.broken:
             raise LookupFailed(f"{kind} lookup: SERVFAIL")
-        if name not in self.mx and name not in self.addresses:
+        if not any(name in names for names in (self.mx, self.addresses, self.txt)):
             raise NoSuchName(name)
 
 

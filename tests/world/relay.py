@@ -190,6 +190,7 @@ async def open_world(
     mx: MxOptions | None = None,
     enrol: bool = True,
     disk: Disk | None = None,
+    dns: FakeDns | None = None,
     seed: int = 0,
     stop: bool = True,
     **mx_options: Any,
@@ -199,7 +200,7 @@ async def open_world(
         make_directory(directory, settings)
     receiver = Mx(mx or MxOptions())
     receiver.configure(**mx_options)
-    dns = FakeDns()
+    dns = dns or FakeDns()
     async with trio.open_nursery() as nursery:
 
         async def open_stream(address: str, port: int) -> trio.abc.Stream:

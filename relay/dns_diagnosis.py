@@ -1,0 +1,375 @@
+"""What is wrong with a member's DNS records, and what to do about it.
+
+Contract. `diagnose` is a pure function of the records that a domain should have and the TXT records that were found,
+and gives one `Finding` a record: whether it is right, what was found, and, where it is not right, the likely cause and
+the remedy, in a sentence for somebody who pastes records into a form. `ok` is None where the DNS could not tell: such a
+record is neither right nor wrong, and nothing may be concluded from it.
+
+What must be right is what receivers need. An old key or a second SPF record is wrong even beside the right one,
+because a receiver may take either, or none; a DMARC policy other than ours is the member's choice. Both get advice.
+
+A TXT record is a list of strings of at most 255 octets, which whoever reads it joins without anything between them
+(RFC 7208 section 3.3, RFC 6376 section 3.6.2.2). Found records are kept as their strings, because the commonest damage
+is done where they meet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from relay.addresses import DOMAIN_OCTETS_MAX
+from relay.dns_records import TXT_STRING_OCTETS_MAX, Record
+
+#: The checks, in the order of `relay.dns_records.member_records`. Events name them.
+CHECKS: Final = ("ownership", "dkim-rsa", "dkim-ed25519", "spf", "dmarc")
+
+#: A misplaced record is looked for in so many zones: the domain's own and those above it.
+ZONES_MAX: Final = 3
+#: Of what was found, a finding shows so much.
+FOUND_VALUES_MAX: Final = 10
+FOUND_CHARACTERS_MAX: Final = 1000
+
+DMARC_POLICIES: Final = ("none", "quarantine", "reject")
+
+Strings: TypeAlias = tuple[bytes, ...]
+
+
+class Unanswered(NamedTuple):
+    """The DNS could not tell."""
+
+    why: str
+
+
+#: The TXT records of each name that was asked for, none where it has none or does not exist.
+Facts: TypeAlias = Mapping[str, tuple[Strings, ...] | Unanswered]
+
+
+class Finding(NamedTuple):
+    check: str
+    record: Record
+    found: tuple[str, ...]
+    #: None: the DNS could not tell.
+    ok: bool | None
+    #: Cause and remedy; advice where the record is right.
+    fix: str | None
+
+
+def diagnose(domain: str, records: Sequence[Record], facts: Facts) -> list[Finding]:
+    """Judge a domain's records (of `member_records`). `facts` has at least their names; those of `wrong_places` help
+    to say where a missing record went."""
+    return [_finding(check, domain, record, facts) for check, record in zip(CHECKS, records, strict=True)]
+
+
+def wrong_places(domain: str, records: Iterable[Record]) -> list[str]:
+    """The names at which a record ends up whose owner filled in the form wrongly."""
+    zones = _zones(domain)
+    names = []
+    for record in records:
+        names += [f"{record.name}.{zone}" for zone in zones]
+        host = record.name.removesuffix(domain)
+        if host:  # not SPF: what stands at the zone's own name is about another domain
+            names += [f"{host}{zone}" for zone in zones[1:]]
+    names += [f"_spf.{domain}", f"spf.{domain}"]
+    return [name for name in dict.fromkeys(names) if len(name) <= DOMAIN_OCTETS_MAX]
+
+
+def failed_checks(findings: Iterable[Finding]) -> list[str]:
+    """The checks whose records are wrong for certain."""
+    return [finding.check for finding in findings if finding.ok is False]
+
+
+class _Judgement(NamedTuple):
+    ok: bool
+    fix: str | None = None
+
+
+_RIGHT: Final = _Judgement(True)
+
+
+def _finding(check: str, domain: str, record: Record, facts: Facts) -> Finding:
+    answer = facts[record.name]
+    if isinstance(answer, Unanswered):
+        fix = f"the DNS could not tell: {answer.why}; check again later"
+        return Finding(check, record, (), None, fix)
+    values = [_Value(strings) for strings in answer]
+    if check == "spf":  # the domain's own name has TXT records of many other services
+        values = [value for value in values if "v=spf1" in value.text.lower()]
+    judgement = _judge(check, record, values) or _missing(check, domain, record, facts)
+    return Finding(check, record, _shown(values), judgement.ok, judgement.fix)
+
+
+def _judge(check: str, record: Record, values: Sequence[_Value]) -> _Judgement | None:
+    """None: nothing there looks like the record."""
+    match check:
+        case "ownership":
+            return _ownership(record, values)
+        case "spf":
+            return _spf(record, values)
+        case "dmarc":
+            return _dmarc(record, values)
+        case _:
+            return _dkim(record, values)
+
+
+# ------------------------------------------------------------------------------------------------ ownership
+
+
+def _ownership(record: Record, values: Sequence[_Value]) -> _Judgement | None:
+    if any(value.text == record.value for value in values):
+        return _RIGHT
+    tag, _, did = record.value.partition("=")
+    for value in values:
+        if value.is_damaged(record.value):
+            return _Judgement(False, _damage(value.text))
+        if value.text.startswith(f"{tag}="):
+            return _Judgement(False, f"the record names another member: the DID must be {did}")
+        if value.text == did:
+            return _Judgement(False, f"the DID is there, but {tag}= in front of it is missing")
+    return None
+
+
+# ------------------------------------------------------------------------------------------------ DKIM
+
+
+def _dkim(record: Record, values: Sequence[_Value]) -> _Judgement | None:
+    if len(values) < 2:
+        return _dkim_key(record, values[0]) if values else None
+    if any(
+        _squeeze(first.text + second.text) == _squeeze(record.value)
+        for first in values
+        for second in values
+        if first is not second
+    ):
+        return _Judgement(
+            False,
+            "the value was stored as several records; make it one record, which may have several strings "
+            f"of at most {TXT_STRING_OCTETS_MAX} octets",
+        )
+    # RFC 6376 section 3.6.2.2: with several records the result is undefined.
+    if any(_dkim_key(record, value).ok for value in values):
+        return _Judgement(
+            False, "there are other records beside the right one, and receivers may take those; remove them"
+        )
+    return _Judgement(
+        False, f"there are {len(values)} records, and none is right; leave only the expected one"
+    )
+
+
+def _dkim_key(record: Record, value: _Value) -> _Judgement:
+    if value.is_damaged(record.value) and _has_quotes(value.text):
+        return _Judgement(False, _damage(value.text))
+    tags, expected = _tags(value.text), _tags(record.value)
+    assert expected is not None
+    # RFC 6376 section 3.6.1: v= may be left out; where it is there, it is DKIM1 and comes first.
+    if tags is None or "p" not in tags or ("v" in tags and next(iter(tags.items())) != ("v", "DKIM1")):
+        return _Judgement(False, "this is not a DKIM key record; replace it with the expected value")
+    key, expected_key = "".join(tags["p"].split()), expected["p"]
+    if not key:
+        return _Judgement(
+            False, "p= is empty, which tells receivers that the key is revoked; publish the key"
+        )
+    if key != expected_key:
+        return _Judgement(False, _other_key(key, expected_key, value))
+    if tags.get("k", "rsa") != expected["k"]:
+        says = f"k={tags['k']}" if "k" in tags else "no k=, which means k=rsa,"
+        return _Judgement(False, f"the key is right, but the record says {says} instead of k={expected['k']}")
+    if key != tags["p"]:
+        # Legal, RFC 6376 section 3.6.1 (FWS in base64string), but whoever pasted it did not mean it.
+        return _Judgement(
+            True, "there is white space within the key; receivers should skip it, but better paste it without"
+        )
+    return _RIGHT
+
+
+def _other_key(key: str, expected_key: str, value: _Value) -> str:
+    if _squeeze(key) == expected_key:
+        return _damage(value.text)
+    if expected_key.startswith(key):
+        octets = len(value.text)
+        return (
+            f"the key is cut off after {octets} octets: the value must be entered whole, where needed as "
+            f"several strings of at most {TXT_STRING_OCTETS_MAX} octets in one record"
+        )
+    return "p= holds another key: an old one, or that of another selector; replace the value with the expected one"
+
+
+# ------------------------------------------------------------------------------------------------ SPF
+
+
+def _spf(record: Record, values: Sequence[_Value]) -> _Judgement | None:
+    include = record.value.split()[1]
+    found = [value for value in values if _is_spf(value.text)]
+    if not found:
+        return _Judgement(False, _begins_wrongly(values[0], "v=spf1 and a space")) if values else None
+    whole = _spf_with(include, [value.text for value in found])
+    if len(found) > 1:
+        return _Judgement(
+            False,
+            f"there are {len(found)} SPF records, which receivers take for an error (RFC 7208 section 3.2); "
+            f"make them one: {whole}",
+        )
+    terms = [term.lower() for term in found[0].text.split()[1:]]
+    # RFC 7208 section 5.1: what stands behind "all" is never looked at.
+    reached = terms[: next((at for at, term in enumerate(terms) if _is_all(term)), None)]
+    if include in (term.removeprefix("+") for term in reached):
+        return _RIGHT
+    return _Judgement(False, f"{_why_not_included(include, terms, found[0])}; make it: {whole}")
+
+
+def _why_not_included(include: str, terms: Sequence[str], value: _Value) -> str:
+    if include in (term.removeprefix("+") for term in terms):
+        return f"{include} stands behind the all, where nothing is looked at"
+    if any(f"{sign}{include}" in terms for sign in "-~?"):
+        return f"{include} must have no sign before it"
+    if include in b" ".join(value.strings).decode("ascii", "replace").lower().split():
+        return "the record was split into strings without a space where they meet, so that two terms run together"
+    if _has_quotes(value.text):
+        return _damage(value.text)
+    return f"the record lacks {include}"
+
+
+def _spf_with(include: str, texts: Sequence[str]) -> str:
+    """One SPF record that says what these say and includes us."""
+    terms = list(dict.fromkeys(term for text in texts for term in text.split()[1:]))
+    rest = [term for term in terms if not _is_all(term) and term.lstrip("+-~?").lower() != include]
+    last = [term for term in terms if _is_all(term)][-1:]
+    if not last and not any(term.lower().startswith("redirect=") for term in rest):
+        last = ["~all"]
+    return " ".join(["v=spf1", include, *rest, *last])
+
+
+def _is_spf(text: str) -> bool:
+    """RFC 7208 section 4.5."""
+    return text.lower() == "v=spf1" or text.lower().startswith("v=spf1 ")
+
+
+def _is_all(term: str) -> bool:
+    return term.lower().lstrip("+-~?") == "all"
+
+
+# ------------------------------------------------------------------------------------------------ DMARC
+
+
+def _dmarc(record: Record, values: Sequence[_Value]) -> _Judgement | None:
+    found = [value for value in values if _is_dmarc(value.text)]
+    if len(found) > 1:
+        return _Judgement(
+            False,
+            f"there are {len(found)} DMARC records, and receivers then use none (RFC 7489 section 6.6.3); leave one",
+        )
+    if not found:
+        return _Judgement(False, _begins_wrongly(values[0], "v=DMARC1;")) if values else None
+    tags = _tags(found[0].text)
+    if tags is None or next(iter(tags.items())) != ("v", "DMARC1"):
+        return _Judgement(False, "the record is not made of tag=value; tag=value, beginning with v=DMARC1")
+    policy = tags.get("p", "").lower()
+    if policy not in DMARC_POLICIES:
+        problem = f"p={policy} is no policy" if policy else "p= is missing"
+        return _Judgement(False, f"{problem}; it is one of {', '.join(DMARC_POLICIES)}")
+    if policy != "reject":
+        return _Judgement(
+            True,
+            f"p={policy} is yours to choose; p=reject protects the name best, once all your mail is signed",
+        )
+    return _RIGHT
+
+
+def _is_dmarc(text: str) -> bool:
+    return re.match(r"v[ \t]*=[ \t]*DMARC1[ \t]*(;|$)", text, re.IGNORECASE) is not None
+
+
+# ------------------------------------------------------------------------------------------------ in the wrong place
+
+
+def _missing(check: str, domain: str, record: Record, facts: Facts) -> _Judgement:
+    """The record is not where it should be. Perhaps it is somewhere else."""
+    for name, answer in facts.items():
+        if name == record.name or isinstance(answer, Unanswered):
+            continue
+        if any(_is_like(check, record, _Value(strings).text) for strings in answer):
+            return _Judgement(False, _misplaced(domain, record, name))
+    return _Judgement(False, "there is no such record; publish it")
+
+
+def _misplaced(domain: str, record: Record, name: str) -> str:
+    for zone in _zones(domain):
+        if name == f"{record.name}.{zone}":
+            host = record.name.removesuffix(zone).removesuffix(".") or "@"
+            return (
+                f"the record stands at {name}: the registrar adds the zone's name by itself, so enter the name "
+                f"as {host}, or with a full stop at its end"
+            )
+    return f"the record stands at {name}; move it to {record.name}"
+
+
+def _is_like(check: str, record: Record, text: str) -> bool:
+    match check:
+        case "ownership":
+            return _squeeze(text) == _squeeze(record.value)
+        case "spf":
+            return _is_spf(text)
+        case "dmarc":
+            return _is_dmarc(text)
+        case _:
+            return f"p={(_tags(record.value) or {})['p']}" in _squeeze(text)
+
+
+def _zones(domain: str) -> list[str]:
+    """The domain and those above it: the name servers may know it in any of these zones."""
+    labels = domain.split(".")
+    return [".".join(labels[at:]) for at in range(len(labels) - 1)][:ZONES_MAX]
+
+
+# ------------------------------------------------------------------------------------------------ values
+
+
+class _Value:
+    """One TXT record."""
+
+    def __init__(self, strings: Strings) -> None:
+        self.strings = strings
+        # Printable, because it is shown in terminals and is whatever the owner of some domain likes. A tab is white
+        # space within a key.
+        joined = b"".join(strings).decode("ascii", "backslashreplace")
+        self.text = re.sub(r"[\x00-\x08\x0a-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", joined)
+
+    def is_damaged(self, expected: str) -> bool:
+        """The value is the expected one, but for quotes, backslashes and spaces that should not be in it."""
+        return self.text != expected and _squeeze(self.text) == _squeeze(expected)
+
+
+def _begins_wrongly(value: _Value, beginning: str) -> str:
+    if _has_quotes(value.text):
+        return _damage(value.text)
+    return f"the record does not begin with {beginning}; replace it with the expected value"
+
+
+def _has_quotes(text: str) -> bool:
+    return '"' in text or "\\" in text
+
+
+def _damage(text: str) -> str:
+    kinds = [name for sign, name in (('"', "quotes"), ("\\", "backslashes")) if sign in text]
+    what = " and ".join(kinds) or "spaces"
+    return f"the value was stored with {what} that do not belong to it; enter it as plain text, exactly as expected"
+
+
+def _squeeze(text: str) -> str:
+    return re.sub(r'[\s"\\]', "", text)
+
+
+def _tags(text: str) -> dict[str, str] | None:
+    """A tag list (RFC 6376 section 3.2) in its order; None where it is none."""
+    tags: dict[str, str] = {}
+    for part in text.rstrip(" \t").removesuffix(";").split(";"):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name) or name in tags:
+            return None
+        tags[name] = value
+    return tags
+
+
+def _shown(values: Sequence[_Value]) -> tuple[str, ...]:
+    return tuple(value.text[:FOUND_CHARACTERS_MAX] for value in values[:FOUND_VALUES_MAX])

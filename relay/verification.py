@@ -1,0 +1,221 @@
+"""Whether a domain's DNS is right: looked at when the operator asks, and every day once it was.
+
+Contract. `check_domain` asks the DNS and has `relay.dns_diagnosis` judge; `outcome` is the decision that follows:
+
+    every record is right                               domain.verified
+    one is wrong, and the domain was verified           domain.check_failed: it may send, but not for ever
+    one is wrong, GRACE_SECONDS after the first time    domain.unverified: it may not send until it is verified again
+    one is wrong, and the domain was not verified       nothing: nothing changes for it
+    none is wrong, but the DNS could not tell of one    nothing
+
+So **trouble in the DNS never takes from a domain the right to send**: only a record that was seen to be wrong does.
+
+`reverify_domains` looks again at each verified domain CHECK_SECONDS after its last check, and at the end of its grace
+time. When that is stands in the views, so a restart changes nothing. What the DNS could not tell is asked again after
+RETRY_SECONDS. A domain that is not verified is left alone: it waits for the operator's `domain verify`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import trio
+
+from relay.codec import Recorded
+from relay.core import Core
+from relay.decisions import known_domain
+from relay.delivery.resolve import LookupFailed, NoSuchName, Resolver
+from relay.dns_diagnosis import Facts, Finding, Strings, Unanswered, diagnose, failed_checks, wrong_places
+from relay.dns_records import Record, member_records
+from relay.events import DomainCheckFailed, DomainUnverified, DomainVerified, Event
+from relay.views import members
+from spool.views import Snapshot
+
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS = 24 * 3600
+GRACE_SECONDS = 72 * 3600
+RETRY_SECONDS = 3600
+#: After a long standstill every domain is due at once.
+CHECKS_AT_ONCE_MAX = 4
+
+_SECOND_US = 1_000_000
+
+
+# ------------------------------------------------------------------------------------------------ one check
+
+
+async def check_domain(core: Core, state: members.DomainState, resolver: Resolver) -> list[Finding]:
+    """What the DNS says now of each record that the domain should have. Changes nothing."""
+    records = _records(core, state)
+    facts = await _ask(resolver, [record.name for record in records])
+    findings = diagnose(state.domain, records, facts)
+    if failed_checks(findings):  # only then is it of interest where a record may have gone
+        elsewhere = await _ask(resolver, wrong_places(state.domain, records))
+        findings = diagnose(state.domain, records, {**elsewhere, **facts})
+    return findings
+
+
+def _records(core: Core, state: members.DomainState) -> list[Record]:
+    """What we would tell the member to publish, with the keys that we sign with."""
+    return member_records(
+        state.domain,
+        did=state.did,
+        operator_domain=core.config.operator_domain,
+        signers=core.keyring.signers(state.domain, state.selector_stem),
+    )
+
+
+async def _ask(resolver: Resolver, names: Sequence[str]) -> Facts:
+    facts: dict[str, tuple[Strings, ...] | Unanswered] = {}
+
+    async def ask(name: str) -> None:
+        try:
+            facts[name] = tuple(await resolver.lookup_txt(name))
+        except NoSuchName:
+            facts[name] = ()
+        except LookupFailed as error:
+            facts[name] = Unanswered(str(error))
+
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(ask, name)
+    return {name: facts[name] for name in names}  # whatever the order of the answers was
+
+
+def is_verified(findings: Iterable[Finding]) -> bool:
+    return all(finding.ok for finding in findings)
+
+
+def outcome(view: Snapshot, domain: str, findings: Sequence[Finding], now_us: int) -> list[Event]:
+    """What a check makes true; see the module."""
+    state = members.domain(view, domain)
+    assert state is not None, "domains are never removed"
+    failed = failed_checks(findings)
+    if is_verified(findings):
+        return [DomainVerified(did=state.did, domain=domain)]
+    if not failed or not state.verified:
+        return []
+    if state.failing_since is not None and now_us >= state.failing_since + GRACE_SECONDS * _SECOND_US:
+        return [DomainUnverified(did=state.did, domain=domain, failed=failed)]
+    return [DomainCheckFailed(did=state.did, domain=domain, failed=failed)]
+
+
+async def _check_and_record(core: Core, state: members.DomainState, resolver: Resolver) -> list[Finding]:
+    findings = await check_domain(core, state, resolver)
+    recorded = await core.store.decide(
+        lambda view: outcome(view, state.domain, findings, core.store.now_us())
+    )
+    logger.info(
+        "domain.checked",
+        extra={
+            "domain": state.domain,
+            "failed": failed_checks(findings),
+            "recorded": [item.event.TYPE for item in recorded],
+        },
+    )
+    return findings
+
+
+async def verify_domain(core: Core, did: str, domain: str) -> dict[str, Any]:
+    """The operator's `domain verify`: the check, and what it makes true. Raises Refusal(NOT_FOUND)."""
+    with core.store.read() as view:
+        state = known_domain(view, did, domain)
+    findings = await _check_and_record(core, state, core.surroundings.dns())
+    return {
+        "did": did,
+        "domain": domain,
+        "verified": is_verified(findings),
+        "checks": [
+            {
+                "name": finding.record.name,
+                "type": finding.record.type,
+                "purpose": finding.record.purpose,
+                "expected": finding.record.value,
+                "found": list(finding.found),
+                "ok": finding.ok,
+                "fix": finding.fix,
+            }
+            for finding in findings
+        ],
+    }
+
+
+# ------------------------------------------------------------------------------------------------ every day
+
+
+async def reverify_domains(core: Core, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Check every verified domain when its time has come, until cancelled.
+
+    An unexpected exception ends it, and with it the process.
+    """
+    reverifier = _Reverifier(core)
+    observers = core.store.views.observers
+    observers.append(reverifier.observe)
+    try:
+        task_status.started()
+        while True:
+            await reverifier.check_due()
+            await reverifier.wait_for_next()
+    finally:
+        observers.remove(reverifier.observe)
+
+
+class _Reverifier:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._store = core.store
+        self._resolver = core.surroundings.dns()
+        #: By domain, not before when to ask a DNS again that could not tell.
+        #: In memory only: a new start may well ask at once.
+        self._retry_at: dict[str, int] = {}
+        self._news = trio.Event()
+
+    def observe(self, recorded: Sequence[Recorded]) -> None:
+        """Called with all new events as they become true."""
+        if any(
+            isinstance(item.event, DomainVerified | DomainCheckFailed | DomainUnverified) for item in recorded
+        ):
+            self._news.set()
+
+    async def check_due(self) -> None:
+        now = self._store.now_us()
+        due = iter([state for state in self._verified() if self._due_at(state) <= now])
+
+        async def work() -> None:
+            for state in due:
+                await self._check(state)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(CHECKS_AT_ONCE_MAX):
+                nursery.start_soon(work)
+
+    async def wait_for_next(self) -> None:
+        """Sleep until a domain is due, or one has changed."""
+        due_at = min(map(self._due_at, self._verified()), default=None)
+        self._news = trio.Event()
+        seconds = float("inf")
+        if due_at is not None:
+            seconds = max(0.0, (due_at - self._store.now_us()) / _SECOND_US)
+        with trio.move_on_after(seconds):
+            await self._news.wait()
+
+    async def _check(self, state: members.DomainState) -> None:
+        findings = await _check_and_record(self._core, state, self._resolver)
+        if is_verified(findings) or failed_checks(findings):
+            self._retry_at.pop(state.domain, None)
+        else:
+            self._retry_at[state.domain] = self._store.now_us() + RETRY_SECONDS * _SECOND_US
+
+    def _verified(self) -> list[members.DomainState]:
+        with self._store.read() as view:
+            return [state for state in members.domains(view) if state.verified]
+
+    def _due_at(self, state: members.DomainState) -> int:
+        assert state.checked_at is not None, "it was verified by a check"
+        at = state.checked_at + CHECK_SECONDS * _SECOND_US
+        if state.failing_since is not None:
+            at = min(at, state.failing_since + GRACE_SECONDS * _SECOND_US)
+        return max(at, self._retry_at.get(state.domain, 0))

@@ -14,15 +14,13 @@ import logging
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import hypercorn
-import hypercorn.trio
 import trio
 
 from relay.administration import serve_admin_socket
-from relay.api import create_app
+from relay.api import create_app, serve_http
 from relay.core import Core, open_core
 from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
@@ -84,6 +82,9 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
     """Everything that serves, running inside the block. Leave it after `Relay.stop`; leaving without cuts it short."""
     async with open_core(directory, surroundings) as core:
         config = core.config
+        # A killed relay left it behind; whoever reads it shall find ours or none.
+        address_file = directory / HTTP_ADDRESS_FILE
+        address_file.unlink(missing_ok=True)
         connector = Connector(
             routes={domain: Route.parse(target) for domain, target in config.delivery.routes.items()},
             surroundings=core.surroundings,
@@ -100,8 +101,10 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
             await nursery.start(reverify_domains, core)
             await nursery.start(serve_admin_socket, core)
             relay.http_address = await nursery.start(_serve_http, core, relay, close_http)
-            address_file = directory / HTTP_ADDRESS_FILE
-            address_file.write_text(relay.http_address + "\n")
+            # By rename: whoever waits for the file reads all of it.
+            written = address_file.with_suffix(".tmp")
+            written.write_text(relay.http_address + "\n")
+            written.rename(address_file)
             logger.info("service.ready", extra={"http": relay.http_address, "seq": core.store.log.last_seq})
             try:
                 yield relay
@@ -128,9 +131,5 @@ async def _serve_http(core: Core, relay: Relay, close: trio.Event, task_status: 
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn")
-    async with trio.open_nursery() as nursery:
-        binds: list[str] = await nursery.start(
-            partial(hypercorn.trio.serve, create_app(core), config, shutdown_trigger=close.wait)
-        )
-        task_status.started(binds[0].removeprefix("http://"))
+    await serve_http(create_app(core), config, close=close, task_status=task_status)
     relay.http_closed.set()

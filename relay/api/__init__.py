@@ -4,5 +4,6 @@ Nothing is decided here and nothing is kept here.
 """
 
 from relay.api.app import create_app
+from relay.api.server import serve_http
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "serve_http"]

@@ -29,7 +29,7 @@ from relay.service import HTTP_ADDRESS_FILE
 from tests.world.relay import DID, DOMAIN, make_directory
 
 #: Nothing here takes nearly that long; it is what tells a hanging relay from a slow machine.
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 40.0
 
 #: A young domain may send two mails an hour, which is no load.
 NO_WARMING = "\n[warming]\ntiers = [ { hour = 1000000, day = 1000000 } ]\n"
@@ -169,6 +169,13 @@ class RelayProcess:
         status = Path(f"/proc/{self.pid}/status").read_text()
         (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
+
+    def open_files(self) -> int:
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def wait_open_files(self, count: int) -> None:
+        """Wait until it has no more than so many files and sockets open."""
+        self._wait_until(lambda: self.open_files() <= count, f"has at most {count} files open")
 
     def _wait_until(self, condition: Callable[[], bool], what: str) -> None:
         """Poll: files change without telling anybody."""

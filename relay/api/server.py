@@ -1,0 +1,105 @@
+"""HTTP over TCP: hypercorn speaks it on every connection, in a loop of ours that can end each of them.
+
+The invariant: **no client decides how long a connection lives.** Two things in hypercorn 0.18 would let it, and the
+loop of `hypercorn.trio.serve` has no place to mend them:
+
+- it shields its writing from every cancellation, so one client that never reads its answers keeps the process from
+  ending, even one whose log is poisoned; here, a cancelled connection is closed underneath it;
+- where writing fails while further requests wait behind the one that is answered, it goes on waiting for its turn for
+  ever, and the socket is never closed; here, a failed write ends the connection.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, cast
+
+import hypercorn
+import trio
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
+from quart_trio import QuartTrio
+
+#: One write is one answer, or a piece of it; a client that does not take it in so long is cut off.
+WRITE_SECONDS_MAX = 60.0
+
+
+async def serve_http(
+    app: QuartTrio,
+    config: hypercorn.Config,
+    *,
+    close: trio.Event,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve on `config.bind[0]` until `close`; requests under way then have `config.graceful_timeout` seconds.
+
+    Reports the address, `127.0.0.1:8025`, when it listens. Cancelled: every connection is cut at once.
+    """
+    wrapped = wrap_app(cast(Any, app), config.wsgi_max_body_size, "asgi")
+    context = WorkerContext(None)
+
+    async def serve_connection(stream: trio.SocketStream) -> None:
+        connection = _Connection(stream)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.end_when_told, nursery.cancel_scope)
+            await TCPServer(wrapped, config, context, ConnectionState({}), cast(Any, connection))
+            nursery.cancel_scope.cancel()
+
+    listening = config.create_sockets().insecure_sockets
+    host, port = listening[0].getsockname()[:2]
+    for one in listening:
+        one.listen(config.backlog)
+    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in listening]
+
+    lifespan = Lifespan(wrapped, config, {})
+    async with trio.open_nursery() as lifespan_nursery:
+        await lifespan_nursery.start(lifespan.handle_lifespan)
+        await lifespan.wait_for_startup()
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(
+                    partial(trio.serve_listeners, serve_connection, listeners, handler_nursery=connections)
+                )
+                task_status.started(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+                await close.wait()
+                accepting.cancel_scope.cancel()
+            await context.terminated.set()
+            connections.cancel_scope.deadline = trio.current_time() + config.graceful_timeout
+        await lifespan.wait_for_shutdown()
+        lifespan_nursery.cancel_scope.cancel()
+
+
+class _Connection:
+    """What hypercorn takes for the stream of a connection without TLS."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.socket = stream.socket
+        self.receive_some = stream.receive_some
+        self.send_eof = stream.send_eof
+        self.aclose = stream.aclose
+        self._write_failed = trio.Event()
+
+    async def send_all(self, data: bytes) -> None:
+        """Called behind a shield. Raises BrokenResourceError or ClosedResourceError, and then the connection ends."""
+        try:
+            with trio.fail_after(WRITE_SECONDS_MAX):
+                await self._stream.send_all(data)
+        except trio.TooSlowError:
+            self._write_failed.set()
+            raise trio.BrokenResourceError("the client does not take its answer") from None
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._write_failed.set()
+            raise
+
+    async def end_when_told(self, scope: trio.CancelScope) -> None:
+        """Cancel the connection's tasks once a write has failed. However it is cancelled itself, it closes the
+        socket, which no shield keeps from being noticed."""
+        try:
+            await self._write_failed.wait()
+            scope.cancel()
+        finally:
+            self.socket.close()

@@ -30,6 +30,8 @@ ZONES_MAX: Final = 3
 #: Of what was found, a finding shows so much.
 FOUND_VALUES_MAX: Final = 10
 FOUND_CHARACTERS_MAX: Final = 1000
+#: A remedy may quote what was found. An SPF record longer than this could not be mended by pasting anyway.
+FIX_CHARACTERS_MAX: Final = 2000
 
 DMARC_POLICIES: Final = ("none", "quarantine", "reject")
 
@@ -91,13 +93,14 @@ _RIGHT: Final = _Judgement(True)
 def _finding(check: str, domain: str, record: Record, facts: Facts) -> Finding:
     answer = facts[record.name]
     if isinstance(answer, Unanswered):
-        fix = f"the DNS could not tell: {answer.why}; check again later"
-        return Finding(check, record, (), None, fix)
+        untold = f"the DNS could not tell: {answer.why}; check again later"
+        return Finding(check, record, (), None, untold)
     values = [_Value(strings) for strings in answer]
     if check == "spf":  # the domain's own name has TXT records of many other services
         values = [value for value in values if "v=spf1" in value.text.lower()]
     judgement = _judge(check, record, values) or _missing(check, domain, record, facts)
-    return Finding(check, record, _shown(values), judgement.ok, judgement.fix)
+    fix = None if judgement.fix is None else judgement.fix[:FIX_CHARACTERS_MAX]
+    return Finding(check, record, _shown(values), judgement.ok, fix)
 
 
 def _judge(check: str, record: Record, values: Sequence[_Value]) -> _Judgement | None:
@@ -136,10 +139,11 @@ def _ownership(record: Record, values: Sequence[_Value]) -> _Judgement | None:
 def _dkim(record: Record, values: Sequence[_Value]) -> _Judgement | None:
     if len(values) < 2:
         return _dkim_key(record, values[0]) if values else None
+    few = values[:FOUND_VALUES_MAX]  # every one is held against every other
     if any(
         _squeeze(first.text + second.text) == _squeeze(record.value)
-        for first in values
-        for second in values
+        for first in few
+        for second in few
         if first is not second
     ):
         return _Judgement(

@@ -22,6 +22,7 @@ from relay.core import open_core
 from relay.delivery.resolve import DnsResolver, LookupFailed, NoSuchName
 from relay.dns_diagnosis import (
     CHECKS,
+    FIX_CHARACTERS_MAX,
     FOUND_CHARACTERS_MAX,
     FOUND_VALUES_MAX,
     Facts,
@@ -364,8 +365,18 @@ def test_what_is_shown_is_printable_and_bounded() -> None:
     assert found.found == (r"\x1b[2J\x00\x0a\x7f\x9b\xff",)
     many = finding("ownership", {OWNER: tuple((b"x" * 5000,) for _ in range(100))})
     assert [len(value) for value in many.found] == [FOUND_CHARACTERS_MAX] * FOUND_VALUES_MAX
-    policy = finding("dmarc", {DMARC: ((b"v=DMARC1; p=\x1b[2J",),)})
+    policy = finding("dmarc", {DMARC: ((b"v=DMARC1; p=\x1b[2J" + b"x" * 60_000,),)})
     assert str(policy.fix).isprintable()
+    assert len(str(policy.fix)) == FIX_CHARACTERS_MAX
+
+
+def test_a_reply_full_of_records_is_judged_all_the_same() -> None:
+    """64 KB of the smallest records: what grows with their square is cut short."""
+    many = tuple((b"%04x" % number,) for number in range(5000))
+    assert "there are 5000 records" in str(finding("dkim-rsa", {RSA: many}).fix)
+    for check in ("ownership", "spf", "dmarc"):
+        place = EXPECTED[check].name
+        assert finding(check, {place: (*many, *RIGHT[place])}).ok is True
 
 
 # ------------------------------------------------------------------------------------------------ a relay

@@ -188,7 +188,7 @@ def add_member(
     events: list[Event] = [MemberAdded(did=did)]
     _check_domain_count(config, len(domains))
     for new in domains:
-        events.append(_domain_added(view, did, new))
+        events.append(_domain_added(view, config, did, new))
     events.append(KeyIssued(did=did, key_id=key.key_id, key_hash=key.key_hash))
     return events
 
@@ -196,7 +196,7 @@ def add_member(
 def add_domain(view: Snapshot, config: Config, did: str, new: NewDomain) -> list[Event]:
     known_member(view, did)
     _check_domain_count(config, len(members.domains_of(view, did)) + 1)
-    return [_domain_added(view, did, new)]
+    return [_domain_added(view, config, did, new)]
 
 
 def _check_domain_count(config: Config, count: int) -> None:
@@ -207,7 +207,11 @@ def _check_domain_count(config: Config, count: int) -> None:
         )
 
 
-def _domain_added(view: Snapshot, did: str, new: NewDomain) -> DomainAdded:
+def _domain_added(view: Snapshot, config: Config, did: str, new: NewDomain) -> DomainAdded:
+    if f".{new.domain}".endswith(f".{config.operator_domain}"):
+        raise Refusal(
+            "CONFLICT", f"domain: {new.domain} is the relay's own; a member would sign as the operator"
+        )
     if members.domain(view, new.domain) is not None:
         raise Refusal("CONFLICT", f"domain: {new.domain} is enrolled already")
     return DomainAdded(

@@ -26,6 +26,8 @@ def initialise(
     path = directory / CONFIG_FILE
     if path.exists():
         raise Refusal("CONFLICT", f"{directory} is a data directory already; nothing was changed")
+    if directory.exists() and not {entry.name for entry in directory.iterdir()} <= {"pepper", "keys"}:
+        raise Refusal("CONFLICT", f"{directory} is not empty, and no data directory; nothing was changed")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
     if not (directory / "pepper").exists():
@@ -38,3 +40,8 @@ def initialise(
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -19,6 +19,7 @@ from relay.delivery.resolve import (
 )
 from relay.delivery.session import (
     Outcome,
+    Peer,
     Session,
     SessionFailed,
     TlsFailed,
@@ -58,6 +59,7 @@ class Connector:
             try:
                 return await self._open(target)
             except SessionFailed as error:
+                error.peer = Peer(target.host, target.address, target.port)
                 last = error
         assert last is not None, "routing gives at least one target or fails"
         raise last

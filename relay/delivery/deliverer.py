@@ -27,8 +27,7 @@ from relay.core import Core
 from relay.delivery.connect import Connector
 from relay.delivery.replies import Failure, FailureKind, Verdict
 from relay.delivery.retry import is_given_up, next_attempt_at
-from relay.delivery.session import Outcome, Session, SessionFailed
-from relay.delivery.smtp import Command
+from relay.delivery.session import Outcome, Peer, Session, SessionFailed
 from relay.delivery.waiting import Waiting
 from relay.events import (
     BULK_CATEGORIES,
@@ -45,6 +44,7 @@ from relay.events import (
     RecipientSuppressed,
     RemoteSide,
 )
+from relay.keys import KeyFileError
 from relay.outgoing import Outgoing, is_smoke_sink
 from relay.views import due, members, messages, suppressions
 from spool.views import Snapshot
@@ -60,6 +60,14 @@ class _Claim(NamedTuple):
 
     message_id: int
     domain: str
+
+
+class _Tried(NamedTuple):
+    """What a dialogue came to, and with whom it was."""
+
+    session: Session | None
+    outcome: Outcome
+    peer: Peer | None
 
 
 class Deliverer:
@@ -279,7 +287,16 @@ class Deliverer:
         if self._store.now_us() > state.give_up_at:
             await self._store.append([story.expired()])
             return session
-        outgoing = self._core.composer.compose(accepted, queued)
+        try:
+            outgoing = self._core.composer.compose(accepted, queued)
+        except KeyFileError as error:
+            # One member's lost key must not stop everybody's mail. It waits for the operator to restore the key.
+            logger.error("delivery.key_missing", extra={"message_id": state.message_id}, exc_info=error)
+            unsigned = story.unsigned()
+            await self._store.append([unsigned])
+            if isinstance(unsigned, MessageDeferred):
+                self._waiting.add(claim.domain, unsigned.next_attempt_at)
+            return session
         started = trio.Event()
 
         async def record_start() -> None:
@@ -287,21 +304,23 @@ class Deliverer:
             started.set()
 
         begun = trio.current_time()
-        outcome: Outcome | None = None
+        tried: _Tried | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(record_start)
-                session, outcome = await self._try(claim.domain, session, outgoing, started)
+                tried = await self._try(claim.domain, session, outgoing, started)
         finally:
             # Also when this attempt is being cancelled: what is known about it is written down.
             if started.is_set():
-                outcome = outcome or Outcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
-                event = story.ended(outcome, session, outgoing, trio.current_time() - begun)
+                stopped = Outcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
+                tried = tried or _Tried(session, stopped, session.peer if session else None)
+                event = story.ended(tried, outgoing, trio.current_time() - begun)
                 with trio.CancelScope(shield=True):
                     await self._store.append([event])
                 if isinstance(event, MessageDeferred | AttemptInterrupted):
                     self._waiting.add(claim.domain, event.next_attempt_at)
                     self._stop_if_suppressed(state.did, queued)
+        session = tried.session
         if session is not None and not session.usable:
             self._sessions.discard(session)
             session = None
@@ -309,20 +328,20 @@ class Deliverer:
 
     async def _try(
         self, domain: str, session: Session | None, outgoing: Outgoing, started: trio.Event
-    ) -> tuple[Session | None, Outcome]:
+    ) -> _Tried:
         """The dialogue itself. A connection that its server had given up is replaced at once: no new attempt."""
         while True:
             if session is None:
                 try:
                     session = await self._connector.connect(domain)
                 except SessionFailed as error:
-                    return None, error.outcome
+                    return _Tried(None, error.outcome, error.peer)
                 self._sessions.add(session)
             outcome = await session.deliver(
                 outgoing.envelope, outgoing.message, before_final_dot=started.wait
             )
             if not outcome.judgement.reconnect:
-                return session, outcome
+                return _Tried(session, outcome, session.peer)
             await self._part(session)
             session = None
 
@@ -362,9 +381,26 @@ class _Story:
             personal=RemoteSide(text="given up: its time was over before it could be tried again"),
         )
 
+    def unsigned(self) -> MessageDeferred | MessageBounced:
+        """It could not be signed, so it was not tried."""
+        facts: dict[str, Any] = {
+            "did": self._state.did,
+            "message_id": self._state.message_id,
+            "attempt": self._attempt,
+            "enhanced": "4.3.0",
+            "personal": RemoteSide(
+                text="a signing key of this domain cannot be read; the operator has been told"
+            ),
+        }
+        next_at = self._next_attempt_at()
+        if is_given_up(next_at, self._state.give_up_at):
+            return MessageBounced(**facts, reason="expired")
+        return MessageDeferred(**facts, next_attempt_at=next_at)
+
     def ended(
-        self, outcome: Outcome, session: Session | None, outgoing: Outgoing, seconds: float
+        self, tried: _Tried, outgoing: Outgoing, seconds: float
     ) -> MessageSent | MessageDeferred | MessageBounced | AttemptInterrupted:
+        outcome = tried.outcome
         failure = outcome.failure
         if outcome.started and failure is not None and failure.kind is FailureKind.ABANDONED:
             return AttemptInterrupted(
@@ -373,7 +409,7 @@ class _Story:
                 attempt=self._attempt,
                 next_attempt_at=self._next_attempt_at(),
             )
-        facts = self._facts(outcome, session, outgoing, seconds)
+        facts = self._facts(tried, outgoing, seconds)
         if outcome.verdict is Verdict.SENT:
             return MessageSent(**facts)
         if outcome.verdict is Verdict.BOUNCED:
@@ -383,11 +419,10 @@ class _Story:
             return MessageBounced(**facts, reason="expired")
         return MessageDeferred(**facts, next_attempt_at=next_at)
 
-    def _facts(
-        self, outcome: Outcome, session: Session | None, outgoing: Outgoing, seconds: float
-    ) -> dict[str, Any]:
-        reply, tls = outcome.reply, session.tls if session else None
-        sent = outcome.command is Command.END_OF_DATA
+    def _facts(self, tried: _Tried, outgoing: Outgoing, seconds: float) -> dict[str, Any]:
+        outcome, peer = tried.outcome, tried.peer
+        reply, tls = outcome.reply, tried.session.tls if tried.session else None
+        sent = outcome.body_begun
         return {
             "did": self._state.did,
             "message_id": self._state.message_id,
@@ -402,8 +437,8 @@ class _Story:
             "sha256": outgoing.sha256 if sent else None,
             "size": len(outgoing.message) if sent else None,
             "personal": RemoteSide(
-                mx=session.peer.host if session else None,
-                address=session.peer.address if session else None,
+                mx=peer.host if peer else None,
+                address=peer.address if peer else None,
                 text=reply.text if reply else outcome.error,
             ),
         }

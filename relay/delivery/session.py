@@ -128,13 +128,18 @@ class Outcome:
     started: bool = False
     """before_final_dot had returned. Without a reply the receiver may nevertheless have the message."""
 
+    body_begun: bool = False
+    """Bytes of the message have been handed to the network."""
+
     @classmethod
-    def of(cls, said: Reply | Failure, *, reused: bool = False, started: bool = False) -> Self:
+    def of(
+        cls, said: Reply | Failure, *, reused: bool = False, started: bool = False, body_begun: bool = False
+    ) -> Self:
         """Judge what was said."""
         judgement = judge(said, reused=reused)
         if isinstance(said, Reply):
-            return cls(judgement, reply=said, started=started)
-        return cls(judgement, failure=said, started=started)
+            return cls(judgement, reply=said, started=started, body_begun=body_begun)
+        return cls(judgement, failure=said, started=started, body_begun=body_begun)
 
     @property
     def verdict(self) -> Verdict:
@@ -164,6 +169,8 @@ class SessionFailed(Exception):
         said = outcome.reply
         super().__init__(f"{said.code} {said.text}" if said else outcome.error)
         self.outcome = outcome
+        self.peer: Peer | None = None
+        """Who was talked to, or would have been; None where there was nobody to talk to."""
 
 
 class TlsFailed(SessionFailed):
@@ -239,6 +246,7 @@ class Session:
         self._client = Client(ehlo_name)
         self._under_way = Command.BANNER
         self._closed = False
+        self._body_begun = False
 
     @property
     def capabilities(self) -> Capabilities:
@@ -270,7 +278,7 @@ class Session:
         finally:
             if not settled:
                 await self._abandon()
-        outcome = Outcome.of(said, reused=reused, started=started)
+        outcome = Outcome.of(said, reused=reused, started=started, body_begun=self._body_begun)
         if not (self.usable and outcome.judgement.usable):
             await self._abandon()
         return outcome
@@ -351,6 +359,7 @@ class Session:
     ) -> tuple[Reply | Failure, bool]:
         """What decided, and whether before_final_dot had returned."""
         deadline = trio.current_time() + self._timeouts.transaction
+        self._body_begun = False
         self._client.begin(envelope, message)
         failure = await self._attempt(self._exchange, deadline)
         if failure is not None:
@@ -405,6 +414,7 @@ class Session:
 
     async def _send_blocks(self) -> None:
         body = memoryview(self._client.take_body())
+        self._body_begun = True
         for start in range(0, len(body), _BODY_BLOCK_BYTES):
             with trio.fail_after(self._timeouts.data_block):
                 await self._stream.send_all(body[start : start + _BODY_BLOCK_BYTES])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import msgspec
@@ -96,7 +97,9 @@ class MembersProjector:
                     time,
                 )
                 tx.put(_DOMAINS, event.domain.encode(), _encode(domain))
-                tx.put(_DOMAINS_OF, owned(event.did) + event.domain.encode(), b"")
+                # A digest, because a DID and a domain together can be longer than a key may be.
+                digest = hashlib.sha256(event.domain.encode()).digest()[:16]
+                tx.put(_DOMAINS_OF, owned(event.did) + digest, event.domain.encode())
             case MemberSuspended() | MemberResumed() | MemberLimitsSet():
                 self._member_changed(tx, event)
             case (
@@ -178,8 +181,7 @@ def domains(view: Snapshot) -> Iterator[DomainState]:
 
 
 def domains_of(view: Snapshot, did: str) -> list[DomainState]:
-    prefix = owned(did)
-    names = [key[len(prefix) :].decode() for key, _ in view.scan_prefix(_DOMAINS_OF, prefix)]
+    names = sorted(name.decode() for _, name in view.scan_prefix(_DOMAINS_OF, owned(did)))
     return [state for name in names if (state := domain(view, name)) is not None]
 
 

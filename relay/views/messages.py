@@ -112,6 +112,9 @@ class MessagesProjector:
         value = tx.get(_MESSAGES, key)
         assert value is not None, f"{event.TYPE} for message {event.message_id}, which was never queued"
         state = _state.decode(value)
+        tx.put(_TIMELINE, two_u64(event.message_id, recorded.seq), b"")
+        if state.final_at is not None:
+            return  # nothing rewrites what is final; that it was recorded at all, the timeline shows
         before = state.status
         match event:
             case AttemptStarted():
@@ -133,7 +136,6 @@ class MessagesProjector:
             state.attempts = max(state.attempts, event.attempt)
             state.outcome_seq = recorded.seq
         tx.put(_MESSAGES, key, _encode(state))
-        tx.put(_TIMELINE, two_u64(event.message_id, recorded.seq), b"")
         if state.status != before:
             owner = owned(event.did)
             tx.delete(_BY_STATUS, owner + _STATUS_BYTE[before] + key)

@@ -191,6 +191,7 @@ async def open_world(
     enrol: bool = True,
     disk: Disk | None = None,
     dns: FakeDns | None = None,
+    offload: Callable[..., Awaitable[Any]] = call_here,
     seed: int = 0,
     stop: bool = True,
     **mx_options: Any,
@@ -211,7 +212,7 @@ async def open_world(
         surroundings = Surroundings(
             clock=virtual_clock,
             disk=disk or RealDisk(),
-            offload=call_here,
+            offload=offload,
             open_stream=open_stream,
             resolver=dns,
             dice=random.Random(seed),

@@ -25,6 +25,8 @@ from quart_trio import QuartTrio
 
 #: One write is one answer, or a piece of it; a client that does not take it in so long is cut off.
 WRITE_SECONDS_MAX = 60.0
+#: How long requests under way have to be answered when everything is being cancelled.
+LAST_ANSWER_SECONDS_MAX = 1.0
 
 
 async def serve_http(
@@ -36,7 +38,8 @@ async def serve_http(
 ) -> None:
     """Serve on `config.bind[0]` until `close`; requests under way then have `config.graceful_timeout` seconds.
 
-    Reports the address, `127.0.0.1:8025`, when it listens. Cancelled: every connection is cut at once.
+    Reports the address, `127.0.0.1:8025`, when it listens. Cancelled, it gives them LAST_ANSWER_SECONDS_MAX: where the
+    log has failed, whoever waits for it is told so (503).
     """
     wrapped = wrap_app(cast(Any, app), config.wsgi_max_body_size, "asgi")
     context = WorkerContext(None)
@@ -54,20 +57,43 @@ async def serve_http(
         one.listen(config.backlog)
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in listening]
 
+    no_more = trio.Event()
+    all_ended = trio.Event()
+
+    async def hold_connections(task_status: trio.TaskStatus[trio.Nursery]) -> None:
+        async with trio.open_nursery() as connections:
+            connections.cancel_scope.shield = True
+            task_status.started(connections)
+            await no_more.wait()
+        all_ended.set()
+
+    async def end_within(seconds: float) -> None:
+        """Idle connections end now, the others with their answer or when the time is over."""
+        no_more.set()
+        await context.terminated.set()
+        scope = connections.cancel_scope
+        scope.deadline = min(scope.deadline, trio.current_time() + seconds)
+
     lifespan = Lifespan(wrapped, config, {})
     async with trio.open_nursery() as lifespan_nursery:
         await lifespan_nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
-        async with trio.open_nursery() as connections:
-            async with trio.open_nursery() as accepting:
-                accepting.start_soon(
-                    partial(trio.serve_listeners, serve_connection, listeners, handler_nursery=connections)
-                )
-                task_status.started(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-                await close.wait()
-                accepting.cancel_scope.cancel()
-            await context.terminated.set()
-            connections.cancel_scope.deadline = trio.current_time() + config.graceful_timeout
+        async with trio.open_nursery() as nursery:
+            connections: trio.Nursery = await nursery.start(hold_connections)
+            try:
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(
+                        partial(
+                            trio.serve_listeners, serve_connection, listeners, handler_nursery=connections
+                        )
+                    )
+                    task_status.started(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+                    await close.wait()
+                    accepting.cancel_scope.cancel()
+                await end_within(config.graceful_timeout)
+                await all_ended.wait()
+            finally:
+                await end_within(LAST_ANSWER_SECONDS_MAX)
         await lifespan.wait_for_shutdown()
         lifespan_nursery.cancel_scope.cancel()
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from benchmarks.load import Load, post, run_load
 from benchmarks.world import DOMAIN, relay_process, silent_receiver
 
+
 @contextmanager
 def bare_hypercorn() -> Iterator[str]:
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.bare"], stdout=subprocess.PIPE, text=True)
@@ -43,7 +44,9 @@ def send_request(credentials: dict[str, str], *, body_bytes: int = 1500, recipie
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=32)
@@ -55,7 +58,9 @@ def main() -> None:
         ceiling: list[Load] = []
         for _ in range(options.rounds):
             ceiling.append(run_load(bare, request, connections=options.connections, seconds=options.seconds))
-            ours.append(run_load(relay.address, request, connections=options.connections, seconds=options.seconds))
+            ours.append(
+                run_load(relay.address, request, connections=options.connections, seconds=options.seconds)
+            )
     failed = sum(load.failed for load in ours)
     rate, most = (statistics.median(load.per_second for load in loads) for loads in (ours, ceiling))
     print(f"connections         {options.connections}")

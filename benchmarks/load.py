@@ -31,7 +31,12 @@ class Load(NamedTuple):
 
 def run_load(address: str, request: bytes, *, connections: int, seconds: float) -> Load:
     """Send `request` over `connections` connections for that long; blocks until it is over."""
-    order = {"address": address, "request": request.decode("latin-1"), "connections": connections, "seconds": seconds}
+    order = {
+        "address": address,
+        "request": request.decode("latin-1"),
+        "connections": connections,
+        "seconds": seconds,
+    }
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.load"],
         input=json.dumps(order),
@@ -44,7 +49,12 @@ def run_load(address: str, request: bytes, *, connections: int, seconds: float) 
 
 def post(path: str, body: bytes, headers: dict[str, str]) -> bytes:
     """The bytes of a POST with a JSON body."""
-    lines = [f"POST {path} HTTP/1.1", "Host: relay", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: relay",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 

@@ -42,12 +42,16 @@ def relay_process(*, route: str, settings: str = "") -> Iterator[RelayProcess]:
         text = text.replace("require_verified_domains = true", "require_verified_domains = false")
         text = text.replace("127.0.0.1:8025", "127.0.0.1:0")
         text = text.replace("[delivery]\n", f'[delivery]\nroutes = {{ "*" = "{route}" }}\n')
-        config.write_text(text + "\n[warming]\ntiers = [ { hour = 1000000000, day = 1000000000 } ]\n" + settings)
+        config.write_text(
+            text + "\n[warming]\ntiers = [ { hour = 1000000000, day = 1000000000 } ]\n" + settings
+        )
         enrolled = json.loads(
             _command("member", "add", str(directory), "--did", DID, "--domain", DOMAIN, "--offline", "--json")
         )
         with (directory / "stderr").open("wb") as errors:
-            process = subprocess.Popen([sys.executable, "-m", "relay", "serve", str(directory)], stderr=errors)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "relay", "serve", str(directory)], stderr=errors
+            )
         try:
             address = _wait_for_address(directory, process)
             yield RelayProcess(address, directory, enrolled["apiKey"], process.pid)

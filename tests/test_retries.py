@@ -1,5 +1,6 @@
 """What is deferred is tried again on its schedule, until it is sent, bounced or given up (SPEC 2)."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def test_the_default_schedule_and_its_end_after_five_days(tmp_path: Path) -> Non
             assert bounced["status"] == "bounced"
             assert bounced["timeline"][-1]["reason"] == "expired"
             times = attempt_times(world)
-            gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+            gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
             expected = [1, 5, 15, 30, 60, 120, 240] + [480] * (len(gaps) - 7)
             for gap, minutes in zip(gaps, expected, strict=True):
                 assert 0.9 * minutes * MINUTE <= gap <= 1.1 * minutes * MINUTE

@@ -42,7 +42,12 @@ def test_another_members_message_is_not_found(tmp_path: Path) -> None:
         async with open_world(tmp_path / "data") as world:
             message_id = await world.send()
             other = await world.enrol(OTHER_DID, "other.example")
-            for path in (f"/v1/messages/{message_id}", "/v1/messages/1", "/v1/messages/999", "/v1/messages/x"):
+            for path in (
+                f"/v1/messages/{message_id}",
+                "/v1/messages/1",
+                "/v1/messages/999",
+                "/v1/messages/x",
+            ):
                 status, answer, _ = await world.request("GET", path, headers=other)
                 assert (status, answer["code"]) == (404, "NOT_FOUND")
             status, answer, _ = await world.request("GET", "/v1/messages", headers=other)

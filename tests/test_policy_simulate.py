@@ -394,6 +394,17 @@ def test_what_the_operator_paused_is_not_judged() -> None:
     assert simulated(draft.log, policy(reputation=STRICT)).pauses == []
 
 
+def test_the_operators_pause_of_what_is_paused_here_changes_nothing() -> None:
+    draft = Draft()
+    send = draft.after(1).send(2)
+    for index in (1, 2):
+        draft.after(1).fares(send + index, "bounced")
+    draft.after(1).pause("paused")
+    draft.after(1).send()
+    (refused,) = simulated(draft.log, policy(reputation=STRICT)).refused
+    assert refused.because.endswith("paused_bounce_rate")
+
+
 # ------------------------------------------------------------------------------------------------ the command
 
 OTHER = 'operator_domain = "relay.example"\npublic_url = "https://relay.example"\nrequire_verified_domains = false\n'

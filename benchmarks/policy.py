@@ -36,7 +36,7 @@ from benchmarks.accept import send_request
 from benchmarks.load import Load, run_load
 
 # What `relay_process` is made of: these relays need their directories filled before they start.
-from benchmarks.world import DID, DOMAIN, RelayProcess, _wait_for_address, silent_receiver
+from benchmarks.world import DID, DOMAIN, RelayProcess, silent_receiver, wait_for_address
 from relay.administration import administer
 from relay.config import CONFIG_FILE, load_config
 from relay.events import DomainAdded, Event, KeyIssued, MemberAdded, RecipientSuppressed, SuppressedRecipient
@@ -131,7 +131,7 @@ def relay_on(directory: Path, api_key: str, program: tuple[str, ...]) -> Iterato
     with (directory / "stderr").open("wb") as errors:
         process = subprocess.Popen([sys.executable, *program, "serve", str(directory)], stderr=errors)
     try:
-        address = _wait_for_address(directory, process)
+        address = wait_for_address(directory, process)
         yield RelayProcess(address, directory, api_key, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)

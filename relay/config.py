@@ -89,7 +89,8 @@ class WarmingConfig(_Section, frozen=True, kw_only=True):
 
 
 class ReputationConfig(_Section, frozen=True, kw_only=True):
-    window_hours: Count = 24
+    #: The views keep 14 days.
+    window_hours: Annotated[int, msgspec.Meta(ge=1, le=14 * 24)] = 24
     messages_min: Count = 10
     bounce_rate_max: Rate = 0.05
     complaint_rate_max: Rate = 0.0008

@@ -55,12 +55,17 @@ class Store:
             Recorded(record.seq, record.time_us, event) for record, event in zip(records, events, strict=True)
         ]
 
-    async def decide(self, decision: Callable[[Snapshot], Sequence[Event]]) -> list[Recorded]:
-        """Decide and append, one decision at a time: each sees what the one before it made true."""
+    async def decide(
+        self, decision: Callable[[Snapshot], Sequence[Event]], *, patient: bool = True
+    ) -> list[Recorded]:
+        """Decide and append, one decision at a time: each sees what the one before it made true.
+
+        `patient` as in `append`.
+        """
         async with self._turn:
             with self.read() as view:
                 events = decision(view)
-            return await self.append(events) if events else []
+            return await self.append(events, patient=patient) if events else []
 
     def get(self, seq: int) -> Recorded:
         """The event with this sequence number, from the log. Raises LookupError."""

@@ -24,6 +24,7 @@ PURE = (
     "relay.compose",
     "relay.decisions",
     "relay.limits",
+    "relay.suppression",
     "relay.delivery.replies",
     "relay.delivery.retry",
     "relay.delivery.smtp",

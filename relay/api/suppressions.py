@@ -78,7 +78,7 @@ def routes(core: Core) -> Blueprint:
         principal = authenticate(core)
         address, note = _parse(await _read_json())
         recorded = await core.store.decide(
-            lambda view: suppress(view, principal.did, address, "manual", note=note)
+            lambda view: suppress(view, principal.did, address, "manual", note=note), patient=False
         )
         with core.store.read() as view:
             state = suppression(view, principal.did, address)
@@ -89,7 +89,7 @@ def routes(core: Core) -> Blueprint:
     async def remove(recipient: str) -> Response:
         principal = authenticate(core)
         address = _address(recipient)
-        await core.store.decide(lambda view: unsuppress(view, principal.did, address))
+        await core.store.decide(lambda view: unsuppress(view, principal.did, address), patient=False)
         answer = Response(b"", 204)
         # A 204 has no content to be of a type or length (RFC 9110 8.6).
         del answer.headers["Content-Type"], answer.headers["Content-Length"]

@@ -67,7 +67,7 @@ def routes(core: Core) -> Blueprint:
             )
 
         with trio.move_on_after(APPEND_SECONDS_MAX):
-            await core.store.decide(decide)
+            await core.store.decide(decide, patient=False)
             return unsubscribed_page(_sending_domain(message))
         raise unavailable()
 

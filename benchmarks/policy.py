@@ -2,7 +2,7 @@
 
     python -m benchmarks.policy [--members 10000] [--suppressions 1000000] [--seconds 4] [--rounds 5]
 
-The promise (issue 3): within 10 % of the speed without them. Three relay processes take the same load in turn, in one
+The promise: within 10 % of the speed without them. Three relay processes take the same load in turn, in one
 run, on one disk:
 
 - `large`: 10,000 members and domains and 1,000,000 suppressed addresses in its views, everything checked;

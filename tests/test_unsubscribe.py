@@ -423,7 +423,7 @@ def test_when_the_log_cannot_be_written_the_page_asks_to_try_again(
         async with open_world(tmp_path / "data") as world:
             _, path = await delivered(world)
 
-            async def fail(decision: object) -> list[Recorded]:
+            async def fail(decision: object, **_: Any) -> list[Recorded]:
                 raise LogPoisonedError("planted")
 
             monkeypatch.setattr(world.core.store, "decide", fail)
@@ -442,7 +442,7 @@ def test_a_defect_is_a_page_with_the_number_that_our_log_has_it_under(
         async with open_world(tmp_path / "data") as world:
             _, path = await delivered(world)
 
-            async def fail(decision: object) -> list[Recorded]:
+            async def fail(decision: object, **_: Any) -> list[Recorded]:
                 raise ZeroDivisionError
 
             monkeypatch.setattr(world.core.store, "decide", fail)

@@ -27,7 +27,7 @@ import trio
 
 from relay import decisions, identity, suppression
 from relay.addresses import AddressError, parse_domain
-from relay.core import Core, open_core
+from relay.core import Core, Readable, open_core, open_for_reading
 from relay.dids import is_valid_did
 from relay.dns_records import Record, member_records, operator_records
 from relay.events import Event
@@ -72,7 +72,7 @@ async def member_add(core: Core, *, did: str, domains: list[str], offline: bool 
     return {"did": did, "apiKey": key, "keyId": new_key.key_id, "domains": enrolled}
 
 
-async def member_list(core: Core) -> Answer:
+async def member_list(core: Readable) -> Answer:
     with core.store.read() as view:
         return [
             {
@@ -128,7 +128,7 @@ async def domain_verify(core: Core, *, did: str, domain: str) -> Answer:
     return await verify_domain(core, did, _domain(domain))
 
 
-async def domain_list(core: Core) -> Answer:
+async def domain_list(core: Readable) -> Answer:
     with core.store.read() as view:
         return [
             {
@@ -150,7 +150,7 @@ async def key_issue(core: Core, *, did: str) -> Answer:
     return {"did": did, "keyId": new_key.key_id, "apiKey": key}
 
 
-async def key_list(core: Core, *, did: str | None = None) -> Answer:
+async def key_list(core: Readable, *, did: str | None = None) -> Answer:
     with core.store.read() as view:
         if did is not None:
             decisions.known_member(view, did)
@@ -190,7 +190,7 @@ async def complaint_record(core: Core, *, message: int) -> Answer:
     }
 
 
-async def dns(core: Core, *, domain: str | None = None) -> Answer:
+async def dns(core: Readable, *, domain: str | None = None) -> Answer:
     name = None if domain is None else _domain(domain)
     with core.store.read() as view:
         states = [state for state in members.domains(view) if name is None or state.domain == name]
@@ -218,6 +218,12 @@ COMMANDS: dict[str, Command] = {
         complaint_record,
         dns,
     )
+}
+
+
+#: Those that only read: where no relay runs, they write nothing either.
+READING_COMMANDS: dict[str, Command] = {
+    command.__name__: command for command in (member_list, domain_list, key_list, dns)
 }
 
 
@@ -250,7 +256,7 @@ async def _make_keys(core: Core, domain: str) -> decisions.NewDomain:
     return decisions.NewDomain(domain, stem, rsa.public_key, ed25519.public_key)
 
 
-def _domain_answer(core: Core, state: members.DomainState) -> dict[str, Any]:
+def _domain_answer(core: Readable, state: members.DomainState) -> dict[str, Any]:
     records = member_records(
         state.domain,
         did=state.did,
@@ -266,7 +272,7 @@ def _domain_answer(core: Core, state: members.DomainState) -> dict[str, Any]:
     }
 
 
-def _operator_answer(core: Core) -> dict[str, Any]:
+def _operator_answer(core: Readable) -> dict[str, Any]:
     domain, stem = core.config.operator_domain, core.operator_stem
     records = operator_records(domain, host=core.config.ehlo_name, signers=core.keyring.signers(domain, stem))
     return {"domain": domain, "selector": stem, "records": [_record(record) for record in records]}
@@ -288,6 +294,9 @@ async def administer(directory: Path, command: str, arguments: dict[str, Any]) -
         with _short_path(directory) as path:
             stream = await trio.open_unix_socket(path)
     except (FileNotFoundError, ConnectionRefusedError):  # none runs, or one left its socket behind
+        if command in READING_COMMANDS:
+            with open_for_reading(directory) as readable:
+                return await _carry_out(readable, READING_COMMANDS[command], arguments)
         async with open_core(directory) as core:
             try:
                 return await _carry_out(core, COMMANDS[command], arguments)
@@ -383,7 +392,7 @@ async def _answer(core: Core, line: bytes) -> dict[str, Any]:
         return _refused("INTERNAL_ERROR", str(error))
 
 
-async def _carry_out(core: Core, command: Command, arguments: dict[str, Any]) -> Answer:
+async def _carry_out(core: Readable, command: Command, arguments: dict[str, Any]) -> Answer:
     did = arguments.get("did")
     if did is not None and not is_valid_did(did):
         # Before a view is asked: what is no DID may be no key of a table either.

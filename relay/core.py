@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from relay.config import Config, load_config
 from relay.decisions import Principal
@@ -20,10 +22,29 @@ from relay.metrics import Metrics
 from relay.outgoing import Composer
 from relay.refusals import Refusal
 from relay.reservations import Reservations
-from relay.store import Store, open_store
+from relay.store import LOG_DIRECTORY, Store, open_store
 from relay.surroundings import Surroundings
 from relay.tokens import BounceAddresses, UnsubscribeTokens
-from relay.views import members
+from relay.views import members, relay_views
+from spool.reader import LogReader
+from spool.views import Snapshot
+
+
+class Readable(Protocol):
+    """What commands that only read need: a Core, or a directory that nobody has open."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def keyring(self) -> KeyRing: ...
+    @property
+    def operator_stem(self) -> str: ...
+    @property
+    def store(self) -> HasViews: ...
+
+
+class HasViews(Protocol):
+    def read(self) -> AbstractContextManager[Snapshot]: ...
 
 
 @dataclass
@@ -119,3 +140,36 @@ async def open_core(directory: Path, surroundings: Surroundings | None = None) -
     )
     async with open_store(directory, config, surroundings) as store:
         yield Core(directory, surroundings, config, store, pepper, keyring, composer, operator_stem)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    config: Config
+    keyring: KeyRing
+    operator_stem: str
+    store: HasViews
+
+
+@contextmanager
+def open_for_reading(directory: Path) -> Iterator[Readable]:
+    """A data directory that nobody serves, or a copy of one, without writing a byte into it.
+
+    The views are folded from the log into a temporary directory: those of the directory may be behind it, or missing,
+    and only a writer may mend that. Raises ConfigError, KeyFileError, or an error of `spool`.
+    """
+    config = load_config(directory)
+    load_pepper(directory)  # not needed here, but whoever looks should hear of secrets that others can read
+    keyring = KeyRing(directory)
+    keyring.check()
+    operator_stem = keyring.operator_stem(config.operator_domain)
+    with tempfile.TemporaryDirectory(prefix="atmos-relay-") as name:
+        views = relay_views(Path(name) / "views")
+        views.open()
+        try:
+            if (directory / LOG_DIRECTORY).is_dir():
+                reader = LogReader(directory / LOG_DIRECTORY)
+                views.catch_up(reader)
+                reader.close()
+            yield _Reading(config, keyring, operator_stem, views)
+        finally:
+            views.close()

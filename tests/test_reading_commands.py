@@ -1,0 +1,38 @@
+"""Commands that read write nothing: on a directory that nobody serves, and on a copy (SPEC 7)."""
+
+import shutil
+from pathlib import Path
+
+import trio
+
+from relay.administration import READING_COMMANDS, administer
+from tests.world.relay import DID, open_world, run
+
+
+def contents(directory: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(directory)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_nothing_changes_and_the_answers_are_those_of_the_running_relay(tmp_path: Path) -> None:
+    directory, copy = tmp_path / "data", tmp_path / "copy"
+    answers = {}
+
+    async def main() -> None:
+        async with open_world(directory) as world:
+            await world.until_final(await world.send())
+            for command in READING_COMMANDS:
+                answers[command] = await world.command(command)
+            # As a backup tool finds it: in use, with views that are not to be trusted elsewhere.
+            shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("admin.sock"))
+
+    run(main)
+    for place in (directory, copy):
+        before = contents(place)
+        for command in READING_COMMANDS:
+            assert trio.run(administer, place, command, {}) == answers[command]
+        assert contents(place) == before
+    assert answers["member_list"][0]["did"] == DID

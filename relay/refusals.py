@@ -28,10 +28,17 @@ STATUS_OF_CODE = {
 }
 
 
+MESSAGE_CHARACTERS_MAX = 1000
+
+
 class Refusal(Exception):
     """A request was understood and refused, or could not be understood. Nothing was changed."""
 
     def __init__(self, code: str, message: str, *, retry_after_seconds: int | None = None) -> None:
+        # It may quote what the client sent, which may be long.
+        message = (
+            message if len(message) <= MESSAGE_CHARACTERS_MAX else message[:MESSAGE_CHARACTERS_MAX] + "…"
+        )
         super().__init__(message)
         self.code = code
         self.message = message

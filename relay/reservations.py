@@ -49,6 +49,10 @@ class Reservations:
         for item in recorded:
             if isinstance(item.event, SendAccepted):
                 self._release(item.event)
+                if item.event.idempotency_key is not None:
+                    key = item.event.did, item.event.idempotency_key
+                    if (done := self._keys.get(key)) is not None:
+                        self._free(key, done)
 
     def _release(self, send: SendAccepted) -> None:
         self._recipients[send.domain] -= send.recipients
@@ -67,6 +71,16 @@ class Reservations:
         done = self._keys[key] = trio.Event()
         try:
             yield
-        finally:
+        except LogStalledError:
+            # It may be applied yet. Until then nobody knows what the key stands for, and whoever asks has to wait.
+            raise
+        except BaseException:
+            self._free(key, done)
+            raise
+        else:
+            self._free(key, done)
+
+    def _free(self, key: tuple[str, str], done: trio.Event) -> None:
+        if self._keys.get(key) is done:
             del self._keys[key]
-            done.set()
+        done.set()

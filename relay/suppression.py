@@ -21,6 +21,7 @@ from relay.events import (
     SuppressedRecipient,
 )
 from relay.refusals import Refusal
+from relay.views.calls import is_called
 from relay.views.suppressions import suppression
 from spool.views import Snapshot
 
@@ -37,17 +38,20 @@ def suppress(
 ) -> list[Event]:
     """The member's mail may not go to `address` any more, for this reason too. Nothing where it holds already.
 
-    `call_at`: when the member's own unsubscribe URL, kept with the message, is to be called.
+    `call_at`: when the member's own unsubscribe URL, kept with the message, is to be called. Another message may have
+    another URL: each is called, though the reason holds already.
     """
     state = suppression(view, did, address)
-    if state is not None and any(held.reason == reason for held in state.reasons):
+    holds = state is not None and any(held.reason == reason for held in state.reasons)
+    to_call = call_at is not None and message_id is not None and not is_called(view, message_id)
+    if holds and not to_call:
         return []
     return [
         RecipientSuppressed(
             did=did,
             reason=reason,
             message_id=message_id,
-            call_at=call_at,
+            call_at=call_at if to_call else None,
             personal=SuppressedRecipient(address=address, note=note),
         )
     ]

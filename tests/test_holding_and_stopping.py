@@ -6,8 +6,8 @@ from typing import Any
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from relay.events import DomainPaused
-from tests.world.relay import DID, DOMAIN, World, open_world, run
+from relay.events import DomainPaused, RecipientSuppressed
+from tests.world.relay import DID, DOMAIN, World, call_here, open_world, run
 
 
 async def suppress(world: World, address: str) -> None:
@@ -175,3 +175,60 @@ def test_complaints_pause_the_domain(tmp_path: Path) -> None:
 
 def paused(world: World) -> list[Any]:
     return [event for event in world.events() if isinstance(event, DomainPaused)]
+
+
+def test_a_suppression_in_another_case_stops_waiting_mail_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            message_id = await world.send(to="tempfail-9@Example.com")
+            other = await world.send(to="tempfail-9+x@example.com")
+            await world.until(message_id, "deferred")
+            await world.until(other, "deferred")
+            await suppress(world, "TEMPFAIL-9@example.com")
+            await wait_all_tasks_blocked()
+            assert (await world.message(message_id))["timeline"][-1]["reason"] == "suppressed"  # at once
+            assert (await world.message(other))["status"] == "deferred"
+
+    run(main)
+
+
+def test_a_resume_beside_a_hold_leaves_nothing_held(tmp_path: Path) -> None:
+    """The hold is decided once more in turn with the operator's commands."""
+    gate: list[trio.Event] = []
+
+    async def offload(function: Any, *arguments: Any) -> Any:
+        if gate:
+            await gate[0].wait()
+        return await call_here(function, *arguments)
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data", offload=offload) as world:
+            message_id = await world.send(to="tempfail-1@example.com")
+            await world.until(message_id, "deferred")
+            await world.command("domain_pause", did=DID, domain=DOMAIN)
+            gate.append(trio.Event())  # the disk is slow now
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: world.command("domain_resume", did=DID, domain=DOMAIN))
+                # Meanwhile the message comes up, and sees the domain paused.
+                await trio.sleep(120)
+                gate[0].set()
+            gate.clear()
+            assert (await world.until_final(message_id))["status"] == "sent"
+
+    run(main)
+
+
+def test_each_mails_own_unsubscribe_link_is_called_though_the_reason_holds_already(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            headers = {"List-Unsubscribe": "<https://lists.example/leave?id=2>"}
+            await world.until_final(await world.send())
+            await world.until_final(await world.send(headers=headers))
+            first, second = (unsubscribe_path(message.data) for message in world.mx.messages)
+            for path in (first, second, second, first):
+                answer = await world.client.post(path, form={"List-Unsubscribe": "One-Click"})
+                assert answer.status_code == 200
+            events = [event for event in world.events() if isinstance(event, RecipientSuppressed)]
+            assert [event.call_at is not None for event in events] == [False, True]
+
+    run(main)

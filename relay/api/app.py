@@ -10,6 +10,7 @@ import logging
 import secrets
 from typing import Any
 
+import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
@@ -34,8 +35,26 @@ _CODE_OF_STATUS = {
 }
 
 
+class _App(QuartTrio):
+    """Quart, but that nobody's path gets into the log, and that a websocket where there is none is a JSON 404."""
+
+    async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "websocket":
+            await super().asgi_app(scope, receive, send)
+            return
+        await receive()  # websocket.connect
+        code, sentence = _CODE_OF_STATUS[404]
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "websocket.http.response.start", "status": 404, "headers": headers})
+        body = msgspec.json.encode(ErrorAnswer(sentence, code))
+        await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+
+    def log_exception(self, exception_info: Any) -> None:
+        logger.error("http.unhandled", exc_info=exception_info)
+
+
 def create_app(core: Core) -> QuartTrio:
-    app = QuartTrio("relay", static_folder=None)
+    app = _App("relay", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
@@ -43,10 +62,13 @@ def create_app(core: Core) -> QuartTrio:
     for part in (send, messages, member, suppressions, unsubscribe, health, openapi):
         app.register_blueprint(part.routes(core))
 
+    def count(code: str) -> None:
+        if _route() == "/v1/send":
+            core.metrics.refused.labels(code).inc()
+
     @app.errorhandler(Refusal)
     async def refused(error: Refusal) -> Response:
-        if _route() == "/v1/send":
-            core.metrics.refused.labels(error.code).inc()
+        count(error.code)
         answer = _error_answer(ErrorAnswer(error.message, error.code), error.http_status)
         if error.retry_after_seconds is not None:
             answer.headers["Retry-After"] = str(error.retry_after_seconds)
@@ -60,6 +82,7 @@ def create_app(core: Core) -> QuartTrio:
         code, sentence = _CODE_OF_STATUS.get(
             status, ("INVALID_REQUEST", error.description or "the request cannot be understood")
         )
+        count(code)
         answer = _error_answer(ErrorAnswer(sentence, code), STATUS_OF_CODE[code])
         for name, value in error.get_headers():
             if name == "Allow":
@@ -80,6 +103,7 @@ def create_app(core: Core) -> QuartTrio:
             exc_info=error,
             extra={"request_id": request_id, "method": request.method, "route": _route()},
         )
+        count("INTERNAL_ERROR")
         sentence = f"a defect of the relay; its log has it under request id {request_id}"
         return _error_answer(ErrorAnswer(sentence, "INTERNAL_ERROR", request_id), 500)
 

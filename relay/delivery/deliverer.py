@@ -197,6 +197,8 @@ class Deliverer:
                         await self._store.append([event])
             finally:
                 self._claimed.difference_update(waiting)
+                # Whoever looked for work meanwhile passed over those of them that stay.
+                self._waiting.add(_domain_of(address), self._store.now_us())
 
     async def _wait_for_news(self) -> None:
         next_at = self._waiting.next_at()
@@ -279,10 +281,7 @@ class Deliverer:
         if is_smoke_sink(queued, self._core.config.operator_domain):
             await self._store.append([story.dropped()])
             return session
-        with self._store.read() as view:
-            prevented = _prevented(view, state, queued)
-        if prevented is not None:
-            await self._store.append([prevented])
+        if await self._prevent(state, queued):
             return session
         if self._store.now_us() > state.give_up_at:
             await self._store.append([story.expired()])
@@ -325,6 +324,19 @@ class Deliverer:
             self._sessions.discard(session)
             session = None
         return session
+
+    async def _prevent(self, state: messages.MessageState, queued: Recorded) -> bool:
+        """Whether there is an event in the place of the attempt."""
+        with self._store.read() as view:
+            if _prevented(view, state, queued) is None:
+                return False
+
+        def decision(view: Snapshot) -> list[Event]:
+            # Once more, in turn with the operator's hand: what was just resumed must not be held for ever.
+            event = _prevented(view, state, queued)
+            return [] if event is None else [event]
+
+        return bool(await self._store.decide(decision))
 
     async def _try(
         self, domain: str, session: Session | None, outgoing: Outgoing, started: trio.Event

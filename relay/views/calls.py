@@ -15,6 +15,10 @@ _DUE = "calls_due"
 _CALLS = "calls"
 
 
+#: message id -> nothing: its URL was called, or will be
+_CALLED = "calls_of"
+
+
 class Call(NamedTuple):
     at_us: int
     suppressed_seq: int
@@ -24,12 +28,14 @@ class Call(NamedTuple):
 class CallsProjector:
     name = "calls"
     version = 1
-    tables = (_DUE, _CALLS)
+    tables = (_DUE, _CALLS, _CALLED)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
         if isinstance(event, RecipientSuppressed) and event.call_at is not None:
             self._enter(tx, recorded.seq, event.call_at, 0)
+            if event.message_id is not None:
+                tx.put(_CALLED, u64(event.message_id), b"")
         elif isinstance(event, UnsubscribeCalled):
             value = tx.get(_CALLS, u64(event.suppressed_seq))
             assert value is not None, f"a call for {event.suppressed_seq}, which asked for none"
@@ -41,6 +47,11 @@ class CallsProjector:
     def _enter(self, tx: Transaction, seq: int, at: int, attempts: int) -> None:
         tx.put(_CALLS, u64(seq), two_u64(at, attempts))
         tx.put(_DUE, two_u64(at, seq), b"")
+
+
+def is_called(view: Snapshot, message_id: int) -> bool:
+    """Whether the URL of this message was called already, or is going to be."""
+    return view.get(_CALLED, u64(message_id)) is not None
 
 
 def calls(view: Snapshot) -> Iterator[Call]:

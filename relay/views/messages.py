@@ -65,8 +65,9 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def recipient_key(did: str, address: str) -> bytes:
-    """Prefix of a recipient's messages. A digest, because an address is longer than a key may be."""
-    return owned(did) + hashlib.sha256(address.encode()).digest()[:16]
+    """Prefix of a recipient's messages, in any case, as suppressions have it. A digest, because an address is longer
+    than a key may be."""
+    return owned(did) + hashlib.sha256(address.lower().encode()).digest()[:16]
 
 
 class MessagesProjector:

@@ -158,7 +158,7 @@ def test_by_status(tmp_path: Path) -> None:
     run(main)
 
 
-def test_by_recipient_in_any_spelling_of_its_domain(tmp_path: Path) -> None:
+def test_by_recipient_in_any_spelling(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
             mine = [
@@ -166,12 +166,11 @@ def test_by_recipient_in_any_spelling_of_its_domain(tmp_path: Path) -> None:
                 await world.send(to="jo@xn--bcher-kva.example"),
                 await world.send(to=" jo@bücher.example "),
             ]
-            # The local part is as given: only its host may say whether case matters.
-            other = await world.send(to="Jo@bücher.example")
+            # It goes out as given, and is looked for in any case, like on the suppression list.
+            mine.append(await world.send(to="Jo@bücher.example"))
             mine.reverse()
-            for spelling in ("jo@bücher.example", "jo@BÜCHER.Example", "jo@xn--bcher-kva.example"):
+            for spelling in ("jo@bücher.example", "JO@BÜCHER.Example", "jo@xn--bcher-kva.example"):
                 assert await ids(world, f"?recipient={quote(spelling)}") == mine
-            assert await ids(world, f"?recipient={quote('Jo@bücher.example')}") == [other]
             assert await ids(world, "?recipient=nobody@xn--bcher-kva.example") == []
 
     run(main)

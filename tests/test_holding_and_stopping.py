@@ -7,7 +7,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from relay.events import DomainPaused, RecipientSuppressed
-from tests.world.relay import DID, DOMAIN, World, call_here, open_world, run
+from tests.world.gate import Gate
+from tests.world.relay import DID, DOMAIN, World, open_world, run
 
 
 async def suppress(world: World, address: str) -> None:
@@ -194,25 +195,19 @@ def test_a_suppression_in_another_case_stops_waiting_mail_too(tmp_path: Path) ->
 
 def test_a_resume_beside_a_hold_leaves_nothing_held(tmp_path: Path) -> None:
     """The hold is decided once more in turn with the operator's commands."""
-    gate: list[trio.Event] = []
-
-    async def offload(function: Any, *arguments: Any) -> Any:
-        if gate:
-            await gate[0].wait()
-        return await call_here(function, *arguments)
+    gate = Gate()
 
     async def main() -> None:
-        async with open_world(tmp_path / "data", offload=offload) as world:
+        async with open_world(tmp_path / "data", offload=gate.offload) as world:
             message_id = await world.send(to="tempfail-1@example.com")
             await world.until(message_id, "deferred")
             await world.command("domain_pause", did=DID, domain=DOMAIN)
-            gate.append(trio.Event())  # the disk is slow now
+            gate.shut()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(lambda: world.command("domain_resume", did=DID, domain=DOMAIN))
                 # Meanwhile the message comes up, and sees the domain paused.
                 await trio.sleep(120)
-                gate[0].set()
-            gate.clear()
+                gate.open()
             with trio.fail_after(
                 30 * 24 * 3600
             ):  # of the virtual clock: a message held for ever fails at once

@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from relay.events import MessageQueued, SendAccepted
-from tests.world.relay import DID, OTHER_DID, OTHER_DOMAIN, World, call_here, open_world, run
+from tests.world.gate import Gate
+from tests.world.relay import DID, OTHER_DID, OTHER_DOMAIN, World, open_world, run
 
 BODY = json.dumps(
     {"from": "you@yourdomain.com", "to": ["a@example.com", "b@example.com"], "subject": "Hello", "text": "Hi"}
@@ -159,18 +160,11 @@ def test_a_send_whose_recipients_are_all_suppressed_replays_too(tmp_path: Path) 
 
 def test_a_retry_after_the_disk_stalled_is_the_same_send(tmp_path: Path) -> None:
     """The first answer was a 503 that promised just that."""
-    released = trio.Event()
-    hanging = False
-
-    async def offload(function: Any, *arguments: Any) -> Any:
-        if hanging:
-            await released.wait()
-        return await call_here(function, *arguments)
+    gate = Gate()
 
     async def main() -> None:
-        nonlocal hanging
-        async with open_world(tmp_path / "data", offload=offload) as world:
-            hanging = True
+        async with open_world(tmp_path / "data", offload=gate.offload) as world:
+            gate.shut()
             assert (await post(world, "key"))[0] == 503
             retries: list[tuple[int, bytes, bool]] = []
 
@@ -180,8 +174,7 @@ def test_a_retry_after_the_disk_stalled_is_the_same_send(tmp_path: Path) -> None
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(retry)  # while nobody knows yet
                 await trio.sleep(0.5)
-                hanging = False
-                released.set()
+                gate.open()
             assert [(status, replayed) for status, _, replayed in retries] == [(200, True)]
             assert sends(world) == 1
 

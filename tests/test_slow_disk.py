@@ -1,27 +1,20 @@
 """A disk that does not answer: a send is answered within 8 s all the same, and nothing is said that may not be true."""
 
 from pathlib import Path
-from typing import Any
 
 import trio
 import trio.testing
 
-from tests.world.relay import call_here, open_world, run
+from tests.world.gate import Gate
+from tests.world.relay import open_world, run
 
 
 def test_a_send_is_answered_although_the_disk_hangs(tmp_path: Path) -> None:
-    released = trio.Event()
-    hanging = False
-
-    async def offload(function: Any, *arguments: Any) -> Any:
-        if hanging:
-            await released.wait()
-        return await call_here(function, *arguments)
+    gate = Gate()
 
     async def main() -> None:
-        nonlocal hanging
-        async with open_world(tmp_path / "data", offload=offload) as world:
-            hanging = True
+        async with open_world(tmp_path / "data", offload=gate.offload) as world:
+            gate.shut()
             answers: list[tuple[int, str]] = []
 
             async def send(number: int) -> None:
@@ -35,8 +28,7 @@ def test_a_send_is_answered_although_the_disk_hangs(tmp_path: Path) -> None:
                     nursery.start_soon(send, number)
                     await trio.testing.wait_all_tasks_blocked()
             assert answers == [(503, "TEMPORARILY_UNAVAILABLE")] * 3
-            hanging = False
-            released.set()
+            gate.open()
             # The first had reached the log's writer: it may be, and here is, delivered. The others were never written.
             await world.mx.wait_messages(1)
             _, page, _ = await world.request("GET", "/v1/messages")

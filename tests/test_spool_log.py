@@ -13,22 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from spool import Entry, Log, LogClosedError, LogPoisonedError, LogStalledError, Record, Witness
 from spool.log import STALL_SECONDS
 from tests.world.disk import FakeDisk
+from tests.world.gate import Gate
 from tests.world.spool import DIRECTORY, entries, group, open_fake, read_all, run
-
-
-class Gate:
-    """An offload that waits, once closed, until it is opened."""
-
-    def __init__(self) -> None:
-        self.opened = trio.Event()
-        self.opened.set()
-
-    def shut(self) -> None:
-        self.opened = trio.Event()
-
-    async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
-        await self.opened.wait()
-        return function(*args)
 
 
 def test_append_gives_consecutive_records_of_one_batch() -> None:
@@ -70,7 +56,7 @@ def test_appends_that_wait_share_a_batch_in_the_order_of_the_calls() -> None:
                 await wait_all_tasks_blocked()
             assert log.statistics().queue_length == 4
             assert log.last_seq == 0
-            gate.opened.set()
+            gate.open()
         statistics = log.statistics()
         assert (statistics.batches, statistics.records, statistics.queue_length) == (2, 5, 0)
 
@@ -93,7 +79,7 @@ def test_a_batch_is_bounded(limits: dict[str, int]) -> None:
             for number in (1, 3, 3, 3, 3, 3):
                 nursery.start_soon(log.append, group(number, payload_bytes=700))
                 await wait_all_tasks_blocked()
-            gate.opened.set()
+            gate.open()
 
     run(main)
     assert [record.batch_seq for record in read_all(disk)] == [1, 2, 2, 4, 4, 6]
@@ -188,7 +174,7 @@ def test_a_cancelled_block_still_answers_what_the_writer_has_taken() -> None:
                 scope.cancel()
                 nursery.cancel_scope.shield = True
                 await wait_all_tasks_blocked()
-                gate.opened.set()
+                gate.open()
 
     run(main)
     assert read_all(disk) == returned != []
@@ -216,7 +202,7 @@ def test_leaving_writes_what_is_queued_and_takes_nothing_more() -> None:
                 await wait_all_tasks_blocked()
                 outside.start_soon(append, 2)
                 await wait_all_tasks_blocked()
-                gate.opened.set()
+                gate.open()
             await append(3)
 
     run(main)
@@ -245,7 +231,7 @@ def poisoned_by(disk: FakeDisk, fail_in: int, **options: Any) -> list[str]:
                 await wait_all_tasks_blocked()
             disk.fail_at = disk.operations + fail_in
             operations.append(disk.fail_at)
-            gate.opened.set()
+            gate.open()
             await trio.sleep_forever()
 
     operations: list[int] = []
@@ -450,7 +436,7 @@ def test_an_impatient_append_is_told_when_the_disk_does_not_answer() -> None:
                 nursery.start_soon(patient)
                 await trio.sleep(2 * STALL_SECONDS)
                 assert (told, durable) == (["stalled"], [])
-                gate.opened.set()
+                gate.open()
             # Nobody was told so, but it is there, and the log goes on.
             assert durable == [2]
             assert [record.skeleton for record in read_all(disk)] == [b"1", b"2"]

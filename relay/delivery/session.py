@@ -13,9 +13,9 @@ The contract.
 - Time is bounded by a deadline for each reply (RFC 5321 section 4.5.3.2), which a receiver cannot stretch by
   dripping bytes, and by one ceiling for all up to the dot. Memory is bounded by smtp.py's limits.
 
-TLS is opportunistic (RFC 7435): a certificate is looked at and described, never demanded. Encryption to an
-unknown peer is better than none, and a receiver whose certificate is wrong gets its mail like the one that
-has no TLS. A handshake that fails is `TlsFailed`: the caller may connect again with TlsPolicy.NEVER.
+TLS is opportunistic (RFC 7435): a certificate is looked at and described (certificates.py), never demanded.
+Encryption to an unknown peer is better than none, and a receiver whose certificate is wrong gets its mail like the
+one that has no TLS. A handshake that fails is `TlsFailed`: the caller may connect again with TlsPolicy.NEVER.
 """
 
 import ipaddress
@@ -25,13 +25,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from typing import Final, Self
 
 import trio
-from cryptography import x509
 from outcome import Outcome as Captured
 from outcome import acapture
 
+from relay.delivery.certificates import describe, opportunistic_context
 from relay.delivery.replies import Failure, FailureKind, Judgement, Verdict, judge, why_unfit
 from relay.delivery.smtp import (
     NEED_DATA,
@@ -105,7 +106,7 @@ class TlsInfo:
     version: str
     cipher: str
     certificate: str
-    """Why the certificate proves nothing: "unverified: …"."""
+    """"verified", or why it proves nothing: "unverified: …"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +190,13 @@ async def open_session(
     ehlo_name: str,
     tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC,
     timeouts: Timeouts = Timeouts(),
+    trust: ssl.SSLContext | None = None,
     open_stream: OpenStream = trio.open_tcp_stream,
 ) -> "Session":
-    """Connect to one address and say hello; or SessionFailed or TlsFailed, and nothing is left open."""
+    """Connect to one address and say hello; or SessionFailed or TlsFailed, and nothing is left open.
+
+    `trust`: whose certificates count as verified; None: those that the system believes.
+    """
     ipaddress.ip_address(address)  # names are resolve.py's business
     peer = Peer(host, address, port)
     try:
@@ -203,7 +208,9 @@ async def open_session(
     except OSError as error:
         text = f"no connection to {address}: {_reason(error)}"
         raise SessionFailed(Outcome.of(Failure(FailureKind.CONNECT, text))) from error
-    return await start_session(stream, peer=peer, ehlo_name=ehlo_name, tls=tls, timeouts=timeouts)
+    return await start_session(
+        stream, peer=peer, ehlo_name=ehlo_name, tls=tls, timeouts=timeouts, trust=trust
+    )
 
 
 async def start_session(
@@ -213,6 +220,7 @@ async def start_session(
     ehlo_name: str,
     tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC,
     timeouts: Timeouts = Timeouts(),
+    trust: ssl.SSLContext | None = None,
 ) -> "Session":
     """Say hello on a connected stream, which is closed unless a Session is returned."""
     session = Session(stream, peer=peer, ehlo_name=ehlo_name, timeouts=timeouts)
@@ -221,7 +229,7 @@ async def start_session(
         deadline = trio.current_time() + timeouts.opening
         await session._greet(deadline)
         if tls is TlsPolicy.OPPORTUNISTIC and session.capabilities.starttls:
-            await session._secure(deadline)
+            await session._secure(deadline, trust)
         settled = True
     except SessionFailed:
         # RFC 5321 section 3.1: a server that refused us waits for a QUIT.
@@ -314,7 +322,7 @@ class Session:
             raise SessionFailed(Outcome.of(failure))
         self._require(State.READY)
 
-    async def _secure(self, deadline: float) -> None:
+    async def _secure(self, deadline: float, trust: ssl.SSLContext | None) -> None:
         self._client.starttls()
         failure = await self._attempt(self._exchange, deadline)
         if failure is not None:
@@ -323,7 +331,7 @@ class Session:
             return  # it thought better of its offer, and plain text was good enough before
         self._require(State.HANDSHAKE)
         # With TLS 1.3 a receiver's alert about the handshake is only seen in the first read after it.
-        failure = await self._attempt(self._handshake, deadline)
+        failure = await self._attempt(partial(self._handshake, trust), deadline)
         failure = failure or await self._attempt(self._exchange, deadline)
         if failure is not None:
             text = f"STARTTLS: {failure.text}"
@@ -334,10 +342,11 @@ class Session:
         if self._client.state is not state:
             raise SessionFailed(Outcome.of(self._decisive()))
 
-    async def _handshake(self) -> None:
+    async def _handshake(self, trust: ssl.SSLContext | None) -> None:
+        context = opportunistic_context()
         stream = trio.SSLStream(
             self._stream,
-            _OPPORTUNISTIC,
+            context,
             server_hostname=self.peer.host,
             # Receivers hang up without a close_notify all day long; SMTP's own framing tells a cut-off reply.
             https_compatible=True,
@@ -349,7 +358,7 @@ class Session:
         self.tls = TlsInfo(
             version=stream.version(),
             cipher=stream.cipher()[0],
-            certificate=describe_certificate(stream.getpeercert(binary_form=True), self.peer.host),
+            certificate=describe(context.presented, self.peer.host, now=datetime.now(UTC), trust=trust),
         )
 
     # -- one transaction
@@ -476,54 +485,6 @@ class Session:
 
 
 # -- leaves
-
-
-def _opportunistic_context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    # Old receivers have short DH parameters. What they would get instead of a weak key is no encryption.
-    context.set_ciphers("DEFAULT@SECLEVEL=1")
-    return context
-
-
-_OPPORTUNISTIC: Final = _opportunistic_context()
-
-
-def describe_certificate(der: bytes | None, host: str) -> str:
-    """Why a receiver's certificate proves nothing, for the record of the attempt.
-
-    Always "unverified: …": the chain is not followed, because no answer to that would change the delivery.
-    """
-    if der is None:
-        return "unverified: none was shown"
-    try:
-        certificate = x509.load_der_x509_certificate(der)
-        names = _names_in(certificate)
-    except ValueError:
-        return "unverified: it cannot be read"
-    if not any(_name_matches(name, host) for name in names):
-        return "unverified: it is for another name"
-    if not certificate.not_valid_before_utc <= datetime.now(UTC) <= certificate.not_valid_after_utc:
-        return "unverified: it is not valid today"
-    if certificate.issuer == certificate.subject:
-        return "unverified: it is self-signed"
-    return "unverified: name and dates are right, the issuer has not been checked"
-
-
-def _names_in(certificate: x509.Certificate) -> list[str]:
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return []
-    addresses = extension.value.get_values_for_type(x509.IPAddress)
-    return [*extension.value.get_values_for_type(x509.DNSName), *map(str, addresses)]
-
-
-def _name_matches(name: str, host: str) -> bool:
-    """RFC 6125 section 6.4: case does not matter, and a star stands for the whole first label."""
-    name, host = name.lower(), host.lower()
-    return name == host or (name.startswith("*.") and host.partition(".")[2] == name[2:])
 
 
 def _reason(error: BaseException | None) -> str:

@@ -65,7 +65,8 @@ async def open_dns_server(
 
     Aliases are followed and negative answers carry the SOA record, as a recursive server does it. What does not fit
     into a datagram is truncated and comes by TCP. Names that begin with "servfail." answer SERVFAIL, with "v4only."
-    only to AAAA, with "silent." nothing at all. `asked` is where each question is written down: (transport and type, as "UDP MX", and name).
+    so to AAAA, with "silent." nothing at all. `asked` is where each question is written down: (transport and type, as
+    "UDP MX", and name).
     """
     zone = dns.zone.from_text(zone_text, origin=".", check_origin=False, relativize=False)
     server = _DnsServer(zone, asked if asked is not None else [])

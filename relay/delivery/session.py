@@ -77,18 +77,22 @@ class Timeouts:
 
     def seconds_for(self, command: Command) -> float:
         """How long the whole reply to `command` may take."""
-        return {
-            Command.BANNER: self.banner,
-            Command.EHLO: self.greeting,
-            Command.HELO: self.greeting,
-            Command.STARTTLS: self.starttls,
-            Command.MAIL: self.mail,
-            Command.RCPT: self.rcpt,
-            Command.DATA: self.data,
-            Command.END_OF_DATA: self.final_dot,
-            Command.RSET: self.reset,
-            Command.QUIT: self.quit,
-        }[command]
+        seconds: float = getattr(self, _TIMEOUT_OF[command])
+        return seconds
+
+
+_TIMEOUT_OF: Final = {
+    Command.BANNER: "banner",
+    Command.EHLO: "greeting",
+    Command.HELO: "greeting",
+    Command.STARTTLS: "starttls",
+    Command.MAIL: "mail",
+    Command.RCPT: "rcpt",
+    Command.DATA: "data",
+    Command.END_OF_DATA: "final_dot",
+    Command.RSET: "reset",
+    Command.QUIT: "quit",
+}
 
 
 class TlsPolicy(Enum):
@@ -292,7 +296,11 @@ class Session:
         return outcome
 
     async def reset(self) -> bool:
-        """RSET: whether the connection is still good for a transaction. Closed otherwise."""
+        """RSET, for a connection that has rested: whether it is still good for a transaction. Closed otherwise.
+
+        It costs a round trip. `deliver` does without: it clears the state of a reused connection in the same
+        breath as MAIL, and says by `judgement.reconnect` that the receiver had given the connection up.
+        """
         self._client.reset()
         await self._attempt(self._exchange, trio.current_time() + self._timeouts.reset)
         if not self.usable:
@@ -434,16 +442,16 @@ class Session:
         """Send what is to be sent and take the replies, until it is our turn again or all is over."""
         while (command := self._client.awaiting) is not None:
             self._under_way = command
+            data = self._client.data_to_send()
+            # The replies to a group come together: what is here already needs no clock.
+            if not data and self._client.next_event() is not NEED_DATA:
+                continue
             with trio.fail_after(self._timeouts.seconds_for(command)):
-                # Broken: it may have said why before it hung up, and if not, reading tells that it did.
-                with suppress(trio.BrokenResourceError):
-                    await self._send_pending()
+                if data:
+                    # Broken: it may have said why before it hung up, and if not, reading tells that it did.
+                    with suppress(trio.BrokenResourceError):
+                        await self._stream.send_all(data)
                 await self._receive_reply()
-
-    async def _send_pending(self) -> None:
-        data = self._client.data_to_send()
-        if data:
-            await self._stream.send_all(data)
 
     async def _receive_reply(self) -> None:
         while self._client.next_event() is NEED_DATA:

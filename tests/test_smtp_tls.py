@@ -200,7 +200,14 @@ async def endless(stream: trio.abc.Stream) -> None:
         await trio.sleep(0.001)
 
 
-@pytest.mark.parametrize("handshake", [silent, dripping, endless])
+async def greeting_for_ever(stream: trio.abc.Stream) -> None:
+    """HelloRequest, which a client in the middle of a handshake is to ignore (RFC 5246 section 7.4.1.1)."""
+    while True:
+        await stream.send_all(b"\x16\x03\x03\x00\x04\x00\x00\x00\x00" * 100)
+        await trio.sleep(0.001)
+
+
+@pytest.mark.parametrize("handshake", [silent, dripping, endless, greeting_for_ever])
 def test_a_handshake_costs_bounded_time(handshake: Callable[[trio.abc.Stream], Awaitable[None]]) -> None:
     async def main() -> None:
         ours, theirs = memory_stream_pair()

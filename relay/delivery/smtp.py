@@ -531,11 +531,14 @@ class _ReplyReader:
 # A bare code is a complete last line (RFC 5321 section 4.2: clients must accept it). SMTP has no 1yz replies.
 _REPLY_LINE: Final = re.compile(rb"(?P<code>[2-5][0-9][0-9])(?:(?P<more>[ -])(?P<text>.*))?", re.DOTALL)
 _ENHANCED: Final = re.compile(r"([245])\.(?:0|[1-9][0-9]{0,2})\.(?:0|[1-9][0-9]{0,2})(?= |$)")
-_NOT_PRINTABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _printable(raw: bytes) -> str:
-    return _NOT_PRINTABLE.sub("�", raw.decode("utf-8", "replace")).replace("\t", " ")
+    """Text that is one line wherever it is shown, in the order in which it was written (no U+202E)."""
+    text = raw.decode("utf-8", "replace").replace("\t", " ")
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def _enhanced_status(code: int, lines: tuple[str, ...]) -> str | None:

@@ -2,15 +2,26 @@
 
 import ipaddress
 import random
+import time
 from collections.abc import Awaitable, Callable
 
+import dns.asyncresolver
+import dns.message
+import dns.name
+import dns.rdataclass
+import dns.rdatatype
+import dns.resolver
+import dns.rrset
 import pytest
 import trio
 
 from relay.delivery.replies import FailureKind, Verdict, judge
 from relay.delivery.resolve import (
     ADDRESSES_MAX,
+    CACHED_ANSWERS_MAX,
+    CACHED_SECONDS_MAX,
     HOSTS_MAX,
+    SITE_CHARS_MAX,
     DnsResolver,
     LookupFailed,
     Mx,
@@ -19,10 +30,12 @@ from relay.delivery.resolve import (
     Route,
     RoutingFailed,
     Target,
+    own_addresses,
     resolve_mx,
     resolve_route,
     resolve_targets,
     route_for,
+    site_of,
     why_not_public,
 )
 from tests.world.dns import FakeDns, open_dns_server
@@ -148,6 +161,64 @@ def test_hosts_from_our_own_preference_on_are_left_out() -> None:
     assert failure("a.example", dns, own=(PUBLIC,)) == (FailureKind.LOOP, Verdict.BOUNCED, "5.4.6")
 
 
+def test_a_host_with_our_own_name_is_ourselves_whatever_its_addresses() -> None:
+    dns = FakeDns(
+        mx={"a.example": [(1, "best.example"), (5, "relay.example")], "b.example": [(1, "relay.example")]},
+        addresses={"best.example": ["8.8.8.8"], "relay.example": [PUBLIC]},
+    )
+
+    async def targets(domain: str) -> list[Target]:
+        rng = random.Random(1)
+        hosts = await resolve_mx(domain, resolver=dns, rng=rng)
+        return await resolve_targets(hosts, resolver=dns, rng=rng, own_name="Relay.example")
+
+    assert trio.run(targets, "a.example") == [Target("best.example", "8.8.8.8", 25)]
+    with pytest.raises(RoutingFailed) as raised:
+        trio.run(targets, "b.example")
+    assert raised.value.failure.kind is FailureKind.LOOP
+
+
+def test_our_own_addresses_are_those_of_our_name_and_of_our_packets() -> None:
+    dns = FakeDns(addresses={"relay.example": [PUBLIC, PUBLIC_V6]})
+    assert {PUBLIC, PUBLIC_V6} <= trio.run(own_addresses, dns, "Relay.example")
+    assert PUBLIC in trio.run(own_addresses, dns, f"[{PUBLIC}]")
+    assert PUBLIC_V6 in trio.run(own_addresses, dns, f"[IPv6:{PUBLIC_V6}]")
+
+
+@pytest.mark.parametrize("name", ["broken.example", "nothing.example", "[rubbish]"])
+def test_our_own_addresses_that_cannot_be_found_stop_nothing(name: str) -> None:
+    found = trio.run(own_addresses, FakeDns(broken={"broken.example"}), name)
+    assert not found & {PUBLIC, PUBLIC_V6}
+    for address in found:
+        ipaddress.ip_address(address)
+
+
+def test_domains_with_the_same_hosts_share_a_site() -> None:
+    hosts = [Mx(10, "mx1.example"), Mx(20, "mx2.example")]
+    assert site_of(hosts) == "mx1.example,mx2.example"
+    assert site_of([Mx(5, "MX2.example"), Mx(5, "mx1.example"), Mx(7, "mx1.example")]) == site_of(hosts)
+    assert site_of(hosts[:1]) != site_of(hosts)
+
+
+def test_the_name_of_a_site_is_bounded_and_tells_long_ones_apart() -> None:
+    hosts = [Mx(10, f"{'a' * 60}.{number}.example") for number in range(HOSTS_MAX)]
+    sites = {site_of(hosts), site_of(hosts[1:]), site_of([Mx(10, "a." * 120 + "example")])}
+    assert len(sites) == 3
+    assert max(map(len, sites)) <= SITE_CHARS_MAX
+
+
+def test_the_site_of_a_domain_with_too_many_hosts_is_no_matter_of_dice() -> None:
+    dns = FakeDns(mx={"a.example": [(10, f"h{number}.example") for number in range(3 * HOSTS_MAX)]})
+
+    async def main() -> set[str]:
+        return {
+            site_of(await resolve_mx("a.example", resolver=dns, rng=random.Random(seed)))
+            for seed in range(20)
+        }
+
+    assert len(trio.run(main)) == 1
+
+
 def test_hosts_and_addresses_are_bounded() -> None:
     many = [(number, f"h{number}.example") for number in range(100)]
     addresses = [str(ipaddress.ip_address("8.0.0.1") + number) for number in range(30)]
@@ -239,7 +310,7 @@ def test_a_route_may_lead_to_loopback() -> None:
 
 ZONE = """
 $TTL 60
-.              SOA   ns. admin. 1 1 1 1 1
+.              SOA   ns. admin. 1 1 1 1 60
 mail.example.  MX    10 MX1.mail.example.
 mail.example.  MX    20 mx2.mail.example.
 mail.example.  TXT   "no address"
@@ -248,12 +319,28 @@ mx1.mail.example.  AAAA  2606:2800:21f:cb07:6820:80da:af6b:8b2c
 mx2.mail.example.  A     8.8.8.8
 null.example.  MX    0 .
 bare.example.  A     1.1.1.1
-"""
+v4only.example.      A    8.8.4.4
+v4only.mail.example. TXT  "nothing"
+alias.example. CNAME mail.example.
+aliased-host.example.  MX  10 mx-alias.example.
+mx-alias.example.      CNAME mx2.mail.example.
+to-nothing.example.    CNAME nothing.example.
+round.example.         CNAME and-round.example.
+and-round.example.     CNAME round.example.
+ephemeral.example. 0   MX 10 mx2.mail.example.
+eternal.example. 2147483647 MX 10 mx2.mail.example.
+""" + "".join(
+    f"big.example. MX 10 a-host-with-a-rather-long-name-{number}.example.\n" for number in range(100)
+)
 
 
-def with_server(check: Callable[[DnsResolver], Awaitable[None]]) -> None:
+def with_server(
+    check: Callable[[DnsResolver], Awaitable[None]],
+    zone: str = ZONE,
+    asked: list[tuple[str, str]] | None = None,
+) -> None:
     async def main() -> None:
-        async with open_dns_server(ZONE) as resolver:
+        async with open_dns_server(zone, asked=asked) as resolver:
             await check(DnsResolver(resolver))
 
     trio.run(main)
@@ -280,11 +367,133 @@ def test_dnspython_asks_a_real_server() -> None:
     with_server(check)
 
 
+def test_aliases_of_a_domain_and_of_a_host_are_followed() -> None:
+    async def check(dns: DnsResolver) -> None:
+        assert await dns.lookup_mx("alias.example") == await dns.lookup_mx("mail.example")
+        rng = random.Random(1)
+        hosts = await resolve_mx("aliased-host.example", resolver=dns, rng=rng)
+        assert await resolve_targets(hosts, resolver=dns, rng=rng) == [
+            Target("mx-alias.example", "8.8.8.8", 25)
+        ]
+        with pytest.raises(NoSuchName):
+            await dns.lookup_mx("to-nothing.example")
+
+    with_server(check)
+
+
+def test_an_alias_that_goes_in_a_circle_defers() -> None:
+    async def check(dns: DnsResolver) -> None:
+        with pytest.raises(RoutingFailed) as raised:
+            await resolve_mx("round.example", resolver=dns, rng=random.Random(1))
+        assert raised.value.failure.kind is FailureKind.DNS
+
+    with_server(check)
+
+
+def test_what_does_not_fit_into_a_datagram_comes_by_tcp() -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def check(dns: DnsResolver) -> None:
+        assert len(await dns.lookup_mx("big.example")) == 100
+        assert asked == [("UDP MX", "big.example"), ("TCP MX", "big.example")]
+        # Too big to be remembered.
+        await dns.lookup_mx("big.example")
+        assert len(asked) == 4
+
+    with_server(check, asked=asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "questions"),
+    [
+        ("mail.example", 1),
+        ("alias.example", 1),
+        ("bare.example", 1),  # it exists, and has no MX records
+        ("nothing.example", 1),
+        ("ephemeral.example", 3),
+        ("eternal.example", 1),
+        ("servfail.example", 3),
+    ],
+)
+def test_answers_are_remembered_and_failures_are_not(name: str, questions: int) -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def check(dns: DnsResolver) -> None:
+        for _ in range(3):
+            try:
+                await dns.lookup_mx(name)
+            except (NoSuchName, LookupFailed):
+                continue
+        assert asked == [("UDP MX", name)] * questions
+
+    with_server(check, asked=asked)
+
+
+def test_without_a_negative_ttl_that_a_name_does_not_exist_is_not_remembered() -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def check(dns: DnsResolver) -> None:
+        for name in ("nothing.example", "bare.example"):
+            for _ in range(2):
+                try:
+                    await dns.lookup_mx(name)
+                except NoSuchName:
+                    continue
+        assert len(asked) == 4
+
+    with_server(check, "$TTL 60\n. SOA ns. admin. 1 1 1 1 0\nbare.example. A 1.1.1.1\n", asked)
+
+
+def answered(name: str, ttl: int) -> dns.resolver.Answer:
+    """What dnspython makes of an answer with one MX record."""
+    response = dns.message.make_response(dns.message.make_query(name, "MX"))
+    response.answer.append(dns.rrset.from_text(name, ttl, "IN", "MX", "10 mx.example."))
+    return dns.resolver.Answer(
+        dns.name.from_text(name),
+        dns.rdatatype.MX,
+        dns.rdataclass.IN,
+        dns.message.from_wire(response.to_wire()),
+    )
+
+
+def test_nothing_is_remembered_for_longer_than_an_hour() -> None:
+    resolver = dns.asyncresolver.Resolver(configure=False)
+    DnsResolver(resolver)
+    assert resolver.cache is not None
+    for ttl in (10, 2_147_483_647):
+        answer = answered(f"ttl-{ttl}.example.", ttl)
+        resolver.cache.put((answer.qname, answer.rdtype, answer.rdclass), answer)
+        assert answer.expiration <= time.time() + min(ttl, CACHED_SECONDS_MAX)
+
+
+def test_the_number_of_remembered_answers_is_bounded() -> None:
+    resolver = dns.asyncresolver.Resolver(configure=False)
+    DnsResolver(resolver)
+    assert isinstance(resolver.cache, dns.resolver.LRUCache)
+    answer = answered("a.example.", 60)
+    for number in range(CACHED_ANSWERS_MAX + 10):
+        name = dns.name.from_text(f"{number}.example.")
+        resolver.cache.put((name, answer.rdtype, answer.rdclass), answer)
+    assert len(resolver.cache.data) == CACHED_ANSWERS_MAX
+
+
+def test_one_family_that_fails_does_not_hide_the_other() -> None:
+    async def check(dns: DnsResolver) -> None:
+        assert await dns.lookup_addresses("v4only.example") == ["8.8.4.4"]
+        # There may be an address that could not be looked up.
+        with pytest.raises(LookupFailed):
+            await dns.lookup_addresses("v4only.mail.example")
+
+    with_server(check)
+
+
 def test_a_server_that_does_not_answer_costs_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.delivery.resolve.LOOKUP_SECONDS_MAX", 0.1)
 
     async def check(dns: DnsResolver) -> None:
         with pytest.raises(LookupFailed):
             await dns.lookup_mx("silent.example")
+        with pytest.raises(LookupFailed):
+            await dns.lookup_addresses("silent.example")
 
     with_server(check)

@@ -14,7 +14,6 @@ from relay.delivery.session import (
     Timeouts,
     TlsFailed,
     TlsPolicy,
-    describe_certificate,
     open_session,
 )
 from relay.delivery.smtp import Command, Envelope, LocalProtocolError
@@ -256,33 +255,6 @@ def test_a_failed_handshake_can_be_followed_by_plain_text() -> None:
         await session.quit()
 
     with_mx(check, starttls_broken=True)
-
-
-@pytest.mark.parametrize(
-    ("host", "days", "why"),
-    [
-        ("mx.test", 1, "unverified: it is self-signed"),
-        ("other.test", 1, "unverified: it is for another name"),
-        ("*.test", 1, "unverified: it is self-signed"),
-        ("*.mx.test", 1, "unverified: it is for another name"),
-        ("mx.test", -1, "unverified: it is not valid today"),
-    ],
-)
-def test_a_certificate_is_described_and_never_stops_delivery(host: str, days: int, why: str) -> None:
-    async def check(mx: Mx) -> None:
-        session = await connect(mx)
-        assert (await deliver(session, "bob")).verdict is Verdict.SENT
-        assert session.tls is not None
-        assert session.tls.certificate == why
-        assert session.tls.version == mx.messages[0].tls == "TLSv1.3"
-        await session.quit()
-
-    with_mx(check, tls=self_signed_context(host, days=days))
-
-
-def test_a_certificate_that_is_none() -> None:
-    assert describe_certificate(None, "mx.test") == "unverified: none was shown"
-    assert describe_certificate(b"rubbish", "mx.test") == "unverified: it cannot be read"
 
 
 def test_what_can_never_work_bounces_without_being_tried() -> None:

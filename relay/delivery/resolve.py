@@ -17,13 +17,18 @@ it. A domain whose addresses are all refused bounces: it is the way in which man
 no mail (127.0.0.1, 0.0.0.0), no retry would mend it, and the sender hears of the mistake at once. Where some
 addresses are public, the others are left out.
 
-The number of hosts and addresses is bounded, and so is the time of each lookup.
+Answers are remembered as long as their TTL says, at most an hour, and so is the answer that there is none (RFC
+2308); a failure is not. The number of hosts, addresses and remembered answers is bounded, and so is the time of
+each lookup.
 """
 
+import hashlib
 import ipaddress
 import random
 import re
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from itertools import groupby
@@ -44,6 +49,12 @@ SMTP_PORT: Final = 25
 HOSTS_MAX: Final = 10
 ADDRESSES_MAX: Final = 20
 LOOKUP_SECONDS_MAX: Final = 15.0
+SITE_CHARS_MAX: Final = 200
+CACHED_ANSWERS_MAX: Final = 5_000
+# Operators move their receivers and expect that to be noticed within the hour, whatever a TTL of years says.
+CACHED_SECONDS_MAX: Final = 3600.0
+# What fits into a datagram. Bigger answers come by TCP, are rare, and would make 5,000 of them a lot of memory.
+CACHED_ANSWER_BYTES_MAX: Final = 1232
 
 
 class RoutingFailed(Exception):
@@ -164,7 +175,21 @@ async def resolve_mx(domain: str, *, resolver: Resolver, rng: random.Random) -> 
     hosts = [record for record in set(records) if _HOST.fullmatch(record.host)]
     if not hosts:
         raise RoutingFailed(FailureKind.NO_ADDRESS, f"{domain}: its MX records name no hosts")
-    return _in_order(hosts, rng)[:HOSTS_MAX]
+    # Which of too many hosts are left out is not a matter of dice: the site (site_of) must not be.
+    return _in_order(sorted(hosts)[:HOSTS_MAX], rng)
+
+
+def site_of(hosts: Sequence[Mx]) -> str:
+    """Whom connections are counted against: the set of the hosts, so that domains with one provider share a site.
+
+    Order, preference, repetition and case do not matter. At most SITE_CHARS_MAX characters.
+    """
+    names = sorted({mx.host.lower() for mx in hosts})
+    site = ",".join(names)
+    if len(site) <= SITE_CHARS_MAX:
+        return site
+    digest = hashlib.sha256(site.encode()).hexdigest()[:32]
+    return f"{names[0][: SITE_CHARS_MAX - 40]},sha256:{digest}"
 
 
 async def resolve_targets(
@@ -172,16 +197,21 @@ async def resolve_targets(
     *,
     resolver: Resolver,
     rng: random.Random,
+    own_name: str = "",
     own_addresses: Collection[str] = (),
     port: int = SMTP_PORT,
 ) -> list[Target]:
-    """The public addresses of `hosts`, in order. `own_addresses`: where the relay itself is an MX."""
+    """The public addresses of `hosts`, in order. A host with our own name or one of our addresses is ourselves."""
     answers = await _lookup_all([record.host for record in hosts], resolver)
     own = {ipaddress.ip_address(address) for address in own_addresses}
     targets: list[Target] = []
     refusals: list[str] = []
     # RFC 5321 section 5.1: hosts from our own preference on would only give the message back.
-    our_preferences = [mx.preference for mx in hosts if own.intersection(_parsed(answers[mx.host]))]
+    our_preferences = [
+        mx.preference
+        for mx in hosts
+        if mx.host == own_name.lower() or own.intersection(_parsed(answers[mx.host]))
+    ]
     ceiling = min(our_preferences, default=float("inf"))
     for mx in hosts:
         if mx.preference >= ceiling:
@@ -199,6 +229,27 @@ async def resolve_targets(
     if not targets:
         raise _nowhere(answers, refusals, is_loop=bool(our_preferences))
     return list(dict.fromkeys(targets))[:ADDRESSES_MAX]
+
+
+async def own_addresses(resolver: Resolver, ehlo_name: str) -> frozenset[str]:
+    """The addresses under which this relay is known, for `resolve_targets`.
+
+    Those of the name that it says in EHLO (or the one in an address literal), and those that its datagrams would
+    leave from. What cannot be found out is left out: it must not stop delivery.
+    """
+    found: set[str] = set()
+    if ehlo_name.startswith("["):
+        with suppress(ValueError):
+            found.add(str(ipaddress.ip_address(ehlo_name[1:-1].removeprefix("IPv6:"))))
+    else:
+        with suppress(NoSuchName, LookupFailed):
+            found.update(await resolver.lookup_addresses(ehlo_name.lower()))
+    for family, anywhere in _ANYWHERE:
+        # No packet is sent: connecting a datagram socket only makes the kernel choose a source address.
+        with suppress(OSError), trio.socket.socket(family, trio.socket.SOCK_DGRAM) as socket:
+            await socket.connect((anywhere, 9))
+            found.add(str(socket.getsockname()[0]))
+    return frozenset(found)
 
 
 def _nowhere(
@@ -285,20 +336,35 @@ _IPV6_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 _ROUTE: Final = re.compile(r"(?:(?P<name>[A-Za-z0-9._-]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\]):(?P<port>[0-9]{1,5})")
+# Public addresses, so that the default route is looked at: the root servers' a.root-servers.net.
+_ANYWHERE: Final = (
+    (trio.socket.AF_INET, "198.41.0.4"),
+    (trio.socket.AF_INET6, "2001:503:ba3e::2:30"),
+)
 # What a TLS server name and a log line can take; host names with underscores exist.
 _HOST: Final = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*")
 
 # -- the real DNS
 
 
+class _BoundedCache(dns.resolver.LRUCache):
+    """dnspython's cache, which knows negative answers (RFC 2308) but neither a longest time nor a largest answer."""
+
+    def put(self, key: dns.resolver.CacheKey, value: dns.resolver.Answer) -> None:
+        """Remember an answer within the limits."""
+        if len(value.response.wire or b"") <= CACHED_ANSWER_BYTES_MAX:
+            value.expiration = min(value.expiration, time.time() + CACHED_SECONDS_MAX)
+            super().put(key, value)
+
+
 class DnsResolver:
-    """dnspython on trio. Its cache keeps to the records' own TTLs."""
+    """dnspython on trio, with a cache."""
 
     def __init__(self, resolver: dns.asyncresolver.Resolver | None = None) -> None:
         """`resolver` None: as the system is configured (/etc/resolv.conf)."""
         self._resolver = resolver or dns.asyncresolver.Resolver()
         if self._resolver.cache is None:
-            self._resolver.cache = dns.resolver.LRUCache(10_000)
+            self._resolver.cache = _BoundedCache(CACHED_ANSWERS_MAX)
 
     async def lookup_mx(self, domain: str) -> list[Mx]:
         """See Resolver."""
@@ -310,16 +376,28 @@ class DnsResolver:
 
     async def lookup_addresses(self, host: str) -> list[str]:
         """See Resolver."""
-        found: list[str] = []
-        failed = None
-        for kind in ("A", "AAAA"):
+        answers: dict[str, list[str] | NoSuchName | LookupFailed] = {}
+
+        async def lookup(kind: str) -> None:
             try:
-                found += [record.to_text() for record in await self._lookup(host, kind)]
-            except LookupFailed as error:
-                failed = error
+                answers[kind] = [record.to_text() for record in await self._lookup(host, kind)]
+            except (NoSuchName, LookupFailed) as error:
+                answers[kind] = error
+
+        # Both at once: a server that does not answer costs its time once.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lookup, "A")
+            nursery.start_soon(lookup, "AAAA")
+        v4, v6 = answers["A"], answers["AAAA"]
+        found = [address for answer in (v4, v6) if isinstance(answer, list) for address in answer]
         # Name servers that fail on AAAA exist; one family is enough to deliver.
-        if failed is not None and not found:
-            raise failed
+        if not found:
+            for answer in (v4, v6):
+                if isinstance(answer, LookupFailed):
+                    raise answer
+            for answer in (v4, v6):
+                if isinstance(answer, NoSuchName):
+                    raise answer
         return found
 
     async def lookup_txt(self, name: str) -> list[tuple[bytes, ...]]:

@@ -11,11 +11,12 @@ The contract.
 - Between dot and reply nothing cancels: the wait is shielded, with its own deadline. `aclose` from another
   task (a shutdown whose grace is over) ends even that; the outcome is then FailureKind.ABANDONED.
 - Time is bounded by a deadline for each reply (RFC 5321 section 4.5.3.2), which a receiver cannot stretch by
-  dripping bytes, and by one ceiling for all up to the dot. Memory is bounded by smtp.py's limits.
+  dripping bytes, and by one ceiling for all up to the dot. Memory is bounded by smtp.py's limits, and what TLS may
+  take in without a word of SMTP coming out of it by UNPRODUCTIVE_BYTES_MAX.
 
-TLS is opportunistic (RFC 7435): a certificate is looked at and described, never demanded. Encryption to an
-unknown peer is better than none, and a receiver whose certificate is wrong gets its mail like the one that
-has no TLS. A handshake that fails is `TlsFailed`: the caller may connect again with TlsPolicy.NEVER.
+TLS is opportunistic (RFC 7435): a certificate is looked at and described (certificates.py), never demanded.
+Encryption to an unknown peer is better than none, and a receiver whose certificate is wrong gets its mail like the
+one that has no TLS. A handshake that fails is `TlsFailed`: the caller may connect again with TlsPolicy.NEVER.
 """
 
 import ipaddress
@@ -25,13 +26,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from typing import Final, Self
 
 import trio
-from cryptography import x509
 from outcome import Outcome as Captured
 from outcome import acapture
 
+from relay.delivery.certificates import describe, opportunistic_context
 from relay.delivery.replies import Failure, FailureKind, Judgement, Verdict, judge, why_unfit
 from relay.delivery.smtp import (
     NEED_DATA,
@@ -47,6 +49,10 @@ from relay.delivery.smtp import (
 
 _RECEIVE_BYTES: Final = 16 * 1024
 _BODY_BLOCK_BYTES: Final = 64 * 1024
+
+# A handshake with the longest chain that OpenSSL takes (100 kB) fits; a receiver that sends legal records without
+# meaning for ever (HelloRequest, KeyUpdate, empty ones) would have us decrypt them until the time is up.
+UNPRODUCTIVE_BYTES_MAX: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +82,22 @@ class Timeouts:
 
     def seconds_for(self, command: Command) -> float:
         """How long the whole reply to `command` may take."""
-        return {
-            Command.BANNER: self.banner,
-            Command.EHLO: self.greeting,
-            Command.HELO: self.greeting,
-            Command.STARTTLS: self.starttls,
-            Command.MAIL: self.mail,
-            Command.RCPT: self.rcpt,
-            Command.DATA: self.data,
-            Command.END_OF_DATA: self.final_dot,
-            Command.RSET: self.reset,
-            Command.QUIT: self.quit,
-        }[command]
+        seconds: float = getattr(self, _TIMEOUT_OF[command])
+        return seconds
+
+
+_TIMEOUT_OF: Final = {
+    Command.BANNER: "banner",
+    Command.EHLO: "greeting",
+    Command.HELO: "greeting",
+    Command.STARTTLS: "starttls",
+    Command.MAIL: "mail",
+    Command.RCPT: "rcpt",
+    Command.DATA: "data",
+    Command.END_OF_DATA: "final_dot",
+    Command.RSET: "reset",
+    Command.QUIT: "quit",
+}
 
 
 class TlsPolicy(Enum):
@@ -105,7 +115,7 @@ class TlsInfo:
     version: str
     cipher: str
     certificate: str
-    """Why the certificate proves nothing: "unverified: …"."""
+    """"verified", or why it proves nothing: "unverified: …"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +199,13 @@ async def open_session(
     ehlo_name: str,
     tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC,
     timeouts: Timeouts = Timeouts(),
+    trust: ssl.SSLContext | None = None,
     open_stream: OpenStream = trio.open_tcp_stream,
 ) -> "Session":
-    """Connect to one address and say hello; or SessionFailed or TlsFailed, and nothing is left open."""
+    """Connect to one address and say hello; or SessionFailed or TlsFailed, and nothing is left open.
+
+    `trust`: whose certificates count as verified; None: those that the system believes.
+    """
     ipaddress.ip_address(address)  # names are resolve.py's business
     peer = Peer(host, address, port)
     try:
@@ -203,7 +217,9 @@ async def open_session(
     except OSError as error:
         text = f"no connection to {address}: {_reason(error)}"
         raise SessionFailed(Outcome.of(Failure(FailureKind.CONNECT, text))) from error
-    return await start_session(stream, peer=peer, ehlo_name=ehlo_name, tls=tls, timeouts=timeouts)
+    return await start_session(
+        stream, peer=peer, ehlo_name=ehlo_name, tls=tls, timeouts=timeouts, trust=trust
+    )
 
 
 async def start_session(
@@ -213,6 +229,7 @@ async def start_session(
     ehlo_name: str,
     tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC,
     timeouts: Timeouts = Timeouts(),
+    trust: ssl.SSLContext | None = None,
 ) -> "Session":
     """Say hello on a connected stream, which is closed unless a Session is returned."""
     session = Session(stream, peer=peer, ehlo_name=ehlo_name, timeouts=timeouts)
@@ -221,7 +238,7 @@ async def start_session(
         deadline = trio.current_time() + timeouts.opening
         await session._greet(deadline)
         if tls is TlsPolicy.OPPORTUNISTIC and session.capabilities.starttls:
-            await session._secure(deadline)
+            await session._secure(deadline, trust)
         settled = True
     except SessionFailed:
         # RFC 5321 section 3.1: a server that refused us waits for a QUIT.
@@ -242,6 +259,7 @@ class Session:
         self.transactions = 0
         """How many have been begun."""
         self._stream = stream
+        self._beneath_tls: _Metered | None = None
         self._timeouts = timeouts
         self._client = Client(ehlo_name)
         self._under_way = Command.BANNER
@@ -284,7 +302,11 @@ class Session:
         return outcome
 
     async def reset(self) -> bool:
-        """RSET: whether the connection is still good for a transaction. Closed otherwise."""
+        """RSET, for a connection that has rested: whether it is still good for a transaction. Closed otherwise.
+
+        It costs a round trip. `deliver` does without: it clears the state of a reused connection in the same
+        breath as MAIL, and says by `judgement.reconnect` that the receiver had given the connection up.
+        """
         self._client.reset()
         await self._attempt(self._exchange, trio.current_time() + self._timeouts.reset)
         if not self.usable:
@@ -314,7 +336,7 @@ class Session:
             raise SessionFailed(Outcome.of(failure))
         self._require(State.READY)
 
-    async def _secure(self, deadline: float) -> None:
+    async def _secure(self, deadline: float, trust: ssl.SSLContext | None) -> None:
         self._client.starttls()
         failure = await self._attempt(self._exchange, deadline)
         if failure is not None:
@@ -323,7 +345,7 @@ class Session:
             return  # it thought better of its offer, and plain text was good enough before
         self._require(State.HANDSHAKE)
         # With TLS 1.3 a receiver's alert about the handshake is only seen in the first read after it.
-        failure = await self._attempt(self._handshake, deadline)
+        failure = await self._attempt(partial(self._handshake, trust), deadline)
         failure = failure or await self._attempt(self._exchange, deadline)
         if failure is not None:
             text = f"STARTTLS: {failure.text}"
@@ -334,10 +356,12 @@ class Session:
         if self._client.state is not state:
             raise SessionFailed(Outcome.of(self._decisive()))
 
-    async def _handshake(self) -> None:
+    async def _handshake(self, trust: ssl.SSLContext | None) -> None:
+        context = opportunistic_context()
+        self._beneath_tls = _Metered(self._stream)
         stream = trio.SSLStream(
-            self._stream,
-            _OPPORTUNISTIC,
+            self._beneath_tls,
+            context,
             server_hostname=self.peer.host,
             # Receivers hang up without a close_notify all day long; SMTP's own framing tells a cut-off reply.
             https_compatible=True,
@@ -349,7 +373,7 @@ class Session:
         self.tls = TlsInfo(
             version=stream.version(),
             cipher=stream.cipher()[0],
-            certificate=describe_certificate(stream.getpeercert(binary_form=True), self.peer.host),
+            certificate=describe(context.presented, self.peer.host, now=datetime.now(UTC), trust=trust),
         )
 
     # -- one transaction
@@ -425,19 +449,21 @@ class Session:
         """Send what is to be sent and take the replies, until it is our turn again or all is over."""
         while (command := self._client.awaiting) is not None:
             self._under_way = command
+            data = self._client.data_to_send()
+            # The replies to a group come together: what is here already needs no clock.
+            if not data and self._client.next_event() is not NEED_DATA:
+                continue
             with trio.fail_after(self._timeouts.seconds_for(command)):
-                # Broken: it may have said why before it hung up, and if not, reading tells that it did.
-                with suppress(trio.BrokenResourceError):
-                    await self._send_pending()
+                if data:
+                    # Broken: it may have said why before it hung up, and if not, reading tells that it did.
+                    with suppress(trio.BrokenResourceError):
+                        await self._stream.send_all(data)
                 await self._receive_reply()
-
-    async def _send_pending(self) -> None:
-        data = self._client.data_to_send()
-        if data:
-            await self._stream.send_all(data)
 
     async def _receive_reply(self) -> None:
         while self._client.next_event() is NEED_DATA:
+            if self._beneath_tls is not None:
+                self._beneath_tls.received_bytes = 0
             self._client.receive_data(bytes(await self._stream.receive_some(_RECEIVE_BYTES)))
 
     async def _attempt(self, step: Callable[[], Awaitable[None]], deadline: float) -> Failure | None:
@@ -475,55 +501,32 @@ class Session:
             await trio.aclose_forcefully(self._stream)
 
 
+class _Metered(trio.abc.Stream):
+    """A stream that gives up after UNPRODUCTIVE_BYTES_MAX, unless `received_bytes` is set back in time."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.received_bytes = 0
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Raises RemoteProtocolError where the limit is passed."""
+        data = await self._stream.receive_some(max_bytes)
+        self.received_bytes += len(data)
+        if self.received_bytes > UNPRODUCTIVE_BYTES_MAX:
+            raise RemoteProtocolError("endless TLS records without any content")
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 # -- leaves
-
-
-def _opportunistic_context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    # Old receivers have short DH parameters. What they would get instead of a weak key is no encryption.
-    context.set_ciphers("DEFAULT@SECLEVEL=1")
-    return context
-
-
-_OPPORTUNISTIC: Final = _opportunistic_context()
-
-
-def describe_certificate(der: bytes | None, host: str) -> str:
-    """Why a receiver's certificate proves nothing, for the record of the attempt.
-
-    Always "unverified: …": the chain is not followed, because no answer to that would change the delivery.
-    """
-    if der is None:
-        return "unverified: none was shown"
-    try:
-        certificate = x509.load_der_x509_certificate(der)
-        names = _names_in(certificate)
-    except ValueError:
-        return "unverified: it cannot be read"
-    if not any(_name_matches(name, host) for name in names):
-        return "unverified: it is for another name"
-    if not certificate.not_valid_before_utc <= datetime.now(UTC) <= certificate.not_valid_after_utc:
-        return "unverified: it is not valid today"
-    if certificate.issuer == certificate.subject:
-        return "unverified: it is self-signed"
-    return "unverified: name and dates are right, the issuer has not been checked"
-
-
-def _names_in(certificate: x509.Certificate) -> list[str]:
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return []
-    addresses = extension.value.get_values_for_type(x509.IPAddress)
-    return [*extension.value.get_values_for_type(x509.DNSName), *map(str, addresses)]
-
-
-def _name_matches(name: str, host: str) -> bool:
-    """RFC 6125 section 6.4: case does not matter, and a star stands for the whole first label."""
-    name, host = name.lower(), host.lower()
-    return name == host or (name.startswith("*.") and host.partition(".")[2] == name[2:])
 
 
 def _reason(error: BaseException | None) -> str:

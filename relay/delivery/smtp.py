@@ -177,6 +177,8 @@ class Client:
         self._outgoing = b""
         self._awaiting: deque[Command] = deque([Command.BANNER])
         self._unasked = False
+        self._carried = False
+        """A transaction has been begun since the server last cleared its state (EHLO, RSET)."""
         self._plan: deque[tuple[Command, bytes]] = deque()
         self._body: bytes | None = None
 
@@ -213,8 +215,11 @@ class Client:
             (Command.RCPT, f"RCPT TO:<{envelope.rcpt_to}>\r\n".encode()),
             (Command.DATA, b"DATA\r\n"),
         ]
-        if self.state is State.RESET_DUE:
+        # A transaction that failed half-way must be cleared away. One that ended has cleared itself away (RFC 5321
+        # section 4.1.1.4); to say so nevertheless is worth a line, but not a round trip.
+        if self.state is State.RESET_DUE or (self._carried and self.capabilities.pipelining):
             commands.insert(0, (Command.RSET, b"RSET\r\n"))
+        self._carried = True
         self._intend(State.ENVELOPE)
         self._body = message
         self._plan.extend(commands)
@@ -315,6 +320,7 @@ class Client:
                 self._on_envelope(reply)
             case Command.RSET:
                 self.state = State.READY if reply.accepts else State.REFUSED
+                self._carried = False
             case Command.END_OF_DATA:
                 # Accepted or refused, the transaction is over and needs no RSET.
                 self.state = State.READY
@@ -372,6 +378,7 @@ class Client:
 
     def _greet(self) -> None:
         self.capabilities = Capabilities()
+        self._carried = False
         self._intend(State.GREETING)
         self._say(Command.EHLO, f"EHLO {self._ehlo_name}\r\n".encode("ascii"))
 
@@ -524,11 +531,14 @@ class _ReplyReader:
 # A bare code is a complete last line (RFC 5321 section 4.2: clients must accept it). SMTP has no 1yz replies.
 _REPLY_LINE: Final = re.compile(rb"(?P<code>[2-5][0-9][0-9])(?:(?P<more>[ -])(?P<text>.*))?", re.DOTALL)
 _ENHANCED: Final = re.compile(r"([245])\.(?:0|[1-9][0-9]{0,2})\.(?:0|[1-9][0-9]{0,2})(?= |$)")
-_NOT_PRINTABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _printable(raw: bytes) -> str:
-    return _NOT_PRINTABLE.sub("�", raw.decode("utf-8", "replace")).replace("\t", " ")
+    """Text that is one line wherever it is shown, in the order in which it was written (no U+202E)."""
+    text = raw.decode("utf-8", "replace").replace("\t", " ")
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else "�" for character in text)
 
 
 def _enhanced_status(code: int, lines: tuple[str, ...]) -> str | None:

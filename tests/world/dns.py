@@ -7,14 +7,15 @@ UDP with dnspython's message classes, for the tests that want to see real packet
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import dns.asyncresolver
+import dns.exception
 import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
 import dns.rdatatype
-import dns.rrset
 import dns.zone
 import trio
 
@@ -57,45 +58,93 @@ class FakeDns:
 
 
 @asynccontextmanager
-async def open_dns_server(zone_text: str) -> AsyncIterator[dns.asyncresolver.Resolver]:
+async def open_dns_server(
+    zone_text: str, *, asked: list[tuple[str, str]] | None = None
+) -> AsyncIterator[dns.asyncresolver.Resolver]:
     """Serve a zone (the text of a master file, its origin being the root) and give a resolver that asks it.
 
-    Names that begin with "servfail." answer SERVFAIL, with "silent." nothing at all.
+    Aliases are followed and negative answers carry the SOA record, as a recursive server does it. What does not fit
+    into a datagram is truncated and comes by TCP. Names that begin with "servfail." answer SERVFAIL, with "v4only."
+    so to AAAA, with "silent." nothing at all. `asked` is where each question is written down: (transport and type, as
+    "UDP MX", and name).
     """
     zone = dns.zone.from_text(zone_text, origin=".", check_origin=False, relativize=False)
+    server = _DnsServer(zone, asked if asked is not None else [])
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as socket:
-        await socket.bind(("127.0.0.1", 0))
+        port = listener.socket.getsockname()[1]
+        await socket.bind(("127.0.0.1", port))
         resolver = dns.asyncresolver.Resolver(configure=False)
         resolver.nameservers = ["127.0.0.1"]
-        resolver.port = socket.getsockname()[1]
+        resolver.port = port
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_serve, socket, zone)
+            nursery.start_soon(server.serve_datagrams, socket)
+            nursery.start_soon(partial(trio.serve_listeners, server.serve_stream, [listener]))
             yield resolver
             nursery.cancel_scope.cancel()
 
 
-async def _serve(socket: trio.socket.SocketType, zone: dns.zone.Zone) -> None:
-    while True:
-        wire, client = await socket.recvfrom(4096)
-        answer = _answer(dns.message.from_wire(wire), zone)
-        if answer is not None:
-            await socket.sendto(answer.to_wire(), client)
+@dataclass
+class _DnsServer:
+    zone: dns.zone.Zone
+    asked: list[tuple[str, str]]
 
+    async def serve_datagrams(self, socket: trio.socket.SocketType) -> None:
+        while True:
+            wire, client = await socket.recvfrom(4096)
+            query = dns.message.from_wire(wire)
+            answer = self.answer(query, "UDP")
+            if answer is None:
+                continue
+            try:
+                wire = answer.to_wire(max_size=query.payload or 512)
+            except dns.exception.TooBig:
+                truncated = dns.message.make_response(query)
+                truncated.flags |= dns.flags.TC
+                wire = truncated.to_wire()
+            await socket.sendto(wire, client)
 
-def _answer(query: dns.message.Message, zone: dns.zone.Zone) -> dns.message.Message | None:
-    question = query.question[0]
-    first_label = question.name.labels[0]
-    if first_label == b"silent":
-        return None
-    response = dns.message.make_response(query)
-    response.flags |= dns.flags.AA
-    node = zone.get_node(question.name)
-    if first_label == b"servfail":
-        response.set_rcode(dns.rcode.SERVFAIL)
-    elif node is None:
-        response.set_rcode(dns.rcode.NXDOMAIN)
-    else:
-        rdataset = node.get_rdataset(question.rdclass, question.rdtype)
-        if rdataset is not None:
-            response.answer.append(dns.rrset.from_rdata_list(question.name, rdataset.ttl, list(rdataset)))
-    return response
+    async def serve_stream(self, stream: trio.SocketStream) -> None:
+        query = dns.message.from_wire((await stream.receive_some(4096))[2:])
+        answer = self.answer(query, "TCP")
+        if answer is None:
+            await trio.sleep_forever()
+        else:
+            await stream.send_all(answer.to_wire(prepend_length=True))
+
+    def answer(self, query: dns.message.Message, transport: str) -> dns.message.Message | None:
+        question = query.question[0]
+        kind = dns.rdatatype.to_text(question.rdtype)
+        self.asked.append((f"{transport} {kind}", question.name.to_text(omit_final_dot=True)))
+        first_label = question.name.labels[0]
+        if first_label == b"silent":
+            return None
+        response = dns.message.make_response(query)
+        response.flags |= dns.flags.AA
+        if first_label == b"servfail" or (first_label, kind) == (b"v4only", "AAAA"):
+            response.set_rcode(dns.rcode.SERVFAIL)
+        elif not self._follow(question.name, question.rdtype, response):
+            soa = self.zone.get_rrset(dns.name.root, "SOA")
+            if soa is not None:
+                response.authority.append(soa)
+        return response
+
+    def _follow(
+        self, name: dns.name.Name, kind: dns.rdatatype.RdataType, response: dns.message.Message
+    ) -> bool:
+        """Add the records, and the aliases on the way to them. Aliases in a circle are all of the answer."""
+        seen: set[dns.name.Name] = set()
+        while name not in seen:
+            seen.add(name)
+            if self.zone.get_node(name) is None:
+                response.set_rcode(dns.rcode.NXDOMAIN)
+                return False
+            records, alias = self.zone.get_rrset(name, kind), self.zone.get_rrset(name, "CNAME")
+            if records is not None:
+                response.answer.append(records)
+                return True
+            if alias is None:
+                return False
+            response.answer.append(alias)
+            name = alias[0].target
+        return True

@@ -36,26 +36,51 @@ _FROM, _TO = datetime(2020, 1, 1, tzinfo=UTC), datetime(2120, 1, 1, tzinfo=UTC)
 class Authority:
     """Issues certificates, and `trust` believes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, issuer: Authority | None = None) -> None:
+        """`issuer`: who vouches for this one, which is then an intermediate authority; None: itself."""
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "A test's authority")])
-        self._root = (
-            self._builder(self._name, self._key)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"A test's authority {id(self)}")])
+        by = issuer or self
+        self._own = (
+            by._builder(self._name, self._key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0 if issuer else 1), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
-            .add_extension(_usage(certificates=True), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-        self.trust = ssl.create_default_context(cadata=self._root.public_bytes(_PEM).decode())
-
-    def certificate(self, *names: str, expired: bool = False) -> ssl.SSLContext:
-        """The server's side of TLS, with a certificate for host names and IP addresses."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(x509.Name([]), key, expired=expired)
-        certificate = (
-            builder.add_extension(
-                x509.SubjectAlternativeName([_general(name) for name in names]), critical=True
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(by._key.public_key()), critical=False
             )
+            .add_extension(_usage(certificates=True), critical=True)
+            .sign(by._key, hashes.SHA256())
+        )
+        self._chain: list[x509.Certificate] = [] if issuer is None else [self._own, *issuer._chain]
+        """What a server shows beside its own certificate. The root is known already."""
+        self.trust = ssl.create_default_context(cadata=self._own.public_bytes(_PEM).decode())
+
+    def certificate(self, *names: str, expired: bool = False, chain: bool = True) -> ssl.SSLContext:
+        """The server's side of TLS, with a certificate for host names and IP addresses.
+
+        `chain`: with the intermediate authorities that lead to it.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._issue(key, *names, expired=expired)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.TemporaryDirectory() as directory:  # the ssl module takes files only
+            path = Path(directory) / "chain.pem"
+            path.write_bytes(
+                key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+                + b"".join(one.public_bytes(_PEM) for one in [certificate, *(self._chain if chain else [])])
+            )
+            context.load_cert_chain(path)
+        return context
+
+    def der(self, *names: str) -> bytes:
+        """A certificate alone."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        return self._issue(key, *names).public_bytes(serialization.Encoding.DER)
+
+    def _issue(self, key: ec.EllipticCurvePrivateKey, *names: str, expired: bool = False) -> x509.Certificate:
+        return (
+            self._builder(x509.Name([]), key, expired=expired)
+            .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
@@ -63,15 +88,6 @@ class Authority:
             .add_extension(_usage(certificates=False), critical=True)
             .sign(self._key, hashes.SHA256())
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with tempfile.TemporaryDirectory() as directory:  # the ssl module takes files only
-            path = Path(directory) / "chain.pem"
-            path.write_bytes(
-                key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-                + certificate.public_bytes(_PEM)
-            )
-            context.load_cert_chain(path)
-        return context
 
     def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, expired: bool = False

@@ -37,15 +37,39 @@ class HttpConfig(_Section, frozen=True, kw_only=True):
     bind: str = "127.0.0.1:8025"
 
 
+class SiteConfig(_Section, frozen=True, kw_only=True):
+    """Limits for one provider; what is left out is as for everybody."""
+
+    connections_max: Count | None = None
+    #: 0 for no limit.
+    messages_per_minute_max: Seconds = 0
+
+
 class DeliveryConfig(_Section, frozen=True, kw_only=True):
     #: Recipient domain, or "*" for all, -> `host:port`. Without a route the recipient's MX is asked.
     routes: dict[str, str] = {}
     #: How we introduce ourselves (EHLO); the operator domain where empty.
     ehlo_name: str = ""
-    connections_max: Count = 100
+    connections_max: Count = 500
     connections_per_site_max: Count = 20
+    #: Of the whole relay; 0 for no limit.
+    messages_per_minute_max: Seconds = 0
+    #: MX host, or a domain that has it below it, or a route's target -> limits of those sites. The longest name wins.
+    sites: dict[str, SiteConfig] = {}
     #: Opportunistic TLS: where a handshake fails, deliver in the clear rather than not at all.
     plaintext_after_tls_failure: bool = True
+
+    def limits_of(self, site: str) -> tuple[int, int | None]:
+        """Connections and messages a minute (None: no limit) of a site, which is named by its MX hosts."""
+        hosts = site.split()
+        named = [
+            name for name in self.sites if any(host == name or host.endswith("." + name) for host in hosts)
+        ]
+        closest = self.sites[max(named, key=len)] if named else SiteConfig()
+        return (
+            closest.connections_max or self.connections_per_site_max,
+            closest.messages_per_minute_max or None,
+        )
 
 
 #: A late one-time code is worse than a bounce. Naming one category in the file leaves the others as they are.
@@ -279,6 +303,10 @@ def _check(config: Config) -> None:
         raise _bad(("delivery", "ehlo_name"), "expected a host name of two labels or more")
     for domain, target in config.delivery.routes.items():
         _check_route(domain, target)
+    for name in config.delivery.sites:
+        if not (_port(name) or (is_host_name(name) and name == name.lower())):
+            sentence = "expected an MX host or a domain above it, in lower case, or the host:port of a route"
+            raise _bad(("delivery", "sites", name), sentence)
     for category in config.retry.give_up_seconds_by_category:
         if category not in TRANSACTIONAL_CATEGORIES + BULK_CATEGORIES:
             raise _bad(("retry", "give_up_seconds_by_category", category), "is not a category")
@@ -346,8 +374,12 @@ bind = "127.0.0.1:8025"
 # routes = {{ "*" = "127.0.0.1:2526" }}
 # How the relay introduces itself (EHLO). The reverse DNS of its address should say the same.
 # ehlo_name = "{operator_domain}"
-# connections_max = 100
+# connections_max = 500
 # connections_per_site_max = 20
+# Messages a minute of the whole relay, evenly; 0 for no limit.
+# messages_per_minute_max = 0
+# Limits of single providers, by MX host or by a domain that it is below.
+# sites = {{ "mx.example" = {{ connections_max = 5, messages_per_minute_max = 600 }} }}
 # Opportunistic TLS: where a handshake fails, deliver in the clear rather than not at all.
 # plaintext_after_tls_failure = true
 

@@ -74,14 +74,19 @@ def test_what_init_writes_as_a_comment_is_the_default_too() -> None:
     shown = set(re.findall(r"(?m)^([a-z_-]+) = ", uncommented))
     assert {"routes", "delays_seconds", "grace_seconds", "domains_max", "mfa-otp"} <= shown
     config = parse_config(uncommented)
-    # Three have a default that depends on something else; what is shown is what it comes to here.
+    # Three have a default that depends on something else; what is shown is what it comes to here. `sites` is an
+    # example.
     assert config.delivery.routes == {"*": "127.0.0.1:2526"}
     assert config.delivery.ehlo_name == DEFAULTS.ehlo_name
     assert config.retry.give_up_seconds_by_category == GIVE_UP_SECONDS_BY_CATEGORY
     assert config == Config(
         operator_domain=DEFAULTS.operator_domain,
         public_url=DEFAULTS.public_url,
-        delivery=DeliveryConfig(routes=config.delivery.routes, ehlo_name=config.delivery.ehlo_name),
+        delivery=DeliveryConfig(
+            routes=config.delivery.routes,
+            ehlo_name=config.delivery.ehlo_name,
+            sites=config.delivery.sites,
+        ),
         retry=RetryConfig(give_up_seconds_by_category=GIVE_UP_SECONDS_BY_CATEGORY),
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import trio
 import trio.testing
 
+from relay.delivery.deliverer import IDLE_SECONDS_MAX
 from relay.delivery.resolve import Mx as MxRecord
 from tests.world.mx import self_signed_context
 from tests.world.relay import make_directory, open_world, run
@@ -20,13 +21,15 @@ def test_a_backlog_goes_over_few_connections_with_one_transaction_at_a_time(tmp_
         )
         async with open_world(directory) as world:
             to = [f"friend{number}@example.com" for number in range(50)]
-            status, answer = await world.post_send(to=to)
+            status, answer = await world.post_send(to=to, category="transactional")
             assert status == 200
             for accepted in answer["accepted"]:
                 assert (await world.until_final(accepted["messageId"]))["status"] == "sent"
             assert sorted(message.rcpt_to[0] for message in world.mx.messages) == sorted(to)
             assert world.mx.sessions_open_max == 3
             assert world.mx.sessions == 3
+            await trio.sleep(IDLE_SECONDS_MAX)
+            await trio.testing.wait_all_tasks_blocked()
             assert world.mx.commands.count("QUIT") == 3
 
     run(main)

@@ -491,22 +491,26 @@ def test_status_counts(history: History) -> None:
 @repeatable
 @given(histories())
 def test_what_is_due(history: History) -> None:
-    expected: dict[str, list[tuple[int, int]]] = {}
+    expected: dict[due.Lane, list[tuple[int, int]]] = {}
     for message_id, queued in queued_of(history).items():
         at = next_attempt_of(history, message_id)
+        lane = lane_of(queued)
+        expected.setdefault(lane, [])
         if at is not None and not is_held(history, message_id):
-            assert queued.personal is not None
-            domain = queued.personal.address.rpartition("@")[2]
-            expected.setdefault(domain, []).append((at, message_id))
+            expected[lane].append((at, message_id))
     with fold(history) as view:
-        for address in RECIPIENTS:
-            domain = address.rpartition("@")[2]
-            assert list(due.due(view, domain)) == sorted(expected.get(domain, []))
-        earliest = {domain: min(waiting)[0] for domain, waiting in expected.items()}
-        assert dict(due.due_domains(view)) == earliest
-        assert len(list(due.due_domains(view))) == len(earliest)
+        for lane, waiting in expected.items():
+            assert list(due.due(view, lane)) == sorted(waiting)
+        earliest = {lane: min(waiting)[0] for lane, waiting in expected.items() if waiting}
+        assert dict(due.due_lanes(view)) == earliest
+        assert len(list(due.due_lanes(view))) == len(earliest)
         held = [message_id for message_id in queued_of(history) if is_held(history, message_id)]
         assert due.held_count(view) == view.count("held_by") == len(held)
+
+
+def lane_of(queued: MessageQueued) -> due.Lane:
+    assert queued.personal is not None
+    return due.lane_of(did=queued.did, category=queued.category, address=queued.personal.address)
 
 
 @pytest.mark.parametrize("because", ["member", "domain"])
@@ -522,16 +526,17 @@ def test_who_is_resumed_releases_its_own_mail_and_no_other(because: str) -> None
             msgspec.structs.replace(queued, did=did, domain=domain),
         ]
         history.append(MessageHeld(did=did, message_id=len(history), because=because))
-    _first, second = queued_of(history)
+    (_first, second), messages_queued = queued_of(history), queued_of(history).values()
+    lanes = [lane_of(message) for message in messages_queued]
     with fold(history) as view:
-        assert list(due.due(view, "example.com")) == []
+        assert [list(due.due(view, lane)) for lane in lanes] == [[], []]
     resumed = (
         MemberResumed(did=DIDS[1])
         if because == "member"
         else DomainResumed(did=DIDS[1], domain=domain_of(DIDS[1]))
     )
     with fold([*history, resumed]) as view:
-        assert [message_id for _, message_id in due.due(view, "example.com")] == [second]
+        assert [[message_id for _, message_id in due.due(view, lane)] for lane in lanes] == [[], [second]]
         assert due.held_count(view) == 1
 
 

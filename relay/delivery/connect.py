@@ -1,14 +1,21 @@
-"""From a recipient domain to a session with one of its receivers.
+"""From a recipient domain to its site, and to a session with one of its receivers.
 
-A *site* is whom connections are counted against: the fixed route where there is one, otherwise the domain. Hosts and
-addresses are tried in their order until one says hello; what none of them could do is the attempt's outcome.
+A *site* is whom connections are counted against (scheduler.py): the set of MX hosts, which all domains at one provider
+share, or the fixed route where there is one. Hosts and addresses are tried in their order until one says hello; what
+none of them could do is the attempt's outcome. Addresses that did not work a moment ago are tried last: one dead host
+of several costs its time-out once, not with every connection.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
+import trio
+
+from relay.delivery.replies import Failure
 from relay.delivery.resolve import (
+    Mx,
     Route,
     RoutingFailed,
     Target,
@@ -28,6 +35,17 @@ from relay.delivery.session import (
 )
 from relay.surroundings import Surroundings
 
+#: How long an address that did not work is tried last, and how many such are remembered.
+AVOID_SECONDS = 300.0
+AVOIDED_MAX = 10_000
+
+
+class Site(NamedTuple):
+    """Where a domain's mail goes: a name to count by, and why there is nowhere to go where that is so."""
+
+    name: str
+    unroutable: Failure | None = None
+
 
 class Connector:
     def __init__(
@@ -43,10 +61,18 @@ class Connector:
         self._resolver = surroundings.dns()
         self._ehlo_name = ehlo_name
         self._plaintext_after_tls_failure = plaintext_after_tls_failure
+        self._avoided: dict[str, float] = {}
 
-    def site(self, domain: str) -> str:
+    async def site(self, domain: str) -> Site:
+        """The site of a recipient domain, as the DNS has it now."""
         route = route_for(self._routes, domain)
-        return domain if route is None else f"route {route}"
+        if route is not None:
+            return Site(f"route {route}")
+        try:
+            hosts = await self._hosts(domain)
+        except RoutingFailed as error:
+            return Site(f"unroutable {domain}", error.failure)
+        return Site(" ".join(sorted({mx.host for mx in hosts})))
 
     async def connect(self, domain: str) -> Session:
         """A session with a receiver for `domain`. Raises SessionFailed, whose outcome says why there is none."""
@@ -55,21 +81,39 @@ class Connector:
         except RoutingFailed as error:
             raise SessionFailed(Outcome.of(error.failure)) from error
         last: SessionFailed | None = None
-        for target in targets:
+        for target in sorted(targets, key=self._is_avoided):  # stable: otherwise in their order
             try:
-                return await self._open(target)
+                session = await self._open(target)
             except SessionFailed as error:
                 error.peer = Peer(target.host, target.address, target.port)
                 last = error
+                self._avoid(target)
+            else:
+                self._avoided.pop(target.address, None)
+                return session
         assert last is not None, "routing gives at least one target or fails"
         raise last
+
+    async def _hosts(self, domain: str) -> list[Mx]:
+        return await resolve_mx(domain, resolver=self._resolver, rng=self._surroundings.dice)
 
     async def _targets(self, domain: str) -> list[Target]:
         route = route_for(self._routes, domain)
         if route is not None:
             return await resolve_route(route)
-        hosts = await resolve_mx(domain, resolver=self._resolver, rng=self._surroundings.dice)
-        return await resolve_targets(hosts, resolver=self._resolver, rng=self._surroundings.dice)
+        return await resolve_targets(
+            await self._hosts(domain), resolver=self._resolver, rng=self._surroundings.dice
+        )
+
+    def _is_avoided(self, target: Target) -> bool:
+        failed_at = self._avoided.get(target.address)
+        return failed_at is not None and trio.current_time() < failed_at + AVOID_SECONDS
+
+    def _avoid(self, target: Target) -> None:
+        self._avoided.pop(target.address, None)  # to the end: the oldest are forgotten first
+        self._avoided[target.address] = trio.current_time()
+        if len(self._avoided) > AVOIDED_MAX:
+            del self._avoided[next(iter(self._avoided))]
 
     async def _open(self, target: Target) -> Session:
         try:

@@ -9,24 +9,27 @@ It reads views and writes nothing but events. The story of one attempt:
 A crash between the dot and the outcome is the only window in which a mail can be delivered twice. It leaves a start
 without an outcome, which the next start names (`attempt.interrupted`) and retries after that attempt's ordinary delay.
 
-One worker is one connection to one site: it goes on with the next message for its site while there is one, then
-says QUIT. Workers of different sites never wait for each other.
+What is tried next, and on which connection, `relay.delivery.scheduler` decides. One worker is one connection: it
+tries what it is given, rests when there is nothing for its site, and says QUIT when it is told to. Workers of
+different sites never wait for each other.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import trio
 
 from relay.codec import Recorded
+from relay.config import DeliveryConfig
 from relay.core import Core
-from relay.delivery.connect import Connector
+from relay.delivery.connect import Connector, Site
 from relay.delivery.replies import Failure, FailureKind, Verdict
 from relay.delivery.retry import is_given_up, next_attempt_at
+from relay.delivery.scheduler import Feedback, Limits, Scheduler, SiteLimits, Start
 from relay.delivery.session import Outcome, Peer, Session, SessionFailed
 from relay.delivery.waiting import Waiting
 from relay.events import (
@@ -47,19 +50,52 @@ from relay.events import (
 from relay.keys import KeyFileError
 from relay.outgoing import Outgoing, is_smoke_sink
 from relay.views import due, members, messages, suppressions
+from relay.views.due import Lane
 from spool.views import Snapshot
 
 logger = logging.getLogger(__name__)
 
-#: A connection carries at most so many messages, so that a receiver behind a balancer can spread its load.
-TRANSACTIONS_PER_CONNECTION_MAX = 100
+#: A connection carries at most so many messages and lives at most so long, so that a receiver behind a balancer can
+#: spread its load.
+MESSAGES_PER_CONNECTION_MAX = 100
+CONNECTION_SECONDS_MAX = 300.0
+#: How long a connection rests before it is closed.
+IDLE_SECONDS_MAX = 5.0
+#: How long a domain's site is believed, and for how many domains. A connection asks the DNS again in any case.
+SITE_SECONDS = 60.0
+SITES_KNOWN_MAX = 10_000
+#: Domains that are looked up at the same time: a name server that does not answer holds up nobody else.
+LOOKUPS_MAX = 200
+#: Of what was wrong with a site, as it is told of the mail that is put off for it.
+BECAUSE_CHARACTERS_MAX = 300
 
 
-class _Claim(NamedTuple):
+class _Task(NamedTuple):
     """A message that a worker has taken: nobody else tries it until the worker lets go."""
 
     message_id: int
-    domain: str
+    lane: Lane
+    #: It is not to be tried, and this is its outcome.
+    instead: Failure | None
+
+
+class _Worker:
+    """A connection's task, as the scheduler's orders reach it."""
+
+    def __init__(self, number: int, task: _Task) -> None:
+        self.number = number
+        self.task: _Task | None = task
+        self.is_to_close = False
+        self.news = trio.Event()
+
+    def wake(self) -> None:
+        self.news.set()
+        self.news = trio.Event()
+
+
+class _Known(NamedTuple):
+    site: Site
+    until: float
 
 
 class _Tried(NamedTuple):
@@ -79,12 +115,17 @@ class Deliverer:
         self._connector = connector
         self._dice = core.surroundings.dice
         self._waiting = Waiting()
+        self._scheduler = Scheduler(_limits(core.config.delivery))
         self._claimed: set[int] = set()
-        self._workers: Counter[str] = Counter()
-        #: By site, the domains that have something due.
-        #: They take turns; a dict, because it keeps their order.
-        self._ready: dict[str, dict[str, None]] = {}
+        self._workers: dict[int, _Worker] = {}
+        self._known: dict[str, _Known] = {}
+        #: Lanes with something due, by domain, until its site is known.
+        self._looked_up: dict[str, dict[Lane, None]] = {}
+        self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
+        self._nursery: trio.Nursery | None = None
         self._news = trio.Event()
+        #: When the loop looks again by itself (trio's seconds); while it is awake, nobody has to wake it.
+        self._asleep_until = -math.inf
         #: (member, address) that were suppressed, and whose waiting messages have not been looked at.
         self._suppressed: list[tuple[str, str]] = []
         self._stopping = False
@@ -101,11 +142,12 @@ class Deliverer:
         self._store.views.observers.append(self._observe)
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
+                async with trio.open_nursery() as self._nursery:
                     task_status.started()
                     while not self._stopping:
                         await self._stop_suppressed()
-                        self._start_workers(nursery)
+                        self._take_due()
+                        self._dispatch()
                         await self._wait_for_news()
         finally:
             self._store.views.observers.remove(self._observe)
@@ -114,6 +156,8 @@ class Deliverer:
         """Begin nothing new. `run` returns when the attempts under way are over."""
         self._stopping = True
         self._news.set()
+        for worker in self._workers.values():
+            worker.wake()
 
     async def abandon(self) -> None:
         """End the attempts under way: deferred where the receiver cannot have the message, else interrupted."""
@@ -146,8 +190,8 @@ class Deliverer:
 
     def _look_for_all(self) -> None:
         with self._store.read() as view:
-            for domain, at in due.due_domains(view):
-                self._waiting.add(domain, at)
+            for lane, at in due.due_lanes(view):
+                self._waiting.add(lane, at)
 
     def _observe(self, recorded: Sequence[Recorded]) -> None:
         """Called with all new events as they become true."""
@@ -155,8 +199,7 @@ class Deliverer:
             event = item.event
             match event:
                 case MessageQueued() if event.personal is not None:
-                    self._waiting.add(_domain_of(event.personal.address), event.next_attempt_at)
-                    self._news.set()
+                    self._wait_for(_lane_of(event), event.next_attempt_at)
                 case DomainResumed() | MemberResumed():
                     self._look_for_all()
                     self._news.set()
@@ -198,104 +241,156 @@ class Deliverer:
             finally:
                 self._claimed.difference_update(waiting)
                 # Whoever looked for work meanwhile passed over those of them that stay.
-                self._waiting.add(_domain_of(address), self._store.now_us())
+                for message_id in waiting:
+                    queued = self._store.get(message_id).event
+                    assert isinstance(queued, MessageQueued)
+                    self._wait_for(_lane_of(queued), self._store.now_us())
 
     async def _wait_for_news(self) -> None:
-        next_at = self._waiting.next_at()
-        seconds = float("inf") if next_at is None else max(0.0, (next_at - self._store.now_us()) / 1_000_000)
+        seconds = math.inf
+        due_at = self._waiting.next_at()
+        if due_at is not None:
+            seconds = max(0.0, (due_at - self._store.now_us()) / 1_000_000)
+        wake_at = self._scheduler.wake_at()
+        if wake_at is not None:
+            seconds = min(seconds, max(0.0, wake_at - trio.current_time()))
+        self._asleep_until = trio.current_time() + seconds
         with trio.move_on_after(seconds):
             await self._news.wait()
+        self._asleep_until = -math.inf
         self._news = trio.Event()
 
-    def _start_workers(self, nursery: trio.Nursery) -> None:
-        for domain in self._waiting.take(self._store.now_us()):
-            self._ready.setdefault(self._connector.site(domain), {})[domain] = None
-        for site in list(self._ready):
-            while self._may_connect(site):
-                claim = self._claim(site)
-                if claim is None:
-                    break
-                self._workers[site] += 1
-                nursery.start_soon(self._work, site, claim)
+    def _wait_for(self, lane: Lane, at_us: int) -> None:
+        """Something in `lane` is due at that time."""
+        self._waiting.add(lane, at_us)
+        self._wake_at(trio.current_time() + (at_us - self._store.now_us()) / 1_000_000)
 
-    def _may_connect(self, site: str) -> bool:
-        limits = self._core.config.delivery
-        return (
-            self._workers[site] < limits.connections_per_site_max
-            and self._workers.total() < limits.connections_max
-        )
+    def _wake_at(self, seconds: float) -> None:
+        if seconds < self._asleep_until:
+            self._news.set()
 
-    def _claim(self, site: str) -> _Claim | None:
-        """The next due message for a site, its domains in turn. What is not due yet waits for its time again."""
-        domains = self._ready.get(site, {})
+    # ---------------------------------------------------------------- from due lanes to workers
+
+    def _take_due(self) -> None:
+        """Hand the lanes with something due to the scheduler, as soon as their sites are known."""
+        assert self._nursery is not None
+        for lane in self._waiting.take(self._store.now_us()):
+            known = self._known.get(lane.domain)
+            if known is not None and trio.current_time() < known.until:
+                self._scheduler.add(known.site.name, lane, unroutable=known.site.unroutable)
+            elif lane.domain in self._looked_up:
+                self._looked_up[lane.domain][lane] = None
+            else:
+                self._looked_up[lane.domain] = {lane: None}
+                self._nursery.start_soon(self._look_up, lane.domain)
+
+    async def _look_up(self, domain: str) -> None:
+        async with self._lookups:
+            site = await self._connector.site(domain)
+        self._known.pop(domain, None)  # to the end: the oldest are forgotten first
+        self._known[domain] = _Known(site, trio.current_time() + SITE_SECONDS)
+        if len(self._known) > SITES_KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+        for lane in self._looked_up.pop(domain):
+            self._scheduler.add(site.name, lane, unroutable=site.unroutable)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Do what the scheduler says is to be done now."""
+        assert self._nursery is not None
+        now = trio.current_time()
+        while not self._stopping and (start := self._scheduler.next_start(now)) is not None:
+            task = self._claim(start)
+            if task is None:
+                self._scheduler.drop(start.lane)
+                continue
+            number = self._scheduler.begin(start, now)
+            if start.connection is None:
+                worker = self._workers[number] = _Worker(number, task)
+                self._nursery.start_soon(self._work, worker)
+            else:
+                worker = self._workers[number]
+                worker.task = task
+                worker.wake()
+        for number in self._scheduler.to_close(now):
+            worker = self._workers[number]
+            worker.is_to_close = True
+            worker.wake()
+        wake_at = self._scheduler.wake_at()
+        if wake_at is not None:
+            self._wake_at(wake_at)
+
+    def _claim(self, start: Start) -> _Task | None:
+        """The lane's next message that is due. What is not due yet waits for its time again."""
         now = self._store.now_us()
         with self._store.read() as view:
-            while domains:
-                domain = next(iter(domains))
-                del domains[domain]
-                for at, message_id in due.due(view, domain):
-                    if message_id in self._claimed:
-                        continue
-                    if at > now:
-                        self._waiting.add(domain, at)
-                        break
-                    domains[domain] = None
-                    self._claimed.add(message_id)
-                    return _Claim(message_id, domain)
-        self._ready.pop(site, None)
+            for at, message_id in due.due(view, start.lane):
+                if message_id in self._claimed:
+                    continue
+                if at > now:
+                    self._wait_for(start.lane, at)
+                    return None
+                self._claimed.add(message_id)
+                return _Task(message_id, start.lane, start.instead)
         return None
 
     # ---------------------------------------------------------------- a worker
 
-    async def _work(self, site: str, claim: _Claim | None) -> None:
+    async def _work(self, worker: _Worker) -> None:
         session: Session | None = None
         try:
-            while claim is not None:
+            while worker.task is not None:
+                task, worker.task = worker.task, None
                 try:
-                    session = await self._attempt(claim, session)
+                    session, outcome = await self._attempt(task, session)
                 finally:
-                    self._claimed.discard(claim.message_id)
-                if session is not None and session.transactions >= TRANSACTIONS_PER_CONNECTION_MAX:
-                    await self._part(session)
-                    session = None
-                claim = None if self._stopping else self._claim(site)
+                    self._claimed.discard(task.message_id)
+                if not self._scheduler.ended(
+                    worker.number, trio.current_time(), *_feedback(outcome), usable=session is not None
+                ):
+                    break
+                self._dispatch()
+                while worker.task is None and not worker.is_to_close and not self._stopping:
+                    await worker.news.wait()
         finally:
-            self._workers[site] -= 1
-            if not self._workers[site]:
-                del self._workers[site]
-            self._news.set()
             if session is not None:
                 await self._part(session)
+            del self._workers[worker.number]
+            self._scheduler.closed(worker.number)
+            self._dispatch()
 
     async def _part(self, session: Session) -> None:
         await session.quit()
         self._sessions.discard(session)
 
-    async def _attempt(self, claim: _Claim, session: Session | None) -> Session | None:
-        """Try one message; returns the session where it can carry another. Ends in exactly one outcome event."""
+    async def _attempt(self, task: _Task, session: Session | None) -> tuple[Session | None, Outcome | None]:
+        """Try one message. It ends in exactly one outcome event, or in an event that takes its place.
+
+        Returns the session where it can carry another, and what came of the dialogue where there was one.
+        """
         with self._store.read() as view:
-            state = messages.message(view, claim.message_id)
+            state = messages.message(view, task.message_id)
         assert state is not None
         accepted, queued = self._store.get(state.send_seq), self._store.get(state.message_id)
         story = _Story(self._core, state, self._dice.random())
         if is_smoke_sink(queued, self._core.config.operator_domain):
             await self._store.append([story.dropped()])
-            return session
+            return session, None
         if await self._prevent(state, queued):
-            return session
+            return session, None
         if self._store.now_us() > state.give_up_at:
             await self._store.append([story.expired()])
-            return session
+            return session, None
+        if task.instead is not None:
+            await self._end(task.lane, story.ended(_Tried(None, Outcome.of(task.instead), None), None, 0.0))
+            return session, None
         try:
             outgoing = self._core.composer.compose(accepted, queued)
         except KeyFileError as error:
             # One member's lost key must not stop everybody's mail. It waits for the operator to restore the key.
             logger.error("delivery.key_missing", extra={"message_id": state.message_id}, exc_info=error)
-            unsigned = story.unsigned()
-            await self._store.append([unsigned])
-            if isinstance(unsigned, MessageDeferred):
-                self._waiting.add(claim.domain, unsigned.next_attempt_at)
-            return session
+            await self._end(task.lane, story.unsigned())
+            return session, None
         started = trio.Event()
 
         async def record_start() -> None:
@@ -307,23 +402,26 @@ class Deliverer:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(record_start)
-                tried = await self._try(claim.domain, session, outgoing, started)
+                tried = await self._try(task.lane.domain, session, outgoing, started)
         finally:
             # Also when this attempt is being cancelled: what is known about it is written down.
             if started.is_set():
                 stopped = Outcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
                 tried = tried or _Tried(session, stopped, session.peer if session else None)
-                event = story.ended(tried, outgoing, trio.current_time() - begun)
                 with trio.CancelScope(shield=True):
-                    await self._store.append([event])
-                if isinstance(event, MessageDeferred | AttemptInterrupted):
-                    self._waiting.add(claim.domain, event.next_attempt_at)
-                    self._stop_if_suppressed(state.did, queued)
+                    await self._end(task.lane, story.ended(tried, outgoing, trio.current_time() - begun))
+                self._stop_if_suppressed(state.did, queued)
         session = tried.session
         if session is not None and not session.usable:
             self._sessions.discard(session)
             session = None
-        return session
+        return session, tried.outcome
+
+    async def _end(self, lane: Lane, event: Event) -> None:
+        """Record what an attempt came to."""
+        await self._store.append([event])
+        if isinstance(event, MessageDeferred | AttemptInterrupted):
+            self._wait_for(lane, event.next_attempt_at)
 
     async def _prevent(self, state: messages.MessageState, queued: Recorded) -> bool:
         """Whether there is an event in the place of the attempt."""
@@ -410,7 +508,7 @@ class _Story:
         return MessageDeferred(**facts, next_attempt_at=next_at)
 
     def ended(
-        self, tried: _Tried, outgoing: Outgoing, seconds: float
+        self, tried: _Tried, outgoing: Outgoing | None, seconds: float
     ) -> MessageSent | MessageDeferred | MessageBounced | AttemptInterrupted:
         outcome = tried.outcome
         failure = outcome.failure
@@ -431,10 +529,10 @@ class _Story:
             return MessageBounced(**facts, reason="expired")
         return MessageDeferred(**facts, next_attempt_at=next_at)
 
-    def _facts(self, tried: _Tried, outgoing: Outgoing, seconds: float) -> dict[str, Any]:
+    def _facts(self, tried: _Tried, outgoing: Outgoing | None, seconds: float) -> dict[str, Any]:
         outcome, peer = tried.outcome, tried.peer
         reply, tls = outcome.reply, tried.session.tls if tried.session else None
-        sent = outcome.body_begun
+        sent = outgoing if outcome.body_begun else None
         return {
             "did": self._state.did,
             "message_id": self._state.message_id,
@@ -446,8 +544,8 @@ class _Story:
             "tls_cipher": tls.cipher if tls else None,
             "tls_certificate": tls.certificate if tls else None,
             "duration_us": round(seconds * 1_000_000),
-            "sha256": outgoing.sha256 if sent else None,
-            "size": len(outgoing.message) if sent else None,
+            "sha256": sent.sha256 if sent else None,
+            "size": len(sent.message) if sent else None,
             "personal": RemoteSide(
                 mx=peer.host if peer else None,
                 address=peer.address if peer else None,
@@ -485,5 +583,28 @@ def _prevented(view: Snapshot, state: messages.MessageState, queued: Recorded) -
     return None
 
 
-def _domain_of(address: str) -> str:
-    return address.rpartition("@")[2]
+def _lane_of(queued: MessageQueued) -> Lane:
+    assert queued.personal is not None
+    return due.lane_of(did=queued.did, category=queued.category, address=queued.personal.address)
+
+
+def _feedback(outcome: Outcome | None) -> tuple[Feedback, str]:
+    """What an attempt tells the scheduler of its site, and in which words."""
+    if outcome is None:
+        return Feedback.NOTHING, ""
+    judgement, reply = outcome.judgement, outcome.reply
+    if judgement.blame_site:
+        said = f"{reply.code} {reply.text}" if reply else str(outcome.error)
+        return (Feedback.THROTTLED if judgement.usable else Feedback.DOWN), said[:BECAUSE_CHARACTERS_MAX]
+    return (Feedback.ANSWERED if reply else Feedback.NOTHING), ""
+
+
+def _limits(config: DeliveryConfig) -> Limits:
+    return Limits(
+        connections_max=config.connections_max,
+        messages_per_minute_max=config.messages_per_minute_max or None,
+        messages_per_connection_max=MESSAGES_PER_CONNECTION_MAX,
+        connection_seconds_max=CONNECTION_SECONDS_MAX,
+        idle_seconds_max=IDLE_SECONDS_MAX,
+        of_site=lambda name: SiteLimits(*config.limits_of(name)),
+    )

@@ -53,6 +53,7 @@ class FailureKind(Enum):
     NO_ADDRESS = "no_address"
     FORBIDDEN_ADDRESS = "forbidden_address"
     LOOP = "loop"
+    SITE_DOWN = "site_down"
     TOO_BIG = "too_big"
     NEEDS_8BITMIME = "needs_8bitmime"
     NEEDS_SMTPUTF8 = "needs_smtputf8"
@@ -89,6 +90,8 @@ _FAILURES: Final = {
     FailureKind.CLOSED: _FailureRule("4.4.2", Verdict.DEFERRED, usable=False, blame_site=True),
     FailureKind.NOT_SMTP: _FailureRule("4.5.0", Verdict.DEFERRED, usable=False, blame_site=True),
     FailureKind.TLS: _FailureRule("4.7.5", Verdict.DEFERRED, usable=False, blame_site=True),
+    # Nobody was at home a moment ago (scheduler.py): not asked again for every single message.
+    FailureKind.SITE_DOWN: _FailureRule("4.4.1", Verdict.DEFERRED, usable=False, blame_site=False),
     # We hung up ourselves, shutting down.
     FailureKind.ABANDONED: _FailureRule("4.3.2", Verdict.DEFERRED, usable=False, blame_site=False),
     # The name leads nowhere, for now or for good.

@@ -1,17 +1,21 @@
-"""The due queue: which message is to be tried next, for each recipient domain.
+"""The due queue: which message is to be tried next, lane by lane.
 
-One row for each message that is not final, keyed by (recipient domain, next attempt time, message id), so that the
-next message for a destination is one look-up, however many wait for others. A message that must not be tried now is
-taken out of the queue and kept by what holds it, until that lets go. `in_flight` has the attempts that were started
-and have no outcome: after a crash, these are the interrupted ones.
+A *lane* is what takes turns in delivery: the messages of one member and one class to one recipient domain. One row
+for each message that is not final, keyed by (lane, next attempt time, message id), so that the next message of a lane
+is one look-up, however many wait in others. A message that must not be tried now is taken out of the queue and kept
+by what holds it, until that lets go. `in_flight` has the attempts that were started and have no outcome: after a
+crash, these are the interrupted ones.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from relay.codec import Recorded
 from relay.events import (
+    BULK_CATEGORIES,
     AttemptInterrupted,
     AttemptStarted,
     DomainResumed,
@@ -26,7 +30,7 @@ from relay.views.keys import read_u64, two_u64, u64
 from spool.views import Snapshot, Transaction, prefix_end
 
 _DUE = "due"
-#: message id -> next attempt time, recipient domain
+#: message id -> next attempt time, lane
 _WAITING = "waiting"
 #: holder, message id -> nothing
 _HELD = "held"
@@ -34,10 +38,37 @@ _HELD = "held"
 _HELD_BY = "held_by"
 _IN_FLIGHT = "in_flight"
 
+_TRANSACTIONAL, _BULK = b"0", b"1"
+_MEMBER_OCTETS = 16
+
+
+class Lane(NamedTuple):
+    """The messages of one member and class to one recipient domain."""
+
+    domain: str
+    bulk: bool
+    #: Of its DID a digest, because a domain and a DID together are longer than a key may be.
+    member: bytes
+
+    @property
+    def key(self) -> bytes:
+        """Prefix of the lane's rows. A domain holds no NUL, and what follows it has a fixed length."""
+        return self.domain.encode() + b"\0" + (_BULK if self.bulk else _TRANSACTIONAL) + self.member
+
+
+def lane_of(*, did: str, category: str, address: str) -> Lane:
+    member = hashlib.sha256(did.encode()).digest()[:_MEMBER_OCTETS]
+    return Lane(address.rpartition("@")[2], category in BULK_CATEGORIES, member)
+
+
+def _lane_from(key: bytes) -> Lane:
+    domain, _, rest = key.partition(b"\0")
+    return Lane(domain.decode(), rest[:1] == _BULK, rest[1 : 1 + _MEMBER_OCTETS])
+
 
 class DueProjector:
     name = "due"
-    version = 1
+    version = 2
     tables = (_DUE, _WAITING, _HELD, _HELD_BY, _IN_FLIGHT)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -46,8 +77,8 @@ class DueProjector:
             case MessageQueued():
                 # Retention takes the payload of final messages only: without it there is nothing left to do.
                 if event.personal is not None:
-                    domain = event.personal.address.rpartition("@")[2]
-                    self._enter(tx, recorded.seq, domain.encode(), event.next_attempt_at)
+                    lane = lane_of(did=event.did, category=event.category, address=event.personal.address)
+                    self._enter(tx, recorded.seq, lane.key, event.next_attempt_at)
             case AttemptStarted():
                 tx.put(_IN_FLIGHT, u64(event.message_id), u64(event.attempt))
                 self._move(tx, event.message_id, event.next_attempt_at)
@@ -67,9 +98,9 @@ class DueProjector:
             case _:
                 pass
 
-    def _enter(self, tx: Transaction, message_id: int, domain: bytes, at: int) -> None:
-        tx.put(_WAITING, u64(message_id), u64(at) + domain)
-        tx.put(_DUE, domain + b"\0" + two_u64(at, message_id), b"")
+    def _enter(self, tx: Transaction, message_id: int, lane: bytes, at: int) -> None:
+        tx.put(_WAITING, u64(message_id), u64(at) + lane)
+        tx.put(_DUE, lane + two_u64(at, message_id), b"")
 
     def _move(self, tx: Transaction, message_id: int, at: int | None) -> None:
         """Give the message another time, or take it out for good."""
@@ -77,8 +108,8 @@ class DueProjector:
         value = tx.get(_WAITING, key)
         if value is None:  # replayed without its payload, see above
             return
-        before, domain = read_u64(value), value[8:]
-        tx.delete(_DUE, domain + b"\0" + two_u64(before, message_id))
+        before, lane = read_u64(value), value[8:]
+        tx.delete(_DUE, lane + two_u64(before, message_id))
         holder = tx.get(_HELD_BY, key)
         if holder is not None:
             tx.delete(_HELD_BY, key)
@@ -86,7 +117,7 @@ class DueProjector:
         if at is None:
             tx.delete(_WAITING, key)
         else:
-            self._enter(tx, message_id, domain, at)
+            self._enter(tx, message_id, lane, at)
 
     def _hold(self, tx: Transaction, event: MessageHeld) -> None:
         key = u64(event.message_id)
@@ -94,7 +125,7 @@ class DueProjector:
         state = messages.message(tx, event.message_id)
         if value is None or state is None:
             return
-        tx.delete(_DUE, value[8:] + b"\0" + two_u64(read_u64(value), event.message_id))
+        tx.delete(_DUE, value[8:] + two_u64(read_u64(value), event.message_id))
         holder = _holder(event.because, state.domain if event.because == "domain" else state.did)
         tx.put(_HELD_BY, key, holder)
         tx.put(_HELD, holder + key, b"")
@@ -114,23 +145,23 @@ def _holder(because: str, name: str) -> bytes:
     return because.encode() + b" " + name.encode() + b"\0"
 
 
-def due(view: Snapshot, domain: str) -> Iterator[tuple[int, int]]:
-    """(next attempt time, message id) of the messages to a recipient domain, the earliest first."""
-    prefix = domain.encode() + b"\0"
+def due(view: Snapshot, lane: Lane) -> Iterator[tuple[int, int]]:
+    """(next attempt time, message id) of the messages in a lane, the earliest first."""
+    prefix = lane.key
     for key, _ in view.scan_prefix(_DUE, prefix):
         yield read_u64(key, len(prefix)), read_u64(key, len(prefix) + 8)
 
 
-def due_domains(view: Snapshot) -> Iterator[tuple[str, int]]:
-    """Each recipient domain that has messages waiting, with its earliest next attempt time: one seek a domain."""
+def due_lanes(view: Snapshot) -> Iterator[tuple[Lane, int]]:
+    """Each lane that has messages waiting, with its earliest next attempt time: one seek a lane."""
     start: bytes | None = b""
     while start is not None:
         key = next((key for key, _ in view.scan(_DUE, start)), None)
         if key is None:
             return
-        domain, _, rest = key.partition(b"\0")
-        yield domain.decode(), read_u64(rest)
-        start = prefix_end(domain + b"\0")
+        lane = _lane_from(key)
+        yield lane, read_u64(key, len(lane.key))
+        start = prefix_end(lane.key)
 
 
 def in_flight(view: Snapshot) -> list[tuple[int, int]]:

@@ -1,0 +1,197 @@
+"""Sites through the whole relay: what is shared, what is put off, who goes first, and who never waits for whom."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from relay.delivery.deliverer import IDLE_SECONDS_MAX
+from relay.delivery.resolve import Mx as MxRecord
+from relay.delivery.scheduler import DOWN_SECONDS
+from tests.world.dns import FakeDns
+from tests.world.relay import OTHER_DID, OTHER_DOMAIN, World, make_directory, open_world, run
+
+
+def dns_of(**domains: str) -> FakeDns:
+    """Domains (`a` is `a.example`), each with the host that is its MX."""
+    dns = FakeDns()
+    for number, host in enumerate(sorted(set(domains.values()))):
+        dns.addresses[host] = [f"93.184.216.{number + 1}"]
+    for domain, host in domains.items():
+        dns.mx[f"{domain}.example"] = [MxRecord(10, host)]
+    return dns
+
+
+def directory_with(tmp_path: Path, *settings: str, route: str = "") -> Path:
+    """A data directory that asks the DNS, with lines for the table [delivery]."""
+    directory = make_directory(tmp_path / "data", route=route)
+    config = directory / "relay.toml"
+    config.write_text(
+        config.read_text().replace("\n[delivery]\n", "\n[delivery]\n" + "\n".join(settings) + "\n")
+    )
+    return directory
+
+
+async def sent(world: World, message_id: int) -> Any:
+    message = await world.until_final(message_id)
+    assert message["status"] == "sent"
+    return message
+
+
+def test_a_connection_rests_for_the_next_message_and_then_says_goodbye(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            await sent(world, await world.send())
+            await trio.sleep(IDLE_SECONDS_MAX - 1)
+            await sent(world, await world.send())
+            assert world.mx.sessions == world.mx.sessions_open == 1
+            await trio.sleep(IDLE_SECONDS_MAX + 1)
+            assert world.mx.sessions_open == 0
+            assert world.mx.commands[-1] == "QUIT"
+            await sent(world, await world.send())
+            assert world.mx.sessions == 2
+
+    run(main)
+
+
+def test_a_resting_connection_that_its_server_closed_costs_no_attempt(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data", messages_per_session=1) as world:
+            await sent(world, await world.send())
+            message = await sent(world, await world.send())
+            assert message["attempts"] == 1
+            assert world.mx.sessions == 2
+
+    run(main)
+
+
+def test_stopping_does_not_wait_for_connections_that_rest(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            await sent(world, await world.send())
+            before = trio.current_time()
+            await world.relay.stop()
+            assert trio.current_time() - before < 1  # of the virtual clock
+            assert world.mx.commands[-1] == "QUIT"
+
+    run(main)
+
+
+def test_domains_at_one_provider_share_its_connections(tmp_path: Path) -> None:
+    async def main() -> None:
+        dns = dns_of(**{f"customer{number}": "mx.provider.example" for number in range(30)})
+        async with open_world(directory_with(tmp_path), dns=dns) as world:
+            to = [f"friend@customer{number}.example" for number in range(30)]
+            _, answer = await world.post_send(to=to)
+            for accepted in answer["accepted"]:
+                await sent(world, accepted["messageId"])
+            assert world.mx.sessions < 10
+            assert sorted(message.rcpt_to[0] for message in world.mx.messages) == sorted(to)
+
+    run(main)
+
+
+def test_a_site_that_is_down_is_not_asked_for_every_message(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data", banner=b"421 4.3.2 Not now") as world:
+            _, answer = await world.post_send(to=[f"friend{number}@example.com" for number in range(40)])
+            ids = [accepted["messageId"] for accepted in answer["accepted"]]
+            stories = [await world.until(message_id, "deferred") for message_id in ids]
+            texts = [story["lastReply"]["text"] for story in stories]
+            assert world.mx.sessions == texts.count("Not now") < 10
+            put_off = "not tried, because it failed just now: 421 Not now"
+            assert texts.count(put_off) == 40 - world.mx.sessions
+            # What was put off is no attempt that was begun, but it counts in the schedule of retries.
+            story = stories[texts.index(put_off)]
+            assert [entry["type"] for entry in story["timeline"]] == ["message.queued", "message.deferred"]
+            assert story["attempts"] == 1
+            world.mx.configure(banner=b"220 mx.test ESMTP")
+            for message_id in ids:
+                await sent(world, message_id)
+
+    run(main)
+
+
+def test_mail_to_a_site_that_stays_down_is_given_up_in_time(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data", banner=b"554 5.7.1 Go away") as world:
+            _, answer = await world.post_send(
+                to=[f"friend{number}@example.com" for number in range(30)], category="login-link"
+            )
+            for accepted in answer["accepted"]:
+                message = await world.until_final(accepted["messageId"])
+                assert (message["status"], message["timeline"][-1]["reason"]) == ("bounced", "expired")
+            assert trio.current_time() <= 3600 + DOWN_SECONDS
+            assert world.mx.messages == []
+
+    run(main)
+
+
+def test_a_login_link_overtakes_a_digest(tmp_path: Path) -> None:
+    async def main() -> None:
+        directory = directory_with(tmp_path, "connections_per_site_max = 2", route="127.0.0.1:25")
+        async with open_world(directory) as world:
+            digest = [f"reader{number}@example.com" for number in range(50)]
+            await world.post_send(to=digest, category="bulk")
+            world.credentials = await world.enrol(OTHER_DID, OTHER_DOMAIN)
+            link = await world.send(**{"from": f"login@{OTHER_DOMAIN}"}, category="login-link")
+            await sent(world, link)
+            recipients = [message.rcpt_to[0] for message in world.mx.messages]
+            assert recipients.index("friend@example.com") < 40
+
+    run(main)
+
+
+@pytest.mark.parametrize("trouble", ["hang", "slow", "421", "reset", "huge", "garbage", "hang-after-dot"])
+def test_a_destination_in_trouble_delays_nobody_else(tmp_path: Path, trouble: str) -> None:
+    """On a clock that only jumps when all else waits, a delay is exactly what somebody had to wait for."""
+
+    async def main() -> None:
+        dns = dns_of(bad="mx.bad.example", good="mx.good.example")
+        async with open_world(
+            directory_with(tmp_path), dns=dns, drip_seconds=1.0 if trouble == "slow" else None
+        ) as world:
+            for number in range(40):
+                await world.send(to=f"{trouble}+{number}@bad.example")
+            await trio.testing.wait_all_tasks_blocked()
+            world.mx.configure(drip_seconds=None)
+            for number in range(10):
+                before = trio.current_time()
+                await sent(world, await world.send(to=f"friend{number}@good.example"))
+                assert trio.current_time() - before < 0.1
+
+    run(main)
+
+
+def test_rates_are_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        directory = directory_with(
+            tmp_path,
+            "messages_per_minute_max = 60",
+            'sites = { "slow.example" = { messages_per_minute_max = 6, connections_max = 1 } }',
+        )
+        dns = dns_of(slow="mx.slow.example", quick="mx.quick.example")
+        async with open_world(directory, dns=dns) as world:
+            before = trio.current_time()
+            ids = {
+                name: [
+                    accepted["messageId"]
+                    for accepted in (
+                        await world.post_send(
+                            to=[f"friend{number}@{name}.example" for number in range(count)]
+                        )
+                    )[1]["accepted"]
+                ]
+                for name, count in (("slow", 7), ("quick", 30))
+            }
+            for message_id in ids["slow"]:
+                await sent(world, message_id)
+            # Seven messages are six pauses of 10 s; another site's turn may take a second in between.
+            assert 60 <= trio.current_time() - before < 75
+            for message_id in ids["quick"]:
+                await sent(world, message_id)
+            assert 36 <= trio.current_time() - before < 75
+
+    run(main)

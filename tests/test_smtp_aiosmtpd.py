@@ -1,11 +1,15 @@
 """A receiver that nobody here wrote: aiosmtpd, in a thread of its own, gets every message byte for byte."""
 
+import hashlib
 import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 import trio
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
@@ -16,6 +20,8 @@ from relay.delivery.replies import Verdict
 from relay.delivery.session import open_session
 from relay.delivery.smtp import Envelope
 from tests.world.mx import self_signed_context
+from tests.world.process import RelayProcess, make_process_directory, wait_until
+from tests.world.relay import DOMAIN
 
 MESSAGES = {
     "plain": b"Subject: hello\r\n\r\nHello.\r\n",
@@ -107,3 +113,28 @@ def test_refusals_utf8_and_the_null_sender() -> None:
             ("ann@relay.test", ["jürgen@mx.test"]),
             ("<>", ["bob@mx.test"]),  # aiosmtpd's way to write the null sender
         ]
+
+
+def test_a_relay_says_how_it_was_protected(tmp_path: Path) -> None:
+    with running_aiosmtpd(self_signed_context()) as (handler, port):
+        relay = RelayProcess(make_process_directory(tmp_path / "data", route=f"127.0.0.1:{port}"))
+        credentials = relay.enrol()
+        with relay.running():
+            mail = {"from": f"you@{DOMAIN}", "to": "jürgen@mx.test", "subject": "Grüße", "text": "Hi\n"}
+            url = f"http://{relay.address}/v1"
+            answer = requests.post(f"{url}/send", json=mail, headers=credentials, timeout=30).json()
+            (accepted,) = answer["accepted"]
+
+            def message() -> Any:
+                path = f"{url}/messages/{accepted['messageId']}"
+                return requests.get(path, headers=credentials, timeout=30).json()
+
+            wait_until(lambda: message()["status"] == "sent", lambda: f"{message()} is sent")
+            outcome = message()["timeline"][-1]
+            assert relay.stop() == 0
+    assert outcome["tls"]["version"] == "TLSv1.3"
+    assert outcome["tls"]["cipher"].startswith("TLS_")
+    assert outcome["tls"]["certificate"].startswith("unverified: ")
+    ((_, recipients, content, encrypted),) = handler.received
+    assert (recipients, encrypted) == (["jürgen@mx.test"], True)
+    assert hashlib.sha256(content).hexdigest() == outcome["sha256"]

@@ -514,7 +514,18 @@ class _Session:
 
 
 def self_signed_context(host: str = "mx.test", *, days: int = 1) -> ssl.SSLContext:
-    """A server's TLS context with a fresh self-signed certificate for `host`; expired where `days` is negative."""
+    """A server's TLS context with a certificate of `self_signed_pem`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # The ssl module reads keys from files only.
+    with tempfile.NamedTemporaryFile() as pem:
+        pem.write(self_signed_pem(host, days=days))
+        pem.flush()
+        context.load_cert_chain(pem.name)
+    return context
+
+
+def self_signed_pem(host: str, *, days: int = 1) -> bytes:
+    """A fresh key and its self-signed certificate for `host`; expired where `days` is negative."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
     end = datetime.now(UTC) + timedelta(days=days)
@@ -529,11 +540,5 @@ def self_signed_context(host: str = "mx.test", *, days: int = 1) -> ssl.SSLConte
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # The ssl module reads keys from files only.
-    with tempfile.NamedTemporaryFile() as pem:
-        pem.write(certificate.public_bytes(Encoding.PEM))
-        pem.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        pem.flush()
-        context.load_cert_chain(pem.name)
-    return context
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return private + certificate.public_bytes(Encoding.PEM)

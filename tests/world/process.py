@@ -178,9 +178,13 @@ class RelayProcess:
         self._wait_until(lambda: self.open_files() <= count, f"has at most {count} files open")
 
     def _wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        """Poll: files change without telling anybody."""
-        end = time.monotonic() + PATIENCE_SECONDS
-        while not condition():
-            if time.monotonic() > end:
-                raise AssertionError(f"{what}: not within {PATIENCE_SECONDS:.0f} s. {self.output}")
-            time.sleep(0.01)
+        wait_until(condition, lambda: f"{what}. {self.output}")
+
+
+def wait_until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
+    """Poll, for files and other processes change without telling anybody. `what` is said where they never do."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {PATIENCE_SECONDS:.0f} s: {what()}")
+        time.sleep(0.01)

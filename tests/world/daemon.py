@@ -1,0 +1,108 @@
+"""Programs that nobody here wrote, run as their Debian packages bring them, each in a directory of its own.
+
+    with open_daemon_directory("rspamd", owner="_rspamd") as directory, running([command, ...], directory, ready=...):
+        ...
+
+Nothing of the system's own configuration, state or running services is read or touched, and everything listens on
+loopback only. The programs start as root and work as users of their own, so their directory is below /tmp, where those
+users can reach it, and its name is short, as those of sockets have to be.
+
+Where a program is missing or may not be started, the test is skipped, and says what to install; with
+REQUIRE_RECEIVERS=1, as in CI, it fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.world.process import PATIENCE_SECONDS, wait_until
+
+#: Where Debian keeps what only root runs.
+_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
+
+OUTPUT_FILE = "output"
+
+
+def require_daemon(package: str) -> str:
+    """The path of the program that has the same name as its package. Skips or fails the test where it cannot run."""
+    found = shutil.which(package, path=_PATH)
+    if found is not None and os.geteuid() == 0:
+        return found
+    problem = f"{package} must be started by root"
+    if found is None:
+        problem = f"{package} is not installed: apt-get install --no-install-recommends {package}"
+    if os.environ.get("REQUIRE_RECEIVERS") == "1":
+        pytest.fail(problem)
+    pytest.skip(problem)
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment, for programs that must be told one."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def open_daemon_directory(name: str, *, owner: str) -> Iterator[Path]:
+    """A directory that belongs to the user `owner`, and is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix=f"{name}-", dir="/tmp") as path:
+        directory = Path(path)
+        directory.chmod(0o711)
+        shutil.chown(directory, owner)
+        yield directory
+
+
+@contextmanager
+def running(command: Sequence[str], directory: Path, *, ready: Callable[[], bool]) -> Iterator[Path]:
+    """A program in the foreground, from when it is `ready`; gives the file with what it has written to its outputs.
+
+    It has a session of its own, and none of its processes is left at the end.
+    """
+    output = directory / OUTPUT_FILE
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def is_ready() -> bool:
+        assert process.poll() is None, f"{command[0]} ended: {output.read_text()}"
+        return ready()
+
+    try:
+        wait_until(is_ready, lambda: f"{command[0]} is ready. {output.read_text()}")
+        yield output
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE_SECONDS)
+        finally:
+            _kill_group(process.pid)
+
+
+def _kill_group(group: int) -> None:
+    """Whoever has outlived the first process of the group, which is over."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -61,7 +61,7 @@ class DeliveryConfig(_Section, frozen=True, kw_only=True):
 
     def limits_of(self, site: str) -> tuple[int, int | None]:
         """Connections and messages a minute (None: no limit) of a site, which is named by its MX hosts."""
-        hosts = site.split()
+        hosts = site.replace(",", " ").split()
         named = [
             name for name in self.sites if any(host == name or host.endswith("." + name) for host in hosts)
         ]

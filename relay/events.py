@@ -341,6 +341,8 @@ class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True):
     command: str | None = None
     code: int | None = None
     enhanced: str | None = None
+    #: Why not, as in `relay.delivery.bounce_classes`. None where it was sent or suppressed, and in events of version 1.
+    bounce_class: str | None = None
     tls_version: str | None = None
     tls_cipher: str | None = None
     tls_certificate: str | None = None
@@ -353,17 +355,20 @@ class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 class MessageDeferred(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     TYPE = "message.deferred"
+    VERSION = 2
     next_attempt_at: int
 
 
 class MessageSent(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     TYPE = "message.sent"
+    VERSION = 2
 
 
 class MessageBounced(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     """`reason`: `rejected` (a 5xx), `undeliverable` (could never work), `expired` (given up), or `suppressed`."""
 
     TYPE = "message.bounced"
+    VERSION = 2
     reason: str
 
 

@@ -37,8 +37,8 @@ class Metrics:
         self._attempts = Counter("atmos_attempts_started", "Attempts begun", registry=self._registry)
         self._outcomes = Counter(
             "atmos_attempt_outcomes",
-            "Attempts ended, by status and the first digit of the reply (0: no reply)",
-            ["status", "reply_class"],
+            "Attempts ended, by status, first digit of the reply (0: no reply) and why (docs/BOUNCE_CLASSES.md)",
+            ["status", "reply_class", "bounce_class"],
             registry=self._registry,
         )
 
@@ -71,7 +71,8 @@ class Metrics:
                 case AttemptStarted():
                     self._attempts.inc()
                 case Outcome() if event.attempt:
-                    self._outcomes.labels(_status(event), str((event.code or 0) // 100)).inc()
+                    digit, bounce_class = (event.code or 0) // 100, event.bounce_class or "none"
+                    self._outcomes.labels(_status(event), str(digit), bounce_class).inc()
                 case _:
                     pass
 

@@ -83,6 +83,8 @@ class Reply(msgspec.Struct, rename="camel"):
     enhanced: str | None
     text: str | None
     mx: str | None
+    #: Why not, in one word of docs/BOUNCE_CLASSES.md.
+    bounce_class: str | None
 
 
 class Tls(msgspec.Struct, rename="camel"):
@@ -248,6 +250,7 @@ def reply_of(event: Outcome) -> Reply:
         event.enhanced,
         None if remote is None else remote.text,
         None if remote is None else remote.mx,
+        event.bounce_class,
     )
 
 

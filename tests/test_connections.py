@@ -74,13 +74,14 @@ def test_mx_routing_and_its_refusals(tmp_path: Path) -> None:
             world.dns.mx["null.example"] = [MxRecord(0, "")]
             world.dns.addresses["private.example"] = ["10.0.0.1", "127.0.0.1", "::1"]
             world.dns.addresses["implicit.example"] = ["93.184.216.34"]
-            for domain, enhanced in (
-                ("null.example", "5.1.10"),
-                ("private.example", "5.4.4"),
-                ("missing.example", "5.1.2"),
+            for domain, enhanced, bounce_class in (
+                ("null.example", "5.1.10", "bad_domain"),
+                ("private.example", "5.4.4", "routing_errors"),
+                ("missing.example", "5.1.2", "bad_domain"),
             ):
                 message = await world.until_final(await world.send(to=f"friend@{domain}"))
                 assert (message["status"], message["lastReply"]["enhanced"]) == ("bounced", enhanced)
+                assert message["lastReply"]["bounceClass"] == bounce_class
             message = await world.until_final(await world.send(to="friend@implicit.example"))
             assert message["status"] == "sent"
 

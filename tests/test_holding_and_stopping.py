@@ -29,6 +29,7 @@ def test_a_suppression_stops_bulk_mail_that_waits_and_no_attempt_is_made(tmp_pat
             stopped = await world.until_final(deferred)
             assert stopped["status"] == "bounced"
             assert stopped["timeline"][-1]["reason"] == "suppressed"
+            assert stopped["lastReply"]["bounceClass"] is None
             assert stopped["attempts"] == 1
 
     run(main)

@@ -40,8 +40,19 @@ def test_what_happened_can_be_counted(tmp_path: Path) -> None:
             assert found["atmos_messages{status=sent}"] == 1
             assert found["atmos_messages{status=bounced}"] == 1
             assert found["atmos_messages{status=deferred}"] == 1
-            assert found["atmos_attempt_outcomes_total{reply_class=4,status=deferred}"] == 1
-            assert found["atmos_attempt_outcomes_total{reply_class=5,status=bounced}"] == 1
+            assert (
+                found[
+                    "atmos_attempt_outcomes_total{bounce_class=transient_failure,reply_class=4,status=deferred}"
+                ]
+                == 1
+            )
+            assert (
+                found[
+                    "atmos_attempt_outcomes_total{bounce_class=invalid_recipient,reply_class=5,status=bounced}"
+                ]
+                == 1
+            )
+            assert found["atmos_attempt_outcomes_total{bounce_class=none,reply_class=2,status=sent}"] == 1
             assert found["atmos_domains{status=active}"] == 1
             assert found["atmos_projector_lag_records"] == 0
             assert found["atmos_log_batch_records_count"] == found["atmos_log_batches_total"]

@@ -21,6 +21,7 @@ def test_a_lost_signing_key_defers_that_domains_mail_only(tmp_path: Path) -> Non
             message_id = await world.send(**{"from": f"you@{OTHER_DOMAIN}"})
             deferred = await world.until(message_id, "deferred")
             assert "signing key" in deferred["lastReply"]["text"]
+            assert deferred["lastReply"]["bounceClass"] == "bad_configuration"
             world.credentials = credentials
             assert (await world.until_final(await world.send()))["status"] == "sent"
             world.credentials = other

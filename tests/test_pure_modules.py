@@ -25,6 +25,7 @@ PURE = (
     "relay.decisions",
     "relay.limits",
     "relay.suppression",
+    "relay.delivery.bounce_classes",
     "relay.delivery.replies",
     "relay.delivery.retry",
     "relay.delivery.smtp",

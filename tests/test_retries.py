@@ -24,10 +24,14 @@ def test_greylisting_ends_in_sent_with_the_same_bytes(tmp_path: Path) -> None:
                 "enhanced": "4.7.1",
                 "text": "Greylisted, try again later",
                 "mx": "127.0.0.1",
+                "bounceClass": "transient_failure",
             }
             assert deferred["nextAttemptAt"] is not None
             sent = await world.until_final(message_id)
             assert (sent["status"], sent["attempts"]) == ("sent", 2)
+            assert sent["lastReply"]["bounceClass"] is None
+            replies = [entry["reply"] for entry in sent["timeline"] if "reply" in entry]
+            assert [reply["bounceClass"] for reply in replies] == ["transient_failure", None]
             assert [(entry["type"], entry.get("attempt")) for entry in sent["timeline"]] == [
                 ("message.queued", None),
                 ("attempt.started", 1),
@@ -59,6 +63,7 @@ def test_the_default_schedule_and_its_end_after_five_days(tmp_path: Path) -> Non
             bounced = await world.until_final(message_id)
             assert bounced["status"] == "bounced"
             assert bounced["timeline"][-1]["reason"] == "expired"
+            assert bounced["lastReply"]["bounceClass"] == "transient_failure"
             times = attempt_times(world)
             gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
             expected = [1, 5, 15, 30, 60, 120, 240] + [480] * (len(gaps) - 7)
@@ -98,16 +103,21 @@ def test_a_code_whose_time_passed_while_the_relay_was_down_is_not_sent_late(tmp_
             world.credentials = credentials
             bounced = await world.until_final(message_id)
             assert bounced["status"] == "bounced"
+            assert bounced["lastReply"]["bounceClass"] == "message_expired"
             assert world.mx.messages == []
 
     run(main)
 
 
 @pytest.mark.parametrize(
-    ("recipient", "reason", "code"),
-    [("permfail", "rejected", 550), ("refuse-message", "rejected", 554), ("refuse-early", "rejected", 552)],
+    ("recipient", "code", "bounce_class"),
+    [
+        ("permfail", 550, "invalid_recipient"),
+        ("refuse-message", 554, "content_related"),
+        ("refuse-early", 552, "quota_issues"),
+    ],
 )
-def test_a_5xx_bounces_at_once(tmp_path: Path, recipient: str, reason: str, code: int) -> None:
+def test_a_5xx_bounces_at_once(tmp_path: Path, recipient: str, code: int, bounce_class: str) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
             message_id = await world.send(to=f"{recipient}@example.com")
@@ -115,26 +125,28 @@ def test_a_5xx_bounces_at_once(tmp_path: Path, recipient: str, reason: str, code
             assert bounced["status"] == "bounced"
             assert bounced["attempts"] == 1
             assert bounced["lastReply"]["code"] == code
-            assert bounced["timeline"][-1]["reason"] == reason
+            assert bounced["lastReply"]["bounceClass"] == bounce_class
+            assert bounced["timeline"][-1]["reason"] == "rejected"
 
     run(main)
 
 
 @pytest.mark.parametrize(
-    ("options", "fields", "enhanced"),
+    ("options", "fields", "enhanced", "bounce_class"),
     [
-        ({"smtputf8": False}, {"to": "jörg@example.com"}, "5.6.7"),
-        ({"size_max": 100}, {}, "5.3.4"),
+        ({"smtputf8": False}, {"to": "jörg@example.com"}, "5.6.7", "protocol_errors"),
+        ({"size_max": 100}, {}, "5.3.4", "quota_issues"),
     ],
 )
 def test_what_can_never_work_bounces_at_once(
-    tmp_path: Path, options: dict[str, Any], fields: dict[str, Any], enhanced: str
+    tmp_path: Path, options: dict[str, Any], fields: dict[str, Any], enhanced: str, bounce_class: str
 ) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data", **options) as world:
             bounced = await world.until_final(await world.send(**fields))
             assert bounced["status"] == "bounced"
             assert bounced["lastReply"]["enhanced"] == enhanced
+            assert bounced["lastReply"]["bounceClass"] == bounce_class
             assert bounced["timeline"][-1]["reason"] == "undeliverable"
             assert world.mx.messages == []
 

@@ -110,6 +110,7 @@ def deferred(message_id: int, text: str) -> MessageDeferred:
         attempt=1,
         code=451,
         enhanced="4.7.1",
+        bounce_class="spam_block",
         next_attempt_at=1_700_000_100_000_000,
         personal=RemoteSide(mx="mx.example.org", text=text),
     )
@@ -268,7 +269,7 @@ def test_lines_tell_the_story_and_no_stranger_writes_on_the_terminal(data: Path)
     assert 'sends to 2 recipients from me@yourdomain.com: "Hello" (bulk)' in lines[1]
     assert lines[2].endswith(f"message 3 to r1@example.org is queued (bulk, for {DID})")
     assert lines[4].endswith('"Grüße" (bulk)')
-    assert "message 3: deferred at attempt 1, mx.example.org: 451 4.7.1" in lines[7]
+    assert "message 3: deferred (spam_block) at attempt 1, mx.example.org: 451 4.7.1" in lines[7]
     assert r"later\x1b[2J\r\n      9  message.sent\x9b2J\u202e\\x1b" in lines[7]
     assert lines[9].endswith("message 3: sent at attempt 2, mx.example.org: 250")
     assert all(line.isascii() and line.isprintable() for line in good("cat", data, "--json").splitlines())
@@ -294,7 +295,7 @@ def test_events_of_a_newer_relay_and_no_events_at_all_are_shown_raw(tmp_path: Pa
         STORY[:1],
         [
             Entry(cbor2.dumps(strange)),
-            Entry(cbor2.dumps({"type": "message.sent", "v": 2, "message_id": "x"})),
+            Entry(cbor2.dumps({"type": "message.sent", "v": 99, "message_id": "x"})),
             Entry(b"\xff not CBOR \x1b[2J"),
             Entry(cbor2.dumps([1, 2])),
         ],

@@ -150,11 +150,16 @@ def _tell_sent(event: Shown) -> str:
 
 def _tell_deferred(event: Shown) -> str:
     next_at = rfc3339(event.data["next_attempt_at"])
-    return f"message {event.message_id}: deferred{_attempt(event)}{_reply(event)}; next at {next_at}"
+    return f"message {event.message_id}: deferred{_why(event)}{_attempt(event)}{_reply(event)}; next at {next_at}"
 
 
 def _tell_bounced(event: Shown) -> str:
-    return f"message {event.message_id}: bounced, {event.data['reason']}{_attempt(event)}{_reply(event)}"
+    return f"message {event.message_id}: bounced, {event.data['reason']}{_why(event)}{_attempt(event)}{_reply(event)}"
+
+
+def _why(event: Shown) -> str:
+    """In one word, where it is known."""
+    return f" ({event.data['bounce_class']})" if event.data.get("bounce_class") else ""
 
 
 def _attempt(event: Shown) -> str:

@@ -19,10 +19,12 @@ from relay.delivery.resolve import (
     Route,
     RoutingFailed,
     Target,
+    own_addresses,
     resolve_mx,
     resolve_route,
     resolve_targets,
     route_for,
+    site_of,
 )
 from relay.delivery.session import (
     Outcome,
@@ -72,7 +74,7 @@ class Connector:
             hosts = await self._hosts(domain)
         except RoutingFailed as error:
             return Site(f"unroutable {domain}", error.failure)
-        return Site(" ".join(sorted({mx.host for mx in hosts})))
+        return Site(site_of(hosts))
 
     async def connect(self, domain: str) -> Session:
         """A session with a receiver for `domain`. Raises SessionFailed, whose outcome says why there is none."""
@@ -102,7 +104,11 @@ class Connector:
         if route is not None:
             return await resolve_route(route)
         return await resolve_targets(
-            await self._hosts(domain), resolver=self._resolver, rng=self._surroundings.dice
+            await self._hosts(domain),
+            resolver=self._resolver,
+            rng=self._surroundings.dice,
+            own_name=self._ehlo_name,
+            own_addresses=await own_addresses(self._resolver, self._ehlo_name),
         )
 
     def _is_avoided(self, target: Target) -> bool:
@@ -131,5 +137,6 @@ class Connector:
             ehlo_name=self._ehlo_name,
             tls=tls,
             timeouts=self._surroundings.timeouts,
+            trust=self._surroundings.tls,
             open_stream=self._surroundings.open_stream,
         )

@@ -26,6 +26,7 @@ import trio
 from relay.codec import Recorded
 from relay.config import DeliveryConfig
 from relay.core import Core
+from relay.delivery.bounce_classes import BounceClass, classify
 from relay.delivery.connect import Connector, Site
 from relay.delivery.replies import Failure, FailureKind, Verdict
 from relay.delivery.retry import is_given_up, next_attempt_at
@@ -488,6 +489,7 @@ class _Story:
             attempt=0,
             reason="expired",
             enhanced="4.4.7",
+            bounce_class=BounceClass.MESSAGE_EXPIRED,
             personal=RemoteSide(text="given up: its time was over before it could be tried again"),
         )
 
@@ -498,6 +500,7 @@ class _Story:
             "message_id": self._state.message_id,
             "attempt": self._attempt,
             "enhanced": "4.3.0",
+            "bounce_class": BounceClass.BAD_CONFIGURATION,
             "personal": RemoteSide(
                 text="a signing key of this domain cannot be read; the operator has been told"
             ),
@@ -540,6 +543,7 @@ class _Story:
             "command": outcome.command.value if outcome.command else None,
             "code": reply.code if reply else None,
             "enhanced": outcome.enhanced,
+            "bounce_class": classify(outcome.said),
             "tls_version": tls.version if tls else None,
             "tls_cipher": tls.cipher if tls else None,
             "tls_certificate": tls.certificate if tls else None,

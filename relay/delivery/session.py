@@ -152,6 +152,13 @@ class Outcome:
         return cls(judgement, failure=said, started=started, body_begun=body_begun)
 
     @property
+    def said(self) -> Reply | Failure:
+        """What was judged."""
+        said = self.reply or self.failure
+        assert said is not None
+        return said
+
+    @property
     def verdict(self) -> Verdict:
         """What becomes of the recipient."""
         return self.judgement.verdict

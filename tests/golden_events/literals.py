@@ -50,6 +50,7 @@ ACCEPTED_AT_US: Final = 1_764_000_000_987_654
 MINUTE_US: Final = 60_000_000
 SHA256: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
+#: Of version 1.
 _OUTCOME: Final[dict[str, Any]] = {
     "did": DID,
     "message_id": 448,
@@ -65,6 +66,9 @@ _OUTCOME: Final[dict[str, Any]] = {
     "size": 2_048,
     "personal": RemoteSide(mx="mx.recipient.example", address="192.0.2.25", text="Queued, thank you: ü"),
 }
+
+#: Every field has a value, as README.md wants it: a real `message.sent` has no class.
+_CLASSIFIED: Final = {**_OUTCOME, "bounce_class": "transient_failure"}
 
 #: (type, version) -> what its golden file decodes to, by today's code.
 EVENTS: Final[Mapping[tuple[str, int], Event]] = {
@@ -167,9 +171,17 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
     ("message.deferred", 1): MessageDeferred(
         **{**_OUTCOME, "code": 451, "enhanced": "4.7.1"}, next_attempt_at=ACCEPTED_AT_US + 15 * MINUTE_US
     ),
+    ("message.deferred", 2): MessageDeferred(
+        **{**_CLASSIFIED, "code": 451, "enhanced": "4.7.1"}, next_attempt_at=ACCEPTED_AT_US + 15 * MINUTE_US
+    ),
     ("message.sent", 1): MessageSent(**_OUTCOME),
+    ("message.sent", 2): MessageSent(**_CLASSIFIED),
     ("message.bounced", 1): MessageBounced(
         **{**_OUTCOME, "code": 550, "enhanced": "5.1.1"}, reason="rejected"
+    ),
+    ("message.bounced", 2): MessageBounced(
+        **{**_CLASSIFIED, "code": 550, "enhanced": "5.1.1", "bounce_class": "invalid_recipient"},
+        reason="rejected",
     ),
     ("log.torn_tail_cut", 1): TornTailCut(
         segment="00000000000000000449.seg", offset=4_096, bytes_cut=777, loss_ruled_out=True

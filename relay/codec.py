@@ -21,7 +21,11 @@ from spool.record import Entry, Record
 
 #: (type, version) -> skeleton and payload of version + 1.
 Upcast = Callable[[dict[str, Any], dict[str, Any] | None], tuple[dict[str, Any], dict[str, Any] | None]]
-UPCASTS: Mapping[tuple[str, int], Upcast] = {}
+UPCASTS: Mapping[tuple[str, int], Upcast] = {
+    # Version 2 only added fields that may be missing.
+    ("message.held", 1): lambda skeleton, payload: (skeleton, payload),
+    ("message.bounced", 1): lambda skeleton, payload: (skeleton, payload),
+}
 
 
 class UnknownEventError(Exception):

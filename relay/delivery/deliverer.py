@@ -79,7 +79,7 @@ class Deliverer:
         self._connector = connector
         self._dice = core.surroundings.dice
         self._waiting = Waiting()
-        self._claimed: set[int] = set()
+        self._claimed = core.in_hand
         self._workers: Counter[str] = Counter()
         #: By site, the domains that have something due.
         #: They take turns; a dict, because it keeps their order.
@@ -99,6 +99,7 @@ class Deliverer:
         await self._name_interrupted()
         self._look_for_all()
         self._store.views.observers.append(self._observe)
+        self._claimed.observers.append(self._look_again)
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -109,6 +110,7 @@ class Deliverer:
                         await self._wait_for_news()
         finally:
             self._store.views.observers.remove(self._observe)
+            self._claimed.observers.remove(self._look_again)
 
     def stop(self) -> None:
         """Begin nothing new. `run` returns when the attempts under way are over."""
@@ -165,6 +167,15 @@ class Deliverer:
                     self._news.set()
                 case _:
                     pass
+
+    def _look_again(self, message_ids: Sequence[int]) -> None:
+        """An operator's order had these in hand; some may be due, and were passed over here meanwhile."""
+        with self._store.read() as view:
+            for message_id in message_ids:
+                waiting = due.waiting(view, message_id)
+                if waiting is not None and waiting.held_by is None:
+                    self._waiting.add(waiting.domain, waiting.next_attempt_at)
+        self._news.set()
 
     def _stop_if_suppressed(self, did: str, queued: Recorded) -> None:
         """A suppression came while the attempt was under way: look at this recipient's messages once more."""

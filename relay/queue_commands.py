@@ -486,8 +486,13 @@ async def _list_messages(core: Readable, selection: Selection, limit: int) -> di
 def _soonest(
     limit: int, rows: Iterable[tuple[int, int, WaitingMessage, MessageState]]
 ) -> list[tuple[int, int, WaitingMessage, MessageState]]:
-    """What is held has no next time, and comes last."""
-    return heapq.nsmallest(limit, rows, key=lambda row: (row[2].held_by is not None, row[0], row[1]))
+    """What is held has no next time, and comes last, the oldest first."""
+
+    def place(row: tuple[int, int, WaitingMessage, MessageState]) -> tuple[bool, int, int]:
+        at, message_id, waiting, _ = row
+        return (True, 0, message_id) if waiting.held_by is not None else (False, at, message_id)
+
+    return heapq.nsmallest(limit, rows, key=place)
 
 
 def _row(core: Readable, waiting: WaitingMessage, state: MessageState) -> dict[str, Any]:

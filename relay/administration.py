@@ -4,6 +4,9 @@ A running relay owns its data directory, so the command line hands the command t
 directory (0600: who may read the keys may give orders). When none runs, the command line opens the directory itself
 and carries the command out there. Both ways end in `COMMANDS`.
 
+A command that has a `by` is told who gives the order: the Unix user at the other end of the socket, whom the kernel
+names, or the one who runs the command line. Under sudo that is root.
+
 The socket's protocol: one line of JSON each way, `{"command", "arguments"}` and `{"result"}` or `{"error", "code"}`.
 """
 
@@ -13,8 +16,10 @@ import inspect
 import json
 import logging
 import os
+import pwd
 import secrets
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -34,6 +39,14 @@ from relay.events import Event
 from relay.https import HttpAnswer, fetch
 from relay.keys import KeyFileError, new_api_key
 from relay.presentation import rfc3339
+from relay.queue_commands import (
+    queue_cancel,
+    queue_flush,
+    queue_hold,
+    queue_list,
+    queue_release,
+    queue_show,
+)
 from relay.refusals import Refusal, invalid
 from relay.surroundings import Surroundings
 from relay.verification import verify_domain
@@ -217,13 +230,19 @@ COMMANDS: dict[str, Command] = {
         key_revoke,
         complaint_record,
         dns,
+        queue_list,
+        queue_show,
+        queue_flush,
+        queue_hold,
+        queue_release,
+        queue_cancel,
     )
 }
 
 
 #: Those that only read: where no relay runs, they write nothing either.
 READING_COMMANDS: dict[str, Command] = {
-    command.__name__: command for command in (member_list, domain_list, key_list, dns)
+    command.__name__: command for command in (member_list, domain_list, key_list, dns, queue_list, queue_show)
 }
 
 
@@ -296,10 +315,10 @@ async def administer(directory: Path, command: str, arguments: dict[str, Any]) -
     except (FileNotFoundError, ConnectionRefusedError):  # none runs, or one left its socket behind
         if command in READING_COMMANDS:
             with open_for_reading(directory) as readable:
-                return await _carry_out(readable, READING_COMMANDS[command], arguments)
+                return await _carry_out(readable, READING_COMMANDS[command], arguments, by=None)
         async with open_core(directory) as core:
             try:
-                return await _carry_out(core, COMMANDS[command], arguments)
+                return await _carry_out(core, COMMANDS[command], arguments, by=_user_name(os.getuid()))
             except Refusal as error:  # carried out of the nurseries, which would wrap it
                 refusal = error
         raise refusal from None
@@ -340,7 +359,9 @@ async def serve_admin_socket(core: Core, task_status: trio.TaskStatus[None]) -> 
         async with stream:
             with trio.move_on_after(REQUEST_SECONDS_MAX):
                 try:
-                    reply = await _answer(core, await _read_line(stream, bytes_max=LINE_BYTES_MAX))
+                    line = await _read_line(stream, bytes_max=LINE_BYTES_MAX)
+                    by = await core.surroundings.offload(_user_name, _uid_of(stream))
+                    reply = await _answer(core, line, by)
                     await stream.send_all(json.dumps(reply).encode() + b"\n")
                 except trio.BrokenResourceError:
                     logger.info("admin.hung_up")
@@ -372,7 +393,7 @@ def _arguments_of(command: Command) -> type[msgspec.Struct]:
     return msgspec.defstruct(command.__name__, fields, kw_only=True, forbid_unknown_fields=True)
 
 
-async def _answer(core: Core, line: bytes) -> dict[str, Any]:
+async def _answer(core: Core, line: bytes, by: str) -> dict[str, Any]:
     try:
         order = msgspec.json.decode(line, type=_Order)
         command = COMMANDS.get(order.command)
@@ -383,7 +404,7 @@ async def _answer(core: Core, line: bytes) -> dict[str, Any]:
         return _refused("INVALID_REQUEST", f"not an order that this relay understands: {error}")
     logger.info("admin.command", extra={"command": order.command})
     try:
-        return {"result": await _carry_out(core, command, msgspec.structs.asdict(arguments))}
+        return {"result": await _carry_out(core, command, msgspec.structs.asdict(arguments), by=by)}
     except Refusal as refusal:
         return _refused(refusal.code, refusal.message)
     except SpoolError as error:
@@ -392,12 +413,31 @@ async def _answer(core: Core, line: bytes) -> dict[str, Any]:
         return _refused("INTERNAL_ERROR", str(error))
 
 
-async def _carry_out(core: Readable, command: Command, arguments: dict[str, Any]) -> Answer:
+async def _carry_out(
+    core: Readable, command: Command, arguments: dict[str, Any], *, by: str | None
+) -> Answer:
     did = arguments.get("did")
     if did is not None and not is_valid_did(did):
         # Before a view is asked: what is no DID may be no key of a table either.
         raise Refusal("INVALID_DID", f"did: {did[:300]!r} is not a valid did:plc: or did:web:")
+    if "by" in inspect.signature(command).parameters:
+        return await command(core, by, **arguments)
     return await command(core, **arguments)
+
+
+def _uid_of(stream: trio.SocketStream) -> int:
+    """Whom the kernel saw connect: unix(7), SO_PEERCRED."""
+    _pid, uid, _gid = struct.unpack("iII", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(uid)
+
+
+def _user_name(uid: int) -> str:
+    """It goes into the log for good. May block: names can come over the network."""
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+    return name if len(name) <= 64 and name.isprintable() else f"uid {uid}"
 
 
 def _refused(code: str, sentence: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def _unchanged(
 
 
 UPCASTS: Mapping[tuple[str, int], Upcast] = {
+    ("message.held", 1): _unchanged,
     # Version 2 can have a `bounce_class`. It is not guessed for what was written without one: a view must not change
     # whenever a rule does.
     ("message.deferred", 1): _unchanged,

@@ -8,15 +8,17 @@ from __future__ import annotations
 import hmac
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Container, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from relay.codec import Recorded, decode
 from relay.config import Config, load_config
 from relay.decisions import Principal
 from relay.dids import is_valid_did
+from relay.in_hand import InHand
 from relay.keys import KeyRing, Pepper, load_pepper
 from relay.metrics import Metrics
 from relay.outgoing import Composer
@@ -27,7 +29,7 @@ from relay.surroundings import Surroundings
 from relay.tokens import BounceAddresses, UnsubscribeTokens
 from relay.views import members, relay_views
 from spool.reader import LogReader
-from spool.views import Snapshot
+from spool.views import Snapshot, Views
 
 
 class Readable(Protocol):
@@ -40,11 +42,17 @@ class Readable(Protocol):
     @property
     def operator_stem(self) -> str: ...
     @property
-    def store(self) -> HasViews: ...
+    def store(self) -> ReadableStore: ...
+    @property
+    def in_hand(self) -> Container[int]: ...
 
 
-class HasViews(Protocol):
+class ReadableStore(Protocol):
+    """What `Store` answers, for those who only ask."""
+
+    def now_us(self) -> int: ...
     def read(self) -> AbstractContextManager[Snapshot]: ...
+    def get(self, seq: int) -> Recorded: ...
 
 
 @dataclass
@@ -58,6 +66,7 @@ class Core:
     composer: Composer
     operator_stem: str
     reservations: Reservations = field(default_factory=Reservations)
+    in_hand: InHand = field(default_factory=InHand)
     stopping: bool = False
     metrics: Metrics = field(init=False)
 
@@ -147,7 +156,21 @@ class _Reading:
     config: Config
     keyring: KeyRing
     operator_stem: str
-    store: HasViews
+    store: ReadableStore
+    #: Nobody runs on this directory.
+    in_hand: Container[int] = frozenset()
+
+
+class _Folded:
+    """Views that were folded from a log, and that log."""
+
+    def __init__(self, views: Views[Recorded], reader: LogReader, clock: Callable[[], int]) -> None:
+        self._reader = reader
+        self.read = views.read
+        self.now_us = clock
+
+    def get(self, seq: int) -> Recorded:
+        return decode(self._reader.get(seq))
 
 
 @contextmanager
@@ -166,10 +189,10 @@ def open_for_reading(directory: Path) -> Iterator[Readable]:
         views = relay_views(Path(name) / "views")
         views.open()
         try:
-            if (directory / LOG_DIRECTORY).is_dir():
-                reader = LogReader(directory / LOG_DIRECTORY)
-                views.catch_up(reader)
-                reader.close()
-            yield _Reading(config, keyring, operator_stem, views)
+            with LogReader(directory / LOG_DIRECTORY, locate=views.locate) as reader:
+                if reader.directory.is_dir():
+                    views.catch_up(reader)
+                folded = _Folded(views, reader, Surroundings().clock)
+                yield _Reading(config, keyring, operator_stem, folded)
         finally:
             views.close()

@@ -233,16 +233,52 @@ class MessageQueued(Event, frozen=True, kw_only=True, omit_defaults=True):
     personal: Recipient | None = None
 
 
-class MessageHeld(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The message came up for an attempt that must not be made now. Its status stays; it waits to be released.
+class OperatorsReason(Personal, frozen=True, kw_only=True, omit_defaults=True):
+    """Why the operator gave an order. What people type may name people: retention removes it."""
 
-    `because`: `domain` (its sending domain is paused) or `member` (its member is suspended); resuming releases it.
+    why: str
+
+
+class MessageHeld(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The message must not be tried now. Its status stays; it waits to be released.
+
+    `because`: `domain` (its sending domain is paused) or `member` (its member is suspended), found when it came up for
+    an attempt, and resuming releases it; or `operator`, who ordered it, and `message.released` releases it. One
+    holder holds a message: the operator's hold takes the place of another, which comes back, where it still must, when
+    the message comes up again.
+
+    Version 2 has `by` and the reason.
     """
 
     TYPE = "message.held"
+    VERSION = 2
     did: str
     message_id: int
     because: str
+    #: The Unix user who gave the order. It stays for good: months later, somebody asks who it was.
+    by: str | None = None
+    personal: OperatorsReason | None = None
+
+
+class MessageReleased(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The operator holds the message no more: it is due again at its old time."""
+
+    TYPE = "message.released"
+    did: str
+    message_id: int
+    by: str
+    personal: OperatorsReason | None = None
+
+
+class MessageRescheduled(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The operator gave a waiting message another time for its next attempt."""
+
+    TYPE = "message.rescheduled"
+    did: str
+    message_id: int
+    next_attempt_at: int
+    by: str
+    personal: OperatorsReason | None = None
 
 
 # ------------------------------------------------------------------------------------------------ suppression
@@ -365,11 +401,17 @@ class MessageSent(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MessageBounced(Outcome, frozen=True, kw_only=True, omit_defaults=True):
-    """`reason`: `rejected` (a 5xx), `undeliverable` (could never work), `expired` (given up), or `suppressed`."""
+    """`reason`: `rejected` (a 5xx), `undeliverable` (could never work), `expired` (given up), `suppressed`, or
+    `cancelled` (by the operator: `by` says who, the payload's text why).
+
+    Version 2 has `by`.
+    """
 
     TYPE = "message.bounced"
     VERSION = 2
     reason: str
+    #: The Unix user who cancelled it.
+    by: str | None = None
 
 
 class MessageComplained(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -419,6 +461,8 @@ EVENT_TYPES: dict[str, type[Event]] = {
         SendAccepted,
         MessageQueued,
         MessageHeld,
+        MessageReleased,
+        MessageRescheduled,
         RecipientSuppressed,
         RecipientUnsuppressed,
         UnsubscribeCalled,

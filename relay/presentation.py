@@ -19,6 +19,8 @@ from relay.events import (
     MessageDeferred,
     MessageHeld,
     MessageQueued,
+    MessageReleased,
+    MessageRescheduled,
     MessageSent,
     Outcome,
     SendAccepted,
@@ -202,6 +204,7 @@ class Deliverability(msgspec.Struct):
 
 
 def timeline_entry(recorded: Recorded) -> TimelineEntry:
+    """As its member sees it: why the operator did something, but not which of the operator's people it was."""
     event = recorded.event
     entry = TimelineEntry(recorded.seq, rfc3339(recorded.time_us), event.TYPE)
     match event:
@@ -215,6 +218,11 @@ def timeline_entry(recorded: Recorded) -> TimelineEntry:
             _describe_outcome(entry, event)
         case MessageHeld():
             entry.because = event.because
+            entry.reason = None if event.personal is None else event.personal.why
+        case MessageReleased() | MessageRescheduled():
+            entry.reason = None if event.personal is None else event.personal.why
+            if isinstance(event, MessageRescheduled):
+                entry.next_attempt_at = rfc3339(event.next_attempt_at)
         case MessageComplained():
             pass
         case _:

@@ -38,7 +38,10 @@ from relay.events import (
     MessageDeferred,
     MessageHeld,
     MessageQueued,
+    MessageReleased,
+    MessageRescheduled,
     MessageSent,
+    OperatorsReason,
     Outcome,
     Recipient,
     RecipientSuppressed,
@@ -97,6 +100,12 @@ class _Draft:
             steps += [self.give_up]
         if self.triable():
             steps += [self.start, self.start, self.start]
+        if self.resting:
+            steps += [self.order_hold]
+        if self.triable():
+            steps += [self.reschedule]
+        if "operator" in self.held.values():
+            steps += [self.release, self.release]
         if self.holdable():
             steps += [self.hold, self.hold, self.hold, self.hold]
         if self.stopped:
@@ -201,6 +210,37 @@ class _Draft:
         self.held[message_id] = holder
         self.events.append(
             MessageHeld(did=self.resting[message_id][0], message_id=message_id, because=because)
+        )
+
+    def order_hold(self) -> None:
+        """By the operator: whatever rests, also what somebody else holds."""
+        message_id = self.pick(sorted(self.resting))
+        self.held[message_id] = "operator"
+        self.events.append(
+            MessageHeld(
+                did=self.resting[message_id][0],
+                message_id=message_id,
+                because="operator",
+                by="root",
+                personal=OperatorsReason(why="x"),
+            )
+        )
+
+    def release(self) -> None:
+        message_id = self.pick(sorted(key for key, holder in self.held.items() if holder == "operator"))
+        del self.held[message_id]
+        self.events.append(MessageReleased(did=self.resting[message_id][0], message_id=message_id, by="root"))
+
+    def reschedule(self) -> None:
+        message_id = self.pick(self.triable())
+        self.events.append(
+            MessageRescheduled(
+                did=self.resting[message_id][0],
+                message_id=message_id,
+                next_attempt_at=self.time(),
+                by="root",
+                personal=OperatorsReason(why="x"),
+            )
         )
 
     def suppress(self) -> None:
@@ -406,9 +446,14 @@ def status_of(history: History, message_id: int) -> str:
     return status
 
 
+def timed(history: History, message_id: int) -> list[Event]:
+    """A message's events but those by which it is held and released, which leave its time as it was."""
+    own = [event for _, event in events_of(history, message_id)]
+    return [event for event in own if not isinstance(event, MessageHeld | MessageReleased)]
+
+
 def next_attempt_of(history: History, message_id: int) -> int | None:
-    own = [event for _, event in events_of(history, message_id) if not isinstance(event, MessageHeld)]
-    return getattr(own[-1], "next_attempt_at", None)
+    return getattr(timed(history, message_id)[-1], "next_attempt_at", None)
 
 
 def is_held(history: History, message_id: int) -> bool:
@@ -416,6 +461,8 @@ def is_held(history: History, message_id: int) -> bool:
     seq, last = events_of(history, message_id)[-1]
     if not isinstance(last, MessageHeld):
         return False
+    if last.because == "operator":
+        return True
     release = (
         MemberResumed(did=last.did)
         if last.because == "member"
@@ -435,7 +482,7 @@ def test_each_message_is_what_its_own_events_say(history: History) -> None:
             outcomes = [seq for seq, event in own if isinstance(event, Outcome)]
             started = [event for _, event in own if isinstance(event, AttemptStarted)]
             final = status_of(history, message_id) in ("sent", "bounced")
-            last = [event for _, event in own if not isinstance(event, MessageHeld)][-1]
+            last = timed(history, message_id)[-1]
             assert msgspec.to_builtins(state) == msgspec.to_builtins(
                 messages.MessageState(
                     message_id=message_id,
@@ -504,6 +551,19 @@ def test_what_is_due(history: History) -> None:
         earliest = {lane: min(waiting)[0] for lane, waiting in expected.items() if waiting}
         assert dict(due.due_lanes(view)) == earliest
         assert len(list(due.due_lanes(view))) == len(earliest)
+        waiting = {found.message_id: found for found in due.waiting_after(view, 0)}
+        for message_id, queued in queued_of(history).items():
+            at = next_attempt_of(history, message_id)
+            assert due.waiting(view, message_id) == waiting.pop(message_id, None)
+            found = due.waiting(view, message_id)
+            assert (found is None) == (at is None)
+            if found is not None and at is not None:
+                last = events_of(history, message_id)[-1][1]
+                holder = (
+                    last.because if isinstance(last, MessageHeld) and is_held(history, message_id) else None
+                )
+                assert found == (message_id, lane_of(queued), at, holder)
+        assert waiting == {}
         held = [message_id for message_id in queued_of(history) if is_held(history, message_id)]
         assert due.held_count(view) == view.count("held_by") == len(held)
 

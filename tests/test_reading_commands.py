@@ -20,12 +20,19 @@ def contents(directory: Path) -> dict[str, tuple[int, bytes]]:
 def test_nothing_changes_and_the_answers_are_those_of_the_running_relay(tmp_path: Path) -> None:
     directory, copy = tmp_path / "data", tmp_path / "copy"
     answers = {}
+    arguments: dict[str, dict[str, int]] = {}
 
     async def main() -> None:
         async with open_world(directory) as world:
-            await world.until_final(await world.send())
+            message_id = await world.send()
+            await world.until_final(message_id)
+            arguments["queue_show"] = {"message": message_id}
+            waiting = await world.send(to="tempfail-9@example.com")
+            await world.until(waiting, "deferred")
+            # In nobody's hand and not due: the same at any time.
+            await world.command("queue_hold", by="root", message=[waiting], reason="test")
             for command in READING_COMMANDS:
-                answers[command] = await world.command(command)
+                answers[command] = await world.command(command, **arguments.get(command, {}))
             # As a backup tool finds it: in use, with views that are not to be trusted elsewhere.
             shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("admin.sock"))
 
@@ -33,6 +40,8 @@ def test_nothing_changes_and_the_answers_are_those_of_the_running_relay(tmp_path
     for place in (directory, copy):
         before = contents(place)
         for command in READING_COMMANDS:
-            assert trio.run(administer, place, command, {}) == answers[command]
+            assert trio.run(administer, place, command, arguments.get(command, {})) == answers[command]
         assert contents(place) == before
     assert answers["member_list"][0]["did"] == DID
+    assert answers["queue_list"]["sites"][0]["held"] == 1
+    assert answers["queue_show"]["status"] == "sent"

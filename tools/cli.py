@@ -18,6 +18,7 @@ from tools.complaint import complaint_group
 from tools.log import log_group
 from tools.membership import dns_command, domain_group, key_group, member_group
 from tools.policy import policy_group
+from tools.queue import queue_group
 from tools.service import doctor_command, init_command, serve_command
 
 #: What an operator can do something about: told as one sentence, without a traceback.
@@ -39,6 +40,7 @@ for command in (
     key_group,
     complaint_group,
     dns_command,
+    queue_group,
     log_group,
     policy_group,
 ):

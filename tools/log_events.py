@@ -150,16 +150,38 @@ def _tell_sent(event: Shown) -> str:
 
 def _tell_deferred(event: Shown) -> str:
     next_at = rfc3339(event.data["next_attempt_at"])
-    return f"message {event.message_id}: deferred{_why(event)}{_attempt(event)}{_reply(event)}; next at {next_at}"
+    return f"message {event.message_id}: deferred{_class(event)}{_attempt(event)}{_reply(event)}; next at {next_at}"
 
 
 def _tell_bounced(event: Shown) -> str:
-    return f"message {event.message_id}: bounced, {event.data['reason']}{_why(event)}{_attempt(event)}{_reply(event)}"
+    by = f" by {event.data['by']}" if event.data.get("by") else ""
+    reason = f"{event.data['reason']}{_class(event)}{by}"
+    return f"message {event.message_id}: bounced, {reason}{_attempt(event)}{_reply(event)}"
+
+
+def _class(event: Shown) -> str:
+    """In one word, where it is known."""
+    return f" ({event.data['bounce_class']})" if event.data.get("bounce_class") else ""
+
+
+def _tell_held(event: Shown) -> str:
+    if event.data["because"] == "operator":
+        return f"message {event.message_id}: held by {event.data['by']}{_why(event)}"
+    return f"message {event.message_id}: held, its {event.data['because']} may not send now"
+
+
+def _tell_released(event: Shown) -> str:
+    return f"message {event.message_id}: released by {event.data['by']}{_why(event)}"
+
+
+def _tell_rescheduled(event: Shown) -> str:
+    next_at = rfc3339(event.data["next_attempt_at"])
+    return f"message {event.message_id}: rescheduled by {event.data['by']}{_why(event)}; next at {next_at}"
 
 
 def _why(event: Shown) -> str:
-    """In one word, where it is known."""
-    return f" ({event.data['bounce_class']})" if event.data.get("bounce_class") else ""
+    order = event.data.get("personal")
+    return "" if order is None else f": {order['why']}"
 
 
 def _attempt(event: Shown) -> str:
@@ -204,13 +226,15 @@ _SENTENCES = {
     "member.resumed": "{did} may send again",
     "member.suspended": "{did} is suspended",
     "message.complained": "message {message_id}: the recipient complained",
-    "message.held": "message {message_id}: held, its {because} may not send now",
 }
 _STORIES: dict[str, Callable[[Shown], str]] = {
     "attempt.interrupted": _tell_interrupted,
     "message.bounced": _tell_bounced,
     "message.deferred": _tell_deferred,
+    "message.held": _tell_held,
     "message.queued": _tell_queued,
+    "message.released": _tell_released,
+    "message.rescheduled": _tell_rescheduled,
     "message.sent": _tell_sent,
     "recipient.suppressed": _tell_suppressed,
     "recipient.unsuppressed": _tell_unsuppressed,

@@ -117,7 +117,7 @@ class Deliverer:
         self._dice = core.surroundings.dice
         self._waiting = Waiting()
         self._scheduler = Scheduler(_limits(core.config.delivery))
-        self._claimed: set[int] = set()
+        self._claimed = core.in_hand
         self._workers: dict[int, _Worker] = {}
         self._known: dict[str, _Known] = {}
         #: Lanes with something due, by domain, until its site is known.
@@ -141,6 +141,7 @@ class Deliverer:
         await self._name_interrupted()
         self._look_for_all()
         self._store.views.observers.append(self._observe)
+        self._claimed.observers.append(self._look_again)
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
@@ -152,6 +153,7 @@ class Deliverer:
                         await self._wait_for_news()
         finally:
             self._store.views.observers.remove(self._observe)
+            self._claimed.observers.remove(self._look_again)
 
     def stop(self) -> None:
         """Begin nothing new. `run` returns when the attempts under way are over."""
@@ -210,6 +212,14 @@ class Deliverer:
                 case _:
                     pass
 
+    def _look_again(self, message_ids: Sequence[int]) -> None:
+        """An operator's order had these in hand; some may be due, and were passed over here meanwhile."""
+        with self._store.read() as view:
+            for message_id in message_ids:
+                waiting = due.waiting(view, message_id)
+                if waiting is not None and waiting.held_by is None:
+                    self._wait_for(waiting.lane, waiting.next_attempt_at)
+
     def _stop_if_suppressed(self, did: str, queued: Recorded) -> None:
         """A suppression came while the attempt was under way: look at this recipient's messages once more."""
         assert isinstance(queued.event, MessageQueued)
@@ -240,12 +250,8 @@ class Deliverer:
                     if isinstance(event, MessageBounced):
                         await self._store.append([event])
             finally:
-                self._claimed.difference_update(waiting)
                 # Whoever looked for work meanwhile passed over those of them that stay.
-                for message_id in waiting:
-                    queued = self._store.get(message_id).event
-                    assert isinstance(queued, MessageQueued)
-                    self._wait_for(_lane_of(queued), self._store.now_us())
+                self._claimed.let_go(waiting)
 
     async def _wait_for_news(self) -> None:
         seconds = math.inf
@@ -356,9 +362,10 @@ class Deliverer:
         finally:
             if session is not None:
                 await self._part(session)
-            del self._workers[worker.number]
-            self._scheduler.closed(worker.number)
-            self._dispatch()
+        # Not where an exception ends the process: nothing more is begun then.
+        del self._workers[worker.number]
+        self._scheduler.closed(worker.number)
+        self._dispatch()
 
     async def _part(self, session: Session) -> None:
         await session.quit()

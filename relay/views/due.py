@@ -3,8 +3,8 @@
 A *lane* is what takes turns in delivery: the messages of one member and one class to one recipient domain. One row
 for each message that is not final, keyed by (lane, next attempt time, message id), so that the next message of a lane
 is one look-up, however many wait in others. A message that must not be tried now is taken out of the queue and kept
-by what holds it, until that lets go. `in_flight` has the attempts that were started and have no outcome: after a
-crash, these are the interrupted ones.
+by what holds it (by one holder, the last), until that lets go. `in_flight` has the attempts that were started and
+have no outcome: after a crash, these are the interrupted ones.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from relay.events import (
     MessageDeferred,
     MessageHeld,
     MessageQueued,
+    MessageReleased,
+    MessageRescheduled,
     Outcome,
 )
 from relay.views import messages
@@ -37,6 +39,9 @@ _HELD = "held"
 #: message id -> holder
 _HELD_BY = "held_by"
 _IN_FLIGHT = "in_flight"
+
+#: What the operator holds, of whatever member.
+_OPERATOR = b"operator \0"
 
 _TRANSACTIONAL, _BULK = b"0", b"1"
 _MEMBER_OCTETS = 16
@@ -91,6 +96,11 @@ class DueProjector:
                 self._move(tx, event.message_id, next_attempt_at)
             case MessageHeld():
                 self._hold(tx, event)
+            case MessageReleased():
+                if tx.get(_HELD_BY, u64(event.message_id)) == _OPERATOR:
+                    self._release(tx, _OPERATOR + u64(event.message_id))
+            case MessageRescheduled():
+                self._move(tx, event.message_id, event.next_attempt_at)
             case DomainResumed():
                 self._release(tx, _holder("domain", event.domain))
             case MemberResumed():
@@ -110,10 +120,7 @@ class DueProjector:
             return
         before, lane = read_u64(value), value[8:]
         tx.delete(_DUE, lane + two_u64(before, message_id))
-        holder = tx.get(_HELD_BY, key)
-        if holder is not None:
-            tx.delete(_HELD_BY, key)
-            tx.delete(_HELD, holder + key)
+        self._let_go(tx, key)
         if at is None:
             tx.delete(_WAITING, key)
         else:
@@ -126,16 +133,26 @@ class DueProjector:
         if value is None or state is None:
             return
         tx.delete(_DUE, value[8:] + two_u64(read_u64(value), event.message_id))
-        holder = _holder(event.because, state.domain if event.because == "domain" else state.did)
+        self._let_go(tx, key)
+        if event.because == "operator":
+            holder = _OPERATOR
+        else:
+            holder = _holder(event.because, state.domain if event.because == "domain" else state.did)
         tx.put(_HELD_BY, key, holder)
         tx.put(_HELD, holder + key, b"")
 
-    def _release(self, tx: Transaction, holder: bytes) -> None:
-        """Back into the queue, each at its old time."""
-        for held, _ in list(tx.scan_prefix(_HELD, holder)):
-            key = held[-8:]
-            tx.delete(_HELD, held)
+    def _let_go(self, tx: Transaction, key: bytes) -> None:
+        """Whoever holds the message does so no more."""
+        holder = tx.get(_HELD_BY, key)
+        if holder is not None:
             tx.delete(_HELD_BY, key)
+            tx.delete(_HELD, holder + key)
+
+    def _release(self, tx: Transaction, held_prefix: bytes) -> None:
+        """Back into the queue, each at its old time."""
+        for held, _ in list(tx.scan_prefix(_HELD, held_prefix)):
+            key = held[-8:]
+            self._let_go(tx, key)
             value = tx.get(_WAITING, key)
             assert value is not None
             self._enter(tx, read_u64(key), value[8:], read_u64(value))
@@ -143,6 +160,34 @@ class DueProjector:
 
 def _holder(because: str, name: str) -> bytes:
     return because.encode() + b" " + name.encode() + b"\0"
+
+
+class WaitingMessage(NamedTuple):
+    """A message that is not final."""
+
+    message_id: int
+    lane: Lane
+    next_attempt_at: int
+    #: `domain`, `member` or `operator`; None where nothing holds it.
+    held_by: str | None
+
+
+def waiting(view: Snapshot, message_id: int) -> WaitingMessage | None:
+    """None where it is final, or there never was such a message."""
+    value = view.get(_WAITING, u64(message_id))
+    return None if value is None else _waiting(view, u64(message_id), value)
+
+
+def waiting_after(view: Snapshot, message_id: int) -> Iterator[WaitingMessage]:
+    """All that are not final, held or not, in the order of their ids, from just after this one."""
+    for key, value in view.scan(_WAITING, u64(message_id + 1)):
+        yield _waiting(view, key, value)
+
+
+def _waiting(view: Snapshot, key: bytes, value: bytes) -> WaitingMessage:
+    holder = view.get(_HELD_BY, key)
+    held_by = None if holder is None else holder.partition(b" ")[0].decode()
+    return WaitingMessage(read_u64(key), _lane_from(value[8:]), read_u64(value), held_by)
 
 
 def due(view: Snapshot, lane: Lane) -> Iterator[tuple[int, int]]:

@@ -20,6 +20,8 @@ from relay.events import (
     MessageDeferred,
     MessageHeld,
     MessageQueued,
+    MessageReleased,
+    MessageRescheduled,
     MessageSent,
     Outcome,
 )
@@ -37,6 +39,9 @@ _STATUS_COUNTS = "status_counts"
 STATUSES = ("queued", "deferred", "sent", "bounced")
 _STATUS_BYTE = {status: bytes([number]) for number, status in enumerate(STATUSES)}
 FINAL = ("sent", "bounced")
+
+#: The events that change a message's state.
+_Change = AttemptStarted | AttemptInterrupted | MessageRescheduled | Outcome
 
 
 class MessageState(msgspec.Struct, array_like=True):
@@ -72,16 +77,16 @@ def recipient_key(did: str, address: str) -> bytes:
 
 class MessagesProjector:
     name = "messages"
-    version = 1
+    version = 2
     tables = (_MESSAGES, _TIMELINE, _BY_MEMBER, _BY_STATUS, _BY_RECIPIENT, _STATUS_COUNTS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
         if isinstance(event, MessageQueued):
             self._queued(tx, recorded, event)
-        elif isinstance(event, AttemptStarted | AttemptInterrupted | Outcome):
+        elif isinstance(event, _Change):
             self._changed(tx, recorded, event)
-        elif isinstance(event, MessageHeld | MessageComplained):
+        elif isinstance(event, MessageHeld | MessageReleased | MessageComplained):
             tx.put(_TIMELINE, two_u64(event.message_id, recorded.seq), b"")
 
     def _queued(self, tx: Transaction, recorded: Recorded, event: MessageQueued) -> None:
@@ -106,9 +111,7 @@ class MessagesProjector:
             tx.put(_BY_RECIPIENT, recipient_key(event.did, event.personal.address) + u64(seq), b"")
         _count(tx, "queued", 1)
 
-    def _changed(
-        self, tx: Transaction, recorded: Recorded, event: AttemptStarted | AttemptInterrupted | Outcome
-    ) -> None:
+    def _changed(self, tx: Transaction, recorded: Recorded, event: _Change) -> None:
         key = u64(event.message_id)
         value = tx.get(_MESSAGES, key)
         assert value is not None, f"{event.TYPE} for message {event.message_id}, which was never queued"
@@ -124,6 +127,8 @@ class MessagesProjector:
                 state.next_attempt_at = event.next_attempt_at
             case AttemptInterrupted():
                 state.attempting = False
+                state.next_attempt_at = event.next_attempt_at
+            case MessageRescheduled():
                 state.next_attempt_at = event.next_attempt_at
             case MessageDeferred():
                 state.status = "deferred"

@@ -30,7 +30,10 @@ from relay.events import (
     MessageDeferred,
     MessageHeld,
     MessageQueued,
+    MessageReleased,
+    MessageRescheduled,
     MessageSent,
+    OperatorsReason,
     Recipient,
     RecipientSuppressed,
     RecipientUnsuppressed,
@@ -142,6 +145,23 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
         ),
     ),
     ("message.held", 1): MessageHeld(did=DID, message_id=448, because="domain"),
+    ("message.held", 2): MessageHeld(
+        did=DID,
+        message_id=448,
+        because="operator",
+        by="postmaster",
+        personal=OperatorsReason(why="is it spam?"),
+    ),
+    ("message.released", 1): MessageReleased(
+        did=DID, message_id=448, by="postmaster", personal=OperatorsReason(why="it is not")
+    ),
+    ("message.rescheduled", 1): MessageRescheduled(
+        did=DID,
+        message_id=448,
+        next_attempt_at=ACCEPTED_AT_US + 15 * MINUTE_US,
+        by="postmaster",
+        personal=OperatorsReason(why="their server is back"),
+    ),
     ("message.complained", 1): MessageComplained(did=DID, message_id=448),
     ("recipient.suppressed", 1): RecipientSuppressed(
         did=DID,
@@ -182,6 +202,7 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
     ("message.bounced", 2): MessageBounced(
         **{**_CLASSIFIED, "code": 550, "enhanced": "5.1.1", "bounce_class": "invalid_recipient"},
         reason="rejected",
+        by="postmaster",
     ),
     ("log.torn_tail_cut", 1): TornTailCut(
         segment="00000000000000000449.seg", offset=4_096, bytes_cut=777, loss_ruled_out=True

@@ -107,7 +107,7 @@ class RelayProcess:
                 raise AssertionError(f"the relay ended: {self.output}")
             return path.exists() and path.read_text().endswith("\n")
 
-        self._wait_until(ready, "serves")
+        self.wait_until(ready, "serves")
         self.address = path.read_text().strip()
 
     def launch(self) -> None:
@@ -143,7 +143,7 @@ class RelayProcess:
 
     def wait_logged(self, event: str) -> None:
         """Wait for a line of the application log."""
-        self._wait_until(lambda: bool(self.log_lines(event)), f"logs {event}")
+        self.wait_until(lambda: bool(self.log_lines(event)), f"logs {event}")
 
     def enrol(self, did: str = DID, domain: str = DOMAIN) -> dict[str, str]:
         """Enrol a member by the command line, whether or not the relay runs; returns its credentials."""
@@ -175,9 +175,9 @@ class RelayProcess:
 
     def wait_open_files(self, count: int) -> None:
         """Wait until it has no more than so many files and sockets open."""
-        self._wait_until(lambda: self.open_files() <= count, f"has at most {count} files open")
+        self.wait_until(lambda: self.open_files() <= count, f"has at most {count} files open")
 
-    def _wait_until(self, condition: Callable[[], bool], what: str) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         wait_until(condition, lambda: f"{what}. {self.output}")
 
 

@@ -1,0 +1,29 @@
+"""Which messages somebody is dealing with at this moment.
+
+The invariant: **whoever decides something about a waiting message first finds it in nobody's hand, and takes it,
+without an `await` between.** So an attempt and an operator's order about the same message exclude each other: what is
+being tried can be neither held nor cancelled, and what is being cancelled is not tried, although the views show either
+only when its event is durable.
+
+It is lost with the process, and must be: what was in hand then is waiting, or in flight, as the views say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+
+class InHand(set[int]):
+    """Message ids. The deliverer adds and discards its own; others `let_go` of theirs, so that it hears of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Called with the ids that others than the deliverer have let go of. It may have passed over them meanwhile,
+        #: so it has to look at them once more: some may be due.
+        self.observers: list[Callable[[Sequence[int]], None]] = []
+
+    def let_go(self, message_ids: Iterable[int]) -> None:
+        ids = list(message_ids)
+        self.difference_update(ids)
+        for observer in self.observers:
+            observer(ids)

@@ -1,7 +1,7 @@
 """Delivery status notifications: a bounce is made known to its domain's `forward_to` mailbox (SPEC 6, RFC 3464).
 
-`dsn_for` decides whether there is one, as an event that is appended right behind the bounce, in its batch. `compose_dsn`
-makes the message: a pure function of events, so that every attempt sends the same bytes. Contract of what it makes:
+`dsn_for` decides whether there is one, as an event that is appended right behind the bounce, in its batch.
+`compose_dsn` makes the message: a pure function of events, so that every attempt sends the same bytes. Its contract:
 
 * three parts (RFC 6522): a text for people, a `message/delivery-status` for programs, and the headers of the message
   that bounced, as `text/rfc822-headers`. Never its body: the mailbox is the member's choice, and may be a stranger's;
@@ -10,9 +10,9 @@ makes the message: a pure function of events, so that every attempt sends the sa
 * what strangers wrote (the receiver's reply) and members chose (subject, headers) is bounded, and can neither start a
   header, a field nor a part, nor end one.
 
-The operator speaks, not the member: From is the operator's, the two signatures are the operator's, and the null sender
-and `Auto-Submitted` (RFC 3834) keep every well-behaved machine from answering. A DSN that bounces makes no DSN, so there
-is no loop. There is at most one for each message that the member sent, so that its limits bound them.
+The operator speaks, not the member: From is the operator's, the two signatures are the operator's, and the null
+sender and `Auto-Submitted` (RFC 3834) keep every well-behaved machine from answering. A DSN that bounces makes no DSN,
+so there is no loop. There is at most one for each message that the member sent, so its limits bound them.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ UNTOLD_REASONS: Final = ("suppressed", "cancelled")
 #: (RFC 5322 §2.1.1).
 REPLY_CHARACTERS_MAX: Final = 900
 SUBJECT_CHARACTERS_MAX: Final = 200
+HOST_CHARACTERS_MAX: Final = 255
 
 _WHY: Final = {
     "rejected": "The recipient's mail server refused it for good.",
@@ -164,11 +165,10 @@ def _for_people(
     subject: str,
     original_id: bytes,
 ) -> Body:
-    remote = bounce.personal
     lines = [
         f"This is the mail delivery system of {notice.operator_domain}.",
         "",
-        f"A message that {notice.domain} sent could not be delivered, and is not tried any more:",
+        f"A message of {notice.domain} could not be delivered, and is not tried again:",
         "",
         f"  to         {recipient}",
         f"  subject    {_bounded(_printable(subject), SUBJECT_CHARACTERS_MAX)}",
@@ -180,13 +180,12 @@ def _for_people(
     meaning = _MEANING.get(_status(bounce)[2])
     if meaning is not None:
         lines.append(meaning)
-    text = None if remote is None else remote.text
-    if text:
-        who = _printable(remote.mx) if remote is not None and remote.mx else "The relay"
-        codes = " ".join(str(code) for code in (bounce.code, bounce.enhanced) if code is not None)
-        said = [_printable(line) for line in _bounded(text, REPLY_CHARACTERS_MAX).split("\n")]
-        lines += ["", f"{who} said: {codes}".rstrip(), "", *(f"  {line}".rstrip() for line in said)]
-    lines += ["", "The next parts of this notice say the same for programs, and repeat its headers."]
+    said = _said(bounce)
+    if said:
+        who = _mx(bounce) or ("The relay" if bounce.code is None else "The receiver")
+        who = _bounded(_printable(who), HOST_CHARACTERS_MAX)
+        lines += ["", f"{who} said:", "", f"  {_bounded(_printable(said), REPLY_CHARACTERS_MAX)}"]
+    lines += ["", "Below: the same for programs, and the headers of the message."]
     return text_part("plain", "\n".join(lines) + "\n")
 
 
@@ -194,13 +193,15 @@ def _delivery_status(
     bounced: Recorded, bounce: MessageBounced, notice: DsnQueued, queued: Recorded, recipient: str
 ) -> Body:
     """RFC 3464 §2: fields about the message, an empty line, and fields about its one recipient."""
-    remote = bounce.personal
+    mx, said = _mx(bounce), _said(bounce)
+    # A type of our own where no server has answered (RFC 3464 §2.3.6).
+    diagnostic_type = "x-atmos-relay" if bounce.code is None else "smtp"
     fields: list[tuple[str, str | None]] = [
         ("Final-Recipient", _typed_address(recipient)),
         ("Action", "failed"),
         ("Status", _status(bounce)),
-        ("Remote-MTA", f"dns; {_ascii(remote.mx)}" if remote is not None and remote.mx else None),
-        ("Diagnostic-Code", _diagnostic(bounce)),
+        ("Remote-MTA", f"dns; {_ascii(mx, HOST_CHARACTERS_MAX)}" if mx else None),
+        ("Diagnostic-Code", f"{diagnostic_type}; {_ascii(said)}" if said else None),
         ("Last-Attempt-Date", date_value(bounced.time_us) if bounce.attempt else None),
         ("Final-Log-ID", str(queued.seq)),
     ]
@@ -233,13 +234,15 @@ def _status(bounce: MessageBounced) -> str:
     return "4.0.0" if bounce.code is not None and bounce.code // 100 == 4 else "5.0.0"
 
 
-def _diagnostic(bounce: MessageBounced) -> str | None:
-    """What the receiver said, or, where it said nothing, what we have to say (RFC 3464 §2.3.6)."""
-    text = "" if bounce.personal is None else bounce.personal.text or ""
-    if bounce.code is None:
-        return f"x-atmos-relay; {_ascii(text)}" if text else None
-    words = [str(bounce.code), bounce.enhanced or "", text]
-    return "smtp; " + _ascii(" ".join(filter(None, words)))
+def _said(bounce: MessageBounced) -> str:
+    """What the receiver said, or, where it said nothing, what we have to say; not bounded, and not yet harmless."""
+    text = None if bounce.personal is None else bounce.personal.text
+    codes = [str(bounce.code), bounce.enhanced] if bounce.code is not None else []
+    return " ".join(filter(None, [*codes, text]))
+
+
+def _mx(bounce: MessageBounced) -> str | None:
+    return (bounce.personal.mx or None) if bounce.personal is not None else None
 
 
 def _typed_address(address: str) -> str:
@@ -253,15 +256,15 @@ def _typed_address(address: str) -> str:
     return f"utf-8; {''.join(escaped)}"
 
 
-def _ascii(text: str) -> str:
+def _ascii(text: str, characters_max: int = REPLY_CHARACTERS_MAX) -> str:
     """One bounded line of printable ASCII."""
     line = " ".join(text.split())
-    return _bounded("".join(c if " " <= c <= "~" else "?" for c in line), REPLY_CHARACTERS_MAX)
+    return _bounded("".join(c if " " <= c <= "~" else "?" for c in line), characters_max)
 
 
 def _printable(text: str) -> str:
-    """The text without what could play tricks on whoever reads it: control and bidirectional characters."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    """One line without what could play tricks on whoever reads it: control and bidirectional characters."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
 
 
 def _bounded(text: str, characters_max: int) -> str:

@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 
 from relay.codec import Recorded, encode
 from relay.events import (
-    DSN_CATEGORY,
     AttemptInterrupted,
     AttemptStarted,
     Content,
@@ -482,7 +481,7 @@ def test_each_message_is_what_its_own_events_say(history: History) -> None:
                     message_id=message_id,
                     did=queued.did,
                     domain=queued.domain,
-                    category=DSN_CATEGORY if isinstance(queued, DsnQueued) else queued.category,
+                    category=queued.category,
                     send_seq=message_id if isinstance(queued, DsnQueued) else message_id - queued.index,
                     status=status_of(history, message_id),
                     accepted_at=START_US + message_id,

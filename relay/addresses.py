@@ -93,6 +93,13 @@ def parse_mailbox(text: str) -> Mailbox:
     return Mailbox(name, local, domain)
 
 
+def parse_address(text: str) -> str:
+    """Return the normal form of a bare address; raises `AddressError`."""
+    if "<" in text:
+        raise AddressError("expected the bare address, without a name and <>")
+    return parse_mailbox(text).address
+
+
 def parse_domain(text: str) -> str:
     """Return the normal form of a domain of two labels or more; raises `AddressError`."""
     if len(text) > ADDRESS_OCTETS_MAX:

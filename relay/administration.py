@@ -31,7 +31,7 @@ import msgspec
 import trio
 
 from relay import decisions, identity, suppression
-from relay.addresses import AddressError, parse_domain
+from relay.addresses import AddressError, parse_address, parse_domain
 from relay.core import Core, Readable, open_core, open_for_reading
 from relay.dids import is_valid_did
 from relay.dns_records import Record, member_records, operator_records
@@ -125,6 +125,23 @@ async def domain_resume(core: Core, *, did: str, domain: str, reason: str | None
     return {"did": did, "domain": name, "status": "active"}
 
 
+async def domain_set_forward(core: Core, *, domain: str, to: str, did: str | None = None) -> Answer:
+    """`to` "": nobody is told any more. `did`: refuse where the domain is another's."""
+    name, address = _domain(domain), _address(to) if to else None
+
+    def decide(view: Snapshot) -> list[Event]:
+        state = members.domain(view, name)
+        if state is None:
+            raise Refusal("NOT_FOUND", f"domain: {name} is not enrolled")
+        return decisions.set_forward(view, decisions.known_domain(view, did or state.did, name), address)
+
+    await core.store.decide(decide)
+    with core.store.read() as view:
+        state = members.domain(view, name)
+    assert state is not None
+    return {"did": state.did, "domain": name, "forwardTo": state.forward_to}
+
+
 async def domain_add(core: Core, *, did: str, domain: str) -> Answer:
     name = _domain(domain)
     with core.store.read() as view:
@@ -151,6 +168,7 @@ async def domain_list(core: Readable) -> Answer:
                 "selector": state.selector_stem,
                 "addedAt": rfc3339(state.added_at),
                 "verified": state.verified,
+                "forwardTo": state.forward_to,
             }
             for state in members.domains(view)
         ]
@@ -222,6 +240,7 @@ COMMANDS: dict[str, Command] = {
         member_limits,
         domain_pause,
         domain_resume,
+        domain_set_forward,
         domain_add,
         domain_verify,
         domain_list,
@@ -251,6 +270,13 @@ def _domain(name: str) -> str:
         return parse_domain(name)
     except AddressError as error:
         raise invalid("domain", str(error)) from error
+
+
+def _address(given: str) -> str:
+    try:
+        return parse_address(given)
+    except AddressError as error:
+        raise invalid("to", str(error)) from error
 
 
 async def _get(surroundings: Surroundings, url: str) -> HttpAnswer:

@@ -21,6 +21,7 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Final, NamedTuple
@@ -39,6 +40,7 @@ _ENCODED_WORD_MIN: Final = 32
 _WORD_OCTETS_MAX: Final = 900
 
 Header = tuple[bytes, bytes]
+MIME_VERSION: Final[Header] = (b"MIME-Version", b"1.0")
 
 
 class Content(NamedTuple):
@@ -96,16 +98,15 @@ def compose(
     `message_id` includes its angle brackets. A `list_unsubscribe_url` (bulk class) puts the relay's pair of
     headers (RFC 8058) in the place of any that the member gave: there is exactly one pair.
     """
-    accepted_at = datetime.fromtimestamp(accepted_at_us // 1_000_000, UTC)
     headers = [
-        (b"From", _mailbox("From", content.sender)),
-        (b"To", _mailbox("To", to)),
+        (b"From", mailbox_value("From", content.sender)),
+        (b"To", mailbox_value("To", to)),
         (b"Subject", _subject(content.subject)),
-        (b"Date", format_datetime(accepted_at).encode()),
+        (b"Date", date_value(accepted_at_us).encode()),
         (b"Message-ID", message_id.encode()),
     ]
     if content.reply_to is not None:
-        headers.append((b"Reply-To", _mailbox("Reply-To", content.reply_to)))
+        headers.append((b"Reply-To", mailbox_value("Reply-To", content.reply_to)))
 
     replaced = {"message-id"}
     if list_unsubscribe_url is not None:
@@ -128,18 +129,22 @@ def compose_body(text: str | None, html: str | None) -> Body:
     An empty part is no part. One of the two must have a character in it.
     """
     assert text or html, "a message needs text or html"
-    parts = [_part(subtype, value) for subtype, value in (("plain", text), ("html", html)) if value]
-    version = (b"MIME-Version", b"1.0")
-    if len(parts) == 1:
-        return Body((version, *parts[0].headers), parts[0].octets)
+    parts = [text_part(subtype, value) for subtype, value in (("plain", text), ("html", html)) if value]
+    body = parts[0] if len(parts) == 1 else multipart("alternative", parts)
+    return Body((MIME_VERSION, *body.headers), body.octets)
 
+
+def multipart(subtype: str, parts: Sequence[Body]) -> Body:
+    """Return the parts as one body (RFC 2046 §5.1). All are 7-bit, and so is the whole.
+
+    `subtype` may bring parameters: `report; report-type=delivery-status`.
+    """
     whole = [b"".join([*map(header_line, part.headers), b"\r\n", part.octets]) for part in parts]
     boundary = _boundary(whole)
     delimiter = b"--" + boundary
     octets = b"".join(b"%b\r\n%b\r\n" % (delimiter, part) for part in whole) + delimiter + b"--\r\n"
-    content_type = b'multipart/alternative;\r\n boundary="%b"' % boundary
-    headers = (version, (b"Content-Type", content_type), (b"Content-Transfer-Encoding", b"7bit"))
-    return Body(headers, octets)
+    content_type = b'multipart/%b;\r\n boundary="%b"' % (subtype.encode(), boundary)
+    return Body(((b"Content-Type", content_type), (b"Content-Transfer-Encoding", b"7bit")), octets)
 
 
 def message_id_header(content: Content, *, message_id: int, entropy: str, domain: str) -> str:
@@ -171,7 +176,7 @@ _from_lines: Final = re.compile(rb"^From ", re.MULTILINE)
 _PLAIN_OCTETS: Final = bytes([*b"\t\r\n", *range(0x20, 0x7F)])
 
 
-def _part(subtype: str, text: str) -> Body:
+def text_part(subtype: str, text: str) -> Body:
     """Return one text part, in the first transfer encoding (RFC 2045 §6) that is safe for it and compact."""
     lines = _line_ends.sub("\r\n", text)
     octets = (lines if lines.endswith("\r\n") else lines + "\r\n").encode()
@@ -216,6 +221,16 @@ def _boundary(parts: list[bytes]) -> bytes:
 # ---- header values
 
 
+def date_value(time_us: int) -> str:
+    """Return a time as mail writes it (RFC 5322 §3.3), in UTC."""
+    return format_datetime(datetime.fromtimestamp(time_us // 1_000_000, UTC))
+
+
+def folded(name: str, value: str) -> bytes:
+    """Return the line `value`, which has no word too long for a line, as it stands after the header's `name`."""
+    return _fold(name, _find_words(value))
+
+
 _find_words: Final = re.compile(r"[ \t]*[^ \t]+").findall  # each with the white space before it
 _is_phrase: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+").fullmatch  # RFC 5322 §3.2.5
 # What an encoded word in Q may hold as itself, anywhere that an encoded word may stand (RFC 2047 §5(3)).
@@ -258,7 +273,7 @@ def _unstructured(name: str, value: str) -> bytes:
     return _fold(name, [*words[:first], gap + encoded[0], *encoded[1:], *words[last + 1 :]])
 
 
-def _mailbox(name: str, mailbox: Mailbox) -> bytes:
+def mailbox_value(name: str, mailbox: Mailbox) -> bytes:
     """Return a mailbox as the value of the header `name` (RFC 5322 §3.4)."""
     if not mailbox.name:
         return mailbox.address.encode()

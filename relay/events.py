@@ -163,6 +163,25 @@ class DomainResumed(Event, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
 
 
+class ForwardAddress(Personal, frozen=True, kw_only=True, omit_defaults=True):
+    #: Normal form, as `Recipient.address`.
+    address: str
+
+
+class DomainForwardSet(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the domain wants to hear of its bounces from now on (SPEC 6); without a payload: nowhere any more.
+
+    The payload stays until a later one of the domain takes its place: stripped, it would read as taken back.
+    """
+
+    TYPE = "domain.forward_set"
+    did: str
+    domain: str
+    #: The member's API key by which it was set; None: by the operator.
+    key_id: str | None = None
+    personal: ForwardAddress | None = None
+
+
 # ------------------------------------------------------------------------------------------------ sending
 
 
@@ -414,6 +433,33 @@ class MessageBounced(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     by: str | None = None
 
 
+#: The category of notifications. No member can send it.
+DSN_CATEGORY = "dsn"
+
+
+class DsnQueued(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A bounce is made known to its domain's `forward_to`. This record's sequence number is the DSN's message id.
+
+    The `message.bounced` that it is about is the record right before this one, in the same batch: no crash can part
+    them, so that no DSN is forgotten and none is made twice.
+    """
+
+    TYPE = "dsn.queued"
+    category: ClassVar[str] = DSN_CATEGORY
+    did: str
+    domain: str
+    #: The message id of what bounced.
+    about: int
+    next_attempt_at: int
+    give_up_at: int
+    #: The operator's domain and the selector stem of its keys: it is the relay that speaks.
+    operator_domain: str
+    operator_stem: str
+    #: Right after the message id in the Message-ID header.
+    message_id_entropy: str
+    personal: Recipient | None = None
+
+
 class MessageComplained(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The recipient called the message spam. Its status stays what it was."""
 
@@ -458,6 +504,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         DomainUnverified,
         DomainPaused,
         DomainResumed,
+        DomainForwardSet,
         SendAccepted,
         MessageQueued,
         MessageHeld,
@@ -472,6 +519,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         MessageDeferred,
         MessageSent,
         MessageBounced,
+        DsnQueued,
         TornTailCut,
         ViewsRebuilt,
     )

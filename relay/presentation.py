@@ -10,10 +10,13 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from relay import dsn
 from relay.codec import Recorded
 from relay.events import (
     AttemptInterrupted,
     AttemptStarted,
+    DsnQueued,
+    Event,
     MessageBounced,
     MessageComplained,
     MessageDeferred,
@@ -96,12 +99,18 @@ class Tls(msgspec.Struct, rename="camel"):
 
 
 class TimelineEntry(msgspec.Struct, rename="camel", omit_defaults=True):
-    """One event of a message. `status` is there where the event sets it."""
+    """One event of a message. `status` is there where the event sets it.
+
+    A `dsn.queued` is in two timelines: its own, and that of the message that it is `about`.
+    """
 
     seq: int
     time: str
     type: str
     status: str | None = None
+    #: With `dsn.queued`: the DSN's, and that of the message whose bounce it tells of.
+    message_id: int | None = None
+    about: int | None = None
     attempt: int | None = None
     reply: Reply | None = None
     next_attempt_at: str | None = None
@@ -173,10 +182,19 @@ def suppressed_address(state: Suppression) -> SuppressedAddress:
     return SuppressedAddress(state.address, first.reason, first.since, first.seq, reasons)
 
 
-class MemberDomain(msgspec.Struct, rename="camel"):
+class MemberDomain(msgspec.Struct):
     domain: str
     status: str
     verified: bool
+    #: Who is told of its bounces; null: nobody.
+    forward_to: str | None
+
+
+class ForwardTo(msgspec.Struct):
+    """Who is told of a domain's bounces; null: nobody."""
+
+    domain: str
+    forward_to: str | None
 
 
 class MemberStatus(msgspec.Struct):
@@ -203,13 +221,17 @@ class Deliverability(msgspec.Struct):
     labels: list[str]
 
 
-def timeline_entry(recorded: Recorded) -> TimelineEntry:
-    """As its member sees it: why the operator did something, but not which of the operator's people it was."""
+def timeline_entry(recorded: Recorded, message_id: int) -> TimelineEntry:
+    """The event as it stands in the timeline of this message, as its member sees it: why the operator did something,
+    but not which of the operator's people it was."""
     event = recorded.event
     entry = TimelineEntry(recorded.seq, rfc3339(recorded.time_us), event.TYPE)
     match event:
         case MessageQueued():
             entry.status = "queued"
+        case DsnQueued():
+            entry.message_id, entry.about = recorded.seq, event.about
+            entry.status = "queued" if message_id == recorded.seq else None
         case AttemptStarted() | AttemptInterrupted():
             entry.attempt = event.attempt
             if isinstance(event, AttemptInterrupted):
@@ -268,22 +290,27 @@ def mailbox(name: str, address: str) -> str:
 
 def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> MessageSummary:
     """`get` reads an event of the log by its sequence number: what is personal is only there."""
-    accepted, queued = get(state.send_seq).event, get(state.message_id).event
-    assert isinstance(accepted, SendAccepted)
-    assert isinstance(queued, MessageQueued)
+    queued = get(state.message_id).event
+    assert isinstance(queued, MessageQueued | DsnQueued)
+    sender: str | None
+    subject: str | None
+    if isinstance(queued, DsnQueued):
+        own = dsn.sender(queued.operator_domain)
+        sender, subject = mailbox(own.name, own.address), dsn.SUBJECT
+    else:
+        sender, subject = _sender_and_subject(get(state.send_seq).event)
     last_reply = None
     if state.outcome_seq is not None:
         outcome = get(state.outcome_seq).event
         assert isinstance(outcome, Outcome)
         last_reply = reply_of(outcome)
-    content = accepted.personal
     return MessageSummary(
         message_id=state.message_id,
         status=state.status,
         category=state.category,
-        sender=None if content is None else mailbox(content.from_name, content.from_address),
+        sender=sender,
         recipient=None if queued.personal is None else queued.personal.address,
-        subject=None if content is None else content.subject,
+        subject=subject,
         accepted_at=rfc3339(state.accepted_at),
         attempts=state.attempts,
         next_attempt_at=_optional(state.next_attempt_at),
@@ -291,7 +318,15 @@ def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> Mess
     )
 
 
+def _sender_and_subject(accepted: Event) -> tuple[str | None, str | None]:
+    assert isinstance(accepted, SendAccepted)
+    content = accepted.personal
+    if content is None:
+        return None, None
+    return mailbox(content.from_name, content.from_address), content.subject
+
+
 def message_detail(state: MessageState, timeline: list[int], get: Callable[[int], Recorded]) -> MessageDetail:
     summary = message_summary(state, get)
     fields = {name: getattr(summary, name) for name in summary.__struct_fields__}
-    return MessageDetail(**fields, timeline=[timeline_entry(get(seq)) for seq in timeline])
+    return MessageDetail(**fields, timeline=[timeline_entry(get(seq), state.message_id) for seq in timeline])

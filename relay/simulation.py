@@ -32,6 +32,7 @@ from relay.decisions import known_member, sending_domain
 from relay.events import (
     DomainPaused,
     DomainResumed,
+    DsnQueued,
     Evidence,
     MessageBounced,
     MessageComplained,
@@ -135,6 +136,8 @@ class _Replay:
                 return self._is_accepted(recorded, event)
             case MessageQueued():
                 return recorded.seq - event.index != self._refused_seq
+            case DsnQueued():
+                return messages.message(self._tables.view, event.about) is not None
             # As the relay answers the operator: only an active domain is paused, only a paused one resumed.
             case DomainPaused():
                 return event.status == "paused" and self._domain(event.domain).status == "active"

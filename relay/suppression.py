@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from relay.codec import Recorded
 from relay.events import (
+    DsnQueued,
     Event,
     MessageComplained,
     MessageQueued,
@@ -74,12 +75,13 @@ def complaint(view: Snapshot, message_id: int, story: Sequence[Recorded]) -> lis
     """The recipient called this message spam: it counts against the domain once, and the recipient is suppressed.
 
     `story` is the message's timeline, empty where there is no such message: Refusal(NOT_FOUND). A message whose
-    payload retention has removed still counts, but nobody knows any more whom to suppress.
+    payload retention has removed still counts, but nobody knows any more whom to suppress. A complaint about a DSN
+    does not count, but nobody writes to that mailbox again: `relay.dsn` looks.
     """
     if not story:
         raise Refusal("NOT_FOUND", f"message: there is no message {message_id}")
     queued = story[0].event
-    assert isinstance(queued, MessageQueued)
+    assert isinstance(queued, MessageQueued | DsnQueued)
     events: list[Event] = []
     if not any(isinstance(entry.event, MessageComplained) for entry in story):
         events.append(MessageComplained(did=queued.did, message_id=message_id))

@@ -71,6 +71,8 @@ def one_click_post(surroundings: Surroundings) -> Post:
 
 def members_url(store: Store, message: messages.MessageState) -> str | None:
     """The member's own unsubscribe URL that was taken out of this message; None where it had none or it was erased."""
+    if message.is_dsn:
+        return None
     send = store.get(message.send_seq).event
     assert isinstance(send, SendAccepted)
     return None if send.personal is None else send.personal.unsubscribe_url

@@ -26,9 +26,12 @@ from relay.events import (
     AttemptStarted,
     Content,
     DomainAdded,
+    DomainForwardSet,
     DomainPaused,
     DomainResumed,
+    DsnQueued,
     Event,
+    ForwardAddress,
     KeyIssued,
     KeyRevoked,
     MemberAdded,
@@ -94,6 +97,7 @@ class _Draft:
             steps += [self.add_member]
         if self.members:
             steps += [self.issue_key, self.send, self.send, self.stop, self.suppress, self.unsuppress]
+            steps += [self.forward]
         if self.active_keys:
             steps += [self.revoke_key]
         if self.resting:
@@ -292,6 +296,7 @@ class _Draft:
                 self.events.append(MessageSent(**facts))
             case _:
                 self.events.append(MessageBounced(**facts, reason="rejected"))
+                self.tell(did, message_id)
 
     def give_up(self) -> None:
         """Without an attempt: its time passed while the relay was down."""
@@ -299,6 +304,34 @@ class _Draft:
         did, _ = self.resting.pop(message_id)
         self.held.pop(message_id, None)
         self.events.append(MessageBounced(did=did, message_id=message_id, attempt=0, reason="expired"))
+        self.tell(did, message_id)
+
+    def tell(self, did: str, message_id: int) -> None:
+        """Perhaps the bounce that was just written makes a DSN."""
+        if isinstance(self.events[message_id - 1], DsnQueued) or not self.draw(st.booleans()):
+            return
+        at = self.time()
+        address = self.pick(RECIPIENTS)
+        self.events.append(
+            DsnQueued(
+                did=did,
+                domain=domain_of(did),
+                about=message_id,
+                next_attempt_at=at,
+                give_up_at=at + 3_600 * SECOND_US,
+                operator_domain="relay.example",
+                operator_stem="s",
+                message_id_entropy="e",
+                personal=Recipient(given=address, address=address),
+            )
+        )
+        self.resting[len(self.events)] = did, 0
+
+    def forward(self) -> None:
+        did = self.pick(self.members)
+        address = self.pick((None, *RECIPIENTS))
+        personal = None if address is None else ForwardAddress(address=address)
+        self.events.append(DomainForwardSet(did=did, domain=domain_of(did), personal=personal))
 
     def cut_a_torn_tail(self) -> None:
         self.events.append(TornTailCut(segment="s", offset=80, bytes_cut=1, loss_ruled_out=True))
@@ -434,8 +467,14 @@ def events_of(history: History, message_id: int) -> list[tuple[int, Event]]:
     ]
 
 
-def queued_of(history: History) -> dict[int, MessageQueued]:
-    return {seq: event for seq, event in enumerate(history, 1) if isinstance(event, MessageQueued)}
+def queued_of(history: History) -> dict[int, MessageQueued | DsnQueued]:
+    return {
+        seq: event for seq, event in enumerate(history, 1) if isinstance(event, MessageQueued | DsnQueued)
+    }
+
+
+def dsns_about(history: History, message_id: int) -> list[int]:
+    return [seq for seq, event in enumerate(history, 1) if getattr(event, "about", None) == message_id]
 
 
 def status_of(history: History, message_id: int) -> str:
@@ -482,6 +521,7 @@ def test_each_message_is_what_its_own_events_say(history: History) -> None:
             outcomes = [seq for seq, event in own if isinstance(event, Outcome)]
             started = [event for _, event in own if isinstance(event, AttemptStarted)]
             final = status_of(history, message_id) in ("sent", "bounced")
+            about = queued.about if isinstance(queued, DsnQueued) else None
             last = timed(history, message_id)[-1]
             assert msgspec.to_builtins(state) == msgspec.to_builtins(
                 messages.MessageState(
@@ -489,7 +529,7 @@ def test_each_message_is_what_its_own_events_say(history: History) -> None:
                     did=queued.did,
                     domain=queued.domain,
                     category=queued.category,
-                    send_seq=message_id - queued.index,
+                    send_seq=message_id if isinstance(queued, DsnQueued) else message_id - queued.index,
                     status=status_of(history, message_id),
                     accepted_at=START_US + message_id,
                     give_up_at=queued.give_up_at,
@@ -498,10 +538,12 @@ def test_each_message_is_what_its_own_events_say(history: History) -> None:
                     attempting=isinstance(last, AttemptStarted),
                     outcome_seq=outcomes[-1] if outcomes else None,
                     final_at=START_US + own[-1][0] if final else None,
+                    about=about,
                 )
             )
-            assert isinstance(history[state.send_seq - 1], SendAccepted)
-            assert messages.timeline(view, message_id) == [seq for seq, _ in own]
+            assert isinstance(history[state.send_seq - 1], SendAccepted if about is None else DsnQueued)
+            told = dsns_about(history, message_id)
+            assert messages.timeline(view, message_id) == sorted([*(seq for seq, _ in own), *told])
 
 
 @repeatable
@@ -637,7 +679,7 @@ def test_lists_with_every_filter_and_from_every_place(history: History) -> None:
                         ]
 
 
-def address_of(event: MessageQueued) -> str:
+def address_of(event: MessageQueued | DsnQueued) -> str:
     assert event.personal is not None
     return event.personal.address
 
@@ -655,6 +697,8 @@ def test_members_domains_and_keys(history: History) -> None:
             paused = last_of(history, did, DomainPaused, DomainResumed)
             expected = "paused" if isinstance(paused, DomainPaused) else "active"
             assert (domain.domain, domain.did, domain.status) == (domain_of(did), did, expected)
+            forward = last_of(history, did, DomainForwardSet)
+            assert domain.forward_to == (forward and forward.personal and forward.personal.address)
             state = members.member(view, did)
             assert state is not None
             suspended = last_of(history, did, MemberSuspended, MemberResumed)
@@ -755,14 +799,31 @@ STORY: History = [
 ]
 
 
+def dsn_about(message_id: int) -> DsnQueued:
+    return DsnQueued(
+        did=DIDS[0],
+        domain="d.example",
+        about=message_id,
+        next_attempt_at=START_US,
+        give_up_at=START_US,
+        operator_domain="relay.example",
+        operator_stem="s",
+        message_id_entropy="e",
+    )
+
+
 @pytest.mark.parametrize(
     "event",
     [
+        dsn_about(99),
+        dsn_about(4),  # something else has come between
         MessageSent(did=DIDS[0], message_id=5, attempt=1),
         AttemptStarted(did=DIDS[0], message_id=99, attempt=1, next_attempt_at=START_US),
         KeyRevoked(did=DIDS[0], key_id="unheard-of"),
     ],
     ids=[
+        "notification of no message",
+        "notification apart from its bounce",
         "outcome of no message",
         "attempt at no message",
         "revocation of no key",

@@ -33,6 +33,7 @@ PURE = (
     "relay.dids",
     "relay.dns_diagnosis",
     "relay.dns_records",
+    "relay.dsn",
     "relay.events",
     "relay.headers",
     "relay.presentation",

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from relay.addresses import Mailbox, parse_mailbox
 from relay.compose import Content, Message, compose, compose_body
 from relay.signing import Signer, Verdict, body_hash, sign, verify
-from tests.golden_messages.stories import HERE, RECORDS, SIGNERS, STORIES, composed, signed
+from tests.golden_messages.stories import (
+    DSN_STORIES,
+    HERE,
+    RECORDS,
+    SIGNERS,
+    STORIES,
+    composed,
+    signed,
+)
 from tests.mail_strategies import contents, mailboxes
 from tests.mailauth import verify_all
 
@@ -36,7 +44,7 @@ def test_golden_bytes_never_change(name: str) -> None:
 
 
 def test_every_golden_file_has_its_story() -> None:
-    assert {path.stem for path in HERE.glob("*.eml")} == set(STORIES)
+    assert {path.stem for path in HERE.glob("*.eml")} == {*STORIES, *DSN_STORIES}
 
 
 def test_all_signatures_of_anything_accepted_verify_with_dkimpy_and_mailauth() -> None:

@@ -17,6 +17,9 @@ from relay.codec import decode_raw
 from relay.presentation import rfc3339
 from spool.record import Record
 
+#: The events whose sequence number is a message's id.
+_OF_A_MESSAGE_OF_THEIR_OWN = ("message.queued", "dsn.queued")
+
 
 class Shown(NamedTuple):
     """A record, read as far as it can be read."""
@@ -38,7 +41,7 @@ def show(record: Record) -> Shown:
         raw = {"type": "(not an event)", "version": None, "data": {"skeleton": record.skeleton}}
     data = raw["data"]
     name = str(raw["type"])
-    message_id = record.seq if name == "message.queued" else data.get("message_id")
+    message_id = record.seq if name in _OF_A_MESSAGE_OF_THEIR_OWN else data.get("message_id")
     return Shown(
         seq=record.seq,
         time_us=record.time_us,
@@ -137,6 +140,19 @@ def _tell_queued(event: Shown) -> str:
     return f"message {event.seq}{to} is queued ({event.data['category']}, for {event.data['did']})"
 
 
+def _tell_dsn(event: Shown) -> str:
+    recipient = event.data.get("personal")
+    to = "" if recipient is None else f" to {recipient['address']}"
+    return f"message {event.seq}{to} is queued: it tells of the bounce of message {event.data['about']}"
+
+
+def _tell_forward(event: Shown) -> str:
+    told = "nobody" if event.data.get("personal") is None else event.data["personal"]["address"]
+    if event.stripped:
+        told = "a mailbox"
+    return f"{told} is told of the bounces of {event.data['domain']}"
+
+
 def _tell_interrupted(event: Shown) -> str:
     return (
         f"message {event.message_id}: attempt {event.data['attempt']} was interrupted, it may have been "
@@ -229,6 +245,8 @@ _SENTENCES = {
 }
 _STORIES: dict[str, Callable[[Shown], str]] = {
     "attempt.interrupted": _tell_interrupted,
+    "domain.forward_set": _tell_forward,
+    "dsn.queued": _tell_dsn,
     "message.bounced": _tell_bounced,
     "message.deferred": _tell_deferred,
     "message.held": _tell_held,

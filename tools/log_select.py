@@ -72,9 +72,14 @@ def select(reader: LogReader, selection: Selection) -> Iterator[Shown]:
             continue
         if selection.did is not None and event.did != selection.did:
             continue
-        if send_seq is not None and event.seq != send_seq and event.message_id != selection.message_id:
+        if send_seq is not None and event.seq != send_seq and not _concerns(event, selection.message_id):
             continue
         yield event
+
+
+def _concerns(event: Shown, message_id: int | None) -> bool:
+    """A DSN is part of the story of the message that it is about."""
+    return message_id in (event.message_id, event.data.get("about"))
 
 
 def _first_seq(reader: LogReader, begin: Bound) -> int:
@@ -93,8 +98,10 @@ def _time_of(reader: LogReader, seq: int, otherwise: int) -> int:
 
 
 def _send_of(reader: LogReader, message_id: int) -> int:
-    """Sequence number of the `send.accepted` that a message belongs to."""
+    """Sequence number of the `send.accepted` that a message belongs to; of a DSN, which nobody sent, its own."""
     queued = show(reader.get(message_id))
+    if queued.type == "dsn.queued":
+        return message_id
     index = queued.data.get("index")
     if queued.type != "message.queued" or not isinstance(index, int):
         raise SequenceNotFoundError(f"sequence {message_id} is {queued.type}, and no message")

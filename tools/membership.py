@@ -142,6 +142,24 @@ def domain_resume(directory: Path, did: str, domain: str, reason: str | None, as
     _say(answer, f"{domain} is active.", as_json)
 
 
+@domain_group.command("set-forward")
+@directory_argument
+@click.option("--domain", required=True, help="The sending domain.")
+@click.option("--to", help="The mailbox that gets a notification of each bounce.")
+@click.option("--none", "nobody", is_flag=True, help="Tell nobody any more; so does an empty --to.")
+@click.option("--did", help="The member; refuse where the domain is another's.")
+@json_option
+def domain_set_forward(
+    directory: Path, domain: str, to: str | None, nobody: bool, did: str | None, as_json: bool
+) -> None:
+    """Set who is told of a domain's bounces (RFC 3464)."""
+    if nobody == (to is not None):
+        raise click.UsageError("give either --to ADDRESS or --none")
+    answer = _administer(directory, "domain_set_forward", domain=domain, to=to or "", did=did)
+    told = answer["forwardTo"] or "nobody"
+    _say(answer, f"{told} is told of the bounces of {answer['domain']}.", as_json)
+
+
 @domain_group.command("verify")
 @directory_argument
 @did_option

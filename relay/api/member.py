@@ -1,4 +1,5 @@
-"""`GET /member/status` and `GET /member/deliverability`: what a member's clients poll (SPEC 1.3).
+"""`GET /member/status` and `GET /member/deliverability`: what a member's clients poll (SPEC 1.3); and
+`PUT /member/forward-to`: who is told of a domain's bounces (SPEC 6).
 
 A member with several domains: the limits are those of all its active domains together, since each has its own; it
 counts as paused when all of them are.
@@ -6,15 +7,43 @@ counts as paused when all of them are.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
 from quart import Blueprint, Response
 
+from relay.addresses import AddressError, parse_address, parse_domain
 from relay.api.answers import json_answer
 from relay.api.authentication import authenticate
+from relay.api.bodies import read_json
 from relay.core import Core
+from relay.decisions import set_forward
+from relay.events import Event
 from relay.limits import current_limits
-from relay.presentation import Deliverability, MemberDomain, MemberStatus
+from relay.presentation import Deliverability, ForwardTo, MemberDomain, MemberStatus
+from relay.refusals import Refusal, invalid
 from relay.views import members, reputation
 from spool.views import Snapshot
+
+BODY_BYTES_MAX = 16 * 1024
+
+
+class ForwardToBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """JSON body of `PUT /member/forward-to`."""
+
+    domain: Annotated[
+        str, msgspec.Meta(description="One of the member's domains.", examples=["yourdomain.com"])
+    ]
+    forward_to: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="The bare address that gets a notification (RFC 3464) of each bounce; null or empty: nobody.",
+            examples=["bounces@yourdomain.com"],
+        ),
+    ]
+
+
+_decode_body = msgspec.json.Decoder(ForwardToBody).decode
 
 
 def routes(core: Core) -> Blueprint:
@@ -30,7 +59,10 @@ def routes(core: Core) -> Blueprint:
                     did=did,
                     status=_status(view, did, domains),
                     labels=[],
-                    domains=[MemberDomain(state.domain, state.status, state.verified) for state in domains],
+                    domains=[
+                        MemberDomain(state.domain, state.status, state.verified, state.forward_to)
+                        for state in domains
+                    ],
                 )
             )
 
@@ -63,7 +95,33 @@ def routes(core: Core) -> Blueprint:
                 )
             )
 
+    @blueprint.put("/member/forward-to")
+    async def forward_to() -> Response:
+        principal = authenticate(core)
+        wanted = _checked(await read_json(_decode_body, BODY_BYTES_MAX))
+
+        def decide(view: Snapshot) -> list[Event]:
+            domain = members.domain(view, wanted.domain)
+            if domain is None or domain.did != principal.did:
+                raise Refusal("DOMAIN_MISMATCH", f"domain: {wanted.domain} is not enrolled under this DID")
+            return set_forward(view, domain, wanted.forward_to, key_id=principal.key_id)
+
+        await core.store.decide(decide, patient=False)
+        return json_answer(wanted)
+
     return blueprint
+
+
+def _checked(fields: ForwardToBody) -> ForwardTo:
+    """In normal form. Raises Refusal(INVALID_REQUEST)."""
+    try:
+        domain = parse_domain(fields.domain)
+    except AddressError as error:
+        raise invalid("domain", str(error)) from error
+    try:
+        return ForwardTo(domain, parse_address(fields.forward_to) if fields.forward_to else None)
+    except AddressError as error:
+        raise invalid("forward_to", str(error)) from error
 
 
 def _status(view: Snapshot, did: str, domains: list[members.DomainState]) -> str:

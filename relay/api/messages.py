@@ -10,7 +10,7 @@ from itertools import islice
 
 from quart import Blueprint, Response, request
 
-from relay.addresses import AddressError, parse_mailbox
+from relay.addresses import AddressError, parse_address
 from relay.api.answers import json_answer
 from relay.api.authentication import authenticate
 from relay.core import Core
@@ -82,9 +82,7 @@ def _recipient() -> str | None:
     given = request.args.get("recipient")
     if given is None:
         return None
-    if "<" in given:
-        raise invalid("recipient", "expected the bare address, without a name and <>")
     try:
-        return parse_mailbox(given).address
+        return parse_address(given)
     except AddressError as error:
         raise invalid("recipient", str(error)) from error

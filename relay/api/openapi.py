@@ -12,6 +12,7 @@ import msgspec
 from quart import Blueprint, Response
 
 from relay.api.answers import json_answer
+from relay.api.member import ForwardToBody
 from relay.api.messages import LIMIT_DEFAULT, LIMIT_MAX
 from relay.api.suppressions import SuppressionBody
 from relay.api.unsubscribe_page import ONE_CLICK
@@ -19,6 +20,7 @@ from relay.core import Core
 from relay.presentation import (
     Deliverability,
     ErrorAnswer,
+    ForwardTo,
     MemberStatus,
     MessageDetail,
     MessagePage,
@@ -37,6 +39,8 @@ _TYPES = (
     MessagePage,
     MemberStatus,
     Deliverability,
+    ForwardToBody,
+    ForwardTo,
     SuppressionBody,
     SuppressedAddress,
     SuppressionPage,
@@ -143,6 +147,18 @@ def openapi_document(server_url: str) -> dict[str, Any]:
                 "Deliverability",
                 member,
             ),
+            "/member/forward-to": {
+                "put": {
+                    "operationId": "setForwardTo",
+                    "summary": "Set who is told of a domain's bounces",
+                    "security": member,
+                    "requestBody": {"required": True, "content": _json("ForwardToBody")},
+                    "responses": {
+                        "200": _response("Set: durable on the relay's disk", "ForwardTo"),
+                        **_errors(400, 401, 403, 408, 409, 413, 415, 500, 503),
+                    },
+                }
+            },
             "/v1/suppressions": {
                 "get": {
                     "operationId": "listSuppressions",

@@ -17,14 +17,14 @@ from quart import Blueprint, Response, request
 from quart.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
-from relay.addresses import FORBIDDEN, AddressError, parse_mailbox
+from relay.addresses import FORBIDDEN, AddressError, parse_address
 from relay.api.answers import json_answer
 from relay.api.authentication import authenticate
-from relay.api.bodies import read_body
+from relay.api.bodies import read_json
 from relay.api.messages import LIMIT_DEFAULT, LIMIT_MAX, page_limit
 from relay.core import Core
 from relay.presentation import SuppressionPage, suppressed_address
-from relay.refusals import Refusal, invalid
+from relay.refusals import invalid
 from relay.suppression import suppress, unsuppress
 from relay.views.suppressions import suppression, suppressions_of
 
@@ -76,7 +76,7 @@ def routes(core: Core) -> Blueprint:
     @blueprint.post("/v1/suppressions")
     async def add() -> Response:
         principal = authenticate(core)
-        address, note = _parse(await _read_json())
+        address, note = _checked(await read_json(_decode_body, BODY_BYTES_MAX))
         recorded = await core.store.decide(
             lambda view: suppress(view, principal.did, address, "manual", note=note), patient=False
         )
@@ -98,20 +98,8 @@ def routes(core: Core) -> Blueprint:
     return blueprint
 
 
-async def _read_json() -> bytes:
-    if request.mimetype and request.mimetype != "application/json":
-        raise Refusal("UNSUPPORTED_MEDIA_TYPE", "Content-Type: send application/json")
-    return await read_body(BODY_BYTES_MAX)
-
-
-def _parse(body: bytes) -> tuple[str, str | None]:
+def _checked(fields: SuppressionBody) -> tuple[str, str | None]:
     """Address and note. Raises Refusal(INVALID_REQUEST)."""
-    try:
-        fields = _decode_body(body)
-    except msgspec.ValidationError as error:
-        raise Refusal("INVALID_REQUEST", str(error)) from error  # it names the field
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refusal("INVALID_REQUEST", f"the body is not JSON in UTF-8: {error}") from error
     note = fields.reason or None
     if note is not None and len(note) > NOTE_CHARACTERS_MAX:
         raise invalid("reason", f"is longer than {NOTE_CHARACTERS_MAX} characters")
@@ -121,10 +109,8 @@ def _parse(body: bytes) -> tuple[str, str | None]:
 
 
 def _address(given: str) -> str:
-    if "<" in given:
-        raise invalid("recipient", "expected the bare address, without a name and <>")
     try:
-        return parse_mailbox(given).address
+        return parse_address(given)
     except AddressError as error:
         raise invalid("recipient", str(error)) from error
 

@@ -33,11 +33,13 @@ from relay.delivery.retry import is_given_up, next_attempt_at
 from relay.delivery.scheduler import Feedback, Limits, Scheduler, SiteLimits, Start
 from relay.delivery.session import Outcome, Peer, Session, SessionFailed
 from relay.delivery.waiting import Waiting
+from relay.dsn import dsn_for
 from relay.events import (
     BULK_CATEGORIES,
     AttemptInterrupted,
     AttemptStarted,
     DomainResumed,
+    DsnQueued,
     Event,
     MemberResumed,
     MessageBounced,
@@ -49,7 +51,7 @@ from relay.events import (
     RemoteSide,
 )
 from relay.keys import KeyFileError
-from relay.outgoing import Outgoing, is_smoke_sink
+from relay.outgoing import Outgoing, PayloadGoneError, is_smoke_sink
 from relay.views import due, members, messages, suppressions
 from relay.views.due import Lane
 from spool.views import Snapshot
@@ -201,7 +203,7 @@ class Deliverer:
         for item in recorded:
             event = item.event
             match event:
-                case MessageQueued() if event.personal is not None:
+                case MessageQueued() | DsnQueued() if event.personal is not None:
                     self._wait_for(_lane_of(event), event.next_attempt_at)
                 case DomainResumed() | MemberResumed():
                     self._look_for_all()
@@ -222,6 +224,8 @@ class Deliverer:
 
     def _stop_if_suppressed(self, did: str, queued: Recorded) -> None:
         """A suppression came while the attempt was under way: look at this recipient's messages once more."""
+        if isinstance(queued.event, DsnQueued):
+            return  # no suppression stops it
         assert isinstance(queued.event, MessageQueued)
         assert queued.event.personal is not None
         with self._store.read() as view:
@@ -248,7 +252,7 @@ class Deliverer:
                         assert state is not None
                         event = _prevented(view, state, self._store.get(message_id))
                     if isinstance(event, MessageBounced):
-                        await self._store.append([event])
+                        await self._record(event)
             finally:
                 # Whoever looked for work meanwhile passed over those of them that stay.
                 self._claimed.let_go(waiting)
@@ -379,21 +383,25 @@ class Deliverer:
         with self._store.read() as view:
             state = messages.message(view, task.message_id)
         assert state is not None
-        accepted, queued = self._store.get(state.send_seq), self._store.get(state.message_id)
+        queued = self._store.get(state.message_id)
         story = _Story(self._core, state, self._dice.random())
         if is_smoke_sink(queued, self._core.config.operator_domain):
-            await self._store.append([story.dropped()])
+            await self._record(story.dropped())
             return session, None
         if await self._prevent(state, queued):
             return session, None
         if self._store.now_us() > state.give_up_at:
-            await self._store.append([story.expired()])
+            await self._record(story.expired())
             return session, None
         if task.instead is not None:
             await self._end(task.lane, story.ended(_Tried(None, Outcome.of(task.instead), None), None, 0.0))
             return session, None
         try:
-            outgoing = self._core.composer.compose(accepted, queued)
+            outgoing = self._core.composer.outgoing_of(state, self._store.get)
+        except PayloadGoneError as error:
+            logger.warning("delivery.payload_gone", extra={"message_id": state.message_id}, exc_info=error)
+            await self._record(story.erased())
+            return session, None
         except KeyFileError as error:
             # One member's lost key must not stop everybody's mail. It waits for the operator to restore the key.
             logger.error("delivery.key_missing", extra={"message_id": state.message_id}, exc_info=error)
@@ -427,9 +435,26 @@ class Deliverer:
 
     async def _end(self, lane: Lane, event: Event) -> None:
         """Record what an attempt came to."""
-        await self._store.append([event])
+        await self._record(event)
         if isinstance(event, MessageDeferred | AttemptInterrupted):
             self._wait_for(lane, event.next_attempt_at)
+
+    async def _record(self, event: Event) -> None:
+        """Append an outcome and, right behind a bounce, the DSN that it makes: both are recovered, or neither."""
+        events = [event]
+        if isinstance(event, MessageBounced):
+            with self._store.read() as view:
+                dsn = dsn_for(
+                    view,
+                    event,
+                    config=self._core.config,
+                    operator_stem=self._core.operator_stem,
+                    message_id_entropy=f"{self._dice.getrandbits(64):016x}",
+                    now_us=self._store.now_us(),
+                )
+            if dsn is not None:
+                events.append(dsn)
+        await self._store.append(events)
 
     async def _prevent(self, state: messages.MessageState, queued: Recorded) -> bool:
         """Whether there is an event in the place of the attempt."""
@@ -498,6 +523,16 @@ class _Story:
             enhanced="4.4.7",
             bounce_class=BounceClass.MESSAGE_EXPIRED,
             personal=RemoteSide(text="given up: its time was over before it could be tried again"),
+        )
+
+    def erased(self) -> MessageBounced:
+        return MessageBounced(
+            did=self._state.did,
+            message_id=self._state.message_id,
+            attempt=0,
+            reason="undeliverable",
+            enhanced="5.3.0",
+            personal=RemoteSide(text="what it is made of was removed by retention before it was delivered"),
         )
 
     def unsigned(self) -> MessageDeferred | MessageBounced:
@@ -570,7 +605,12 @@ class _Story:
 
 
 def _prevented(view: Snapshot, state: messages.MessageState, queued: Recorded) -> Event | None:
-    """The event that takes the place of an attempt which must not be made; None: it may be made."""
+    """The event that takes the place of an attempt which must not be made; None: it may be made.
+
+    Nothing prevents a DSN: it is the relay's mail, not the member's, and tells of what was sent before.
+    """
+    if state.is_dsn:
+        return None
     assert isinstance(queued.event, MessageQueued)
     assert queued.event.personal is not None
     if suppressions.blocking_reason(
@@ -594,7 +634,7 @@ def _prevented(view: Snapshot, state: messages.MessageState, queued: Recorded) -
     return None
 
 
-def _lane_of(queued: MessageQueued) -> Lane:
+def _lane_of(queued: MessageQueued | DsnQueued) -> Lane:
     assert queued.personal is not None
     return due.lane_of(did=queued.did, category=queued.category, address=queued.personal.address)
 

@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from relay.codec import Recorded
 from relay.events import (
-    BULK_CATEGORIES,
+    TRANSACTIONAL_CATEGORIES,
     AttemptInterrupted,
     AttemptStarted,
     DomainResumed,
+    DsnQueued,
     MemberResumed,
     MessageDeferred,
     MessageHeld,
@@ -62,8 +63,9 @@ class Lane(NamedTuple):
 
 
 def lane_of(*, did: str, category: str, address: str) -> Lane:
+    """A DSN is in no hurry: it waits with the bulk mail, and overtakes nobody's login link."""
     member = hashlib.sha256(did.encode()).digest()[:_MEMBER_OCTETS]
-    return Lane(address.rpartition("@")[2], category in BULK_CATEGORIES, member)
+    return Lane(address.rpartition("@")[2], category not in TRANSACTIONAL_CATEGORIES, member)
 
 
 def _lane_from(key: bytes) -> Lane:
@@ -73,13 +75,13 @@ def _lane_from(key: bytes) -> Lane:
 
 class DueProjector:
     name = "due"
-    version = 2
+    version = 3
     tables = (_DUE, _WAITING, _HELD, _HELD_BY, _IN_FLIGHT)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
         match event:
-            case MessageQueued():
+            case MessageQueued() | DsnQueued():
                 # Retention takes the payload of final messages only: without it there is nothing left to do.
                 if event.personal is not None:
                     lane = lane_of(did=event.did, category=event.category, address=event.personal.address)

@@ -11,6 +11,7 @@ from relay.codec import Recorded
 from relay.events import (
     DomainAdded,
     DomainCheckFailed,
+    DomainForwardSet,
     DomainPaused,
     DomainResumed,
     DomainUnverified,
@@ -60,6 +61,8 @@ class DomainState(msgspec.Struct, array_like=True):
     resumed_at: int = 0
     #: When its DNS records were last found to be right or wrong. None before they were first right.
     checked_at: int | None = None
+    #: Who is told of its bounces; None: nobody.
+    forward_to: str | None = None
 
 
 class KeyState(msgspec.Struct, array_like=True):
@@ -78,7 +81,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 class MembersProjector:
     name = "members"
-    version = 2
+    version = 3
     tables = (_MEMBERS, _DOMAINS, _DOMAINS_OF, _KEYS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -103,7 +106,12 @@ class MembersProjector:
             case MemberSuspended() | MemberResumed() | MemberLimitsSet():
                 self._member_changed(tx, event)
             case (
-                DomainVerified() | DomainCheckFailed() | DomainUnverified() | DomainPaused() | DomainResumed()
+                DomainVerified()
+                | DomainCheckFailed()
+                | DomainUnverified()
+                | DomainPaused()
+                | DomainResumed()
+                | DomainForwardSet()
             ):
                 self._domain_changed(tx, time, event)
             case KeyIssued():
@@ -137,7 +145,12 @@ class MembersProjector:
         self,
         tx: Transaction,
         time: int,
-        event: DomainVerified | DomainCheckFailed | DomainUnverified | DomainPaused | DomainResumed,
+        event: DomainVerified
+        | DomainCheckFailed
+        | DomainUnverified
+        | DomainPaused
+        | DomainResumed
+        | DomainForwardSet,
     ) -> None:
         state = domain(tx, event.domain)
         assert state is not None, f"{event.TYPE} for {event.domain}, which was never added"
@@ -157,6 +170,8 @@ class MembersProjector:
             case DomainResumed():
                 state.status = "active"
                 state.resumed_at = time
+            case DomainForwardSet():
+                state.forward_to = None if event.personal is None else event.personal.address
         tx.put(_DOMAINS, event.domain.encode(), _encode(state))
 
 

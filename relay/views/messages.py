@@ -15,6 +15,7 @@ from relay.codec import Recorded
 from relay.events import (
     AttemptInterrupted,
     AttemptStarted,
+    DsnQueued,
     MessageBounced,
     MessageComplained,
     MessageDeferred,
@@ -49,7 +50,7 @@ class MessageState(msgspec.Struct, array_like=True):
     did: str
     domain: str
     category: str
-    #: Sequence number of its `send.accepted`.
+    #: Sequence number of its `send.accepted`; of a DSN, which nobody sent, its own.
     send_seq: int
     status: str
     accepted_at: int
@@ -63,6 +64,13 @@ class MessageState(msgspec.Struct, array_like=True):
     #: Sequence number of the last outcome, which holds the last reply.
     outcome_seq: int | None = None
     final_at: int | None = None
+    #: Of a DSN: the message whose bounce it tells of.
+    about: int | None = None
+
+    @property
+    def is_dsn(self) -> bool:
+        """Whether it is the relay's own word to the member, and no mail of the member's."""
+        return self.about is not None
 
 
 _state = msgspec.msgpack.Decoder(MessageState)
@@ -82,25 +90,34 @@ class MessagesProjector:
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
-        if isinstance(event, MessageQueued):
+        if isinstance(event, MessageQueued | DsnQueued):
             self._queued(tx, recorded, event)
         elif isinstance(event, _Change):
             self._changed(tx, recorded, event)
         elif isinstance(event, MessageHeld | MessageReleased | MessageComplained):
             tx.put(_TIMELINE, two_u64(event.message_id, recorded.seq), b"")
 
-    def _queued(self, tx: Transaction, recorded: Recorded, event: MessageQueued) -> None:
+    def _queued(self, tx: Transaction, recorded: Recorded, event: MessageQueued | DsnQueued) -> None:
         seq = recorded.seq
+        about = None
+        if isinstance(event, DsnQueued):
+            about = event.about
+            original = message(tx, about)
+            assert original is not None, f"a DSN about message {about}, which was never queued"
+            assert original.outcome_seq == seq - 1, f"a DSN about message {about} apart from its bounce"
+            # "What happened to my mail" is answered in one place.
+            tx.put(_TIMELINE, two_u64(about, seq), b"")
         state = MessageState(
             message_id=seq,
             did=event.did,
             domain=event.domain,
             category=event.category,
-            send_seq=seq - event.index,
+            send_seq=seq if isinstance(event, DsnQueued) else seq - event.index,
             status="queued",
             accepted_at=recorded.time_us,
             give_up_at=event.give_up_at,
             next_attempt_at=event.next_attempt_at,
+            about=about,
         )
         tx.put(_MESSAGES, u64(seq), _encode(state))
         tx.put(_TIMELINE, two_u64(seq, seq), b"")

@@ -4,7 +4,8 @@ For the windows, one row for each final message and each complaint, with the run
 the difference of two look-ups, and its evidence (counts, sequence range) can be named. Rows older than the longest
 window that can be configured go when the next one comes, but for the last of them.
 
-What was never given to a receiver (`suppressed`, `cancelled`, the smoke sink) does not count in rates.
+What was never given to a receiver (`suppressed`, `cancelled`, the smoke sink) does not count in rates, and neither do
+DSNs: they are the relay's own mail.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Day(NamedTuple):
 
 class ReputationProjector:
     name = "reputation"
-    version = 1
+    version = 2
     tables = (_FINALS, _DAYS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -57,20 +58,27 @@ class ReputationProjector:
             case SendAccepted() if event.recipients:
                 self._count_day(tx, event.did, recorded.time_us, Day(accepted=event.recipients))
             case MessageSent() if event.attempt:
-                self._count(tx, recorded, event.message_id, Totals(final=1))
-                self._count_day(tx, event.did, recorded.time_us, Day(sent=1))
+                self._count(tx, recorded, event, Totals(final=1), Day(sent=1))
             case MessageBounced() if event.reason not in UNCOUNTED_REASONS:
-                self._count(tx, recorded, event.message_id, Totals(final=1, bounced=1))
-                self._count_day(tx, event.did, recorded.time_us, Day(bounced=1))
+                self._count(tx, recorded, event, Totals(final=1, bounced=1), Day(bounced=1))
             case MessageComplained():
-                self._count(tx, recorded, event.message_id, Totals(complaints=1))
-                self._count_day(tx, event.did, recorded.time_us, Day(complaints=1))
+                self._count(tx, recorded, event, Totals(complaints=1), Day(complaints=1))
             case _:
                 pass
 
-    def _count(self, tx: Transaction, recorded: Recorded, message_id: int, more: Totals) -> None:
-        state = messages.message(tx, message_id)
+    def _count(
+        self,
+        tx: Transaction,
+        recorded: Recorded,
+        event: MessageSent | MessageBounced | MessageComplained,
+        more: Totals,
+        more_of_day: Day,
+    ) -> None:
+        state = messages.message(tx, event.message_id)
         assert state is not None
+        if state.is_dsn:
+            return
+        self._count_day(tx, event.did, recorded.time_us, more_of_day)
         prefix = _prefix(state.domain)
         before = totals_until(tx, state.domain, recorded.time_us)
         after = Totals(*(have + add for have, add in zip(before, more, strict=True)))

@@ -97,6 +97,12 @@ def blocking_reason(view: Snapshot, did: str, address: str, *, bulk: bool) -> st
     return reasons[0] if reasons else None
 
 
+def has_complained(view: Snapshot, did: str, address: str) -> bool:
+    """Whether the address called a mail of this member's spam, which nothing takes back."""
+    state = suppression(view, did, address)
+    return state is not None and any(reason.reason == "complaint" for reason in state.reasons)
+
+
 def suppressions_of(view: Snapshot, did: str, *, before: int | None = None) -> Iterator[Suppression]:
     """A member's suppressions, the newest first; `before` is the sequence number to go on from."""
     prefix = owned(did)

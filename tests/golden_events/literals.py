@@ -13,12 +13,15 @@ from relay.events import (
     Content,
     DomainAdded,
     DomainCheckFailed,
+    DomainForwardSet,
     DomainPaused,
     DomainResumed,
     DomainUnverified,
     DomainVerified,
+    DsnQueued,
     Event,
     Evidence,
+    ForwardAddress,
     KeyIssued,
     KeyRevoked,
     MemberAdded,
@@ -107,6 +110,12 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
         reason="too many bounces",
     ),
     ("domain.resumed", 1): DomainResumed(did=DID, domain="member.example", reason="list cleaned"),
+    ("domain.forward_set", 1): DomainForwardSet(
+        did=DID,
+        domain="member.example",
+        key_id="0a1b2c3d4e5f",
+        personal=ForwardAddress(address="postmaster@elsewhere.example"),
+    ),
     ("send.accepted", 1): SendAccepted(
         did=DID,
         domain="member.example",
@@ -203,6 +212,19 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
         **{**_CLASSIFIED, "code": 550, "enhanced": "5.1.1", "bounce_class": "invalid_recipient"},
         reason="rejected",
         by="postmaster",
+    ),
+    ("dsn.queued", 1): DsnQueued(
+        did=DID,
+        domain="member.example",
+        about=448,
+        next_attempt_at=ACCEPTED_AT_US,
+        give_up_at=ACCEPTED_AT_US + 60 * MINUTE_US,
+        operator_domain="relay.example",
+        operator_stem="atmos20250101",
+        message_id_entropy="00112233445566ff",
+        personal=Recipient(
+            given="Büro <büro@BÜCHER.example>", name="Büro", address="büro@xn--bcher-kva.example"
+        ),
     ),
     ("log.torn_tail_cut", 1): TornTailCut(
         segment="00000000000000000449.seg", offset=4_096, bytes_cut=777, loss_ruled_out=True

@@ -8,14 +8,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from relay import events
 from relay.addresses import parse_mailbox
+from relay.codec import Recorded
 from relay.compose import Content, Message, compose, compose_body, feedback_id, message_id_header
 from relay.dns_records import dkim_record
+from relay.dsn import compose_dsn
+from relay.events import DsnQueued, MessageBounced, MessageQueued, Recipient, RemoteSide, SendAccepted
 from relay.signing import Signer, sign
 
 HERE: Final = Path(__file__).parent
 DID: Final = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 ACCEPTED_AT_US: Final = 1_764_000_000_987_654  # 24 November 2025, 16:00 UTC
+BOUNCED_AT_US: Final = ACCEPTED_AT_US + 90_000_000
 
 
 class Story(NamedTuple):
@@ -23,6 +28,18 @@ class Story(NamedTuple):
     to: str
     category: str = "transactional"
     unsubscribe: str | None = None
+
+
+class DsnStory(NamedTuple):
+    """A message of another story bounced."""
+
+    about: Story
+    forward_to: str
+    code: int | None
+    enhanced: str | None
+    reason: str
+    remote: RemoteSide | None
+    attempt: int = 1
 
 
 NEWS: Final = parse_mailbox("Member News <news@member.example>")
@@ -108,6 +125,38 @@ STORIES: Final[Mapping[str, Story]] = {
 }
 
 
+DSN_STORIES: Final[Mapping[str, DsnStory]] = {
+    "dsn": DsnStory(
+        STORIES["digest"],
+        "postmaster@member.example",
+        550,
+        "5.1.1",
+        "rejected",
+        RemoteSide(mx="mx.recipient.example", address="192.0.2.25", text="No such mailbox here"),
+    ),
+    "dsn-international": DsnStory(
+        STORIES["smtputf8"],
+        "büro@member.example",
+        554,
+        None,
+        "rejected",
+        RemoteSide(
+            mx="mx.recipient.example",
+            text="Обнаружен спам ‮; see	https://recipient.example/" + "x" * 100 + " and " * 300,
+        ),
+    ),
+    "dsn-expired": DsnStory(
+        STORIES["awkward-headers"],
+        "postmaster@member.example",
+        None,
+        "4.4.7",
+        "expired",
+        RemoteSide(text="given up: its time was over before it could be tried again"),
+        attempt=0,
+    ),
+}
+
+
 def _key(name: str) -> RSAPrivateKey | Ed25519PrivateKey:
     key = load_pem_private_key((HERE / "keys" / f"{name}.pem").read_bytes(), None)
     assert isinstance(key, RSAPrivateKey | Ed25519PrivateKey)
@@ -120,6 +169,7 @@ SIGNERS: Final = [
     for domain in ("member.example", "relay.example")
     for suffix, name in (("r", "rsa"), ("e", "ed25519"))
 ]
+OPERATORS_SIGNERS: Final = SIGNERS[2:]
 RECORDS: Final = {record.name: record.value for record in map(dkim_record, SIGNERS)}
 
 
@@ -143,11 +193,69 @@ def signed(story: Story) -> bytes:
     return sign(composed(story), SIGNERS, timestamp=ACCEPTED_AT_US // 1_000_000)
 
 
+def composed_dsn(story: DsnStory) -> Message:
+    content, to = story.about.content, parse_mailbox(story.about.to)
+    forward_to = parse_mailbox(story.forward_to).address
+    common = {"did": DID, "domain": "member.example"}
+    give_up_at = ACCEPTED_AT_US + 5 * 24 * 3600 * 1_000_000
+    accepted = SendAccepted(
+        **common,
+        category=story.about.category,
+        recipients=1,
+        key_id="0a1b2c3d4e5f",
+        selector_stem="atmos20251124",
+        operator_domain="relay.example",
+        operator_stem="atmos20251124",
+        message_id_entropy="k3v7q2",
+        personal=events.Content(from_address=content.sender.address, subject=content.subject),
+    )
+    queued = MessageQueued(
+        **common,
+        category=story.about.category,
+        index=1,
+        next_attempt_at=ACCEPTED_AT_US,
+        give_up_at=give_up_at,
+        personal=Recipient(given=story.about.to, name=to.name, address=to.address),
+    )
+    bounced = MessageBounced(
+        did=DID,
+        message_id=448,
+        attempt=story.attempt,
+        reason=story.reason,
+        code=story.code,
+        enhanced=story.enhanced,
+        personal=story.remote,
+    )
+    dsn = DsnQueued(
+        **common,
+        about=448,
+        next_attempt_at=BOUNCED_AT_US,
+        give_up_at=give_up_at,
+        operator_domain="relay.example",
+        operator_stem="atmos20251124",
+        message_id_entropy="p9x1w4",
+        personal=Recipient(given=forward_to, address=forward_to),
+    )
+    return compose_dsn(
+        Recorded(451, BOUNCED_AT_US, dsn),
+        Recorded(450, BOUNCED_AT_US, bounced),
+        accepted=Recorded(447, ACCEPTED_AT_US, accepted),
+        queued=Recorded(448, ACCEPTED_AT_US, queued),
+        original=composed(story.about),
+    )
+
+
+def signed_dsn(story: DsnStory) -> bytes:
+    return sign(composed_dsn(story), OPERATORS_SIGNERS, timestamp=BOUNCED_AT_US // 1_000_000)
+
+
 def write_missing() -> None:
-    for name, story in STORIES.items():
+    messages = {name: signed(story) for name, story in STORIES.items()}
+    messages |= {name: signed_dsn(story) for name, story in DSN_STORIES.items()}
+    for name, message in messages.items():
         path = HERE / f"{name}.eml"
         if not path.exists():
-            path.write_bytes(signed(story))
+            path.write_bytes(message)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,271 @@
+"""Delivery status notifications: a bounce is made known to its domain's `forward_to` mailbox (SPEC 6, RFC 3464).
+
+`dsn_for` decides whether there is one, as an event that is appended right behind the bounce, in its batch.
+`compose_dsn` makes the message: a pure function of events, so that every attempt sends the same bytes. Its contract:
+
+* three parts (RFC 6522): a text for people, a `message/delivery-status` for programs, and the headers of the message
+  that bounced, as `text/rfc822-headers`. Never its body: the mailbox is the member's choice, and may be a stranger's;
+* all of it 7-bit ASCII, but for a non-ASCII local part of `forward_to` in the To header. A non-ASCII recipient stands
+  in the delivery status with the address type `utf-8`, in the 7-bit form of RFC 6533 §3;
+* what strangers wrote (the receiver's reply) and members chose (subject, headers) is bounded, and can neither start a
+  header, a field nor a part, nor end one.
+
+The operator speaks, not the member: From is the operator's, the two signatures are the operator's, and the null
+sender and `Auto-Submitted` (RFC 3834) keep every well-behaved machine from answering. A DSN that bounces makes no DSN,
+so there is no loop. There is at most one for each message that the member sent, so its limits bound them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from relay.addresses import Mailbox
+from relay.codec import Recorded
+from relay.compose import (
+    MIME_VERSION,
+    Body,
+    Header,
+    Message,
+    date_value,
+    folded,
+    header_line,
+    mailbox_value,
+    multipart,
+    text_part,
+)
+from relay.config import Config
+from relay.events import DSN_CATEGORY, DsnQueued, MessageBounced, MessageQueued, Recipient, SendAccepted
+from relay.views import members, messages, suppressions
+from spool.views import Snapshot
+
+SENDER_NAME: Final = "Mail Delivery System"
+SENDER_LOCAL: Final = "mailer-daemon"
+SUBJECT: Final = "Your mail could not be delivered"
+
+#: Bounces of which the member needs no telling: its recipient, the member itself or the operator wanted them.
+UNTOLD_REASONS: Final = ("suppressed", "cancelled")
+
+#: How much of what others wrote is repeated. A field with its name fits one line even if it cannot be folded
+#: (RFC 5322 §2.1.1).
+REPLY_CHARACTERS_MAX: Final = 900
+SUBJECT_CHARACTERS_MAX: Final = 200
+HOST_CHARACTERS_MAX: Final = 255
+
+_WHY: Final = {
+    "rejected": "The recipient's mail server refused it for good.",
+    "undeliverable": "It can never be delivered as it is.",
+    "expired": "It could not be delivered in time, and was given up.",
+}
+#: By the subject of the enhanced status code (RFC 3463 §3).
+_MEANING: Final = {
+    "1": "The address does not exist, or takes no mail. Check it before you write to it again.",
+    "2": "The mailbox takes no mail now: it may be full, or switched off.",
+    "3": "The receiving system is in trouble, or cannot take a message like this one.",
+    "4": "The receiving system cannot be reached, or did not answer in time.",
+    "5": "The receiving system and ours did not understand each other.",
+    "6": "The receiving system cannot take a message of this form.",
+    "7": "The receiver does not want this message: for its content, its sender, or a rule of its own.",
+}
+
+_is_status: Final = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}").fullmatch
+
+
+# ------------------------------------------------------------------------------------------------ whether
+
+
+def dsn_for(
+    view: Snapshot,
+    bounced: MessageBounced,
+    *,
+    config: Config,
+    operator_stem: str,
+    message_id_entropy: str,
+    now_us: int,
+) -> DsnQueued | None:
+    """The DSN that this bounce makes, to be appended right behind it in the same batch; None: it makes none.
+
+    A mailbox that called this member's mail spam is not written to, whatever `forward_to` says. Other suppressions do
+    not concern it: they are about the member's mail, and this is the relay's.
+    """
+    state = messages.message(view, bounced.message_id)
+    assert state is not None
+    if state.is_dsn or state.status in messages.FINAL or bounced.reason in UNTOLD_REASONS:
+        return None
+    domain = members.domain(view, state.domain)
+    assert domain is not None
+    address = domain.forward_to
+    if address is None or suppressions.has_complained(view, state.did, address):
+        return None
+    return DsnQueued(
+        did=state.did,
+        domain=state.domain,
+        about=state.message_id,
+        next_attempt_at=now_us,
+        give_up_at=now_us + config.give_up_seconds(DSN_CATEGORY) * 1_000_000,
+        operator_domain=config.operator_domain,
+        operator_stem=operator_stem,
+        message_id_entropy=message_id_entropy,
+        personal=Recipient(given=address, address=address),
+    )
+
+
+# ------------------------------------------------------------------------------------------------ what
+
+
+def sender(operator_domain: str) -> Mailbox:
+    return Mailbox(SENDER_NAME, SENDER_LOCAL, operator_domain)
+
+
+def compose_dsn(
+    dsn: Recorded, bounced: Recorded, *, accepted: Recorded, queued: Recorded, original: Message
+) -> Message:
+    """The message of a `dsn.queued`. `original` is what bounced, composed again from `accepted` and `queued`.
+
+    All have their payloads but perhaps `bounced`: then nothing is told of what the receiver said.
+    """
+    notice, bounce, send, message = dsn.event, bounced.event, accepted.event, queued.event
+    assert isinstance(notice, DsnQueued)
+    assert isinstance(bounce, MessageBounced)
+    assert isinstance(send, SendAccepted)
+    assert isinstance(message, MessageQueued)
+    assert notice.personal is not None
+    assert send.personal is not None
+    assert message.personal is not None
+    assert notice.about == bounce.message_id == queued.seq
+    recipient = message.personal.address
+    original_id = dict(original.headers)[b"Message-ID"]
+    report = multipart(
+        "report; report-type=delivery-status",
+        [
+            _for_people(bounce, notice, queued, recipient, send.personal.subject, original_id),
+            _delivery_status(bounced, bounce, notice, queued, recipient),
+            _headers_part(original),
+        ],
+    )
+    headers: list[Header] = [
+        (b"From", mailbox_value("From", sender(notice.operator_domain))),
+        (b"To", mailbox_value("To", Mailbox.recorded("", notice.personal.address))),
+        (b"Subject", SUBJECT.encode()),
+        (b"Date", date_value(dsn.time_us).encode()),
+        (b"Message-ID", f"<{dsn.seq}.{notice.message_id_entropy}@{notice.operator_domain}>".encode()),
+        (b"In-Reply-To", original_id),
+        (b"References", original_id),
+        (b"Auto-Submitted", b"auto-replied"),
+        MIME_VERSION,
+    ]
+    return Message((*headers, *report.headers), report.octets)
+
+
+def _for_people(
+    bounce: MessageBounced,
+    notice: DsnQueued,
+    queued: Recorded,
+    recipient: str,
+    subject: str,
+    original_id: bytes,
+) -> Body:
+    lines = [
+        f"This is the mail delivery system of {notice.operator_domain}.",
+        "",
+        f"A message of {notice.domain} could not be delivered, and is not tried again:",
+        "",
+        f"  to         {recipient}",
+        f"  subject    {_bounded(_printable(subject), SUBJECT_CHARACTERS_MAX)}",
+        f"  accepted   {date_value(queued.time_us)}",
+        f"  message    {queued.seq}, {original_id.decode()}",
+        "",
+        _WHY.get(bounce.reason, "It was given up."),
+    ]
+    meaning = _MEANING.get(_status(bounce)[2])
+    if meaning is not None:
+        lines.append(meaning)
+    said = _said(bounce)
+    if said:
+        who = _mx(bounce) or ("The relay" if bounce.code is None else "The receiver")
+        who = _bounded(_printable(who), HOST_CHARACTERS_MAX)
+        lines += ["", f"{who} said:", "", f"  {_bounded(_printable(said), REPLY_CHARACTERS_MAX)}"]
+    lines += ["", "Below: the same for programs, and the headers of the message."]
+    return text_part("plain", "\n".join(lines) + "\n")
+
+
+def _delivery_status(
+    bounced: Recorded, bounce: MessageBounced, notice: DsnQueued, queued: Recorded, recipient: str
+) -> Body:
+    """RFC 3464 §2: fields about the message, an empty line, and fields about its one recipient."""
+    mx, said = _mx(bounce), _said(bounce)
+    # A type of our own where no server has answered (RFC 3464 §2.3.6).
+    diagnostic_type = "x-atmos-relay" if bounce.code is None else "smtp"
+    fields: list[tuple[str, str | None]] = [
+        ("Final-Recipient", _typed_address(recipient)),
+        ("Action", "failed"),
+        ("Status", _status(bounce)),
+        ("Remote-MTA", f"dns; {_ascii(mx, HOST_CHARACTERS_MAX)}" if mx else None),
+        ("Diagnostic-Code", f"{diagnostic_type}; {_ascii(said)}" if said else None),
+        ("Last-Attempt-Date", date_value(bounced.time_us) if bounce.attempt else None),
+        ("Final-Log-ID", str(queued.seq)),
+    ]
+    lines = [
+        _field("Reporting-MTA", f"dns; {notice.operator_domain}"),
+        _field("Arrival-Date", date_value(queued.time_us)),
+        b"\r\n",
+        *(_field(name, value) for name, value in fields if value is not None),
+    ]
+    content_type = (b"Content-Type", b"message/delivery-status")
+    return Body((content_type, (b"Content-Transfer-Encoding", b"7bit")), b"".join(lines))
+
+
+def _headers_part(original: Message) -> Body:
+    """The headers of the original, without its signatures: they would not verify without its body.
+
+    A non-ASCII address in them is encoded (RFC 6522 §4 allows quoted-printable), as all parts of this relay's are.
+    """
+    return text_part("rfc822-headers", b"".join(map(header_line, original.headers)).decode())
+
+
+def _field(name: str, value: str) -> bytes:
+    return header_line((name.encode(), folded(name, value)))
+
+
+def _status(bounce: MessageBounced) -> str:
+    """The enhanced status code (RFC 3463), or the best that the reply's code gives."""
+    if bounce.enhanced is not None and _is_status(bounce.enhanced):
+        return bounce.enhanced
+    return "4.0.0" if bounce.code is not None and bounce.code // 100 == 4 else "5.0.0"
+
+
+def _said(bounce: MessageBounced) -> str:
+    """What the receiver said, or, where it said nothing, what we have to say; not bounded, and not yet harmless."""
+    text = None if bounce.personal is None else bounce.personal.text
+    codes = [str(bounce.code), bounce.enhanced] if bounce.code is not None else []
+    return " ".join(filter(None, [*codes, text]))
+
+
+def _mx(bounce: MessageBounced) -> str | None:
+    return (bounce.personal.mx or None) if bounce.personal is not None else None
+
+
+def _typed_address(address: str) -> str:
+    """RFC 3464 §2.3.2; a non-ASCII address in the 7-bit form that RFC 6533 §3 has for it (utf-8-addr-xtext)."""
+    if address.isascii():
+        return f"rfc822; {address}"
+    escaped = [
+        character if character.isascii() and character not in "\\+=" else f"\\x{{{ord(character):X}}}"
+        for character in address
+    ]
+    return f"utf-8; {''.join(escaped)}"
+
+
+def _ascii(text: str, characters_max: int = REPLY_CHARACTERS_MAX) -> str:
+    """One bounded line of printable ASCII."""
+    line = " ".join(text.split())
+    return _bounded("".join(c if " " <= c <= "~" else "?" for c in line), characters_max)
+
+
+def _printable(text: str) -> str:
+    """One line without what could play tricks on whoever reads it: control and bidirectional characters."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
+
+
+def _bounded(text: str, characters_max: int) -> str:
+    return text if len(text) <= characters_max else text[: characters_max - 3] + "..."

@@ -1,0 +1,261 @@
+"""What a notification of a bounce says, to people and to programs, and that nobody else can make it say (RFC 3464)."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import re
+from email.message import EmailMessage
+from email.utils import parsedate_to_datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.addresses import Mailbox
+from relay.compose import Content, Message
+from relay.delivery.smtp import Envelope, check_envelope, check_message
+from relay.events import RemoteSide
+from relay.signing import Verdict, verify
+from tests.golden_messages.stories import (
+    ACCEPTED_AT_US,
+    BOUNCED_AT_US,
+    DSN_STORIES,
+    HERE,
+    OPERATORS_SIGNERS,
+    RECORDS,
+    DsnStory,
+    Story,
+    composed,
+    composed_dsn,
+    signed_dsn,
+)
+from tests.mail_strategies import contents, mailboxes
+from tests.mailauth import verify_all
+
+PLAIN = DSN_STORIES["dsn"]
+OPERATORS_TWO = [Verdict(signer.domain, signer.selector, True) for signer in OPERATORS_SIGNERS]
+
+
+def parse(message: Message | bytes) -> EmailMessage:
+    octets = message if isinstance(message, bytes) else message.as_bytes()
+    return email.message_from_string(octets.decode(), _class=EmailMessage, policy=email.policy.SMTPUTF8)
+
+
+def parts_of(message: Message) -> tuple[str, EmailMessage, EmailMessage, str]:
+    """The text, the fields about the message, those about the recipient, and the original's headers."""
+    read = parse(message)
+    text, status, headers = read.get_payload()
+    about_message, about_recipient = status.get_payload()
+    payload = headers.get_payload(decode=True)
+    return text.get_content(), about_message, about_recipient, payload.decode().replace("\r\n", "\n")
+
+
+# ------------------------------------------------------------------------------------------------ the golden ones
+
+
+@pytest.mark.parametrize("name", DSN_STORIES)
+def test_golden_bytes_never_change(name: str) -> None:
+    assert signed_dsn(DSN_STORIES[name]) == (HERE / f"{name}.eml").read_bytes()
+
+
+def test_only_the_operator_signs_and_two_verifiers_agree() -> None:
+    messages = [signed_dsn(story) for story in DSN_STORIES.values()]
+    for message in messages:
+        assert verify(message, RECORDS.get) == OPERATORS_TWO
+    assert verify_all(messages, RECORDS) == [OPERATORS_TWO] * len(messages)
+    void = [verdict._replace(valid=False) for verdict in OPERATORS_TWO]
+    assert verify(messages[0].replace(b"5.1.1", b"2.0.0"), RECORDS.get) == void
+
+
+# ------------------------------------------------------------------------------------------------ what it says
+
+
+def test_its_headers() -> None:
+    read = parse(composed_dsn(PLAIN))
+    assert read["From"] == "Mail Delivery System <mailer-daemon@relay.example>"
+    assert read["To"] == "postmaster@member.example"
+    assert read["Message-ID"] == "<451.p9x1w4@relay.example>"
+    assert read["In-Reply-To"] == read["References"] == "<448.k3v7q2@member.example>"
+    assert read["Auto-Submitted"] == "auto-replied"
+    assert parsedate_to_datetime(read["Date"]).timestamp() == BOUNCED_AT_US // 1_000_000
+    assert read.get_content_type() == "multipart/report"
+    assert read.get_param("report-type") == "delivery-status"
+
+
+def test_it_has_the_three_parts_of_rfc_3464_and_their_fields() -> None:
+    text, about_message, about_recipient, headers = parts_of(composed_dsn(PLAIN))
+    assert about_message.items() == [
+        ("Reporting-MTA", "dns; relay.example"),
+        ("Arrival-Date", "Mon, 24 Nov 2025 16:00:00 +0000"),
+    ]
+    assert about_recipient.items() == [
+        ("Final-Recipient", "rfc822; jane@recipient.example"),
+        ("Action", "failed"),
+        ("Status", "5.1.1"),
+        ("Remote-MTA", "dns; mx.recipient.example"),
+        ("Diagnostic-Code", "smtp; 550 5.1.1 No such mailbox here"),
+        ("Last-Attempt-Date", "Mon, 24 Nov 2025 16:01:30 +0000"),
+        ("Final-Log-ID", "448"),
+    ]
+    assert parsedate_to_datetime(about_message["Arrival-Date"]).timestamp() == ACCEPTED_AT_US // 1_000_000
+    original = composed(PLAIN.about)
+    assert headers == original.as_bytes().partition(b"\r\n\r\n")[0].decode().replace("\r\n", "\n") + "\n"
+    for said in (
+        "jane@recipient.example",
+        "Your weekly digest",
+        "448",
+        "mx.recipient.example said:",
+        "550 5.1.1 No such mailbox here",
+        "The address does not exist",
+    ):
+        assert said in text
+    assert "three things" not in composed_dsn(PLAIN).as_bytes().decode(), "the body is not sent back"
+
+
+@pytest.mark.parametrize(
+    ("code", "enhanced", "expected"),
+    [
+        (550, "5.7.26", "5.7.26"),
+        (451, "4.7.1", "4.7.1"),
+        (550, None, "5.0.0"),
+        (451, None, "4.0.0"),
+        (None, None, "5.0.0"),
+        (None, "4.4.7", "4.4.7"),
+        (None, "5.1.10", "5.1.10"),
+        (550, "5.1.1\r\nX-Evil: yes", "5.0.0"),
+        (550, "five", "5.0.0"),
+    ],
+)
+def test_the_status_is_the_best_that_is_known(code: int | None, enhanced: str | None, expected: str) -> None:
+    message = composed_dsn(PLAIN._replace(code=code, enhanced=enhanced))
+    check_message(message.as_bytes())
+    _, _, about_recipient, _ = parts_of(message)
+    assert about_recipient["Status"] == expected
+    assert "X-Evil" not in about_recipient
+
+
+def test_without_a_reply_there_is_no_word_of_smtp() -> None:
+    _, _, about_recipient, _ = parts_of(composed_dsn(DSN_STORIES["dsn-expired"]))
+    assert about_recipient["Diagnostic-Code"].startswith("x-atmos-relay; given up")
+    assert {"Remote-MTA", "Last-Attempt-Date"}.isdisjoint(about_recipient.keys())
+
+
+def test_without_the_bounces_payload_the_rest_is_told() -> None:
+    text, _, about_recipient, _ = parts_of(composed_dsn(PLAIN._replace(remote=None)))
+    assert about_recipient["Diagnostic-Code"] == "smtp; 550 5.1.1"
+    assert "The receiver said:" in text
+
+
+def test_all_but_a_non_ascii_mailbox_is_seven_bit() -> None:
+    for story in DSN_STORIES.values():
+        message = composed_dsn(story)
+        assert message.body.isascii()
+        assert message.smtputf8 == (not story.forward_to.isascii())
+        for name, value in message.headers:
+            assert value.isascii() or name == b"To"
+
+
+def test_a_non_ascii_recipient_is_told_in_the_form_of_rfc_6533() -> None:
+    _, _, about_recipient, headers = parts_of(composed_dsn(DSN_STORIES["dsn-international"]))
+    assert about_recipient["Final-Recipient"] == r"utf-8; zo\x{EB}@xn--r8jz45g.xn--zckzah"
+    assert "zoë@xn--r8jz45g.xn--zckzah" in headers
+    story = PLAIN._replace(about=PLAIN.about._replace(to="ü+=\U0001f642@b.example"))
+    _, _, about_recipient, _ = parts_of(composed_dsn(story))
+    assert about_recipient["Final-Recipient"] == r"utf-8; \x{FC}\x{2B}\x{3D}\x{1F642}@b.example"
+
+
+# ------------------------------------------------------------------------------------------------ what strangers try
+
+BOUNDARY = re.compile(rb'boundary="([^"]+)"').search
+hostile = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                "\r\n",
+                "\n",
+                "\r",
+                "\r\n\r\n",
+                "\r\n.\r\n",
+                "--",
+                "--=_",
+                "\0",
+                "\t",
+                "Bcc: everybody@example.com",
+                "Action: delivered",
+                "Status: 2.0.0",
+                "From me",
+                "=?utf-8?q?x?=",
+                "\u202e",
+                "\u2028",
+                "\x85",
+                "é",
+                "日本語",
+                "x" * 1200,
+                "(",
+                '"',
+                "\\",
+            ]
+        ),
+        st.text(max_size=20).filter(lambda text: not re.search("[\ud800-\udfff]", text)),
+    ),
+    max_size=12,
+).map("".join)
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(
+    content=contents(),
+    to=mailboxes(),
+    forward_to=mailboxes(),
+    reply=hostile | st.none(),
+    mx=hostile | st.none(),
+    enhanced=hostile | st.sampled_from([None, "5.1.1"]),
+    code=st.sampled_from([None, 421, 550, 554]),
+    reason=st.sampled_from(["rejected", "undeliverable", "expired", "something new"]),
+)
+def test_whatever_was_said_and_sent_it_is_three_parts_of_the_relays_own(
+    content: Content,
+    to: Mailbox,
+    forward_to: Mailbox,
+    reply: str | None,
+    mx: str | None,
+    enhanced: str | None,
+    code: int | None,
+    reason: str,
+) -> None:
+    about = Story(content, f"<{to.address}>", "bulk", "https://relay.example/u/TOKEN")
+    story = DsnStory(about, forward_to.address, code, enhanced, reason, RemoteSide(mx=mx, text=reply))
+    message = composed_dsn(story)
+    octets = message.as_bytes()
+    assert composed_dsn(story).as_bytes() == octets
+    check_message(octets)
+    check_envelope(Envelope("", forward_to.address, smtputf8=message.smtputf8))
+    assert message.body.isascii()
+    assert not re.search(rb"^From ", octets, re.MULTILINE)
+    assert [name for name, _ in message.headers] == [name for name, _ in composed_dsn(PLAIN).headers]
+
+    read = parse(message)
+    assert not read.defects
+    assert read["Subject"] == "Your mail could not be delivered"
+    parts = read.get_payload()
+    assert [part.get_content_type() for part in parts] == [
+        "text/plain",
+        "message/delivery-status",
+        "text/rfc822-headers",
+    ]
+    boundary = BOUNDARY(octets)
+    assert boundary is not None
+    assert len(re.findall(rb"^--%b" % re.escape(boundary[1]), message.body, re.MULTILINE)) == 4
+    about_message, about_recipient = parts[1].get_payload()
+    assert about_message.keys() == ["Reporting-MTA", "Arrival-Date"]
+    allowed = ["Final-Recipient", "Action", "Status", "Remote-MTA", "Diagnostic-Code", "Last-Attempt-Date"]
+    assert about_recipient.keys() == [name for name in [*allowed, "Final-Log-ID"] if name in about_recipient]
+    assert about_recipient["Action"] == "failed"
+    assert re.fullmatch(r"[245]\.\d{1,3}\.\d{1,3}", about_recipient["Status"])
+    assert len(octets) < 200_000
+
+
+def test_what_is_repeated_of_a_reply_is_bounded() -> None:
+    story = PLAIN._replace(remote=RemoteSide(mx="m" * 5_000, text="word " * 100_000))
+    assert len(composed_dsn(story).as_bytes()) < 10_000

@@ -24,7 +24,6 @@ def test_every_message_ends_and_no_promise_is_broken(run: Simulation) -> None:
     assert counts["message.sent"] + counts["message.bounced"] == MESSAGES
 
 
-@pytest.mark.xfail(strict=False, reason="the deliverer counts connections by domain, not yet by MX set")
 def test_no_site_has_more_connections_than_it_may_have(run: Simulation) -> None:
     assert run.crowds == []
 

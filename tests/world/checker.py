@@ -6,7 +6,8 @@ relay's log or a log of production can be judged as well.
 
 Of each message, by its timeline:
   1  its status moves along the arrows of SPEC 2: queued → deferred → sent | bounced, and nothing after that
-  2  attempts are numbered 1, 2, 3, …, and each has exactly one outcome (or was named interrupted)
+  2  attempts are numbered 1, 2, 3, …, and each has exactly one outcome (or was named interrupted); one that sent no
+     byte of the message needs no `attempt.started`
   3  no attempt begins before the `nextAttemptAt` of the event before it, nor after its give-up time
   4  `nextAttemptAt` is the schedule's delay for that attempt, 10 % more or less, after the attempt ended
   5  every attempt that sent the message sent the same bytes
@@ -121,16 +122,19 @@ class _Checker:
     def _see_start(self, item: Recorded, message: _Message, event: AttemptStarted) -> None:
         if message.open_attempt:
             self._breach(item, f"attempt {message.attempts} has no outcome")
-        if event.attempt != message.attempts + 1:
-            self._breach(item, f"it is numbered {event.attempt}, after {message.attempts}")
+        self._see_begin(item, message, event.attempt)
+        message.open_attempt = True
+
+    def _see_begin(self, item: Recorded, message: _Message, attempt: int) -> None:
+        if attempt != message.attempts + 1:
+            self._breach(item, f"it is numbered {attempt}, after {message.attempts}")
         if item.time_us < message.due_at:
             self._breach(item, f"it begins {(message.due_at - item.time_us) / 1e6} s too early")
         if item.time_us > message.give_up_at + SLACK_US:
             self._breach(
                 item, f"it begins {(item.time_us - message.give_up_at) / 1e6} s after the give-up time"
             )
-        message.attempts = event.attempt
-        message.open_attempt = True
+        message.attempts = attempt
 
     def _see_end(self, item: Recorded, message: _Message, attempt: int) -> None:
         if not message.open_attempt or attempt != message.attempts:
@@ -148,7 +152,9 @@ class _Checker:
         message.due_at = next_at
 
     def _see_outcome(self, item: Recorded, message: _Message, event: Outcome) -> None:
-        if event.attempt:
+        if event.attempt and event.sha256 is None and not message.open_attempt:
+            self._see_begin(item, message, event.attempt)
+        elif event.attempt:
             self._see_end(item, message, event.attempt)
         elif message.open_attempt or isinstance(event, MessageDeferred):
             self._breach(item, "it names no attempt")

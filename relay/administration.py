@@ -17,7 +17,6 @@ import json
 import logging
 import os
 import pwd
-import secrets
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator
@@ -69,7 +68,7 @@ Command = Callable[..., Awaitable[Answer]]
 
 async def member_add(core: Core, *, did: str, domains: list[str], offline: bool = False) -> Answer:
     names = list(dict.fromkeys(_domain(name) for name in domains))
-    key = new_api_key()
+    key = new_api_key(core.surroundings.dice)
     new_key = _new_key(core, key)
     with core.store.read() as view:  # refuse before keys are made
         planned = [decisions.NewDomain(name, "", "", "") for name in names]
@@ -175,7 +174,7 @@ async def domain_list(core: Readable) -> Answer:
 
 
 async def key_issue(core: Core, *, did: str) -> Answer:
-    key = new_api_key()
+    key = new_api_key(core.surroundings.dice)
     new_key = _new_key(core, key)
     await core.store.decide(lambda view: decisions.issue_key(view, did, new_key))
     return {"did": did, "keyId": new_key.key_id, "apiKey": key}
@@ -291,7 +290,7 @@ async def _get(surroundings: Surroundings, url: str) -> HttpAnswer:
 
 def _new_key(core: Core, api_key: str) -> decisions.NewKey:
     """Its id is public, and says nothing of the key."""
-    return decisions.NewKey(secrets.token_hex(6), core.pepper.key_hash(api_key))
+    return decisions.NewKey(f"{core.surroundings.dice.getrandbits(48):012x}", core.pepper.key_hash(api_key))
 
 
 async def _make_keys(core: Core, domain: str) -> decisions.NewDomain:

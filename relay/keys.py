@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import hmac
 import os
+import random
 import secrets
 import stat
 import string
@@ -171,9 +172,12 @@ def load_pepper(directory: Path) -> Pepper:
     return Pepper(root)
 
 
-def new_api_key() -> str:
-    """Return a new API key: `atmos_` and 256 random bits. It is shown once; only its hash is kept."""
-    return API_KEY_PREFIX + "".join(secrets.choice(_API_KEY_ALPHABET) for _ in range(_API_KEY_CHARACTERS))
+def new_api_key(dice: random.Random) -> str:
+    """Return a new API key: `atmos_` and 256 random bits. It is shown once; only its hash is kept.
+
+    It is as secret as the dice: those of `Surroundings` are the operating system's, as `secrets` has them.
+    """
+    return API_KEY_PREFIX + "".join(dice.choice(_API_KEY_ALPHABET) for _ in range(_API_KEY_CHARACTERS))
 
 
 def _read_private(path: Path) -> bytes:

@@ -19,6 +19,7 @@ from relay.events import Event, TornTailCut, ViewsRebuilt
 from relay.surroundings import Surroundings
 from relay.views import relay_views
 from spool.log import Log, open_log
+from spool.segment import SALT_BYTES
 from spool.views import Snapshot, Views
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
             locate=views.locate,
             disk=surroundings.disk,
             clock=surroundings.clock,
+            new_salt=lambda: surroundings.dice.randbytes(SALT_BYTES),
             offload=surroundings.offload,
             segment_bytes_max=config.spool.segment_bytes,
         ) as log:

@@ -36,6 +36,8 @@ class Surroundings:
     resolver: Resolver | None = None
     #: Whose certificates are believed (relay.https). None: those that the system believes.
     tls: ssl.SSLContext | None = None
+    #: API keys and the log's salts are drawn from them too: outside tests they must be the operating system's, which
+    #: are what `secrets` draws from.
     dice: random.Random = field(default_factory=random.SystemRandom)
     timeouts: Timeouts = Timeouts()
 

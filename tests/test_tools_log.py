@@ -271,7 +271,7 @@ def test_lines_tell_the_story_and_no_stranger_writes_on_the_terminal(data: Path)
     assert lines[4].endswith('"Grüße" (bulk)')
     assert "message 3: deferred (spam_block) at attempt 1, mx.example.org: 451 4.7.1" in lines[7]
     assert r"later\x1b[2J\r\n      9  message.sent\x9b2J\u202e\\x1b" in lines[7]
-    assert lines[9].endswith("message 3: sent at attempt 2, mx.example.org: 250")
+    assert lines[9].endswith("message 3: sent at attempt 2 in the clear, mx.example.org: 250")
     assert all(line.isascii() and line.isprintable() for line in good("cat", data, "--json").splitlines())
 
 

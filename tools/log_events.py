@@ -161,7 +161,7 @@ def _tell_interrupted(event: Shown) -> str:
 
 
 def _tell_sent(event: Shown) -> str:
-    return f"message {event.message_id}: sent{_attempt(event)}{_reply(event)}"
+    return f"message {event.message_id}: sent{_attempt(event)}{_protection(event)}{_reply(event)}"
 
 
 def _tell_deferred(event: Shown) -> str:
@@ -204,6 +204,14 @@ def _attempt(event: Shown) -> str:
     return f" at attempt {event.data['attempt']}" if event.data["attempt"] else ""
 
 
+def _protection(event: Shown) -> str:
+    """What the mail travelled in; it did not travel where no attempt was made."""
+    if not event.data["attempt"]:
+        return ""
+    version = event.data.get("tls_version")
+    return " in the clear" if version is None else f" over {version}"
+
+
 def _reply(event: Shown) -> str:
     """Who said what."""
     data = event.data
@@ -212,6 +220,8 @@ def _reply(event: Shown) -> str:
     text = f'"{remote["text"]}"' if remote.get("text") else ""
     said = " ".join(filter(None, (codes, text)))
     speaker = f", {remote['mx']}" if remote.get("mx") else ""
+    if speaker and remote.get("address") not in (None, remote["mx"]):
+        speaker += f" ({remote['address']})"
     return speaker + (f": {said}" if said else "")
 
 

@@ -147,6 +147,19 @@ class Mx:
         self._changed.set()
         self._changed = trio.Event()
 
+    def misbehaviour(self, address: str) -> str:
+        """The magic word that holds for this offer of the address; "" for none."""
+        match = _LOCAL_PART.fullmatch(address.partition("@")[0])
+        if match is None:
+            return ""
+        times = match["times"] or ("1" if match["word"] == "tempfail" else None)
+        if times is not None and self.offers[address] > int(times):
+            return ""
+        return match["word"]
+
+    def arrived(self, message: ReceivedMessage, word: str) -> None:
+        """Called when the whole message is here, whatever will be answered to it (`word` decides)."""
+
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end."""
         self.sessions += 1
@@ -323,7 +336,7 @@ class _Session:
         if not address.isascii() and not self._smtputf8:
             self._violation(f"non-ASCII without SMTPUTF8: {line!r}")
         self._mx.offers[address] += 1
-        word = self._magic_word(address)
+        word = self._mx.misbehaviour(address)
         if word == "hang":
             await trio.sleep_forever()
         if word == "huge":
@@ -364,6 +377,7 @@ class _Session:
         self._forget()
 
     async def _finish(self, message: ReceivedMessage) -> None:
+        self._mx.arrived(message, self._word)
         if self._word == "disconnect-after-dot":
             raise _HangUp
         if self._word == "hang-after-dot":
@@ -422,16 +436,6 @@ class _Session:
         for name in parameters:
             if not self._extended or not offered.get(name, False):
                 self._violation(f"{name} was not offered: {line!r}")
-
-    def _magic_word(self, address: str) -> str:
-        """The misbehaviour that is due for this offer of the address; "" for none."""
-        match = _LOCAL_PART.fullmatch(address.partition("@")[0])
-        if match is None:
-            return ""
-        times = match["times"] or ("1" if match["word"] == "tempfail" else None)
-        if times is not None and self._mx.offers[address] > int(times):
-            return ""
-        return match["word"]
 
     # -- the wire
 

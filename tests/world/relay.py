@@ -41,6 +41,7 @@ from relay.views import relay_views
 from spool.disk import Disk, RealDisk
 from spool.reader import LogReader
 from tests.world.dns import FakeDns
+from tests.world.internet import Internet
 from tests.world.mx import Mx, MxOptions
 
 #: Trio's mock clock starts at 0; the relay's time must look like one.
@@ -192,17 +193,22 @@ async def open_world(
     enrol: bool = True,
     disk: Disk | None = None,
     dns: FakeDns | None = None,
+    internet: Internet | None = None,
+    clock: Callable[[], int] = virtual_clock,
     offload: Callable[..., Awaitable[Any]] = call_here,
     seed: int = 0,
     stop: bool = True,
     **mx_options: Any,
 ) -> AsyncIterator[World]:
-    """A running relay on `directory`, which is made where it is missing. `stop=False`: leave it without ceremony."""
+    """A running relay on `directory`, which is made where it is missing. `stop=False`: leave it without ceremony.
+
+    With an `internet` the relay finds receivers by MX, and `world.mx` is reached by nobody.
+    """
     if not directory.exists():
-        make_directory(directory, settings)
+        make_directory(directory, settings, route="127.0.0.1:25" if internet is None else "")
     receiver = Mx(mx or MxOptions())
     receiver.configure(**mx_options)
-    dns = dns or FakeDns()
+    dns = dns or (FakeDns() if internet is None else internet.dns)
     async with trio.open_nursery() as nursery:
 
         async def open_stream(address: str, port: int) -> trio.abc.Stream:
@@ -210,8 +216,11 @@ async def open_world(
             nursery.start_soon(receiver.serve, theirs)
             return ours
 
+        if internet is not None:
+            open_stream = internet.connected_by(nursery)
+
         surroundings = Surroundings(
-            clock=virtual_clock,
+            clock=clock,
             disk=disk or RealDisk(),
             offload=offload,
             open_stream=open_stream,
@@ -228,6 +237,8 @@ async def open_world(
                 assert_views_are_the_log(relay, directory)
         nursery.cancel_scope.cancel()
     assert receiver.violations == []
+    if internet is not None:
+        assert internet.violations() == []
 
 
 def assert_views_are_the_log(relay: Relay, directory: Path) -> None:

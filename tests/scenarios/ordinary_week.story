@@ -7,93 +7,93 @@
       7  2026-09-21T09:00:00.000000Z  send.accepted         did:plc:harbourharbourharbour234 sends to 1 recipient from news@forum.example: "Welcome to the harbour" (bulk)
       8  2026-09-21T09:00:00.000000Z  message.queued        message 8 to ann@greylist.example is queued (bulk, for did:plc:harbourharbourharbour234)
       9  2026-09-21T09:00:00.000000Z  attempt.started       message 8: attempt 1 begins
-     10  2026-09-21T09:00:00.000000Z  message.deferred      message 8: deferred at attempt 1, mx.greylist.example (198.41.0.1): 451 4.7.1 "Greylisted, try again later"; next at 2026-09-21T09:00:59.386010Z
+     10  2026-09-21T09:00:00.000000Z  message.deferred      message 8: deferred (transient_failure) at attempt 1, mx.greylist.example (198.41.0.1): 451 4.7.1 "Greylisted, try again later"; next at 2026-09-21T09:00:59.386010Z
      11  2026-09-21T09:00:59.386010Z  attempt.started       message 8: attempt 2 begins
-     12  2026-09-21T09:00:59.386010Z  message.deferred      message 8: deferred at attempt 2, mx.greylist.example (198.41.0.1): 451 4.7.1 "Greylisted, try again later"; next at 2026-09-21T09:06:05.923551Z
+     12  2026-09-21T09:00:59.386010Z  message.deferred      message 8: deferred (transient_failure) at attempt 2, mx.greylist.example (198.41.0.1): 451 4.7.1 "Greylisted, try again later"; next at 2026-09-21T09:06:05.923551Z
      13  2026-09-21T09:06:05.923551Z  attempt.started       message 8: attempt 3 begins
-     14  2026-09-21T09:06:05.923551Z  message.deferred      message 8: deferred at attempt 3, mx.greylist.example (198.41.0.1): 451 4.7.1 "Greylisted, try again later"; next at 2026-09-21T09:19:49.099707Z
+     14  2026-09-21T09:06:05.923551Z  message.deferred      message 8: deferred (transient_failure) at attempt 3, mx.greylist.example (198.41.0.1): 451 4.7.1 "Greylisted, try again later"; next at 2026-09-21T09:19:49.099707Z
      15  2026-09-21T09:19:49.099707Z  attempt.started       message 8: attempt 4 begins
      16  2026-09-21T09:19:49.099707Z  message.sent          message 8: sent at attempt 4 over TLSv1.3, mx.greylist.example (198.41.0.1): 250 2.0.0 "Queued as 1"
      17  2026-09-21T09:30:00.000000Z  send.accepted         did:plc:teashopteashopteashop234 sends to 1 recipient from orders@shop.example: "Your tea is on its way" (transactional)
      18  2026-09-21T09:30:00.000000Z  message.queued        message 18 to bob@kontor.example is queued (transactional, for did:plc:teashopteashopteashop234)
      19  2026-09-21T09:30:00.000000Z  attempt.started       message 18: attempt 1 begins
-     20  2026-09-21T09:30:00.000000Z  message.deferred      message 18: deferred at attempt 1, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-21T09:30:58.104670Z
+     20  2026-09-21T09:30:00.000000Z  message.deferred      message 18: deferred (quota_issues) at attempt 1, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-21T09:30:58.104670Z
      21  2026-09-21T09:30:58.104670Z  attempt.started       message 18: attempt 2 begins
-     22  2026-09-21T09:30:58.104670Z  message.deferred      message 18: deferred at attempt 2, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-21T09:36:24.100883Z
+     22  2026-09-21T09:30:58.104670Z  message.deferred      message 18: deferred (quota_issues) at attempt 2, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-21T09:36:24.100883Z
      23  2026-09-21T09:31:00.000000Z  send.accepted         did:plc:teashopteashopteashop234 sends to 1 recipient from orders@shop.example: "Your tea is on its way" (transactional)
      24  2026-09-21T09:31:00.000000Z  message.queued        message 24 to carol@kontor.example is queued (transactional, for did:plc:teashopteashopteashop234)
      25  2026-09-21T09:31:00.000000Z  attempt.started       message 24: attempt 1 begins
      26  2026-09-21T09:31:00.000000Z  message.sent          message 24: sent at attempt 1 in the clear, mx.kontor.example (198.41.2.1): 250 2.0.0 "Queued as 1"
      27  2026-09-21T09:36:24.100883Z  attempt.started       message 18: attempt 3 begins
-     28  2026-09-21T09:36:24.100883Z  message.deferred      message 18: deferred at attempt 3, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-21T09:50:08.072570Z
+     28  2026-09-21T09:36:24.100883Z  message.deferred      message 18: deferred (quota_issues) at attempt 3, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-21T09:50:08.072570Z
      29  2026-09-21T09:50:08.072570Z  attempt.started       message 18: attempt 4 begins
-     30  2026-09-21T09:50:08.072570Z  message.deferred      message 18: deferred at attempt 4, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-21T10:20:28.979841Z
+     30  2026-09-21T09:50:08.072570Z  message.deferred      message 18: deferred (quota_issues) at attempt 4, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-21T10:20:28.979841Z
      31  2026-09-21T10:00:00.000000Z  send.accepted         did:plc:harbourharbourharbour234 sends to 1 recipient from news@forum.example: "We miss you" (bulk)
      32  2026-09-21T10:00:00.000000Z  message.queued        message 32 to old@ruin.example is queued (bulk, for did:plc:harbourharbourharbour234)
      33  2026-09-21T10:00:00.000000Z  attempt.started       message 32: attempt 1 begins
-     34  2026-09-21T10:00:00.000000Z  message.deferred      message 32: deferred at attempt 1, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-21T10:01:03.820240Z
+     34  2026-09-21T10:00:00.000000Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 1, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-21T10:01:03.820240Z
      35  2026-09-21T10:01:03.820240Z  attempt.started       message 32: attempt 2 begins
-     36  2026-09-21T10:01:03.820240Z  message.deferred      message 32: deferred at attempt 2, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-21T10:05:54.227582Z
+     36  2026-09-21T10:01:03.820240Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 2, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-21T10:05:54.227582Z
      37  2026-09-21T10:05:54.227582Z  attempt.started       message 32: attempt 3 begins
-     38  2026-09-21T10:05:54.227582Z  message.deferred      message 32: deferred at attempt 3, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-21T10:20:27.259692Z
+     38  2026-09-21T10:05:54.227582Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 3, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-21T10:20:27.259692Z
      39  2026-09-21T10:20:27.259692Z  attempt.started       message 32: attempt 4 begins
-     40  2026-09-21T10:20:27.259692Z  message.deferred      message 32: deferred at attempt 4, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-21T10:50:26.062618Z
+     40  2026-09-21T10:20:27.259692Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 4, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-21T10:50:26.062618Z
      41  2026-09-21T10:20:28.979841Z  attempt.started       message 18: attempt 5 begins
-     42  2026-09-21T10:20:28.979841Z  message.deferred      message 18: deferred at attempt 5, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-21T11:24:02.742064Z
+     42  2026-09-21T10:20:28.979841Z  message.deferred      message 18: deferred (quota_issues) at attempt 5, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-21T11:24:02.742064Z
      43  2026-09-21T10:50:26.062618Z  attempt.started       message 32: attempt 5 begins
-     44  2026-09-21T10:50:26.062618Z  message.deferred      message 32: deferred at attempt 5, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-21T11:45:15.571942Z
+     44  2026-09-21T10:50:26.062618Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 5, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-21T11:45:15.571942Z
      45  2026-09-21T11:00:00.000000Z  send.accepted         did:plc:teashopteashopteashop234 sends to 1 recipient from orders@shop.example: "Your receipt" (transactional)
      46  2026-09-21T11:00:00.000000Z  message.queued        message 46 to dave@oldtls.example is queued (transactional, for did:plc:teashopteashopteashop234)
      47  2026-09-21T11:00:00.000000Z  attempt.started       message 46: attempt 1 begins
      48  2026-09-21T11:00:00.000000Z  message.sent          message 46: sent at attempt 1 in the clear, mx.oldtls.example (198.41.5.1): 250 2.0.0 "Queued as 1"
      49  2026-09-21T11:24:02.742064Z  attempt.started       message 18: attempt 6 begins
-     50  2026-09-21T11:24:02.742064Z  message.deferred      message 18: deferred at attempt 6, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-21T13:28:46.482642Z
+     50  2026-09-21T11:24:02.742064Z  message.deferred      message 18: deferred (quota_issues) at attempt 6, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-21T13:28:46.482642Z
      51  2026-09-21T11:45:15.571942Z  attempt.started       message 32: attempt 6 begins
-     52  2026-09-21T11:45:15.571942Z  message.deferred      message 32: deferred at attempt 6, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-21T13:34:49.171907Z
+     52  2026-09-21T11:45:15.571942Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 6, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-21T13:34:49.171907Z
      53  2026-09-21T13:28:46.482642Z  attempt.started       message 18: attempt 7 begins
-     54  2026-09-21T13:28:46.482642Z  message.deferred      message 18: deferred at attempt 7, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-21T17:39:52.221526Z
+     54  2026-09-21T13:28:46.482642Z  message.deferred      message 18: deferred (quota_issues) at attempt 7, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-21T17:39:52.221526Z
      55  2026-09-21T13:34:49.171907Z  attempt.started       message 32: attempt 7 begins
-     56  2026-09-21T13:34:49.171907Z  message.deferred      message 32: deferred at attempt 7, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-21T17:25:40.841151Z
+     56  2026-09-21T13:34:49.171907Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 7, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-21T17:25:40.841151Z
      57  2026-09-21T17:25:40.841151Z  attempt.started       message 32: attempt 8 begins
-     58  2026-09-21T17:25:40.841151Z  message.deferred      message 32: deferred at attempt 8, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-22T01:33:09.811440Z
+     58  2026-09-21T17:25:40.841151Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 8, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-22T01:33:09.811440Z
      59  2026-09-21T17:39:52.221526Z  attempt.started       message 18: attempt 8 begins
-     60  2026-09-21T17:39:52.221526Z  message.deferred      message 18: deferred at attempt 8, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-22T01:57:16.147652Z
+     60  2026-09-21T17:39:52.221526Z  message.deferred      message 18: deferred (quota_issues) at attempt 8, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-22T01:57:16.147652Z
      61  2026-09-22T01:33:09.811440Z  attempt.started       message 32: attempt 9 begins
-     62  2026-09-22T01:33:09.811440Z  message.deferred      message 32: deferred at attempt 9, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-22T09:27:56.702259Z
+     62  2026-09-22T01:33:09.811440Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 9, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-22T09:27:56.702259Z
      63  2026-09-22T01:57:16.147652Z  attempt.started       message 18: attempt 9 begins
-     64  2026-09-22T01:57:16.147652Z  message.deferred      message 18: deferred at attempt 9, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-22T10:18:03.923748Z
+     64  2026-09-22T01:57:16.147652Z  message.deferred      message 18: deferred (quota_issues) at attempt 9, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-22T10:18:03.923748Z
      65  2026-09-22T09:05:00.000000Z  send.accepted         did:plc:harbourharbourharbour234 sends to 3 recipients from news@forum.example: "The weekly digest" (bulk)
      66  2026-09-22T09:05:00.000000Z  message.queued        message 66 to erin@bigmail.example is queued (bulk, for did:plc:harbourharbourharbour234)
      67  2026-09-22T09:05:00.000000Z  message.queued        message 67 to finn@bigmail-too.example is queued (bulk, for did:plc:harbourharbourharbour234)
      68  2026-09-22T09:05:00.000000Z  message.queued        message 68 to gus@bigmail.example is queued (bulk, for did:plc:harbourharbourharbour234)
-     69  2026-09-22T09:05:00.000000Z  attempt.started       message 68: attempt 1 begins
-     70  2026-09-22T09:05:00.000000Z  attempt.started       message 66: attempt 1 begins
-     71  2026-09-22T09:05:00.000000Z  attempt.started       message 67: attempt 1 begins
-     72  2026-09-22T09:05:00.000000Z  message.deferred      message 66: deferred at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.265569Z
-     73  2026-09-22T09:05:00.000000Z  message.deferred      message 68: deferred at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:06:05.287783Z
-     74  2026-09-22T09:05:00.000000Z  message.deferred      message 67: deferred at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.164063Z
-     75  2026-09-22T09:05:58.164063Z  attempt.started       message 67: attempt 2 begins
-     76  2026-09-22T09:05:58.164063Z  message.deferred      message 67: deferred at attempt 2, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:11:04.819236Z
-     77  2026-09-22T09:05:58.265569Z  message.deferred      message 66: deferred at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:57.887149Z
-     78  2026-09-22T09:06:05.287783Z  message.deferred      message 68: deferred at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:48.380249Z
-     79  2026-09-22T09:10:48.380249Z  attempt.started       message 68: attempt 3 begins
-     80  2026-09-22T09:10:48.380249Z  message.deferred      message 68: deferred at attempt 3, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:25:10.117996Z
-     81  2026-09-22T09:10:57.887149Z  message.deferred      message 66: deferred at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:26:40.792557Z
-     82  2026-09-22T09:11:04.819236Z  message.deferred      message 67: deferred at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:25:46.440818Z
-     83  2026-09-22T09:25:10.117996Z  attempt.started       message 68: attempt 4 begins
-     84  2026-09-22T09:25:10.117996Z  message.deferred      message 68: deferred at attempt 4, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:57:40.171837Z
-     85  2026-09-22T09:25:46.440818Z  message.deferred      message 67: deferred at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:55:45.183230Z
-     86  2026-09-22T09:26:40.792557Z  message.deferred      message 66: deferred at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:54:40.684419Z
+     69  2026-09-22T09:05:00.000000Z  attempt.started       message 66: attempt 1 begins
+     70  2026-09-22T09:05:00.000000Z  attempt.started       message 67: attempt 1 begins
+     71  2026-09-22T09:05:00.000000Z  attempt.started       message 68: attempt 1 begins
+     72  2026-09-22T09:05:00.000000Z  message.deferred      message 68: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.164063Z
+     73  2026-09-22T09:05:00.000000Z  message.deferred      message 66: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:06:05.287783Z
+     74  2026-09-22T09:05:00.000000Z  message.deferred      message 67: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.265569Z
+     75  2026-09-22T09:05:58.164063Z  attempt.started       message 68: attempt 2 begins
+     76  2026-09-22T09:05:58.164063Z  message.deferred      message 68: deferred (transient_failure) at attempt 2, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:11:04.819236Z
+     77  2026-09-22T09:05:58.265569Z  message.deferred      message 67: deferred (no_answer_from_host) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:57.887149Z
+     78  2026-09-22T09:06:05.287783Z  message.deferred      message 66: deferred (no_answer_from_host) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:48.380249Z
+     79  2026-09-22T09:10:48.380249Z  attempt.started       message 66: attempt 3 begins
+     80  2026-09-22T09:10:48.380249Z  message.deferred      message 66: deferred (transient_failure) at attempt 3, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:25:10.117996Z
+     81  2026-09-22T09:10:57.887149Z  message.deferred      message 67: deferred (no_answer_from_host) at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:26:40.792557Z
+     82  2026-09-22T09:11:04.819236Z  message.deferred      message 68: deferred (no_answer_from_host) at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:25:46.440818Z
+     83  2026-09-22T09:25:10.117996Z  attempt.started       message 66: attempt 4 begins
+     84  2026-09-22T09:25:10.117996Z  message.deferred      message 66: deferred (transient_failure) at attempt 4, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:57:40.171837Z
+     85  2026-09-22T09:25:46.440818Z  message.deferred      message 68: deferred (no_answer_from_host) at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:55:45.183230Z
+     86  2026-09-22T09:26:40.792557Z  message.deferred      message 67: deferred (no_answer_from_host) at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:54:40.684419Z
      87  2026-09-22T09:27:56.702259Z  attempt.started       message 32: attempt 10 begins
-     88  2026-09-22T09:27:56.702259Z  message.deferred      message 32: deferred at attempt 10, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-22T17:18:30.173175Z
-     89  2026-09-22T09:54:40.684419Z  attempt.started       message 66: attempt 5 begins
-     90  2026-09-22T09:54:40.684419Z  message.sent          message 66: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 1"
-     91  2026-09-22T09:55:45.183230Z  attempt.started       message 67: attempt 5 begins
-     92  2026-09-22T09:55:45.183230Z  message.sent          message 67: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 2"
-     93  2026-09-22T09:57:40.171837Z  attempt.started       message 68: attempt 5 begins
-     94  2026-09-22T09:57:40.171837Z  message.sent          message 68: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 3"
+     88  2026-09-22T09:27:56.702259Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 10, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-22T17:18:30.173175Z
+     89  2026-09-22T09:54:40.684419Z  attempt.started       message 67: attempt 5 begins
+     90  2026-09-22T09:54:40.684419Z  message.sent          message 67: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 1"
+     91  2026-09-22T09:55:45.183230Z  attempt.started       message 68: attempt 5 begins
+     92  2026-09-22T09:55:45.183230Z  message.sent          message 68: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 2"
+     93  2026-09-22T09:57:40.171837Z  attempt.started       message 66: attempt 5 begins
+     94  2026-09-22T09:57:40.171837Z  message.sent          message 66: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 3"
      95  2026-09-22T10:18:03.923748Z  attempt.started       message 18: attempt 10 begins
-     96  2026-09-22T10:18:03.923748Z  message.deferred      message 18: deferred at attempt 10, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-22T18:22:53.188372Z
+     96  2026-09-22T10:18:03.923748Z  message.deferred      message 18: deferred (quota_issues) at attempt 10, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-22T18:22:53.188372Z
      97  2026-09-22T12:00:00.000000Z  send.accepted         did:plc:harbourharbourharbour234 sends to 1 recipient from news@forum.example: "A reply to your post" (bulk)
      98  2026-09-22T12:00:00.000000Z  message.queued        message 98 to hanna@lapsed.example is queued (bulk, for did:plc:harbourharbourharbour234)
      99  2026-09-22T12:00:00.000000Z  attempt.started       message 98: attempt 1 begins
@@ -101,90 +101,90 @@
     101  2026-09-22T15:00:00.000000Z  send.accepted         did:plc:harbourharbourharbour234 sends to 1 recipient from news@forum.example: "A reply to your post" (bulk)
     102  2026-09-22T15:00:00.000000Z  message.queued        message 102 to ivo@harbour.example is queued (bulk, for did:plc:harbourharbourharbour234)
     103  2026-09-22T15:00:00.000000Z  attempt.started       message 102: attempt 1 begins
-    104  2026-09-22T15:00:00.000000Z  message.deferred      message 102: deferred at attempt 1, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:00:58.565296Z
+    104  2026-09-22T15:00:00.000000Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 1, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:00:58.565296Z
     105  2026-09-22T15:00:58.565296Z  attempt.started       message 102: attempt 2 begins
-    106  2026-09-22T15:00:58.565296Z  message.deferred      message 102: deferred at attempt 2, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:05:42.410386Z
+    106  2026-09-22T15:00:58.565296Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 2, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:05:42.410386Z
     107  2026-09-22T15:01:00.000000Z  send.accepted         did:plc:harbourharbourharbour234 sends to 1 recipient from login@forum.example: "Your login link" (login-link)
     108  2026-09-22T15:01:00.000000Z  message.queued        message 108 to ivo@harbour.example is queued (login-link, for did:plc:harbourharbourharbour234)
     109  2026-09-22T15:01:00.000000Z  attempt.started       message 108: attempt 1 begins
-    110  2026-09-22T15:01:00.000000Z  message.deferred      message 108: deferred at attempt 1, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:01:55.815581Z
+    110  2026-09-22T15:01:00.000000Z  message.deferred      message 108: deferred (no_answer_from_host) at attempt 1, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:01:55.815581Z
     111  2026-09-22T15:01:55.815581Z  attempt.started       message 108: attempt 2 begins
-    112  2026-09-22T15:01:55.815581Z  message.deferred      message 108: deferred at attempt 2, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:07:05.326582Z
+    112  2026-09-22T15:01:55.815581Z  message.deferred      message 108: deferred (no_answer_from_host) at attempt 2, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:07:05.326582Z
     113  2026-09-22T15:02:00.000000Z  send.accepted         did:plc:harbourharbourharbour234 sends to 1 recipient from news@forum.example: "A reply to your post" (bulk)
     114  2026-09-22T15:02:00.000000Z  message.queued        message 114 to jo@twins.example is queued (bulk, for did:plc:harbourharbourharbour234)
     115  2026-09-22T15:02:00.000000Z  attempt.started       message 114: attempt 1 begins
     116  2026-09-22T15:02:30.000000Z  message.sent          message 114: sent at attempt 1 in the clear, mx2.twins.example (198.41.4.2): 250 2.0.0 "Queued as 1"
     117  2026-09-22T15:05:42.410386Z  attempt.started       message 102: attempt 3 begins
-    118  2026-09-22T15:05:42.410386Z  message.deferred      message 102: deferred at attempt 3, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:19:45.232103Z
-    119  2026-09-22T15:07:05.326582Z  message.deferred      message 108: deferred at attempt 3: 4.4.1 "not tried, because it failed just now: no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:21:26.074112Z
+    118  2026-09-22T15:05:42.410386Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 3, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:19:45.232103Z
+    119  2026-09-22T15:07:05.326582Z  message.deferred      message 108: deferred (no_answer_from_host) at attempt 3: 4.4.1 "not tried, because it failed just now: no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:21:26.074112Z
     120  2026-09-22T15:19:45.232103Z  attempt.started       message 102: attempt 4 begins
-    121  2026-09-22T15:19:45.232103Z  message.deferred      message 102: deferred at attempt 4, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:47:37.675604Z
-    122  2026-09-22T15:21:26.074112Z  message.deferred      message 108: deferred at attempt 4: 4.4.1 "not tried, because it failed just now: no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:51:38.526858Z
+    121  2026-09-22T15:19:45.232103Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 4, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:47:37.675604Z
+    122  2026-09-22T15:21:26.074112Z  message.deferred      message 108: deferred (no_answer_from_host) at attempt 4: 4.4.1 "not tried, because it failed just now: no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:51:38.526858Z
     123  2026-09-22T15:47:37.675604Z  attempt.started       message 102: attempt 5 begins
-    124  2026-09-22T15:47:37.675604Z  message.deferred      message 102: deferred at attempt 5, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T16:48:56.740557Z
-    125  2026-09-22T15:51:38.526858Z  message.bounced       message 108: bounced, expired at attempt 5: 4.4.1 "not tried, because it failed just now: no connection to 198.41.3.1: Connection refused"
+    124  2026-09-22T15:47:37.675604Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 5, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T16:48:56.740557Z
+    125  2026-09-22T15:51:38.526858Z  message.bounced       message 108: bounced, expired (no_answer_from_host) at attempt 5: 4.4.1 "not tried, because it failed just now: no connection to 198.41.3.1: Connection refused"
     126  2026-09-22T16:48:56.740557Z  attempt.started       message 102: attempt 6 begins
-    127  2026-09-22T16:48:56.740557Z  message.deferred      message 102: deferred at attempt 6, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T18:39:57.448335Z
+    127  2026-09-22T16:48:56.740557Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 6, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T18:39:57.448335Z
     128  2026-09-22T17:18:30.173175Z  attempt.started       message 32: attempt 11 begins
-    129  2026-09-22T17:18:30.173175Z  message.deferred      message 32: deferred at attempt 11, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-23T01:52:59.176402Z
+    129  2026-09-22T17:18:30.173175Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 11, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-23T01:52:59.176402Z
     130  2026-09-22T18:22:53.188372Z  attempt.started       message 18: attempt 11 begins
-    131  2026-09-22T18:22:53.188372Z  message.deferred      message 18: deferred at attempt 11, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-23T03:06:06.478322Z
+    131  2026-09-22T18:22:53.188372Z  message.deferred      message 18: deferred (quota_issues) at attempt 11, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-23T03:06:06.478322Z
     132  2026-09-22T18:39:57.448335Z  attempt.started       message 102: attempt 7 begins
-    133  2026-09-22T18:39:57.448335Z  message.deferred      message 102: deferred at attempt 7, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T22:47:23.751751Z
+    133  2026-09-22T18:39:57.448335Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 7, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T22:47:23.751751Z
     134  2026-09-22T22:47:23.751751Z  attempt.started       message 102: attempt 8 begins
-    135  2026-09-22T22:47:23.751751Z  message.deferred      message 102: deferred at attempt 8, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-23T07:10:24.911898Z
+    135  2026-09-22T22:47:23.751751Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 8, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-23T07:10:24.911898Z
     136  2026-09-23T01:52:59.176402Z  attempt.started       message 32: attempt 12 begins
-    137  2026-09-23T01:52:59.176402Z  message.deferred      message 32: deferred at attempt 12, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-23T09:48:49.444242Z
+    137  2026-09-23T01:52:59.176402Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 12, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-23T09:48:49.444242Z
     138  2026-09-23T03:06:06.478322Z  attempt.started       message 18: attempt 12 begins
-    139  2026-09-23T03:06:06.478322Z  message.deferred      message 18: deferred at attempt 12, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-23T11:41:43.320249Z
+    139  2026-09-23T03:06:06.478322Z  message.deferred      message 18: deferred (quota_issues) at attempt 12, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-23T11:41:43.320249Z
     140  2026-09-23T07:10:24.911898Z  attempt.started       message 102: attempt 9 begins
-    141  2026-09-23T07:10:24.911898Z  message.deferred      message 102: deferred at attempt 9, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-23T15:53:47.776530Z
+    141  2026-09-23T07:10:24.911898Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 9, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-23T15:53:47.776530Z
     142  2026-09-23T09:48:49.444242Z  attempt.started       message 32: attempt 13 begins
-    143  2026-09-23T09:48:49.444242Z  message.deferred      message 32: deferred at attempt 13, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-23T18:06:09.556824Z
+    143  2026-09-23T09:48:49.444242Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 13, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-23T18:06:09.556824Z
     144  2026-09-23T11:41:43.320249Z  attempt.started       message 18: attempt 13 begins
     145  2026-09-23T11:41:43.320249Z  message.sent          message 18: sent at attempt 13 in the clear, mx.kontor.example (198.41.2.1): 250 2.0.0 "Queued as 2"
     146  2026-09-23T12:00:00.000000Z  send.accepted         did:plc:harbourharbourharbour234 sends to 1 recipient from news@forum.example: "Another reply to your post" (bulk)
     147  2026-09-23T12:00:00.000000Z  message.queued        message 147 to hanna@lapsed.example is queued (bulk, for did:plc:harbourharbourharbour234)
-    148  2026-09-23T12:00:00.000000Z  message.bounced       message 147: bounced, undeliverable at attempt 1: 5.1.2 "lapsed.example: no such domain"
+    148  2026-09-23T12:00:00.000000Z  message.bounced       message 147: bounced, undeliverable (bad_domain) at attempt 1: 5.1.2 "lapsed.example: no such domain"
     149  2026-09-23T15:53:47.776530Z  attempt.started       message 102: attempt 10 begins
-    150  2026-09-23T15:53:47.776530Z  message.deferred      message 102: deferred at attempt 10, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-23T23:52:01.347963Z
+    150  2026-09-23T15:53:47.776530Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 10, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-23T23:52:01.347963Z
     151  2026-09-23T18:06:09.556824Z  attempt.started       message 32: attempt 14 begins
-    152  2026-09-23T18:06:09.556824Z  message.deferred      message 32: deferred at attempt 14, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T01:56:36.106376Z
+    152  2026-09-23T18:06:09.556824Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 14, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T01:56:36.106376Z
     153  2026-09-23T23:52:01.347963Z  attempt.started       message 102: attempt 11 begins
-    154  2026-09-23T23:52:01.347963Z  message.deferred      message 102: deferred at attempt 11, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-24T07:22:19.258899Z
+    154  2026-09-23T23:52:01.347963Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 11, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-24T07:22:19.258899Z
     155  2026-09-24T01:56:36.106376Z  attempt.started       message 32: attempt 15 begins
-    156  2026-09-24T01:56:36.106376Z  message.deferred      message 32: deferred at attempt 15, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T10:43:07.791756Z
+    156  2026-09-24T01:56:36.106376Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 15, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T10:43:07.791756Z
     157  2026-09-24T07:22:19.258899Z  attempt.started       message 102: attempt 12 begins
-    158  2026-09-24T07:22:19.258899Z  message.deferred      message 102: deferred at attempt 12, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-24T15:16:37.269661Z
+    158  2026-09-24T07:22:19.258899Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 12, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-24T15:16:37.269661Z
     159  2026-09-24T10:43:07.791756Z  attempt.started       message 32: attempt 16 begins
-    160  2026-09-24T10:43:07.791756Z  message.deferred      message 32: deferred at attempt 16, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T18:05:40.978793Z
+    160  2026-09-24T10:43:07.791756Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 16, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T18:05:40.978793Z
     161  2026-09-24T12:00:00.000000Z  send.accepted         did:plc:teashopteashopteashop234 sends to 1 recipient from orders@shop.example: "Your tea is on its way" (transactional)
     162  2026-09-24T12:00:00.000000Z  message.queued        message 162 to kim@hasty.example is queued (transactional, for did:plc:teashopteashopteashop234)
     163  2026-09-24T12:00:00.000000Z  attempt.started       message 162: attempt 1 begins
-    164  2026-09-24T12:00:00.000000Z  message.deferred      message 162: deferred at attempt 1, mx.hasty.example (198.41.9.1): 4.4.2 "the connection was closed, end of data was not answered"; next at 2026-09-24T12:00:55.228555Z
+    164  2026-09-24T12:00:00.000000Z  message.deferred      message 162: deferred (bad_connection) at attempt 1, mx.hasty.example (198.41.9.1): 4.4.2 "the connection was closed, end of data was not answered"; next at 2026-09-24T12:00:55.228555Z
     165  2026-09-24T12:00:55.228555Z  attempt.started       message 162: attempt 2 begins
-    166  2026-09-24T12:00:55.228555Z  message.deferred      message 162: deferred at attempt 2, mx.hasty.example (198.41.9.1): 4.4.2 "the connection was closed, end of data was not answered"; next at 2026-09-24T12:05:59.235571Z
+    166  2026-09-24T12:00:55.228555Z  message.deferred      message 162: deferred (bad_connection) at attempt 2, mx.hasty.example (198.41.9.1): 4.4.2 "the connection was closed, end of data was not answered"; next at 2026-09-24T12:05:59.235571Z
     167  2026-09-24T12:05:59.235571Z  attempt.started       message 162: attempt 3 begins
     168  2026-09-24T12:05:59.235571Z  message.sent          message 162: sent at attempt 3 in the clear, mx.hasty.example (198.41.9.1): 250 2.0.0 "Queued as 1"
     169  2026-09-24T15:16:37.269661Z  attempt.started       message 102: attempt 13 begins
     170  2026-09-24T15:16:37.269661Z  message.sent          message 102: sent at attempt 13 in the clear, mx.harbour.example (198.41.3.1): 250 2.0.0 "Queued as 1"
     171  2026-09-24T18:05:40.978793Z  attempt.started       message 32: attempt 17 begins
-    172  2026-09-24T18:05:40.978793Z  message.deferred      message 32: deferred at attempt 17, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T02:16:36.105428Z
+    172  2026-09-24T18:05:40.978793Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 17, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T02:16:36.105428Z
     173  2026-09-25T02:16:36.105428Z  attempt.started       message 32: attempt 18 begins
-    174  2026-09-25T02:16:36.105428Z  message.deferred      message 32: deferred at attempt 18, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T09:35:21.123147Z
+    174  2026-09-25T02:16:36.105428Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 18, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T09:35:21.123147Z
     175  2026-09-25T09:35:21.123147Z  attempt.started       message 32: attempt 19 begins
-    176  2026-09-25T09:35:21.123147Z  message.deferred      message 32: deferred at attempt 19, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T17:07:18.930600Z
+    176  2026-09-25T09:35:21.123147Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 19, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T17:07:18.930600Z
     177  2026-09-25T10:15:00.000000Z  send.accepted         did:plc:teashopteashopteashop234 sends to 1 recipient from orders@shop.example: "Reset your password" (password-reset)
     178  2026-09-25T10:15:00.000000Z  message.queued        message 178 to lea@moor.example is queued (password-reset, for did:plc:teashopteashopteashop234)
-    179  2026-09-25T10:15:00.000000Z  message.deferred      message 178: deferred at attempt 1: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:16:01.612915Z
-    180  2026-09-25T10:16:01.612915Z  message.deferred      message 178: deferred at attempt 2: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:21:28.940996Z
-    181  2026-09-25T10:21:28.940996Z  message.deferred      message 178: deferred at attempt 3: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:36:47.351250Z
-    182  2026-09-25T10:36:47.351250Z  message.deferred      message 178: deferred at attempt 4: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T11:06:38.045777Z
+    179  2026-09-25T10:15:00.000000Z  message.deferred      message 178: deferred (dns_failure) at attempt 1: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:16:01.612915Z
+    180  2026-09-25T10:16:01.612915Z  message.deferred      message 178: deferred (dns_failure) at attempt 2: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:21:28.940996Z
+    181  2026-09-25T10:21:28.940996Z  message.deferred      message 178: deferred (dns_failure) at attempt 3: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:36:47.351250Z
+    182  2026-09-25T10:36:47.351250Z  message.deferred      message 178: deferred (dns_failure) at attempt 4: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T11:06:38.045777Z
     183  2026-09-25T11:06:38.045777Z  attempt.started       message 178: attempt 5 begins
     184  2026-09-25T11:06:38.045777Z  message.sent          message 178: sent at attempt 5 in the clear, mx.moor.example (198.41.7.1): 250 2.0.0 "Queued as 1"
     185  2026-09-25T17:07:18.930600Z  attempt.started       message 32: attempt 20 begins
-    186  2026-09-25T17:07:18.930600Z  message.deferred      message 32: deferred at attempt 20, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-26T01:06:10.202620Z
+    186  2026-09-25T17:07:18.930600Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 20, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-26T01:06:10.202620Z
     187  2026-09-26T01:06:10.202620Z  attempt.started       message 32: attempt 21 begins
-    188  2026-09-26T01:06:10.202620Z  message.deferred      message 32: deferred at attempt 21, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-26T09:52:02.463101Z
+    188  2026-09-26T01:06:10.202620Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 21, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-26T09:52:02.463101Z
     189  2026-09-26T09:52:02.463101Z  attempt.started       message 32: attempt 22 begins
-    190  2026-09-26T09:52:02.463101Z  message.bounced       message 32: bounced, expired at attempt 22, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"
+    190  2026-09-26T09:52:02.463101Z  message.bounced       message 32: bounced, expired (no_answer_from_host) at attempt 22, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"

@@ -124,67 +124,67 @@
     124  2026-09-22T15:47:37.675604Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 5, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T16:48:56.740557Z
     125  2026-09-22T15:51:38.526858Z  message.bounced       message 108: bounced, expired (no_answer_from_host) at attempt 5: 4.4.1 "not tried, because it failed just now: no connection to 198.41.3.1: Connection refused"
     126  2026-09-22T16:48:56.740557Z  attempt.started       message 102: attempt 6 begins
-    127  2026-09-22T16:48:56.740557Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 6, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T18:39:57.448335Z
+    127  2026-09-22T16:48:56.740557Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 6, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T18:57:33.991364Z
     128  2026-09-22T17:18:30.173175Z  attempt.started       message 32: attempt 11 begins
-    129  2026-09-22T17:18:30.173175Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 11, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-23T01:52:59.176402Z
+    129  2026-09-22T17:18:30.173175Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 11, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-23T02:01:43.463125Z
     130  2026-09-22T18:22:53.188372Z  attempt.started       message 18: attempt 11 begins
-    131  2026-09-22T18:22:53.188372Z  message.deferred      message 18: deferred (quota_issues) at attempt 11, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-23T03:06:06.478322Z
-    132  2026-09-22T18:39:57.448335Z  attempt.started       message 102: attempt 7 begins
-    133  2026-09-22T18:39:57.448335Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 7, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T22:47:23.751751Z
-    134  2026-09-22T22:47:23.751751Z  attempt.started       message 102: attempt 8 begins
-    135  2026-09-22T22:47:23.751751Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 8, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-23T07:10:24.911898Z
-    136  2026-09-23T01:52:59.176402Z  attempt.started       message 32: attempt 12 begins
-    137  2026-09-23T01:52:59.176402Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 12, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-23T09:48:49.444242Z
-    138  2026-09-23T03:06:06.478322Z  attempt.started       message 18: attempt 12 begins
-    139  2026-09-23T03:06:06.478322Z  message.deferred      message 18: deferred (quota_issues) at attempt 12, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-23T11:41:43.320249Z
-    140  2026-09-23T07:10:24.911898Z  attempt.started       message 102: attempt 9 begins
-    141  2026-09-23T07:10:24.911898Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 9, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-23T15:53:47.776530Z
-    142  2026-09-23T09:48:49.444242Z  attempt.started       message 32: attempt 13 begins
-    143  2026-09-23T09:48:49.444242Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 13, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-23T18:06:09.556824Z
-    144  2026-09-23T11:41:43.320249Z  attempt.started       message 18: attempt 13 begins
-    145  2026-09-23T11:41:43.320249Z  message.sent          message 18: sent at attempt 13 in the clear, mx.kontor.example (198.41.2.1): 250 2.0.0 "Queued as 2"
+    131  2026-09-22T18:22:53.188372Z  message.deferred      message 18: deferred (quota_issues) at attempt 11, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-23T02:37:45.795203Z
+    132  2026-09-22T18:57:33.991364Z  attempt.started       message 102: attempt 7 begins
+    133  2026-09-22T18:57:33.991364Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 7, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T23:09:04.571438Z
+    134  2026-09-22T23:09:04.571438Z  attempt.started       message 102: attempt 8 begins
+    135  2026-09-22T23:09:04.571438Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 8, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-23T07:04:54.839278Z
+    136  2026-09-23T02:01:43.463125Z  attempt.started       message 32: attempt 12 begins
+    137  2026-09-23T02:01:43.463125Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 12, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-23T10:37:20.305052Z
+    138  2026-09-23T02:37:45.795203Z  attempt.started       message 18: attempt 12 begins
+    139  2026-09-23T02:37:45.795203Z  message.deferred      message 18: deferred (quota_issues) at attempt 12, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-23T11:21:08.659835Z
+    140  2026-09-23T07:04:54.839278Z  attempt.started       message 102: attempt 9 begins
+    141  2026-09-23T07:04:54.839278Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 9, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-23T15:22:14.951860Z
+    142  2026-09-23T10:37:20.305052Z  attempt.started       message 32: attempt 13 begins
+    143  2026-09-23T10:37:20.305052Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 13, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-23T18:43:01.710279Z
+    144  2026-09-23T11:21:08.659835Z  attempt.started       message 18: attempt 13 begins
+    145  2026-09-23T11:21:08.659835Z  message.sent          message 18: sent at attempt 13 in the clear, mx.kontor.example (198.41.2.1): 250 2.0.0 "Queued as 2"
     146  2026-09-23T12:00:00.000000Z  send.accepted         did:plc:harbourharbourharbour234 sends to 1 recipient from news@forum.example: "Another reply to your post" (bulk)
     147  2026-09-23T12:00:00.000000Z  message.queued        message 147 to hanna@lapsed.example is queued (bulk, for did:plc:harbourharbourharbour234)
     148  2026-09-23T12:00:00.000000Z  message.bounced       message 147: bounced, undeliverable (bad_domain) at attempt 1: 5.1.2 "lapsed.example: no such domain"
-    149  2026-09-23T15:53:47.776530Z  attempt.started       message 102: attempt 10 begins
-    150  2026-09-23T15:53:47.776530Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 10, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-23T23:52:01.347963Z
-    151  2026-09-23T18:06:09.556824Z  attempt.started       message 32: attempt 14 begins
-    152  2026-09-23T18:06:09.556824Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 14, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T01:56:36.106376Z
-    153  2026-09-23T23:52:01.347963Z  attempt.started       message 102: attempt 11 begins
-    154  2026-09-23T23:52:01.347963Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 11, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-24T07:22:19.258899Z
-    155  2026-09-24T01:56:36.106376Z  attempt.started       message 32: attempt 15 begins
-    156  2026-09-24T01:56:36.106376Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 15, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T10:43:07.791756Z
-    157  2026-09-24T07:22:19.258899Z  attempt.started       message 102: attempt 12 begins
-    158  2026-09-24T07:22:19.258899Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 12, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-24T15:16:37.269661Z
-    159  2026-09-24T10:43:07.791756Z  attempt.started       message 32: attempt 16 begins
-    160  2026-09-24T10:43:07.791756Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 16, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T18:05:40.978793Z
+    149  2026-09-23T15:22:14.951860Z  attempt.started       message 102: attempt 10 begins
+    150  2026-09-23T15:22:14.951860Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 10, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-23T22:52:32.862796Z
+    151  2026-09-23T18:43:01.710279Z  attempt.started       message 32: attempt 14 begins
+    152  2026-09-23T18:43:01.710279Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 14, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T03:29:33.395659Z
+    153  2026-09-23T22:52:32.862796Z  attempt.started       message 102: attempt 11 begins
+    154  2026-09-23T22:52:32.862796Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 11, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-24T06:46:50.873558Z
+    155  2026-09-24T03:29:33.395659Z  attempt.started       message 32: attempt 15 begins
+    156  2026-09-24T03:29:33.395659Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 15, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T10:52:06.582696Z
+    157  2026-09-24T06:46:50.873558Z  attempt.started       message 102: attempt 12 begins
+    158  2026-09-24T06:46:50.873558Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 12, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-24T14:56:31.062579Z
+    159  2026-09-24T10:52:06.582696Z  attempt.started       message 32: attempt 16 begins
+    160  2026-09-24T10:52:06.582696Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 16, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T18:13:56.289179Z
     161  2026-09-24T12:00:00.000000Z  send.accepted         did:plc:teashopteashopteashop234 sends to 1 recipient from orders@shop.example: "Your tea is on its way" (transactional)
     162  2026-09-24T12:00:00.000000Z  message.queued        message 162 to kim@hasty.example is queued (transactional, for did:plc:teashopteashopteashop234)
     163  2026-09-24T12:00:00.000000Z  attempt.started       message 162: attempt 1 begins
-    164  2026-09-24T12:00:00.000000Z  message.deferred      message 162: deferred (bad_connection) at attempt 1, mx.hasty.example (198.41.9.1): 4.4.2 "the connection was closed, end of data was not answered"; next at 2026-09-24T12:00:55.228555Z
-    165  2026-09-24T12:00:55.228555Z  attempt.started       message 162: attempt 2 begins
-    166  2026-09-24T12:00:55.228555Z  message.deferred      message 162: deferred (bad_connection) at attempt 2, mx.hasty.example (198.41.9.1): 4.4.2 "the connection was closed, end of data was not answered"; next at 2026-09-24T12:05:59.235571Z
-    167  2026-09-24T12:05:59.235571Z  attempt.started       message 162: attempt 3 begins
-    168  2026-09-24T12:05:59.235571Z  message.sent          message 162: sent at attempt 3 in the clear, mx.hasty.example (198.41.9.1): 250 2.0.0 "Queued as 1"
-    169  2026-09-24T15:16:37.269661Z  attempt.started       message 102: attempt 13 begins
-    170  2026-09-24T15:16:37.269661Z  message.sent          message 102: sent at attempt 13 in the clear, mx.harbour.example (198.41.3.1): 250 2.0.0 "Queued as 1"
-    171  2026-09-24T18:05:40.978793Z  attempt.started       message 32: attempt 17 begins
-    172  2026-09-24T18:05:40.978793Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 17, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T02:16:36.105428Z
-    173  2026-09-25T02:16:36.105428Z  attempt.started       message 32: attempt 18 begins
-    174  2026-09-25T02:16:36.105428Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 18, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T09:35:21.123147Z
-    175  2026-09-25T09:35:21.123147Z  attempt.started       message 32: attempt 19 begins
-    176  2026-09-25T09:35:21.123147Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 19, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T17:07:18.930600Z
+    164  2026-09-24T12:00:00.000000Z  message.deferred      message 162: deferred (bad_connection) at attempt 1, mx.hasty.example (198.41.9.1): 4.4.2 "the connection was closed, end of data was not answered"; next at 2026-09-24T12:01:00.439424Z
+    165  2026-09-24T12:01:00.439424Z  attempt.started       message 162: attempt 2 begins
+    166  2026-09-24T12:01:00.439424Z  message.deferred      message 162: deferred (bad_connection) at attempt 2, mx.hasty.example (198.41.9.1): 4.4.2 "the connection was closed, end of data was not answered"; next at 2026-09-24T12:06:27.376350Z
+    167  2026-09-24T12:06:27.376350Z  attempt.started       message 162: attempt 3 begins
+    168  2026-09-24T12:06:27.376350Z  message.sent          message 162: sent at attempt 3 in the clear, mx.hasty.example (198.41.9.1): 250 2.0.0 "Queued as 1"
+    169  2026-09-24T14:56:31.062579Z  attempt.started       message 102: attempt 13 begins
+    170  2026-09-24T14:56:31.062579Z  message.sent          message 102: sent at attempt 13 in the clear, mx.harbour.example (198.41.3.1): 250 2.0.0 "Queued as 1"
+    171  2026-09-24T18:13:56.289179Z  attempt.started       message 32: attempt 17 begins
+    172  2026-09-24T18:13:56.289179Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 17, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T01:45:54.096632Z
+    173  2026-09-25T01:45:54.096632Z  attempt.started       message 32: attempt 18 begins
+    174  2026-09-25T01:45:54.096632Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 18, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T09:34:01.177756Z
+    175  2026-09-25T09:34:01.177756Z  attempt.started       message 32: attempt 19 begins
+    176  2026-09-25T09:34:01.177756Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 19, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T17:46:55.376928Z
     177  2026-09-25T10:15:00.000000Z  send.accepted         did:plc:teashopteashopteashop234 sends to 1 recipient from orders@shop.example: "Reset your password" (password-reset)
     178  2026-09-25T10:15:00.000000Z  message.queued        message 178 to lea@moor.example is queued (password-reset, for did:plc:teashopteashopteashop234)
-    179  2026-09-25T10:15:00.000000Z  message.deferred      message 178: deferred (dns_failure) at attempt 1: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:16:01.612915Z
-    180  2026-09-25T10:16:01.612915Z  message.deferred      message 178: deferred (dns_failure) at attempt 2: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:21:28.940996Z
-    181  2026-09-25T10:21:28.940996Z  message.deferred      message 178: deferred (dns_failure) at attempt 3: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:36:47.351250Z
-    182  2026-09-25T10:36:47.351250Z  message.deferred      message 178: deferred (dns_failure) at attempt 4: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T11:06:38.045777Z
-    183  2026-09-25T11:06:38.045777Z  attempt.started       message 178: attempt 5 begins
-    184  2026-09-25T11:06:38.045777Z  message.sent          message 178: sent at attempt 5 in the clear, mx.moor.example (198.41.7.1): 250 2.0.0 "Queued as 1"
-    185  2026-09-25T17:07:18.930600Z  attempt.started       message 32: attempt 20 begins
-    186  2026-09-25T17:07:18.930600Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 20, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-26T01:06:10.202620Z
-    187  2026-09-26T01:06:10.202620Z  attempt.started       message 32: attempt 21 begins
-    188  2026-09-26T01:06:10.202620Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 21, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-26T09:52:02.463101Z
-    189  2026-09-26T09:52:02.463101Z  attempt.started       message 32: attempt 22 begins
-    190  2026-09-26T09:52:02.463101Z  message.bounced       message 32: bounced, expired (no_answer_from_host) at attempt 22, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"
+    179  2026-09-25T10:15:00.000000Z  message.deferred      message 178: deferred (dns_failure) at attempt 1: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:16:01.227350Z
+    180  2026-09-25T10:16:01.227350Z  message.deferred      message 178: deferred (dns_failure) at attempt 2: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:20:59.676438Z
+    181  2026-09-25T10:20:59.676438Z  message.deferred      message 178: deferred (dns_failure) at attempt 3: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:34:50.440071Z
+    182  2026-09-25T10:34:50.440071Z  message.deferred      message 178: deferred (dns_failure) at attempt 4: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T11:04:46.144572Z
+    183  2026-09-25T11:04:46.144572Z  attempt.started       message 178: attempt 5 begins
+    184  2026-09-25T11:04:46.144572Z  message.sent          message 178: sent at attempt 5 in the clear, mx.moor.example (198.41.7.1): 250 2.0.0 "Queued as 1"
+    185  2026-09-25T17:46:55.376928Z  attempt.started       message 32: attempt 20 begins
+    186  2026-09-25T17:46:55.376928Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 20, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-26T01:45:02.452731Z
+    187  2026-09-26T01:45:02.452731Z  attempt.started       message 32: attempt 21 begins
+    188  2026-09-26T01:45:02.452731Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 21, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-26T09:26:58.722061Z
+    189  2026-09-26T09:26:58.722061Z  attempt.started       message 32: attempt 22 begins
+    190  2026-09-26T09:26:58.722061Z  message.bounced       message 32: bounced, expired (no_answer_from_host) at attempt 22, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"

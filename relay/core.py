@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 import re
 import tempfile
-from collections.abc import AsyncIterator, Callable, Container, Iterator
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,8 @@ class Readable(Protocol):
     def store(self) -> ReadableStore: ...
     @property
     def in_hand(self) -> Container[int]: ...
+    @property
+    def sites(self) -> Mapping[str, str]: ...
 
 
 class ReadableStore(Protocol):
@@ -67,6 +69,8 @@ class Core:
     operator_stem: str
     reservations: Reservations = field(default_factory=Reservations)
     in_hand: InHand = field(default_factory=InHand)
+    #: Recipient domain -> its MX hosts or route (`relay.delivery.connect`), of those that were looked up lately.
+    sites: dict[str, str] = field(default_factory=dict)
     stopping: bool = False
     metrics: Metrics = field(init=False)
 
@@ -159,6 +163,7 @@ class _Reading:
     store: ReadableStore
     #: Nobody runs on this directory.
     in_hand: Container[int] = frozenset()
+    sites: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Folded:

@@ -74,11 +74,15 @@ class _Selected(NamedTuple):
     state: MessageState | None
 
 
-def recipient_domains(site: str) -> frozenset[str]:
-    """The recipient domains that a site's name, as `queue list` shows it, stands for. Today a site is one domain."""
+def recipient_domains(core: Readable, site: str) -> frozenset[str]:
+    """The recipient domains that are meant by a name: that domain itself, and those whose mail goes to an MX host (or
+    route) of that name, as far as a running relay knows them."""
+    served = {domain for domain, name in core.sites.items() if site in (name, *name.split(","))}
     try:
-        return frozenset({parse_domain(site)})
+        return frozenset({parse_domain(site), *served})
     except AddressError as error:
+        if served:
+            return frozenset(served)
         raise invalid("site", str(error)) from error
 
 
@@ -91,7 +95,7 @@ def _select(
     if until is None:
         with core.store.read() as view:
             until = view.position
-    return Selection(ids, did, None if site is None else recipient_domains(site), until)
+    return Selection(ids, did, None if site is None else recipient_domains(core, site), until)
 
 
 def _message_id(number: int) -> int:
@@ -439,9 +443,11 @@ class _Site:
                 self.next_attempt_at or waiting.next_attempt_at, waiting.next_attempt_at
             )
 
-    def answer(self, name: str) -> dict[str, Any]:
+    def answer(self, name: str, receivers: str | None) -> dict[str, Any]:
         return {
             "site": name,
+            # Its MX hosts or route; null where no running relay knows them.
+            "receivers": receivers,
             "waiting": self.waiting,
             "due": self.due,
             "held": self.held,
@@ -466,7 +472,10 @@ async def _list_sites(core: Readable, selection: Selection, limit: int) -> dict[
             found.add(waiting, _in_flight(core, state), now_us)
         await trio.lowlevel.checkpoint()
     largest = heapq.nsmallest(limit, sites, key=lambda name: (-sites[name].waiting, name))
-    return {"sites": [sites[name].answer(name) for name in largest], "total": len(sites)}
+    return {
+        "sites": [sites[name].answer(name, core.sites.get(name)) for name in largest],
+        "total": len(sites),
+    }
 
 
 async def _list_messages(core: Readable, selection: Selection, limit: int) -> dict[str, Any]:

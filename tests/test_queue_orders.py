@@ -315,6 +315,7 @@ def test_the_list_of_sites_adds_up(tmp_path: Path) -> None:
             assert answer["total"] == 2
             assert answer["sites"][0] == {
                 "site": "example.com",
+                "receivers": "route 127.0.0.1:25",
                 "waiting": 3,
                 "due": 0,
                 "held": 1,

@@ -156,7 +156,7 @@ def test_one_probe_goes_ahead_and_each_that_fails_doubles_the_time() -> None:
         ((probe, start),) = begin_all(scheduler, now)
         assert start.instead is None
         fail(scheduler, probe, now)
-    assert pauses == [DOWN_SECONDS, 120, 240, 480, DOWN_SECONDS_MAX, DOWN_SECONDS_MAX]
+    assert pauses == [DOWN_SECONDS, 120, 240, DOWN_SECONDS_MAX, DOWN_SECONDS_MAX, DOWN_SECONDS_MAX]
 
 
 def test_a_probe_that_succeeds_opens_the_site_step_by_step() -> None:
@@ -168,6 +168,17 @@ def test_a_probe_that_succeeds_opens_the_site_step_by_step() -> None:
     assert scheduler.ended(probe, DOWN_SECONDS, Feedback.ANSWERED)
     assert state_of(scheduler).down_until is None
     assert len(begin_all(scheduler, DOWN_SECONDS)) == 2
+
+
+def test_a_site_that_is_forgiven_is_probed_at_once() -> None:
+    scheduler = Scheduler(limits())
+    scheduler.add(SITE, lane())
+    for number, _ in begin_all(scheduler):
+        fail(scheduler, number, 0)
+    scheduler.forgive(SITE)
+    ((_, start),) = begin_all(scheduler)  # one probe, not a crowd
+    assert start.instead is None
+    scheduler.forgive("mx.nobody.example")
 
 
 def test_single_failures_between_good_answers_take_nothing_down() -> None:

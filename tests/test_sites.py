@@ -118,6 +118,23 @@ def test_a_site_that_is_down_is_not_asked_for_every_message(tmp_path: Path) -> N
     run(main)
 
 
+def test_a_flush_asks_a_site_that_is_down(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data", banner=b"421 4.3.2 Not now") as world:
+            _, answer = await world.post_send(to=[f"friend{number}@example.com" for number in range(20)])
+            ids = [accepted["messageId"] for accepted in answer["accepted"]]
+            for message_id in ids:
+                await world.until(message_id, "deferred")
+            world.mx.configure(banner=b"220 mx.test ESMTP")
+            before = trio.current_time()
+            await world.command("queue_flush", everything=True, by="root", reason="it is back")
+            for message_id in ids:
+                await sent(world, message_id)
+            assert trio.current_time() - before < 1
+
+    run(main)
+
+
 def test_mail_to_a_site_that_stays_down_is_given_up_in_time(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data", settings=NO_PAUSES, banner=b"554 5.7.1 Go away") as world:
@@ -165,6 +182,27 @@ def test_a_destination_in_trouble_delays_nobody_else(tmp_path: Path, trouble: st
                 before = trio.current_time()
                 await sent(world, await world.send(to=f"friend{number}@good.example"))
                 assert trio.current_time() - before < 0.1
+
+    run(main)
+
+
+def test_the_operator_can_name_a_provider_by_its_mx_host(tmp_path: Path) -> None:
+    async def main() -> None:
+        dns = dns_of(a="mx.provider.example", b="mx.provider.example", c="mx.other.example")
+        async with open_world(directory_with(tmp_path), dns=dns, banner=b"421 4.3.2 Not now") as world:
+            ids = [await world.send(to=f"friend@{name}.example") for name in "abc"]
+            for message_id in ids:
+                await world.until(message_id, "deferred")
+            held = await world.command(
+                "queue_hold", site="mx.provider.example", by="root", reason="they asked for it"
+            )
+            assert held["messages"] == ids[:2]
+            listed = await world.command("queue_list")
+            assert {site["site"]: site["receivers"] for site in listed["sites"]} == {
+                "a.example": "mx.provider.example",
+                "b.example": "mx.provider.example",
+                "c.example": "mx.other.example",
+            }
 
     run(main)
 

@@ -66,7 +66,7 @@ class BounceClass(StrEnum):
 
 _FAILURES: Final = {
     FailureKind.CONNECT: BounceClass.NO_ANSWER_FROM_HOST,
-    FailureKind.SITE_DOWN: BounceClass.NO_ANSWER_FROM_HOST,
+    FailureKind.SITE_DOWN: BounceClass.TRANSIENT_FAILURE,
     FailureKind.TIMEOUT: BounceClass.BAD_CONNECTION,
     FailureKind.CLOSED: BounceClass.BAD_CONNECTION,
     FailureKind.NOT_SMTP: BounceClass.PROTOCOL_ERRORS,

@@ -46,6 +46,7 @@ from relay.events import (
     MessageDeferred,
     MessageHeld,
     MessageQueued,
+    MessageRescheduled,
     MessageSent,
     RecipientSuppressed,
     RemoteSide,
@@ -205,6 +206,8 @@ class Deliverer:
             match event:
                 case MessageQueued() | DsnQueued() if event.personal is not None:
                     self._wait_for(_lane_of(event), event.next_attempt_at)
+                case MessageRescheduled():
+                    self._forgive_site_of(event.message_id)
                 case DomainResumed() | MemberResumed():
                     self._look_for_all()
                     self._news.set()
@@ -213,6 +216,14 @@ class Deliverer:
                     self._news.set()
                 case _:
                     pass
+
+    def _forgive_site_of(self, message_id: int) -> None:
+        """An operator wants this message tried now, and so that its site is asked although it was down."""
+        with self._store.read() as view:
+            waiting = due.waiting(view, message_id)
+        known = None if waiting is None else self._known.get(waiting.lane.domain)
+        if known is not None:
+            self._scheduler.forgive(known.site.name)
 
     def _look_again(self, message_ids: Sequence[int]) -> None:
         """An operator's order had these in hand; some may be due, and were passed over here meanwhile."""
@@ -300,8 +311,10 @@ class Deliverer:
             site = await self._connector.site(domain)
         self._known.pop(domain, None)  # to the end: the oldest are forgotten first
         self._known[domain] = _Known(site, trio.current_time() + SITE_SECONDS)
+        self._core.sites[domain] = site.name
         if len(self._known) > SITES_KNOWN_MAX:
-            del self._known[next(iter(self._known))]
+            oldest = next(iter(self._known))
+            del self._known[oldest], self._core.sites[oldest]
         for lane in self._looked_up.pop(domain):
             self._scheduler.add(site.name, lane, unroutable=site.unroutable)
         self._dispatch()

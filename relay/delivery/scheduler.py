@@ -38,7 +38,7 @@ from relay.views.due import Lane
 WINDOW_AT_FIRST: Final = 5
 #: How long a site stays down, at first and at most; it doubles with every probe that fails.
 DOWN_SECONDS: Final = 60.0
-DOWN_SECONDS_MAX: Final = 900.0
+DOWN_SECONDS_MAX: Final = 300.0
 #: How long trouble is remembered of a site that has nothing to do.
 MEMORY_SECONDS: Final = 3600.0
 
@@ -199,6 +199,13 @@ class Scheduler:
             self._open = {**self._crowded_out, **self._open}
             self._crowded_out.clear()
         self._forget_if_idle(site)
+
+    def forgive(self, site: str) -> None:
+        """The operator wants it tried now: if it is down, the next message is a probe."""
+        state = self._sites.get(site)
+        if state is not None:
+            state.down_until = None
+            self._open[site] = None
 
     # ---------------------------------------------------------------- what to do
 

@@ -74,16 +74,16 @@
      74  2026-09-22T09:05:00.000000Z  message.deferred      message 67: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.265569Z
      75  2026-09-22T09:05:58.164063Z  attempt.started       message 68: attempt 2 begins
      76  2026-09-22T09:05:58.164063Z  message.deferred      message 68: deferred (transient_failure) at attempt 2, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:11:04.819236Z
-     77  2026-09-22T09:05:58.265569Z  message.deferred      message 67: deferred (no_answer_from_host) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:57.887149Z
-     78  2026-09-22T09:06:05.287783Z  message.deferred      message 66: deferred (no_answer_from_host) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:48.380249Z
+     77  2026-09-22T09:05:58.265569Z  message.deferred      message 67: deferred (transient_failure) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:57.887149Z
+     78  2026-09-22T09:06:05.287783Z  message.deferred      message 66: deferred (transient_failure) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:48.380249Z
      79  2026-09-22T09:10:48.380249Z  attempt.started       message 66: attempt 3 begins
      80  2026-09-22T09:10:48.380249Z  message.deferred      message 66: deferred (transient_failure) at attempt 3, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:25:10.117996Z
-     81  2026-09-22T09:10:57.887149Z  message.deferred      message 67: deferred (no_answer_from_host) at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:26:40.792557Z
-     82  2026-09-22T09:11:04.819236Z  message.deferred      message 68: deferred (no_answer_from_host) at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:25:46.440818Z
+     81  2026-09-22T09:10:57.887149Z  message.deferred      message 67: deferred (transient_failure) at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:26:40.792557Z
+     82  2026-09-22T09:11:04.819236Z  message.deferred      message 68: deferred (transient_failure) at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:25:46.440818Z
      83  2026-09-22T09:25:10.117996Z  attempt.started       message 66: attempt 4 begins
      84  2026-09-22T09:25:10.117996Z  message.deferred      message 66: deferred (transient_failure) at attempt 4, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:57:40.171837Z
-     85  2026-09-22T09:25:46.440818Z  message.deferred      message 68: deferred (no_answer_from_host) at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:55:45.183230Z
-     86  2026-09-22T09:26:40.792557Z  message.deferred      message 67: deferred (no_answer_from_host) at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:54:40.684419Z
+     85  2026-09-22T09:25:46.440818Z  message.deferred      message 68: deferred (transient_failure) at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:55:45.183230Z
+     86  2026-09-22T09:26:40.792557Z  message.deferred      message 67: deferred (transient_failure) at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:54:40.684419Z
      87  2026-09-22T09:27:56.702259Z  attempt.started       message 32: attempt 10 begins
      88  2026-09-22T09:27:56.702259Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 10, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-22T17:18:30.173175Z
      89  2026-09-22T09:54:40.684419Z  attempt.started       message 67: attempt 5 begins
@@ -116,13 +116,13 @@
     116  2026-09-22T15:02:30.000000Z  message.sent          message 114: sent at attempt 1 in the clear, mx2.twins.example (198.41.4.2): 250 2.0.0 "Queued as 1"
     117  2026-09-22T15:05:42.410386Z  attempt.started       message 102: attempt 3 begins
     118  2026-09-22T15:05:42.410386Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 3, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:19:45.232103Z
-    119  2026-09-22T15:07:05.326582Z  message.deferred      message 108: deferred (no_answer_from_host) at attempt 3: 4.4.1 "not tried, because it failed just now: no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:21:26.074112Z
+    119  2026-09-22T15:07:05.326582Z  message.deferred      message 108: deferred (transient_failure) at attempt 3: 4.4.1 "not tried, because it failed just now: no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:21:26.074112Z
     120  2026-09-22T15:19:45.232103Z  attempt.started       message 102: attempt 4 begins
     121  2026-09-22T15:19:45.232103Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 4, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:47:37.675604Z
-    122  2026-09-22T15:21:26.074112Z  message.deferred      message 108: deferred (no_answer_from_host) at attempt 4: 4.4.1 "not tried, because it failed just now: no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:51:38.526858Z
+    122  2026-09-22T15:21:26.074112Z  message.deferred      message 108: deferred (transient_failure) at attempt 4: 4.4.1 "not tried, because it failed just now: no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T15:51:38.526858Z
     123  2026-09-22T15:47:37.675604Z  attempt.started       message 102: attempt 5 begins
     124  2026-09-22T15:47:37.675604Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 5, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T16:48:56.740557Z
-    125  2026-09-22T15:51:38.526858Z  message.bounced       message 108: bounced, expired (no_answer_from_host) at attempt 5: 4.4.1 "not tried, because it failed just now: no connection to 198.41.3.1: Connection refused"
+    125  2026-09-22T15:51:38.526858Z  message.bounced       message 108: bounced, expired (transient_failure) at attempt 5: 4.4.1 "not tried, because it failed just now: no connection to 198.41.3.1: Connection refused"
     126  2026-09-22T16:48:56.740557Z  attempt.started       message 102: attempt 6 begins
     127  2026-09-22T16:48:56.740557Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 6, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-22T18:57:33.991364Z
     128  2026-09-22T17:18:30.173175Z  attempt.started       message 32: attempt 11 begins

@@ -58,9 +58,9 @@ def test_a_bounce_makes_one_dsn_with_the_null_sender(tmp_path: Path) -> None:
             await forward(world)
             message_id = await world.send(to="permfail@example.com", subject="For the timeline")
             await world.until_final(message_id)
-            (received,) = await world.mx.wait_messages(1)
-            assert (received.mail_from, received.rcpt_to) == ("", (OWNER,))
             dsn = await world.until_final(dsn_id(world))
+            (received,) = world.mx.messages
+            assert (received.mail_from, received.rcpt_to) == ("", (OWNER,))
             assert len(world.mx.messages) == len(dsns(world)) == 1
 
             read = email.message_from_bytes(received.data)
@@ -95,8 +95,9 @@ def test_the_operators_two_keys_sign_it(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
             await forward(world)
-            await world.send(to="permfail@example.com")
-            (received,) = await world.mx.wait_messages(1)
+            await world.until_final(await world.send(to="permfail@example.com"))
+            await world.until_final(dsn_id(world))
+            (received,) = world.mx.messages
             signers = world.core.keyring.signers(OPERATOR_DOMAIN, world.core.operator_stem)
             records = {record.name: record.value for record in map(dkim_record, signers)}
             expected = [Verdict(signer.domain, signer.selector, True) for signer in signers]
@@ -134,8 +135,7 @@ def test_every_attempt_of_a_dsn_sends_the_same_bytes(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
             await forward(world, "defer-message-2@elsewhere.example")
-            await world.send(to="permfail@example.com", subject="Grüße")
-            await world.mx.wait_messages(1)
+            await world.until_final(await world.send(to="permfail@example.com", subject="Grüße"))
             dsn = await world.until_final(dsn_id(world))
             assert (dsn["status"], dsn["attempts"]) == ("sent", 3)
             digests = [entry["sha256"] for entry in dsn["timeline"] if "sha256" in entry]
@@ -167,7 +167,8 @@ def test_a_message_that_is_given_up_makes_one(tmp_path: Path) -> None:
             message_id = await world.send(to="tempfail-99@example.com", category="login-link")
             message = await world.until_final(message_id)
             assert message["timeline"][-2]["reason"] == "expired"
-            (received,) = await world.mx.wait_messages(1)
+            await world.until_final(dsn_id(world))
+            (received,) = world.mx.messages
             assert received.rcpt_to == (OWNER,)
             assert b"\r\nStatus: 4.7.1\r\n" in received.data
             assert len(dsns(world)) == 1
@@ -302,7 +303,8 @@ def test_a_dsn_whose_original_was_stripped_can_never_be_made(tmp_path: Path) -> 
                 state = messages.message(view, dsn_id(world))
             assert state is not None
             outgoing = core.composer.outgoing_of(state, core.store.get)
-            (received,) = await world.mx.wait_messages(1)
+            await world.until_final(dsn_id(world))
+            (received,) = world.mx.messages
             assert outgoing.message == received.data
             for gone in (SendAccepted, MessageQueued, DsnQueued):
                 with pytest.raises(PayloadGoneError):

@@ -545,6 +545,7 @@ class _Story:
             attempt=0,
             reason="undeliverable",
             enhanced="5.3.0",
+            bounce_class=BounceClass.UNCATEGORIZED,
             personal=RemoteSide(text="what it is made of was removed by retention before it was delivered"),
         )
 

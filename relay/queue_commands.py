@@ -446,14 +446,14 @@ class _Site:
     def answer(self, name: str, receivers: str | None) -> dict[str, Any]:
         return {
             "site": name,
-            # Its MX hosts or route; null where no running relay knows them.
-            "receivers": receivers,
             "waiting": self.waiting,
             "due": self.due,
             "held": self.held,
             "inFlight": self.in_flight,
             "oldestAcceptedAt": rfc3339(self.oldest_accepted_at),
             "nextAttemptAt": None if self.next_attempt_at is None else rfc3339(self.next_attempt_at),
+            # Its MX hosts or route; null where no running relay knows them.
+            "receivers": receivers,
         }
 
 

@@ -250,7 +250,7 @@ def test_an_order_that_cannot_be_carried_out(
     "name", [name for name, command in COMMANDS.items() if "did" in inspect.signature(command).parameters]
 )
 def test_no_command_looks_up_what_is_no_did(tmp_path: Path, name: str) -> None:
-    types = {"domains": [OTHER_DOMAIN], "domain": OTHER_DOMAIN, "key_id": "x", "reason": "x"}
+    types = {"domains": [OTHER_DOMAIN], "domain": OTHER_DOMAIN, "key_id": "x", "reason": "x", "to": ""}
     wanted = {
         parameter.name: types[parameter.name]
         for parameter in inspect.signature(COMMANDS[name]).parameters.values()

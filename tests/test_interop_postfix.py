@@ -228,7 +228,7 @@ def test_one_connection_carries_many(sender: Sender) -> None:
     log = sender.postfix.log_of("crowded.example")
     assert sum(": connect from " in line for line in log) == 1
     (farewell,) = (line for line in log if " disconnect from " in line)
-    assert " starttls=1 mail=20 rcpt=20 data=20 quit=1 " in farewell
+    assert " starttls=1 mail=20 rcpt=20 data=20 rset=19 quit=1 " in farewell
 
 
 def test_a_receiver_that_hangs_up_on_errors(sender: Sender) -> None:

@@ -369,7 +369,8 @@ def test_dnspython_asks_a_real_server() -> None:
 
 def test_aliases_of_a_domain_and_of_a_host_are_followed() -> None:
     async def check(dns: DnsResolver) -> None:
-        assert await dns.lookup_mx("alias.example") == await dns.lookup_mx("mail.example")
+        # A name server gives a set, in any order.
+        assert sorted(await dns.lookup_mx("alias.example")) == sorted(await dns.lookup_mx("mail.example"))
         rng = random.Random(1)
         hosts = await resolve_mx("aliased-host.example", resolver=dns, rng=rng)
         assert await resolve_targets(hosts, resolver=dns, rng=rng) == [

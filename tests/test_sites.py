@@ -196,7 +196,7 @@ def test_the_operator_can_name_a_provider_by_its_mx_host(tmp_path: Path) -> None
             held = await world.command(
                 "queue_hold", site="mx.provider.example", by="root", reason="they asked for it"
             )
-            assert held["messages"] == ids[:2]
+            assert held["done"]["messages"] == ids[:2]
             listed = await world.command("queue_list")
             assert {site["site"]: site["receivers"] for site in listed["sites"]} == {
                 "a.example": "mx.provider.example",

@@ -92,7 +92,10 @@ class _DnsServer:
     async def serve_datagrams(self, socket: trio.socket.SocketType) -> None:
         while True:
             wire, client = await socket.recvfrom(4096)
-            query = dns.message.from_wire(wire)
+            try:
+                query = dns.message.from_wire(wire)
+            except dns.exception.FormError:
+                continue  # who sends datagrams to any port (rspamd probes its servers) must not end the test
             answer = self.answer(query, "UDP")
             if answer is None:
                 continue
@@ -105,7 +108,13 @@ class _DnsServer:
             await socket.sendto(wire, client)
 
     async def serve_stream(self, stream: trio.SocketStream) -> None:
-        query = dns.message.from_wire((await stream.receive_some(4096))[2:])
+        received = b""
+        while len(received) < 2 or len(received) < 2 + int.from_bytes(received[:2], "big"):
+            more = await stream.receive_some(4096)
+            if not more:
+                return
+            received += more
+        query = dns.message.from_wire(received[2:])
         answer = self.answer(query, "TCP")
         if answer is None:
             await trio.sleep_forever()

@@ -47,10 +47,9 @@ class Request:
 
     def argument(self, name: str) -> str | None:
         """The first argument of this name in the query string."""
-        query = self._scope["query_string"]
-        if not query:
-            return None
-        return parse_qs(query.decode("latin-1"), keep_blank_values=True).get(name, [None])[0]
+        query: bytes = self._scope["query_string"]
+        values = parse_qs(query.decode("latin-1"), keep_blank_values=True).get(name) if query else None
+        return values[0] if values else None
 
     @property
     def client_address(self) -> str | None:

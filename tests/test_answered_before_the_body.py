@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from relay.administration import member_add
-from relay.api import exchange, send
+from relay.api import plain, send
 from relay.service import Relay, open_relay
 from tests.world.http import open_http
 from tests.world.process import make_process_directory
@@ -43,7 +43,7 @@ def request_head(length: int) -> dict[str, str]:
 
 
 def test_the_rest_arrives_and_the_connection_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "REST_OF_REQUEST_SECONDS_MAX", 30.0)
+    monkeypatch.setattr(plain, "REST_OF_REQUEST_SECONDS_MAX", 30.0)
     body = b"x" * 300_000
 
     async def main() -> None:
@@ -62,7 +62,7 @@ def test_the_rest_arrives_and_the_connection_goes_on(tmp_path: Path, monkeypatch
 def test_the_rest_does_not_arrive_and_the_connection_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "REST_OF_REQUEST_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(plain, "REST_OF_REQUEST_SECONDS_MAX", 0.1)
 
     async def main() -> None:
         async with listening_relay(tmp_path / "data") as relay, open_http(relay.http_address) as http:
@@ -76,7 +76,7 @@ def test_the_rest_does_not_arrive_and_the_connection_is_closed(
 def test_a_body_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However steadily it drips: what is limited is the whole, not each pause."""
     monkeypatch.setattr(send, "BODY_SECONDS_MAX", 0.3)
-    monkeypatch.setattr(exchange, "REST_OF_REQUEST_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(plain, "REST_OF_REQUEST_SECONDS_MAX", 0.1)
 
     async def main() -> None:
         async with listening_relay(tmp_path / "data") as relay:

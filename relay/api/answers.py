@@ -1,14 +1,91 @@
-"""JSON answers."""
+"""Answers: JSON, and the one shape of everything that goes wrong (SPEC 1)."""
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+import secrets
+from typing import Any, NamedTuple
 
 import msgspec
 from quart import Response
 
+from relay.core import unavailable
+from relay.presentation import ErrorAnswer
+from relay.refusals import STATUS_OF_CODE, Refusal
+from relay.requests import BODY_BYTES_MAX
+from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
+
+logger = logging.getLogger(__name__)
+
 _encode = msgspec.json.Encoder().encode
+
+_OF_STATUS = {
+    404: ("NOT_FOUND", "there is nothing at this path; /openapi.json lists what there is"),
+    405: ("METHOD_NOT_ALLOWED", "this path does not take this method; see the Allow header"),
+    408: ("REQUEST_TIMEOUT", "the request body did not arrive in time"),
+    413: ("PAYLOAD_TOO_LARGE", f"the request body is larger than {BODY_BYTES_MAX} bytes"),
+}
+
+
+class Answer(NamedTuple):
+    """An answer with a JSON body."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    #: With INTERNAL_ERROR: what to look for in the relay's log.
+    request_id: str | None = None
+
+    @classmethod
+    def of(cls, value: Any, status: int = 200, *headers: tuple[str, str]) -> Answer:
+        return cls(status, _encode(value), headers)
+
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """All headers, as ASGI wants them."""
+        return [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(self.body)),
+            *((name.lower().encode(), value.encode()) for name, value in self.headers),
+        ]
+
+    def as_response(self) -> Response:
+        """As quart wants it."""
+        answer = Response(self.body, self.status, content_type="application/json")
+        for name, value in self.headers:
+            answer.headers[name] = value
+        return answer
 
 
 def json_answer(value: Any, status: int = 200) -> Response:
-    return Response(_encode(value), status, content_type="application/json")
+    return Answer.of(value, status).as_response()
+
+
+def path_answer(status: int, sentence: str = "", *, allow: str | None = None) -> tuple[Answer, str]:
+    """The answer where the path, the method or the request itself is wrong, and its code."""
+    code, sentence = _OF_STATUS.get(
+        status, ("INVALID_REQUEST", sentence or "the request cannot be understood")
+    )
+    headers = () if allow is None else (("Allow", allow),)
+    return Answer.of(ErrorAnswer(sentence, code), STATUS_OF_CODE[code], *headers), code
+
+
+def error_answer(error: Exception, *, method: str, route: Any) -> tuple[Answer, str]:
+    """The answer to what a handler raised, and its code. What nobody expected is logged with a request id.
+
+    `route` is the rule that matched, not the path: a path can hold an address.
+    """
+    if isinstance(error, LogStalledError | LogPoisonedError | LogClosedError):
+        error = unavailable()
+    if not isinstance(error, Refusal):
+        request_id = secrets.token_hex(8)
+        extra = {"request_id": request_id, "method": method, "route": route}
+        logger.error("http.defect", exc_info=error, extra=extra)
+        sentence = f"a defect of the relay; its log has it under request id {request_id}"
+        answer = Answer.of(ErrorAnswer(sentence, "INTERNAL_ERROR", request_id), 500)
+        return answer._replace(request_id=request_id), "INTERNAL_ERROR"
+    headers = []
+    if error.retry_after_seconds is not None:
+        headers.append(("Retry-After", str(error.retry_after_seconds)))
+    if error.code == "AUTH_FAILED":
+        headers.append(("WWW-Authenticate", "Bearer"))
+    return Answer.of(ErrorAnswer(error.message, error.code), error.http_status, *headers), error.code

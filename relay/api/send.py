@@ -14,18 +14,20 @@ import re
 from collections.abc import Sequence
 
 import trio
-from quart import Blueprint, Response, request
 
-from relay.api.answers import json_answer
-from relay.api.authentication import authenticate
+from relay.api.answers import Answer
+from relay.api.authentication import identify
+from relay.api.plain import Handler, Request
 from relay.codec import Recorded
 from relay.core import Core, unavailable
 from relay.decisions import Origin, Principal, accept_send
 from relay.events import MessageQueued, SendAccepted
 from relay.presentation import Accepted, SendAnswer, rejected_recipient
 from relay.refusals import Refusal
-from relay.requests import parse_send
+from relay.requests import BODY_BYTES_MAX, parse_send
 from relay.views import idempotency
+
+PATH = "/v1/send"
 
 BODY_SECONDS_MAX = 4.0
 #: Waiting for the log's writer; once it has the send, the log says itself when the disk does not answer.
@@ -34,31 +36,40 @@ APPEND_SECONDS_MAX = 1.5
 _KEY = re.compile(r"[ -~]{1,255}")
 
 
-def routes(core: Core) -> Blueprint:
-    blueprint = Blueprint("send", __name__)
-
-    @blueprint.post("/v1/send")
-    async def send() -> Response:
-        principal = authenticate(core)
-        key = _idempotency_key()
-        body = await _read_body()
-        with trio.move_on_after(APPEND_SECONDS_MAX):
+def handler(core: Core) -> Handler:
+    async def send(request: Request) -> Answer:
+        did = request.header(b"x-atmos-did") or request.argument("did")
+        principal = identify(core, did, request.header(b"authorization"))
+        key = _idempotency_key(request)
+        with trio.move_on_after(
+            BODY_SECONDS_MAX
+        ) as limit:  # one scope for both waits: each costs a few per cent
+            body = await _read_body(request)
+            limit.deadline = trio.current_time() + APPEND_SECONDS_MAX
+            if key is None:
+                return Answer.of(
+                    answer_of(await _accept(core, principal, None, body, request.client_address))
+                )
             async with core.reservations.key_in_turn(principal.did, key):
                 first = _first_answer(core, principal, key, body)
                 if first is not None:
-                    answer = json_answer(answer_of(first))
-                    answer.headers["Idempotent-Replayed"] = "true"
-                    return answer
-                return json_answer(answer_of(await _accept(core, principal, key, body)))
+                    return Answer.of(answer_of(first), 200, ("Idempotent-Replayed", "true"))
+                return Answer.of(answer_of(await _accept(core, principal, key, body, request.client_address)))
+        if not request.is_whole:
+            raise Refusal(
+                "REQUEST_TIMEOUT", f"the request body did not arrive within {BODY_SECONDS_MAX:.0f} s"
+            )
         raise unavailable()
 
-    return blueprint
+    return send
 
 
-async def _accept(core: Core, principal: Principal, key: str | None, body: bytes) -> Sequence[Recorded]:
+async def _accept(
+    core: Core, principal: Principal, key: str | None, body: bytes, client_address: str | None
+) -> Sequence[Recorded]:
     parsed = parse_send(body)
     origin = Origin(
-        client_address=request.remote_addr,
+        client_address=client_address,
         message_id_entropy=f"{core.surroundings.dice.getrandbits(64):016x}",
         operator_stem=core.operator_stem,
         idempotency_key=key,
@@ -94,10 +105,8 @@ def answer_of(recorded: Sequence[Recorded]) -> SendAnswer:
     )
 
 
-def _first_answer(core: Core, principal: Principal, key: str | None, body: bytes) -> list[Recorded] | None:
+def _first_answer(core: Core, principal: Principal, key: str, body: bytes) -> list[Recorded] | None:
     """The events of the send that this key stands for. Raises Refusal where it stands for another body."""
-    if key is None:
-        return None
     with core.store.read() as view:
         first = idempotency.first_use(view, principal.did, key, core.store.now_us())
     if first is None:
@@ -112,9 +121,9 @@ def _first_answer(core: Core, principal: Principal, key: str | None, body: bytes
     return [accepted, *(core.store.get(first.seq + index + 1) for index in range(accepted.event.recipients))]
 
 
-def _idempotency_key() -> str | None:
+def _idempotency_key(request: Request) -> str | None:
     """SHA-256 of the Idempotency-Key, hex; what a member puts into it is nobody else's business."""
-    given = request.headers.get("Idempotency-Key")
+    given = request.header(b"idempotency-key")
     if given is None:
         return None
     if not _KEY.fullmatch(given):
@@ -122,11 +131,7 @@ def _idempotency_key() -> str | None:
     return hashlib.sha256(given.encode()).hexdigest()
 
 
-async def _read_body() -> bytes:
-    content_type = request.mimetype
-    if content_type and content_type != "application/json":
+async def _read_body(request: Request) -> bytes:
+    if request.media_type not in ("", "application/json"):
         raise Refusal("UNSUPPORTED_MEDIA_TYPE", "Content-Type: send application/json")
-    with trio.move_on_after(BODY_SECONDS_MAX):
-        body: bytes = await request.get_data(cache=False, as_text=False, parse_form_data=False)
-        return body
-    raise Refusal("REQUEST_TIMEOUT", f"the request body did not arrive within {BODY_SECONDS_MAX:.0f} s")
+    return await request.body(BODY_BYTES_MAX)

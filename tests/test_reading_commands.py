@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -19,7 +20,7 @@ def contents(directory: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_nothing_changes_and_the_answers_are_those_of_the_running_relay(tmp_path: Path) -> None:
     directory, copy = tmp_path / "data", tmp_path / "copy"
-    answers = {}
+    answers: dict[str, Any] = {}
     arguments: dict[str, dict[str, int]] = {}
 
     async def main() -> None:
@@ -37,10 +38,15 @@ def test_nothing_changes_and_the_answers_are_those_of_the_running_relay(tmp_path
             shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("admin.sock"))
 
     run(main)
+    # Only a running relay knows where a domain's mail goes.
+    assert answers["queue_list"]["sites"][0].pop("receivers") == "route 127.0.0.1:25"
     for place in (directory, copy):
         before = contents(place)
         for command in READING_COMMANDS:
-            assert trio.run(administer, place, command, arguments.get(command, {})) == answers[command]
+            answer: Any = trio.run(administer, place, command, arguments.get(command, {}))
+            if command == "queue_list":
+                assert answer["sites"][0].pop("receivers") is None
+            assert answer == answers[command]
         assert contents(place) == before
     assert answers["member_list"][0]["did"] == DID
     assert answers["queue_list"]["sites"][0]["held"] == 1

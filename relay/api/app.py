@@ -76,9 +76,11 @@ def create_app(core: Core) -> QuartTrio:
 
 def _respond(answer: Answer) -> Response:
     """JSON for programs; below `/u/`, a page for a person."""
-    if unsubscribe.is_below(request.path):
-        return error_page(answer.status, answer.request_id)
-    return answer.as_response()
+    if not unsubscribe.is_below(request.path):
+        return answer.as_response()
+    page = error_page(answer.status, answer.request_id)
+    page.headers.extend(answer.headers)
+    return page
 
 
 def _route() -> Any:

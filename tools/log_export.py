@@ -120,10 +120,10 @@ def _seq_of(line: bytes) -> int | None:
 def _is_ours(line: bytes, seq: int, reader: LogReader, selection: Selection) -> bool:
     """Whether an export of this log with these options has this line. Personal data may be gone from it since."""
     event = next(select(reader, selection._replace(begin=Bound(seq=seq))), None)
-    return event is not None and _skeleton(as_json(event)) == _skeleton(line)
+    return event is not None and without_personal_data(as_json(event)) == without_personal_data(line)
 
 
-def _skeleton(line: str | bytes) -> Any:
+def without_personal_data(line: str | bytes) -> Any:
     """What retention leaves."""
     value = json.loads(line)
     value.pop("stripped", None)

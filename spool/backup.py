@@ -548,16 +548,17 @@ def _restore_files(
             make_folders(path.parent)
             if not _holds(disk, path, file):
                 _restore_file(disk, backup, path, file)
-            # Each before the next: where the last of them stands after a crash, so do all the others.
-            disk.sync_directory(path.parent)
             done += file.size
             if progress is not None:
                 progress("restoring", done, total)
+        for folder in sorted({(directory / file.name).parent for file in files}):
+            disk.sync_directory(folder)
 
     restore_files(manifest.segments)
     _check_log(disk, directory / log, manifest)
-    # In their order: the last of them, its configuration, makes a data directory of it.
-    restore_files(manifest.others)
+    # The last of them, its configuration, makes a data directory of it: all the rest is durable before it is there.
+    restore_files(manifest.others[:-1])
+    restore_files(manifest.others[-1:])
 
 
 def _restore_file(disk: Disk, backup: Path, path: Path, file: BackupFile) -> None:

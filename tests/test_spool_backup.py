@@ -7,6 +7,7 @@ going between; the next run ends what was begun; and nothing that the log's read
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import CorruptionError, LogReader
+from spool import CorruptionError, LogReader, SpoolError
 from spool.backup import (
     MANIFEST_NAME,
     NEXT_SUFFIX,
@@ -438,6 +439,23 @@ def test_a_damaged_log_never_replaces_a_good_backup(data: st.DataObject) -> None
         with suppress(CorruptionError, BackupError):
             make_backup(disk)
         assert restored(disk) == expected
+
+
+def test_a_log_that_is_no_log_is_not_restored_whatever_its_manifest_says() -> None:
+    for part, problem in (("sha256", "checksum"), ("lastSeq", "its manifest says 3")):
+        disk = data_directory()
+        make_backup(disk)
+        manifest = json.loads(bytes(disk.file(BACKUP / MANIFEST_NAME)))
+        if part == "sha256":
+            content = disk.file(BACKUP / manifest["segments"][0]["name"])
+            content[200] ^= 1
+            manifest["segments"][0]["sha256"] = hashlib.sha256(content).hexdigest()
+        else:
+            manifest["lastSeq"] = 3
+        write(disk, BACKUP / MANIFEST_NAME, json.dumps(manifest).encode())
+        with pytest.raises(SpoolError, match=problem):
+            make_restored(disk)
+        assert "relay.toml" not in disk.list_names(RESTORED)
 
 
 def test_a_manifest_cannot_reach_out_of_the_directory() -> None:

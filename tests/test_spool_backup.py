@@ -92,8 +92,8 @@ def make_restored(disk: FakeDisk) -> None:
     restore(BACKUP, RESTORED, log=LOG, disk=disk)
 
 
-def strip(disk: FakeDisk, first_seq: int) -> None:
-    """What retention does to a sealed segment: another file of the same name, without payloads."""
+def strip(disk: FakeDisk, first_seq: int, *, payloads: bool = False) -> None:
+    """What retention does to a sealed segment: another file of the same name, without `payloads`."""
     path = DIRECTORY / segment_name(first_seq)
     scan = scan_segment(bytes(disk.file(path)), first_seq)
     assert scan.header is not None
@@ -101,8 +101,9 @@ def strip(disk: FakeDisk, first_seq: int) -> None:
     header = SegmentHeader(first_seq, scan.header.created_us, b"another salt ...", scan.header.previous_chain)
     pieces = [encode_segment_header(header)]
     for record in read_all(disk, first_seq)[: scan.footer.records]:
-        stripped = record._replace(payload=None, stripped=record.payload is not None)
-        pieces += encode_record(stripped, header.seed)
+        if not payloads:
+            record = record._replace(payload=None, stripped=record.payload is not None)
+        pieces += encode_record(record, header.seed)
     data = b"".join(pieces)
     end = Position(first_seq, len(data), scan.end.next_seq, scan.footer.chain, scan.footer.last_time_us)
     footer = seal(end, crc32c(0, data))._replace(stripped=True)
@@ -293,25 +294,69 @@ def test_what_was_erased_leaves_the_backup() -> None:
     assert restored(disk)["log"] == read_all(disk)
 
 
-def test_an_interrupted_run_is_gone_on_with() -> None:
+def test_a_segment_of_the_same_size_and_story_but_other_bytes_is_copied() -> None:
     disk = data_directory()
-    names = [f"{LOG}/{segment_name(seq)}" for seq in segment_seqs(disk, DIRECTORY)]
-    # The third file to be written does not fit any more.
-    for fail_at in range(1, 200):
-        disk = data_directory()
-        disk.fail_at = fail_at
-        with pytest.raises(OSError, match="told to fail"):
-            make_backup(disk)
-        if disk.log[fail_at - 1].startswith(f"write {Path(names[2]).name}"):
-            break
+    make_backup(disk)
+    before = bytes(disk.file(DIRECTORY / segment_name(1)))
+    strip(disk, 1, payloads=True)
+    after = bytes(disk.file(DIRECTORY / segment_name(1)))
+    assert len(after) == len(before)
+    assert after != before
+    make_backup(disk)
+    assert disk.file(BACKUP / LOG / segment_name(1)) == after
+
+
+def interrupted(action: Callable[[FakeDisk], object], disk: FakeDisk, operation: str) -> FakeDisk:
+    """A copy of the disk on which the action failed at the first operation that begins so."""
+    whole = disk.copy()
+    action(whole)
+    fail_at = next(number for number, name in enumerate(whole.log, 1) if name.startswith(operation))
+    disk = disk.copy()
+    disk.fail_at = fail_at
+    with pytest.raises(OSError, match="told to fail"):
+        action(disk)
     disk.fail_at = 0
     disk.log.clear()
+    return disk
+
+
+def test_an_interrupted_run_is_gone_on_with() -> None:
+    disk = data_directory()
+    names = [segment_name(seq) for seq in segment_seqs(disk, DIRECTORY)]
+    assert len(names) >= 3
+    disk = interrupted(make_backup, disk, f"write {names[2]}")
     report = make_backup(disk)
-    assert report.copied[: len(names)] == names
-    written = {line.split()[1] for line in disk.log if line.startswith("write ")}
-    assert not any(line.startswith(Path(names[0]).name) for line in written)
-    assert not any(line.startswith(Path(names[1]).name) for line in written)
-    assert any(line.startswith(Path(names[2]).name) for line in written)
+    assert report.copied[: len(names)] == [f"{LOG}/{name}" for name in names]
+    written = [line.removeprefix("write ").partition(NEXT_SUFFIX)[0] for line in disk.log if "write" in line]
+    assert names[2] in written
+    assert not {names[0], names[1]} & set(written)
+    assert restored(disk) == holds(disk, DATA)
+
+
+def test_what_an_interrupted_run_has_left_is_not_taken_on_trust() -> None:
+    disk = data_directory()
+    expected = holds(disk, DATA)
+    names = [segment_name(seq) for seq in segment_seqs(disk, DIRECTORY)]
+    crashed = interrupted(make_backup, disk, f"write {names[2]}")
+    crashed.file(BACKUP / LOG / (names[0] + NEXT_SUFFIX))[200] ^= 1
+    make_backup(crashed)
+    assert restored(crashed) == expected
+
+    make_backup(disk)
+    crashed = interrupted(make_restored, disk, f"write {names[2]}")
+    crashed.file(RESTORED / LOG / names[0])[200] ^= 1
+    make_restored(crashed)
+    assert holds(crashed, RESTORED) == expected
+
+
+def test_nothing_stays_of_a_run_that_was_not_gone_on_with() -> None:
+    disk = data_directory()
+    crashed = interrupted(make_backup, disk, "write manifest")
+    assert f"old.pem{NEXT_SUFFIX}" in crashed.list_names(BACKUP / "keys")
+    crashed.unlink(Path("/keys/old.pem"))
+    write(crashed, Path("/keys/new.pem"), b"a new key")
+    make_backup(crashed)
+    assert crashed.list_names(BACKUP / "keys") == ["new.pem"]
 
 
 # -------------------------------------------------------------------------------------------- what is refused
@@ -490,6 +535,7 @@ def test_a_batch_that_is_not_whole_is_no_part_of_the_backup() -> None:
         disk.file(last)[:] = after[:end]
         report = make_backup(disk)
         assert report.manifest.last_seq == expected[-1].seq
+        assert len(disk.file(BACKUP / LOG / last.name)) == size
         assert restored(disk)["log"] == expected
 
 

@@ -252,14 +252,20 @@ class _Run:
             raise BackupError(f"{folder} holds no segments: there is nothing to back up")
         self._total = sum(self._size(folder / segment_name(seq)) for seq in seqs)
         scans, segments = [], []
-        for seq in seqs:
-            handle = self._disk.open_read(folder / segment_name(seq))
-            try:
-                scan = _look(self._disk, handle, seq)
-                scans.append(scan)
-                segments.append(self._back_up_segment(scan, handle))
-            finally:
-                self._disk.close(handle)
+        while seqs:
+            for seq in seqs:
+                handle = self._disk.open_read(folder / segment_name(seq))
+                try:
+                    scan = _look(self._disk, handle, seq)
+                    scans.append(scan)
+                    segments.append(self._back_up_segment(scan, handle))
+                finally:
+                    self._disk.close(handle)
+            # What was open when we began may be finished by now. The log is followed to a segment that is not: what
+            # an earlier one was rewritten for (its payloads were erased, say) is then in the backup as well.
+            last = scans[-1]
+            seqs = segment_seqs(self._disk, folder) if last.footer is not None else []
+            seqs = [seq for seq in seqs if seq > last.first_seq]
         # Start-up's own judgement of whether these segments are a log. What it would cut was not copied.
         decide(scans, None)
         return segments

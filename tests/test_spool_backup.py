@@ -563,3 +563,29 @@ def test_nothing_is_in_the_backup_that_power_loss_can_take_from_the_log() -> Non
     assert len(held) == len(records(disk, DIRECTORY))
     for surviving in surviving_subsets(len(disk.pending)):
         assert records(disk.crash(surviving), DIRECTORY) == held
+
+
+def test_the_log_goes_on_while_it_is_copied() -> None:
+    """Segments are finished and begun, and one that was copied already is stripped, for a reason that stands in a
+    segment which was not there when the run began: what the backup has is a log all the same."""
+    disk = data_directory()
+    before = len(segment_seqs(disk, DIRECTORY))
+    grown = False
+
+    def grow(what: str, done: int, total: int) -> None:
+        nonlocal grown
+        if not grown:
+            grown = True
+            append(disk, range(7, 15))
+            strip(disk, 1)
+
+    report = back_up(DATA, BACKUP, log=LOG, disk=disk, clock=lambda: CLOCK_US, progress=grow)
+    assert len(segment_seqs(disk, DIRECTORY)) > before + 1
+    log = read_all(disk)
+    assert report.manifest.last_seq == log[-1].seq
+    held = restored(disk)["log"]
+    assert [record.chain for record in held] == [record.chain for record in log]
+    # The first was open already when it was replaced. The next run replaces it in the backup.
+    assert held != log
+    assert make_backup(disk).copied[0] == f"{LOG}/{segment_name(1)}"
+    assert restored(disk)["log"] == log

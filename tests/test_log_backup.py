@@ -216,6 +216,15 @@ def test_places_that_make_no_sense_are_refused(data: Path, tmp_path: Path) -> No
     good("log", "verify", tmp_path / "backup")
 
 
+def test_a_backup_is_not_served(busy: Path, tmp_path: Path) -> None:
+    backup = tmp_path / "backup"
+    before = contents(backup)
+    for words in (["serve", backup], ["queue", "hold", backup, "--all", "--reason", "x"]):
+        assert "is a backup" in refused(*words)
+    assert contents(backup) == before
+    good("queue", "list", backup)
+
+
 def test_damage_in_a_backup_is_found_and_named(data: Path, tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     good("log", "backup", data, backup)

@@ -28,6 +28,7 @@ from relay.store import LOG_DIRECTORY, Store, open_store
 from relay.surroundings import Surroundings
 from relay.tokens import BounceAddresses, UnsubscribeTokens
 from relay.views import members, relay_views
+from spool.backup import BEGUN_NAME as BACKUP_BEGUN
 from spool.reader import LogReader
 from spool.views import Snapshot, Views
 
@@ -139,8 +140,16 @@ def _bearer(authorization: str | None) -> str | None:
 
 @asynccontextmanager
 async def open_core(directory: Path, surroundings: Surroundings | None = None) -> AsyncIterator[Core]:
-    """Open a data directory that `init` made. Raises ConfigError, KeyFileError, or an error of `spool`."""
+    """Open a data directory that `init` made.
+
+    Raises ConfigError, KeyFileError, Refusal for a backup, or an error of `spool`.
+    """
     surroundings = surroundings or Surroundings()
+    if (directory / BACKUP_BEGUN).exists():
+        # It has all that a data directory has. What a relay would write into it, its manifest would call damage.
+        raise Refusal(
+            "CONFLICT", f"{directory} is a backup: make a data directory of it with `atmos-relay log restore`"
+        )
     config = load_config(directory)
     pepper = load_pepper(directory)
     keyring = KeyRing(directory)

@@ -49,3 +49,7 @@ class LogPoisonedError(SpoolError):
     Whether the append that got this error is in the log is decided by recovery at the next start: it is there
     whole or not at all.
     """
+
+
+class BackupError(SpoolError):
+    """A backup or a restore that is refused, or a backup that is not what its manifest says."""

@@ -86,8 +86,11 @@ def scan_file(disk: Disk, directory: Path, first_seq: int) -> Scan:
         disk.close(handle)
 
 
-def _scan_sealed(disk: Disk, handle: int, size: int, first_seq: int) -> Scan | None:
-    """None if the segment is not sealed, or if anything about it is not as it should be."""
+def read_seal(disk: Disk, handle: int, size: int, first_seq: int) -> Scan | None:
+    """What the header and the footer say of a sealed segment, and nothing in between has been looked at.
+
+    None if the segment is not sealed, or if anything about the two is not as it should be.
+    """
     end = size - FOOTER_BYTES
     if end < SEGMENT_HEADER_BYTES:
         return None
@@ -96,13 +99,21 @@ def _scan_sealed(disk: Disk, handle: int, size: int, first_seq: int) -> Scan | N
         footer = decode_footer(disk.read(handle, FOOTER_BYTES, end), 0, header.seed)
     except DamagedError:
         return None
-    file_crc = 0
-    for _, chunk in _chunks(disk, handle, 0, end):
-        file_crc = crc32c(file_crc, chunk)
-    if file_crc != footer.file_crc or footer.end_offset != end or footer.first_seq != first_seq:
+    if footer.end_offset != end or footer.first_seq != first_seq:
         return None
     position = Position(first_seq, end, footer.last_seq + 1, footer.chain, footer.last_time_us)
-    return Scan(first_seq, header, size, position, footer, None, False, file_crc)
+    return Scan(first_seq, header, size, position, footer, None, False, footer.file_crc)
+
+
+def _scan_sealed(disk: Disk, handle: int, size: int, first_seq: int) -> Scan | None:
+    """None if the segment is not sealed, or if anything about it is not as it should be."""
+    scan = read_seal(disk, handle, size, first_seq)
+    if scan is None:
+        return None
+    file_crc = 0
+    for _, chunk in _chunks(disk, handle, 0, scan.end.offset):
+        file_crc = crc32c(file_crc, chunk)
+    return scan if file_crc == scan.file_crc else None
 
 
 def carry_out(disk: Disk, directory: Path, plan: Plan, witness: Witness | None) -> RecoveryReport:

@@ -126,7 +126,7 @@ def test_the_pieces_of_a_long_order_add_up(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(queue, "administer", in_pieces)
     arguments = {"everything": True, "reason": "x"}
-    answer = queue._give(relay.directory, "queue_hold", arguments, "held")
+    answer = queue.give_in_full(relay.directory, "queue_hold", arguments, "held")
     assert answer == {"done": {"count": 5, "messages": ids}, "passed": []}
-    again = queue._give(relay.directory, "queue_hold", arguments, "held")
+    again = queue.give_in_full(relay.directory, "queue_hold", arguments, "held")
     assert again["passed"] == [{"because": queue_commands.ALREADY, "count": 5, "messages": ids}]

@@ -1,14 +1,17 @@
 """`log`: what the log holds, and whether it is whole.
 
 `inspect`, `cat`, `tail` and `verify` read: they work beside a running relay and on a copy, and write nothing into
-the data directory. `rebuild` and `repair` change it, and refuse while a relay runs.
+the data directory. `rebuild` and `repair` change it, and refuse while a relay runs. `backup` and `export` copy out of
+a directory, `restore` makes one.
 """
 
 from __future__ import annotations
 
 import click
 
+from tools.log_backup import backup_command, restore_command
 from tools.log_check import rebuild_command, repair_command, verify_command
+from tools.log_export import export_command
 from tools.log_read import cat_command, inspect_command, tail_command
 
 
@@ -23,5 +26,8 @@ for command in (
     verify_command,
     rebuild_command,
     repair_command,
+    backup_command,
+    restore_command,
+    export_command,
 ):
     log_group.add_command(command)

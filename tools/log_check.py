@@ -3,59 +3,29 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
 import click
 
-from relay.codec import Recorded, decode
+from relay.codec import decode
 from relay.store import VIEWS_DIRECTORY
 from relay.views import PROJECTORS
 from spool.disk import RealDisk
 from spool.errors import CorruptionError
 from spool.reader import LogReader
-from spool.record import Record
 from spool.recovery import Action
 from spool.repair import LOCK_NAME, RecoveryReport, inspect, repair
 from spool.verify import Verdict, verify
 from spool.verify_views import ViewsSeen, see_views
 from spool.views import Views
+from tools.log_backup import is_backup, verify_backup
 from tools.log_events import printable
 from tools.log_read import log_directory
+from tools.meter import Meter, open_meter
 from tools.output import directory_argument, json_option, print_json
 
 _NEW_VIEWS_DIRECTORY = VIEWS_DIRECTORY + ".new"
-_PROGRESS_RECORDS = 1000
-
-
-class _Meter:
-    """How far a long scan has come, on a terminal; nothing where nobody looks."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._shown = ""
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        text = f"{what}: {done * 100 // max(total, 1)} %"
-        if self._terminal and text != self._shown:
-            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
-            self._shown = text
-
-    def clear(self) -> None:
-        if self._shown:
-            click.echo("\r\x1b[K", nl=False, err=True)
-
-
-@contextmanager
-def _meter() -> Iterator[_Meter]:
-    meter = _Meter()
-    try:
-        yield meter
-    finally:
-        meter.clear()
 
 
 @click.command("verify")
@@ -65,10 +35,14 @@ def _meter() -> Iterator[_Meter]:
 def verify_command(context: click.Context, directory: Path, as_json: bool) -> None:
     """Check every checksum and digest of the log, and the views against the log.
 
-    Works beside a running relay and on a copy; changes nothing. Exit status 1 if anything is wrong.
+    Works beside a running relay and on a copy; changes nothing. Of a backup, which has no views, every file is
+    compared with the manifest. Exit status 1 if anything is wrong.
     """
+    if is_backup(directory):
+        verify_backup(context, directory, as_json=as_json)
+        return
     log = log_directory(directory)
-    with _meter() as meter:
+    with open_meter() as meter:
         verdict = verify(log, directory / VIEWS_DIRECTORY, PROJECTORS, decode, progress=meter)
     if as_json:
         print_json(
@@ -127,26 +101,21 @@ def rebuild_command(directory: Path) -> None:
             raise click.ClickException(
                 f"the log has a torn tail, which has to be cut first: `atmos-relay log repair {directory}`"
             )
-        with _meter() as meter:
+        with open_meter() as meter:
             after, position = _build_beside(directory, log, meter)
     finally:
         disk.close(lock)
     _print_rebuilt(before, after, position)
 
 
-def _build_beside(directory: Path, log: Path, meter: _Meter) -> tuple[ViewsSeen, int]:
+def _build_beside(directory: Path, log: Path, meter: Meter) -> tuple[ViewsSeen, int]:
     """Build new views beside the old ones, and put them in their place."""
     place, new_place = directory / VIEWS_DIRECTORY, directory / _NEW_VIEWS_DIRECTORY
     if new_place.exists():  # from a rebuild that did not end
         shutil.rmtree(new_place)
     last_seq = max((segment.last_seq for segment in LogReader(log).segments()), default=0)
 
-    def decode_counted(record: Record) -> Recorded:
-        if record.seq % _PROGRESS_RECORDS == 0:
-            meter("building the views", record.seq, last_seq)
-        return decode(record)
-
-    new = Views(new_place, PROJECTORS, decode_counted)
+    new = Views(new_place, PROJECTORS, meter.decoding("building the views", last_seq))
     new.open()
     try:
         with LogReader(log) as reader:

@@ -55,7 +55,8 @@ def show(record: Record) -> Shown:
 
 
 def as_json(event: Shown) -> str:
-    """One line of ASCII, so that no terminal can be played tricks on through it either."""
+    """One line of ASCII, so that no terminal can be played tricks on through it either. `stripped` is there only where
+    retention has taken the personal data."""
     return json.dumps(
         {
             "seq": event.seq,
@@ -65,6 +66,7 @@ def as_json(event: Shown) -> str:
             "did": event.did,
             "messageId": event.message_id,
             "data": _json_value(event.data),
+            **({"stripped": True} if event.stripped else {}),
         }
     )
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 import trio
@@ -74,25 +76,48 @@ def _yes(value: object) -> str:
     return "yes" if value else "no"
 
 
+def selection_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Which events: the command gets it as `selection`."""
+
+    @wraps(command)
+    def with_selection(
+        *arguments: Any,
+        begin: Bound | None,
+        end: Bound | None,
+        types: tuple[str, ...],
+        did: str | None,
+        message_id: int | None,
+        **options: Any,
+    ) -> None:
+        selection = Selection(begin or Bound(), end or Bound(), types, did, message_id)
+        command(*arguments, selection=selection, **options)
+
+    for option in reversed(_SELECTION_OPTIONS):
+        option(with_selection)
+    return with_selection
+
+
+_SELECTION_OPTIONS = (
+    click.option("--from", "begin", type=parse_bound, metavar="SEQ|TIME", help="The first event, or when."),
+    click.option(
+        "--to", "end", type=parse_bound, metavar="SEQ|TIME", help="The last event, or when; inclusive."
+    ),
+    click.option(
+        "--type", "types", multiple=True, metavar="TYPE", help="Only this event type; may be repeated."
+    ),
+    click.option("--did", metavar="DID", help="Only this member's events."),
+    click.option(
+        "--message", "message_id", type=int, metavar="ID", help="Only this message's, with its send."
+    ),
+)
+
+
 @click.command("cat")
 @directory_argument
-@click.option("--from", "begin", type=parse_bound, metavar="SEQ|TIME", help="The first event, or when.")
-@click.option("--to", "end", type=parse_bound, metavar="SEQ|TIME", help="The last event, or when; inclusive.")
-@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only this event type; may be repeated.")
-@click.option("--did", metavar="DID", help="Only this member's events.")
-@click.option("--message", "message_id", type=int, metavar="ID", help="Only this message's, with its send.")
+@selection_options
 @json_option
-def cat_command(
-    directory: Path,
-    begin: Bound | None,
-    end: Bound | None,
-    types: tuple[str, ...],
-    did: str | None,
-    message_id: int | None,
-    as_json: bool,
-) -> None:
+def cat_command(directory: Path, selection: Selection, as_json: bool) -> None:
     """Print the events, one a line, the oldest first."""
-    selection = Selection(begin or Bound(), end or Bound(), types, did, message_id)
     with quiet_when_nobody_reads(), LogReader(log_directory(directory)) as reader:
         for event in select(reader, selection):
             _print_event(event, as_json)

@@ -154,7 +154,7 @@ def _order(
                 "or else --all"
             )
         arguments = {**selection, "everything": everything, "reason": reason}
-        answer = _give(directory, f"queue_{name}", arguments, done)
+        answer = give_in_full(directory, f"queue_{name}", arguments, done)
         if as_json:
             print_json(answer)
         else:
@@ -226,7 +226,7 @@ def _selection(message_ids: tuple[int, ...], did: str | None, site: str | None) 
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _give(directory: Path, command: str, arguments: dict[str, Any], done: str) -> dict[str, Any]:
+def give_in_full(directory: Path, command: str, arguments: dict[str, Any], done: str) -> dict[str, Any]:
     """Give the order piece by piece, to its end; the answers added up."""
     total: dict[str, Any] | None = None
     place: dict[str, Any] = {}

@@ -53,6 +53,7 @@ from relay.events import (
 )
 from relay.keys import KeyFileError
 from relay.outgoing import Outgoing, PayloadGoneError, is_smoke_sink
+from relay.store import Store
 from relay.views import due, members, messages, suppressions
 from relay.views.due import Lane
 from spool.views import Snapshot
@@ -110,6 +111,29 @@ class _Tried(NamedTuple):
     peer: Peer | None
 
 
+async def name_interrupted(store: Store) -> None:
+    """An attempt that was started and has no outcome was interrupted: say so before anything is tried again."""
+    with store.read() as view:
+        started = due.in_flight(view)
+        states = [(messages.message(view, message_id), attempt) for message_id, attempt in started]
+    events: list[Event] = []
+    for state, attempt in states:
+        assert state is not None
+        assert state.next_attempt_at is not None
+        events.append(
+            AttemptInterrupted(
+                did=state.did,
+                message_id=state.message_id,
+                attempt=attempt,
+                next_attempt_at=state.next_attempt_at,
+            )
+        )
+    for event in events:
+        await store.append([event])
+    if events:
+        logger.warning("delivery.interrupted", extra={"attempts": len(events)})
+
+
 class Deliverer:
     """Made once; `run` it in the service's nursery. `stop` ends it in order."""
 
@@ -141,7 +165,7 @@ class Deliverer:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until `stop`. An unexpected exception ends it, and with it the process."""
-        await self._name_interrupted()
+        await name_interrupted(self._store)
         self._look_for_all()
         self._store.views.observers.append(self._observe)
         self._claimed.observers.append(self._look_again)
@@ -171,28 +195,6 @@ class Deliverer:
         self._scope.cancel()
         for session in list(self._sessions):
             await session.aclose()
-
-    async def _name_interrupted(self) -> None:
-        """An attempt that was started and has no outcome was interrupted: say so before anything is tried again."""
-        with self._store.read() as view:
-            started = due.in_flight(view)
-            states = [(messages.message(view, message_id), attempt) for message_id, attempt in started]
-        events: list[Event] = []
-        for state, attempt in states:
-            assert state is not None
-            assert state.next_attempt_at is not None
-            events.append(
-                AttemptInterrupted(
-                    did=state.did,
-                    message_id=state.message_id,
-                    attempt=attempt,
-                    next_attempt_at=state.next_attempt_at,
-                )
-            )
-        for event in events:
-            await self._store.append([event])
-        if events:
-            logger.warning("delivery.interrupted", extra={"attempts": len(events)})
 
     def _look_for_all(self) -> None:
         with self._store.read() as view:

@@ -127,6 +127,8 @@ class Deliverer:
         self._looked_up: dict[str, dict[Lane, None]] = {}
         self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
         self._nursery: trio.Nursery | None = None
+        #: Of the look-ups: nothing depends on them when the relay stops.
+        self._lookups_nursery: trio.Nursery | None = None
         self._news = trio.Event()
         #: When the loop looks again by itself (trio's seconds); while it is awake, nobody has to wake it.
         self._asleep_until = -math.inf
@@ -147,13 +149,14 @@ class Deliverer:
         self._claimed.observers.append(self._look_again)
         try:
             with self._scope:
-                async with trio.open_nursery() as self._nursery:
+                async with trio.open_nursery() as self._nursery, trio.open_nursery() as self._lookups_nursery:
                     task_status.started()
                     while not self._stopping:
                         await self._stop_suppressed()
                         self._take_due()
                         self._dispatch()
                         await self._wait_for_news()
+                    self._lookups_nursery.cancel_scope.cancel()
         finally:
             self._store.views.observers.remove(self._observe)
             self._claimed.observers.remove(self._look_again)
@@ -242,6 +245,7 @@ class Deliverer:
         with self._store.read() as view:
             if suppressions.suppression(view, did, queued.event.personal.address) is not None:
                 self._suppressed.append((did, queued.event.personal.address))
+                self._news.set()
 
     async def _stop_suppressed(self) -> None:
         """Bounce what waits for recipients who have been suppressed. What is being tried at this moment comes back here
@@ -295,16 +299,26 @@ class Deliverer:
 
     def _take_due(self) -> None:
         """Hand the lanes with something due to the scheduler, as soon as their sites are known."""
-        assert self._nursery is not None
         for lane in self._waiting.take(self._store.now_us()):
-            known = self._known.get(lane.domain)
-            if known is not None and trio.current_time() < known.until:
-                self._scheduler.add(known.site.name, lane, unroutable=known.site.unroutable)
-            elif lane.domain in self._looked_up:
-                self._looked_up[lane.domain][lane] = None
+            site = self._site_of(lane)
+            if site is None:
+                self._find_site(lane)
             else:
-                self._looked_up[lane.domain] = {lane: None}
-                self._nursery.start_soon(self._look_up, lane.domain)
+                self._scheduler.add(site.name, lane, unroutable=site.unroutable)
+
+    def _site_of(self, lane: Lane) -> Site | None:
+        """None: not known, or not lately enough to be believed."""
+        known = self._known.get(lane.domain)
+        return known.site if known is not None and trio.current_time() < known.until else None
+
+    def _find_site(self, lane: Lane) -> None:
+        """Hand the lane to the scheduler when its domain has been looked up."""
+        assert self._lookups_nursery is not None
+        if lane.domain in self._looked_up:
+            self._looked_up[lane.domain][lane] = None
+        else:
+            self._looked_up[lane.domain] = {lane: None}
+            self._lookups_nursery.start_soon(self._look_up, lane.domain)
 
     async def _look_up(self, domain: str) -> None:
         async with self._lookups:
@@ -329,6 +343,9 @@ class Deliverer:
                 self._scheduler.drop(start.lane)
                 continue
             number = self._scheduler.begin(start, now)
+            if self._site_of(start.lane) is None:
+                # A long backlog may outlive its domain's MX records. It goes on meanwhile: no look-up holds it up.
+                self._find_site(start.lane)
             if start.connection is None:
                 worker = self._workers[number] = _Worker(number, task)
                 self._nursery.start_soon(self._work, worker)

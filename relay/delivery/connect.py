@@ -2,8 +2,8 @@
 
 A *site* is whom connections are counted against (scheduler.py): the set of MX hosts, which all domains at one provider
 share, or the fixed route where there is one. Hosts and addresses are tried in their order until one says hello; what
-none of them could do is the attempt's outcome; none is begun any more after CONNECTING_SECONDS_MAX. Addresses that did not work a moment ago are tried last: one dead host
-of several costs its time-out once, not with every connection.
+none of them could do is the attempt's outcome, and none is begun any more after CONNECTING_SECONDS_MAX. Addresses that
+did not work a moment ago are tried last: one dead host of several costs its time-out once, not with every connection.
 """
 
 from __future__ import annotations

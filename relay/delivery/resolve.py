@@ -127,6 +127,8 @@ class Route:
         host, port = match["name"], int(match["port"])
         if host is None:
             host = str(IPv6Address(match["v6"]))
+        elif not _HOST.fullmatch(host.lower()):
+            raise ValueError(f"{text!r}: {host!r} is not a name that can be looked up")
         if not 1 <= port <= 65535:
             raise ValueError(f"{text!r}: a port is between 1 and 65535")
         return cls(host.lower(), port)

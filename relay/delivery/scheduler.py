@@ -214,11 +214,11 @@ class Scheduler:
             name = heapq.heappop(self._paced)[-1]
             if name in self._sites:
                 self._open[name] = None
-        while (name := self._next_site(now)) is not None:
-            site = self._sites.get(name)
+        while (turn := self._next_site(now)) is not None:
+            site = self._sites.get(turn)
             start = None if site is None else self._start_at(site, now)
             if start is not None:
-                self._open[name] = None  # to the end: it has had its turn
+                self._open[turn] = None  # to the end: it has had its turn
                 return start
         return None
 
@@ -264,7 +264,7 @@ class Scheduler:
     # ---------------------------------------------------------------- how
 
     def _next_site(self, now: float) -> str | None:
-        """Whose turn it is. What thousands wait for together is offered to one after the other, not to all each time."""
+        """Whose turn it is. What many wait for together is offered to one after the other, not to all each time."""
         has_room = self._real_connections < self._limits.connections_max
         for waiting, may_go in (
             (self._crowded_out, has_room),

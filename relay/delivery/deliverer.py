@@ -149,14 +149,21 @@ class Deliverer:
         self._claimed.observers.append(self._look_again)
         try:
             with self._scope:
-                async with trio.open_nursery() as self._nursery, trio.open_nursery() as self._lookups_nursery:
+                async with trio.open_nursery() as self._nursery:
                     task_status.started()
-                    while not self._stopping:
-                        await self._stop_suppressed()
-                        self._take_due()
-                        self._dispatch()
-                        await self._wait_for_news()
-                    self._lookups_nursery.cancel_scope.cancel()
+                    try:
+                        async with trio.open_nursery() as self._lookups_nursery:
+                            while not self._stopping:
+                                await self._stop_suppressed()
+                                self._take_due()
+                                self._dispatch()
+                                await self._wait_for_news()
+                            self._lookups_nursery.cancel_scope.cancel()
+                        while self._workers:
+                            await self._news.wait()
+                            self._news = trio.Event()
+                    finally:
+                        await self._hang_up()
         finally:
             self._store.views.observers.remove(self._observe)
             self._claimed.observers.remove(self._look_again)
@@ -168,12 +175,17 @@ class Deliverer:
         for worker in self._workers.values():
             worker.wake()
 
-    async def abandon(self) -> None:
+    def abandon(self) -> None:
         """End the attempts under way: deferred where the receiver cannot have the message, else interrupted."""
         self.stop()
         self._scope.cancel()
-        for session in list(self._sessions):
-            await session.aclose()
+
+    async def _hang_up(self) -> None:
+        """Where `run` was cut short, by `abandon` or by a defect, no attempt is waited for: the wait for the reply to
+        a dot is shielded, and a receiver may make it last ten minutes."""
+        with trio.CancelScope(shield=True):
+            for session in list(self._sessions):
+                await session.aclose()
 
     async def _name_interrupted(self) -> None:
         """An attempt that was started and has no outcome was interrupted: say so before anything is tried again."""
@@ -378,28 +390,26 @@ class Deliverer:
     # ---------------------------------------------------------------- a worker
 
     async def _work(self, worker: _Worker) -> None:
+        """An exception ends the process, and nothing is begun and no goodbye said any more."""
         session: Session | None = None
-        try:
-            while worker.task is not None:
-                task, worker.task = worker.task, None
-                try:
-                    session, outcome = await self._attempt(task, session)
-                finally:
-                    self._claimed.discard(task.message_id)
-                if not self._scheduler.ended(
-                    worker.number, trio.current_time(), *_feedback(outcome), usable=session is not None
-                ):
-                    break
-                self._dispatch()
-                while worker.task is None and not worker.is_to_close and not self._stopping:
-                    await worker.news.wait()
-        finally:
-            if session is not None:
-                await self._part(session)
-        # Not where an exception ends the process: nothing more is begun then.
+        while worker.task is not None:
+            task, worker.task = worker.task, None
+            session, outcome = await self._attempt(task, session)
+            self._claimed.discard(task.message_id)
+            if not self._scheduler.ended(
+                worker.number, trio.current_time(), *_feedback(outcome), usable=session is not None
+            ):
+                break
+            self._dispatch()
+            while worker.task is None and not worker.is_to_close and not self._stopping:
+                await worker.news.wait()
+        if session is not None:
+            await self._part(session)
         del self._workers[worker.number]
         self._scheduler.closed(worker.number)
         self._dispatch()
+        if self._stopping:
+            self._news.set()
 
     async def _part(self, session: Session) -> None:
         await session.quit()

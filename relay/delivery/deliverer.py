@@ -70,6 +70,9 @@ SITE_SECONDS = 60.0
 SITES_KNOWN_MAX = 10_000
 #: Domains that are looked up at the same time: a name server that does not answer holds up nobody else.
 LOOKUPS_MAX = 200
+#: How long the loop sleeps at most while something waits. Due times are wall-clock times, and that clock may be set, or
+#: go on while the machine is suspended, which the one that sleeping is measured by does not notice.
+ASLEEP_SECONDS_MAX = 60.0
 #: Of what was wrong with a site, as it is told of the mail that is put off for it.
 BECAUSE_CHARACTERS_MAX = 300
 
@@ -288,7 +291,7 @@ class Deliverer:
         seconds = math.inf
         due_at = self._waiting.next_at()
         if due_at is not None:
-            seconds = max(0.0, (due_at - self._store.now_us()) / 1_000_000)
+            seconds = min(max(0.0, (due_at - self._store.now_us()) / 1_000_000), ASLEEP_SECONDS_MAX)
         wake_at = self._scheduler.wake_at()
         if wake_at is not None:
             seconds = min(seconds, max(0.0, wake_at - trio.current_time()))

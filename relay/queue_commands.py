@@ -328,8 +328,10 @@ async def _carry_out(
     _check_reason(reason)
     if not 1 <= limit <= MESSAGES_PER_ORDER:
         raise invalid("limit", f"expected a number from 1 to {MESSAGES_PER_ORDER}")
+    if not 0 <= after < 2**53:
+        raise invalid("after", f"{str(after)[:30]} is no message id")
     done, passed = _Tally(), dict[str, _Tally]()
-    following: int | None = max(after, 0)
+    following: int | None = after
     while following is not None and limit:
         count = min(limit, MESSAGES_PER_TURN)
         limit -= count

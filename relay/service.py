@@ -83,7 +83,7 @@ class Relay:
             await self.delivery_ended.wait()
             return
         logger.warning("service.grace_over")
-        await self.deliverer.abandon()
+        self.deliverer.abandon()
         await self.delivery_ended.wait()
 
 

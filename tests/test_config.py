@@ -225,6 +225,11 @@ BAD = [
         6,
         "delivery.routes.c.example",
     ),
+    # Names that neither the resolver nor TLS can be asked about without raising ValueError.
+    ('[delivery.routes]\n"a.example" = "b..example:25"', 5, "delivery.routes.a.example"),
+    ('[delivery.routes]\n"a.example" = ".b.example:25"', 5, "delivery.routes.a.example"),
+    (f'[delivery.routes]\n"a.example" = "{"b" * 64}.example:25"', 5, "delivery.routes.a.example"),
+    (f'[delivery.routes]\n"a.example" = "{"b." * 127}example:25"', 5, "delivery.routes.a.example"),
     ('[delivery.routes]\n"A.example" = "b.example:1"', 5, "delivery.routes.A.example"),
     ('[delivery.routes]\n"*.example" = "b.example:1"', 5, "delivery.routes.*.example"),
     ("[warming]\ntiers = []", 5, "warming.tiers"),

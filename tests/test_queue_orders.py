@@ -520,3 +520,13 @@ def test_orders_to_a_relay_that_does_not_run(tmp_path: Path) -> None:
             assert [event.by for event in orders] == [ME, ME]
 
     run(main)
+
+
+@pytest.mark.parametrize("after", [-1, 2**53, 2**64 - 1, 2**70])
+def test_a_place_that_is_no_message_id_is_refused(tmp_path: Path, after: int) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            with pytest.raises(Refusal, match="after"):
+                await world.command("queue_flush", by="root", everything=True, after=after)
+
+    run(main)

@@ -18,6 +18,7 @@ import trio
 from relay.delivery.replies import FailureKind, Verdict, judge
 from relay.delivery.resolve import (
     ADDRESSES_MAX,
+    ADDRESSES_OF_HOST_MAX,
     CACHED_ANSWERS_MAX,
     CACHED_SECONDS_MAX,
     HOSTS_MAX,
@@ -498,3 +499,18 @@ def test_a_server_that_does_not_answer_costs_bounded_time(monkeypatch: pytest.Mo
             await dns.lookup_addresses("silent.example")
 
     with_server(check)
+
+
+def test_of_a_host_with_hundreds_of_addresses_a_few_are_looked_at() -> None:
+    """An answer of 64 kB holds 4,000: to look at each, of ten hosts, would cost everybody's mail most of a second."""
+    zone = "$TTL 60\n. SOA ns. admin. 1 1 1 1 60\n" + "".join(
+        f"many.example. A 93.184.216.{number}\nmany.example. AAAA 2606:2800::{number}\n"
+        for number in range(1, 201)
+    )
+
+    async def check(dns: DnsResolver) -> None:
+        addresses = await dns.lookup_addresses("many.example")
+        v6 = [address for address in addresses if ":" in address]
+        assert len(v6) == len(addresses) - len(v6) == ADDRESSES_OF_HOST_MAX
+
+    with_server(check, zone=zone)

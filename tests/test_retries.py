@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import trio
 
+from relay.delivery.deliverer import ASLEEP_SECONDS_MAX
 from relay.delivery.retry import is_given_up, next_attempt_at
 from relay.events import AttemptStarted, MessageBounced
-from tests.world.relay import EPOCH_US, open_world, run
+from tests.world.relay import EPOCH_US, make_directory, open_world, run, virtual_clock
 
 MINUTE = 60.0
 
@@ -204,3 +205,26 @@ def test_jitter_stays_within_ten_percent() -> None:
     assert next_attempt_at([60, 300], 7, 10, 0.5) == 300_000_010
     assert not is_given_up(5, 5)
     assert is_given_up(6, 5)
+
+
+def test_a_wall_clock_that_jumps_ahead_makes_nothing_late(tmp_path: Path) -> None:
+    """A machine that was suspended for two hours: the clock by which the relay sleeps has not moved meanwhile."""
+    suspended_us = 0
+
+    def wall_clock() -> int:
+        return virtual_clock() + suspended_us
+
+    async def main() -> None:
+        nonlocal suspended_us
+        config = make_directory(tmp_path / "data") / "relay.toml"
+        config.write_text(config.read_text().replace("\n[retry]\n", "\n[retry]\ndelays_seconds = [7200]\n"))
+        async with open_world(tmp_path / "data", clock=wall_clock) as world:
+            message_id = await world.send(to="tempfail@example.com")
+            await world.until(message_id, "deferred")
+            await trio.sleep(100)
+            suspended_us = 2 * 7200 * 1_000_000
+            before = trio.current_time()
+            assert (await world.until_final(message_id))["status"] == "sent"
+            assert trio.current_time() - before <= ASLEEP_SECONDS_MAX
+
+    run(main)

@@ -1,7 +1,9 @@
 """The scheduler alone: its rules one by one, then all of them under any course of events."""
 
 from collections.abc import Callable
+from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -384,6 +386,40 @@ def test_the_whole_relays_rate_is_shared() -> None:
         assert wake_at == now + 1
         now = wake_at
     assert sites == [SITE, OTHER_SITE] * 3
+
+
+# ------------------------------------------------------------------------------------------------ many sites
+
+
+@pytest.mark.parametrize("limit", ["connections", "rate"])
+def test_what_thousands_of_sites_wait_for_is_not_offered_to_all_of_them_each_time(
+    limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message costs the same work however many sites wait: otherwise 10,000 of them cost minutes, not a moment."""
+    looked_at: list[object] = []
+    start_at = Scheduler._start_at
+
+    def counted(self: Scheduler, site: Any, now: float) -> Start | None:
+        looked_at.append(site)
+        return start_at(self, site, now)
+
+    monkeypatch.setattr(Scheduler, "_start_at", counted)
+    scheduler = Scheduler(limits(connections_max=10, per_minute=600 if limit == "rate" else None))
+    names = [f"mx{number}.example" for number in range(500)]
+    for name in names:
+        scheduler.add(name, lane(domain=name))
+    now, tried, open_now = 0.0, list[str](), list[int]()
+    while len(tried) < len(names):
+        while (start := scheduler.next_start(now)) is not None:
+            open_now.append(scheduler.begin(start, now))
+            tried.append(start.site)
+            scheduler.drop(start.lane)
+        number = open_now.pop(0)
+        assert not scheduler.ended(number, now, Feedback.ANSWERED, usable=False)
+        scheduler.closed(number)
+        now = scheduler.wake_at() or now
+    assert tried == names  # each in its turn
+    assert len(looked_at) < 6 * len(names)
 
 
 # ------------------------------------------------------------------------------------------------ any course

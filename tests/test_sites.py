@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from relay.delivery.deliverer import IDLE_SECONDS_MAX
+from relay.delivery.deliverer import IDLE_SECONDS_MAX, SITE_SECONDS
 from relay.delivery.resolve import Mx as MxRecord
 from relay.delivery.scheduler import DOWN_SECONDS
 from tests.world.dns import FakeDns
@@ -235,5 +235,83 @@ def test_rates_are_kept(tmp_path: Path) -> None:
             for message_id in ids["quick"]:
                 await sent(world, message_id)
             assert 36 <= trio.current_time() - before < 75
+
+    run(main)
+
+
+def test_a_backlog_follows_its_domain_to_another_provider(tmp_path: Path) -> None:
+    """A lane that never runs empty is looked up again like any other."""
+
+    async def main() -> None:
+        dns = dns_of(a="mx.old.example", b="mx.new.example")
+        directory = directory_with(tmp_path, 'sites = { "old.example" = { messages_per_minute_max = 1 } }')
+        async with open_world(directory, dns=dns) as world:
+            _, answer = await world.post_send(to=[f"friend{number}@a.example" for number in range(30)])
+            first, *others = [accepted["messageId"] for accepted in answer["accepted"]]
+            await sent(world, first)
+            dns.mx["a.example"] = [MxRecord(10, "mx.new.example")]
+            before = trio.current_time()
+            for message_id in others:
+                await sent(world, message_id)
+            assert trio.current_time() - before < 3 * SITE_SECONDS
+            stories = [await world.message(message_id) for message_id in others]
+            assert [story["attempts"] for story in stories] == [1] * len(others)
+
+    run(main)
+
+
+def test_stopping_does_not_wait_for_name_servers_that_hang(tmp_path: Path) -> None:
+    class HangingDns(FakeDns):
+        async def lookup_mx(self, domain: str) -> list[MxRecord]:
+            await trio.sleep_forever()
+            raise AssertionError
+
+    async def main() -> None:
+        async with open_world(directory_with(tmp_path), dns=HangingDns()) as world:
+            await world.send(to="friend@example.com")
+            await trio.testing.wait_all_tasks_blocked()
+            before = trio.current_time()
+            await world.relay.stop()
+            assert trio.current_time() - before < 1
+
+    run(main)
+
+
+def test_a_suppression_that_comes_during_an_attempt_stops_the_message_right_after_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            # Something else is due before this one is again, so that nothing but the suppression wakes the relay.
+            await world.until(await world.send(to="tempfail@example.com"), "deferred")
+            await trio.sleep(10)
+            world.mx.configure(drip_seconds=0.1)
+            message_id = await world.send(to="421@example.com", category="bulk")
+            await trio.sleep(2)
+            address = {"recipient": "421@example.com"}
+            status, _, _ = await world.request("POST", "/v1/suppressions", json=address)
+            assert status in (200, 201)
+            assert (await world.message(message_id))["status"] == "queued"
+            await world.until(message_id, "deferred", "bounced")
+            deferred_at = trio.current_time()
+            await world.until(message_id, "bounced")
+            assert trio.current_time() - deferred_at < 1
+
+    run(main)
+
+
+def test_addresses_that_hang_are_not_tried_for_hours(tmp_path: Path) -> None:
+    """Twenty of them, each of which would be waited for ten minutes; a login link lives for an hour."""
+
+    async def main() -> None:
+        dns = dns_of(bad="mx.bad.example")
+        dns.addresses["mx.bad.example"] = [f"93.184.216.{number}" for number in range(1, 21)]
+        async with open_world(directory_with(tmp_path), dns=dns, mute=True) as world:
+            before = trio.current_time()
+            message_id = await world.send(to="friend@bad.example", category="login-link")
+            await world.until(message_id, "deferred", "bounced")
+            assert trio.current_time() - before < 1800
+            tried_first = world.mx.sessions
+            await world.until_final(message_id)
+            assert world.mx.sessions > tried_first
+            assert trio.current_time() - before < 3600 + 1800
 
     run(main)

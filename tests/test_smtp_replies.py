@@ -59,13 +59,25 @@ def test_a_refusal_in_the_transaction(
         (Command.RCPT, 452, "4.5.3", Verdict.DEFERRED),
         (Command.RCPT, 452, None, Verdict.DEFERRED),
         (Command.RCPT, 552, "5.5.3", Verdict.DEFERRED),
-        (Command.RCPT, 552, None, Verdict.DEFERRED),
         (Command.END_OF_DATA, 552, None, Verdict.BOUNCED),
         (Command.RCPT, 552, "5.5.30", Verdict.BOUNCED),
     ],
 )
 def test_too_many_recipients(command: Command, code: int, enhanced: str | None, verdict: Verdict) -> None:
     judgement = judge(reply(command, code, enhanced))
+    assert judgement == Judgement(verdict, usable=True, blame_site=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("Too many recipients in this session", Verdict.DEFERRED),
+        ("Requested mail action aborted: exceeded storage allocation", Verdict.BOUNCED),
+        ("", Verdict.BOUNCED),
+    ],
+)
+def test_a_bare_552_is_a_full_mailbox_unless_it_says_otherwise(text: str, verdict: Verdict) -> None:
+    judgement = judge(Reply(Command.RCPT, 552, None, (text,)))
     assert judgement == Judgement(verdict, usable=True, blame_site=False)
 
 

@@ -2,8 +2,8 @@
 
 A *site* is whom connections are counted against (scheduler.py): the set of MX hosts, which all domains at one provider
 share, or the fixed route where there is one. Hosts and addresses are tried in their order until one says hello; what
-none of them could do is the attempt's outcome. Addresses that did not work a moment ago are tried last: one dead host
-of several costs its time-out once, not with every connection.
+none of them could do is the attempt's outcome, and none is begun any more after CONNECTING_SECONDS_MAX. Addresses that
+did not work a moment ago are tried last: one dead host of several costs its time-out once, not with every connection.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ from relay.surroundings import Surroundings
 #: How long an address that did not work is tried last, and how many such are remembered.
 AVOID_SECONDS = 300.0
 AVOIDED_MAX = 10_000
+#: For so long one address after the other is tried: two at least, for none takes longer than the opening of a session
+#: may. Twenty that hang would hold a connection, and a login link, for hours; the next attempt begins with the others.
+CONNECTING_SECONDS_MAX = 900.0
 
 
 class Site(NamedTuple):
@@ -83,6 +86,7 @@ class Connector:
         except RoutingFailed as error:
             raise SessionFailed(Outcome.of(error.failure)) from error
         last: SessionFailed | None = None
+        begun = trio.current_time()
         for target in sorted(targets, key=self._is_avoided):  # stable: otherwise in their order
             try:
                 session = await self._open(target)
@@ -90,6 +94,8 @@ class Connector:
                 error.peer = Peer(target.host, target.address, target.port)
                 last = error
                 self._avoid(target)
+                if trio.current_time() >= begun + CONNECTING_SECONDS_MAX:
+                    break
             else:
                 self._avoided.pop(target.address, None)
                 return session

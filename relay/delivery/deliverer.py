@@ -71,6 +71,9 @@ SITE_SECONDS = 60.0
 SITES_KNOWN_MAX = 10_000
 #: Domains that are looked up at the same time: a name server that does not answer holds up nobody else.
 LOOKUPS_MAX = 200
+#: How long the loop sleeps at most while something waits. Due times are wall-clock times, and that clock may be set, or
+#: go on while the machine is suspended, which the one that sleeping is measured by does not notice.
+ASLEEP_SECONDS_MAX = 60.0
 #: Of what was wrong with a site, as it is told of the mail that is put off for it.
 BECAUSE_CHARACTERS_MAX = 300
 
@@ -151,6 +154,8 @@ class Deliverer:
         self._looked_up: dict[str, dict[Lane, None]] = {}
         self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
         self._nursery: trio.Nursery | None = None
+        #: Of the look-ups: nothing depends on them when the relay stops.
+        self._lookups_nursery: trio.Nursery | None = None
         self._news = trio.Event()
         #: When the loop looks again by itself (trio's seconds); while it is awake, nobody has to wake it.
         self._asleep_until = -math.inf
@@ -173,11 +178,19 @@ class Deliverer:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
                     task_status.started()
-                    while not self._stopping:
-                        await self._stop_suppressed()
-                        self._take_due()
-                        self._dispatch()
-                        await self._wait_for_news()
+                    try:
+                        async with trio.open_nursery() as self._lookups_nursery:
+                            while not self._stopping:
+                                await self._stop_suppressed()
+                                self._take_due()
+                                self._dispatch()
+                                await self._wait_for_news()
+                            self._lookups_nursery.cancel_scope.cancel()
+                        while self._workers:
+                            await self._news.wait()
+                            self._news = trio.Event()
+                    finally:
+                        await self._hang_up()
         finally:
             self._store.views.observers.remove(self._observe)
             self._claimed.observers.remove(self._look_again)
@@ -189,12 +202,17 @@ class Deliverer:
         for worker in self._workers.values():
             worker.wake()
 
-    async def abandon(self) -> None:
+    def abandon(self) -> None:
         """End the attempts under way: deferred where the receiver cannot have the message, else interrupted."""
         self.stop()
         self._scope.cancel()
-        for session in list(self._sessions):
-            await session.aclose()
+
+    async def _hang_up(self) -> None:
+        """Where `run` was cut short, by `abandon` or by a defect, no attempt is waited for: the wait for the reply to
+        a dot is shielded, and a receiver may make it last ten minutes."""
+        with trio.CancelScope(shield=True):
+            for session in list(self._sessions):
+                await session.aclose()
 
     def _look_for_all(self) -> None:
         with self._store.read() as view:
@@ -244,6 +262,7 @@ class Deliverer:
         with self._store.read() as view:
             if suppressions.suppression(view, did, queued.event.personal.address) is not None:
                 self._suppressed.append((did, queued.event.personal.address))
+                self._news.set()
 
     async def _stop_suppressed(self) -> None:
         """Bounce what waits for recipients who have been suppressed. What is being tried at this moment comes back here
@@ -274,7 +293,7 @@ class Deliverer:
         seconds = math.inf
         due_at = self._waiting.next_at()
         if due_at is not None:
-            seconds = max(0.0, (due_at - self._store.now_us()) / 1_000_000)
+            seconds = min(max(0.0, (due_at - self._store.now_us()) / 1_000_000), ASLEEP_SECONDS_MAX)
         wake_at = self._scheduler.wake_at()
         if wake_at is not None:
             seconds = min(seconds, max(0.0, wake_at - trio.current_time()))
@@ -297,16 +316,26 @@ class Deliverer:
 
     def _take_due(self) -> None:
         """Hand the lanes with something due to the scheduler, as soon as their sites are known."""
-        assert self._nursery is not None
         for lane in self._waiting.take(self._store.now_us()):
-            known = self._known.get(lane.domain)
-            if known is not None and trio.current_time() < known.until:
-                self._scheduler.add(known.site.name, lane, unroutable=known.site.unroutable)
-            elif lane.domain in self._looked_up:
-                self._looked_up[lane.domain][lane] = None
+            site = self._site_of(lane)
+            if site is None:
+                self._find_site(lane)
             else:
-                self._looked_up[lane.domain] = {lane: None}
-                self._nursery.start_soon(self._look_up, lane.domain)
+                self._scheduler.add(site.name, lane, unroutable=site.unroutable)
+
+    def _site_of(self, lane: Lane) -> Site | None:
+        """None: not known, or not lately enough to be believed."""
+        known = self._known.get(lane.domain)
+        return known.site if known is not None and trio.current_time() < known.until else None
+
+    def _find_site(self, lane: Lane) -> None:
+        """Hand the lane to the scheduler when its domain has been looked up."""
+        assert self._lookups_nursery is not None
+        if lane.domain in self._looked_up:
+            self._looked_up[lane.domain][lane] = None
+        else:
+            self._looked_up[lane.domain] = {lane: None}
+            self._lookups_nursery.start_soon(self._look_up, lane.domain)
 
     async def _look_up(self, domain: str) -> None:
         async with self._lookups:
@@ -331,6 +360,9 @@ class Deliverer:
                 self._scheduler.drop(start.lane)
                 continue
             number = self._scheduler.begin(start, now)
+            if self._site_of(start.lane) is None:
+                # A long backlog may outlive its domain's MX records. It goes on meanwhile: no look-up holds it up.
+                self._find_site(start.lane)
             if start.connection is None:
                 worker = self._workers[number] = _Worker(number, task)
                 self._nursery.start_soon(self._work, worker)
@@ -363,28 +395,26 @@ class Deliverer:
     # ---------------------------------------------------------------- a worker
 
     async def _work(self, worker: _Worker) -> None:
+        """An exception ends the process, and nothing is begun and no goodbye said any more."""
         session: Session | None = None
-        try:
-            while worker.task is not None:
-                task, worker.task = worker.task, None
-                try:
-                    session, outcome = await self._attempt(task, session)
-                finally:
-                    self._claimed.discard(task.message_id)
-                if not self._scheduler.ended(
-                    worker.number, trio.current_time(), *_feedback(outcome), usable=session is not None
-                ):
-                    break
-                self._dispatch()
-                while worker.task is None and not worker.is_to_close and not self._stopping:
-                    await worker.news.wait()
-        finally:
-            if session is not None:
-                await self._part(session)
-        # Not where an exception ends the process: nothing more is begun then.
+        while worker.task is not None:
+            task, worker.task = worker.task, None
+            session, outcome = await self._attempt(task, session)
+            self._claimed.discard(task.message_id)
+            if not self._scheduler.ended(
+                worker.number, trio.current_time(), *_feedback(outcome), usable=session is not None
+            ):
+                break
+            self._dispatch()
+            while worker.task is None and not worker.is_to_close and not self._stopping:
+                await worker.news.wait()
+        if session is not None:
+            await self._part(session)
         del self._workers[worker.number]
         self._scheduler.closed(worker.number)
         self._dispatch()
+        if self._stopping:
+            self._news.set()
 
     async def _part(self, session: Session) -> None:
         await session.quit()

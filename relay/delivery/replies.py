@@ -121,6 +121,8 @@ class _ReplyRule:
     commands: frozenset[Command] | None = None
     subjects: frozenset[str] | None = None
     """Beginnings of the enhanced code after its class, "" standing for a reply that has none."""
+    words: str | None = None
+    """Part of the text, in lower case."""
 
 
 _NOT_ABOUT_THE_MESSAGE: Final = frozenset(Command) - {
@@ -160,7 +162,19 @@ _REPLIES: Final = (
         blame_site=False,
         codes=frozenset({452, 552}),
         commands=frozenset({Command.RCPT}),
-        subjects=frozenset({"5.3", ""}),
+        subjects=frozenset({"5.3"}),
+    ),
+    _ReplyRule(
+        # Only where it says so: our transactions have one recipient each, and a bare 552 is a full mailbox, which
+        # its server calls permanent (GMX does), as others do with 552 5.2.2.
+        "the same without an enhanced code",
+        Verdict.DEFERRED,
+        usable=True,
+        blame_site=False,
+        codes=frozenset({452, 552}),
+        commands=frozenset({Command.RCPT}),
+        subjects=frozenset({""}),
+        words="too many recipients",
     ),
     _ReplyRule(
         "this mailbox, not the site: RFC 3463 section 3.2 and 3.3",
@@ -219,6 +233,7 @@ def _rule_for(reply: Reply) -> _ReplyRule:
             and (rule.codes is None or reply.code in rule.codes)
             and (rule.commands is None or reply.command in rule.commands)
             and (rule.subjects is None or any(_is_about(subject, wanted) for wanted in rule.subjects))
+            and (rule.words is None or rule.words in reply.text.lower())
         ):
             return rule
     raise AssertionError(f"no rule for {reply.code} to {reply.command.value}")

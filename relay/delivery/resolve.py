@@ -48,6 +48,8 @@ from relay.delivery.replies import Failure, FailureKind
 SMTP_PORT: Final = 25
 HOSTS_MAX: Final = 10
 ADDRESSES_MAX: Final = 20
+# Of one host and family; an answer of 64 kB holds thousands, and each that is looked at costs everybody time.
+ADDRESSES_OF_HOST_MAX: Final = 20
 LOOKUP_SECONDS_MAX: Final = 15.0
 SITE_CHARS_MAX: Final = 200
 CACHED_ANSWERS_MAX: Final = 5_000
@@ -97,7 +99,7 @@ class Resolver(Protocol):
         ...
 
     async def lookup_addresses(self, host: str) -> list[str]:
-        """A records, then AAAA records. Raises NoSuchName or LookupFailed."""
+        """A records, then AAAA records, ADDRESSES_OF_HOST_MAX of each. Raises NoSuchName or LookupFailed."""
         ...
 
     async def lookup_txt(self, name: str) -> list[tuple[bytes, ...]]:
@@ -125,6 +127,8 @@ class Route:
         host, port = match["name"], int(match["port"])
         if host is None:
             host = str(IPv6Address(match["v6"]))
+        elif not _HOST.fullmatch(host.lower()):
+            raise ValueError(f"{text!r}: {host!r} is not a name that can be looked up")
         if not 1 <= port <= 65535:
             raise ValueError(f"{text!r}: a port is between 1 and 65535")
         return cls(host.lower(), port)
@@ -380,7 +384,8 @@ class DnsResolver:
 
         async def lookup(kind: str) -> None:
             try:
-                answers[kind] = [record.to_text() for record in await self._lookup(host, kind)]
+                records = await self._lookup(host, kind)
+                answers[kind] = [record.to_text() for record in records[:ADDRESSES_OF_HOST_MAX]]
             except (NoSuchName, LookupFailed) as error:
                 answers[kind] = error
 

@@ -104,10 +104,11 @@ class Scheduler:
         self._site_of: dict[Lane, _Site] = {}
         #: Sites that may have something to start, in turn. What changes for another site puts it back.
         self._open: dict[str, None] = {}
-        #: (when, since when, site): those that wait for a rate, each behind those that waited before it.
-        self._paced: list[tuple[float, int, str]] = []
-        self._paced_number = 0
-        #: Those that wait until anybody's connection is closed.
+        #: (when, site): those that wait for their own rate.
+        self._paced: list[tuple[float, str]] = []
+        #: Those that wait for the rate of the whole relay, the longest first.
+        self._held_back: dict[str, None] = {}
+        #: Those that wait until anybody's connection is closed, the longest first.
         self._crowded_out: dict[str, None] = {}
         self._connections: dict[int, _Connection] = {}
         #: All that rest, the longest first.
@@ -140,6 +141,7 @@ class Scheduler:
             site.turns[lane.bulk].discard(lane)
             if not site.has_lanes:
                 self._crowded_out.pop(site.name, None)
+                self._held_back.pop(site.name, None)
             self._forget_if_idle(site)
 
     def begin(self, start: Start, now: float) -> int:
@@ -195,9 +197,6 @@ class Scheduler:
         else:
             site.is_putting_off = False
         self._open[site.name] = None
-        if self._crowded_out:  # they have waited longest
-            self._open = {**self._crowded_out, **self._open}
-            self._crowded_out.clear()
         self._forget_if_idle(site)
 
     def forgive(self, site: str) -> None:
@@ -215,13 +214,11 @@ class Scheduler:
             name = heapq.heappop(self._paced)[-1]
             if name in self._sites:
                 self._open[name] = None
-        while self._open:
-            name = next(iter(self._open))
-            del self._open[name]
-            site = self._sites.get(name)
+        while (turn := self._next_site(now)) is not None:
+            site = self._sites.get(turn)
             start = None if site is None else self._start_at(site, now)
             if start is not None:
-                self._open[name] = None  # to the end: it has had its turn
+                self._open[turn] = None  # to the end: it has had its turn
                 return start
         return None
 
@@ -240,7 +237,9 @@ class Scheduler:
 
     def wake_at(self) -> float | None:
         """When to ask again although nothing has happened."""
-        times = [at for at, _, _ in self._paced[:1]]
+        times = [at for at, _ in self._paced[:1]]
+        if self._held_back:
+            times.append(self._pace.free_at)
         for number in self._resting:
             since = self._connections[number].idle_since
             assert since is not None
@@ -264,6 +263,20 @@ class Scheduler:
 
     # ---------------------------------------------------------------- how
 
+    def _next_site(self, now: float) -> str | None:
+        """Whose turn it is. What many wait for together is offered to one after the other, not to all each time."""
+        has_room = self._real_connections < self._limits.connections_max
+        for waiting, may_go in (
+            (self._crowded_out, has_room),
+            (self._held_back, now >= self._pace.free_at),
+            (self._open, True),
+        ):
+            if waiting and may_go:
+                name = next(iter(waiting))
+                del waiting[name]
+                return name
+        return None
+
     def _start_at(self, site: _Site, now: float) -> Start | None:
         failure = site.standing_failure(now)
         if failure is not None:
@@ -272,12 +285,13 @@ class Scheduler:
         lane = site.next_lane()
         if lane is None:
             return None
-        free_at = max(site.pace.free_at, self._pace.free_at)
-        if now < free_at:
-            if site.paced_until != free_at:
-                site.paced_until = free_at
-                self._paced_number += 1
-                heapq.heappush(self._paced, (free_at, self._paced_number, site.name))
+        if now < site.pace.free_at:
+            if site.paced_until != site.pace.free_at:
+                site.paced_until = site.pace.free_at
+                heapq.heappush(self._paced, (site.paced_until, site.name))
+            return None
+        if now < self._pace.free_at:
+            self._held_back[site.name] = None
             return None
         if site.resting:
             # The last one, so that those that are not needed grow old.

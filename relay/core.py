@@ -25,7 +25,6 @@ from relay.refusals import Refusal
 from relay.reservations import Reservations
 from relay.store import LOG_DIRECTORY, Store, open_store
 from relay.surroundings import Surroundings
-from relay.tokens import BounceAddresses, UnsubscribeTokens
 from relay.views import members, open_temporary_views
 from spool.backup import BEGUN_NAME as BACKUP_BEGUN
 from spool.reader import LogReader
@@ -154,11 +153,7 @@ async def open_core(directory: Path, surroundings: Surroundings | None = None) -
     keyring = KeyRing(directory)
     keyring.check()
     operator_stem = keyring.operator_stem(config.operator_domain)
-    composer = Composer(
-        keyring,
-        UnsubscribeTokens(pepper.unsubscribe_key),
-        BounceAddresses(pepper.bounce_key, config.operator_domain),
-    )
+    composer = Composer.of(keyring, pepper, config.operator_domain)
     async with open_store(directory, config, surroundings) as store:
         yield Core(directory, surroundings, config, store, pepper, keyring, composer, operator_stem)
 

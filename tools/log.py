@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import click
 
+from tools.log_audit import audit_command
 from tools.log_backup import backup_command, restore_command
 from tools.log_check import rebuild_command, repair_command, verify_command
 from tools.log_export import export_command
@@ -27,6 +28,7 @@ for command in (
     verify_command,
     replay_command,
     diff_command,
+    audit_command,
     rebuild_command,
     repair_command,
     backup_command,

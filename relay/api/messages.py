@@ -87,7 +87,7 @@ def _as_of(last_seq: int) -> int | None:
         return None
     as_of = _number(given)
     if as_of is None or as_of > last_seq:
-        raise invalid("asOf", f"expected a sequence number from 1 to {last_seq}, the last there is now")
+        raise invalid("asOf", "expected a sequence number that is in the log already")
     return as_of
 
 

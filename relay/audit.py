@@ -278,7 +278,8 @@ class _Reading:
         message_id, message = self._queued.seq, self._message
         if _is_own(event, message_id) or (isinstance(event, DsnQueued) and event.about == message_id):
             return True
-        if self.state.final_at is not None or getattr(event, "did", None) != message.did:
+        # Nothing of the member's stops a DSN.
+        if self.state.final_at is not None or self.state.is_dsn or getattr(event, "did", None) != message.did:
             return False
         if isinstance(event, RecipientSuppressed):
             suppressed, recipient = event.personal, message.personal
@@ -371,7 +372,7 @@ def _signatures(
     # The operator's public keys are in no event; its files are what there is.
     for signer in KeyRing(directory).signers(send.operator_domain, send.operator_stem):
         record = dkim_record(signer)
-        keys[record.name] = record.value, "key file"
+        keys[record.name] = record.value, "today's key file"
     if domain_added is not None:
         added = domain_added.event
         assert isinstance(added, DomainAdded)

@@ -278,9 +278,9 @@ def _tell_outcome(found: Audit, event: Outcome) -> Iterator[str]:
     if event.attempt:
         yield f"took {event.duration_us / 1_000_000:.3f} s"
     if event.sha256 is not None:
-        yield f"{event.size:,} octets, SHA-256 {event.sha256}"
+        yield f"{event.size:,} bytes, SHA-256 {event.sha256}"
     elif event.attempt:
-        yield "no octet of the message was sent"
+        yield "no byte of the message was sent"
     if isinstance(event, MessageDeferred):
         yield f"next attempt at {rfc3339(event.next_attempt_at)}"
 
@@ -335,7 +335,10 @@ def _tell_order(event: Event) -> Iterator[str]:
             answer = "no answer" if event.status is None else f"HTTP status {event.status}"
             yield f"The member's own unsubscribe URL was called, attempt {event.attempt}: {answer}"
         case DomainPaused():
-            yield f"The domain {event.domain} is paused: {event.status}{_reason(event.reason)}"
+            yield f"The domain {event.domain} is {event.status}{_reason(event.reason)}"
+            if event.evidence is not None:
+                counts = event.evidence
+                yield f"{counts.bounced} bounced and {counts.complaints} complaints of {counts.final} final messages"
         case DomainResumed():
             yield f"The domain {event.domain} may send again{_reason(event.reason)}"
         case MemberSuspended():
@@ -359,6 +362,8 @@ def _proof(found: Audit) -> Iterator[str]:
     yield f"    all {found.records:,} records of the log were read; their checksums and their chain hold"
     if found.outgoing is None:
         yield f"    the message cannot be composed again: {found.not_composed}"
+    elif not found.compositions:
+        yield "    no attempt has sent anything, so there is nothing to compare the message with"
     for one in found.compositions:
         if one.match is None:
             yield f"    attempt {one.attempt}: not compared, SHA-256 {one.sha256} was sent"

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from relay.codec import Recorded
 from relay.presentation import rfc3339
 from relay.view_rows import VIEWS, Change, Moment, Row, differences
 from relay.views import open_temporary_views
@@ -77,16 +78,17 @@ def replay_command(
     as_json: bool,
 ) -> None:
     names = tuple(dict.fromkeys(names or _SHOWN_BY_DEFAULT))
-    with LogReader(log_directory(directory)) as reader:
+    log = log_directory(directory)
+    with LogReader(log) as reader:
         seq = seq_at(reader, until or Bound())
-        with _open_folded(reader, seq) as views, _moment(views, reader) as moment, quiet_when_nobody_reads():
-            chosen = ((name, _chosen(_rows(name, moment), did, message_id)) for name in names)
-            if as_json:
-                print_json_lists({"seq": moment.seq, "time": rfc3339(moment.time_us)}, chosen)
-            else:
-                click.echo(f"As of sequence {moment.seq}, {rfc3339(moment.time_us)}")
-                for name, rows in chosen:
-                    _print_rows(name, rows)
+    with _open_folded(log, seq) as fold, fold.moment() as moment, quiet_when_nobody_reads():
+        chosen = ((name, _chosen(_rows(name, moment), did, message_id)) for name in names)
+        if as_json:
+            print_json_lists({"seq": moment.seq, "time": rfc3339(moment.time_us)}, chosen)
+        else:
+            click.echo(f"As of sequence {moment.seq}, {rfc3339(moment.time_us)}")
+            for name, rows in chosen:
+                _print_rows(name, rows)
 
 
 @click.command(
@@ -111,38 +113,51 @@ def diff_command(
     as_json: bool,
 ) -> None:
     names = tuple(dict.fromkeys(names or VIEWS))
-    with LogReader(log_directory(directory)) as reader:
+    log = log_directory(directory)
+    with LogReader(log) as reader:
         first, last = seq_at(reader, begin), seq_at(reader, end)
-        if first > last:
-            raise click.BadParameter(f"sequence {first} is after sequence {last}: give the earlier one first")
-        with _open_folded(reader, first, last) as views, _moment(views, reader) as before:
-            views.catch_up(reader, until=last)
-            with _moment(views, reader) as after, quiet_when_nobody_reads():
-                changes = ((name, _changes(name, before, after, did, message_id)) for name in names)
-                if as_json:
-                    print_json_lists(
-                        {"from": first, "to": last},
-                        ((name, (change._asdict() for change in found)) for name, found in changes),
-                    )
-                else:
-                    _tell_changes(before, after, changes)
+    if first > last:
+        raise click.BadParameter(f"sequence {first} is after sequence {last}: give the earlier one first")
+    with _open_folded(log, first, last) as fold, fold.moment() as before:
+        fold.go_on(last)
+        with fold.moment() as after, quiet_when_nobody_reads():
+            changes = ((name, _changes(name, before, after, did, message_id)) for name in names)
+            if as_json:
+                print_json_lists(
+                    {"from": first, "to": last},
+                    ((name, (change._asdict() for change in found)) for name, found in changes),
+                )
+            else:
+                _tell_changes(before, after, changes)
+
+
+class _Fold(NamedTuple):
+    """Views that were folded from a log so far, and that log."""
+
+    views: Views[Recorded]
+    reader: LogReader
+
+    def go_on(self, until: int) -> None:
+        self.views.catch_up(self.reader, until=until)
+
+    @contextmanager
+    def moment(self) -> Iterator[Moment]:
+        """The views as they are now. They stay so in here, even if the fold goes on."""
+        with self.views.read() as view:
+            yield Moment(view.position, self.reader.get(view.position).time_us, view)
 
 
 @contextmanager
-def _open_folded(reader: LogReader, until: int, total: int | None = None) -> Iterator[Views[Any]]:
-    """The views right after `until`. `total`: as far as they will be brought in the end."""
+def _open_folded(log: Path, until: int, total: int | None = None) -> Iterator[_Fold]:
+    """The views right after `until`. `total`: how far they will be brought in the end."""
     with (
         open_meter() as meter,
         open_temporary_views(meter.decoding("folding the log", total or until)) as views,
+        LogReader(log, locate=views.locate) as reader,
     ):
-        views.catch_up(reader, until=until)
-        yield views
-
-
-@contextmanager
-def _moment(views: Views[Any], reader: LogReader) -> Iterator[Moment]:
-    with views.read() as view:
-        yield Moment(view.position, reader.get(view.position).time_us, view)
+        fold = _Fold(views, reader)
+        fold.go_on(until)
+        yield fold
 
 
 def _rows(name: str, moment: Moment) -> Iterator[Row]:

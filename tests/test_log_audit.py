@@ -29,6 +29,7 @@ from tests.simulate_days import simulate
 from tests.test_reading_commands import contents
 from tests.test_tools_log import STORY
 from tests.world.audited import ANN, DOMAIN, DSN, GOLDEN, NOBODY, make_story, tell
+from tests.world.relay import DOMAIN as DOMAIN_OF_WORLD
 from tests.world.relay import OPERATOR_DOMAIN, open_world, run
 from tests.world.spool import inline
 from tools.cli import EXPECTED
@@ -148,6 +149,24 @@ def test_of_a_notification_nobody_decided_and_its_own_bytes_are_compared(story: 
     assert (found["about"], found["decision"], found["category"]) == (NOBODY, None, "dsn")
     assert [one["attempt"] for one in found["compositions"]] == [1]
     assert {one["d"] for one in found["signatures"]} == {OPERATOR_DOMAIN}
+
+
+def test_a_notifications_bytes_are_not_those_of_the_mail_that_bounced(tmp_path: Path) -> None:
+    """Its story begins with a bounce that has a hash, of other bytes."""
+    directory = tmp_path / "data"
+
+    async def main() -> None:
+        async with open_world(directory) as world:
+            await world.command("domain_set_forward", domain=DOMAIN_OF_WORLD, to="owner@elsewhere.example")
+            refused = await world.send(to="refuse-message@example.com")
+            await world.until_final(refused)
+            (notice,) = [seq for seq, event in enumerate(world.events(), 1) if isinstance(event, DsnQueued)]
+            await world.until_final(notice)
+            bounce, *_ = told(directory, notice)["events"]
+            assert (bounce["messageId"], len(bounce["data"]["sha256"])) == (refused, 64)
+            assert [one["match"] for one in told(directory, notice)["compositions"]] == [True]
+
+    run(main)
 
 
 def test_the_counts_are_those_right_before_the_send_whatever_came_later(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from relay.events import (
     KeyIssued,
     MemberAdded,
     MessageQueued,
+    MessageSent,
     Recipient,
     RecipientSuppressed,
     SendAccepted,
@@ -170,6 +171,16 @@ def test_the_state_after_any_part_of_a_timeline_is_that_of_the_view_then(history
                 for state in messages.all_messages(view):
                     story = [recorded[at - 1] for at in messages.timeline(view, state.message_id)]
                     assert messages.state_after(story) == state
+
+
+def test_nothing_changes_what_is_final() -> None:
+    queued = MessageQueued(
+        did=DID, domain="a.example", category="bulk", index=1, next_attempt_at=1, give_up_at=2
+    )
+    sent = MessageSent(did=DID, message_id=2, attempt=1)
+    again = AttemptStarted(did=DID, message_id=2, attempt=2, next_attempt_at=9)
+    story = [Recorded(seq, seq, event) for seq, event in enumerate([queued, sent, again], 2)]
+    assert messages.state_after(story) == messages.state_after(story[:2])
 
 
 def test_differences_of_lists_that_end_apart() -> None:

@@ -132,12 +132,12 @@ def test_for_programs(story: Path) -> None:
         (OPERATOR_DOMAIN, STEM + "r", True),
         (OPERATOR_DOMAIN, STEM + "e", True),
     ]
-    assert (found["problems"], found["notComposed"], found["records"]) == ([], None, 26)
+    assert (found["problems"], found["notComposed"], found["records"]) == ([], None, 27)
     decision = found["decision"]
     assert (decision["keySeq"], decision["keyActive"], decision["suppressedFor"]) == (3, True, [])
     assert decision["limits"] == {
-        "hour": {"limit": 2, "before": 0, "after": 2},
-        "day": {"limit": 10, "before": 0, "after": 2},
+        "hour": {"limit": 2, "before": 1, "after": 2},
+        "day": {"limit": 10, "before": 1, "after": 2},
         "warmingDay": 0,
         "setBySeq": None,
         "refusedNow": None,
@@ -335,9 +335,9 @@ def test_without_the_payload_the_skeleton_still_tells(copy: Path) -> None:
     assert "To          (removed by retention)" in result.stdout
     assert "attempt 3: not compared, SHA-256 " in result.stdout
     assert "Held by root: (removed by retention)" in result.stdout
-    assert "0 and 2 of 2 in the hour" in result.stdout  # every count stays the same
+    assert "1 and 2 of 2 in the hour" in result.stdout  # every count stays the same
     assert "cannot be told: its address has been removed" in result.stdout
-    assert "Sent at attempt 3 (personal data removed) [sequence 24]" in result.stdout
+    assert "Sent at attempt 3 (personal data removed) [sequence 25]" in result.stdout
     assert "personal" not in json.dumps(told(copy, ANN)["events"])
 
 
@@ -370,7 +370,7 @@ def test_a_stricter_configuration_of_today_is_told_apart(copy: Path) -> None:
     config.write_text(config.read_text().replace("hour = 2, day = 10", "hour = 1, day = 10"))
     found = told(copy, ANN)
     assert found["decision"]["limits"]["hour"]["limit"] == 1
-    assert "the 2 of this request" in found["decision"]["limits"]["refusedNow"]
+    assert "the 1 of this request" in found["decision"]["limits"]["refusedNow"]
     assert "today's configuration would refuse it: " in tell(copy, ANN).stdout
 
 
@@ -406,7 +406,7 @@ def test_an_unknown_event_anywhere_stops_it(copy: Path) -> None:
     strange = Entry(cbor2.dumps({"type": "moon.landed", "v": 1}))
     result = tell(rewrite(copy, lambda event: event, [strange]), ANN)
     assert isinstance(result.exception, EXPECTED)
-    assert "record 27 holds 'moon.landed'" in str(result.exception)
+    assert "record 28 holds 'moon.landed'" in str(result.exception)
     assert result.stdout == ""
 
 

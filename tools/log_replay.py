@@ -93,12 +93,13 @@ def replay_command(
 
 @click.command(
     "diff",
-    help="Show what changed in the views from right after one event to right after another.\n\n"
+    help="Show what changed in the views from right after one event to right after another. Each may be a time: the "
+    "last event up to it.\n\n"
     "Exit status 0, whether anything changed or not.\n\n" + _VIEWS_HELP,
 )
 @directory_argument
-@click.argument("begin", type=parse_bound, metavar="SEQ1|TIME1")
-@click.argument("end", type=parse_bound, metavar="SEQ2|TIME2")
+@click.argument("begin", type=parse_bound, metavar="SEQ1")
+@click.argument("end", type=parse_bound, metavar="SEQ2")
 @_view_option("Otherwise: all.")
 @_did_option
 @_message_option

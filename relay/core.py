@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hmac
 import re
-import tempfile
 from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -26,8 +25,7 @@ from relay.refusals import Refusal
 from relay.reservations import Reservations
 from relay.store import LOG_DIRECTORY, Store, open_store
 from relay.surroundings import Surroundings
-from relay.tokens import BounceAddresses, UnsubscribeTokens
-from relay.views import members, relay_views
+from relay.views import members, open_temporary_views
 from spool.backup import BEGUN_NAME as BACKUP_BEGUN
 from spool.reader import LogReader
 from spool.views import Snapshot, Views
@@ -155,11 +153,7 @@ async def open_core(directory: Path, surroundings: Surroundings | None = None) -
     keyring = KeyRing(directory)
     keyring.check()
     operator_stem = keyring.operator_stem(config.operator_domain)
-    composer = Composer(
-        keyring,
-        UnsubscribeTokens(pepper.unsubscribe_key),
-        BounceAddresses(pepper.bounce_key, config.operator_domain),
-    )
+    composer = Composer.of(keyring, pepper, config.operator_domain)
     async with open_store(directory, config, surroundings) as store:
         yield Core(directory, surroundings, config, store, pepper, keyring, composer, operator_stem)
 
@@ -199,14 +193,11 @@ def open_for_reading(directory: Path) -> Iterator[Readable]:
     keyring = KeyRing(directory)
     keyring.check()
     operator_stem = keyring.operator_stem(config.operator_domain)
-    with tempfile.TemporaryDirectory(prefix="atmos-relay-") as name:
-        views = relay_views(Path(name) / "views")
-        views.open()
-        try:
-            with LogReader(directory / LOG_DIRECTORY, locate=views.locate) as reader:
-                if reader.directory.is_dir():
-                    views.catch_up(reader)
-                folded = _Folded(views, reader, Surroundings().clock)
-                yield _Reading(config, keyring, operator_stem, folded)
-        finally:
-            views.close()
+    with (
+        open_temporary_views() as views,
+        LogReader(directory / LOG_DIRECTORY, locate=views.locate) as reader,
+    ):
+        if reader.directory.is_dir():
+            views.catch_up(reader)
+        folded = _Folded(views, reader, Surroundings().clock)
+        yield _Reading(config, keyring, operator_stem, folded)

@@ -69,13 +69,22 @@ def operator_records(domain: str, *, host: str, signers: Iterable[Signer]) -> li
 
 def dkim_record(signer: Signer) -> Record:
     """Return the record of one DKIM key (RFC 6376 §3.6.1, RFC 8463 §4)."""
-    key_type, what = ("rsa", "RSA") if signer.algorithm == "rsa-sha256" else ("ed25519", "Ed25519")
+    what: Literal["RSA", "Ed25519"] = "RSA" if signer.algorithm == "rsa-sha256" else "Ed25519"
     return Record(
         "TXT",
-        f"{signer.selector}._domainkey.{signer.domain}",
-        f"v=DKIM1; k={key_type}; p={signer.public_key}",
+        dkim_name(signer.domain, signer.selector),
+        dkim_value(what, signer.public_key),
         f"DKIM: the {what} key with which receivers verify the signatures of {signer.domain}.",
     )
+
+
+def dkim_name(domain: str, selector: str) -> str:
+    return f"{selector}._domainkey.{domain}"
+
+
+def dkim_value(kind: Literal["RSA", "Ed25519"], public_key: str) -> str:
+    """What is published of a key: `public_key` is its p=, as `Signer` and `domain.added` have it."""
+    return f"v=DKIM1; k={kind.lower()}; p={public_key}"
 
 
 def zone_text(records: Sequence[Record]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from relay import events
 from relay.addresses import Mailbox
@@ -18,7 +18,7 @@ from relay.compose import Content, Message, compose, compose_body, feedback_id, 
 from relay.delivery.smtp import Envelope
 from relay.dsn import compose_dsn
 from relay.events import DsnQueued, MessageQueued, SendAccepted
-from relay.keys import KeyRing
+from relay.keys import KeyRing, Pepper
 from relay.signing import sign
 from relay.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
 from relay.views.messages import MessageState
@@ -53,6 +53,14 @@ class Composer(NamedTuple):
     keyring: KeyRing
     unsubscribe: UnsubscribeTokens
     bounces: BounceAddresses
+
+    @classmethod
+    def of(cls, keyring: KeyRing, pepper: Pepper, operator_domain: str) -> Self:
+        return cls(
+            keyring,
+            UnsubscribeTokens(pepper.unsubscribe_key),
+            BounceAddresses(pepper.bounce_key, operator_domain),
+        )
 
     def outgoing_of(self, state: MessageState, get: Callable[[int], Recorded]) -> Outgoing:
         """The outgoing message, of a member's or a DSN. `get` reads an event of the log by its sequence number.

@@ -41,6 +41,7 @@ PURE = (
     "relay.requests",
     "relay.signing",
     "relay.tokens",
+    "relay.view_rows",
     "relay.views.calls",
     "relay.views.due",
     "relay.views.idempotency",

@@ -1,18 +1,20 @@
 """`log`: what the log holds, and whether it is whole.
 
-`inspect`, `cat`, `tail` and `verify` read: they work beside a running relay and on a copy, and write nothing into
-the data directory. `rebuild` and `repair` change it, and refuse while a relay runs. `backup` and `export` copy out of
-a directory, `restore` makes one.
+`inspect`, `cat`, `tail`, `verify`, `replay`, `diff` and `audit` read: they work beside a running relay and on a copy,
+and write nothing into the data directory. `rebuild` and `repair` change it, and refuse while a relay runs. `backup` and
+`export` copy out of a directory, `restore` makes one.
 """
 
 from __future__ import annotations
 
 import click
 
+from tools.log_audit import audit_command
 from tools.log_backup import backup_command, restore_command
 from tools.log_check import rebuild_command, repair_command, verify_command
 from tools.log_export import export_command
 from tools.log_read import cat_command, inspect_command, tail_command
+from tools.log_replay import diff_command, replay_command
 
 
 @click.group("log", help="The log: look into it, check it, mend what can be mended.")
@@ -24,6 +26,9 @@ for command in (
     cat_command,
     tail_command,
     verify_command,
+    replay_command,
+    diff_command,
+    audit_command,
     rebuild_command,
     repair_command,
     backup_command,

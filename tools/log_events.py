@@ -54,21 +54,23 @@ def show(record: Record) -> Shown:
     )
 
 
+def as_object(event: Shown) -> dict[str, Any]:
+    """What JSON can hold of it. `stripped` is there only where retention has taken the personal data."""
+    return {
+        "seq": event.seq,
+        "time": rfc3339(event.time_us),
+        "type": event.type,
+        "version": event.version,
+        "did": event.did,
+        "messageId": event.message_id,
+        "data": _json_value(event.data),
+        **({"stripped": True} if event.stripped else {}),
+    }
+
+
 def as_json(event: Shown) -> str:
-    """One line of ASCII, so that no terminal can be played tricks on through it either. `stripped` is there only where
-    retention has taken the personal data."""
-    return json.dumps(
-        {
-            "seq": event.seq,
-            "time": rfc3339(event.time_us),
-            "type": event.type,
-            "version": event.version,
-            "did": event.did,
-            "messageId": event.message_id,
-            "data": _json_value(event.data),
-            **({"stripped": True} if event.stripped else {}),
-        }
-    )
+    """One line of ASCII, so that no terminal can be played tricks on through it either."""
+    return json.dumps(as_object(event))
 
 
 def as_line(event: Shown) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import click
 
+from relay.presentation import rfc3339
 from spool.errors import SequenceNotFoundError
 from spool.reader import LogReader
 from spool.repair import segment_seqs
@@ -75,6 +76,28 @@ def select(reader: LogReader, selection: Selection) -> Iterator[Shown]:
         if send_seq is not None and event.seq != send_seq and not _concerns(event, selection.message_id):
             continue
         yield event
+
+
+def seq_at(reader: LogReader, bound: Bound) -> int:
+    """The last record up to this sequence number or time. Refuses, as a wrong use, where the log has none."""
+    segments = reader.segments()
+    if not segments or segments[-1].last_seq == 0:
+        raise click.ClickException("the log is empty")
+    last_seq = segments[-1].last_seq
+    if bound.time_us is None:
+        seq = last_seq if bound.seq is None else bound.seq
+        if not 1 <= seq <= last_seq:
+            raise click.BadParameter(f"there is no sequence {seq}: the log has 1 to {last_seq}")
+        return seq
+    before = _first_seq(reader, bound) - 1
+    for record in reader.read(before + 1, last_seq):
+        if record.time_us > bound.time_us:
+            break
+        before = record.seq
+    if before == 0:
+        first = rfc3339(reader.get(1).time_us)
+        raise click.BadParameter(f"there is nothing that old: the log begins at {first}")
+    return before
 
 
 def _concerns(event: Shown, message_id: int | None) -> bool:

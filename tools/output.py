@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,23 @@ directory_argument = click.argument(
 
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def print_json_lists(head: Mapping[str, Any], lists: Iterable[tuple[str, Iterable[Any]]]) -> None:
+    """One JSON object: the fields of `head`, then each list under its name. An item is written before the next is
+    made, so that a list may be longer than memory."""
+    write = sys.stdout.write
+    write(json.dumps(dict(head))[:-1])
+    comma = ", " if head else ""
+    for name, items in lists:
+        write(f"{comma}{json.dumps(name)}: [")
+        comma = ""
+        for item in items:
+            write(comma + json.dumps(item))
+            comma = ", "
+        write("]")
+        comma = ", "
+    write("}\n")
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:

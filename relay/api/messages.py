@@ -1,6 +1,8 @@
 """`GET /v1/messages` and `GET /v1/messages/{messageId}`: reading back (SPEC 1.3).
 
-A member sees its own messages; anything else is as if it were not there.
+A member sees its own messages; anything else is as if it were not there. `?asOf=SEQ` answers as the relay would have
+answered right after that event: folded from the message's own events, by the code that fills the view. (What retention
+has removed since stays removed.)
 """
 
 from __future__ import annotations
@@ -31,10 +33,16 @@ def routes(core: Core) -> Blueprint:
         principal = authenticate(core, suspended_may=True)
         number = _number(message_id)
         with core.store.read() as view:
+            as_of = _as_of(view.position)
             state = None if number is None else messages.message(view, number)
             if state is None or state.did != principal.did:
                 raise Refusal("NOT_FOUND", "messageId: you have no message with this id")
             timeline = messages.timeline(view, state.message_id)
+        if as_of is not None:
+            if as_of < state.message_id:
+                raise Refusal("NOT_FOUND", f"messageId: this message was queued after sequence {as_of}")
+            timeline = [seq for seq in timeline if seq <= as_of]
+            state = messages.state_after(map(core.store.get, timeline))
         return json_answer(message_detail(state, timeline, core.store.get))
 
     @blueprint.get("/v1/messages")
@@ -70,6 +78,17 @@ def page_limit(default: int, most: int) -> int:
     if not re.fullmatch(r"[0-9]{1,4}", given) or not 1 <= int(given) <= most:
         raise invalid("limit", f"expected a number from 1 to {most}")
     return int(given)
+
+
+def _as_of(last_seq: int) -> int | None:
+    """The last event that the answer may know of; None: all there are."""
+    given = request.args.get("asOf")
+    if given is None:
+        return None
+    as_of = _number(given)
+    if as_of is None or as_of > last_seq:
+        raise invalid("asOf", "expected a sequence number that is in the log already")
+    return as_of
 
 
 def _number(text: str) -> int | None:

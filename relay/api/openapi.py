@@ -133,7 +133,14 @@ def openapi_document(server_url: str) -> dict[str, Any]:
                     "operationId": "getMessage",
                     "summary": "One message with its timeline",
                     "security": member,
-                    "parameters": [_path("messageId", {"type": "integer", "minimum": 1})],
+                    "parameters": [
+                        _path("messageId", {"type": "integer", "minimum": 1}),
+                        _query(
+                            "asOf",
+                            {"type": "integer", "minimum": 1},
+                            "The message as it was right after the event with this sequence number.",
+                        ),
+                    ],
                     "responses": {
                         "200": _response("The message", "MessageDetail"),
                         **_errors(400, 401, 404, 500),

@@ -6,6 +6,9 @@ ask `messages` for the message that an event is about, so that one comes before 
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from relay.codec import Recorded, decode
@@ -17,6 +20,7 @@ from relay.views.messages import MessagesProjector
 from relay.views.reputation import ReputationProjector
 from relay.views.suppressions import SuppressionsProjector
 from relay.views.warming import WarmingProjector
+from spool.record import Record
 from spool.views import Projector, Views
 
 PROJECTORS: tuple[Projector[Recorded], ...] = (
@@ -30,9 +34,24 @@ PROJECTORS: tuple[Projector[Recorded], ...] = (
     CallsProjector(),
 )
 
-__all__ = ["PROJECTORS", "relay_views"]
+__all__ = ["PROJECTORS", "open_temporary_views", "relay_views"]
 
 
 def relay_views(directory: Path) -> Views[Recorded]:
     """The relay's views below `directory`, not yet opened."""
     return Views(directory, PROJECTORS, decode)
+
+
+@contextmanager
+def open_temporary_views(decode: Callable[[Record], Recorded] = decode) -> Iterator[Views[Recorded]]:
+    """Empty views in a temporary directory of their own (0700), for whoever folds a log without touching its directory.
+
+    They are gone when the block ends.
+    """
+    with tempfile.TemporaryDirectory(prefix="atmos-relay-") as name:
+        views = Views(Path(name) / "views", PROJECTORS, decode)
+        views.open()
+        try:
+            yield views
+        finally:
+            views.close()

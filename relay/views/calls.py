@@ -54,6 +54,12 @@ def is_called(view: Snapshot, message_id: int) -> bool:
     return view.get(_CALLED, u64(message_id)) is not None
 
 
+def all_calls(view: Snapshot) -> Iterator[Call]:
+    """All calls to be made, in the order of the suppressions that they are about."""
+    for key, value in view.scan(_CALLS):
+        yield Call(read_u64(value), read_u64(key), read_u64(value, 8))
+
+
 def calls(view: Snapshot) -> Iterator[Call]:
     """All calls to be made, the next one first."""
     for key, _ in view.scan(_DUE):

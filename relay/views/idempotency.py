@@ -6,6 +6,7 @@ The key lives in the accepted event itself (SPEC 1.1); this is the way to find i
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from relay.codec import Recorded
@@ -19,6 +20,9 @@ _BY_TIME = "idempotency_by_time"
 
 KEPT_US = 24 * 3600 * 1_000_000
 _VALUE = struct.Struct(">QQ32s")
+#: The digest of a key, and with the NUL before it.
+_DIGEST = 32
+_KEY_TAIL = _DIGEST + 1
 
 
 class First(NamedTuple):
@@ -55,6 +59,14 @@ class IdempotencyProjector:
 
 def _key(did: str, key_sha256: str) -> bytes:
     return owned(did) + bytes.fromhex(key_sha256)
+
+
+def all_first_uses(view: Snapshot) -> Iterator[tuple[bytes, str, str, First]]:
+    """(table key, DID, SHA-256 of the Idempotency-Key, what it stands for), those included that are only not forgotten
+    yet."""
+    for key, value in view.scan(_KEYS):
+        seq, time_us, body = _VALUE.unpack(value)
+        yield key, key[:-_KEY_TAIL].decode(), key[-_DIGEST:].hex(), First(seq, time_us, body.hex())
 
 
 def first_use(view: Snapshot, did: str, key_sha256: str, now_us: int) -> First | None:

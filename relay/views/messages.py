@@ -2,12 +2,15 @@
 
 A message's state holds nothing personal: what is personal stays in the log, is read from there when somebody asks, and
 goes away there when its time is over.
+
+A state is the fold of the message's own events by `begun` and `after`, here in the view and wherever somebody asks how
+a message stood at another time (`state_after`): there is one such code, so the answers cannot differ.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -99,27 +102,13 @@ class MessagesProjector:
 
     def _queued(self, tx: Transaction, recorded: Recorded, event: MessageQueued | DsnQueued) -> None:
         seq = recorded.seq
-        about = None
         if isinstance(event, DsnQueued):
-            about = event.about
-            original = message(tx, about)
-            assert original is not None, f"a DSN about message {about}, which was never queued"
-            assert original.outcome_seq == seq - 1, f"a DSN about message {about} apart from its bounce"
+            original = message(tx, event.about)
+            assert original is not None, f"a DSN about message {event.about}, which was never queued"
+            assert original.outcome_seq == seq - 1, f"a DSN about message {event.about} apart from its bounce"
             # "What happened to my mail" is answered in one place.
-            tx.put(_TIMELINE, two_u64(about, seq), b"")
-        state = MessageState(
-            message_id=seq,
-            did=event.did,
-            domain=event.domain,
-            category=event.category,
-            send_seq=seq if isinstance(event, DsnQueued) else seq - event.index,
-            status="queued",
-            accepted_at=recorded.time_us,
-            give_up_at=event.give_up_at,
-            next_attempt_at=event.next_attempt_at,
-            about=about,
-        )
-        tx.put(_MESSAGES, u64(seq), _encode(state))
+            tx.put(_TIMELINE, two_u64(event.about, seq), b"")
+        tx.put(_MESSAGES, u64(seq), _encode(begun(recorded)))
         tx.put(_TIMELINE, two_u64(seq, seq), b"")
         owner = owned(event.did)
         tx.put(_BY_MEMBER, owner + u64(seq), b"")
@@ -132,39 +121,75 @@ class MessagesProjector:
         key = u64(event.message_id)
         value = tx.get(_MESSAGES, key)
         assert value is not None, f"{event.TYPE} for message {event.message_id}, which was never queued"
-        state = _state.decode(value)
+        before = _state.decode(value)
         tx.put(_TIMELINE, two_u64(event.message_id, recorded.seq), b"")
-        if state.final_at is not None:
-            return  # nothing rewrites what is final; that it was recorded at all, the timeline shows
-        before = state.status
-        match event:
-            case AttemptStarted():
-                state.attempts = event.attempt
-                state.attempting = True
-                state.next_attempt_at = event.next_attempt_at
-            case AttemptInterrupted():
-                state.attempting = False
-                state.next_attempt_at = event.next_attempt_at
-            case MessageRescheduled():
-                state.next_attempt_at = event.next_attempt_at
-            case MessageDeferred():
-                state.status = "deferred"
-                state.next_attempt_at = event.next_attempt_at
-            case MessageSent() | MessageBounced():
-                state.status = "sent" if isinstance(event, MessageSent) else "bounced"
-                state.next_attempt_at = None
-                state.final_at = recorded.time_us
-        if isinstance(event, Outcome):
-            state.attempting = False
-            state.attempts = max(state.attempts, event.attempt)
-            state.outcome_seq = recorded.seq
+        state = after(before, recorded)
         tx.put(_MESSAGES, key, _encode(state))
-        if state.status != before:
+        if state.status != before.status:
             owner = owned(event.did)
-            tx.delete(_BY_STATUS, owner + _STATUS_BYTE[before] + key)
+            tx.delete(_BY_STATUS, owner + _STATUS_BYTE[before.status] + key)
             tx.put(_BY_STATUS, owner + _STATUS_BYTE[state.status] + key, b"")
-            _count(tx, before, -1)
+            _count(tx, before.status, -1)
             _count(tx, state.status, 1)
+
+
+def begun(recorded: Recorded) -> MessageState:
+    """The state of a message right after it was queued."""
+    seq, event = recorded.seq, recorded.event
+    assert isinstance(event, MessageQueued | DsnQueued)
+    return MessageState(
+        message_id=seq,
+        did=event.did,
+        domain=event.domain,
+        category=event.category,
+        send_seq=seq if isinstance(event, DsnQueued) else seq - event.index,
+        status="queued",
+        accepted_at=recorded.time_us,
+        give_up_at=event.give_up_at,
+        next_attempt_at=event.next_attempt_at,
+        about=event.about if isinstance(event, DsnQueued) else None,
+    )
+
+
+def after(before: MessageState, recorded: Recorded) -> MessageState:
+    """The state of a message after another event of its timeline."""
+    event = recorded.event
+    if before.final_at is not None:
+        return before  # nothing rewrites what is final; that it was recorded at all, the timeline shows
+    state = msgspec.structs.replace(before)
+    match event:
+        case AttemptStarted():
+            state.attempts = event.attempt
+            state.attempting = True
+            state.next_attempt_at = event.next_attempt_at
+        case AttemptInterrupted():
+            state.attempting = False
+            state.next_attempt_at = event.next_attempt_at
+        case MessageRescheduled():
+            state.next_attempt_at = event.next_attempt_at
+        case MessageDeferred():
+            state.status = "deferred"
+            state.next_attempt_at = event.next_attempt_at
+        case MessageSent() | MessageBounced():
+            state.status = "sent" if isinstance(event, MessageSent) else "bounced"
+            state.next_attempt_at = None
+            state.final_at = recorded.time_us
+        case _:
+            pass  # it is part of the story, and changes nothing
+    if isinstance(event, Outcome):
+        state.attempting = False
+        state.attempts = max(state.attempts, event.attempt)
+        state.outcome_seq = recorded.seq
+    return state
+
+
+def state_after(story: Iterable[Recorded]) -> MessageState:
+    """The state of a message after the first events of its timeline, which begins with its being queued."""
+    events = iter(story)
+    state = begun(next(events))
+    for recorded in events:
+        state = after(state, recorded)
+    return state
 
 
 def _count(tx: Transaction, status: str, change: int) -> None:
@@ -175,6 +200,12 @@ def _count(tx: Transaction, status: str, change: int) -> None:
 def message(view: Snapshot, message_id: int) -> MessageState | None:
     value = view.get(_MESSAGES, u64(message_id))
     return None if value is None else _state.decode(value)
+
+
+def all_messages(view: Snapshot) -> Iterator[MessageState]:
+    """Every message of every member, in the order of their ids."""
+    for _, value in view.scan(_MESSAGES):
+        yield _state.decode(value)
 
 
 def timeline(view: Snapshot, message_id: int) -> list[int]:

@@ -11,6 +11,7 @@ DSNs: they are the relay's own mail.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from relay.codec import Recorded
@@ -121,6 +122,12 @@ def evidence(view: Snapshot, domain: str, start_us: int, end_us: int) -> Evidenc
         bounced=until.bounced - before.bounced,
         complaints=until.complaints - before.complaints,
     )
+
+
+def all_days(view: Snapshot) -> Iterator[tuple[bytes, str, int, Day]]:
+    """(table key, DID, beginning of the day, what became of its mail) of every member."""
+    for key, value in view.scan(_DAYS):
+        yield key, key[:-9].decode(), read_u64(key, len(key) - 8) * DAY_US, Day(*_DAY.unpack(value))
 
 
 def days(view: Snapshot, did: str, now_us: int, count: int = 14) -> list[Day]:

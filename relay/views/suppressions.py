@@ -46,6 +46,10 @@ _suppression = msgspec.msgpack.Decoder(Suppression)
 _encode = msgspec.msgpack.Encoder().encode
 
 
+#: A NUL and the digest, behind the DID.
+_KEY_TAIL = 17
+
+
 def _key(did: str, address: str) -> bytes:
     return owned(did) + hashlib.sha256(address.lower().encode()).digest()[:16]
 
@@ -111,6 +115,12 @@ def suppressions_of(view: Snapshot, did: str, *, before: int | None = None) -> I
         value = view.get(_SUPPRESSIONS, key)
         assert value is not None
         yield _suppression.decode(value)
+
+
+def by_address(view: Snapshot) -> Iterator[tuple[bytes, str, Suppression]]:
+    """(table key, DID, suppression) of every member, each under the key that its address keeps."""
+    for key, value in view.scan(_SUPPRESSIONS):
+        yield key, key[:-_KEY_TAIL].decode(), _suppression.decode(value)
 
 
 def all_suppressions(view: Snapshot) -> Iterator[tuple[str, Suppression]]:

@@ -76,6 +76,7 @@ class Relay:
     async def stop(self) -> None:
         """Stop in order, within the grace time. The log stays open; leaving `open_relay` closes it."""
         self.core.stopping = True
+        self.core.streams.stop()
         self._close_http.set()
         self.deliverer.stop()
         with trio.move_on_after(self.core.config.service.grace_seconds):

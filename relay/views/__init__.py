@@ -15,6 +15,7 @@ from relay.views.idempotency import IdempotencyProjector
 from relay.views.members import MembersProjector
 from relay.views.messages import MessagesProjector
 from relay.views.reputation import ReputationProjector
+from relay.views.stream import StreamProjector
 from relay.views.suppressions import SuppressionsProjector
 from relay.views.warming import WarmingProjector
 from spool.views import Projector, Views
@@ -28,6 +29,7 @@ PROJECTORS: tuple[Projector[Recorded], ...] = (
     IdempotencyProjector(),
     ReputationProjector(),
     CallsProjector(),
+    StreamProjector(),
 )
 
 __all__ = ["PROJECTORS", "relay_views"]

@@ -145,7 +145,7 @@ def test_a_bounce_and_the_dsn_that_tells_of_it_with_what_the_operator_did_in_bet
             await world.until(deferred, "deferred")
             before = world.core.store.log.last_seq
             for command in ("queue_hold", "queue_release"):
-                await world.command(command, messages=[deferred], by="alice", why="look")
+                await world.command(command, message=[deferred], by="alice", reason="look")
             orders = (await events(world, query=f"?cursor={before}"))["events"]
             assert [event["type"] for event in orders[:2]] == ["message.held", "message.released"]
             assert "alice" not in json.dumps(orders)

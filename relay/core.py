@@ -78,9 +78,10 @@ class Core:
     streams: Streams = field(init=False)
 
     def __post_init__(self) -> None:
-        self.streams = Streams(self.config.http, self.surroundings.dice.randbytes)
-        self.store.views.observers.append(self.streams.observe)
         self.metrics = Metrics(self.store)
+        self.streams = Streams(self.config.http, self.surroundings.dice.randbytes)
+        self.metrics.streams.set_function(lambda: self.streams.count)
+        self.store.views.observers.append(self.streams.observe)
         self.store.views.observers.append(self.metrics.observe)
         self.store.views.observers.append(self.reservations.observe)
 

@@ -64,25 +64,26 @@ class RefusedError(click.ClickException):
 def watch_command(base_url: str, did: str, key: str, cursor: int | None, as_json: bool) -> None:
     """Print a member's events as they happen, from now or from a cursor on, until Ctrl-C."""
     watch = Watch(stream_url(base_url), _headers(did, key), cursor, as_json)
+    refusals: list[BaseException] = []
     with quiet_when_nobody_reads():
         try:
             trio.run(watch.run)
         except* KeyboardInterrupt:
             pass  # that is how it is meant to end
         except* RefusedError as group:
-            raise _first(group) from None
+            refusals += _leaves(group)  # raised here, it would be in a group again
+    for refusal in refusals:
+        raise refusal
 
 
 def stream_url(base_url: str) -> str:
     """`https://relay.example` -> `wss://relay.example/v1/stream`."""
     parts = urlsplit(base_url)
-    if (
-        parts.scheme not in _SCHEMES
-        or not parts.hostname
-        or parts.query
-        or parts.fragment
-        or "@" in parts.netloc
-    ):
+    try:
+        is_address = parts.scheme in _SCHEMES and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is none
+        is_address = False
+    if not is_address or parts.query or parts.fragment or "@" in parts.netloc:
         raise click.BadParameter(
             "expected the relay's address, such as https://relay.example", param_hint="BASE_URL"
         )
@@ -95,14 +96,6 @@ def _headers(did: str, key: str) -> list[tuple[bytes, bytes]]:
     if not re.fullmatch(r"[!-~]+", key):
         raise click.BadParameter("expected `atmos_...`", param_hint="--key")
     return [(b"X-Atmos-DID", did.encode()), (b"Authorization", f"Bearer {key}".encode())]
-
-
-def _first(group: BaseExceptionGroup[RefusedError]) -> RefusedError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, RefusedError)
-    return error
 
 
 class Watch:
@@ -126,7 +119,7 @@ class Watch:
                 except* (HandshakeError, ConnectionTimeout, DisconnectionTimeout, OSError) as group:
                     if any(isinstance(error, BrokenPipeError) for error in _leaves(group)):
                         raise
-                    problem = "; ".join(str(error) or type(error).__name__ for error in _leaves(group))
+                    problem = "; ".join(_said(error) for error in _leaves(group))
                 pause = next(self._pauses)
                 click.echo(f"{printable(problem)}; again in {pause:.1f} s", err=True)
                 await trio.sleep(pause)
@@ -203,6 +196,11 @@ def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
             yield from _leaves(error)
         else:
             yield error
+
+
+def _said(error: BaseException) -> str:
+    """What went wrong; trio-websocket hides it behind an error that says nothing."""
+    return str(error.__cause__ or error) or type(error).__name__
 
 
 def _why(rejection: ConnectionRejected) -> str:

@@ -13,21 +13,14 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 import trio
-from trio_websocket import (
-    ConnectionClosed,
-    ConnectionRejected,
-    ConnectionTimeout,
-    DisconnectionTimeout,
-    HandshakeError,
-    WebSocketConnection,
-    open_websocket_url,
-)
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from relay.dids import is_valid_did
 from tools.log_events import printable
@@ -36,6 +29,7 @@ from tools.output import json_option
 
 FRAME_BYTES_MAX = 1024 * 1024
 CONNECT_SECONDS_MAX = 20.0
+CLOSE_SECONDS_MAX = 1.0
 #: So long a relay may say nothing to a ping before it counts as gone.
 PING_SECONDS = 30.0
 PAUSE_SECONDS_FIRST = 0.5
@@ -116,9 +110,12 @@ class Watch:
                 try:
                     await self._connected()
                     problem = "the relay ended the stream"
-                except* (HandshakeError, ConnectionTimeout, DisconnectionTimeout, OSError) as group:
+                except* (OSError, trio.BrokenResourceError, trio.TooSlowError, ConnectionRejected) as group:
                     if any(isinstance(error, BrokenPipeError) for error in _leaves(group)):
                         raise
+                    for error in _leaves(group):
+                        if isinstance(error, ConnectionRejected) and _is_final(error):
+                            raise RefusedError(_why(error)) from None
                     problem = "; ".join(_said(error) for error in _leaves(group))
                 pause = next(self._pauses)
                 click.echo(f"{printable(problem)}; again in {pause:.1f} s", err=True)
@@ -127,25 +124,14 @@ class Watch:
     async def _connected(self) -> None:
         """One connection, to its end."""
         url = self._url if self._cursor is None else f"{self._url}?cursor={self._cursor}"
-        try:
-            async with open_websocket_url(
-                url,
-                extra_headers=self._headers,
-                max_message_size=FRAME_BYTES_MAX,
-                connect_timeout=CONNECT_SECONDS_MAX,
-                disconnect_timeout=1,
-            ) as connection:
-                if self._cursor is None:
-                    # Before the first event, too, there is something to lose.
-                    self._cursor = _begin(connection)
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_ping, connection)
-                    await self._print_all(connection)
-                    nursery.cancel_scope.cancel()
-        except ConnectionRejected as rejection:
-            if rejection.status_code == 429 or rejection.status_code >= 500:
-                raise
-            raise RefusedError(_why(rejection)) from None
+        async with open_websocket(url, self._headers) as connection:
+            if self._cursor is None:
+                # Before the first event, too, there is something to lose.
+                self._cursor = _begin(connection)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_ping, connection)
+                await self._print_all(connection)
+                nursery.cancel_scope.cancel()
 
     async def _print_all(self, connection: WebSocketConnection) -> None:
         try:
@@ -162,6 +148,54 @@ class Watch:
         except ConnectionClosed as closed:
             if closed.reason is not None and closed.reason.code == _UNWANTED:
                 raise RefusedError(printable(closed.reason.reason or "the relay closed the stream")) from None
+
+
+@asynccontextmanager
+async def open_websocket(
+    url: str, headers: list[tuple[bytes, bytes]], **options: Any
+) -> AsyncIterator[WebSocketConnection]:
+    """A connection to a `ws:` or `wss:` URL. What goes wrong comes in an exception group.
+
+    On a stream of our own: trio-websocket would leave the socket open where the other side closes first, and hide what
+    is wrong with a certificate.
+    """
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    secure = parts.scheme == "wss"
+    port = parts.port or (443 if secure else 80)
+    async with AsyncExitStack() as stack:
+        with trio.fail_after(CONNECT_SECONDS_MAX):
+            stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]
+            if secure:
+                stream = await trio.open_ssl_over_tcp_stream(parts.hostname, port, https_compatible=True)
+                await stack.enter_async_context(stream)
+                await stream.do_handshake()
+            else:
+                stream = await trio.open_tcp_stream(parts.hostname, port)
+                await stack.enter_async_context(stream)
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        resource = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        with trio.fail_after(CONNECT_SECONDS_MAX):
+            connection = await wrap_client_stream(
+                nursery,
+                stream,
+                parts.netloc,
+                resource,
+                extra_headers=headers,
+                max_message_size=FRAME_BYTES_MAX,
+                **options,
+            )
+        try:
+            yield connection
+        finally:
+            with trio.move_on_after(CLOSE_SECONDS_MAX):
+                await connection.aclose()
+            nursery.cancel_scope.cancel()
+
+
+def _is_final(rejection: ConnectionRejected) -> bool:
+    """Whether the relay would say the same again."""
+    return bool(rejection.status_code < 500 and rejection.status_code != 429)
 
 
 def _begin(connection: WebSocketConnection) -> int | None:
@@ -199,7 +233,11 @@ def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
 
 
 def _said(error: BaseException) -> str:
-    """What went wrong; trio-websocket hides it behind an error that says nothing."""
+    """What went wrong, in a sentence."""
+    if isinstance(error, ConnectionRejected):
+        return _why(error)
+    if isinstance(error, trio.TooSlowError):
+        return "the relay does not answer"
     return str(error.__cause__ or error) or type(error).__name__
 
 

@@ -410,6 +410,9 @@ def test_a_revoked_key_ends_its_streams_and_no_others(tmp_path: Path) -> None:
                 in_the_middle = await stack.enter_async_context(
                     open_stream(world, credentials=credentials, cursor=0)
                 )
+                at_the_last = await stack.enter_async_context(
+                    open_stream(world, credentials=credentials, cursor=1)
+                )
                 await wait_all_tasks_blocked()
                 await world.command("key_revoke", did=DID, key_id=second["keyId"])
                 with pytest.raises(Closed) as closed:
@@ -420,6 +423,9 @@ def test_a_revoked_key_ends_its_streams_and_no_others(tmp_path: Path) -> None:
                 with pytest.raises(Closed) as closed:
                     await in_the_middle.next()
                 assert closed.value.code == 1008
+                assert (await at_the_last.next())["type"] == "domain.added"
+                with pytest.raises(Closed):
+                    await at_the_last.next()
                 await world.send()
                 assert (await by_first.next())["type"] == "message.queued"
             with pytest.raises(Refused) as refused:

@@ -19,6 +19,9 @@ import trio
 from relay.api import create_app
 from tests.world.relay import World
 
+#: Of the clock that jumps.
+PATIENCE_SECONDS = 3600.0
+
 
 class Refused(Exception):
     """The request for a websocket was answered by HTTP."""
@@ -48,8 +51,9 @@ class Stream:
         self._tell = tell
 
     async def next(self) -> Any:
-        """The next frame, decoded. Raises Closed."""
-        message = await self._said.receive()
+        """The next frame, decoded. Raises Closed, and TooSlowError where none comes: the relay itself never rests."""
+        with trio.fail_after(PATIENCE_SECONDS):
+            message = await self._said.receive()
         if message["type"] == "websocket.close":
             await self._tell({"type": "websocket.disconnect", "code": message["code"]})
             raise Closed(message["code"], message["reason"])

@@ -32,8 +32,8 @@ class RelayProcess(NamedTuple):
 
 
 @contextmanager
-def relay_process(*, route: str, settings: str = "") -> Iterator[RelayProcess]:
-    """A relay that sends everything to `route` (host:port). `settings` is more TOML."""
+def relay_process(*, route: str, settings: str = "", http: str = "") -> Iterator[RelayProcess]:
+    """A relay that sends everything to `route` (host:port). `settings` is more TOML, `http` more lines of its table."""
     with tempfile.TemporaryDirectory(prefix="relay-bench-", dir=os.environ.get("BENCH_DIR")) as name:
         directory = Path(name) / "data"
         _command("init", str(directory))
@@ -41,6 +41,7 @@ def relay_process(*, route: str, settings: str = "") -> Iterator[RelayProcess]:
         text = config.read_text()
         text = text.replace("require_verified_domains = true", "require_verified_domains = false")
         text = text.replace("127.0.0.1:8025", "127.0.0.1:0")
+        text = text.replace("[http]\n", f"[http]\n{http}")
         text = text.replace("[delivery]\n", f'[delivery]\nroutes = {{ "*" = "{route}" }}\n')
         # The receiver may be one that never answers: no grace for it.
         text = text.replace("# grace_seconds = 30", "grace_seconds = 0")

@@ -35,6 +35,9 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 class HttpConfig(_Section, frozen=True, kw_only=True):
     bind: str = "127.0.0.1:8025"
+    #: Status streams open at a time.
+    streams_max: Count = 10_000
+    streams_per_member_max: Count = 100
 
 
 class SiteConfig(_Section, frozen=True, kw_only=True):
@@ -369,6 +372,9 @@ require_verified_domains = true
 [http]
 # Port 0 takes any free one; the address is logged and written to http.address in this directory.
 bind = "127.0.0.1:8025"
+# Status streams open at a time.
+# streams_max = 10000
+# streams_per_member_max = 100
 
 [delivery]
 # A fixed route instead of the recipient's MX: per domain, or "*" for all. Tests and smart hosts.

@@ -24,6 +24,7 @@ from relay.outgoing import Composer
 from relay.refusals import Refusal
 from relay.reservations import Reservations
 from relay.store import LOG_DIRECTORY, Store, open_store
+from relay.streams import Streams
 from relay.surroundings import Surroundings
 from relay.views import members, open_temporary_views
 from spool.backup import BEGUN_NAME as BACKUP_BEGUN
@@ -72,9 +73,13 @@ class Core:
     sites: dict[str, str] = field(default_factory=dict)
     stopping: bool = False
     metrics: Metrics = field(init=False)
+    streams: Streams = field(init=False)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.store)
+        self.streams = Streams(self.config.http, self.surroundings.dice.randbytes)
+        self.metrics.streams.set_function(lambda: self.streams.count)
+        self.store.views.observers.append(self.streams.observe)
         self.store.views.observers.append(self.metrics.observe)
         self.store.views.observers.append(self.reservations.observe)
 
@@ -89,6 +94,12 @@ class Core:
             )
         if limits.bytes_max and self.store.log_bytes() >= limits.bytes_max:
             raise Refusal("QUEUE_FULL", "the relay's log is full; try again later", retry_after_seconds=60)
+
+    def is_active_key(self, principal: Principal) -> bool:
+        """Whether the key by which somebody was authenticated before is still good."""
+        with self.store.read() as view:
+            keys = members.keys_of(view, principal.did)
+        return any(state.key_id == principal.key_id and state.revoked_at is None for state in keys)
 
     def authenticate(
         self, did: str | None, authorization: str | None

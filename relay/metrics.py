@@ -46,6 +46,8 @@ class Metrics:
         self.connections = Gauge(
             "atmos_delivery_connections", "Open connections to receivers", registry=self._registry
         )
+        #: Asked of `relay.streams`.
+        self.streams = Gauge("atmos_streams_open", "Open status streams", registry=self._registry)
         self._sync_seconds = Histogram(
             "atmos_log_sync_seconds",
             "How long a batch's fdatasync took",

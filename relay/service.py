@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import resource
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,6 +44,7 @@ async def serve(directory: Path) -> None:
 
     Raises what `open_core` raises, and LogPoisonedError (in an exception group) when the log could not be written.
     """
+    _allow_open_files()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_relay(directory) as relay:
             _calm_the_collector()
@@ -61,6 +63,13 @@ def _calm_the_collector() -> None:
     gc.set_threshold(50_000, 50, 50)
 
 
+def _allow_open_files() -> None:
+    """As many sockets as the system lets us have: the soft limit, often 1,024, is for programs that use `select`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 class Relay:
     """A running relay."""
 
@@ -76,6 +85,7 @@ class Relay:
     async def stop(self) -> None:
         """Stop in order, within the grace time. The log stays open; leaving `open_relay` closes it."""
         self.core.stopping = True
+        self.core.streams.stop()
         self._close_http.set()
         self.deliverer.stop()
         with trio.move_on_after(self.core.config.service.grace_seconds):

@@ -158,6 +158,10 @@ class LogReader:
             raise SequenceNotFoundError(f"there is no sequence {seq} in the log")
         return record
 
+    def first_seq(self) -> int:
+        """The first sequence number that is kept; 1 where there is none yet."""
+        return next(iter(segment_seqs(self.disk, self.directory)), 1)
+
     def segments(self) -> list[SegmentInfo]:
         """All segments in order. Walks the last one if it is not sealed, the others never."""
         return [self._info(first_seq) for first_seq in segment_seqs(self.disk, self.directory)]

@@ -163,6 +163,11 @@ def test_what_is_answered_is_what_is_described(tmp_path: Path) -> None:
             await answers.ask("get", "/v1/messages?limit=1")
             await answers.ask("get", "/v1/messages?limit=0")
             await answers.ask("get", "/v1/messages", headers=wrong)
+            await answers.ask("get", "/v1/events?limit=1000")
+            await answers.ask("get", "/v1/events?cursor=x")
+            await answers.ask("get", "/v1/events", headers=wrong)
+            await answers.ask("get", "/v1/stream")
+            await answers.ask("post", "/v1/stream/ticket")
             world.core.stopping = True
             await answers.ask("post", "/v1/send", json=MAIL)
             await answers.ask("get", "/readyz", headers={})

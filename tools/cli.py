@@ -20,6 +20,7 @@ from tools.membership import dns_command, domain_group, key_group, member_group
 from tools.policy import policy_group
 from tools.queue import queue_group
 from tools.service import doctor_command, init_command, serve_command
+from tools.watch import watch_command
 
 #: What an operator can do something about: told as one sentence, without a traceback.
 EXPECTED = (Refusal, ConfigError, KeyFileError, SpoolError, UnknownEventError, OSError)
@@ -43,6 +44,7 @@ for command in (
     queue_group,
     log_group,
     policy_group,
+    watch_command,
 ):
     cli.add_command(command)
 

@@ -147,12 +147,12 @@ def tail_command(directory: Path, follow: bool, lines: int, as_json: bool) -> No
 
 async def _follow(reader: LogReader, from_seq: int, as_json: bool) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_wait_until_nobody_reads, nursery.cancel_scope)
+        nursery.start_soon(wait_until_nobody_reads, nursery.cancel_scope)
         async for record in reader.follow(from_seq):
             _print_event(show(record), as_json)
 
 
-async def _wait_until_nobody_reads(cancel_scope: trio.CancelScope) -> None:
+async def wait_until_nobody_reads(cancel_scope: trio.CancelScope) -> None:
     """End with the reader of a pipe, rather than at the next event, which may be hours away."""
     if stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
         # Nothing can ever be read from it: it becomes ready when the other end is closed.

@@ -13,7 +13,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from relay.api import health, member, messages, openapi, send, suppressions, unsubscribe
+from relay.api import events, health, member, messages, openapi, send, stream, suppressions, unsubscribe
 from relay.api.answers import Answer, error_answer, path_answer
 from relay.api.exchange import Exchange
 from relay.api.plain import PlainPath
@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 class _App(QuartTrio):
-    """Quart, but that `POST /v1/send` goes past it, that nobody's path gets into the log, and that a websocket where
-    there is none is a JSON 404."""
+    """Quart, but that `POST /v1/send` and websockets go past it, and that nobody's path gets into the log."""
 
-    def __init__(self, plain: PlainPath) -> None:
+    def __init__(self, core: Core, plain: PlainPath) -> None:
         super().__init__("relay", static_folder=None)
+        self._core = core
         self._plain = plain
 
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
@@ -37,12 +37,12 @@ class _App(QuartTrio):
             await self._plain(scope, receive, send)
         elif scope["type"] != "websocket":
             await super().asgi_app(scope, receive, send)
+        elif scope["path"] == stream.PATH:
+            await stream.serve_stream(self._core, scope, receive, send)
         else:
             await receive()  # websocket.connect
             answer, _ = path_answer(404)
-            start = {"status": answer.status, "headers": answer.raw_headers()}
-            await send({"type": "websocket.http.response.start", **start})
-            await send({"type": "websocket.http.response.body", "body": answer.body, "more_body": False})
+            await stream.answer_by_http(send, answer)
 
     def log_exception(self, exception_info: Any) -> None:
         logger.error("http.unhandled", exc_info=exception_info)
@@ -52,12 +52,12 @@ def create_app(core: Core) -> QuartTrio:
     def count(code: str) -> None:
         core.metrics.refused.labels(code).inc()
 
-    app = _App(PlainPath(send.PATH, send.handler(core), count))
+    app = _App(core, PlainPath(send.PATH, send.handler(core), count))
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
     app.asgi_http_class = Exchange
-    for part in (messages, member, suppressions, unsubscribe, health, openapi):
+    for part in (messages, events, member, suppressions, unsubscribe, health, openapi):
         app.register_blueprint(part.routes(core))
 
     @app.errorhandler(HTTPException)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quart import request
 
+from relay.api.plain import Request
 from relay.core import Core
 from relay.decisions import Principal
 from relay.refusals import Refusal
@@ -23,3 +24,18 @@ def identify(
     if member.status == "suspended" and not suspended_may:
         raise Refusal("MEMBER_SUSPENDED", "this membership is suspended; ask the operator of the relay")
     return principal
+
+
+def authenticate_stream(core: Core, request: Request) -> Principal:
+    """The member that asks for a stream, which may be a suspended one: by headers, or by a ticket, which is used up.
+
+    Raises Refusal.
+    """
+    ticket = request.argument("ticket")
+    if ticket is None:
+        did = request.header(b"x-atmos-did") or request.argument("did")
+        return identify(core, did, request.header(b"authorization"), suspended_may=True)
+    issued_to = core.streams.redeem_ticket(ticket, core.store.now_us())
+    if issued_to is None or not core.is_active_key(issued_to):
+        raise Refusal("AUTH_FAILED", "the ticket is not known, used, or older than 60 seconds")
+    return issued_to

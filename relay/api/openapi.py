@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from quart import Blueprint, Response
 
+from relay.api import events
 from relay.api.answers import json_answer
 from relay.api.member import ForwardToBody
 from relay.api.messages import LIMIT_DEFAULT, LIMIT_MAX
@@ -29,6 +30,7 @@ from relay.presentation import (
     SuppressionPage,
 )
 from relay.requests import SendBody
+from relay.stream_events import EventPage, StreamEvent
 from relay.views.messages import STATUSES
 
 _TYPES = (
@@ -44,7 +46,11 @@ _TYPES = (
     SuppressionBody,
     SuppressedAddress,
     SuppressionPage,
+    StreamEvent,
+    EventPage,
+    events.Ticket,
 )
+_CURSOR = {"type": "integer", "minimum": 0}
 _ONE_CLICK = {
     "type": "object",
     "required": [ONE_CLICK[0]],
@@ -206,6 +212,60 @@ def openapi_document(server_url: str) -> dict[str, Any]:
                     "responses": {
                         "204": {"description": "Taken back"},
                         **_errors(400, 401, 403, 404, 409, 500, 503),
+                    },
+                }
+            },
+            "/v1/events": {
+                "get": {
+                    "operationId": "listEvents",
+                    "summary": "The member's events in the order of the log: those of the stream, a page at a time",
+                    "security": member,
+                    "parameters": [
+                        _query(
+                            "cursor", _CURSOR, "The `cursor` of the page before; else from the beginning."
+                        ),
+                        _query(
+                            "limit",
+                            {
+                                "type": "integer",
+                                "minimum": 1,
+                                "maximum": events.LIMIT_MAX,
+                                "default": events.LIMIT_DEFAULT,
+                            },
+                        ),
+                    ],
+                    "responses": {
+                        "200": _response("A page of events; an empty one gives the cursor back", "EventPage"),
+                        **_errors(400, 401, 500),
+                    },
+                }
+            },
+            "/v1/stream": {
+                "get": {
+                    "operationId": "stream",
+                    "summary": "The member's events on a websocket, as they happen",
+                    "description": "A text frame an event; `FutureCursor` and `OutdatedCursor` as in atproto.",
+                    "security": member,
+                    "parameters": [
+                        _query("cursor", _CURSOR, "The `seq` of the last event seen; else from now."),
+                        _query(
+                            "ticket", {"type": "string"}, "Instead of the headers, which browsers cannot set."
+                        ),
+                    ],
+                    "responses": {
+                        "101": _response("A websocket; each of its text frames is", "StreamEvent"),
+                        **_errors(400, 401, 429, 500, 503),
+                    },
+                }
+            },
+            "/v1/stream/ticket": {
+                "post": {
+                    "operationId": "streamTicket",
+                    "summary": "A ticket for one stream, for those who cannot set headers",
+                    "security": member,
+                    "responses": {
+                        "200": _response("Good for 60 seconds, once", "Ticket"),
+                        **_errors(400, 401, 429, 500),
                     },
                 }
             },

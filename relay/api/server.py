@@ -7,26 +7,49 @@ loop of `hypercorn.trio.serve` has no place to mend them:
   ending, even one whose log is poisoned; here, a cancelled connection is closed underneath it;
 - where writing fails while further requests wait behind the one that is answered, it goes on waiting for its turn for
   ever, and the socket is never closed; here, a failed write ends the connection.
+
+What goes wrong inside it on one connection ends that connection, and nothing else.
+
+With websockets come three more: it lets each of them have a compressor (300 KB, and a bomb where one is sent), which
+cannot be turned off; it sends pings and does not mind whether anybody is there to answer; and it does not mind whether
+a close frame is answered. Here, there is no compression, a peer that says nothing in spite of pings is cut off, and so
+is one that does not close.
 """
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any, cast
 
+import h11
 import hypercorn
 import trio
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
+from hypercorn.typing import AppWrapper, ConnectionState, Scope
 from hypercorn.utils import wrap_app
 from quart_trio import QuartTrio
+
+logger = logging.getLogger(__name__)
 
 #: One write is one answer, or a piece of it; a client that does not take it in so long, or a quarter more, is cut off.
 WRITE_SECONDS_MAX = 60.0
 #: How long requests under way have to be answered when everything is being cancelled.
 LAST_ANSWER_SECONDS_MAX = 1.0
+
+#: A websocket's peer is sent a ping so often, and is cut off at the first write after it has said nothing for so long:
+#: not even a pong. A reader that reads nothing answers no pings either.
+PING_SECONDS = 30.0
+SILENT_SECONDS_MAX = 75.0
+#: A close frame is answered within so long, or the connection ends without.
+CLOSE_SECONDS_MAX = 5.0
+#: Nobody has anything to say to us on a websocket.
+WEBSOCKET_MESSAGE_BYTES_MAX = 4096
+
+_UPGRADED = b"HTTP/1.1 101 "
+_CLOSE_FRAME = 0x88
 
 
 async def serve_http(
@@ -42,7 +65,9 @@ async def serve_http(
     log has failed, whoever waits for it is told so (503).
     """
     connections_open: set[_Connection] = set()
-    wrapped = wrap_app(cast(Any, app), config.wsgi_max_body_size, "asgi")
+    config.websocket_ping_interval = PING_SECONDS
+    config.websocket_max_message_size = WEBSOCKET_MESSAGE_BYTES_MAX
+    wrapped = _without_compression(wrap_app(cast(Any, app), config.wsgi_max_body_size, "asgi"))
     context = WorkerContext(None)
 
     async def serve_connection(stream: trio.SocketStream) -> None:
@@ -53,6 +78,10 @@ async def serve_http(
                 nursery.start_soon(connection.end_when_told, nursery.cancel_scope)
                 await TCPServer(wrapped, config, context, ConnectionState({}), cast(Any, connection))
                 nursery.cancel_scope.cancel()
+        except* h11.LocalProtocolError:
+            logger.info("http.connection_confused")  # who asks for a websocket and goes on talking
+        except* Exception as group:
+            logger.error("http.connection_defect", exc_info=group)
         finally:
             connections_open.discard(connection)
 
@@ -112,38 +141,79 @@ async def serve_http(
         lifespan_nursery.cancel_scope.cancel()
 
 
+def _without_compression(app: AppWrapper) -> AppWrapper:
+    async def wrapped(scope: Scope, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
+        if scope["type"] == "websocket":
+            # `send` is a method of hypercorn's WSStream, which else accepts what the client asks for.
+            send.__self__.handshake.extensions = None
+        await app(scope, receive, send, sync_spawn, call_soon)
+
+    return wrapped
+
+
 class _Connection:
     """What hypercorn takes for the stream of a connection without TLS."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self.socket = stream.socket
-        self.receive_some = stream.receive_some
         self.send_eof = stream.send_eof
-        self.aclose = stream.aclose
-        self._write_failed = trio.Event()
+        #: There is no more to be said: a write has failed, or a websocket has ended.
+        self._over = trio.Event()
         self._writing_since: float | None = None
+        self._is_websocket = False
+        self._heard_at = trio.current_time()
+        self._scope: trio.CancelScope | None = None
+
+    async def receive_some(self, bytes_max: int) -> bytes | bytearray:
+        try:
+            data = await self._stream.receive_some(bytes_max)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._websocket_is_over()
+            raise
+        self._heard_at = trio.current_time()
+        if not data:
+            self._websocket_is_over()
+        return data
 
     async def send_all(self, data: bytes) -> None:
-        """Called behind a shield. Raises BrokenResourceError or ClosedResourceError, and then the connection ends."""
+        """Called behind a shield, with whole frames. Raises BrokenResourceError or ClosedResourceError, and then the
+        connection ends."""
         self._writing_since = trio.current_time()
         try:
+            if self._is_websocket and self._writing_since - self._heard_at > SILENT_SECONDS_MAX:
+                raise trio.BrokenResourceError("the peer of this websocket is silent")
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._write_failed.set()
+            self._over.set()
             raise
         self._writing_since = None
+        if self._is_websocket and data[0] == _CLOSE_FRAME:
+            assert self._scope is not None
+            self._scope.deadline = min(self._scope.deadline, trio.current_time() + CLOSE_SECONDS_MAX)
+        elif data.startswith(_UPGRADED):
+            self._is_websocket = True
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+        self._websocket_is_over()
 
     def end_if_stuck(self, now: float) -> None:
         """End the connection where its client has not taken what is being written, for WRITE_SECONDS_MAX."""
         if self._writing_since is not None and now >= self._writing_since + WRITE_SECONDS_MAX:
-            self._write_failed.set()
+            self._over.set()
 
     async def end_when_told(self, scope: trio.CancelScope) -> None:
-        """Cancel the connection's tasks once a write has failed. However it is cancelled itself, it closes the
-        socket, which no shield keeps from being noticed."""
+        """Cancel the connection's tasks once it is over. However it is cancelled itself, it closes the socket, which
+        no shield keeps from being noticed."""
+        self._scope = scope
         try:
-            await self._write_failed.wait()
+            await self._over.wait()
             scope.cancel()
         finally:
             self.socket.close()
+
+    def _websocket_is_over(self) -> None:
+        """Else hypercorn would wait until its task that sends pings wakes up."""
+        if self._is_websocket:
+            self._over.set()

@@ -1,0 +1,47 @@
+"""Reading a member's events: what the stream and `/v1/events` share.
+
+A cursor is a sequence number of the whole log: "I have seen everything up to here". 0 has seen nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from relay.events import DsnQueued, MessageQueued
+from relay.refusals import invalid
+from relay.store import Store
+from relay.stream_events import StreamEvent, stream_event
+from relay.views.stream import sequence_numbers
+
+FUTURE_CURSOR = "the cursor is beyond the last event of this relay; is it another relay's?"
+OUTDATED_CURSOR = "events behind the cursor are kept no more; this begins with the oldest that is"
+
+
+def parse_cursor(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,16}", text):
+        raise invalid("cursor", "expected a sequence number: the `seq` of the last event that you have seen")
+    return int(text)
+
+
+def is_future(store: Store, cursor: int) -> bool:
+    return cursor > store.log.last_seq
+
+
+def kept_from(store: Store) -> int:
+    """The oldest cursor behind which everything is kept."""
+    return store.log.reader.first_seq() - 1
+
+
+def events_after(store: Store, did: str, cursor: int, *, limit: int) -> list[StreamEvent]:
+    """The member's next events. It reads the log in the caller's thread, so ask for few at a time."""
+    with store.read() as view:
+        numbers = sequence_numbers(view, did, after=cursor, limit=limit)
+
+    @cache
+    def recipient_of(message_id: int) -> str | None:
+        queued = store.get(message_id).event
+        assert isinstance(queued, MessageQueued | DsnQueued)
+        return None if queued.personal is None else queued.personal.address
+
+    return [stream_event(store.get(number), recipient_of) for number in numbers]

@@ -1,0 +1,172 @@
+"""One event as its member sees it on the stream and in `/v1/events`: the JSON shape, and nothing else.
+
+An event of a message is its timeline entry with `messageId` and `recipient`. As there, the member is told why the
+operator did something, but not which of the operator's people it was. What was personal is null once retention has
+removed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from relay.codec import Recorded
+from relay.events import (
+    AttemptInterrupted,
+    AttemptStarted,
+    DomainAdded,
+    DomainCheckFailed,
+    DomainForwardSet,
+    DomainPaused,
+    DomainResumed,
+    DomainUnverified,
+    DomainVerified,
+    DsnQueued,
+    MemberAdded,
+    MemberLimitsSet,
+    MemberResumed,
+    MemberSuspended,
+    MessageComplained,
+    MessageHeld,
+    MessageQueued,
+    MessageReleased,
+    MessageRescheduled,
+    Outcome,
+    RecipientSuppressed,
+    RecipientUnsuppressed,
+)
+from relay.presentation import TimelineEntry, rfc3339, timeline_entry
+
+
+class RateEvidence(msgspec.Struct, rename="camel"):
+    """What the rate of a paused domain was computed from: its final messages in that window."""
+
+    window_start: str
+    window_end: str
+    first_seq: int
+    last_seq: int
+    final: int
+    bounced: int
+    complaints: int
+
+
+class StreamEvent(TimelineEntry, rename="camel", omit_defaults=True, kw_only=True):
+    """One event of the member: of one of its messages, of its suppression list, of a domain, or of the member itself.
+
+    `status` is that of what the event is about, where the event sets it: the message, the domain or the member.
+    """
+
+    recipient: str | UnsetType | None = UNSET
+    domain: str | None = None
+    #: With `domain.check_failed` and `domain.unverified`: the DNS checks that failed.
+    failed: list[str] | None = None
+    #: With a `domain.paused` for a rate.
+    evidence: RateEvidence | None = None
+    #: With `domain.forward_set`; null: nobody is told of bounces any more.
+    forward_to: str | UnsetType | None = UNSET
+    key_id: str | None = None
+    #: With `recipient.suppressed`: the member's own.
+    note: str | None = None
+    #: With `member.limits_set`; both null: those of the domains' age again.
+    hour: int | UnsetType | None = UNSET
+    day: int | UnsetType | None = UNSET
+
+
+class EventPage(msgspec.Struct, omit_defaults=True):
+    events: list[StreamEvent]
+    #: Go on from here: the last event's sequence number, or what was asked with where there is none.
+    cursor: int
+    #: `OutdatedCursor`, and a sentence: something is missing before the first event.
+    info: str | None = None
+    message: str | None = None
+
+
+def stream_event(recorded: Recorded, recipient_of: Callable[[int], str | None]) -> StreamEvent:
+    """`recipient_of` finds the address of a message, or None where retention has removed it."""
+    event = recorded.event
+    match event:
+        case MessageQueued() | DsnQueued():
+            return _of_message(recorded, recorded.seq, recipient_of)
+        case (
+            AttemptStarted()
+            | AttemptInterrupted()
+            | Outcome()
+            | MessageHeld()
+            | MessageReleased()
+            | MessageRescheduled()
+            | MessageComplained()
+        ):
+            return _of_message(recorded, event.message_id, recipient_of)
+    shown = StreamEvent(seq=recorded.seq, time=rfc3339(recorded.time_us), type=event.TYPE)
+    match event:
+        case RecipientSuppressed() | RecipientUnsuppressed():
+            _describe_suppression(shown, event)
+        case MemberAdded():
+            shown.status = "active"
+        case MemberSuspended() | MemberResumed():
+            shown.status = "suspended" if isinstance(event, MemberSuspended) else "active"
+            shown.reason = event.reason
+        case MemberLimitsSet():
+            shown.hour, shown.day = event.hour, event.day
+        case (
+            DomainAdded()
+            | DomainVerified()
+            | DomainCheckFailed()
+            | DomainUnverified()
+            | DomainPaused()
+            | DomainResumed()
+            | DomainForwardSet()
+        ):
+            shown.domain = event.domain
+            _describe_domain(shown, event)
+        case _:
+            raise AssertionError(f"{event.TYPE} is in no member's stream")
+    return shown
+
+
+def _of_message(
+    recorded: Recorded, message_id: int, recipient_of: Callable[[int], str | None]
+) -> StreamEvent:
+    entry = timeline_entry(recorded, message_id)
+    fields = {name: getattr(entry, name) for name in entry.__struct_fields__}
+    fields["message_id"] = message_id
+    return StreamEvent(**fields, recipient=recipient_of(message_id))
+
+
+def _describe_suppression(shown: StreamEvent, event: RecipientSuppressed | RecipientUnsuppressed) -> None:
+    shown.recipient = None if event.personal is None else event.personal.address
+    if isinstance(event, RecipientSuppressed):
+        shown.message_id = event.message_id
+        shown.reason = event.reason
+        shown.note = None if event.personal is None else event.personal.note
+
+
+def _describe_domain(
+    shown: StreamEvent,
+    event: DomainAdded
+    | DomainVerified
+    | DomainCheckFailed
+    | DomainUnverified
+    | DomainPaused
+    | DomainResumed
+    | DomainForwardSet,
+) -> None:
+    match event:
+        case DomainCheckFailed() | DomainUnverified():
+            shown.failed = event.failed
+        case DomainPaused():
+            shown.status, shown.reason = event.status, event.reason
+            if event.evidence is not None:
+                evidence = msgspec.structs.asdict(event.evidence)
+                evidence["window_start"] = rfc3339(event.evidence.window_start)
+                evidence["window_end"] = rfc3339(event.evidence.window_end)
+                shown.evidence = RateEvidence(**evidence)
+        case DomainResumed():
+            shown.status, shown.reason = "active", event.reason
+        case DomainForwardSet():
+            shown.forward_to = None if event.personal is None else event.personal.address
+            shown.key_id = event.key_id
+        case _:
+            pass

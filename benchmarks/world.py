@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,11 +21,36 @@ DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 DOMAIN = "yourdomain.com"
 
 
+class Memory(NamedTuple):
+    """Resident memory in bytes."""
+
+    #: The process's own.
+    anonymous: int
+    #: Pages of mapped files: the views, shared with the page cache, which the kernel takes back when it needs them.
+    file: int
+
+    @property
+    def total(self) -> int:
+        return self.anonymous + self.file
+
+
 class RelayProcess(NamedTuple):
     address: str
     directory: Path
     api_key: str
     pid: int
+
+    def cpu_seconds(self) -> float:
+        """What the relay has used so far, all its threads."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> Memory:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        kib = {
+            name: int(value) for name, value in re.findall(r"^Rss(\w+):\s+(\d+) kB$", status, re.MULTILINE)
+        }
+        return Memory(kib["Anon"] * 1024, kib["File"] * 1024)
 
     @property
     def credentials(self) -> dict[str, str]:

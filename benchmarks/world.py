@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -58,8 +58,11 @@ class RelayProcess(NamedTuple):
 
 
 @contextmanager
-def relay_process(*, route: str, settings: str = "") -> Iterator[RelayProcess]:
-    """A relay that sends everything to `route` (host:port). `settings` is more TOML."""
+def relay_process(
+    *, route: str, settings: str = "", fill: Callable[[Path], None] | None = None
+) -> Iterator[RelayProcess]:
+    """A relay that sends everything to `route` (host:port). `settings` is more TOML; `fill` is given its directory
+    before it is served."""
     with tempfile.TemporaryDirectory(prefix="relay-bench-", dir=os.environ.get("BENCH_DIR")) as name:
         directory = Path(name) / "data"
         _command("init", str(directory))
@@ -76,6 +79,8 @@ def relay_process(*, route: str, settings: str = "") -> Iterator[RelayProcess]:
         enrolled = json.loads(
             _command("member", "add", str(directory), "--did", DID, "--domain", DOMAIN, "--offline", "--json")
         )
+        if fill is not None:
+            fill(directory)
         with (directory / "stderr").open("wb") as errors:
             process = subprocess.Popen(
                 [sys.executable, "-m", "relay", "serve", str(directory)], stderr=errors

@@ -3,8 +3,8 @@
     python -m benchmarks.deliver [--messages 2000] [--rounds 5] [--connections 32] [--recipients 1]
 
 One relay process, one member, 1.5 KB bodies, signed with RSA-2048 and Ed25519 for member and operator, a real disk,
-SMTP to a local receiver that keeps up (`benchmarks.receiver`). The clock runs from the first POST until the receiver has
-counted the last message, so the accept path is in it. In turn with it, in the same run, the two ceilings: what the
+SMTP to a local receiver that keeps up (`benchmarks.receiver`). The clock runs from the first POST until the receiver
+has counted the last message, so the accept path is in it. In turn with it, in the same run, the two ceilings: what the
 receiver takes from a bare client, and what the accept path does while delivery rests.
 
 CPU time of the relay process is what a shared machine disturbs least; it is the figure to compare between commits.

@@ -81,7 +81,7 @@ async def _drive(
                 left -= 1
                 sent_at = time.perf_counter()
                 await stream.send_all(request)
-                if not await _read_answer(stream):
+                if not await read_answer(stream):
                     failed += 1
                 times.append(time.perf_counter() - sent_at)
 
@@ -93,7 +93,8 @@ async def _drive(
     return Load(len(times), elapsed, times[len(times) // 2], times[int(len(times) * 0.99)], failed)
 
 
-async def _read_answer(stream: trio.SocketStream) -> bool:
+async def read_answer(stream: trio.SocketStream) -> bool:
+    """Whether it is a 200."""
     data = b""
     while b"\r\n\r\n" not in data:
         part = await stream.receive_some(65536)

@@ -15,8 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import trio
 
@@ -110,44 +111,52 @@ def _wait_for_listener(address: str, process: subprocess.Popen[bytes]) -> None:
 # ------------------------------------------------------------------------------------------------ without Postfix
 
 
+async def serve_smtp(stream: trio.SocketStream, taken: Callable[[bytes], None]) -> None:
+    """Take everything that comes on a connection; `taken` is told the RCPT line of each message, at its final dot."""
+    buffer, in_body, recipient = b"", False, b""
+    try:
+        await stream.send_all(b"220 mx\r\n")
+        while part := await stream.receive_some(65536):
+            buffer += part
+            replies = []
+            while True:
+                line, found, rest = buffer.partition(b"\r\n.\r\n" if in_body else b"\r\n")
+                if not found:
+                    break
+                buffer = rest
+                command = line[:4].upper()
+                if in_body:
+                    in_body = False
+                    taken(recipient)
+                    replies.append(b"250 2.0.0 taken\r\n")
+                elif command == b"DATA":
+                    in_body = True
+                    replies.append(b"354 go on\r\n")
+                elif command == b"EHLO":
+                    replies.append(b"250-mx\r\n250-PIPELINING\r\n250 8BITMIME\r\n")
+                elif command == b"QUIT":
+                    await stream.send_all(b"221 2.0.0 bye\r\n")
+                    return
+                else:
+                    recipient = line if command == b"RCPT" else recipient
+                    replies.append(b"250 2.0.0 fine\r\n")
+            await stream.send_all(b"".join(replies))
+    except trio.BrokenResourceError:
+        pass  # the client hung up: it has had its answers
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
 async def _sink(address: str) -> None:
     host, _, port = address.rpartition(":")
     count = 0
 
-    async def serve(stream: trio.SocketStream) -> None:
+    def taken(recipient: bytes) -> None:
         nonlocal count
-        await stream.send_all(b"220 sink\r\n")
-        buffer, in_body = b"", False
-        try:
-            while part := await stream.receive_some(65536):
-                buffer += part
-                replies = []
-                while True:
-                    line, found, rest = buffer.partition(b"\r\n.\r\n" if in_body else b"\r\n")
-                    if not found:
-                        break
-                    buffer = rest
-                    if in_body:
-                        count += 1
-                        in_body = False
-                        sys.stdout.write(f"mesg={count}\r")
-                        sys.stdout.flush()
-                        replies.append(b"250 2.0.0 taken\r\n")
-                    elif line[:4].upper() == b"DATA":
-                        # The final dot is looked for with the line end in front of it.
-                        in_body = True
-                        replies.append(b"354 go on\r\n")
-                    elif line[:4].upper() == b"EHLO":
-                        replies.append(b"250-sink\r\n250-PIPELINING\r\n250 8BITMIME\r\n")
-                    else:
-                        replies.append(b"250 2.0.0 fine\r\n")
-                await stream.send_all(b"".join(replies))
-        except trio.BrokenResourceError:
-            pass  # the client hung up: it has had its answers
-        finally:
-            await trio.aclose_forcefully(stream)
+        count += 1
+        print(f"mesg={count}", end="\r", flush=True)
 
-    await trio.serve_tcp(serve, int(port), host=host, backlog=1024)
+    await trio.serve_tcp(partial(serve_smtp, taken=taken), int(port), host=host, backlog=1024)
 
 
 async def _source(address: str, messages: int, connections: int, size: int) -> None:
@@ -159,9 +168,8 @@ async def _source(address: str, messages: int, connections: int, size: int) -> N
         nonlocal left
         async with await trio.open_tcp_stream(host, int(port)) as stream:
             await stream.receive_some(4096)
-            for command in (b"EHLO source\r\n",):
-                await stream.send_all(command)
-                await stream.receive_some(4096)
+            await stream.send_all(b"EHLO source\r\n")
+            await stream.receive_some(4096)
             while left > 0:
                 left -= 1
                 await stream.send_all(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n")

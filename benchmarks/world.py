@@ -12,9 +12,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
@@ -59,10 +60,14 @@ class RelayProcess(NamedTuple):
 
 @contextmanager
 def relay_process(
-    *, route: str, settings: str = "", fill: Callable[[Path], None] | None = None
+    *,
+    route: str,
+    routes: Mapping[str, str] = MappingProxyType({}),
+    settings: str = "",
+    fill: Callable[[Path], None] | None = None,
 ) -> Iterator[RelayProcess]:
-    """A relay that sends everything to `route` (host:port). `settings` is more TOML; `fill` is given its directory
-    before it is served."""
+    """A relay that sends everything to `route` (host:port), but for the domains in `routes`. `settings` is more TOML;
+    `fill` is given its directory before it is served."""
     with tempfile.TemporaryDirectory(prefix="relay-bench-", dir=os.environ.get("BENCH_DIR")) as name:
         directory = Path(name) / "data"
         _command("init", str(directory))
@@ -70,7 +75,8 @@ def relay_process(
         text = config.read_text()
         text = text.replace("require_verified_domains = true", "require_verified_domains = false")
         text = text.replace("127.0.0.1:8025", "127.0.0.1:0")
-        text = text.replace("[delivery]\n", f'[delivery]\nroutes = {{ "*" = "{route}" }}\n')
+        table = ", ".join(f'"{domain}" = "{target}"' for domain, target in {**routes, "*": route}.items())
+        text = text.replace("[delivery]\n", f"[delivery]\nroutes = {{ {table} }}\n")
         # The receiver may be one that never answers: no grace for it.
         text = text.replace("# grace_seconds = 30", "grace_seconds = 0")
         config.write_text(

@@ -97,7 +97,7 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
 #: Module of ours that is not pure -> the names in it that are: values, and views that are given to us.
 FROM_THE_RIM = {
     "relay.config": frozenset({"Config", "WarmingTier"}),
-    "spool.views": frozenset({"Snapshot", "Transaction", "prefix_end"}),
+    "spool.views": frozenset({"Snapshot", "Transaction"}),
 }
 
 #: Attributes that reach for the world, whatever they are attributes of.

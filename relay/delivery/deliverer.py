@@ -142,7 +142,6 @@ class Deliverer:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until `stop`. An unexpected exception ends it, and with it the process."""
         await self._name_interrupted()
-        self._look_for_all()
         self._store.views.observers.append(self._observe)
         self._claimed.observers.append(self._look_again)
         try:
@@ -194,11 +193,6 @@ class Deliverer:
         if events:
             logger.warning("delivery.interrupted", extra={"attempts": len(events)})
 
-    def _look_for_all(self) -> None:
-        with self._store.read() as view:
-            for lane, at in due.due_lanes(view):
-                self._waiting.add(lane, at)
-
     def _observe(self, recorded: Sequence[Recorded]) -> None:
         """Called with all new events as they become true."""
         for item in recorded:
@@ -209,7 +203,7 @@ class Deliverer:
                 case MessageRescheduled():
                     self._forgive_site_of(event.message_id)
                 case DomainResumed() | MemberResumed():
-                    self._look_for_all()
+                    self._waiting.forget_what_is_known()
                     self._news.set()
                 case RecipientSuppressed() if event.personal is not None:
                     self._suppressed.append((event.did, event.personal.address))
@@ -296,7 +290,11 @@ class Deliverer:
     def _take_due(self) -> None:
         """Hand the lanes with something due to the scheduler, as soon as their sites are known."""
         assert self._nursery is not None
-        for lane in self._waiting.take(self._store.now_us()):
+        now = self._store.now_us()
+        if self._waiting.is_to_look(now):
+            with self._store.read() as view:
+                self._waiting.look(view, now)
+        for lane in self._waiting.take(now):
             known = self._known.get(lane.domain)
             if known is not None and trio.current_time() < known.until:
                 self._scheduler.add(known.site.name, lane, unroutable=known.site.unroutable)

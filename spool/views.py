@@ -47,7 +47,7 @@ TABLES_MAX = 64
 REBUILD_RECORDS_PER_TRANSACTION = 10_000
 #: So much of all mapped files, libraries included, may be resident; looked at after so many transactions.
 RESIDENT_FILE_BYTES_MAX = 96 << 20
-TRANSACTIONS_PER_LOOK = 64
+TRANSACTIONS_PER_LOOK = 16
 
 _FORMAT = 1
 #: Stands in `boot` once LMDB has met a page that cannot be right.

@@ -391,15 +391,16 @@ class Deliverer:
 
         Returns the session where it can carry another, and what came of the dialogue where there was one.
         """
+        queued = self._store.get(task.message_id)
         with self._store.read() as view:
             state = messages.message(view, task.message_id)
-        assert state is not None
-        queued = self._store.get(state.message_id)
+            assert state is not None
+            is_prevented = _prevented(view, state, queued) is not None
         story = _Story(self._core, state, self._dice.random())
         if is_smoke_sink(queued, self._core.config.operator_domain):
             await self._record(story.dropped())
             return session, None
-        if await self._prevent(state, queued):
+        if is_prevented and await self._prevent(state, queued):
             return session, None
         if self._store.now_us() > state.give_up_at:
             await self._record(story.expired())
@@ -435,9 +436,11 @@ class Deliverer:
             if started.is_set():
                 stopped = Outcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
                 tried = tried or _Tried(session, stopped, session.peer if session else None)
+                ended = story.ended(tried, outgoing, trio.current_time() - begun)
                 with trio.CancelScope(shield=True):
-                    await self._end(task.lane, story.ended(tried, outgoing, trio.current_time() - begun))
-                self._stop_if_suppressed(state.did, queued)
+                    await self._end(task.lane, ended)
+                if not isinstance(ended, MessageSent | MessageBounced):
+                    self._stop_if_suppressed(state.did, queued)
         session = tried.session
         if session is not None and not session.usable:
             self._sessions.discard(session)
@@ -468,13 +471,10 @@ class Deliverer:
         await self._store.append(events)
 
     async def _prevent(self, state: messages.MessageState, queued: Recorded) -> bool:
-        """Whether there is an event in the place of the attempt."""
-        with self._store.read() as view:
-            if _prevented(view, state, queued) is None:
-                return False
+        """Whether there is an event in the place of the attempt, decided in turn with the operator's hand: what was
+        just resumed must not be held for ever."""
 
         def decision(view: Snapshot) -> list[Event]:
-            # Once more, in turn with the operator's hand: what was just resumed must not be held for ever.
             event = _prevented(view, state, queued)
             return [] if event is None else [event]
 

@@ -7,6 +7,7 @@ for answers with a Content-Length, because a full client would be slower than th
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -29,13 +30,16 @@ class Load(NamedTuple):
         return self.requests / self.seconds
 
 
-def run_load(address: str, request: bytes, *, connections: int, seconds: float) -> Load:
-    """Send `request` over `connections` connections for that long; blocks until it is over."""
+def run_load(
+    address: str, request: bytes, *, connections: int, seconds: float, requests: int | None = None
+) -> Load:
+    """Send `request` over `connections` connections for that long, or so often; blocks until it is over."""
     order = {
         "address": address,
         "request": request.decode("latin-1"),
         "connections": connections,
         "seconds": seconds,
+        "requests": requests,
     }
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.load"],
@@ -59,21 +63,25 @@ def post(path: str, body: bytes, headers: dict[str, str]) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-async def _drive(address: str, request: bytes, connections: int, seconds: float) -> Load:
+async def _drive(
+    address: str, request: bytes, connections: int, seconds: float, requests: int | None
+) -> Load:
     host, _, port = address.rpartition(":")
     times: list[float] = []
     failed = 0
+    left = math.inf if requests is None else requests
     start = time.perf_counter()
     end = start + seconds
 
     async def connection() -> None:
-        nonlocal failed
+        nonlocal failed, left
         stream = await trio.open_tcp_stream(host, int(port))
         async with stream:
-            while time.perf_counter() < end:
+            while left > 0 and time.perf_counter() < end:
+                left -= 1
                 sent_at = time.perf_counter()
                 await stream.send_all(request)
-                if not await _read_answer(stream):
+                if not await read_answer(stream):
                     failed += 1
                 times.append(time.perf_counter() - sent_at)
 
@@ -85,7 +93,8 @@ async def _drive(address: str, request: bytes, connections: int, seconds: float)
     return Load(len(times), elapsed, times[len(times) // 2], times[int(len(times) * 0.99)], failed)
 
 
-async def _read_answer(stream: trio.SocketStream) -> bool:
+async def read_answer(stream: trio.SocketStream) -> bool:
+    """Whether it is a 200."""
     data = b""
     while b"\r\n\r\n" not in data:
         part = await stream.receive_some(65536)
@@ -102,6 +111,11 @@ async def _read_answer(stream: trio.SocketStream) -> bool:
 if __name__ == "__main__":
     order = json.load(sys.stdin)
     result = trio.run(
-        _drive, order["address"], order["request"].encode("latin-1"), order["connections"], order["seconds"]
+        _drive,
+        order["address"],
+        order["request"].encode("latin-1"),
+        order["connections"],
+        order["seconds"],
+        order["requests"],
     )
     print(json.dumps(result))

@@ -104,7 +104,7 @@ class _ViewsCollector(Collector):
             for status, count in messages.status_counts(view).items():
                 by_status.add_metric([status], count)
             yield by_status
-            oldest = min((at for _, at in due.due_lanes(view)), default=None)
+            oldest = due.earliest(view)
             overdue = 0.0 if oldest is None else max(0.0, (self._store.now_us() - oldest) / 1e6)
             yield GaugeMetricFamily(
                 "atmos_queue_overdue_seconds", "How long the most overdue message has waited", value=overdue

@@ -9,22 +9,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from relay import events
 from relay.addresses import Mailbox
 from relay.codec import Recorded
-from relay.compose import Content, Message, compose, compose_body, feedback_id, message_id_header
+from relay.compose import Body, Content, Message, compose, compose_body, feedback_id, message_id_header
 from relay.delivery.smtp import Envelope
 from relay.dsn import compose_dsn
 from relay.events import DsnQueued, MessageQueued, SendAccepted
 from relay.keys import KeyRing, Pepper
-from relay.signing import sign
+from relay.signing import body_hash, sign
 from relay.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
 from relay.views.messages import MessageState
 
 SMOKE_SINK = "smoke-sink"
 
+#: How many sends a composer keeps, and how large their bodies may be together.
+SENDS_KEPT_MAX: Final = 64
+SENDS_KEPT_OCTETS_MAX: Final = 8 << 20
 
 #: What the envelope of a notification has as its sender, so that nobody answers it (RFC 3464 §2).
 NULL_SENDER = ""
@@ -47,12 +50,62 @@ class Outgoing:
         return hashlib.sha256(self.message).hexdigest()
 
 
-class Composer(NamedTuple):
-    """What composing takes besides the events: keys."""
+class _Send(NamedTuple):
+    """What all recipients of a send share."""
 
-    keyring: KeyRing
-    unsubscribe: UnsubscribeTokens
-    bounces: BounceAddresses
+    accepted: Recorded
+    content: Content
+    body: Body
+    bh: bytes
+
+    @property
+    def event(self) -> SendAccepted:
+        assert isinstance(self.accepted.event, SendAccepted)
+        return self.accepted.event
+
+    @classmethod
+    def of(cls, accepted: Recorded) -> Self:
+        send = accepted.event
+        assert isinstance(send, SendAccepted)
+        assert send.personal is not None
+        content = _content(send.personal)
+        body = compose_body(content.text, content.html)
+        return cls(accepted, content, body, body_hash(body.octets))
+
+
+class _Sends:
+    """Sends that are being delivered, the last ones, so that a body is not made and hashed for every recipient."""
+
+    def __init__(self) -> None:
+        self._by_seq: dict[int, _Send] = {}
+        self._octets = 0
+
+    def get(self, seq: int) -> _Send | None:
+        send = self._by_seq.pop(seq, None)
+        if send is not None:
+            self._by_seq[seq] = send  # to the end: the one unused for longest goes first
+        return send
+
+    def keep(self, send: _Send) -> None:
+        """Of a send to one there is nothing to share, and one that would displace all others is not worth it."""
+        size = len(send.body.octets)
+        if send.event.recipients == 1 or size > SENDS_KEPT_OCTETS_MAX:
+            return
+        self._by_seq[send.accepted.seq] = send
+        self._octets += size
+        while self._octets > SENDS_KEPT_OCTETS_MAX or len(self._by_seq) > SENDS_KEPT_MAX:
+            oldest = self._by_seq.pop(next(iter(self._by_seq)))
+            self._octets -= len(oldest.body.octets)
+
+
+class Composer:
+    """Composes with the keys of a relay. Between calls it keeps the sends that it met last."""
+
+    def __init__(self, keyring: KeyRing, unsubscribe: UnsubscribeTokens, bounces: BounceAddresses) -> None:
+        self.keyring = keyring
+        self.unsubscribe = unsubscribe
+        self.bounces = bounces
+        self._sends = _Sends()
 
     @classmethod
     def of(cls, keyring: KeyRing, pepper: Pepper, operator_domain: str) -> Self:
@@ -75,7 +128,12 @@ class Composer(NamedTuple):
             return recorded
 
         if state.about is None:
-            return self.compose(whole(state.send_seq), whole(state.message_id))
+            queued = whole(state.message_id)  # first: retention takes it with the send that may be kept here
+            send = self._sends.get(state.send_seq)
+            if send is None:
+                send = _Send.of(whole(state.send_seq))
+                self._sends.keep(send)
+            return self._outgoing(send, queued)
         queued = whole(state.about)
         assert isinstance(queued.event, MessageQueued)
         return self._dsn(
@@ -90,30 +148,32 @@ class Composer(NamedTuple):
 
         Raises KeyFileError where a signing key of then is missing.
         """
-        send, message = accepted.event, queued.event
-        assert isinstance(send, SendAccepted)
+        return self._outgoing(_Send.of(accepted), queued)
+
+    def _outgoing(self, send: _Send, queued: Recorded) -> Outgoing:
+        event, message = send.event, queued.event
         assert isinstance(message, MessageQueued)
         assert message.personal is not None
-        composed = self._composed(send, accepted.time_us, message.personal, queued.seq)
+        composed = self._composed(send, message.personal, queued.seq)
         signers = (
-            *self.keyring.signers(send.domain, send.selector_stem),
-            *self.keyring.signers(send.operator_domain, send.operator_stem),
+            *self.keyring.signers(event.domain, event.selector_stem),
+            *self.keyring.signers(event.operator_domain, event.operator_stem),
         )
         envelope = Envelope(
             mail_from=self.bounces.make(queued.seq),
             rcpt_to=message.personal.address,
             smtputf8=composed.smtputf8,
         )
-        return Outgoing(envelope, sign(composed, signers, timestamp=accepted.time_us // 1_000_000))
+        timestamp = send.accepted.time_us // 1_000_000
+        return Outgoing(envelope, sign(composed, signers, timestamp=timestamp, bh=send.bh))
 
     def _dsn(self, dsn: Recorded, bounced: Recorded, *, accepted: Recorded, queued: Recorded) -> Outgoing:
-        notice, send, message = dsn.event, accepted.event, queued.event
+        notice, message = dsn.event, queued.event
         assert isinstance(notice, DsnQueued)
-        assert isinstance(send, SendAccepted)
         assert isinstance(message, MessageQueued)
         assert notice.personal is not None
         assert message.personal is not None
-        original = self._composed(send, accepted.time_us, message.personal, queued.seq)
+        original = self._composed(_Send.of(accepted), message.personal, queued.seq)
         composed = compose_dsn(dsn, bounced, accepted=accepted, queued=queued, original=original)
         envelope = Envelope(
             mail_from=NULL_SENDER, rcpt_to=notice.personal.address, smtputf8=composed.smtputf8
@@ -121,28 +181,25 @@ class Composer(NamedTuple):
         signers = self.keyring.signers(notice.operator_domain, notice.operator_stem)
         return Outgoing(envelope, sign(composed, signers, timestamp=dsn.time_us // 1_000_000))
 
-    def _composed(
-        self, send: SendAccepted, accepted_at_us: int, recipient: events.Recipient, message_id: int
-    ) -> Message:
+    def _composed(self, send: _Send, recipient: events.Recipient, message_id: int) -> Message:
         """A member's message, without its signatures."""
-        assert send.personal is not None
-        content = _content(send.personal)
+        event, content = send.event, send.content
         return compose(
             content,
-            compose_body(content.text, content.html),
+            send.body,
             to=Mailbox.recorded(recipient.name, recipient.address),
             message_id=message_id_header(
-                content, message_id=message_id, entropy=send.message_id_entropy, domain=send.domain
+                content, message_id=message_id, entropy=event.message_id_entropy, domain=event.domain
             ),
-            accepted_at_us=accepted_at_us,
+            accepted_at_us=send.accepted.time_us,
             feedback_id=feedback_id(
-                sending_domain=send.domain,
-                did=send.did,
-                category=send.category,
-                operator_domain=send.operator_domain,
+                sending_domain=event.domain,
+                did=event.did,
+                category=event.category,
+                operator_domain=event.operator_domain,
             ),
-            member_did=send.did,
-            list_unsubscribe_url=self._unsubscribe_url(send, message_id, recipient),
+            member_did=event.did,
+            list_unsubscribe_url=self._unsubscribe_url(event, message_id, recipient),
         )
 
     def _unsubscribe_url(

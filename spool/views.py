@@ -36,6 +36,7 @@ import lmdb
 from spool.reader import LogReader
 from spool.record import Record
 from spool.recovery import Witness
+from spool.resident import MappedFile
 
 E = TypeVar("E")
 E_contra = TypeVar("E_contra", contravariant=True)
@@ -44,6 +45,9 @@ E_contra = TypeVar("E_contra", contravariant=True)
 MAP_BYTES = 1 << 38
 TABLES_MAX = 64
 REBUILD_RECORDS_PER_TRANSACTION = 10_000
+#: So much of all mapped files, libraries included, may be resident; looked at after so many transactions.
+RESIDENT_FILE_BYTES_MAX = 96 << 20
+TRANSACTIONS_PER_LOOK = 16
 
 _FORMAT = 1
 #: Stands in `boot` once LMDB has met a page that cannot be right.
@@ -209,6 +213,8 @@ class Views(Generic[E]):
         self._decode = decode
         self._env: Any = None
         self._tables: dict[str, Any] = {}
+        self._mapped: MappedFile
+        self._transactions = 0
         self.position = 0
         #: Why the views had to be built again at `open`; None when they were found good.
         self.rebuilt_because: str | None = None
@@ -259,6 +265,7 @@ class Views(Generic[E]):
         if (self.directory / "data.mdb").stat().st_size < pages * page_bytes:
             raise lmdb.CorruptedError("data.mdb is cut short")
         self._tables = {name: self._env.open_db(name.encode()) for name in (_META, *self.table_names)}
+        self._mapped = MappedFile(self.directory / "data.mdb")
 
     def _shape(self) -> bytes:
         """Identifies the code that filled the tables."""
@@ -369,6 +376,9 @@ class Views(Generic[E]):
                 db=self._tables[_META],
             )
         self.position = position
+        self._transactions += 1
+        if self._transactions % TRANSACTIONS_PER_LOOK == 0:
+            self._mapped.release_above(RESIDENT_FILE_BYTES_MAX)
         return events
 
     # ---------------------------------------------------------------- reading

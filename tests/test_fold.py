@@ -590,9 +590,9 @@ def test_what_is_due(history: History) -> None:
     with fold(history) as view:
         for lane, waiting in expected.items():
             assert list(due.due(view, lane)) == sorted(waiting)
-        earliest = {lane: min(waiting)[0] for lane, waiting in expected.items() if waiting}
-        assert dict(due.due_lanes(view)) == earliest
-        assert len(list(due.due_lanes(view))) == len(earliest)
+        by_time = sorted((*row, lane) for lane, waiting in expected.items() for row in waiting)
+        assert list(due.due_from(view, 0, 0)) == by_time
+        assert due.earliest(view) == (by_time[0][0] if by_time else None)
         waiting = {found.message_id: found for found in due.waiting_after(view, 0)}
         for message_id, queued in queued_of(history).items():
             at = next_attempt_of(history, message_id)

@@ -171,7 +171,6 @@ class Deliverer:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until `stop`. An unexpected exception ends it, and with it the process."""
         await name_interrupted(self._store)
-        self._look_for_all()
         self._store.views.observers.append(self._observe)
         self._claimed.observers.append(self._look_again)
         try:
@@ -214,11 +213,6 @@ class Deliverer:
             for session in list(self._sessions):
                 await session.aclose()
 
-    def _look_for_all(self) -> None:
-        with self._store.read() as view:
-            for lane, at in due.due_lanes(view):
-                self._waiting.add(lane, at)
-
     def _observe(self, recorded: Sequence[Recorded]) -> None:
         """Called with all new events as they become true."""
         for item in recorded:
@@ -229,7 +223,7 @@ class Deliverer:
                 case MessageRescheduled():
                     self._forgive_site_of(event.message_id)
                 case DomainResumed() | MemberResumed():
-                    self._look_for_all()
+                    self._waiting.forget_what_is_known()
                     self._news.set()
                 case RecipientSuppressed() if event.personal is not None:
                     self._suppressed.append((event.did, event.personal.address))
@@ -316,7 +310,11 @@ class Deliverer:
 
     def _take_due(self) -> None:
         """Hand the lanes with something due to the scheduler, as soon as their sites are known."""
-        for lane in self._waiting.take(self._store.now_us()):
+        now = self._store.now_us()
+        if self._waiting.is_to_look(now):
+            with self._store.read() as view:
+                self._waiting.look(view, now)
+        for lane in self._waiting.take(now):
             site = self._site_of(lane)
             if site is None:
                 self._find_site(lane)
@@ -425,15 +423,16 @@ class Deliverer:
 
         Returns the session where it can carry another, and what came of the dialogue where there was one.
         """
+        queued = self._store.get(task.message_id)
         with self._store.read() as view:
             state = messages.message(view, task.message_id)
-        assert state is not None
-        queued = self._store.get(state.message_id)
+            assert state is not None
+            is_prevented = _prevented(view, state, queued) is not None
         story = _Story(self._core, state, self._dice.random())
         if is_smoke_sink(queued, self._core.config.operator_domain):
             await self._record(story.dropped())
             return session, None
-        if await self._prevent(state, queued):
+        if is_prevented and await self._prevent(state, queued):
             return session, None
         if self._store.now_us() > state.give_up_at:
             await self._record(story.expired())
@@ -469,9 +468,11 @@ class Deliverer:
             if started.is_set():
                 stopped = Outcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
                 tried = tried or _Tried(session, stopped, session.peer if session else None)
+                ended = story.ended(tried, outgoing, trio.current_time() - begun)
                 with trio.CancelScope(shield=True):
-                    await self._end(task.lane, story.ended(tried, outgoing, trio.current_time() - begun))
-                self._stop_if_suppressed(state.did, queued)
+                    await self._end(task.lane, ended)
+                if not isinstance(ended, MessageSent | MessageBounced):
+                    self._stop_if_suppressed(state.did, queued)
         session = tried.session
         if session is not None and not session.usable:
             self._sessions.discard(session)
@@ -502,13 +503,10 @@ class Deliverer:
         await self._store.append(events)
 
     async def _prevent(self, state: messages.MessageState, queued: Recorded) -> bool:
-        """Whether there is an event in the place of the attempt."""
-        with self._store.read() as view:
-            if _prevented(view, state, queued) is None:
-                return False
+        """Whether there is an event in the place of the attempt, decided in turn with the operator's hand: what was
+        just resumed must not be held for ever."""
 
         def decision(view: Snapshot) -> list[Event]:
-            # Once more, in turn with the operator's hand: what was just resumed must not be held for ever.
             event = _prevented(view, state, queued)
             return [] if event is None else [event]
 

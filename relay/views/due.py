@@ -2,7 +2,8 @@
 
 A *lane* is what takes turns in delivery: the messages of one member and one class to one recipient domain. One row
 for each message that is not final, keyed by (lane, next attempt time, message id), so that the next message of a lane
-is one look-up, however many wait in others. A message that must not be tried now is taken out of the queue and kept
+is one look-up, however many wait in others; and one row for the same messages by time, so that what is due next of
+all is found without a walk through every lane. A message that must not be tried now is taken out of the queue and kept
 by what holds it (by one holder, the last), until that lets go. `in_flight` has the attempts that were started and
 have no outcome: after a crash, these are the interrupted ones.
 """
@@ -30,9 +31,12 @@ from relay.events import (
 )
 from relay.views import messages
 from relay.views.keys import read_u64, two_u64, u64
-from spool.views import Snapshot, Transaction, prefix_end
+from spool.views import Snapshot, Transaction
 
+#: lane, next attempt time, message id -> nothing
 _DUE = "due"
+#: next attempt time, message id -> lane
+_DUE_BY_TIME = "due_by_time"
 #: message id -> next attempt time, lane
 _WAITING = "waiting"
 #: holder, message id -> nothing
@@ -75,8 +79,8 @@ def _lane_from(key: bytes) -> Lane:
 
 class DueProjector:
     name = "due"
-    version = 3
-    tables = (_DUE, _WAITING, _HELD, _HELD_BY, _IN_FLIGHT)
+    version = 4
+    tables = (_DUE, _DUE_BY_TIME, _WAITING, _HELD, _HELD_BY, _IN_FLIGHT)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
@@ -113,6 +117,11 @@ class DueProjector:
     def _enter(self, tx: Transaction, message_id: int, lane: bytes, at: int) -> None:
         tx.put(_WAITING, u64(message_id), u64(at) + lane)
         tx.put(_DUE, lane + two_u64(at, message_id), b"")
+        tx.put(_DUE_BY_TIME, two_u64(at, message_id), lane)
+
+    def _leave(self, tx: Transaction, message_id: int, lane: bytes, at: int) -> None:
+        tx.delete(_DUE, lane + two_u64(at, message_id))
+        tx.delete(_DUE_BY_TIME, two_u64(at, message_id))
 
     def _move(self, tx: Transaction, message_id: int, at: int | None) -> None:
         """Give the message another time, or take it out for good."""
@@ -121,7 +130,7 @@ class DueProjector:
         if value is None:  # replayed without its payload, see above
             return
         before, lane = read_u64(value), value[8:]
-        tx.delete(_DUE, lane + two_u64(before, message_id))
+        self._leave(tx, message_id, lane, before)
         self._let_go(tx, key)
         if at is None:
             tx.delete(_WAITING, key)
@@ -134,7 +143,7 @@ class DueProjector:
         state = messages.message(tx, event.message_id)
         if value is None or state is None:
             return
-        tx.delete(_DUE, value[8:] + two_u64(read_u64(value), event.message_id))
+        self._leave(tx, event.message_id, value[8:], read_u64(value))
         self._let_go(tx, key)
         if event.because == "operator":
             holder = _OPERATOR
@@ -199,16 +208,15 @@ def due(view: Snapshot, lane: Lane) -> Iterator[tuple[int, int]]:
         yield read_u64(key, len(prefix)), read_u64(key, len(prefix) + 8)
 
 
-def due_lanes(view: Snapshot) -> Iterator[tuple[Lane, int]]:
-    """Each lane that has messages waiting, with its earliest next attempt time: one seek a lane."""
-    start: bytes | None = b""
-    while start is not None:
-        key = next((key for key, _ in view.scan(_DUE, start)), None)
-        if key is None:
-            return
-        lane = _lane_from(key)
-        yield lane, read_u64(key, len(lane.key))
-        start = prefix_end(lane.key)
+def due_from(view: Snapshot, at: int, message_id: int) -> Iterator[tuple[int, int, Lane]]:
+    """(next attempt time, message id, lane) of all in the queue in this order, from these two on."""
+    for key, lane in view.scan(_DUE_BY_TIME, two_u64(at, message_id)):
+        yield read_u64(key), read_u64(key, 8), _lane_from(lane)
+
+
+def earliest(view: Snapshot) -> int | None:
+    """The earliest next attempt time in the queue; None where it is empty."""
+    return next((at for at, _, _ in due_from(view, 0, 0)), None)
 
 
 def in_flight(view: Snapshot) -> list[tuple[int, int]]:

@@ -1,0 +1,242 @@
+"""What does a hostile destination cost everybody else's mail, and what does it cost in memory?
+
+    python -m benchmarks.hostile [--seconds 5] [--destinations 1] [--rounds 3]
+
+One relay process, real sockets. Mail to a good destination goes out at a steady pace; its delay runs from the POST to
+the final dot at the receiver. Beside it as much mail goes either to destinations that behave, or to hostile ones of one
+kind; the two take turns, so that what is added is the kind's doing and neither the machine's nor that of more mail.
+
+Memory is the relay's own (RssAnon), against its size before the first mail to the kind. What a single connection can
+make the relay hold is bounded by `tests/test_smtp_memory.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+import trio
+
+from benchmarks.load import post, read_answer
+from benchmarks.receiver import serve_smtp
+from benchmarks.world import DOMAIN, RelayProcess, relay_process
+
+GOOD_PER_SECOND = 20
+OTHERS_PER_SECOND = 20
+REPLY_LINE_BYTES = 100 << 20
+LATE_SECONDS_MAX = 30.0
+_MIB = 1 << 20
+
+Hostile = Callable[[trio.SocketStream], Awaitable[None]]
+
+
+# ------------------------------------------------------------------------------------------------ the hostile
+
+
+async def hang(stream: trio.SocketStream) -> None:
+    await trio.sleep_forever()
+
+
+async def hang_after_the_dot(stream: trio.SocketStream) -> None:
+    for answer in (b"220 mx\r\n", b"250-mx\r\n250 PIPELINING\r\n", b"250 a\r\n250 b\r\n354 c\r\n"):
+        await stream.send_all(answer)
+        await stream.receive_some(4096)
+    await trio.sleep_forever()
+
+
+async def drip(stream: trio.SocketStream) -> None:
+    await stream.send_all(b"220 ")
+    while True:
+        await stream.send_all(b"x")
+        await trio.sleep(1)
+
+
+async def send_away(stream: trio.SocketStream) -> None:
+    await stream.send_all(b"421 4.3.2 not now\r\n")
+
+
+async def reset(stream: trio.SocketStream) -> None:
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def flood(stream: trio.SocketStream) -> None:
+    await stream.send_all(b"220 mx\r\n")
+    await stream.receive_some(4096)
+    block = b"x" * 65536
+    await stream.send_all(b"250-")
+    for _ in range(REPLY_LINE_BYTES // len(block)):
+        await stream.send_all(block)
+
+
+KINDS: dict[str, Hostile] = {
+    "hang": hang,
+    "hang-dot": hang_after_the_dot,
+    "drip": drip,
+    "421": send_away,
+    "reset": reset,
+    "100-mb-line": flood,
+}
+
+
+async def serve_hostile(destinations: int) -> None:
+    """Serve so many destinations of each kind, and print their addresses by domain, as JSON."""
+    routes: dict[str, str] = {}
+
+    async def handler(kind: Hostile, stream: trio.SocketStream) -> None:
+        try:
+            await kind(stream)
+        except trio.BrokenResourceError:
+            pass  # the relay would not have it, and hung up
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async with trio.open_nursery() as nursery:
+        for name, kind in KINDS.items():
+            for number in range(destinations):
+                serve = partial(trio.serve_tcp, partial(handler, kind), 0, host="127.0.0.1", backlog=1024)
+                (listener,) = await nursery.start(serve)
+                routes[f"{name}{number}.example"] = f"127.0.0.1:{listener.socket.getsockname()[1]}"
+        print(json.dumps(routes), flush=True)
+
+
+@contextmanager
+def hostile_destinations(destinations: int) -> Iterator[dict[str, str]]:
+    command = [sys.executable, "-m", "benchmarks.hostile", "--serve", "--destinations", str(destinations)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield json.loads(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
+
+
+# ------------------------------------------------------------------------------------------------ the mail
+
+
+class Delays(NamedTuple):
+    """Of the mail to the good destination, in seconds."""
+
+    median: float
+    largest: float
+
+
+class Mail:
+    """Posts mail, and sees it arrive at the good destination."""
+
+    def __init__(self, relay: RelayProcess) -> None:
+        self._relay = relay
+        self._posted = 0
+        self._sent_at: dict[bytes, float] = {}
+        self._delays: list[float] = []
+        self._arrival = trio.Event()
+
+    def taken(self, recipient: bytes) -> None:
+        local_part = recipient.partition(b"<")[2].partition(b"@")[0]
+        sent_at = self._sent_at.pop(local_part, None)
+        if sent_at is not None:
+            self._delays.append(time.perf_counter() - sent_at)
+            self._arrival.set()
+            self._arrival = trio.Event()
+
+    async def phase(self, seconds: float, others: list[str]) -> Delays:
+        """Mail to the good destination and to the others for so long; returns when the last good one has arrived."""
+        self._delays = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._post_at_pace, ["good.example"], GOOD_PER_SECOND, seconds, True)
+            nursery.start_soon(self._post_at_pace, others, OTHERS_PER_SECOND, seconds, False)
+        with trio.fail_after(LATE_SECONDS_MAX):
+            while self._sent_at:
+                await self._arrival.wait()
+        return Delays(statistics.median(self._delays), max(self._delays))
+
+    async def _post_at_pace(self, domains: list[str], per_second: float, seconds: float, timed: bool) -> None:
+        host, _, port = self._relay.address.rpartition(":")
+        stream = await trio.open_tcp_stream(host, int(port))
+        start = trio.current_time()
+        async with stream:
+            for number in range(int(per_second * seconds)):
+                await trio.sleep_until(start + number / per_second)
+                self._posted += 1
+                local_part = f"n{self._posted}"
+                request = self._request(f"{local_part}@{domains[number % len(domains)]}")
+                if timed:
+                    self._sent_at[local_part.encode()] = time.perf_counter()
+                await stream.send_all(request)
+                if not await read_answer(stream):
+                    raise RuntimeError("a send was not answered 200")
+
+    def _request(self, to: str) -> bytes:
+        mail = {"from": f"you@{DOMAIN}", "to": to, "subject": "Hello", "text": "Hello.\n" * 200}
+        return post("/v1/send", json.dumps(mail).encode(), self._relay.credentials)
+
+
+async def measure(relay: RelayProcess, good: int, options: argparse.Namespace) -> None:
+    mail = Mail(relay)
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_tcp, partial(serve_smtp, taken=mail.taken), good, host="127.0.0.1")
+        await nursery.start(serve)
+        calm = [f"calm{number}.example" for number in range(options.destinations)]
+        await mail.phase(options.seconds, calm)  # warm
+        print(
+            "kind          median ms (calm)    largest ms (calm)    added: median, largest   own memory MiB"
+        )
+        for kind in KINDS:
+            before = relay.memory().anonymous
+            others = [f"{kind}{number}.example" for number in range(options.destinations)]
+            without, beside = [], []
+            for _ in range(options.rounds):
+                without.append(await mail.phase(options.seconds, calm))
+                beside.append(await mail.phase(options.seconds, others))
+            _report(kind, without, beside, relay.memory().anonymous - before)
+        nursery.cancel_scope.cancel()
+
+
+def _report(kind: str, calm: list[Delays], hostile: list[Delays], grown: int) -> None:
+    median, median_calm = (
+        statistics.median(phase.median for phase in phases) * 1000 for phases in (hostile, calm)
+    )
+    largest, largest_calm = (
+        statistics.median(phase.largest for phase in phases) * 1000 for phases in (hostile, calm)
+    )
+    print(
+        f"{kind:<12} {median:8.1f} ({median_calm:.1f}) {largest:14.1f} ({largest_calm:.1f})"
+        f" {median - median_calm:14.1f} {largest - largest_calm:8.1f} {grown / _MIB:12.2f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=5, help="of each phase")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--destinations", type=int, default=1, help="of each kind")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        trio.run(serve_hostile, options.destinations)
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        good = probe.getsockname()[1]
+    with (
+        hostile_destinations(options.destinations) as routes,
+        relay_process(route=f"127.0.0.1:{good}", routes=routes) as relay,
+    ):
+        trio.run(measure, relay, good, options)
+
+
+if __name__ == "__main__":
+    main()

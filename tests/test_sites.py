@@ -315,3 +315,21 @@ def test_addresses_that_hang_are_not_tried_for_hours(tmp_path: Path) -> None:
             assert trio.current_time() - before < 3600 + 1800
 
     run(main)
+
+
+@pytest.mark.parametrize("trouble", ["disconnect-in-data", "reset", "garbage"])
+def test_messages_at_which_a_receiver_breaks_off_do_not_put_off_the_others(
+    tmp_path: Path, trouble: str
+) -> None:
+    """It has greeted us: somebody is at home, and it may be these messages that its filter stumbles over."""
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            bad = [f"{trouble}+{number}@example.com" for number in range(30)]
+            good = [f"friend{number}@example.com" for number in range(10)]
+            _, answer = await world.post_send(to=bad + good)
+            for accepted in answer["accepted"][len(bad) :]:
+                message = await sent(world, accepted["messageId"])
+                assert message["attempts"] == 1
+
+    run(main)

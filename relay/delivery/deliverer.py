@@ -32,6 +32,7 @@ from relay.delivery.replies import Failure, FailureKind, Verdict
 from relay.delivery.retry import is_given_up, next_attempt_at
 from relay.delivery.scheduler import Feedback, Limits, Scheduler, SiteLimits, Start
 from relay.delivery.session import Outcome, Peer, Session, SessionFailed
+from relay.delivery.smtp import Command
 from relay.delivery.waiting import Waiting
 from relay.dsn import dsn_for
 from relay.events import (
@@ -690,8 +691,22 @@ def _feedback(outcome: Outcome | None) -> tuple[Feedback, str]:
     judgement, reply = outcome.judgement, outcome.reply
     if judgement.blame_site:
         said = f"{reply.code} {reply.text}" if reply else str(outcome.error)
-        return (Feedback.THROTTLED if judgement.usable else Feedback.DOWN), said[:BECAUSE_CHARACTERS_MAX]
+        at_home = judgement.usable or _broke_off(outcome)
+        return (Feedback.THROTTLED if at_home else Feedback.DOWN), said[:BECAUSE_CHARACTERS_MAX]
     return (Feedback.ANSWERED if reply else Feedback.NOTHING), ""
+
+
+def _broke_off(outcome: Outcome) -> bool:
+    """Whether a receiver that had greeted us stumbled, perhaps over this very message: the others get their own try.
+
+    One that falls silent is another matter: to find that out message by message would take minutes for each.
+    """
+    failure = outcome.failure
+    return (
+        failure is not None
+        and failure.kind in (FailureKind.CLOSED, FailureKind.NOT_SMTP)
+        and failure.command in (Command.MAIL, Command.RCPT, Command.DATA, Command.END_OF_DATA)
+    )
 
 
 def _limits(config: DeliveryConfig) -> Limits:

@@ -14,8 +14,8 @@ The rules.
 - Feedback as in Postfix's SCHEDULER_README, one over the window each way: as many good answers as the window is wide
   make it wider by one, as many bad ones make it narrower by one. A window never falls below 1.
 - As many failures in a row as the window is wide, of the kind that says nobody is at home (no connection, no
-  greeting, 421), and the site is *down*: its mail is put off at once, without a connection, until the time is over.
-  Then one connection goes ahead as a probe; if it fails, the site is down for twice as long, up to a limit.
+  greeting, silence, 421), and the site is *down*: its mail is put off at once, without a connection, until the time is
+  over. Then one connection goes ahead as a probe; if it fails, the site is down for twice as long, up to a limit.
 - Within a site transactional lanes come first, and bulk mail leaves the last connection of a window to them: one
   member's digest does not hold up another's login link. Within a class, members take turns, and so do the domains of
   each. Sites take turns too, so that none waits for another's backlog.

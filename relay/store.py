@@ -20,6 +20,7 @@ from relay.surroundings import Surroundings
 from relay.views import relay_views
 from spool.log import Log, open_log
 from spool.segment import SALT_BYTES
+from spool.strip import Stripped
 from spool.views import Snapshot, Views
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,14 @@ class Store:
     def get(self, seq: int) -> Recorded:
         """The event with this sequence number, from the log. Raises LookupError."""
         return decode(self.log.reader.get(seq))
+
+    async def segment_was_stripped(self, stripped: Stripped) -> None:
+        """Go on with the file that has taken the place of the old one. Others work in between."""
+        # It may have the old file open, and would find there what was removed.
+        self.log.reader.close()
+        self._bytes_at_start -= stripped.bytes_freed
+        for _ in self.views.move(stripped.first_seq, stripped.offsets):
+            await trio.lowlevel.checkpoint()
 
     def free_bytes(self) -> int:
         """What is left on the disk that holds the log."""

@@ -78,7 +78,7 @@ class Store:
         # It may have the old file open, and would find there what was removed.
         self.log.reader.close()
         self._bytes_at_start -= stripped.bytes_freed
-        for _ in self.views.move(stripped.first_seq, stripped.offsets):
+        for _ in self.views.move(stripped.first_seq, stripped.offsets, stripped.end_offset):
             await trio.lowlevel.checkpoint()
 
     def free_bytes(self) -> int:

@@ -52,6 +52,8 @@ class Stripped(NamedTuple):
     bytes_freed: int
     offsets: array[int]
     """Where each record stands now, the first one's first."""
+    end_offset: int
+    """Where the last one ends."""
 
 
 def strip_segment(
@@ -70,7 +72,7 @@ def strip_segment(
         old = _Segment(disk, source, first_seq)
         payloads = sum(record.seq in seqs and record.payload is not None for record in old.records())
         if not payloads:
-            return Stripped(first_seq, 0, 0, old.offsets)
+            return Stripped(first_seq, 0, 0, old.offsets, old.footer.end_offset)
         old = _Segment(disk, source, first_seq)
         target = disk.create(tmp)
         try:
@@ -84,7 +86,7 @@ def strip_segment(
         finally:
             disk.close(target)
         disk.sync_directory(directory)
-        return Stripped(first_seq, payloads, old.size - new.size, new.offsets)
+        return Stripped(first_seq, payloads, old.size - new.size, new.offsets, new.footer.end_offset)
     finally:
         disk.close(source)
 

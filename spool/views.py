@@ -387,12 +387,13 @@ class Views(Generic[E]):
 
     # ---------------------------------------------------------------- a segment was rewritten
 
-    def move(self, segment: int, offsets: Sequence[int]) -> Iterator[None]:
+    def move(self, segment: int, offsets: Sequence[int], end_offset: int) -> Iterator[None]:
         """Correct the index for a segment whose records stand at other offsets now, in pieces of one short
         transaction each: iterate, and let others work in between.
 
-        From the first piece on `locate` gives the new offsets, of all the records. Where it is broken off the index is
-        part old, part new, and harmless (a reader looks whether what it wants is there), until it is done again.
+        The position is corrected too, where it is the end of that segment. From the first piece on `locate` gives the
+        new offsets, of all the records. Where it is broken off the index is part old, part new, and harmless (a reader
+        looks whether what it wants is there), until it is done again.
         """
         self._moved = segment, offsets
         try:
@@ -402,9 +403,18 @@ class Views(Generic[E]):
                 with self._env.begin(write=True) as txn:
                     for seq, offset in piece:
                         txn.put(_U64.pack(seq), _PLACE.pack(segment, offset), db=index)
+                    if start + MOVED_RECORDS_PER_TRANSACTION >= len(offsets):
+                        self._move_position(txn, segment, segment + len(offsets) - 1, end_offset)
                 yield
         finally:
             self._moved = None
+
+    def _move_position(self, txn: Any, segment: int, last_seq: int, end_offset: int) -> None:
+        value = txn.get(_POSITION, db=self._tables[_META])
+        seq, position_segment, _, chain = _POSITION_VALUE.unpack(value)
+        if (seq, position_segment) == (last_seq, segment):
+            value = _POSITION_VALUE.pack(seq, segment, end_offset, chain)
+            txn.put(_POSITION, value, db=self._tables[_META])
 
     # ---------------------------------------------------------------- reading
 

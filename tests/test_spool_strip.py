@@ -69,6 +69,7 @@ def test_only_the_payloads_go(tmp_path: Path) -> None:
     inside = [record for record in records if record.segment == first]
     seqs = {record.seq for record in inside[1:4]}
     size = len(disk.file(DIRECTORY / segment_name(first)))
+    old_heads = [bytes(disk.file(DIRECTORY / segment_name(seq))) for seq in segment_seqs(disk, DIRECTORY)]
 
     stripped = strip(disk, first, seqs)
     assert stripped.payloads == sum(record.payload is not None for record in inside[1:4]) > 0
@@ -85,17 +86,17 @@ def test_only_the_payloads_go(tmp_path: Path) -> None:
 
     again = strip(disk, first, seqs)
     assert (again.payloads, again.bytes_freed, again.offsets) == (0, 0, stripped.offsets)
-    assert verifies(disk, tmp_path)
+    copy_to(disk, tmp_path)
+    assert verify_log(tmp_path).problems == []
+    salts_there = {bytes(data[32:48]) for data in (raw, *old_heads)}
+    assert len(salts_there) == 1 + len(old_heads)
 
 
-def verifies(disk: FakeDisk, folder: Path) -> bool:
-    """`log verify` of the log, copied to a real disk."""
+def copy_to(disk: FakeDisk, folder: Path) -> None:
+    """To a real disk, where `verify` looks."""
     for name in disk.list_names(DIRECTORY):
         if name.endswith(".seg"):
             (folder / name).write_bytes(disk.file(DIRECTORY / name))
-    verdict = verify_log(folder)
-    assert verdict.problems == []
-    return True
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -230,6 +231,38 @@ def test_a_full_disk_leaves_the_old_segment() -> None:
         strip(disk, 1, {1})
     assert read_all(disk) == records
     assert not [name for name in disk.list_names(DIRECTORY) if name.endswith(".tmp")]
+
+
+def test_verify_tells_stripped_from_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FakeDisk()
+    make_log(disk)
+    copy_to(disk.copy(), tmp_path)
+    assert (verify_log(tmp_path).problems, verify_log(tmp_path).stripped) == ([], 0)
+    good = disk.copy()
+    strip(good, 1, {1, 4})
+    copy_to(good, tmp_path)
+    assert (verify_log(tmp_path).problems, verify_log(tmp_path).stripped) == ([], 2)
+
+    # A payload that is gone in silence is damage, however right all checksums are.
+    silent = disk.copy()
+    monkeypatch.setattr("spool.record._STRIPPED", 0)
+    strip(silent, 1, {1, 4})
+    monkeypatch.undo()
+    copy_to(silent, tmp_path)
+    assert [(problem.seq, problem.part) for problem in verify_log(tmp_path).problems] == [
+        (1, "payload"),
+        (4, "payload"),
+    ]
+
+    # And so is a stripped record in a segment that says it is as it was written.
+    unsaid = disk.copy()
+    monkeypatch.setattr("spool.segment._FOOTER_STRIPPED", 0)
+    strip(unsaid, 1, {1, 4})
+    monkeypatch.undo()
+    copy_to(unsaid, tmp_path)
+    (problem,) = verify_log(tmp_path).problems
+    assert problem.part == "footer"
+    assert "stripped" in problem.problem
 
 
 def test_damage_is_not_written_anew() -> None:

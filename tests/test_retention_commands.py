@@ -1,4 +1,4 @@
-"""`log strip` and `log erase` as an operator types them, at a relay in a process of its own, killed meanwhile or not."""
+"""`log strip` and `log erase` as operators type them, at a relay in a process of its own, killed meanwhile or not."""
 
 from __future__ import annotations
 

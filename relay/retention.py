@@ -32,9 +32,11 @@ thread, the index is corrected in pieces, and one such job runs at a time.
 from __future__ import annotations
 
 import logging
+import time
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -397,11 +399,21 @@ async def _strip_segments(core: Core, seqs: set[int]) -> list[Stripped]:
     done: list[Stripped] = []
     for first_seq, wanted in sorted(by_segment.items()):
         stripped: Stripped = await core.surroundings.offload(
-            strip_segment, disk, log.directory, first_seq, wanted, lambda: dice.randbytes(SALT_BYTES)
+            partial(strip_segment, pause=_let_others_work),
+            disk,
+            log.directory,
+            first_seq,
+            wanted,
+            lambda: dice.randbytes(SALT_BYTES),
         )
         await core.store.segment_was_stripped(stripped)
         done.append(stripped._replace(offsets=stripped.offsets[:0]))
     return done
+
+
+def _let_others_work() -> None:
+    """There is no hurry, and mail waits for the interpreter meanwhile."""
+    time.sleep(0.001)
 
 
 # ------------------------------------------------------------------------------------------------ copies and the rest

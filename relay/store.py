@@ -35,6 +35,7 @@ class Store:
         self.views = views
         self._clock = surroundings.clock
         self._disk = surroundings.disk
+        self._chance = surroundings.chance
         self._bytes_at_start = sum(segment.bytes for segment in log.reader.segments())
         # Decisions that must not run beside each other (enrolment) take turns.
         self._turn = trio.Lock()
@@ -52,7 +53,7 @@ class Store:
 
         Not `patient`: LogStalledError when the disk does not answer; they may become true yet.
         """
-        records = await self.log.append([encode(event) for event in events], patient=patient)
+        records = await self.log.append([encode(event, self._chance) for event in events], patient=patient)
         return [
             Recorded(record.seq, record.time_us, event) for record, event in zip(records, events, strict=True)
         ]

@@ -40,6 +40,9 @@ from spool.segment import (
     segment_name,
 )
 
+#: About half a millisecond's work.
+RECORDS_PER_PAUSE: Final = 32
+
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -57,9 +60,18 @@ class Stripped(NamedTuple):
 
 
 def strip_segment(
-    disk: Disk, directory: Path, first_seq: int, seqs: Container[int], new_salt: Callable[[], bytes]
+    disk: Disk,
+    directory: Path,
+    first_seq: int,
+    seqs: Container[int],
+    new_salt: Callable[[], bytes],
+    *,
+    pause: Callable[[], None] = lambda: None,
 ) -> Stripped:
     """Remove the payloads of the records `seqs` from a sealed segment, durably. Doing it again changes nothing.
+
+    `pause` is called every RECORDS_PER_PAUSE records: a thread that computes without end would keep the interpreter
+    (the GIL) from the others for milliseconds, again and again.
 
     Raises `CorruptionError` where the segment is damaged or not sealed, and `OSError` where the disk is full or fails:
     then the old segment is there, unchanged. (If only the last step, the sync of the directory, failed, either may be
@@ -69,16 +81,16 @@ def strip_segment(
     tmp = path.with_name(path.name + TMP_SUFFIX)
     source = disk.open_read(path)
     try:
-        old = _Segment(disk, source, first_seq)
+        old = _Segment(disk, source, first_seq, pause)
         payloads = sum(record.seq in seqs and record.payload is not None for record in old.records())
         if not payloads:
             return Stripped(first_seq, 0, 0, old.offsets, old.footer.end_offset)
-        old = _Segment(disk, source, first_seq)
+        old = _Segment(disk, source, first_seq, pause)
         target = disk.create(tmp)
         try:
             _write_without(disk, target, old, seqs, new_salt())
             disk.fsync(target)
-            new = _read_back(disk, target, old)
+            new = _read_back(disk, target, old, pause)
             disk.rename(tmp, path)
         except BaseException:
             disk.unlink(tmp)
@@ -94,8 +106,9 @@ def strip_segment(
 class _Segment:
     """A sealed segment on its way through memory, a chunk at a time, every byte verified."""
 
-    def __init__(self, disk: Disk, handle: int, first_seq: int) -> None:
+    def __init__(self, disk: Disk, handle: int, first_seq: int, pause: Callable[[], None]) -> None:
         self._disk = disk
+        self._pause = pause
         self._handle = handle
         self.name = segment_name(first_seq)
         self.size = disk.size(handle)
@@ -121,6 +134,8 @@ class _Segment:
             for record in walk.records(data, at):
                 self.offsets.append(record.offset)
                 yield record
+                if len(self.offsets) % RECORDS_PER_PAUSE == 0:
+                    self._pause()
             end = walk.offset if walk.footer is None else walk.footer.end_offset
             file_crc = crc32c(file_crc, data[: end - at])
             if walk.offset == at and len(data) < length:
@@ -167,9 +182,9 @@ def _write_without(disk: Disk, target: int, old: _Segment, seqs: Container[int],
     disk.write(target, encode_footer(footer, header.seed), offset)
 
 
-def _read_back(disk: Disk, target: int, old: _Segment) -> _Segment:
+def _read_back(disk: Disk, target: int, old: _Segment, pause: Callable[[], None]) -> _Segment:
     """The new segment, which is about to be the only one that has these records."""
-    new = _Segment(disk, target, old.header.first_seq)
+    new = _Segment(disk, target, old.header.first_seq, pause)
     for _ in new.records():
         pass
     same = ("records", "first_seq", "last_seq", "last_time_us", "chain")

@@ -6,6 +6,7 @@ Every world asserts at its end that the views are a fresh fold of the log as it 
 from __future__ import annotations
 
 import errno
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import trio
 
 from relay import retention
-from relay.codec import decode
+from relay.codec import decode, encode
 from relay.core import open_core
 from relay.events import Event, LogStripped, PayloadErased
 from relay.refusals import Refusal
@@ -267,6 +268,25 @@ def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
             said = await world.command("log_strip", older_than=2)
             assert (said["messages"], len(said["segments"])) == (1, 1)
             assert names_in(tmp_path / "data", FRIEND) == []
+
+    run(main)
+
+
+def test_what_stays_of_a_payload_cannot_be_tried_out(tmp_path: Path) -> None:
+    """Its digest: whoever knows all but the address must not be able to find the address by trying."""
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            ids = [await world.send(to=FRIEND, subject="The same") for _ in range(2)]
+            for message_id in ids:
+                await world.until_final(message_id)
+            reader = world.core.store.log.reader
+            records = [reader.get(seq) for message_id in ids for seq in (message_id - 1, message_id)]
+            assert len({record.payload_sha256 for record in records}) == 4
+            for record in records:
+                guess = encode(decode(record).event)
+                assert guess.skeleton == record.skeleton
+                assert hashlib.sha256(guess.payload or b"").digest() != record.payload_sha256
 
     run(main)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import math
 import os
 import pwd
 import socket
@@ -47,6 +48,7 @@ from relay.queue_commands import (
     queue_show,
 )
 from relay.refusals import Refusal, invalid
+from relay.retention import log_erase, log_strip
 from relay.surroundings import Surroundings
 from relay.verification import verify_domain
 from relay.views import members, messages
@@ -254,8 +256,13 @@ COMMANDS: dict[str, Command] = {
         queue_hold,
         queue_release,
         queue_cancel,
+        log_strip,
+        log_erase,
     )
 }
+
+#: Those that take as long as it takes to rewrite a log.
+UNHURRIED_COMMANDS = (log_strip.__name__, log_erase.__name__)
 
 
 #: Those that only read: where no relay runs, they write nothing either.
@@ -382,11 +389,11 @@ async def serve_admin_socket(core: Core, task_status: trio.TaskStatus[None]) -> 
 
     async def answer(stream: trio.SocketStream) -> None:
         async with stream:
-            with trio.move_on_after(REQUEST_SECONDS_MAX):
+            with trio.move_on_after(REQUEST_SECONDS_MAX) as patience:
                 try:
                     line = await _read_line(stream, bytes_max=LINE_BYTES_MAX)
                     by = await core.surroundings.offload(_user_name, _uid_of(stream))
-                    reply = await _answer(core, line, by)
+                    reply = await _answer(core, line, by, patience)
                     await stream.send_all(json.dumps(reply).encode() + b"\n")
                 except trio.BrokenResourceError:
                     logger.info("admin.hung_up")
@@ -418,7 +425,7 @@ def _arguments_of(command: Command) -> type[msgspec.Struct]:
     return msgspec.defstruct(command.__name__, fields, kw_only=True, forbid_unknown_fields=True)
 
 
-async def _answer(core: Core, line: bytes, by: str) -> dict[str, Any]:
+async def _answer(core: Core, line: bytes, by: str, patience: trio.CancelScope) -> dict[str, Any]:
     try:
         order = msgspec.json.decode(line, type=_Order)
         command = COMMANDS.get(order.command)
@@ -428,6 +435,8 @@ async def _answer(core: Core, line: bytes, by: str) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _refused("INVALID_REQUEST", f"not an order that this relay understands: {error}")
     logger.info("admin.command", extra={"command": order.command})
+    if order.command in UNHURRIED_COMMANDS:
+        patience.deadline = math.inf
     try:
         return {"result": await _carry_out(core, command, msgspec.structs.asdict(arguments), by=by)}
     except Refusal as refusal:

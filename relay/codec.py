@@ -3,6 +3,10 @@
 A skeleton is canonical CBOR (RFC 8949, 4.2.1) of a map: `type`, `v` and the event's own fields. A payload is CBOR of
 the `personal` part. Fields that have their default value are left out of both.
 
+A payload that the relay writes also holds BLIND_OCTETS of chance, under a key that is no field's name. Its SHA-256
+stays in the log when it is removed, and without them whoever has the log could try out which address it was. They go
+with it. (Logs of before hold payloads without.)
+
 Reading an old version casts it up, one version at a time, by the pure functions of `UPCASTS`; reading a type that
 this code does not know raises `UnknownEventError`, which stops whoever folds: a view that skipped an event would be a
 lie. The tools show such records raw (`decode_raw`).
@@ -18,6 +22,9 @@ import msgspec
 
 from relay.events import EVENT_TYPES, Event
 from spool.record import Entry, Record
+
+BLIND_OCTETS = 16
+_BLIND = ""
 
 #: (type, version) -> skeleton and payload of version + 1.
 Upcast = Callable[[dict[str, Any], dict[str, Any] | None], tuple[dict[str, Any], dict[str, Any] | None]]
@@ -52,18 +59,33 @@ class Recorded(NamedTuple):
     event: Event
 
 
-def encode(event: Event) -> Entry:
+def encode(event: Event, chance: Callable[[int], bytes] | None = None) -> Entry:
+    """`chance(n)`: n octets that nobody can guess; None where it does not matter, as in tests."""
     fields = msgspec.to_builtins(event)  # without those that have their default value
     personal = fields.pop("personal", None)
     skeleton = cbor2.dumps({"type": event.TYPE, "v": event.VERSION, **fields}, canonical=True)
-    return Entry(skeleton, None if personal is None else cbor2.dumps(personal))
+    if personal is None:
+        return Entry(skeleton)
+    if chance is not None:
+        personal[_BLIND] = chance(BLIND_OCTETS)
+    return Entry(skeleton, cbor2.dumps(personal))
+
+
+def _payload_of(record: Record) -> Any:
+    """Without what blinds it; None where it has none, or has it no more."""
+    if record.payload is None:
+        return None
+    payload = cbor2.loads(record.payload)
+    if isinstance(payload, dict):
+        payload.pop(_BLIND, None)
+    return payload
 
 
 def decode(record: Record) -> Recorded:
     """The typed event of a record. Raises UnknownEventError, never guesses."""
     try:
         skeleton = cbor2.loads(record.skeleton)
-        payload = None if record.payload is None else cbor2.loads(record.payload)
+        payload = _payload_of(record)
         name, version = skeleton.pop("type"), skeleton.pop("v")
         event_type = EVENT_TYPES.get(name)
     except (cbor2.CBORDecodeError, AttributeError, KeyError, TypeError) as error:
@@ -91,5 +113,5 @@ def decode_raw(record: Record) -> dict[str, Any]:
     skeleton = cbor2.loads(record.skeleton)
     data = {key: value for key, value in skeleton.items() if key not in ("type", "v")}
     if record.payload is not None:
-        data["personal"] = cbor2.loads(record.payload)
+        data["personal"] = _payload_of(record)
     return {"type": skeleton.get("type"), "version": skeleton.get("v"), "data": data}

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import trio
+
 from relay.codec import Recorded, decode
 from relay.config import Config, load_config
 from relay.decisions import Principal
@@ -72,6 +74,8 @@ class Core:
     #: Recipient domain -> its MX hosts or route (`relay.delivery.connect`), of those that were looked up lately.
     sites: dict[str, str] = field(default_factory=dict)
     stopping: bool = False
+    #: One at a time removes payloads (relay.retention).
+    erasing: trio.Lock = field(default_factory=trio.Lock)
     metrics: Metrics = field(init=False)
     streams: Streams = field(init=False)
 

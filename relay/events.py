@@ -468,6 +468,27 @@ class MessageComplained(Event, frozen=True, kw_only=True, omit_defaults=True):
     message_id: int
 
 
+# ------------------------------------------------------------------------------------------------ retention
+
+
+class PayloadErased(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The personal data of these messages are gone for everybody from here on: `relay.retention` has the whole story.
+
+    Durable before the first byte of a payload is removed; `log.stripped` says that all of them were.
+    """
+
+    TYPE = "payload.erased"
+    did: str
+    #: `retention`: their time was over. `operator`: by an order.
+    because: str
+    message_ids: list[int] = []
+    #: `send.accepted`s without a message: all recipients were rejected. Other sends go with the last of their messages.
+    send_ids: list[int] = []
+    #: The Unix user who gave the order, and why: kept for good, so it names nobody.
+    by: str | None = None
+    reason: str | None = None
+
+
 # ------------------------------------------------------------------------------------------------ the log itself
 
 
@@ -480,6 +501,18 @@ class TornTailCut(Event, frozen=True, kw_only=True, omit_defaults=True):
     bytes_cut: int
     #: False where LMDB's witness was gone too, so that the log alone had to judge.
     loss_ruled_out: bool
+
+
+class LogStripped(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The payloads that `payload.erased` events up to this one named are in the log no more."""
+
+    TYPE = "log.stripped"
+    #: Sequence number of the last of these `payload.erased`.
+    until: int
+    #: How many segments were written anew, and what that removed.
+    segments: int
+    payloads: int
+    bytes_freed: int
 
 
 class ViewsRebuilt(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -520,6 +553,8 @@ EVENT_TYPES: dict[str, type[Event]] = {
         MessageSent,
         MessageBounced,
         DsnQueued,
+        PayloadErased,
+        LogStripped,
         TornTailCut,
         ViewsRebuilt,
     )

@@ -28,6 +28,7 @@ from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
 from relay.delivery.resolve import Route
 from relay.reputation import guard_reputation
+from relay.retention import keep_retention
 from relay.surroundings import Surroundings
 from relay.unsubscribe_calls import call_members, one_click_post
 from relay.verification import reverify_domains
@@ -119,6 +120,7 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
             await nursery.start(guard_reputation, core)
             await nursery.start(call_members, core, one_click_post(core.surroundings))
             await nursery.start(reverify_domains, core)
+            await nursery.start(keep_retention, core)
             await nursery.start(serve_admin_socket, core)
             relay.http_address = await nursery.start(_serve_http, core, relay, close_http)
             # By rename: whoever waits for the file reads all of it.

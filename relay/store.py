@@ -20,6 +20,7 @@ from relay.surroundings import Surroundings
 from relay.views import relay_views
 from spool.log import Log, open_log
 from spool.segment import SALT_BYTES
+from spool.strip import Stripped
 from spool.views import Snapshot, Views
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Store:
         self.views = views
         self._clock = surroundings.clock
         self._disk = surroundings.disk
+        self._chance = surroundings.chance
         self._bytes_at_start = sum(segment.bytes for segment in log.reader.segments())
         # Decisions that must not run beside each other (enrolment) take turns.
         self._turn = trio.Lock()
@@ -51,7 +53,7 @@ class Store:
 
         Not `patient`: LogStalledError when the disk does not answer; they may become true yet.
         """
-        records = await self.log.append([encode(event) for event in events], patient=patient)
+        records = await self.log.append([encode(event, self._chance) for event in events], patient=patient)
         return [
             Recorded(record.seq, record.time_us, event) for record, event in zip(records, events, strict=True)
         ]
@@ -71,6 +73,14 @@ class Store:
     def get(self, seq: int) -> Recorded:
         """The event with this sequence number, from the log. Raises LookupError."""
         return decode(self.log.reader.get(seq))
+
+    async def segment_was_stripped(self, stripped: Stripped) -> None:
+        """Go on with the file that has taken the place of the old one. Others work in between."""
+        # It may have the old file open, and would find there what was removed.
+        self.log.reader.close()
+        self._bytes_at_start -= stripped.bytes_freed
+        for _ in self.views.move(stripped.first_seq, stripped.offsets, stripped.end_offset):
+            await trio.lowlevel.checkpoint()
 
     def free_bytes(self) -> int:
         """What is left on the disk that holds the log."""

@@ -6,6 +6,7 @@ and the dice have a seed; the relay cannot tell.
 
 from __future__ import annotations
 
+import os
 import random
 import ssl
 import time
@@ -39,6 +40,8 @@ class Surroundings:
     #: API keys and the log's salts are drawn from them too: outside tests they must be the operating system's, which
     #: are what `secrets` draws from.
     dice: random.Random = field(default_factory=random.SystemRandom)
+    #: What blinds payloads (relay.codec). Apart from the dice, so that it decides nothing.
+    chance: Callable[[int], bytes] = os.urandom
     timeouts: Timeouts = Timeouts()
 
     def dns(self) -> Resolver:

@@ -85,6 +85,7 @@ from spool.reader import LogReader, SegmentInfo
 from spool.record import Entry, Record
 from spool.recovery import Witness
 from spool.repair import Cut, RecoveryReport, repair
+from spool.strip import Stripped, strip_segment
 
 __all__ = [
     "CorruptionError",
@@ -104,7 +105,9 @@ __all__ = [
     "SegmentInfo",
     "SequenceNotFoundError",
     "SpoolError",
+    "Stripped",
     "Witness",
     "open_log",
     "repair",
+    "strip_segment",
 ]

@@ -133,6 +133,8 @@ class Log:
         self._news = trio.lowlevel.ParkingLot()
         self._committing = trio.lowlevel.ParkingLot()
         self._committed = trio.lowlevel.ParkingLot()
+        self._rotation_wanted = False
+        self._rotated = trio.lowlevel.ParkingLot()
 
         self._segment: _Segment
         self._end: Position
@@ -198,6 +200,22 @@ class Log:
             self._work.unpark()
         records: Sequence[Record] = await trio.lowlevel.wait_task_rescheduled(append.abort)
         return records
+
+    async def rotate(self) -> int:
+        """Seal the segment that is being written, and return where the next one begins.
+
+        Everything before that is in sealed segments, durably. Where the open segment has no record yet, that is so
+        already. Raises `LogClosedError` and `LogPoisonedError`, as `append`.
+        """
+        self._check_open()
+        self._rotation_wanted = True
+        if self._writer_idle:
+            self._writer_idle = False
+            self._work.unpark()
+        await self._rotated.park()
+        if self.poisoned:
+            raise LogPoisonedError("the log is poisoned: its segment could not be sealed")
+        return self._end.segment
 
     async def follow(self, from_seq: int) -> AsyncGenerator[Record, None]:
         """Every durable record from `from_seq` on, in order, without gaps; waits for new ones.
@@ -265,6 +283,10 @@ class Log:
         with trio.CancelScope(shield=True):
             try:
                 while await self._wait_for_work():
+                    if self._rotation_wanted:
+                        await self._rotate_as_wanted()
+                    if not self._in_progress:
+                        continue
                     self._committing.unpark()
                     await self._commit()
                     self._committed.unpark_all()
@@ -291,7 +313,7 @@ class Log:
 
     async def _wait_for_work(self) -> bool:
         """Take the next batch from the queue. False if the log is closed and drained."""
-        while not self._take():
+        while not self._take() and not self._rotation_wanted:
             if self._closed:
                 return False
             self._writer_idle = True
@@ -311,6 +333,12 @@ class Log:
                 self._in_progress.append(append)
             self._queue.popleft()
         return bool(self._in_progress)
+
+    async def _rotate_as_wanted(self) -> None:
+        if self._end.records:
+            await self._offload(self._rotate)
+        self._rotation_wanted = False
+        self._rotated.unpark_all()
 
     async def _commit(self) -> None:
         size = sum(append.size for append in self._in_progress)
@@ -379,6 +407,7 @@ class Log:
         for append in appends:
             error = LogPoisonedError("the log is poisoned: this append could not be made durable")
             append.answer(outcome.Error(error))
+        self._rotated.unpark_all()
         self._news.unpark_all()
 
     def _close(self) -> None:

@@ -34,6 +34,8 @@ class LogVerdict(NamedTuple):
     records: int
     """Whole records, in whole batches."""
     problems: list[Problem]
+    stripped: int = 0
+    """Of these, the ones whose payload was removed on purpose: they are whole, and say so."""
 
 
 class Verdict(NamedTuple):
@@ -78,7 +80,7 @@ def verify_log(
     """
     seqs = segment_seqs(RealDisk(), directory)
     total = sum((directory / segment_name(seq)).stat().st_size for seq in seqs)
-    done = records = 0
+    done = records = stripped = 0
     problems: list[Problem] = []
     place = Place(1, CHAIN_START, 0)
     for first_seq in seqs:
@@ -96,6 +98,7 @@ def verify_log(
             place = Place(None, None, place.time_us)
             continue
         records += check.records
+        stripped += check.stripped
         problems += check.problems
         place = check.place
         done += len(check.data)
@@ -105,7 +108,7 @@ def verify_log(
         problem = f"the file is missing; sequence {witness.seq} had been durable, as the views have seen"
         file = segment_name(witness.segment)
         problems.append(Problem(file, witness.end_offset, witness.seq, "segment", problem))
-    return LogVerdict(records, problems)
+    return LogVerdict(records, problems, stripped)
 
 
 def is_being_written(directory: Path) -> bool:

@@ -22,6 +22,7 @@ from spool.record import (
     KIND_AT,
     KIND_FOOTER,
     KIND_RECORD,
+    NO_DIGEST,
     DamagedError,
     Record,
     RecordHeader,
@@ -89,6 +90,8 @@ class SegmentCheck:
         self.file = path.name
         self.data = path.read_bytes()
         self.records = 0
+        #: Of these, the ones whose payload was stripped.
+        self.stripped = 0
         self.problems: list[Problem] = []
         self.torn: Problem | None = None
         self._first_seq = first_seq
@@ -213,7 +216,12 @@ class SegmentCheck:
             raise DamagedError("header", "its time is before the time of the record in front of it")
         if expected_chain is not None and record.chain != _chain_of(record, expected_chain):
             raise DamagedError("header", "its chain value does not follow from the record in front of it")
+        if record.stripped != (record.payload is None and record.payload_sha256 != NO_DIGEST):
+            raise DamagedError(
+                "payload", "its payload is missing, and the record does not say that it was stripped"
+            )
         self.records += 1
+        self.stripped += record.stripped
         self._batch_records += 1
         if record.batch_end:
             self._batch_records = 0
@@ -233,7 +241,7 @@ class SegmentCheck:
             last_time_us=self._time_us if self._seq > self._first_seq else footer.last_time_us,
             chain=self._chain or footer.chain,
             file_crc=footer.file_crc,  # checked at the end
-            stripped=footer.stripped,
+            stripped=footer.stripped or self.stripped > 0,
         )
         self._footer = footer
         self._offset += FOOTER_BYTES

@@ -48,6 +48,8 @@ REBUILD_RECORDS_PER_TRANSACTION = 10_000
 #: So much of all mapped files, libraries included, may be resident; looked at after so many transactions.
 RESIDENT_FILE_BYTES_MAX = 96 << 20
 TRANSACTIONS_PER_LOOK = 16
+#: About a millisecond's work, for it is done in between a running relay's batches.
+MOVED_RECORDS_PER_TRANSACTION = 500
 
 _FORMAT = 1
 #: Stands in `boot` once LMDB has met a page that cannot be right.
@@ -216,6 +218,8 @@ class Views(Generic[E]):
         self._mapped: MappedFile
         self._transactions = 0
         self.position = 0
+        #: Of the segment whose rows in the index are being corrected: its first sequence number, and all offsets.
+        self._moved: tuple[int, Sequence[int]] | None = None
         #: Why the views had to be built again at `open`; None when they were found good.
         self.rebuilt_because: str | None = None
         #: Called with the decoded events after their transaction is committed, in log order.
@@ -381,6 +385,37 @@ class Views(Generic[E]):
             self._mapped.release_above(RESIDENT_FILE_BYTES_MAX)
         return events
 
+    # ---------------------------------------------------------------- a segment was rewritten
+
+    def move(self, segment: int, offsets: Sequence[int], end_offset: int) -> Iterator[None]:
+        """Correct the index for a segment whose records stand at other offsets now, in pieces of one short
+        transaction each: iterate, and let others work in between.
+
+        The position is corrected too, where it is the end of that segment. From the first piece on `locate` gives the
+        new offsets, of all the records. Where it is broken off the index is part old, part new, and harmless (a reader
+        looks whether what it wants is there), until it is done again.
+        """
+        self._moved = segment, offsets
+        try:
+            index = self._tables[_INDEX]
+            for start in range(0, len(offsets), MOVED_RECORDS_PER_TRANSACTION):
+                piece = enumerate(offsets[start : start + MOVED_RECORDS_PER_TRANSACTION], segment + start)
+                with self._env.begin(write=True) as txn:
+                    for seq, offset in piece:
+                        txn.put(_U64.pack(seq), _PLACE.pack(segment, offset), db=index)
+                    if start + MOVED_RECORDS_PER_TRANSACTION >= len(offsets):
+                        self._move_position(txn, segment, segment + len(offsets) - 1, end_offset)
+                yield
+        finally:
+            self._moved = None
+
+    def _move_position(self, txn: Any, segment: int, last_seq: int, end_offset: int) -> None:
+        value = txn.get(_POSITION, db=self._tables[_META])
+        seq, position_segment, _, chain = _POSITION_VALUE.unpack(value)
+        if (seq, position_segment) == (last_seq, segment):
+            value = _POSITION_VALUE.pack(seq, segment, end_offset, chain)
+            txn.put(_POSITION, value, db=self._tables[_META])
+
     # ---------------------------------------------------------------- reading
 
     @contextmanager
@@ -390,6 +425,10 @@ class Views(Generic[E]):
             yield Snapshot(txn, self._tables)
 
     def locate(self, seq: int) -> tuple[int, int] | None:
+        if self._moved is not None:
+            segment, offsets = self._moved
+            if 0 <= seq - segment < len(offsets):
+                return segment, offsets[seq - segment]
         with self.read() as snapshot:
             return snapshot.place(seq)
 

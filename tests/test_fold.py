@@ -46,6 +46,7 @@ from relay.events import (
     MessageSent,
     OperatorsReason,
     Outcome,
+    PayloadErased,
     Recipient,
     RecipientSuppressed,
     RecipientUnsuppressed,
@@ -54,7 +55,7 @@ from relay.events import (
     SuppressedRecipient,
     TornTailCut,
 )
-from relay.views import due, members, messages, relay_views, suppressions
+from relay.views import due, members, messages, relay_views, retention, suppressions
 from spool.record import Record
 from spool.views import Snapshot, Views
 
@@ -760,8 +761,62 @@ def test_without_the_payloads_of_final_messages_only_the_lists_by_recipient_shri
                 stripped[seq - 1] = msgspec.structs.replace(event, personal=None)
     whole = digests_at_once(records_of(history))
     left = digests_at_once(records_of(stripped))
-    del whole["by_recipient"], left["by_recipient"]
+    for table in ("by_recipient", "recipient_of"):
+        del whole[table], left[table]
     assert left == whole
+
+
+@repeatable_and_few
+@given(histories(), st.sets(st.integers(0, 60)))
+def test_after_the_event_that_erases_them_the_payloads_make_no_difference(
+    history: History, kept: set[int]
+) -> None:
+    """The views are the same whether they saw the payloads or not: the invariant of `relay.retention`."""
+    over = [
+        message_id
+        for message_id in queued_of(history)
+        if status_of(history, message_id) in ("sent", "bounced") and message_id not in kept
+    ]
+    erased = [
+        PayloadErased(did=did, because="retention", message_ids=ids)
+        for did in DIDS
+        if (ids := [message_id for message_id in over if queued_of(history)[message_id].did == did])
+    ]
+    stripped = list(history)
+    with fold([*history, *erased]) as view:
+        for seq, event in enumerate(erased, len(history) + 1):
+            gone = retention.payloads_of(view, seq, event)
+            for message_id in event.message_ids:
+                assert not messages.has_personal_data(view, message_id)
+                queued = queued_of(history)[message_id]
+                assert list(messages.messages_of(view, queued.did, recipient=address_of(queued))) == [
+                    state
+                    for state in messages.messages_of(view, queued.did)
+                    if address_of(queued_of(history)[state.message_id]).lower() == address_of(queued).lower()
+                    and state.message_id not in over
+                ]
+            for number in gone:
+                stripped[number - 1] = msgspec.structs.replace(stripped[number - 1], personal=None)
+        assert list(retention.owed(view)) == list(range(len(history) + 1, len(history) + len(erased) + 1))
+        waiting = [
+            message_id
+            for message_id in queued_of(history)
+            if status_of(history, message_id) in ("sent", "bounced") and message_id not in over
+        ]
+        assert sorted(message_id for _, message_id in retention.final_until(view, 1 << 60)) == waiting
+    for message_id, queued in queued_of(history).items():
+        if message_id in over:
+            assert stripped[message_id - 1].personal is None
+            assert all(event.personal is None for _, event in events_of(stripped, message_id))
+        else:
+            assert stripped[message_id - 1] == queued
+    for seq, event in enumerate(history, 1):
+        if isinstance(event, SendAccepted) and event.recipients:
+            ids = range(seq + 1, seq + event.recipients + 1)
+            assert (stripped[seq - 1].personal is None) == (event.personal is None or set(ids) <= set(over))
+    assert digests_at_once(records_of([*stripped, *erased])) == digests_at_once(
+        records_of([*history, *erased])
+    )
 
 
 # ------------------------------------------------------------------------------------------------ what cannot be

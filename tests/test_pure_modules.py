@@ -51,6 +51,7 @@ PURE = (
     "relay.views.messages",
     "relay.views.reputation",
     "relay.views.stream",
+    "relay.views.retention",
     "relay.views.suppressions",
     "relay.views.warming",
     "spool.errors",

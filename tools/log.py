@@ -2,7 +2,8 @@
 
 `inspect`, `cat`, `tail`, `verify`, `replay`, `diff` and `audit` read: they work beside a running relay and on a copy,
 and write nothing into the data directory. `rebuild` and `repair` change it, and refuse while a relay runs. `backup` and
-`export` copy out of a directory, `restore` makes one.
+`export` copy out of a directory, `restore` makes one. `strip` and
+`erase` remove personal data, whether a relay runs or not.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from tools.log_check import rebuild_command, repair_command, verify_command
 from tools.log_export import export_command
 from tools.log_read import cat_command, inspect_command, tail_command
 from tools.log_replay import diff_command, replay_command
+from tools.log_strip import erase_command, strip_command
 
 
 @click.group("log", help="The log: look into it, check it, mend what can be mended.")
@@ -34,5 +36,7 @@ for command in (
     backup_command,
     restore_command,
     export_command,
+    strip_command,
+    erase_command,
 ):
     log_group.add_command(command)

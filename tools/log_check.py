@@ -49,6 +49,7 @@ def verify_command(context: click.Context, directory: Path, as_json: bool) -> No
             {
                 "ok": verdict.ok,
                 "records": verdict.log.records,
+                "stripped": verdict.log.stripped,
                 "problems": [problem._asdict() for problem in verdict.log.problems],
                 "views": [view._asdict() for view in verdict.views],
             }
@@ -75,6 +76,10 @@ def _print_verdict(directory: Path, verdict: Verdict) -> None:
         f"Log: {verdict.log.records:,} records are whole; "
         + (f"{found} problem{'s' if found > 1 else ''}." if found else "nothing is damaged or missing.")
     )
+    if verdict.log.stripped:
+        click.echo(
+            f"Personal data were removed from {verdict.log.stripped:,} of them, as they say themselves."
+        )
     if not wrong:
         click.echo(f"Views: all {len(verdict.views)} tables are what the log gives.")
         return

@@ -239,6 +239,16 @@ def _tell_unsuppressed(event: Shown) -> str:
     return f"{event.data['did']} takes back its suppression of {recipient.get('address', 'a recipient')}"
 
 
+def _tell_erased(event: Shown) -> str:
+    data = event.data
+    ids = [f"message {message_id}" for message_id in data.get("message_ids", [])]
+    ids += [f"send {seq}" for seq in data.get("send_ids", [])]
+    named = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+    who = f" by {data['by']}" if data.get("by") else ""
+    why = f": {data['reason']}" if data.get("reason") else ""
+    return f"personal data of {named} are erased ({data['because']}){who}{why}"
+
+
 #: Events whose fields say it all.
 _SENTENCES = {
     "attempt.started": "message {message_id}: attempt {attempt} begins",
@@ -250,6 +260,7 @@ _SENTENCES = {
     "domain.verified": "{domain} has the DNS records that it needs",
     "key.issued": "key {key_id} is issued to {did}",
     "key.revoked": "key {key_id} of {did} is revoked",
+    "log.stripped": "{payloads} payloads are removed from {segments} segments, {bytes_freed} bytes",
     "log.torn_tail_cut": "{bytes_cut} bytes that were never acknowledged are cut from {segment} at {offset}",
     "log.views_rebuilt": "the views are built again: {because}",
     "member.added": "{did} is enrolled",
@@ -268,6 +279,7 @@ _STORIES: dict[str, Callable[[Shown], str]] = {
     "message.released": _tell_released,
     "message.rescheduled": _tell_rescheduled,
     "message.sent": _tell_sent,
+    "payload.erased": _tell_erased,
     "recipient.suppressed": _tell_suppressed,
     "recipient.unsuppressed": _tell_unsuppressed,
     "send.accepted": _tell_send,

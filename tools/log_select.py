@@ -101,8 +101,11 @@ def seq_at(reader: LogReader, bound: Bound) -> int:
 
 
 def _concerns(event: Shown, message_id: int | None) -> bool:
-    """A DSN is part of the story of the message that it is about."""
-    return message_id in (event.message_id, event.data.get("about"))
+    """A DSN is part of the story of the message that it is about, and so is that its personal data were erased."""
+    erased = event.data.get("message_ids")
+    return message_id in (event.message_id, event.data.get("about")) or (
+        isinstance(erased, list) and message_id in erased
+    )
 
 
 def _first_seq(reader: LogReader, begin: Bound) -> int:

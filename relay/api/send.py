@@ -91,9 +91,19 @@ async def _accept(
 
 
 def answer_of(recorded: Sequence[Recorded]) -> SendAnswer:
-    """The answer to a send, from its events: the same now and on every replay."""
+    """The answer to a send, from its events: the same now and on every replay.
+
+    Raises Refusal(IDEMPOTENCY_CONFLICT) where part of them was erased by an order meanwhile: it was sent, and must not
+    be sent again, but the answer cannot be given any more.
+    """
     send = recorded[0].event
     assert isinstance(send, SendAccepted)
+    if any(item.event.personal is None for item in recorded):
+        raise Refusal(
+            "IDEMPOTENCY_CONFLICT",
+            "Idempotency-Key: the mail was accepted, and its personal data have been erased since; use a new key for "
+            "a new mail",
+        )
     assert send.personal is not None
     accepted = []
     for seq, _, event in recorded[1:]:

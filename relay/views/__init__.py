@@ -18,6 +18,7 @@ from relay.views.idempotency import IdempotencyProjector
 from relay.views.members import MembersProjector
 from relay.views.messages import MessagesProjector
 from relay.views.reputation import ReputationProjector
+from relay.views.retention import RetentionProjector
 from relay.views.stream import StreamProjector
 from relay.views.suppressions import SuppressionsProjector
 from relay.views.warming import WarmingProjector
@@ -34,6 +35,7 @@ PROJECTORS: tuple[Projector[Recorded], ...] = (
     ReputationProjector(),
     CallsProjector(),
     StreamProjector(),
+    RetentionProjector(),
 )
 
 __all__ = ["PROJECTORS", "open_temporary_views", "relay_views"]

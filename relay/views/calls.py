@@ -15,7 +15,7 @@ _DUE = "calls_due"
 _CALLS = "calls"
 
 
-#: message id -> nothing: its URL was called, or will be
+#: message id -> the `recipient.suppressed` for which its URL was called, or will be
 _CALLED = "calls_of"
 
 
@@ -27,7 +27,7 @@ class Call(NamedTuple):
 
 class CallsProjector:
     name = "calls"
-    version = 1
+    version = 2
     tables = (_DUE, _CALLS, _CALLED)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -35,7 +35,7 @@ class CallsProjector:
         if isinstance(event, RecipientSuppressed) and event.call_at is not None:
             self._enter(tx, recorded.seq, event.call_at, 0)
             if event.message_id is not None:
-                tx.put(_CALLED, u64(event.message_id), b"")
+                tx.put(_CALLED, u64(event.message_id), u64(recorded.seq))
         elif isinstance(event, UnsubscribeCalled):
             value = tx.get(_CALLS, u64(event.suppressed_seq))
             assert value is not None, f"a call for {event.suppressed_seq}, which asked for none"
@@ -58,6 +58,12 @@ def all_calls(view: Snapshot) -> Iterator[Call]:
     """All calls to be made, in the order of the suppressions that they are about."""
     for key, value in view.scan(_CALLS):
         yield Call(read_u64(value), read_u64(key), read_u64(value, 8))
+
+
+def is_call_pending(view: Snapshot, message_id: int) -> bool:
+    """Whether the URL of this message is still to be called, and so still needed."""
+    suppressed_seq = view.get(_CALLED, u64(message_id))
+    return suppressed_seq is not None and view.get(_CALLS, suppressed_seq) is not None
 
 
 def calls(view: Snapshot) -> Iterator[Call]:

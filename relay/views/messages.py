@@ -28,6 +28,7 @@ from relay.events import (
     MessageRescheduled,
     MessageSent,
     Outcome,
+    PayloadErased,
 )
 from relay.views.keys import owned, read_u64, two_u64, u64
 from spool.views import Snapshot, Transaction
@@ -37,6 +38,9 @@ _TIMELINE = "timeline"
 _BY_MEMBER = "by_member"
 _BY_STATUS = "by_status"
 _BY_RECIPIENT = "by_recipient"
+#: Message id -> the digest in its key of `by_recipient`. Both rows go when the message's personal data do: a digest of
+#: an address gives the address away to whoever guesses it.
+_RECIPIENT_OF = "recipient_of"
 _STATUS_COUNTS = "status_counts"
 
 #: The words of SPEC 2, and the byte that stands for each in a table key.
@@ -81,15 +85,19 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def recipient_key(did: str, address: str) -> bytes:
-    """Prefix of a recipient's messages, in any case, as suppressions have it. A digest, because an address is longer
-    than a key may be."""
-    return owned(did) + hashlib.sha256(address.lower().encode()).digest()[:16]
+    """Prefix of a recipient's messages."""
+    return owned(did) + _recipient_digest(address)
+
+
+def _recipient_digest(address: str) -> bytes:
+    """Of an address in any case, as suppressions have it. A digest, because an address is longer than a key may be."""
+    return hashlib.sha256(address.lower().encode()).digest()[:16]
 
 
 class MessagesProjector:
     name = "messages"
-    version = 2
-    tables = (_MESSAGES, _TIMELINE, _BY_MEMBER, _BY_STATUS, _BY_RECIPIENT, _STATUS_COUNTS)
+    version = 3
+    tables = (_MESSAGES, _TIMELINE, _BY_MEMBER, _BY_STATUS, _BY_RECIPIENT, _RECIPIENT_OF, _STATUS_COUNTS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
@@ -99,6 +107,8 @@ class MessagesProjector:
             self._changed(tx, recorded, event)
         elif isinstance(event, MessageHeld | MessageReleased | MessageComplained):
             tx.put(_TIMELINE, two_u64(event.message_id, recorded.seq), b"")
+        elif isinstance(event, PayloadErased):
+            self._erased(tx, event)
 
     def _queued(self, tx: Transaction, recorded: Recorded, event: MessageQueued | DsnQueued) -> None:
         seq = recorded.seq
@@ -114,8 +124,17 @@ class MessagesProjector:
         tx.put(_BY_MEMBER, owner + u64(seq), b"")
         tx.put(_BY_STATUS, owner + _STATUS_BYTE["queued"] + u64(seq), b"")
         if event.personal is not None:
-            tx.put(_BY_RECIPIENT, recipient_key(event.did, event.personal.address) + u64(seq), b"")
+            digest = _recipient_digest(event.personal.address)
+            tx.put(_BY_RECIPIENT, owner + digest + u64(seq), b"")
+            tx.put(_RECIPIENT_OF, u64(seq), digest)
         _count(tx, "queued", 1)
+
+    def _erased(self, tx: Transaction, event: PayloadErased) -> None:
+        for message_id in event.message_ids:
+            digest = tx.get(_RECIPIENT_OF, u64(message_id))
+            if digest is not None:  # None where this is folded after the payload was removed
+                tx.delete(_RECIPIENT_OF, u64(message_id))
+                tx.delete(_BY_RECIPIENT, owned(event.did) + digest + u64(message_id))
 
     def _changed(self, tx: Transaction, recorded: Recorded, event: _Change) -> None:
         key = u64(event.message_id)
@@ -206,6 +225,25 @@ def all_messages(view: Snapshot) -> Iterator[MessageState]:
     """Every message of every member, in the order of their ids."""
     for _, value in view.scan(_MESSAGES):
         yield _state.decode(value)
+
+
+def has_personal_data(view: Snapshot, message_id: int) -> bool:
+    """Whether nobody has erased them."""
+    return view.get(_RECIPIENT_OF, u64(message_id)) is not None
+
+
+def messages_of_send(view: Snapshot, send_seq: int) -> Iterator[MessageState]:
+    """In the order of the recipients: they stand right behind their send."""
+    message_id = send_seq + 1
+    while (state := message(view, message_id)) is not None and state.send_seq == send_seq:
+        yield state
+        message_id += 1
+
+
+def dsn_about(view: Snapshot, state: MessageState) -> MessageState | None:
+    """The notification of this message's bounce, which stands right behind it."""
+    dsn = None if state.outcome_seq is None else message(view, state.outcome_seq + 1)
+    return dsn if dsn is not None and dsn.about == state.message_id else None
 
 
 def timeline(view: Snapshot, message_id: int) -> list[int]:

@@ -24,6 +24,7 @@ from relay.events import (
     ForwardAddress,
     KeyIssued,
     KeyRevoked,
+    LogStripped,
     MemberAdded,
     MemberLimitsSet,
     MemberResumed,
@@ -37,6 +38,7 @@ from relay.events import (
     MessageRescheduled,
     MessageSent,
     OperatorsReason,
+    PayloadErased,
     Recipient,
     RecipientSuppressed,
     RecipientUnsuppressed,
@@ -226,6 +228,15 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
             given="Büro <büro@BÜCHER.example>", name="Büro", address="büro@xn--bcher-kva.example"
         ),
     ),
+    ("payload.erased", 1): PayloadErased(
+        did=DID,
+        because="operator",
+        message_ids=[448, 70_000],
+        send_ids=[12],
+        by="maria",
+        reason="ticket 4711",
+    ),
+    ("log.stripped", 1): LogStripped(until=71_000, segments=2, payloads=9, bytes_freed=7_777),
     ("log.torn_tail_cut", 1): TornTailCut(
         segment="00000000000000000449.seg", offset=4_096, bytes_cut=777, loss_ruled_out=True
     ),

@@ -226,6 +226,7 @@ async def open_world(
             open_stream=open_stream,
             resolver=dns,
             dice=random.Random(seed),
+            chance=random.Random(f"chance {seed}").randbytes,
         )
         async with open_relay(directory, surroundings) as relay:
             world = World(relay, receiver, dns)

@@ -1,0 +1,460 @@
+"""Retention: the personal data of messages that are over are removed, by time or by the operator's order (SPEC 8).
+
+The invariant: **the views are the same, whether the log is folded before a strip or after it.** Some of their rows come
+from payloads (the list by recipient, the lane in which a message waits), and a fold of the stripped log could not make
+them. So that a payload goes is itself an event, `payload.erased`, which takes these rows away: after it the views hold
+nothing that came from those payloads, and whether the log still holds them makes no difference to any fold.
+
+The order, which is everything:
+
+1. `payload.erased` is appended. From here on the data are gone for everybody who asks the relay.
+2. The open segment is sealed, if some of the payloads are in it.
+3. Each segment that holds some is rewritten without them (`spool.strip`: whole and durable, or not at all), and the
+   index is corrected for it, as offsets have changed.
+4. `log.stripped` is appended: nothing is owed any more.
+
+A crash or a full disk in between leaves a `payload.erased` without its `log.stripped`, which the views know
+(`relay.views.retention`). The next start, the next day or the next order does 2 to 4 again for all that is owed; where
+a segment has been rewritten already, that changes nothing.
+
+Which payloads. Those of a message that is final: its `message.queued` or `dsn.queued` and all that followed; and its
+`send.accepted` when the last message of the send goes. A message waits while something still needs its data: a
+notification of its bounce that is under way (it quotes the message), or a call of the member's own unsubscribe URL that
+is still to be made. Suppressions keep their address, and `domain.forward_set` its mailbox: they are in force.
+
+Copies of torn tails (`log/torn`) may hold addresses too: they go by the same age, and by an order if they hold the
+address.
+
+All of it runs beside a serving relay: the writer only ever touches the open segment, rewriting is done in another
+thread, the index is corrected in pieces, and one such job runs at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import trio
+
+from relay.addresses import AddressError, parse_address
+from relay.codec import decode_raw
+from relay.core import Core
+from relay.events import Event, LogStripped, PayloadErased, SendAccepted
+from relay.refusals import Refusal, invalid
+from relay.views import calls, members, messages, retention
+from spool.disk import Disk
+from spool.errors import SpoolError
+from spool.reader import LogReader
+from spool.repair import TORN_NAME, segment_seqs
+from spool.segment import SALT_BYTES, segment_name
+from spool.strip import Stripped, strip_segment
+from spool.views import Snapshot
+
+logger = logging.getLogger(__name__)
+
+DAY_SECONDS = 24 * 3600
+#: After a disk that was full, say.
+RETRY_SECONDS = 3600
+#: Messages that one turn looks at, and that one event names at most.
+MESSAGES_PER_TURN = 250
+#: `payload.erased` events that are settled together, so that what must be known of them fits into memory.
+EVENTS_PER_ROUND = 250
+REASON_CHARACTERS_MAX = 500
+
+Answer = dict[str, Any]
+
+
+class NotErasable(NamedTuple):
+    """Why a message keeps its personal data for now."""
+
+    message_id: int
+    because: str
+
+
+async def keep_retention(core: Core, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Remove what is over, once a day, until cancelled. A failure of the disk is reported, and tried again."""
+    task_status.started()
+    while True:
+        seconds = DAY_SECONDS
+        try:
+            await strip(core, core.config.spool.retention_days)
+        except OSError as error:
+            # The log itself is as it was, and the relay goes on: it is the log's writer that judges the disk.
+            logger.error("retention.failed", extra={"because": error.strerror or type(error).__name__})
+            seconds = RETRY_SECONDS
+        except SpoolError as error:
+            if core.store.log.poisoned:
+                raise
+            logger.error("retention.failed", extra={"because": str(error)})
+        await trio.sleep(seconds)
+
+
+# ------------------------------------------------------------------------------------------------ the two commands
+
+
+async def log_strip(core: Core, *, older_than: int | None = None, dry_run: bool = False) -> Answer:
+    """Remove what has been final for so many days: what the relay itself does once a day, now."""
+    days = core.config.spool.retention_days if older_than is None else older_than
+    if not 1 <= days <= 36500:
+        raise invalid("older_than", "expected 1 to 36500 days")
+    return await strip(core, days, dry_run=dry_run)
+
+
+async def log_erase(
+    core: Core,
+    by: str,
+    *,
+    reason: str,
+    message: int | None = None,
+    recipient: str | None = None,
+    did: str | None = None,
+) -> Answer:
+    """Remove the personal data of one message, or of all that went to an address, before their time.
+
+    Refuses a message that is not over. Of an address, those that are not over are passed over and named in the answer.
+    """
+    if (message is None) == (recipient is None):
+        raise invalid("message", "say either a message or a recipient")
+    if not reason.strip() or len(reason) > REASON_CHARACTERS_MAX or not reason.isprintable():
+        raise invalid("reason", f"expected 1 to {REASON_CHARACTERS_MAX} printable characters")
+    if "@" in reason:
+        raise invalid(
+            "reason", "it is kept for good, so it must not name an address; a ticket number will do"
+        )
+    address = None if recipient is None else _address(recipient)
+    removed = _Removed()
+    async with core.erasing:
+        if message is not None:
+            await _erase_one(core, message, did, by, reason, removed)
+        else:
+            assert address is not None
+            await _erase_recipient(core, address, did, by, reason, removed)
+        await _settle(core, removed)
+        answer = removed.answer()
+        if address is not None:
+            offload, disk, log = core.surroundings.offload, core.surroundings.disk, core.store.log.directory
+            answer["tornCopies"] = await offload(_remove_torn_copies, disk, log, _naming(address))
+            # So that nobody believes that more is gone than is.
+            answer["stillNamed"] = await offload(_naming_records, disk, log, address, core.store.log.last_seq)
+    return answer
+
+
+async def strip(core: Core, days: int, *, dry_run: bool = False) -> Answer:
+    """Remove the personal data of all that has been over for so many days, and what is still owed."""
+    until_us = core.store.now_us() - days * DAY_SECONDS * 1_000_000
+    removed = _Removed()
+    async with core.erasing:
+        await _erase_old(core, until_us, removed, dry_run=dry_run)
+        if not dry_run:
+            await _settle(core, removed)
+            with core.store.read() as view:
+                stems = tuple(retention.torn_until(view, until_us))
+            removed.torn_copies = await core.surroundings.offload(
+                _remove_torn_copies,
+                core.surroundings.disk,
+                core.store.log.directory,
+                lambda name, _data: name.startswith(stems),
+            )
+    if removed.messages or removed.segments or removed.torn_copies:
+        logger.info("retention.stripped", extra={"messages": removed.messages, "dry_run": dry_run})
+    return {"days": days, "dryRun": dry_run, **removed.answer()}
+
+
+class _Removed:
+    """What a job has done so far."""
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.sends = 0
+        self.kept: list[NotErasable] = []
+        self.kept_count = 0
+        self.segments: list[Stripped] = []
+        self.torn_copies = 0
+
+    def keep(self, message_id: int, because: str) -> None:
+        self.kept_count += 1
+        if len(self.kept) < 100:
+            self.kept.append(NotErasable(message_id, because))
+
+    def answer(self) -> Answer:
+        return {
+            "messages": self.messages,
+            "sendsWithoutMessages": self.sends,
+            "keptCount": self.kept_count,
+            "kept": [{"messageId": item.message_id, "because": item.because} for item in self.kept],
+            "segments": [
+                {
+                    "file": segment_name(item.first_seq),
+                    "payloads": item.payloads,
+                    "bytesFreed": item.bytes_freed,
+                }
+                for item in self.segments
+                if item.payloads
+            ],
+            "tornCopies": self.torn_copies,
+        }
+
+
+# ------------------------------------------------------------------------------------------------ step 1: the event
+
+
+def _still_needed(view: Snapshot, state: messages.MessageState) -> str | None:
+    """Why the message must keep its personal data; None: nothing needs them any more."""
+    if state.final_at is None:
+        return "it is not final: wait, or cancel it with `queue cancel`"
+    dsn = messages.dsn_about(view, state)
+    if dsn is not None and dsn.final_at is None:
+        return f"the notification of its bounce, message {dsn.message_id}, is under way"
+    if calls.is_call_pending(view, state.message_id):
+        return "the member's unsubscribe URL is still to be called"
+    return None
+
+
+async def _erase_old(core: Core, until_us: int, removed: _Removed, *, dry_run: bool) -> None:
+    place = (0, 0)
+    while True:
+        events: list[PayloadErased] = []
+        looked = 0
+
+        def decide(view: Snapshot) -> list[Event]:
+            nonlocal place, looked, events
+            by_member: dict[str, list[int]] = defaultdict(list)
+            for place in islice(retention.final_until(view, until_us, after=place), MESSAGES_PER_TURN):  # noqa: B020
+                looked += 1
+                state = messages.message(view, place[1])
+                assert state is not None
+                because = _still_needed(view, state)
+                if because is None:
+                    by_member[state.did].append(state.message_id)
+                else:
+                    removed.keep(state.message_id, because)
+            events = [
+                PayloadErased(did=did, because="retention", message_ids=ids) for did, ids in by_member.items()
+            ]
+            return [] if dry_run else list(events)
+
+        await core.store.decide(decide)
+        removed.messages += sum(len(event.message_ids) for event in events)
+        if looked < MESSAGES_PER_TURN:
+            break
+        await trio.lowlevel.checkpoint()
+    await _erase_old_sends(core, until_us, removed, dry_run=dry_run)
+
+
+async def _erase_old_sends(core: Core, until_us: int, removed: _Removed, *, dry_run: bool) -> None:
+    after = 0
+    while True:
+        with core.store.read() as view:
+            seqs = list(
+                islice(retention.sends_without_messages(view, until_us, after=after), MESSAGES_PER_TURN)
+            )
+        if not seqs:
+            return
+        after = seqs[-1]
+        removed.sends += len(seqs)
+        if not dry_run:
+            await core.store.append(_erased_sends(core, seqs, because="retention"))
+
+
+def _erased_sends(core: Core, seqs: Iterable[int], **how: Any) -> list[Event]:
+    by_member: dict[str, list[int]] = defaultdict(list)
+    for seq in seqs:
+        send = core.store.get(seq).event
+        assert isinstance(send, SendAccepted)
+        by_member[send.did].append(seq)
+    return [PayloadErased(did=did, send_ids=ids, **how) for did, ids in by_member.items()]
+
+
+async def _erase_one(
+    core: Core, message_id: int, did: str | None, by: str, reason: str, removed: _Removed
+) -> None:
+    def decide(view: Snapshot) -> list[Event]:
+        state = messages.message(view, message_id)
+        if state is None or did not in (None, state.did):
+            whose = "" if did is None else f" of {did}"
+            raise Refusal("NOT_FOUND", f"message: there is no message {message_id}{whose}")
+        because = _still_needed(view, state)
+        if because is not None:
+            raise Refusal("CONFLICT", f"message {message_id} cannot be erased now: {because}")
+        if not messages.has_personal_data(view, message_id):
+            return []
+        return [_erased_by_order(state.did, [message_id], by, reason)]
+
+    removed.messages += len(await core.store.decide(decide))
+
+
+async def _erase_recipient(
+    core: Core, address: str, did: str | None, by: str, reason: str, removed: _Removed
+) -> None:
+    with core.store.read() as view:
+        dids = [did] if did is not None else [member.did for member in members.members(view)]
+    for owner in dids:
+        before: int | None = None
+        while True:
+            looked = 0
+            ids: list[int] = []
+
+            def decide(
+                view: Snapshot, owner: str = owner, before: int | None = before, ids: list[int] = ids
+            ) -> list[Event]:
+                nonlocal looked
+                found = messages.messages_of(view, owner, recipient=address, before=before)
+                for state in islice(found, MESSAGES_PER_TURN):
+                    looked = state.message_id
+                    because = _still_needed(view, state)
+                    if because is None:
+                        ids.append(state.message_id)
+                    else:
+                        removed.keep(state.message_id, because)
+                return [_erased_by_order(owner, ids, by, reason)] if ids else []
+
+            await core.store.decide(decide)
+            removed.messages += len(ids)
+            if not looked:
+                break
+            before = looked
+    await _erase_rejected(core, address, did, by, reason, removed)
+
+
+async def _erase_rejected(
+    core: Core, address: str, did: str | None, by: str, reason: str, removed: _Removed
+) -> None:
+    """Sends that had no message name their recipients as well: in the list of those that were rejected."""
+    after = 0
+    names = _naming(address)
+    while True:
+        with core.store.read() as view:
+            seqs = list(
+                islice(
+                    retention.sends_without_messages(view, core.store.now_us(), after=after),
+                    MESSAGES_PER_TURN,
+                )
+            )
+        if not seqs:
+            return
+        after = seqs[-1]
+        records = [core.store.log.reader.get(seq) for seq in seqs]
+        naming = [record.seq for record in records if record.payload and names("", record.payload)]
+        events = [
+            event
+            for event in _erased_sends(core, naming, because="operator", by=by, reason=reason)
+            if isinstance(event, PayloadErased) and did in (None, event.did)
+        ]
+        if events:
+            await core.store.append(events)
+            removed.sends += sum(len(event.send_ids) for event in events)
+
+
+def _erased_by_order(did: str, message_ids: list[int], by: str, reason: str) -> PayloadErased:
+    return PayloadErased(did=did, because="operator", message_ids=message_ids, by=by, reason=reason)
+
+
+# ------------------------------------------------------------------------------------------------ steps 2 to 4
+
+
+async def _settle(core: Core, removed: _Removed) -> None:
+    """Remove all payloads that are owed, in rounds of bounded size."""
+    store = core.store
+    while True:
+        with store.read() as view:
+            owed = list(islice(retention.owed(view), EVENTS_PER_ROUND))
+        if not owed:
+            return
+        seqs: set[int] = set()
+        for seq in owed:
+            erased = store.get(seq).event
+            assert isinstance(erased, PayloadErased)
+            with store.read() as view:
+                seqs |= retention.payloads_of(view, seq, erased)
+            await trio.lowlevel.checkpoint()
+        round_of = await _strip_segments(core, seqs)
+        removed.segments += round_of
+        await store.append(
+            [
+                LogStripped(
+                    until=owed[-1],
+                    segments=sum(item.payloads > 0 for item in round_of),
+                    payloads=sum(item.payloads for item in round_of),
+                    bytes_freed=sum(item.bytes_freed for item in round_of),
+                )
+            ]
+        )
+
+
+async def _strip_segments(core: Core, seqs: set[int]) -> list[Stripped]:
+    log, disk, dice = core.store.log, core.surroundings.disk, core.surroundings.dice
+    if seqs and max(seqs) >= log.durable_end.segment:
+        await log.rotate()
+    firsts = segment_seqs(disk, log.directory)
+    by_segment: dict[int, set[int]] = defaultdict(set)
+    for seq in seqs:
+        by_segment[firsts[bisect_right(firsts, seq) - 1]].add(seq)
+    done: list[Stripped] = []
+    for first_seq, wanted in sorted(by_segment.items()):
+        stripped: Stripped = await core.surroundings.offload(
+            partial(strip_segment, pause=_let_others_work),
+            disk,
+            log.directory,
+            first_seq,
+            wanted,
+            lambda: dice.randbytes(SALT_BYTES),
+        )
+        await core.store.segment_was_stripped(stripped)
+        done.append(stripped._replace(offsets=stripped.offsets[:0]))
+    return done
+
+
+def _let_others_work() -> None:
+    """There is no hurry, and mail waits for the interpreter meanwhile."""
+    time.sleep(0.001)
+
+
+# ------------------------------------------------------------------------------------------------ copies and the rest
+
+
+def _naming(address: str) -> Callable[[str, bytes], bool]:
+    """Whether bytes hold the address, in any case of its ASCII letters."""
+    wanted = address.encode().lower()
+    return lambda _name, data: wanted in data.lower()
+
+
+def _remove_torn_copies(disk: Disk, log_directory: Path, is_meant: Callable[[str, bytes], bool]) -> int:
+    folder = log_directory / TORN_NAME
+    removed = 0
+    for name in disk.list_names(folder):
+        handle = disk.open_read(folder / name)
+        try:
+            data = disk.read(handle, disk.size(handle), 0)
+        finally:
+            disk.close(handle)
+        if is_meant(name, data):
+            disk.unlink(folder / name)
+            removed += 1
+    if removed:
+        disk.sync_directory(folder)
+    return removed
+
+
+def _naming_records(disk: Disk, log_directory: Path, address: str, until: int) -> dict[str, int]:
+    """How many records of each type still hold the address. Reads the whole log."""
+    names = _naming(address)
+    found: Counter[str] = Counter()
+    with LogReader(log_directory, disk=disk) as reader:
+        for record in reader.read(1, until):
+            if record.payload is not None and names("", record.payload):
+                found[str(decode_raw(record)["type"])] += 1
+    return dict(sorted(found.items()))
+
+
+def _address(given: str) -> str:
+    try:
+        return parse_address(given)
+    except AddressError as error:
+        raise invalid("recipient", str(error)) from error

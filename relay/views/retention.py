@@ -1,0 +1,127 @@
+"""What retention has to do: whose time is running, whose payloads are owed to nobody any more, what crashes left lying.
+
+Nothing here comes from a payload, so these rows are the same whether the log is folded before or after a strip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relay.codec import Recorded
+from relay.events import (
+    LogStripped,
+    MessageBounced,
+    MessageSent,
+    PayloadErased,
+    SendAccepted,
+    TornTailCut,
+    UnsubscribeCalled,
+)
+from relay.views import messages
+from relay.views.keys import read_u64, two_u64, u64
+from spool.views import Snapshot, Transaction
+
+#: (time, message id) of the messages that became final then and have their personal data
+_FINAL = "retention_final"
+#: `send.accepted` without a message -> its time
+_SENDS = "retention_sends"
+#: (message id, sequence number) of its `unsubscribe.called`, which are not in its timeline
+_CALLS = "retention_calls"
+#: `payload.erased` whose payloads may still be in the log
+_OWED = "retention_owed"
+#: (time, sequence number) of a torn tail that was cut -> how the names of its copies begin
+_TORN = "retention_torn"
+
+
+class RetentionProjector:
+    name = "retention"
+    version = 1
+    tables = (_FINAL, _SENDS, _CALLS, _OWED, _TORN)
+
+    def apply(self, tx: Transaction, recorded: Recorded) -> None:
+        event = recorded.event
+        match event:
+            case MessageSent() | MessageBounced():
+                state = messages.message(tx, event.message_id)
+                assert state is not None
+                if state.outcome_seq == recorded.seq:  # a second outcome changes nothing
+                    tx.put(_FINAL, two_u64(recorded.time_us, event.message_id), b"")
+            case SendAccepted() if event.recipients == 0:
+                tx.put(_SENDS, u64(recorded.seq), u64(recorded.time_us))
+            case UnsubscribeCalled():
+                tx.put(_CALLS, two_u64(event.message_id, recorded.seq), b"")
+            case PayloadErased():
+                self._erased(tx, event)
+                tx.put(_OWED, u64(recorded.seq), b"")
+            case LogStripped():
+                for key, _ in list(tx.scan(_OWED, b"", u64(event.until + 1))):
+                    tx.delete(_OWED, key)
+            case TornTailCut():
+                stem = f"{event.segment.removesuffix('.seg')}-{event.offset}."
+                tx.put(_TORN, two_u64(recorded.time_us, recorded.seq), stem.encode())
+            case _:
+                pass
+
+    def _erased(self, tx: Transaction, event: PayloadErased) -> None:
+        for message_id in event.message_ids:
+            state = messages.message(tx, message_id)
+            assert state is not None, f"{event.TYPE} for message {message_id}, which was never queued"
+            assert state.final_at is not None, f"{event.TYPE} for message {message_id}, which is not final"
+            tx.delete(_FINAL, two_u64(state.final_at, message_id))
+        for seq in event.send_ids:
+            tx.delete(_SENDS, u64(seq))
+
+
+def final_until(
+    view: Snapshot, time_us: int, *, after: tuple[int, int] = (0, 0)
+) -> Iterator[tuple[int, int]]:
+    """(time, message id) of those that became final up to that time and have their personal data, in this order.
+    `after` is the one to go on behind."""
+    start = two_u64(after[0], after[1] + 1)
+    for key, _ in view.scan(_FINAL, start, u64(time_us + 1)):
+        yield read_u64(key), read_u64(key, 8)
+
+
+def sends_without_messages(view: Snapshot, time_us: int, *, after: int = 0) -> Iterator[int]:
+    """Those that were accepted up to that time and have their personal data."""
+    for key, value in view.scan(_SENDS, u64(after + 1)):
+        if read_u64(value) > time_us:
+            return
+        yield read_u64(key)
+
+
+def calls_of(view: Snapshot, message_id: int) -> list[int]:
+    """Sequence numbers of the message's `unsubscribe.called`."""
+    return [read_u64(key, 8) for key, _ in view.scan_prefix(_CALLS, u64(message_id))]
+
+
+def owed(view: Snapshot) -> Iterator[int]:
+    """The `payload.erased` that no `log.stripped` has answered, the oldest first."""
+    return (read_u64(key) for key, _ in view.scan(_OWED))
+
+
+def torn_until(view: Snapshot, time_us: int) -> list[str]:
+    """How the names of the copies begin of all tails that were cut up to that time."""
+    return [value.decode() for _, value in view.scan(_TORN, b"", u64(time_us + 1))]
+
+
+def payloads_of(view: Snapshot, erased_seq: int, erased: PayloadErased) -> set[int]:
+    """Sequence numbers of all records whose payload has to go because of this event.
+
+    The content of a send is shared by its recipients, and goes with the last of them. A notification of a bounce is in
+    the story of what bounced, but it is a message of its own, whose time comes later.
+    """
+    seqs = set(erased.send_ids)
+    for message_id in erased.message_ids:
+        state = messages.message(view, message_id)
+        assert state is not None
+        story = messages.timeline(view, message_id) + calls_of(view, message_id)
+        dsn = messages.dsn_about(view, state)
+        # What is recorded after the event is written by who knows of it, and may stand in the segment that is open.
+        seqs.update(seq for seq in story if seq < erased_seq and (dsn is None or seq != dsn.message_id))
+        if not state.is_dsn and not any(
+            messages.has_personal_data(view, other.message_id)
+            for other in messages.messages_of_send(view, state.send_seq)
+        ):
+            seqs.add(state.send_seq)
+    return seqs

@@ -1,0 +1,112 @@
+"""`log strip` and `log erase`: personal data are removed, whether the relay runs or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from relay.administration import administer
+from tools.log_events import printable
+from tools.output import directory_argument, json_option, print_json, print_table
+
+
+@click.command("strip")
+@directory_argument
+@click.option(
+    "--older-than",
+    type=click.IntRange(1, 36500),
+    metavar="DAYS",
+    help="Final for so many days; by default `retention_days` of relay.toml.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
+@json_option
+def strip_command(directory: Path, older_than: int | None, dry_run: bool, as_json: bool) -> None:
+    """Remove the personal data of messages that have been over for some time. Counts and histories stay.
+
+    A running relay does this by itself, once a day.
+    """
+    arguments = {"older_than": older_than, "dry_run": dry_run}
+    answer = trio.run(administer, directory, "log_strip", arguments)
+    assert isinstance(answer, dict)
+    if as_json:
+        print_json(answer)
+        return
+    done = "would be removed" if dry_run else "were removed"
+    click.echo(
+        f"The personal data of {answer['messages']:,} messages, final for {answer['days']} days, {done}."
+    )
+    _print_kept(answer)
+    if not dry_run:
+        _print_segments(answer)
+
+
+@click.command("erase")
+@directory_argument
+@click.option("--message", "message_id", type=click.IntRange(1, 2**53 - 1), help="This message.")
+@click.option("--recipient", metavar="ADDRESS", help="All messages to this address.")
+@click.option("--did", help="Only this member's.")
+@click.option("--reason", required=True, help="Kept for good, so name nobody: a ticket number will do.")
+@json_option
+def erase_command(
+    directory: Path,
+    message_id: int | None,
+    recipient: str | None,
+    did: str | None,
+    reason: str,
+    as_json: bool,
+) -> None:
+    """Remove the personal data of a message, or of all messages to an address, now.
+
+    A message that is not final must be cancelled first. Suppressions of the address stay: they are what keeps mail
+    from it. That it was done, by whom and why stays in the log.
+    """
+    if (message_id is None) == (recipient is None):
+        raise click.UsageError("say either --message or --recipient")
+    arguments = {"message": message_id, "recipient": recipient, "did": did, "reason": reason}
+    answer = trio.run(administer, directory, "log_erase", arguments)
+    assert isinstance(answer, dict)
+    if as_json:
+        print_json(answer)
+        return
+    click.echo(f"The personal data of {_messages(answer['messages'])} were removed.")
+    _print_kept(answer)
+    _print_segments(answer)
+    if recipient is None:
+        return
+    for name, count in answer["stillNamed"].items():
+        click.echo(f"The address still stands in {count} {printable(name)}{_why_still(name)}.")
+    if not answer["stillNamed"]:
+        click.echo("The address stands nowhere in the log any more.")
+
+
+def _messages(count: int) -> str:
+    return f"{count:,} message{'' if count == 1 else 's'}"
+
+
+def _why_still(name: str) -> str:
+    if name.startswith("recipient."):
+        return ": suppressions keep it, so that no mail goes there"
+    if name == "domain.forward_set":
+        return ": it is where a member hears of its bounces"
+    if name == "send.accepted":
+        return ": content that other recipients share, or that names it"
+    return ""
+
+
+def _print_kept(answer: dict[str, Any]) -> None:
+    for item in answer["kept"]:
+        click.echo(f"Message {item['messageId']} keeps them: {printable(item['because'])}.")
+    more = answer["keptCount"] - len(answer["kept"])
+    if more:
+        click.echo(f"So do {_messages(more)} more.")
+
+
+def _print_segments(answer: dict[str, Any]) -> None:
+    print_table(
+        answer["segments"], ("file", "payloads", "bytesFreed"), empty="No segment had to be rewritten."
+    )
+    if answer["tornCopies"]:
+        click.echo(f"Copies of torn tails removed: {answer['tornCopies']}.")

@@ -2,6 +2,6 @@
 
 import runpy
 
-for name in ("append", "compose_sign", "accept"):
+for name in ("append", "compose_sign", "accept", "deliver", "hostile", "memory"):
     print(f"== {name}", flush=True)
     runpy.run_module(f"benchmarks.{name}", run_name="__main__")

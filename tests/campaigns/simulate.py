@@ -9,8 +9,8 @@ The whole relay runs: HTTP application, decisions, log, views, deliverer, SMTP. 
 was not synced; it is killed, loses power, is stopped and started again (`tests.world.lives`).
 
 When the trouble is over the world heals, and the relay lives until every message is final. Then these look at what is
-left: `tests.world.checker` (delivery), `tests.world.promises` (everything else that was promised), and `spool.verify` (the
-log's bytes, and the views against a fold of the log). While it lives, `Watch` looks at what only the moment shows.
+left: `tests.world.checker` (delivery), `tests.world.promises` (everything else that was promised), `spool.verify` (the
+log's bytes), and a fold of the log (the views). While it lives, `Watch` looks at what only the moment shows.
 
 Everything random comes from the seed: **the same seed gives the same log, byte for byte**, crashes and all.
 """
@@ -41,12 +41,13 @@ from relay.codec import Recorded, decode
 from relay.config import CONFIG_FILE, load_config
 from relay.events import AttemptStarted, MessageBounced, MessageSent
 from relay.refusals import Refusal
-from relay.tokens import Unsubscribe
 from relay.store import VIEWS_DIRECTORY
-from relay.views import relay_views
+from relay.tokens import Unsubscribe
+from relay.views import due, relay_views
 from spool.errors import SpoolError
 from spool.reader import LogReader
 from spool.verify import verify_log
+from tests.world.asgi import call
 from tests.world.checker import SLACK_US, breaches
 from tests.world.deterministic import make_seeded_directory, run_seeded
 from tests.world.internet import DAY, HOUR, MINUTE, Internet, Receipt, Trouble
@@ -65,8 +66,13 @@ FAULTS = (
 )  # fmt: skip
 
 MEMBERS = {f"did:plc:{letter * 24}": f"{name}.example" for letter, name in (("a", "forum"), ("b", "shop"))}
-RECIPIENT_DOMAINS = {"one.example": ("mx1.one.example",), "two.example": ("mx1.two.example", "mx2.two.example")}
-MAILBOXES = tuple(f"person{number}@{domain}" for number in range(4) for domain in (*RECIPIENT_DOMAINS, "three.example"))
+RECIPIENT_DOMAINS = {
+    "one.example": ("mx1.one.example",),
+    "two.example": ("mx1.two.example", "mx2.two.example"),
+}
+MAILBOXES = tuple(
+    f"person{number}@{domain}" for number in range(4) for domain in (*RECIPIENT_DOMAINS, "three.example")
+)
 CATEGORIES = ("bulk", "broadcast", "transactional", "login-link", "verification")
 TROUBLE_SECONDS = 3 * HOUR
 #: Long after the last give-up time, whatever the clock did.
@@ -176,7 +182,7 @@ class WatchedInternet(Internet):
 
 
 class Watch:
-    """What must hold at the very moment that a receiver gets a message: the attempt is durable, and nothing is final."""
+    """What must hold when a receiver gets a message: its attempt is durable, and it has no final outcome."""
 
     def __init__(self, found: list[str]) -> None:
         self.found = found
@@ -299,7 +305,9 @@ class _Story:
                     host.mood = lambda address, offer, share=share: self._mood(address, offer, share)
             internet.add_domain(domain, *names)
             if "dns" in self.faults:
-                internet.dns.troubles[domain] = [_trouble(dice, ("gone", "servfail")) for _ in range(dice.randint(0, 2))]
+                internet.dns.troubles[domain] = [
+                    _trouble(dice, ("gone", "servfail")) for _ in range(dice.randint(0, 2))
+                ]
         return internet
 
     def _mood(self, address: str, offer: int, share: float) -> str:
@@ -329,7 +337,9 @@ class _Story:
             case "receipt":
                 on_receipt = _after(dice.randint(1, 5), die)
                 life = machine.lives
-                self.internet.on_receipt.append(lambda receipt: on_receipt() if machine.lives == life else None)
+                self.internet.on_receipt.append(
+                    lambda receipt: on_receipt() if machine.lives == life else None
+                )
             case "time":
                 machine.die_after(2 ** dice.uniform(-10, 12), death)
 
@@ -351,7 +361,9 @@ class _Story:
         # A death in the middle of the next start, that is in recovery.
         deaths: list[Death] = [death for death in ("kill", "power") if death in self.faults]  # type: ignore[misc]
         if deaths and dice.random() < 0.3:
-            machine.disk.after_operation = _after(dice.randint(1, 12), partial(machine.die, dice.choice(deaths)))
+            machine.disk.after_operation = _after(
+                dice.randint(1, 12), partial(machine.die, dice.choice(deaths))
+            )
         if "failing-disk" in self.faults and dice.random() < 0.2:
             machine.disk.fail_at = machine.disk.operations + dice.randint(1, 12)
 
@@ -384,14 +396,14 @@ class _Story:
         async with trio.open_nursery() as nursery:
             for number, moment in enumerate(moments):
                 nursery.start_soon(self._client, number, moment)
-            for kind, deed in (
-                ("suppressions", self._suppress),
-                ("pauses", self._pause),
-                ("orders", self._order),
-                ("limits", self._set_limits),
+            for kind, deed, minutes in (
+                ("suppressions", self._suppress, 15),
+                ("pauses", self._pause, 15),
+                ("orders", self._order, 3),
+                ("limits", self._set_limits, 15),
             ):
                 if kind in self.faults:
-                    nursery.start_soon(self._do_often, kind, deed)
+                    nursery.start_soon(self._do_often, kind, deed, minutes)
         self.clients_done.set()
 
     async def _client(self, number: int, moment: float) -> None:
@@ -430,7 +442,9 @@ class _Story:
     async def _post(self, request: SendRequest, dice: random.Random) -> bool:
         """Whether the answer leaves nothing open."""
         patience = dice.choice((0.001, 1.0, 30.0)) if "hang-ups" in self.faults else 30.0
-        answer = await self.machine.ask(lambda world: self._http(world, "POST", "/v1/send", request, patience))
+        answer = await self.machine.ask(
+            lambda world: self._http(world, "POST", "/v1/send", request, patience)
+        )
         if answer is None or (answer.status == 503 and answer.code != "QUEUE_FULL") or answer.status == 408:
             request.unknown += 1
             return False
@@ -447,7 +461,9 @@ class _Story:
             lambda world: self._http(world, "GET", f"/v1/messages/{message_id}", request, 30.0)
         )
         if answer is not None and answer.status != 200:
-            self.result.breaches.append(f"message {message_id} was acknowledged and cannot be read ({answer.status})")
+            self.result.breaches.append(
+                f"message {message_id} was acknowledged and cannot be read ({answer.status})"
+            )
 
     async def _post_another_body(self, request: SendRequest, dice: random.Random) -> None:
         """The same key for another mail: a conflict, unless its 24 hours are over or it was never used."""
@@ -464,23 +480,30 @@ class _Story:
     async def _http(
         self, world: World, method: str, path: str, request: SendRequest, patience: float
     ) -> Answer | None:
-        headers = dict(self.credentials[request.did])
+        headers = {"Content-Type": "application/json", **self.credentials[request.did]}
         if request.key is not None:
             headers["Idempotency-Key"] = request.key
-        return await self._open(world, method, path, headers, patience, data=request.body if method == "POST" else None)
+        return await self._open(
+            world, method, path, headers, request.body if method == "POST" else b"", patience
+        )
 
     async def _open(
-        self, world: World, method: str, path: str, headers: dict[str, str], patience: float, **arguments: Any
+        self,
+        world: World,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes = b"",
+        patience: float = 30.0,
     ) -> Answer | None:
         with trio.move_on_after(patience):
-            answer = await world.client.open(path, method=method, headers=headers, **arguments)
-            return Answer(answer.status_code, await answer.get_data())
+            return Answer(*await call(world.app, method, path, headers, body))
         return None
 
-    async def _do_often(self, kind: str, deed: Callable[[random.Random], Any]) -> None:
+    async def _do_often(self, kind: str, deed: Callable[[random.Random], Any], minutes: float) -> None:
         dice = random.Random(f"{kind} {self.result.seed}")
         while True:
-            await trio.sleep(dice.expovariate(1 / (20 * MINUTE)))
+            await trio.sleep(dice.expovariate(1 / (minutes * MINUTE)))
             if self.is_healed:
                 return
             await deed(dice)
@@ -488,19 +511,19 @@ class _Story:
     async def _suppress(self, dice: random.Random) -> None:
         did = dice.choice(list(MEMBERS))
         address = dice.choice(MAILBOXES)
-        headers = self.credentials[did]
+        headers = {"Content-Type": "application/json", **self.credentials[did]}
         match dice.choice(("post", "delete", "click", "complaint")):
             case "post":
-                body = {"recipient": address}
+                body = json.dumps({"recipient": address}).encode()
                 path = "/v1/suppressions"
-                answer = await self.machine.ask(
-                    lambda world: self._open(world, "POST", path, headers, 30.0, json=body)
-                )
+                answer = await self.machine.ask(lambda world: self._open(world, "POST", path, headers, body))
                 if answer is not None and answer.status in (200, 201):
                     self.ledger.suppressed.append((did, address))
-            case "delete":
+            case "delete" if self.ledger.suppressed:
+                did, address = dice.choice(self.ledger.suppressed)
+                headers = self.credentials[did]
                 path = f"/v1/suppressions/{address}"
-                await self.machine.ask(lambda world: self._open(world, "DELETE", path, headers, 30.0))
+                await self.machine.ask(lambda world: self._open(world, "DELETE", path, headers))
             case "click" if self.known:
                 did, message_id, recipient = dice.choice(self.known)
                 await self._click(Unsubscribe(did, message_id, recipient))
@@ -512,7 +535,8 @@ class _Story:
     async def _click(self, link: Unsubscribe) -> None:
         async def click(world: World) -> Answer | None:
             path = f"/u/{world.core.composer.unsubscribe.seal(link)}"
-            return await self._open(world, "POST", path, {}, 30.0, form={"List-Unsubscribe": "One-Click"})
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            return await self._open(world, "POST", path, headers, b"List-Unsubscribe=One-Click")
 
         answer = await self.machine.ask(click)
         if answer is not None and answer.status == 200:
@@ -532,9 +556,9 @@ class _Story:
         await self._command("member_limits", did=dice.choice(list(MEMBERS)), hour=hour, day=day)
 
     async def _order(self, dice: random.Random) -> None:
-        if not self.known:
+        message_id = await self.machine.ask(partial(self._one_that_waits, dice))
+        if message_id is None:
             return
-        _, message_id, _ = dice.choice(self.known)
         command = dice.choice(("queue_hold", "queue_hold", "queue_release", "queue_cancel", "queue_flush"))
         answer = await self._command(command, "operator", message=[message_id], reason="trouble")
         if answer is not None and answer["done"]["count"]:
@@ -542,6 +566,11 @@ class _Story:
                 self.ledger.held.append(message_id)
             elif command == "queue_cancel":
                 self.ledger.cancelled.append(message_id)
+
+    async def _one_that_waits(self, dice: random.Random, world: World) -> int | None:
+        with world.core.store.read() as view:
+            ids = [waiting.message_id for waiting in due.waiting_after(view, 0)]
+        return dice.choice(ids) if ids else None
 
     async def _command(self, name: str, *by: str, **arguments: Any) -> Any:
         """The operator's command; None where it was refused or nobody knows."""
@@ -565,7 +594,9 @@ class _Story:
         found += self.machine.journal.breaches
         found += self.internet.violations()
         found += [f"log verify: {problem}" for problem in verify_log(log).problems]
-        found += [f"the view {name} is no fold of the log" for name in _views_that_differ(self.directory, log)]
+        found += [
+            f"the view {name} is no fold of the log" for name in _views_that_differ(self.directory, log)
+        ]
         with LogReader(log) as reader:
             entries = _in_batches(reader)
         recorded = [entry.recorded for entry in entries]
@@ -696,7 +727,11 @@ def main() -> None:
             print_breaches(run)
     seconds = time.perf_counter() - begun
     print(f"{totals.seeds:,} seeds in {seconds:.1f} s, {totals.violations} with a broken promise")
-    for title, counts in (("lives that ended", totals.ends), ("faults", totals.faults), ("events", totals.events)):
+    for title, counts in (
+        ("lives that ended", totals.ends),
+        ("faults", totals.faults),
+        ("events", totals.events),
+    ):
         print(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())))
     sys.exit(1 if totals.violations else 0)
 

@@ -247,7 +247,10 @@ class _Judge:
         assert event.personal is not None
         self.addresses[seq] = event.personal.address
         before = self.log[seq - 2]
-        if not isinstance(before.recorded.event, MessageBounced) or before.recorded.event.message_id != event.about:
+        if (
+            not isinstance(before.recorded.event, MessageBounced)
+            or before.recorded.event.message_id != event.about
+        ):
             self._break(entry, "it does not stand right behind its bounce")
         if before.batch != entry.batch:
             self._break(entry, "a crash could part it from its bounce")
@@ -295,14 +298,18 @@ class _Judge:
             if (did, address.lower()) not in self._suppressed:
                 self.found.append("a suppression was acknowledged, and is not in the log")
         held = {item.event.message_id for item, _ in self.log if isinstance(item.event, MessageHeld)}
-        self.found += [f"message {number} was said to be held" for number in ledger.held if number not in held]
+        self.found += [
+            f"message {number} was said to be held" for number in ledger.held if number not in held
+        ]
         cancelled = {
             item.event.message_id
             for item, _ in self.log
             if isinstance(item.event, MessageBounced) and item.event.reason == "cancelled"
         }
         self.found += [
-            f"message {number} was said to be cancelled" for number in ledger.cancelled if number not in cancelled
+            f"message {number} was said to be cancelled"
+            for number in ledger.cancelled
+            if number not in cancelled
         ]
 
     def _hear_request(self, request: SendRequest, sends: list[_Send]) -> None:
@@ -339,7 +346,9 @@ class _Judge:
             self.found.append(f"{name} was accepted as messages {ids}, and they are not in the log")
         for item in said["accepted"]:
             if self._given.get(item["messageId"]) != item["recipient"]:
-                self.found.append(f"{name}: message {item['messageId']} is not to the recipient it was said to be")
+                self.found.append(
+                    f"{name}: message {item['messageId']} is not to the recipient it was said to be"
+                )
         answered = Counter(item["recipient"] for item in said["accepted"] + said["rejected"])
         if answered != Counter(request.recipients):
             self.found.append(f"{name}: its answer does not name each recipient once")

@@ -109,7 +109,8 @@ class World:
         self.relay = relay
         self.mx = mx
         self.dns = dns
-        self.client = create_app(relay.core).test_client()
+        self.app = create_app(relay.core)
+        self.client = self.app.test_client()
         self.credentials: dict[str, str] = {}
         self._news = trio.Event()
         relay.core.store.views.observers.append(self._observe)

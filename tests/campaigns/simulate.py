@@ -248,7 +248,13 @@ class _Story:
     async def _live(self, story: Callable[..., Any], *arguments: Any) -> str:
         end = await self.machine.live(partial(story, *arguments))
         self.result.ends[end] += 1
+        if end == "stopped":
+            self._look_at_views()  # while there is mail in them: in the end there is none
         return end
+
+    def _look_at_views(self) -> None:
+        for table in _views_that_differ(self.directory, self.machine.write_out()):
+            self.result.breaches.append(f"the view {table} is no fold of the log")
 
     async def _first_life(self, clients: trio.Nursery, world: World) -> None:
         for did, domain in MEMBERS.items():

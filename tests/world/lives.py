@@ -213,7 +213,7 @@ class Machine:
             path.unlink()
         for name in self.disk.list_names(log):
             if name.endswith(".seg"):
-                (log / name).write_bytes(self.disk.file(log / name))
+                (log / name).write_bytes(_content(self.disk, log / name))
         return log
 
     # ----------------------------------------------------------------
@@ -255,6 +255,14 @@ class Machine:
         """Of what was not synced, nothing, everything, or some."""
         share = self._fate.choice((0.0, 0.2, 0.5, 0.8, 1.0))
         return frozenset(number for number in range(len(self.disk.pending)) if self._fate.random() < share)
+
+
+def _content(disk: FakeDisk, path: Path) -> bytes:
+    handle = disk.open_read(path)
+    try:
+        return disk.read(handle, disk.size(handle), 0)
+    finally:
+        disk.close(handle)
 
 
 class _Cable(trio.abc.Stream):

@@ -11,6 +11,7 @@ no work for dice. `tests/test_spool_bytes.py` plants that bug, and forges.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import random
 import time
@@ -95,6 +96,13 @@ def batch_split_in_two(stack: ExitStack) -> None:
         return recorded
 
     append = _replace(stack, Store, "append", append_one_by_one)
+
+
+def recovered_tail_not_written_again(stack: ExitStack) -> None:
+    """What a killed process has written is believed because it can be read."""
+    # The package has a function of the module's name.
+    repair = importlib.import_module("spool.repair")
+    _replace(stack, repair, "_write_again", lambda disk, handle, start, end: 0)
 
 
 # ------------------------------------------------------------------------------------------------ the views
@@ -267,6 +275,7 @@ BUGS = (
     Bug(sync_tried_again, ("failing-disk", "power"), 8),
     Bug(no_sync_of_the_directory, ("power",), 1),
     Bug(batch_split_in_two, ("kill", "crowd"), 3),
+    Bug(recovered_tail_not_written_again, ("kill", "power", "failing-disk"), 1),
     Bug(projector_that_reads_a_clock, (), 1),
     Bug(jitter_that_is_not_in_the_event, ("moods", "stop"), 1),
     Bug(answered_before_the_views_have_it, (), 1),

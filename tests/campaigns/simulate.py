@@ -259,6 +259,7 @@ class _Story:
     async def _first_life(self, clients: trio.Nursery, world: World) -> None:
         for did, domain in MEMBERS.items():
             self.credentials[did] = await world.enrol(did, domain)
+            clients.start_soon(self._follow, did)
         if "notifications" in self.faults:
             for domain in MEMBERS.values():
                 await world.command("domain_set_forward", domain=domain, to="person0@three.example")
@@ -284,6 +285,9 @@ class _Story:
                         break
                 await self._let_everything_go(world)
                 await trio.sleep(10 * MINUTE)
+            for did in MEMBERS:
+                while await self._read_page(did, 1000):
+                    pass
         if patience.cancelled_caught:
             self.result.breaches.append("there is mail that never ends")
 
@@ -505,6 +509,30 @@ class _Story:
         with trio.move_on_after(patience):
             return Answer(*await call(world.app, method, path, headers, body))
         return None
+
+    async def _follow(self, did: str) -> None:
+        """A member that reads on, now and then, from where it was."""
+        dice = random.Random(f"{did} follows {self.result.seed}")
+        while not self.is_healed:
+            await trio.sleep(dice.expovariate(1 / (30 * MINUTE)))
+            await self._read_page(did, dice.randint(1, 30))
+
+    async def _read_page(self, did: str, limit: int) -> int:
+        """How many events came."""
+        followed = self.ledger.followed.setdefault(did, [])
+        count = len(followed)
+        path = f"/v1/events?cursor={followed[-1][0] if followed else 0}&limit={limit}"
+        answer = await self.machine.ask(lambda world: self._open(world, "GET", path, self.credentials[did]))
+        if answer is None:
+            return 0
+        if answer.status != 200:
+            self.result.breaches.append(f"{path} was answered {answer.status}: {answer.code}")
+            return 0
+        if len(followed) != count:
+            return 1  # somebody else has read this page meanwhile
+        events = json.loads(answer.body)["events"]
+        followed += [(event["seq"], event["type"]) for event in events]
+        return len(events)
 
     async def _do_often(self, kind: str, deed: Callable[[random.Random], Any], minutes: float) -> None:
         dice = random.Random(f"{kind} {self.result.seed}")

@@ -18,6 +18,8 @@ Of the log:
   8  what is held is not tried before it is released; here nothing is in flight, so there is no such allowance
   9  a notification is the only one of its bounce, and stands right behind it
 Of what was received (`Receipt`s), 10: it went to the recipient of that message.
+Of what a member has followed page by page, over all lives of the relay, 11: it is that member's events, each once, in
+the log's order, and no other.
 """
 
 from __future__ import annotations
@@ -58,6 +60,8 @@ IN_FLIGHT_BATCHES = 2
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 BULK = ("bulk", "broadcast")
+#: What a member's stream has of the events that are its own (SPEC 11).
+STREAMED = ("message", "dsn", "attempt", "recipient", "domain", "member")
 
 
 class Answer(NamedTuple):
@@ -96,6 +100,8 @@ class Ledger:
     suppressed: list[tuple[str, str]] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
+    #: Member -> (sequence number, type) of each event that it was shown in `/v1/events`.
+    followed: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
 
 
 class Entry(NamedTuple):
@@ -311,6 +317,19 @@ class _Judge:
             for number in ledger.cancelled
             if number not in cancelled
         ]
+
+        for did, followed in ledger.followed.items():
+            self._hear_stream(did, followed)
+
+    def _hear_stream(self, did: str, followed: list[tuple[int, str]]) -> None:
+        expected = [
+            (item.seq, item.event.TYPE)
+            for item, _ in self.log
+            if getattr(item.event, "did", None) == did and item.event.TYPE.split(".")[0] in STREAMED
+        ]
+        if followed != expected:
+            wrong = sorted(set(followed) ^ set(expected)) or "their order, or one came twice"
+            self.found.append(f"{did} was not shown exactly its events: {wrong}")
 
     def _hear_request(self, request: SendRequest, sends: list[_Send]) -> None:
         name = f"request {request.number}"

@@ -3,7 +3,7 @@
 Each is what a careful person might write on a bad day, put into the running code; each must be caught by the same
 simulation and the same checkers that find the real relay without fault, under kinds of trouble that bring it out. The
 first seed tried is one that is known to catch it, to be quick (others follow, because a seed's world changes with the
-relay); `python -m tests.test_planted_bugs` shows how many seeds of a hundred do.
+relay); `python -m tests.test_planted_bugs 100` shows how many seeds of a hundred do.
 
 Unsalted checksums are not here: a member who forges a record has to know where his mail will stand in the log, which is
 no work for dice. `tests/test_spool_bytes.py` plants that bug, and forges.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import logging
 import random
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -319,9 +320,10 @@ def test_it_is_caught(bug: Bug) -> None:
 
 def main() -> None:
     logging.disable(logging.CRITICAL)
+    count = int(sys.argv[1])
     for bug in BUGS:
-        caught = [seed for seed in range(1, 101) if simulate_with(bug, seed).breaches]
-        print(f"{bug.plant.__name__}: {len(caught)} of 100 seeds, first {caught[:3]}", flush=True)
+        caught = [seed for seed in range(1, count + 1) if simulate_with(bug, seed).breaches]
+        print(f"{bug.plant.__name__}: {len(caught)} of {count} seeds, the first are {caught[:3]}", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,10 +41,11 @@ from relay.administration import COMMANDS
 from relay.codec import Recorded, decode
 from relay.config import CONFIG_FILE, load_config
 from relay.events import AttemptStarted, MessageBounced, MessageSent
+from relay.presentation import rfc3339
 from relay.refusals import Refusal
 from relay.store import VIEWS_DIRECTORY
 from relay.tokens import Unsubscribe
-from relay.views import due, relay_views
+from relay.views import due, messages, relay_views
 from spool.errors import SpoolError
 from spool.reader import LogReader
 from spool.verify import verify_log
@@ -113,8 +115,11 @@ class Run:
     breaches: list[str] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
-    #: Every segment of the log, by name.
+    #: Every segment of the log, by name, and what is in them.
     log: dict[str, bytes] = field(default_factory=dict)
+    recorded: list[Recorded] = field(default_factory=list)
+    #: What the relay ended with, where that was no end for a relay.
+    error: Exception | None = None
 
 
 def simulate(seed: int, *, directory: Path | None = None, faults: Sequence[str] | None = None) -> Run:
@@ -129,6 +134,7 @@ def simulate(seed: int, *, directory: Path | None = None, faults: Sequence[str] 
         try:
             run_seeded(story.run, seed)
         except Exception as error:  # noqa: BLE001  whatever it was, it was no end that a relay may have
+            run.error = error
             run.breaches.append(f"the relay ended with {_innermost(error)!r}")
         story.judge()
     return run
@@ -288,8 +294,22 @@ class _Story:
             for did in MEMBERS:
                 while await self._read_page(did, 1000):
                     pass
+            self._compare_statuses(world)
         if patience.cancelled_caught:
             self.result.breaches.append("there is mail that never ends")
+
+    def _compare_statuses(self, world: World) -> None:
+        """What the views say of each message, and what its last event says."""
+        outcomes = {
+            item.event.message_id: "sent" if isinstance(item.event, MessageSent) else "bounced"
+            for item in self.machine.journal.events
+            if isinstance(item.event, MessageSent | MessageBounced)
+        }
+        with world.core.store.read() as view:
+            for number, outcome in outcomes.items():
+                state = messages.message(view, number)
+                if state is None or state.status != outcome:
+                    self.result.breaches.append(f"message {number} is {outcome}, and the views say {state}")
 
     async def _let_everything_go(self, world: World) -> None:
         for domain in await world.command("domain_list"):
@@ -623,7 +643,7 @@ class _Story:
         run, found = self.result, self.result.breaches
         log = self.machine.write_out()
         run.log = {path.name: path.read_bytes() for path in sorted(log.glob("*.seg"))}
-        if found and found[-1].startswith("the relay ended"):
+        if run.error is not None:
             return  # it never came to its end, so that the rest would say so again in many words
         found += self.machine.journal.breaches
         found += self.internet.violations()
@@ -633,7 +653,7 @@ class _Story:
         ]
         with LogReader(log) as reader:
             entries = _in_batches(reader)
-        recorded = [entry.recorded for entry in entries]
+        recorded = run.recorded = [entry.recorded for entry in entries]
         run.events = Counter(item.event.TYPE for item in recorded)
         if recorded != self.machine.journal.events:
             found.append("the log is not what was acknowledged event by event")
@@ -713,7 +733,7 @@ class Totals:
 def _run(seed: int) -> Run:
     logging.disable(logging.CRITICAL)  # a relay in trouble has much to say
     run = simulate(seed)
-    run.log = {}  # not through the pipe
+    run.log, run.recorded, run.error = {}, [], None  # not through the pipe
     return run
 
 
@@ -739,6 +759,22 @@ def print_breaches(run: Run) -> None:
     print(f"    again: python -m tests.campaigns.simulate --seed {run.seed} --keep DIR", flush=True)
 
 
+def tell(run: Run) -> None:
+    """The story of one seed, as its log has it."""
+    for seq, time_us, event in run.recorded:
+        about = getattr(event, "message_id", None) or getattr(event, "did", "")
+        details = [
+            f"{name}={value}"
+            for name in ("attempt", "code", "reason", "because", "status", "recipients", "category", "domain")
+            if (value := getattr(event, name, None)) is not None
+        ]
+        print(f"{seq:>5} {rfc3339(time_us)} {event.TYPE} {about} {' '.join(details)}")
+    if run.error is not None:
+        traceback.print_exception(run.error)
+    if run.breaches:
+        print_breaches(run)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.campaigns.simulate", description=__doc__.splitlines()[0]
@@ -757,8 +793,7 @@ def main() -> None:
     else:
         run = simulate(options.seed, directory=options.keep)
         totals.add(run)
-        if run.breaches:
-            print_breaches(run)
+        tell(run)
     seconds = time.perf_counter() - begun
     print(f"{totals.seeds:,} seeds in {seconds:.1f} s, {totals.violations} with a broken promise")
     for title, counts in (

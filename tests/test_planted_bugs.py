@@ -16,6 +16,7 @@ import logging
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -106,6 +107,16 @@ def recovered_tail_not_written_again(stack: ExitStack) -> None:
     _replace(stack, repair, "_write_again", lambda disk, handle, start, end: 0)
 
 
+def time_that_goes_back(stack: ExitStack) -> None:
+    """Records are stamped as the clock says, even after it has been set back."""
+
+    def encode_by_clock(log: spool.log.Log) -> Any:
+        log._end = log._end._replace(time_us=0)
+        return encode(log)
+
+    encode = _replace(stack, spool.log.Log, "_encode", encode_by_clock)
+
+
 # ------------------------------------------------------------------------------------------------ the views
 
 
@@ -168,6 +179,17 @@ def stream_with_a_gap(stack: ExitStack) -> None:
 
 def limit_without_reservation(stack: ExitStack) -> None:
     _replace(stack, relay.reservations.Reservations, "recipients", lambda reservations, domain: 0)
+
+
+def reservation_that_is_kept(stack: ExitStack) -> None:
+    """What was on its way into the log counts there, and goes on counting as on its way."""
+
+    def recipients_ever(reservations: Any, domain: str) -> int:
+        highest[domain] = max(highest[domain], recipients(reservations, domain))
+        return highest[domain]
+
+    highest: Counter[str] = Counter()
+    recipients = _replace(stack, relay.reservations.Reservations, "recipients", recipients_ever)
 
 
 def idempotency_key_in_memory_only(stack: ExitStack) -> None:
@@ -287,12 +309,14 @@ BUGS = (
     Bug(no_sync_of_the_directory, ("power",), 1),
     Bug(batch_split_in_two, ("kill", "crowd"), 3),
     Bug(recovered_tail_not_written_again, ("kill", "power", "failing-disk"), 5),
+    Bug(time_that_goes_back, ("clock",), 3),
     Bug(projector_that_reads_a_clock, (), 1),
     Bug(jitter_that_is_not_in_the_event, ("moods", "stop"), 1),
     Bug(answered_before_the_views_have_it, (), 1),
     Bug(hold_that_is_lost_on_restart, ("orders", "stop", "lost-views", "receivers"), 15),
     Bug(stream_with_a_gap, (), 1),
     Bug(limit_without_reservation, (*CROWD, "limits"), 1),
+    Bug(reservation_that_is_kept, (*CROWD, "limits"), 1),
     Bug(idempotency_key_in_memory_only, ("keys", "stop", "kill"), 1),
     Bug(idempotency_key_not_in_turn, ("keys", *CROWD), 1),
     Bug(outcome_recorded_before_the_dot, ("moods",), 1),

@@ -467,7 +467,7 @@ class _Story:
             "category": dice.choice(CATEGORIES),
         }
         key = f"key {number}" if "keys" in self.faults and dice.random() < 0.7 else None
-        return SendRequest(number, did, recipients, json.dumps(mail).encode(), key)
+        return SendRequest(number, did, domain, recipients, json.dumps(mail).encode(), key)
 
     async def _post(self, request: SendRequest, dice: random.Random) -> bool:
         """Whether the answer leaves nothing open."""
@@ -500,6 +500,7 @@ class _Story:
         other = SendRequest(
             1000 + request.number,
             request.did,
+            request.domain,
             request.recipients,
             request.body.replace(b"request ", b"request 100" if request.number < 10 else b"request 10"),
             request.key,
@@ -527,7 +528,9 @@ class _Story:
         patience: float = 30.0,
     ) -> Answer | None:
         with trio.move_on_after(patience):
-            return Answer(*await call(world.app, method, path, headers, body))
+            answer = await call(world.app, method, path, headers, body)
+            store = world.core.store
+            return Answer(*answer, store.now_us(), store.log.last_seq)
         return None
 
     async def _follow(self, did: str) -> None:

@@ -10,13 +10,15 @@ Of every request to send, by the clients' `Ledger`:
   4  a key stands for one send in 24 hours of the log's time; whoever was told of the same send was told the same bytes
   5  a reason to suppress, a hold and a cancellation that were acknowledged are in the log
 Of the log:
-  6  no domain has more recipients accepted in a rolling hour or day than its tier, or its member's own limits, allow
+  6  no domain has more recipients accepted in a rolling hour or day than its tier, or its member's own limits, allow;
+     and nobody is refused for a limit that would not be passed, whatever was on its way into the log meanwhile
   7  no bulk mail is accepted for, or begun to be handed to, an address after its suppression was durable. Nor any mail
      where the reason is `complaint` or `manual`. Nor is mail of a paused domain or a suspended member begun.
      *After*: more than IN_FLIGHT_BATCHES batches later. An attempt looks, takes a step or two, and appends its start;
      what becomes durable meanwhile comes too late for it.
   8  what is held is not tried before it is released; here nothing is in flight, so there is no such allowance
-  9  a notification is the only one of its bounce, and stands right behind it
+  9  a notification is the only one of its bounce, and stands right behind it; sequence numbers have no gap, and times
+     never decrease, whatever the clock did
 Of what was received (`Receipt`s), 10: it went to the recipient of that message.
 Of what a member has followed page by page, over all lives of the relay, 11: it is that member's events, each once, in
 the log's order, and no other.
@@ -59,6 +61,8 @@ from tests.world.internet import Receipt
 IN_FLIGHT_BATCHES = 2
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
+#: How long an accepted send may be on its way into the log, at most.
+ON_ITS_WAY_US = 60_000_000
 BULK = ("bulk", "broadcast")
 #: What a member's stream has of the events that are its own (SPEC 11).
 STREAMED = ("message", "dsn", "attempt", "recipient", "domain", "member")
@@ -67,6 +71,10 @@ STREAMED = ("message", "dsn", "attempt", "recipient", "domain", "member")
 class Answer(NamedTuple):
     status: int
     body: bytes
+    #: The relay's time and the last event of its log when it was given. A refusal leaves nothing in the log, so that a
+    #: clock that is set back afterwards can let the log go on at an earlier time.
+    at_us: int = 0
+    at_seq: int = 0
 
     @property
     def code(self) -> str:
@@ -79,6 +87,7 @@ class SendRequest:
 
     number: int
     did: str
+    domain: str
     recipients: list[str]
     body: bytes
     key: str | None = None
@@ -148,6 +157,10 @@ class _Judge:
         self._born: dict[str, int] = {}
         #: Member -> (batch, hour, day), None for the tiers.
         self._own_limits: dict[str, list[tuple[int, tuple[int, int] | None]]] = defaultdict(list)
+        #: Member -> (sequence number, time, the same).
+        self._limits_set: dict[str, list[tuple[int, int, tuple[int, int] | None]]] = defaultdict(list)
+        #: Domain -> recipients of requests about which nobody knows.
+        self._unknown: Counter[str] = Counter()
         self._accepted: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self._keys: dict[tuple[str, str], int] = {}
         self._told_of: set[int] = set()
@@ -155,7 +168,11 @@ class _Judge:
     # ---------------------------------------------------------------- the log by itself
 
     def read_log(self) -> None:
+        last_seq, last_time_us = 0, 0
         for entry in self.log:
+            if entry.recorded.seq != last_seq + 1 or entry.recorded.time_us < last_time_us:
+                self._break(entry, f"it follows {last_seq}, of {last_time_us} us")
+            last_seq, last_time_us = entry.recorded.seq, entry.recorded.time_us
             self._see(entry)
 
     def _see(self, entry: Entry) -> None:
@@ -166,6 +183,7 @@ class _Judge:
             case MemberLimitsSet():
                 own = None if event.hour is None or event.day is None else (event.hour, event.day)
                 self._own_limits[event.did].append((batch, own))
+                self._limits_set[event.did].append((seq, time_us, own))
             case SendAccepted():
                 self._see_send(entry, event)
             case MessageQueued():
@@ -240,13 +258,17 @@ class _Judge:
                 self._break(entry, f"{count} recipients within a {name}, where {limit} are allowed")
 
     def _limits(self, did: str, domain: str, time_us: int, batch: int) -> tuple[int, int]:
+        held = [own for since, own in self._own_limits[did] if since >= batch - IN_FLIGHT_BATCHES]
+        before = [own for since, own in self._own_limits[did] if since < batch - IN_FLIGHT_BATCHES]
+        tier = self._tier(domain, time_us)
+        possible = [own or tier for own in (before[-1] if before else None, *held)]
+        return max(hour for hour, _ in possible), max(day for _, day in possible)
+
+    def _tier(self, domain: str, time_us: int) -> tuple[int, int]:
         age_days = (time_us - self._born[domain]) / DAY_US
         tiers = self.config.warming.tiers
         tier = next(tier for tier in tiers if tier.until_day is None or age_days < tier.until_day)
-        held = [own for since, own in self._own_limits[did] if since >= batch - IN_FLIGHT_BATCHES]
-        before = [own for since, own in self._own_limits[did] if since < batch - IN_FLIGHT_BATCHES]
-        possible = [own or (tier.hour, tier.day) for own in (before[-1] if before else None, *held)]
-        return max(hour for hour, _ in possible), max(day for _, day in possible)
+        return tier.hour, tier.day
 
     def _see_notification(self, entry: Entry, event: DsnQueued) -> None:
         seq = entry.recorded.seq
@@ -296,6 +318,9 @@ class _Judge:
         by_request: dict[int, list[_Send]] = defaultdict(list)
         for send in self.sends:
             by_request[send.request].append(send)
+        for request in ledger.requests:
+            if request.unknown:
+                self._unknown[request.domain] += len(request.recipients) * request.unknown
         for request in ledger.requests:
             self._hear_request(request, by_request.pop(request.number, []))
         for number in by_request:
@@ -348,6 +373,8 @@ class _Judge:
         for answer in request.answers:
             if answer.status == 200:
                 told[self._hear_answer(name, request, sends, answer)].add(answer.body)
+            elif answer.status == 429:
+                self._hear_limit(name, request, answer)
             elif answer.status >= 500 and answer.status != 503:
                 self.found.append(f"{name} was answered {answer.status}: {answer.code}")
         if any(len(bodies) > 1 for bodies in told.values()):
@@ -355,6 +382,23 @@ class _Judge:
         nobody = [ids for ids in told if not ids]
         if nobody and not sends:
             self.found.append(f"{name} was answered 200, and is not in the log")
+
+    def _hear_limit(self, name: str, request: SendRequest, answer: Answer) -> None:
+        """Whether a refusal was due. What was on its way then is what the log has a little later, or nobody knows."""
+        at_us, limits_set = answer.at_us, self._limits_set[request.did]
+        if any(abs(time_us - at_us) < ON_ITS_WAY_US for _, time_us, _ in limits_set):
+            return  # either limit may have been the one that held
+        own = next((own for seq, _, own in reversed(limits_set) if seq <= answer.at_seq), None)
+        count = len(request.recipients)
+        for window_us, limit in zip((HOUR_US, DAY_US), own or self._tier(request.domain, at_us), strict=True):
+            accepted = sum(
+                recipients
+                for time_us, recipients in self._accepted[request.domain]
+                if at_us - window_us < time_us < at_us + ON_ITS_WAY_US
+            )
+            if accepted + self._unknown[request.domain] + count > limit:
+                return
+        self.found.append(f"{name} was refused for a limit that it would not have passed")
 
     def _hear_answer(
         self, name: str, request: SendRequest, sends: list[_Send], answer: Answer

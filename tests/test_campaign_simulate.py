@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.simulate import FAULTS, Totals, simulate
+from tests.campaigns.simulate import Totals
+from tests.campaigns.story import FAULTS, simulate
 from tests.world.deterministic import log_bytes
 
 SEEDS = range(1, 41)

@@ -44,7 +44,7 @@ from relay.views.warming import WarmingProjector
 from spool.disk import Disk
 from spool.record import Record
 from spool.views import Transaction, Views
-from tests.campaigns.simulate import Run, simulate
+from tests.campaigns.story import Run, simulate
 from tests.world.disk import FakeDisk
 
 Plant = Callable[[ExitStack], None]

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ./data
 
-.PHONY: setup demo test check run bench lock clean
+.PHONY: setup demo test check run simulate bench lock clean
 
 # The virtual environment is made again when what it is made from changes.
 $(VENV)/.ready: requirements.lock pyproject.toml
@@ -36,6 +36,13 @@ tests/verifier/node_modules/.ready: tests/verifier/package-lock.json
 
 test: check tests/verifier/node_modules/.ready
 	$(BIN)/python -m pytest
+
+# A relay's short life, once a seed, among everything that can fail; a seed that breaks a promise is printed.
+SEEDS ?= 200
+FROM ?= 1
+JOBS ?= 2
+simulate: setup
+	$(BIN)/python -m tests.campaigns.simulate --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS)
 
 bench: setup
 	$(BIN)/python -m benchmarks

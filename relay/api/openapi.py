@@ -5,6 +5,7 @@ A test asks the application for its routes and fails where one is missing here.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -69,6 +70,7 @@ def routes(core: Core) -> Blueprint:
     return blueprint
 
 
+@cache
 def openapi_document(server_url: str) -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
     member: list[dict[str, list[str]]] = [{"did": [], "key": []}]

@@ -203,9 +203,12 @@ class FakeDisk:
     def free_bytes(self, directory: Path) -> int:
         if self.capacity_bytes is None:
             return 1 << 40
-        return max(0, self.capacity_bytes - _total_bytes(self.root))
+        return max(0, self.capacity_bytes - self.used_bytes())
 
     # What tests ask for.
+
+    def used_bytes(self) -> int:
+        return _total_bytes(self.root)
 
     def crash(self, surviving: frozenset[int]) -> FakeDisk:
         """The disk that is found after a power loss that of `pending` only these units survive."""
@@ -213,7 +216,7 @@ class FakeDisk:
         for number, unit in enumerate(self.pending):
             if number in surviving:
                 survivors.setdefault(id(unit.target), []).append(unit)
-        disk = FakeDisk()
+        disk = type(self)()
         disk.root = _survive_directory(self.root, survivors)
         return disk
 

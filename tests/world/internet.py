@@ -46,6 +46,8 @@ DAY = 86400.0
 #: Words of `tests.world.mx` after which the receiver does not keep a message that has come.
 _NOT_KEPT = frozenset({"defer-message", "refuse-message"})
 _MESSAGE_ID = re.compile(r"bounces\+([0-9]+)-")
+#: A notification has no sender's address to tell it by, but a Message-ID that the relay made.
+_MESSAGE_ID_HEADER = re.compile(rb"^Message-ID: <([0-9]+)\.", re.MULTILINE | re.IGNORECASE)
 
 
 class Trouble(NamedTuple):
@@ -192,7 +194,7 @@ class Internet:
         return [f"{host.name}: {sentence}" for host in self.hosts.values() for sentence in host.violations]
 
     def receive(self, host: str, message: ReceivedMessage, *, confirmed: bool) -> None:
-        found = _MESSAGE_ID.match(message.mail_from)
+        found = _MESSAGE_ID.match(message.mail_from) or _MESSAGE_ID_HEADER.search(message.data)
         message_id = int(found[1]) if found else 0
         (recipient,) = message.rcpt_to
         sha256 = hashlib.sha256(message.data).hexdigest()

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +109,18 @@ class World:
         self.relay = relay
         self.mx = mx
         self.dns = dns
-        self.client = create_app(relay.core).test_client()
         self.credentials: dict[str, str] = {}
         self._news = trio.Event()
         relay.core.store.views.observers.append(self._observe)
+
+    @cached_property
+    def app(self) -> Any:
+        """Made when first wanted: it takes longer than many a test."""
+        return create_app(self.relay.core)
+
+    @cached_property
+    def client(self) -> Any:
+        return self.app.test_client()
 
     @property
     def core(self) -> Any:

@@ -1,0 +1,469 @@
+"""One seed: the short life of one relay in a world where everything fails, and the judgement of what is left.
+
+A random subset of `FAULTS` is switched on (swarm testing: most defects need few kinds of trouble, and hide when there
+are all). The whole relay runs: HTTP application, decisions, log, views, deliverer, SMTP. Its log is on a disk that
+forgets what was not synced; it is killed, loses power, is stopped and started again (`tests.world.lives`), while people
+send and give orders (`tests.campaigns.people`).
+
+When the trouble is over the world heals, and the relay lives until every message is final. Then these look at what is
+left: `tests.world.checker` (delivery), `tests.world.promises` (everything else that was promised), `spool.verify` (the
+log's bytes), and a fold of the log (the views). While it lives, `Watch` looks at what only the moment shows.
+
+Everything random comes from the seed: **the same seed gives the same log, byte for byte**, crashes and all.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from relay.administration import COMMANDS
+from relay.codec import Recorded, decode
+from relay.config import CONFIG_FILE, load_config
+from relay.events import AttemptStarted, MessageBounced, MessageSent
+from relay.store import VIEWS_DIRECTORY
+from relay.views import messages, relay_views
+from spool.reader import LogReader
+from spool.verify import verify_log
+from tests.campaigns.people import MEMBERS, TROUBLE_SECONDS, People
+from tests.world.checker import SLACK_US, breaches
+from tests.world.deterministic import make_seeded_directory, run_seeded
+from tests.world.internet import DAY, HOUR, MINUTE, Internet, Receipt, Trouble
+from tests.world.lives import Death, Machine
+from tests.world.mx import ReceivedMessage
+from tests.world.promises import Entry, broken_promises
+from tests.world.relay import World
+
+FAULTS = (
+    # of the machine
+    "kill", "power", "stop", "failing-disk", "full-disk", "slow-disk", "clock", "lost-views", "old-views",
+    # of the network and of receivers
+    "dns", "receivers", "moods", "hang-ups",
+    # what people do
+    "crowd", "keys", "pauses", "suppressions", "orders", "limits", "reputation", "notifications",
+)  # fmt: skip
+
+SITES = {
+    "one.example": ("mx1.one.example",),
+    "two.example": ("mx1.two.example", "mx2.two.example"),
+    "three.example": ("mx1.three.example",),
+}
+#: Long after the last give-up time, whatever the clock did.
+PATIENCE_SECONDS = 10 * DAY
+FREE_BYTES_MIN = 16_384
+
+RETRY = """[retry]
+delays_seconds = [60, 300, 900, 1800]
+give_up_seconds = 14400
+"""
+SPOOL = """[spool]
+segment_bytes = {segment_bytes}
+free_bytes_min = {free_bytes_min}
+"""
+REPUTATION = """
+[reputation]
+messages_min = {messages_min}
+"""
+NO_LIMITS = "tiers = [ { hour = 1000000, day = 1000000 } ]"
+SMALL_TIERS = "tiers = [ { until_day = 1, hour = 4, day = 12 }, { hour = 6, day = 20 } ]"
+
+HOST_TROUBLES = (
+    "refuses", "silent", "mute", "busy", "throttles", "greylisting", "tempfail", "full", "421", "hang", "reset",
+    "garbage", "permfail", "defer-message", "disconnect-after-dot", "hang-after-dot",
+)  # fmt: skip
+MOODS = (
+    "tempfail", "full", "421", "garbage", "reset", "hang", "permfail", "disconnect-in-data", "disconnect-after-dot",
+    "hang-after-dot", "refuse-early", "defer-message", "refuse-message", "close-after-message",
+)  # fmt: skip
+
+
+@dataclass
+class Run:
+    """What is left of one seed."""
+
+    seed: int
+    faults: tuple[str, ...] = ()
+    breaches: list[str] = field(default_factory=list)
+    ends: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)
+    #: Every segment of the log, by name, and what is in them.
+    log: dict[str, bytes] = field(default_factory=dict)
+    recorded: list[Recorded] = field(default_factory=list)
+    #: What the relay ended with, where that was no end for a relay.
+    error: Exception | None = None
+
+
+def simulate(seed: int, *, directory: Path | None = None, faults: Sequence[str] | None = None) -> Run:
+    """One seed. `directory`: keep everything there; it must not exist yet. `faults`: these, and not a random subset."""
+    dice = random.Random(f"world {seed}")
+    drawn = [fault for fault in FAULTS if dice.random() < 0.5]
+    run = Run(seed, tuple(drawn if faults is None else faults))
+    with _directory(directory) as data:
+        shutil.copytree(_template(), data)
+        _configure(data, run.faults, dice)
+        story = _Story(data, run, dice)
+        try:
+            run_seeded(story.run, seed)
+        except Exception as error:  # noqa: BLE001  whatever it was, it was no end that a relay may have
+            run.error = error
+            run.breaches.append(f"the relay ended with {_innermost(error)!r}")
+        story.judge()
+    return run
+
+
+@contextmanager
+def _directory(kept: Path | None) -> Iterator[Path]:
+    if kept is not None:
+        yield kept
+        return
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="relay-", dir=memory if memory.exists() else None) as name:
+        yield Path(name) / "data"
+
+
+@cache
+def _template() -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="relay-template-")) / "data"
+    return make_seeded_directory(directory, MEMBERS.values())
+
+
+def _configure(data: Path, faults: Sequence[str], dice: random.Random) -> None:
+    path = data / CONFIG_FILE
+    spool = SPOOL.format(
+        segment_bytes=dice.choice((4096, 16_384, 1 << 20)),
+        free_bytes_min=FREE_BYTES_MIN if "full-disk" in faults else 0,
+    )
+    text = path.read_text().replace("[retry]\n", RETRY).replace("[spool]\n", spool)
+    if "limits" in faults:
+        text = text.replace(NO_LIMITS, SMALL_TIERS)
+    path.write_text(text + REPUTATION.format(messages_min=3 if "reputation" in faults else 1_000_000))
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+class WatchedInternet(Internet):
+    """An internet that says at once what a receiver has got."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_receipt: list[Callable[[Receipt], None]] = []
+
+    def receive(self, host: str, message: ReceivedMessage, *, confirmed: bool) -> None:
+        super().receive(host, message, confirmed=confirmed)
+        for observer in self.on_receipt:
+            observer(self.receipts[-1])
+
+
+class Watch:
+    """What must hold when a receiver gets a message: its attempt is durable, and it has no final outcome."""
+
+    def __init__(self, found: list[str]) -> None:
+        self.found = found
+        self._started: Counter[int] = Counter()
+        self._received: Counter[int] = Counter()
+        self._final: set[int] = set()
+
+    def see(self, recorded: Sequence[Recorded]) -> None:
+        for item in recorded:
+            match item.event:
+                case AttemptStarted(message_id=message_id):
+                    self._started[message_id] += 1
+                case MessageSent(message_id=message_id) | MessageBounced(message_id=message_id):
+                    self._final.add(message_id)
+
+    def receive(self, receipt: Receipt) -> None:
+        number = receipt.message_id
+        self._received[number] += 1
+        if self._received[number] > self._started[number]:
+            self.found.append(f"message {number} was handed over before its attempt was durable")
+        if number in self._final:
+            self.found.append(f"message {number} was handed over, and its outcome was in the log before")
+
+
+class _Story:
+    """One seed, from enrolment until all is final."""
+
+    def __init__(self, directory: Path, run: Run, dice: random.Random) -> None:
+        self.directory = directory
+        self.result = run
+        self.faults = frozenset(run.faults)
+        self.dice = dice
+        self.internet = self._make_internet()
+        self.machine: Machine
+        self.people: People
+        self.is_healed = False
+        self.clock_jumps_us = 0
+
+    # ---------------------------------------------------------------- the story
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as receivers:
+            self.machine = Machine(self.directory, self.internet, receivers, seed=self.result.seed)
+            self.people = People(
+                self.machine, self.faults, self.dice, seed=self.result.seed, breaches=self.result.breaches
+            )
+            watch = Watch(self.result.breaches)
+            self.machine.journal.observers.append(watch.see)
+            self.internet.on_receipt.append(watch.receive)
+            async with trio.open_nursery() as clients:
+                await self._live(self._first_life, clients)
+                while trio.current_time() < TROUBLE_SECONDS:
+                    await self._between_lives()
+                    await self._live(self._troubled_life)
+                self._heal()
+                for _ in range(3):  # what was planned before the world was healed may end one life yet
+                    if await self._live(self._last_life) == "stopped":
+                        break
+                clients.cancel_scope.cancel()
+            receivers.cancel_scope.cancel()
+
+    async def _live(self, story: Callable[..., Any], *arguments: Any) -> str:
+        end = await self.machine.live(partial(story, *arguments))
+        self.result.ends[end] += 1
+        if end == "stopped":
+            self._look_at_views()  # while there is mail in them: in the end there is none
+        return end
+
+    def _look_at_views(self) -> None:
+        for table in _views_that_differ(self.directory, self.machine.write_out()):
+            self.result.breaches.append(f"the view {table} is no fold of the log")
+
+    async def _first_life(self, clients: trio.Nursery, world: World) -> None:
+        for did, domain in MEMBERS.items():
+            self.people.credentials[did] = await world.enrol(did, domain)
+            clients.start_soon(self.people.follow, did)
+        if "notifications" in self.faults:
+            for domain in MEMBERS.values():
+                await world.command("domain_set_forward", domain=domain, to="person0@three.example")
+        clients.start_soon(self.people.live)
+        if "clock" in self.faults:
+            clients.start_soon(self._set_clocks)
+        await self._troubled_life(world)
+
+    async def _troubled_life(self, world: World) -> None:
+        self._arm()
+        left = max(0.0, TROUBLE_SECONDS - trio.current_time())
+        if "stop" in self.faults:
+            left = min(left, self.dice.expovariate(1 / HOUR))
+        with trio.move_on_after(left):
+            await trio.sleep_forever()
+
+    async def _last_life(self, world: World) -> None:
+        with trio.move_on_after(PATIENCE_SECONDS) as patience:
+            await self.people.done.wait()
+            while True:
+                with world.core.store.read() as view:
+                    if not view.count("waiting"):
+                        break
+                await self._let_everything_go(world)
+                await trio.sleep(10 * MINUTE)
+            for did in MEMBERS:
+                while await self.people.read_page(did, 1000):
+                    pass
+            self._compare_statuses(world)
+        if patience.cancelled_caught:
+            self.result.breaches.append("there is mail that never ends")
+
+    def _compare_statuses(self, world: World) -> None:
+        """What the views say of each message, and what its last event says."""
+        outcomes = {
+            item.event.message_id: "sent" if isinstance(item.event, MessageSent) else "bounced"
+            for item in self.machine.journal.events
+            if isinstance(item.event, MessageSent | MessageBounced)
+        }
+        with world.core.store.read() as view:
+            for number, outcome in outcomes.items():
+                state = messages.message(view, number)
+                if state is None or state.status != outcome:
+                    self.result.breaches.append(f"message {number} is {outcome}, and the views say {state}")
+
+    async def _let_everything_go(self, world: World) -> None:
+        for domain in await world.command("domain_list"):
+            if domain["status"] != "active":
+                await world.command("domain_resume", did=domain["did"], domain=domain["domain"])
+        for member in await world.command("member_list"):
+            if member["status"] != "active":
+                await world.command("member_resume", did=member["did"])
+        await COMMANDS["queue_release"](world.core, "operator", everything=True, reason="the end")
+
+    # ---------------------------------------------------------------- faults
+
+    def _make_internet(self) -> WatchedInternet:
+        internet, dice = WatchedInternet(), self.dice
+        for number, (domain, names) in enumerate(SITES.items()):
+            for name in names:
+                host = internet.add_host(name, f"198.41.{number}.{names.index(name) + 1}")
+                if "receivers" in self.faults:
+                    host.troubles = [_trouble(dice, HOST_TROUBLES) for _ in range(dice.randint(0, 3))]
+                if "moods" in self.faults:
+                    share = dice.choice((0.1, 0.3, 0.6))
+                    host.mood = lambda address, offer, share=share: self._mood(address, offer, share)
+            internet.add_domain(domain, *names)
+            if "dns" in self.faults:
+                internet.dns.troubles[domain] = [
+                    _trouble(dice, ("gone", "servfail")) for _ in range(dice.randint(0, 2))
+                ]
+        return internet
+
+    def _mood(self, address: str, offer: int, share: float) -> str:
+        dice = random.Random(f"{self.result.seed} {address} {offer}")
+        return "" if self.is_healed or dice.random() > share else dice.choice(MOODS)
+
+    def _arm(self) -> None:
+        """Plan how this life ends, if it is to end badly."""
+        machine, dice = self.machine, self.dice
+        machine.disk_seconds = self._slow_disk if "slow-disk" in self.faults else lambda: 0.0
+        if "failing-disk" in self.faults and dice.random() < 0.5:
+            machine.disk.fail_at = machine.disk.operations + int(2 ** dice.uniform(0, 7))
+        if "full-disk" in self.faults and dice.random() < 0.5:
+            room = FREE_BYTES_MIN + dice.randint(-8192, 16_384)
+            machine.disk.capacity_bytes = machine.disk.used_bytes() + room
+        deaths: list[Death] = [death for death in ("kill", "power") if death in self.faults]  # type: ignore[misc]
+        if not deaths or dice.random() < 0.2:
+            return
+        death = dice.choice(deaths)
+        die = partial(machine.die, death)
+        match dice.choice(("operation", "operation", "batch", "receipt", "time")):
+            case "operation":
+                machine.disk.after_operation = _after(int(2 ** dice.uniform(0, 7)), die)
+            case "batch":
+                observer = _after(int(2 ** dice.uniform(0, 5)), die)
+                machine.world.core.store.views.observers.append(lambda recorded: observer())
+            case "receipt":
+                on_receipt = _after(dice.randint(1, 5), die)
+                life = machine.lives
+                self.internet.on_receipt.append(
+                    lambda receipt: on_receipt() if machine.lives == life else None
+                )
+            case "time":
+                machine.die_after(2 ** dice.uniform(-10, 12), death)
+
+    def _slow_disk(self) -> float:
+        return self.dice.choice((0.0, 0.001, 0.05, 0.5, 3.0, 6.0))
+
+    async def _between_lives(self) -> None:
+        machine, dice = self.machine, self.dice
+        machine.disk.capacity_bytes = None  # the operator has made room
+        machine.disk.fail_at = 0
+        if "old-views" in self.faults:
+            if dice.random() < 0.5:
+                machine.bring_back_views()
+            elif dice.random() < 0.5:
+                machine.keep_views()
+        if "lost-views" in self.faults and dice.random() < 0.5:
+            machine.lose_views()
+        await trio.sleep(dice.choice((0.0, 1.0, 30.0, 600.0)))
+        # A death in the middle of the next start, that is in recovery.
+        deaths: list[Death] = [death for death in ("kill", "power") if death in self.faults]  # type: ignore[misc]
+        if deaths and dice.random() < 0.3:
+            machine.disk.after_operation = _after(
+                dice.randint(1, 12), partial(machine.die, dice.choice(deaths))
+            )
+        if "failing-disk" in self.faults and dice.random() < 0.2:
+            machine.disk.fail_at = machine.disk.operations + dice.randint(1, 12)
+
+    async def _set_clocks(self) -> None:
+        dice = random.Random(f"clock {self.result.seed}")
+        while not self.is_healed:
+            await trio.sleep(dice.expovariate(1 / HOUR))
+            hours = dice.choice((-2.0, -0.1, -0.001, 0.001, 0.1, 2.0, 25.0))
+            if not self.is_healed:
+                self.machine.clock_offset_us += round(hours * HOUR * 1e6)
+                self.clock_jumps_us += abs(round(hours * HOUR * 1e6))
+
+    def _heal(self) -> None:
+        self.is_healed = self.people.is_over = True
+        self.internet.dns.troubles.clear()
+        for host in self.internet.hosts.values():
+            host.troubles.clear()
+        self.machine.disk_seconds = lambda: 0.0
+        self.machine.disk.capacity_bytes = None
+        self.machine.disk.fail_at = 0
+        self.machine.disk.after_operation = None
+
+    # ---------------------------------------------------------------- the judgement
+
+    def judge(self) -> None:
+        run, found = self.result, self.result.breaches
+        log = self.machine.write_out()
+        run.log = {path.name: path.read_bytes() for path in sorted(log.glob("*.seg"))}
+        if run.error is not None:
+            return  # it never came to its end, so that the rest would say so again in many words
+        found += self.machine.journal.breaches
+        found += self.internet.violations()
+        found += [f"log verify: {problem}" for problem in verify_log(log).problems]
+        found += [
+            f"the view {name} is no fold of the log" for name in _views_that_differ(self.directory, log)
+        ]
+        with LogReader(log) as reader:
+            entries = _in_batches(reader)
+        recorded = run.recorded = [entry.recorded for entry in entries]
+        run.events = Counter(item.event.TYPE for item in recorded)
+        if recorded != self.machine.journal.events:
+            found.append("the log is not what was acknowledged event by event")
+        config = load_config(self.directory)
+        slack_us = SLACK_US + self.clock_jumps_us + (60_000_000 if "slow-disk" in self.faults else 0)
+        found += breaches(
+            recorded,
+            config,
+            receipts=self.internet.receipts,
+            connections_max=self.internet.connections_max.values(),
+            slack_us=slack_us,
+        )
+        found += broken_promises(entries, config, self.people.ledger, self.internet.receipts)
+
+
+def _views_that_differ(directory: Path, log: Path) -> list[str]:
+    """The tables in which the relay's last views differ from a fresh fold of the log."""
+    with tempfile.TemporaryDirectory(dir=directory) as name:
+        fresh, last = relay_views(Path(name) / "fresh"), relay_views(directory / VIEWS_DIRECTORY)
+        fresh.open()
+        with LogReader(log) as reader:
+            fresh.catch_up(reader)
+        last.open()
+        expected, found = fresh.digests(), last.digests()
+        fresh.close()
+        last.close()
+    return [table for table in expected if expected[table] != found[table]]
+
+
+def _in_batches(reader: LogReader) -> list[Entry]:
+    entries: list[Entry] = []
+    batch, batch_seq = 0, 0
+    for record in reader.read(1):
+        if record.batch_seq != batch_seq:
+            batch, batch_seq = batch + 1, record.batch_seq
+        entries.append(Entry(decode(record), batch))
+    return entries
+
+
+def _trouble(dice: random.Random, kinds: Sequence[str]) -> Trouble:
+    begin = dice.uniform(0, TROUBLE_SECONDS)
+    length = dice.choice((MINUTE, 10 * MINUTE, HOUR, DAY))
+    return Trouble(dice.choice(kinds), begin, begin + length, count=dice.choice((1, 2, 600)))
+
+
+def _after(count: int, act: Callable[[], None]) -> Callable[[], None]:
+    """Something to be called; at the `count`-th call, counted from 1, it acts, and never again."""
+
+    def call() -> None:
+        nonlocal count
+        count -= 1
+        if count == 0:
+            act()
+
+    return call

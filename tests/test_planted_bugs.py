@@ -1,0 +1,354 @@
+"""A campaign that finds nothing proves nothing, unless it finds what is there: bugs, planted one at a time.
+
+Each is what a careful person might write on a bad day, put into the running code; each must be caught by the same
+simulation and the same checkers that find the real relay without fault, under kinds of trouble that bring it out. The
+first seed tried is one that is known to catch it, to be quick (others follow, because a seed's world changes with the
+relay); `python -m tests.test_planted_bugs 100` shows how many seeds of a hundred do.
+
+Unsalted checksums are not here: a member who forges a record has to know where his mail will stand in the log, which is
+no work for dice. `tests/test_spool_bytes.py` plants that bug, and forges.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+from unittest import mock
+
+import pytest
+import trio
+
+import relay.api.send
+import relay.delivery.deliverer
+import relay.in_hand
+import relay.outgoing
+import relay.reading
+import relay.reservations
+import relay.suppression
+import spool.log
+from relay.codec import Recorded
+from relay.core import Core
+from relay.delivery.session import Session
+from relay.events import AttemptStarted, Event, MessageBounced, MessageSent, Outcome
+from relay.store import Store
+from relay.views import messages
+from relay.views.due import DueProjector
+from relay.views.warming import WarmingProjector
+from spool.disk import Disk
+from spool.record import Record
+from spool.views import Transaction, Views
+from tests.campaigns.story import Run, simulate
+from tests.world.disk import FakeDisk
+
+Plant = Callable[[ExitStack], None]
+
+
+def _replace(stack: ExitStack, owner: Any, name: str, new: Any) -> Any:
+    """Put `new` in the place of `owner.name` for as long as the stack is open; returns what was there."""
+    before = getattr(owner, name)
+    stack.enter_context(mock.patch.object(owner, name, new))
+    return before
+
+
+# ------------------------------------------------------------------------------------------------ the log
+
+
+def acknowledged_before_the_sync(stack: ExitStack) -> None:
+    def write(disk: Disk, handle: int, data: bytes, offset: int) -> float:
+        disk.write(handle, data, offset)
+        return 0.0
+
+    _replace(stack, spool.log, "_write_and_sync", write)
+
+
+def sync_tried_again(stack: ExitStack) -> None:
+    """After a failed fsync the second one succeeds, and means nothing."""
+
+    def write_and_sync(disk: Disk, handle: int, data: bytes, offset: int) -> float:
+        disk.write(handle, data, offset)
+        try:
+            disk.fdatasync(handle)
+        except OSError:
+            disk.fdatasync(handle)
+        return 0.0
+
+    _replace(stack, spool.log, "_write_and_sync", write_and_sync)
+
+
+def no_sync_of_the_directory(stack: ExitStack) -> None:
+    _replace(stack, FakeDisk, "sync_directory", lambda disk, directory: None)
+
+
+def batch_split_in_two(stack: ExitStack) -> None:
+    """A send's events are appended one by one."""
+
+    async def append_one_by_one(
+        store: Store, events: Sequence[Event], *, patient: bool = True
+    ) -> list[Recorded]:
+        recorded: list[Recorded] = []
+        for event in events:
+            recorded += await append(store, [event], patient=patient)
+        return recorded
+
+    append = _replace(stack, Store, "append", append_one_by_one)
+
+
+def recovered_tail_not_written_again(stack: ExitStack) -> None:
+    """What a killed process has written is believed because it can be read."""
+    # The package has a function of the module's name.
+    repair = importlib.import_module("spool.repair")
+    _replace(stack, repair, "_write_again", lambda disk, handle, start, end: 0)
+
+
+def time_that_goes_back(stack: ExitStack) -> None:
+    """Records are stamped as the clock says, even after it has been set back."""
+
+    def encode_by_clock(log: spool.log.Log) -> Any:
+        log._end = log._end._replace(time_us=0)
+        return encode(log)
+
+    encode = _replace(stack, spool.log.Log, "_encode", encode_by_clock)
+
+
+# ------------------------------------------------------------------------------------------------ the views
+
+
+def projector_that_reads_a_clock(stack: ExitStack) -> None:
+    def apply_now(projector: WarmingProjector, tx: Transaction, recorded: Recorded) -> None:
+        apply(projector, tx, recorded._replace(time_us=time.time_ns() // 1000))
+
+    apply = _replace(stack, WarmingProjector, "apply", apply_now)
+
+
+def jitter_that_is_not_in_the_event(stack: ExitStack) -> None:
+    dice = random.Random(0)
+
+    def enter(projector: DueProjector, tx: Transaction, message_id: int, lane: bytes, at: int) -> None:
+        enter_at(projector, tx, message_id, lane, at + dice.randrange(60_000_000))
+
+    enter_at = _replace(stack, DueProjector, "_enter", enter)
+
+
+def answered_before_the_views_have_it(stack: ExitStack) -> None:
+    """The views are one batch behind."""
+    waiting: dict[int, Sequence[Record]] = {}
+
+    def apply_later(views: Views[Recorded], records: Sequence[Record]) -> None:
+        before, waiting[id(views)] = waiting.get(id(views)), records
+        if before is not None and before[0].seq == views.position + 1:
+            apply(views, before)
+
+    apply = _replace(stack, Views, "apply", apply_later)
+
+
+def hold_that_is_lost_on_restart(stack: ExitStack) -> None:
+    """It is kept in memory beside the view, and rebuilding forgets it."""
+    catching_up: list[bool] = []
+
+    def catch_up_without(views: Views[Recorded], *arguments: Any, **more: Any) -> None:
+        catching_up.append(True)
+        catch_up(views, *arguments, **more)
+        catching_up.pop()
+
+    def hold_unless(projector: DueProjector, tx: Transaction, event: Any) -> None:
+        if not catching_up:
+            hold(projector, tx, event)
+
+    catch_up = _replace(stack, Views, "catch_up", catch_up_without)
+    hold = _replace(stack, DueProjector, "_hold", hold_unless)
+
+
+def stream_with_a_gap(stack: ExitStack) -> None:
+    """A page begins with the event after the next."""
+
+    def numbers_beyond(view: Any, did: str, *, after: int, limit: int) -> list[int]:
+        return numbers(view, did, after=after + 1 if after else 0, limit=limit)
+
+    numbers = _replace(stack, relay.reading, "sequence_numbers", numbers_beyond)
+
+
+# ------------------------------------------------------------------------------------------------ sending
+
+
+def limit_without_reservation(stack: ExitStack) -> None:
+    _replace(stack, relay.reservations.Reservations, "recipients", lambda reservations, domain: 0)
+
+
+def reservation_that_is_kept(stack: ExitStack) -> None:
+    """What was on its way into the log counts there, and goes on counting as on its way."""
+
+    def recipients_ever(reservations: Any, domain: str) -> int:
+        highest[domain] = max(highest[domain], recipients(reservations, domain))
+        return highest[domain]
+
+    highest: Counter[str] = Counter()
+    recipients = _replace(stack, relay.reservations.Reservations, "recipients", recipients_ever)
+
+
+def idempotency_key_in_memory_only(stack: ExitStack) -> None:
+    """A replay is known by the process that gave the first answer, and by no other."""
+    known: set[tuple[int, str, str]] = set()
+
+    def first_answer_if_known(core: Core, principal: Any, key: str, body: bytes) -> Any:
+        mine = (id(core.store.log), principal.did, key)
+        first = first_answer(core, principal, key, body) if mine in known else None
+        known.add(mine)
+        return first
+
+    first_answer = _replace(stack, relay.api.send, "_first_answer", first_answer_if_known)
+
+
+def idempotency_key_not_in_turn(stack: ExitStack) -> None:
+    """Two requests with one key at the same instant are both decided."""
+
+    def without_key(reservations: Any, did: str, key_sha256: str | None) -> Any:
+        return in_turn(reservations, did, None)
+
+    in_turn = _replace(stack, relay.reservations.Reservations, "key_in_turn", without_key)
+
+
+# ------------------------------------------------------------------------------------------------ delivery
+
+
+def outcome_recorded_before_the_dot(stack: ExitStack) -> None:
+    """One fsync less: with the start goes the hope that the receiver will take it."""
+
+    async def append_hopefully(
+        store: Store, events: Sequence[Event], *, patient: bool = True
+    ) -> list[Recorded]:
+        (event, *more) = events
+        if isinstance(event, AttemptStarted):
+            hope = MessageSent(did=event.did, message_id=event.message_id, attempt=event.attempt)
+            return await append(store, [event, hope], patient=patient)
+        if isinstance(event, Outcome):
+            with store.read() as view:
+                state = messages.message(view, event.message_id)
+            if state is not None and state.status == "sent":
+                return []
+        return await append(store, [event, *more], patient=patient)
+
+    append = _replace(stack, Store, "append", append_hopefully)
+
+
+def start_recorded_after_the_dot(stack: ExitStack) -> None:
+    async def deliver_at_once(session: Session, *arguments: Any, before_final_dot: Any) -> Any:
+        return await deliver(session, *arguments, before_final_dot=trio.lowlevel.checkpoint)
+
+    deliver = _replace(stack, Session, "deliver", deliver_at_once)
+
+
+def interrupted_attempts_not_named(stack: ExitStack) -> None:
+    async def forget(store: Store) -> None:
+        await trio.lowlevel.checkpoint()
+
+    _replace(stack, relay.delivery.deliverer, "name_interrupted", forget)
+
+
+def suppression_not_looked_at_again(stack: ExitStack) -> None:
+    """It is looked at when a send is accepted, and no more when the mail is delivered."""
+
+    def prevented_but_for(*arguments: Any) -> Event | None:
+        event: Event | None = prevented(*arguments)
+        return None if isinstance(event, MessageBounced) else event
+
+    prevented = _replace(stack, relay.delivery.deliverer, "_prevented", prevented_but_for)
+
+
+def pause_not_looked_at_by_the_deliverer(stack: ExitStack) -> None:
+    def prevented_but_for(*arguments: Any) -> Event | None:
+        event: Event | None = prevented(*arguments)
+        return event if isinstance(event, MessageBounced) else None
+
+    prevented = _replace(stack, relay.delivery.deliverer, "_prevented", prevented_but_for)
+
+
+def orders_about_what_is_being_tried(stack: ExitStack) -> None:
+    """The operator's orders do not ask in whose hand a message is."""
+    _replace(stack, relay.in_hand.InHand, "__contains__", lambda hand, number: False)
+
+
+def bytes_that_change(stack: ExitStack) -> None:
+    dice = random.Random(0)
+
+    def outgoing_with(outgoing: Any, envelope: Any, message: bytes) -> None:
+        make(outgoing, envelope, message + b"-- \r\n" * dice.randint(0, 1))
+
+    make = _replace(stack, relay.outgoing.Outgoing, "__init__", outgoing_with)
+
+
+def retries_forgotten(stack: ExitStack) -> None:
+    """What is deferred leaves the queue."""
+
+    def move_or_forget(projector: DueProjector, tx: Transaction, message_id: int, at: int | None) -> None:
+        move(projector, tx, message_id, None if dice.random() < 0.2 else at)
+
+    dice = random.Random(0)
+    move = _replace(stack, DueProjector, "_move", move_or_forget)
+
+
+class Bug(NamedTuple):
+    plant: Plant
+    #: Kinds of trouble that bring it out.
+    faults: tuple[str, ...]
+    #: A seed that does.
+    seed: int
+
+
+OTHER_SEEDS = 20
+CROWD = ("crowd", "slow-disk")
+BUGS = (
+    Bug(acknowledged_before_the_sync, ("power",), 1),
+    Bug(sync_tried_again, ("failing-disk", "power"), 8),
+    Bug(no_sync_of_the_directory, ("power",), 1),
+    Bug(batch_split_in_two, ("kill", "crowd"), 3),
+    Bug(recovered_tail_not_written_again, ("kill", "power", "failing-disk"), 5),
+    Bug(time_that_goes_back, ("clock",), 3),
+    Bug(projector_that_reads_a_clock, (), 1),
+    Bug(jitter_that_is_not_in_the_event, ("moods", "stop"), 1),
+    Bug(answered_before_the_views_have_it, (), 1),
+    Bug(hold_that_is_lost_on_restart, ("orders", "stop", "lost-views", "receivers"), 15),
+    Bug(stream_with_a_gap, (), 1),
+    Bug(limit_without_reservation, (*CROWD, "limits"), 1),
+    Bug(reservation_that_is_kept, (*CROWD, "limits"), 1),
+    Bug(idempotency_key_in_memory_only, ("keys", "stop", "kill"), 1),
+    Bug(idempotency_key_not_in_turn, ("keys", *CROWD), 1),
+    Bug(outcome_recorded_before_the_dot, ("moods",), 1),
+    Bug(start_recorded_after_the_dot, ("slow-disk",), 1),
+    Bug(interrupted_attempts_not_named, ("kill", "moods"), 1),
+    Bug(suppression_not_looked_at_again, ("suppressions", "moods", "crowd"), 13),
+    Bug(pause_not_looked_at_by_the_deliverer, ("pauses", "moods", "crowd"), 13),
+    Bug(orders_about_what_is_being_tried, ("orders", "receivers", "moods"), 1),
+    Bug(bytes_that_change, ("moods",), 1),
+    Bug(retries_forgotten, ("moods", "receivers"), 1),
+)
+
+
+def simulate_with(bug: Bug, seed: int) -> Run:
+    with ExitStack() as stack:
+        bug.plant(stack)
+        return simulate(seed, faults=bug.faults)
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.plant.__name__)
+def test_it_is_caught(bug: Bug) -> None:
+    assert simulate(bug.seed, faults=bug.faults).breaches == []
+    assert any(simulate_with(bug, seed).breaches for seed in (bug.seed, *range(101, 101 + OTHER_SEEDS)))
+
+
+def main() -> None:
+    logging.disable(logging.CRITICAL)
+    count = int(sys.argv[1])
+    for bug in BUGS:
+        caught = [seed for seed in range(1, count + 1) if simulate_with(bug, seed).breaches]
+        print(f"{bug.plant.__name__}: {len(caught)} of {count} seeds, the first are {caught[:3]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

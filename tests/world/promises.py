@@ -1,0 +1,428 @@
+"""What the relay promises to those who use it, as a checker of a log and of what its clients were told.
+
+`tests.world.checker` holds the promise of delivery; this one holds the others. It knows SPEC, and nothing of how the
+relay keeps its word: every rule is reckoned anew, by a simple loop over the log. Pure.
+
+Of every request to send, by the clients' `Ledger`:
+  1  a 200 is in the log: each message id is that recipient's `message.queued`, in that member's send of that request
+  2  what was refused left nothing; what is in the log was acknowledged, or its client does not know
+  3  without an Idempotency-Key a request is in the log once at most
+  4  a key stands for one send in 24 hours of the log's time; whoever was told of the same send was told the same bytes
+  5  a reason to suppress, a hold and a cancellation that were acknowledged are in the log
+Of the log:
+  6  no domain has more recipients accepted in a rolling hour or day than its tier, or its member's own limits, allow;
+     and nobody is refused for a limit that would not be passed, whatever was on its way into the log meanwhile
+  7  no bulk mail is accepted for, or begun to be handed to, an address after its suppression was durable. Nor any mail
+     where the reason is `complaint` or `manual`. Nor is mail of a paused domain or a suspended member begun.
+     *After*: more than IN_FLIGHT_BATCHES batches later. An attempt looks, takes a step or two, and appends its start;
+     what becomes durable meanwhile comes too late for it.
+  8  what is held is not tried before it is released; here nothing is in flight, so there is no such allowance
+  9  a notification is the only one of its bounce, and stands right behind it; sequence numbers have no gap, and times
+     never decrease, whatever the clock did
+Of what was received (`Receipt`s), 10: it went to the recipient of that message.
+Of what a member has followed page by page, over all lives of the relay, 11: it is that member's events, each once, in
+the log's order, and no other.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import NamedTuple
+
+from relay.codec import Recorded
+from relay.config import Config
+from relay.events import (
+    AttemptStarted,
+    DomainAdded,
+    DomainPaused,
+    DomainResumed,
+    DsnQueued,
+    MemberLimitsSet,
+    MemberResumed,
+    MemberSuspended,
+    MessageBounced,
+    MessageDeferred,
+    MessageHeld,
+    MessageQueued,
+    MessageReleased,
+    MessageRescheduled,
+    Outcome,
+    RecipientSuppressed,
+    RecipientUnsuppressed,
+    SendAccepted,
+)
+from tests.world.internet import Receipt
+
+IN_FLIGHT_BATCHES = 2
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
+#: How long an accepted send may be on its way into the log, at most.
+ON_ITS_WAY_US = 60_000_000
+BULK = ("bulk", "broadcast")
+#: What a member's stream has of the events that are its own (SPEC 11).
+STREAMED = ("message", "dsn", "attempt", "recipient", "domain", "member")
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+    #: The relay's time and the last event of its log when it was given. A refusal leaves nothing in the log, so that a
+    #: clock that is set back afterwards can let the log go on at an earlier time.
+    at_us: int = 0
+    at_seq: int = 0
+
+    @property
+    def code(self) -> str:
+        return str(json.loads(self.body).get("code", ""))
+
+
+@dataclass
+class SendRequest:
+    """One body that a client posted, perhaps several times; its subject is `request NUMBER`."""
+
+    number: int
+    did: str
+    domain: str
+    recipients: list[str]
+    body: bytes
+    key: str | None = None
+    answers: list[Answer] = field(default_factory=list)
+    #: How often nobody answered, or with a 503 that leaves it open.
+    unknown: int = 0
+
+    @property
+    def may_be_true(self) -> bool:
+        return bool(self.unknown) or any(answer.status == 200 for answer in self.answers)
+
+
+@dataclass
+class Ledger:
+    """All that clients and the operator remember."""
+
+    requests: list[SendRequest] = field(default_factory=list)
+    #: (member, address) whose suppression was acknowledged.
+    suppressed: list[tuple[str, str]] = field(default_factory=list)
+    held: list[int] = field(default_factory=list)
+    cancelled: list[int] = field(default_factory=list)
+    #: Member -> (sequence number, type) of each event that it was shown in `/v1/events`.
+    followed: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+
+
+class Entry(NamedTuple):
+    """An event, and the number of the batch it was written in."""
+
+    recorded: Recorded
+    batch: int
+
+
+def broken_promises(
+    log: Sequence[Entry], config: Config, ledger: Ledger, receipts: Iterable[Receipt]
+) -> list[str]:
+    """A sentence for each promise that was broken."""
+    judge = _Judge(log, config)
+    judge.read_log()
+    judge.hear(ledger)
+    judge.look_at(receipts)
+    return judge.found
+
+
+@dataclass
+class _Send:
+    seq: int
+    event: SendAccepted
+    request: int
+    message_ids: list[int] = field(default_factory=list)
+
+
+class _Judge:
+    def __init__(self, log: Sequence[Entry], config: Config) -> None:
+        self.log = log
+        self.config = config
+        self.found: list[str] = []
+        self.sends: list[_Send] = []
+        self.addresses: dict[int, str] = {}
+        self._given: dict[int, str] = {}
+        self._queued: dict[int, MessageQueued] = {}
+        self._held: dict[int, str] = {}
+        #: (member, address) -> reason -> the batch of the suppression.
+        self._suppressed: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+        #: Domain or member -> the batch of the pause.
+        self._paused: dict[str, int] = {}
+        self._forwards: set[str] = set()
+        self._born: dict[str, int] = {}
+        #: Member -> (batch, hour, day), None for the tiers.
+        self._own_limits: dict[str, list[tuple[int, tuple[int, int] | None]]] = defaultdict(list)
+        #: Member -> (sequence number, time, the same).
+        self._limits_set: dict[str, list[tuple[int, int, tuple[int, int] | None]]] = defaultdict(list)
+        #: Domain -> recipients of requests about which nobody knows.
+        self._unknown: Counter[str] = Counter()
+        self._accepted: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._keys: dict[tuple[str, str], int] = {}
+        self._told_of: set[int] = set()
+
+    # ---------------------------------------------------------------- the log by itself
+
+    def read_log(self) -> None:
+        last_seq, last_time_us = 0, 0
+        for entry in self.log:
+            if entry.recorded.seq != last_seq + 1 or entry.recorded.time_us < last_time_us:
+                self._break(entry, f"it follows {last_seq}, of {last_time_us} us")
+            last_seq, last_time_us = entry.recorded.seq, entry.recorded.time_us
+            self._see(entry)
+
+    def _see(self, entry: Entry) -> None:
+        (seq, time_us, event), batch = entry
+        match event:
+            case DomainAdded():
+                self._born[event.domain] = time_us
+            case MemberLimitsSet():
+                own = None if event.hour is None or event.day is None else (event.hour, event.day)
+                self._own_limits[event.did].append((batch, own))
+                self._limits_set[event.did].append((seq, time_us, own))
+            case SendAccepted():
+                self._see_send(entry, event)
+            case MessageQueued():
+                assert event.personal is not None
+                self._queued[seq] = event
+                self.addresses[seq] = event.personal.address
+                self._given[seq] = event.personal.given
+                self.sends[-1].message_ids.append(seq)
+                self._check_suppression(entry, event.did, event.personal.address, event.category)
+            case DsnQueued():
+                self._see_notification(entry, event)
+            case RecipientSuppressed():
+                assert event.personal is not None
+                reasons = self._suppressed[event.did, event.personal.address.lower()]
+                reasons.setdefault(event.reason, batch)
+            case RecipientUnsuppressed():
+                assert event.personal is not None
+                reasons = self._suppressed[event.did, event.personal.address.lower()]
+                for reason in ("unsubscribe", "manual"):
+                    reasons.pop(reason, None)
+            case DomainPaused():
+                self._paused.setdefault(event.domain, batch)
+            case MemberSuspended():
+                self._paused.setdefault(event.did, batch)
+            case DomainResumed():
+                self._paused.pop(event.domain, None)
+                self._release("domain", lambda queued: queued.domain == event.domain)
+            case MemberResumed():
+                self._paused.pop(event.did, None)
+                self._release("member", lambda queued: queued.did == event.did)
+            case MessageHeld():
+                self._held[event.message_id] = event.because
+            case MessageReleased():
+                if self._held.get(event.message_id) == "operator":
+                    del self._held[event.message_id]
+            case MessageRescheduled():
+                self._held.pop(event.message_id, None)
+            case AttemptStarted():
+                self._see_start(entry, event)
+            case Outcome():
+                if self._held.pop(event.message_id, None) and isinstance(event, MessageDeferred):
+                    self._break(entry, "it is held")
+            case _:
+                pass
+
+    def _see_send(self, entry: Entry, event: SendAccepted) -> None:
+        (seq, time_us, _), batch = entry
+        assert event.personal is not None
+        self.sends.append(_Send(seq, event, int(event.personal.subject.removeprefix("request "))))
+        if self._is_paused(event.domain, batch):
+            self._break(entry, f"the domain {event.domain} is paused")
+        if event.idempotency_key is not None:
+            key = event.did, event.idempotency_key
+            if key in self._keys and time_us < self._keys[key] + DAY_US:
+                self._break(entry, "its Idempotency-Key stands for another send of the last 24 hours")
+            self._keys[key] = time_us
+        self._check_limits(entry, event)
+
+    def _check_limits(self, entry: Entry, event: SendAccepted) -> None:
+        """The oracle of limits: the sum over all sends of the window that this one closes.
+
+        A send is decided a moment before it is written, so the wider of the limits that held meanwhile are its own.
+        """
+        (_, time_us, _), batch = entry
+        accepted = self._accepted[event.domain]
+        accepted.append((time_us, event.recipients))
+        hour, day = self._limits(event.did, event.domain, time_us, batch)
+        for name, window_us, limit in (("hour", HOUR_US, hour), ("day", DAY_US, day)):
+            first = bisect_right(accepted, (time_us - window_us, 1 << 62))
+            count = sum(recipients for _, recipients in accepted[first:])
+            if event.recipients and count > limit:
+                self._break(entry, f"{count} recipients within a {name}, where {limit} are allowed")
+
+    def _limits(self, did: str, domain: str, time_us: int, batch: int) -> tuple[int, int]:
+        held = [own for since, own in self._own_limits[did] if since >= batch - IN_FLIGHT_BATCHES]
+        before = [own for since, own in self._own_limits[did] if since < batch - IN_FLIGHT_BATCHES]
+        tier = self._tier(domain, time_us)
+        possible = [own or tier for own in (before[-1] if before else None, *held)]
+        return max(hour for hour, _ in possible), max(day for _, day in possible)
+
+    def _tier(self, domain: str, time_us: int) -> tuple[int, int]:
+        age_days = (time_us - self._born[domain]) / DAY_US
+        tiers = self.config.warming.tiers
+        tier = next(tier for tier in tiers if tier.until_day is None or age_days < tier.until_day)
+        return tier.hour, tier.day
+
+    def _see_notification(self, entry: Entry, event: DsnQueued) -> None:
+        seq = entry.recorded.seq
+        assert event.personal is not None
+        self.addresses[seq] = event.personal.address
+        before = self.log[seq - 2]
+        if (
+            not isinstance(before.recorded.event, MessageBounced)
+            or before.recorded.event.message_id != event.about
+        ):
+            self._break(entry, "it does not stand right behind its bounce")
+        if before.batch != entry.batch:
+            self._break(entry, "a crash could part it from its bounce")
+        if event.about in self._told_of:
+            self._break(entry, f"it is the second about message {event.about}")
+        self._told_of.add(event.about)
+
+    def _see_start(self, entry: Entry, event: AttemptStarted) -> None:
+        if event.message_id in self._held:
+            self._break(entry, f"it is held ({self._held[event.message_id]})")
+        queued = self._queued.get(event.message_id)
+        if queued is None:
+            return  # a notification: nothing stops it
+        assert queued.personal is not None
+        self._check_suppression(entry, queued.did, queued.personal.address, queued.category)
+        for who in (queued.domain, queued.did):
+            if self._is_paused(who, entry.batch):
+                self._break(entry, f"{who} is paused")
+
+    def _check_suppression(self, entry: Entry, did: str, address: str, category: str) -> None:
+        for reason, since in self._suppressed.get((did, address.lower()), {}).items():
+            concerns = category in BULK or reason != "unsubscribe"
+            if concerns and entry.batch > since + IN_FLIGHT_BATCHES:
+                self._break(entry, f"its recipient is suppressed ({reason})")
+
+    def _is_paused(self, who: str, batch: int) -> bool:
+        return who in self._paused and batch > self._paused[who] + IN_FLIGHT_BATCHES
+
+    def _release(self, because: str, concerns: Callable[[MessageQueued], bool]) -> None:
+        for message_id, held_by in list(self._held.items()):
+            if held_by == because and concerns(self._queued[message_id]):
+                del self._held[message_id]
+
+    # ---------------------------------------------------------------- the log and those who were told of it
+
+    def hear(self, ledger: Ledger) -> None:
+        by_request: dict[int, list[_Send]] = defaultdict(list)
+        for send in self.sends:
+            by_request[send.request].append(send)
+        for request in ledger.requests:
+            if request.unknown:
+                self._unknown[request.domain] += len(request.recipients) * request.unknown
+        for request in ledger.requests:
+            self._hear_request(request, by_request.pop(request.number, []))
+        for number in by_request:
+            self.found.append(f"request {number} is in the log, and nobody made it")
+        for did, address in ledger.suppressed:
+            if (did, address.lower()) not in self._suppressed:
+                self.found.append("a suppression was acknowledged, and is not in the log")
+        held = {item.event.message_id for item, _ in self.log if isinstance(item.event, MessageHeld)}
+        self.found += [
+            f"message {number} was said to be held" for number in ledger.held if number not in held
+        ]
+        cancelled = {
+            item.event.message_id
+            for item, _ in self.log
+            if isinstance(item.event, MessageBounced) and item.event.reason == "cancelled"
+        }
+        self.found += [
+            f"message {number} was said to be cancelled"
+            for number in ledger.cancelled
+            if number not in cancelled
+        ]
+
+        for did, followed in ledger.followed.items():
+            self._hear_stream(did, followed)
+
+    def _hear_stream(self, did: str, followed: list[tuple[int, str]]) -> None:
+        expected = [
+            (item.seq, item.event.TYPE)
+            for item, _ in self.log
+            if getattr(item.event, "did", None) == did and item.event.TYPE.split(".")[0] in STREAMED
+        ]
+        if followed != expected:
+            wrong = sorted(set(followed) ^ set(expected)) or "their order, or one came twice"
+            self.found.append(f"{did} was not shown exactly its events: {wrong}")
+
+    def _hear_request(self, request: SendRequest, sends: list[_Send]) -> None:
+        name = f"request {request.number}"
+        if sends and not request.may_be_true:
+            statuses = sorted({answer.status for answer in request.answers})
+            self.found.append(f"{name} was refused ({statuses}), and is in the log")
+        if len(sends) > 1 and request.key is None:
+            self.found.append(f"{name} is in the log {len(sends)} times")
+        for send in sends:
+            if send.event.did != request.did:
+                self.found.append(f"{name} is in the log as another member's")
+            digest = sha256(request.body).hexdigest() if request.key is not None else None
+            if send.event.body_sha256 != digest:
+                self.found.append(f"{name} is in the log with another body")
+        told: dict[tuple[int, ...], set[bytes]] = defaultdict(set)
+        for answer in request.answers:
+            if answer.status == 200:
+                told[self._hear_answer(name, request, sends, answer)].add(answer.body)
+            elif answer.status == 429:
+                self._hear_limit(name, request, answer)
+            elif answer.status >= 500 and answer.status != 503:
+                self.found.append(f"{name} was answered {answer.status}: {answer.code}")
+        if any(len(bodies) > 1 for bodies in told.values()):
+            self.found.append(f"{name} was answered differently about the same send")
+        nobody = [ids for ids in told if not ids]
+        if nobody and not sends:
+            self.found.append(f"{name} was answered 200, and is not in the log")
+
+    def _hear_limit(self, name: str, request: SendRequest, answer: Answer) -> None:
+        """Whether a refusal was due. What was on its way then is what the log has a little later, or nobody knows."""
+        at_us, limits_set = answer.at_us, self._limits_set[request.did]
+        if any(abs(time_us - at_us) < ON_ITS_WAY_US for _, time_us, _ in limits_set):
+            return  # either limit may have been the one that held
+        own = next((own for seq, _, own in reversed(limits_set) if seq <= answer.at_seq), None)
+        count = len(request.recipients)
+        for window_us, limit in zip((HOUR_US, DAY_US), own or self._tier(request.domain, at_us), strict=True):
+            accepted = sum(
+                recipients
+                for time_us, recipients in self._accepted[request.domain]
+                if at_us - window_us < time_us < at_us + ON_ITS_WAY_US
+            )
+            if accepted + self._unknown[request.domain] + count > limit:
+                return
+        self.found.append(f"{name} was refused for a limit that it would not have passed")
+
+    def _hear_answer(
+        self, name: str, request: SendRequest, sends: list[_Send], answer: Answer
+    ) -> tuple[int, ...]:
+        said = json.loads(answer.body)
+        ids = tuple(item["messageId"] for item in said["accepted"])
+        if ids and list(ids) not in [send.message_ids for send in sends]:
+            self.found.append(f"{name} was accepted as messages {ids}, and they are not in the log")
+        for item in said["accepted"]:
+            if self._given.get(item["messageId"]) != item["recipient"]:
+                self.found.append(
+                    f"{name}: message {item['messageId']} is not to the recipient it was said to be"
+                )
+        answered = Counter(item["recipient"] for item in said["accepted"] + said["rejected"])
+        if answered != Counter(request.recipients):
+            self.found.append(f"{name}: its answer does not name each recipient once")
+        return ids
+
+    def look_at(self, receipts: Iterable[Receipt]) -> None:
+        for receipt in receipts:
+            if receipt.recipient != self.addresses.get(receipt.message_id):
+                self.found.append(f"message {receipt.message_id} went to somebody else")
+
+    def _break(self, entry: Entry, sentence: str) -> None:
+        event = entry.recorded.event
+        about = f" of message {event.message_id}" if hasattr(event, "message_id") else ""
+        self.found.append(f"seq {entry.recorded.seq}, {event.TYPE}{about}: {sentence}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
@@ -10,22 +9,16 @@ import pytest
 from click.testing import CliRunner
 
 from tests.world.audited import make_story
+from tests.world.pages import DOCS, examples, says
 from tools.cli import cli
 
-PAGE = Path(__file__).parent.parent / "docs" / "AUDIT.md"
-_BLOCK = re.compile(r"^```console\n\$ atmos-relay (.*)\n((?:.*\n)*?)```$", re.MULTILINE)
-EXAMPLES = _BLOCK.findall(PAGE.read_text())
+PAGE = DOCS / "AUDIT.md"
+EXAMPLES = [(command.removeprefix("atmos-relay "), output) for command, output in examples(PAGE.read_text())]
 
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_story(tmp_path_factory.mktemp("story") / "data")
-
-
-def says(page: str, output: str) -> bool:
-    """Whether it is what was printed; `...` stands for anything."""
-    pattern = ".*".join(re.escape(part) for part in page.split("..."))
-    return re.fullmatch(pattern, output, re.DOTALL) is not None
 
 
 def test_the_page_has_examples_and_all_are_found() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import multiprocessing
+import signal
 import sys
 import time
 import traceback
@@ -48,16 +49,23 @@ def _run(seed: int) -> Run:
 
 
 def campaign(seeds: Sequence[int], *, jobs: int = 1) -> Totals:
-    """Run them all, and print each that breaks a promise as soon as it has."""
+    """Run them all, or as many as there are until Ctrl-C; print each that breaks a promise as soon as it has."""
     totals = Totals()
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for run in pool.imap_unordered(_run, seeds, chunksize=8):
-            totals.add(run)
-            if run.breaches:
-                print_breaches(run)
-            if totals.seeds % 500 == 0:
-                print(f"{totals.seeds:,} of {len(seeds):,} seeds", flush=True)
+    with multiprocessing.get_context("spawn").Pool(jobs, initializer=_leave_interrupts_to_the_parent) as pool:
+        try:
+            for run in pool.imap_unordered(_run, seeds, chunksize=8):
+                totals.add(run)
+                if run.breaches:
+                    print_breaches(run)
+                if totals.seeds % 500 == 0:
+                    print(f"{totals.seeds:,} of {len(seeds):,} seeds", flush=True)
+        except KeyboardInterrupt:
+            print("stopped before the end")
     return totals
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def print_breaches(run: Run) -> None:

@@ -109,6 +109,7 @@ class Machine:
         self._internet = internet
         self._connect = internet.connected_by(receivers)
         self._dice = random.Random(f"relay {seed}")
+        self._chance = random.Random(f"chance {seed}")
         self._fate = random.Random(f"fate {seed}")
         self._cables: dict[_Cable, None] = {}
         self._life: trio.Nursery
@@ -226,6 +227,7 @@ class Machine:
             open_stream=self._open_stream,
             resolver=self._internet.dns,
             dice=self._dice,
+            chance=self._chance.randbytes,
         )
 
     async def _offload(self, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -18,6 +18,7 @@ troubles come, and when as far as answers and disk operations are counted; not w
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import random
 import shutil
@@ -228,11 +229,15 @@ def small_disk(directory: Path) -> Iterator[Path]:
 
 
 def fill(file: Path, *, leave: int) -> None:
-    """Write until only so many bytes are free."""
+    """Write until only so many bytes are free, or until the relay, which writes as well, has made it fuller."""
     status = os.statvfs(file.parent)
-    size = max(0, status.f_bavail * status.f_frsize - leave)
+    size = status.f_bavail * status.f_frsize - leave
     with file.open("wb") as output:
-        os.posix_fallocate(output.fileno(), 0, max(size, 1))
+        try:
+            os.posix_fallocate(output.fileno(), 0, max(size, 1))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
 
 
 # ------------------------------------------------------------------------------------------------ the campaign

@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ./data
+ROUNDS ?= 50
+SECONDS ?= 60
+SEED ?= 1
 
-.PHONY: setup demo test check run simulate bench lock clean
+.PHONY: setup demo test check run simulate bench crash fuzz lock clean
 
 # The virtual environment is made again when what it is made from changes.
 $(VENV)/.ready: requirements.lock pyproject.toml
@@ -46,6 +49,17 @@ simulate: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# The long campaigns; `make test` runs a slice of each. tests/TRACK_RECORD.md says what they have found.
+crash: setup
+	$(BIN)/python -m tests.campaigns.crash --rounds $(ROUNDS) --seed $(SEED)
+
+# The time is for all properties together; then as long again against the SMTP client, and over the HTTP API.
+fuzz: setup
+	$(BIN)/python -m tests.campaigns.inputs --seconds $(SECONDS)
+	$(BIN)/python -m tests.fuzz_smtp $(SECONDS) $(SEED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'schemathesis>=4.10'
+	$(BIN)/python -m tests.campaigns.api --seed $(SEED)
 
 # Locks what pyproject.toml allows, hashes and all, to what is newest today.
 lock:

@@ -100,6 +100,26 @@ def test_a_delivery_whose_outcome_cannot_be_written_is_repeated(tmp_path: Path) 
     ]
 
 
+def test_a_receiver_that_hangs_does_not_keep_a_poisoned_relay(tmp_path: Path) -> None:
+    """It has the whole message and never answers; its deadline is minutes away."""
+    broken = tmp_path / "broken"
+
+    async def main() -> None:
+        async with open_held_mx() as mx:
+            relay = sabotaged(make_process_directory(tmp_path / "data", route=mx.address), "sync", broken)
+            credentials = relay.enrol()
+            with relay.running(), trio.fail_after(60):
+                async with open_http(relay.address) as http:
+                    assert (await http.post_send(credentials)).status == 200
+                    await mx.wait_messages(1)
+                    broken.touch()
+                    answer = await http.post_send(credentials)
+                    assert (answer.status, answer.code) == (503, "TEMPORARILY_UNAVAILABLE")
+                assert await trio.to_thread.run_sync(relay.wait) == 1
+
+    trio.run(main)
+
+
 def sabotaged(directory: Path, part: str, broken: Path) -> RelayProcess:
     return RelayProcess(directory, command=("-m", "tests.world.sabotage", part, str(broken)))
 

@@ -1,18 +1,24 @@
-"""The real command with one part that breaks when it is told to.
+"""The real command with parts that break when they are told to.
 
-    python -m tests.world.sabotage PART FILE serve DIR
+    python -m tests.world.sabotage PART FILE [PART FILE ...] serve DIR
 
 Until FILE exists this is `atmos-relay serve DIR`. From then on PART is broken:
 
     sync       every fsync and fdatasync fails, and what was to be synced is on the disk all the same
     pages      every fsync and fdatasync fails, and what was to be synced is lost
     decision   the decision on a send raises an exception that quotes the whole request, as a careless defect would
+    clock      the wall clock is off by as many seconds as FILE says
+    die        FILE holds a number n: in the n-th change of the disk from then on, the process is killed (SIGKILL);
+               of a write, the first half has been written
 """
 
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,10 +67,58 @@ def break_decision(is_broken: Callable[[], bool]) -> None:
     relay.api.send.accept_send = decide_or_fail
 
 
-PARTS = {"sync": break_sync, "pages": break_pages, "decision": break_decision}
+def break_clock(file: Path) -> None:
+    clock = time.time_ns
+
+    def skewed_clock() -> int:
+        return clock() + (round(float(file.read_text()) * 1e9) if file.exists() else 0)
+
+    time.time_ns = skewed_clock  # type: ignore[assignment]
+
+
+def break_off(file: Path) -> None:
+    left: list[int] = []
+
+    def is_last() -> bool:
+        if not left:
+            if not file.exists():
+                return False
+            left.append(int(file.read_text()))
+        left[0] -= 1
+        return left[0] == 0
+
+    def breaking(change: Callable[..., Any]) -> Callable[..., Any]:
+        def change_or_die(disk: RealDisk, *arguments: Any) -> Any:
+            if is_last():
+                os.kill(os.getpid(), signal.SIGKILL)
+            return change(disk, *arguments)
+
+        return change_or_die
+
+    write = RealDisk.write
+
+    def write_or_die(disk: RealDisk, handle: int, data: bytes, offset: int) -> None:
+        if is_last():
+            write(disk, handle, data[: len(data) // 2], offset)
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(disk, handle, data, offset)
+
+    for name in ("create", "fdatasync", "fsync", "sync_directory", "truncate", "rename", "unlink"):
+        setattr(RealDisk, name, breaking(getattr(RealDisk, name)))
+    RealDisk.write = write_or_die  # type: ignore[method-assign]
+
+
+PARTS: dict[str, Callable[[Path], None]] = {
+    "sync": lambda file: break_sync(file.exists),
+    "pages": lambda file: break_pages(file.exists),
+    "decision": lambda file: break_decision(file.exists),
+    "clock": break_clock,
+    "die": break_off,
+}
 
 if __name__ == "__main__":
-    part, file = sys.argv[1:3]
-    del sys.argv[1:3]
-    PARTS[part](Path(file).exists)
+    while sys.argv[1] in PARTS:
+        part, name = sys.argv[1:3]
+        del sys.argv[1:3]
+        PARTS[part](Path(name))
     main()

@@ -1,6 +1,7 @@
 """A refusal need not wait for the body. What comes after it on the same connection is answered, or the connection is
 closed: never is a client left waiting."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -146,5 +147,29 @@ def test_a_client_that_hangs_up_in_the_body_leaves_nothing(tmp_path: Path) -> No
                 await http.stream.send_eof()
                 assert b" 200 " not in await http.read_to_end()
             assert relay.core.store.log.last_seq == ENROLMENT_EVENTS
+
+    trio.run(main)
+
+
+def test_a_request_that_breaks_off_is_not_accepted(tmp_path: Path) -> None:
+    """Not even where what has arrived would be a mail: its client cannot know, and with an Idempotency-Key could not
+    send the whole any more."""
+
+    async def main() -> None:
+        async with listening_relay(tmp_path / "data") as relay:
+            credentials = await enrol(relay)
+            mail = json.dumps(
+                {"from": f"you@{DOMAIN}", "to": "friend@example.com", "subject": "Hello", "text": "Hi"}
+            ).encode()
+            headers = {"Host": "relay", "Content-Length": str(len(mail) + 1), **credentials}
+            async with open_http(relay.http_address) as http:
+                await http.send_head("POST", "/v1/send", headers)
+                await http.stream.send_all(mail)
+                await http.stream.send_eof()
+                while await http.stream.receive_some(4096):
+                    pass
+            async with open_http(relay.http_address) as http:
+                accepted = await http.post_send(credentials)
+                assert accepted.json()["accepted"][0]["messageId"] == ENROLMENT_EVENTS + 2
 
     trio.run(main)

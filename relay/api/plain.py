@@ -6,8 +6,8 @@ application made of one function from a `Request` to an `Answer`.
 
 The contract is that of every other path (`relay.api.app`): every error is JSON, a body over the limit is refused as
 soon as it is known to be larger, an answer that comes before the request is whole leaves no dead connection
-(`relay.api.exchange` says why), a defect is a 500 with a request id. When a client hangs up, the request is carried to
-its end all the same; nobody is there to be answered.
+(`relay.api.exchange` says why), a defect is a 500 with a request id. When a client hangs up after its request, that is
+carried to its end all the same; nobody is there to be answered. Half a request is none.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ class Request:
         self._headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:  # names are in lower case already
             self._headers.setdefault(name, value)
-        #: All of its body has been received, or its client has gone.
-        self.is_whole = False
+        #: Nothing more is to come: all of its body has been received, or its client has gone.
+        self.is_over = False
+        self._has_gone = False
 
     def header(self, name: bytes) -> str | None:
         """The first header of this name, given in lower case."""
@@ -62,34 +63,37 @@ class Request:
         return (self.header(b"content-type") or "").partition(";")[0].strip().lower()
 
     async def body(self, bytes_max: int) -> bytes:
-        """The whole body. Raises Refusal(PAYLOAD_TOO_LARGE) as soon as it is known to be larger."""
+        """The whole body. Raises Refusal(PAYLOAD_TOO_LARGE) as soon as it is known to be larger, and
+        Refusal(INVALID_REQUEST), which nobody will read, where the client goes before it was whole."""
         too_large = Refusal("PAYLOAD_TOO_LARGE", f"the request body is larger than {bytes_max} bytes")
         length = self.header(b"content-length") or ""
         if length.isascii() and length.isdigit() and int(length[:20]) > bytes_max:
             raise too_large
         parts: list[bytes] = []
         size = 0
-        while not self.is_whole:
+        while not self.is_over:
             part = await self._next_part()
             if part:
                 parts.append(part)
                 size += len(part)
                 if size > bytes_max:
                     raise too_large
+        if self._has_gone:
+            raise Refusal("INVALID_REQUEST", "the request ended before its body was whole")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def drop_the_rest(self) -> None:
         """Read what is still to come of the body, for a while, and forget it."""
         with trio.move_on_after(REST_OF_REQUEST_SECONDS_MAX):
-            while not self.is_whole:
+            while not self.is_over:
                 await self._next_part()
 
     async def _next_part(self) -> bytes:
         message = await self._receive()
         if message["type"] != "http.request":  # http.disconnect
-            self.is_whole = True
+            self.is_over = self._has_gone = True
             return b""
-        self.is_whole = not message.get("more_body", False)
+        self.is_over = not message.get("more_body", False)
         part: bytes = message.get("body", b"")
         return part
 
@@ -117,7 +121,7 @@ class PlainPath:
             answer, code = error_answer(error, method=scope["method"], route=self.path)
             self._count(code)
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
-        if request.is_whole:
+        if request.is_over:
             await send({"type": "http.response.body", "body": answer.body})
             return
         await send({"type": "http.response.body", "body": answer.body, "more_body": True})

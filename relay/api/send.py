@@ -55,7 +55,7 @@ def handler(core: Core) -> Handler:
                 if first is not None:
                     return Answer.of(answer_of(first), 200, ("Idempotent-Replayed", "true"))
                 return Answer.of(answer_of(await _accept(core, principal, key, body, request.client_address)))
-        if not request.is_whole:
+        if not request.is_over:
             raise Refusal(
                 "REQUEST_TIMEOUT", f"the request body did not arrive within {BODY_SECONDS_MAX:.0f} s"
             )

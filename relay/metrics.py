@@ -63,7 +63,7 @@ class Metrics:
 
     def observe(self, recorded: Sequence[Recorded]) -> None:
         """Called once a batch, right after it became durable."""
-        self._sync_seconds.observe(self._store.log.statistics().sync_seconds_last)
+        self._sync_seconds.observe(self._store.log.sync_seconds_last)
         self._batch_records.observe(len(recorded))
         for _, _, event in recorded:
             match event:

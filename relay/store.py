@@ -88,7 +88,7 @@ class Store:
 
     def log_bytes(self) -> int:
         """How large the log is, to within its headers and footers."""
-        return self._bytes_at_start + self.log.statistics().bytes
+        return self._bytes_at_start + self.log.bytes_written
 
 
 @asynccontextmanager

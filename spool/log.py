@@ -54,7 +54,6 @@ class LogStatistics(NamedTuple):
     batches: int
     records: int
     bytes: int
-    sync_seconds_last: float
     sync_seconds_total: float
     queue_length: int
     """Appends that wait for the batch in progress to end."""
@@ -159,12 +158,22 @@ class Log:
     def durable_end(self) -> Witness:
         return Witness(self._end.segment, self._end.offset, self.last_seq)
 
+    @property
+    def bytes_written(self) -> int:
+        """Since it was opened."""
+        return self._bytes
+
+    @property
+    def sync_seconds_last(self) -> float:
+        """How long the last batch took to become durable."""
+        return self._sync_seconds_last
+
     def statistics(self) -> LogStatistics:
+        """It looks at all that waits, so it is for whoever asks now and then."""
         return LogStatistics(
             batches=self._batches,
             records=self._records,
             bytes=self._bytes,
-            sync_seconds_last=self._sync_seconds_last,
             sync_seconds_total=self._sync_seconds_total,
             queue_length=sum(append.task is not None for append in self._queue),
             poisoned=self.poisoned,

@@ -218,8 +218,7 @@ async def queue_flush(
     limit: int = MESSAGES_PER_ORDER,
 ) -> dict[str, Any]:
     """What waits for its next attempt is due now."""
-    _check_meant(message, did, site, everything)
-    selection = _select(core, message, did, site, until)
+    selection = _meant(core, message, did, site, until, everything)
     return await _carry_out(core, _flush, selection, by, reason, after, limit)
 
 
@@ -237,8 +236,7 @@ async def queue_hold(
     limit: int = MESSAGES_PER_ORDER,
 ) -> dict[str, Any]:
     """What waits is not tried any more, until it is released."""
-    _check_meant(message, did, site, everything)
-    selection = _select(core, message, did, site, until)
+    selection = _meant(core, message, did, site, until, everything)
     return await _carry_out(core, _hold, selection, by, reason, after, limit)
 
 
@@ -256,8 +254,7 @@ async def queue_release(
     limit: int = MESSAGES_PER_ORDER,
 ) -> dict[str, Any]:
     """What the operator held is due again, at its old time."""
-    _check_meant(message, did, site, everything)
-    selection = _select(core, message, did, site, until)
+    selection = _meant(core, message, did, site, until, everything)
     return await _carry_out(core, _release, selection, by, reason, after, limit)
 
 
@@ -275,17 +272,25 @@ async def queue_cancel(
     limit: int = MESSAGES_PER_ORDER,
 ) -> dict[str, Any]:
     """What waits bounces, for good."""
-    _check_meant(message, did, site, everything)
-    selection = _select(core, message, did, site, until)
+    selection = _meant(core, message, did, site, until, everything)
     return await _carry_out(core, _cancel, selection, by, reason, after, limit)
 
 
-def _check_meant(message: list[int] | None, did: str | None, site: str | None, everything: bool) -> None:
+def _meant(
+    core: Core,
+    message: list[int] | None,
+    did: str | None,
+    site: str | None,
+    until: int | None,
+    everything: bool,
+) -> Selection:
+    """What an order is about: never all that waits by an oversight."""
     selected = message is not None or did is not None or site is not None
     if selected == everything:
         raise invalid(
             "selection", "say which messages are meant: by message, member and site, or else that all are"
         )
+    return _select(core, message, did, site, until)
 
 
 def _check_reason(reason: str | None) -> None:

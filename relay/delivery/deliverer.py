@@ -19,26 +19,24 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import trio
 
 from relay.codec import Recorded
 from relay.config import DeliveryConfig
 from relay.core import Core
-from relay.delivery.bounce_classes import BounceClass, classify
 from relay.delivery.connect import Connector, Site
-from relay.delivery.replies import Failure, FailureKind, Verdict
-from relay.delivery.retry import is_given_up, next_attempt_at
+from relay.delivery.replies import Failure, FailureKind
 from relay.delivery.scheduler import Feedback, Limits, Scheduler, SiteLimits, Start
-from relay.delivery.session import Outcome, Peer, Session, SessionFailed
+from relay.delivery.session import Outcome, Session, SessionFailed
 from relay.delivery.smtp import Command
+from relay.delivery.story import Story, Tried
 from relay.delivery.waiting import Waiting
 from relay.dsn import dsn_for
 from relay.events import (
     BULK_CATEGORIES,
     AttemptInterrupted,
-    AttemptStarted,
     DomainResumed,
     DsnQueued,
     Event,
@@ -105,14 +103,6 @@ class _Worker:
 class _Known(NamedTuple):
     site: Site
     until: float
-
-
-class _Tried(NamedTuple):
-    """What a dialogue came to, and with whom it was."""
-
-    session: Session | None
-    outcome: Outcome
-    peer: Peer | None
 
 
 async def name_interrupted(store: Store) -> None:
@@ -429,7 +419,7 @@ class Deliverer:
             state = messages.message(view, task.message_id)
             assert state is not None
             is_prevented = _prevented(view, state, queued) is not None
-        story = _Story(self._core, state, self._dice.random())
+        story = Story(self._core, state, self._dice.random())
         if is_smoke_sink(queued, self._core.config.operator_domain):
             await self._record(story.dropped())
             return session, None
@@ -439,7 +429,7 @@ class Deliverer:
             await self._record(story.expired())
             return session, None
         if task.instead is not None:
-            await self._end(task.lane, story.ended(_Tried(None, Outcome.of(task.instead), None), None, 0.0))
+            await self._end(task.lane, story.ended(Tried(None, Outcome.of(task.instead), None), None, 0.0))
             return session, None
         try:
             outgoing = self._core.composer.outgoing_of(state, self._store.get)
@@ -459,7 +449,7 @@ class Deliverer:
             started.set()
 
         begun = trio.current_time()
-        tried: _Tried | None = None
+        tried: Tried | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(record_start)
@@ -468,7 +458,7 @@ class Deliverer:
             # Also when this attempt is being cancelled: what is known about it is written down.
             if started.is_set():
                 stopped = Outcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
-                tried = tried or _Tried(session, stopped, session.peer if session else None)
+                tried = tried or Tried(session, stopped, session.peer if session else None)
                 ended = story.ended(tried, outgoing, trio.current_time() - begun)
                 with trio.CancelScope(shield=True):
                     await self._end(task.lane, ended)
@@ -515,138 +505,22 @@ class Deliverer:
 
     async def _try(
         self, domain: str, session: Session | None, outgoing: Outgoing, started: trio.Event
-    ) -> _Tried:
+    ) -> Tried:
         """The dialogue itself. A connection that its server had given up is replaced at once: no new attempt."""
         while True:
             if session is None:
                 try:
                     session = await self._connector.connect(domain)
                 except SessionFailed as error:
-                    return _Tried(None, error.outcome, error.peer)
+                    return Tried(None, error.outcome, error.peer)
                 self._sessions.add(session)
             outcome = await session.deliver(
                 outgoing.envelope, outgoing.message, before_final_dot=started.wait
             )
             if not outcome.judgement.reconnect:
-                return _Tried(session, outcome, session.peer)
+                return Tried(session, outcome, session.peer)
             await self._part(session)
             session = None
-
-
-class _Story:
-    """The events of one attempt at one message."""
-
-    def __init__(self, core: Core, state: messages.MessageState, dice: float) -> None:
-        self._core = core
-        self._state = state
-        self._dice = dice
-        self._attempt = state.attempts + 1
-
-    def started(self) -> AttemptStarted:
-        return AttemptStarted(
-            did=self._state.did,
-            message_id=self._state.message_id,
-            attempt=self._attempt,
-            next_attempt_at=self._next_attempt_at(),
-        )
-
-    def dropped(self) -> MessageSent:
-        return MessageSent(
-            did=self._state.did,
-            message_id=self._state.message_id,
-            attempt=0,
-            personal=RemoteSide(text="accepted and dropped: this is the smoke sink"),
-        )
-
-    def expired(self) -> MessageBounced:
-        return MessageBounced(
-            did=self._state.did,
-            message_id=self._state.message_id,
-            attempt=0,
-            reason="expired",
-            enhanced="4.4.7",
-            bounce_class=BounceClass.MESSAGE_EXPIRED,
-            personal=RemoteSide(text="given up: its time was over before it could be tried again"),
-        )
-
-    def erased(self) -> MessageBounced:
-        return MessageBounced(
-            did=self._state.did,
-            message_id=self._state.message_id,
-            attempt=0,
-            reason="undeliverable",
-            enhanced="5.3.0",
-            bounce_class=BounceClass.UNCATEGORIZED,
-            personal=RemoteSide(text="what it is made of was removed by retention before it was delivered"),
-        )
-
-    def unsigned(self) -> MessageDeferred | MessageBounced:
-        """It could not be signed, so it was not tried."""
-        facts: dict[str, Any] = {
-            "did": self._state.did,
-            "message_id": self._state.message_id,
-            "attempt": self._attempt,
-            "enhanced": "4.3.0",
-            "bounce_class": BounceClass.BAD_CONFIGURATION,
-            "personal": RemoteSide(
-                text="a signing key of this domain cannot be read; the operator has been told"
-            ),
-        }
-        next_at = self._next_attempt_at()
-        if is_given_up(next_at, self._state.give_up_at):
-            return MessageBounced(**facts, reason="expired")
-        return MessageDeferred(**facts, next_attempt_at=next_at)
-
-    def ended(
-        self, tried: _Tried, outgoing: Outgoing | None, seconds: float
-    ) -> MessageSent | MessageDeferred | MessageBounced | AttemptInterrupted:
-        outcome = tried.outcome
-        failure = outcome.failure
-        if outcome.started and failure is not None and failure.kind is FailureKind.ABANDONED:
-            return AttemptInterrupted(
-                did=self._state.did,
-                message_id=self._state.message_id,
-                attempt=self._attempt,
-                next_attempt_at=self._next_attempt_at(),
-            )
-        facts = self._facts(tried, outgoing, seconds)
-        if outcome.verdict is Verdict.SENT:
-            return MessageSent(**facts)
-        if outcome.verdict is Verdict.BOUNCED:
-            return MessageBounced(**facts, reason="rejected" if outcome.reply else "undeliverable")
-        next_at = self._next_attempt_at()
-        if is_given_up(next_at, self._state.give_up_at):
-            return MessageBounced(**facts, reason="expired")
-        return MessageDeferred(**facts, next_attempt_at=next_at)
-
-    def _facts(self, tried: _Tried, outgoing: Outgoing | None, seconds: float) -> dict[str, Any]:
-        outcome, peer = tried.outcome, tried.peer
-        reply, tls = outcome.reply, tried.session.tls if tried.session else None
-        sent = outgoing if outcome.body_begun else None
-        return {
-            "did": self._state.did,
-            "message_id": self._state.message_id,
-            "attempt": self._attempt,
-            "command": outcome.command.value if outcome.command else None,
-            "code": reply.code if reply else None,
-            "enhanced": outcome.enhanced,
-            "bounce_class": classify(outcome.said),
-            "tls_version": tls.version if tls else None,
-            "tls_cipher": tls.cipher if tls else None,
-            "tls_certificate": tls.certificate if tls else None,
-            "duration_us": round(seconds * 1_000_000),
-            "sha256": sent.sha256 if sent else None,
-            "size": len(sent.message) if sent else None,
-            "personal": RemoteSide(
-                mx=peer.host if peer else None,
-                address=peer.address if peer else None,
-                text=reply.text if reply else outcome.error,
-            ),
-        }
-
-    def _next_attempt_at(self) -> int:
-        delays = self._core.config.retry.delays_seconds
-        return next_attempt_at(delays, self._attempt, self._core.store.now_us(), self._dice)
 
 
 def _prevented(view: Snapshot, state: messages.MessageState, queued: Recorded) -> Event | None:

@@ -122,7 +122,7 @@ class LogReader:
         """The records from `from_seq` to `to_seq`, or to the last there is; both inclusive.
 
         Raises `CorruptionError` when it comes to damaged bytes, after everything before them has been handed
-        out.
+        out; what lies behind `to_seq` is not looked at.
         """
         cursor = Cursor(self, from_seq)
         try:
@@ -131,6 +131,8 @@ class LogReader:
                     if to_seq is not None and record.seq > to_seq:
                         return
                     yield record
+                    if record.seq == to_seq:
+                        return
         finally:
             cursor.close()
 

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from spool import Entry, LogReader, Record, SequenceNotFoundError, repair
+from spool.errors import CorruptionError
 from spool.reader import Cursor
 from spool.record import crc32c, encode_record
 from spool.repair import segment_seqs
@@ -47,6 +48,21 @@ def test_any_range() -> None:
             assert list(reader.read(from_seq, last - 3)) == records[max(from_seq, 1) - 1 : last - 3]
     assert disk.operations == before
     assert disk.open_handles() == 0
+
+
+def test_what_lies_behind_the_range_may_be_damaged() -> None:
+    disk = FakeDisk()
+    records = fill(disk)
+    fifth, sixth = records[4:6]
+    assert fifth.segment == sixth.segment
+    handle = disk.open_write(DIRECTORY / segment_name(sixth.segment))
+    disk.write(handle, b"damaged!", sixth.offset)
+    disk.close(handle)
+    with LogReader(DIRECTORY, disk=disk) as reader:
+        for to_seq in (3, 5):
+            assert list(reader.read(1, to_seq)) == records[:to_seq]
+        with pytest.raises(CorruptionError):
+            list(reader.read(1, 6))
 
 
 def test_get_walks_where_nobody_knows_the_place_and_goes_there_where_somebody_does() -> None:

@@ -14,11 +14,15 @@ import msgspec
 import pytest
 import requests
 
-from relay.config import Config
+from relay.config import Config, SiteConfig, WarmingTier
 from relay.refusals import STATUS_OF_CODE
+from relay.store import LOG_DIRECTORY
+from spool.reader import LogReader
+from tests.world.daemon import free_port, is_listening, open_daemon_directory, require_daemon, running
+from tests.world.mx import self_signed_pem
 from tests.world.pages import DOCS, Example, examples, says
 from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
-from tests.world.relay import DID
+from tests.world.relay import DID, DOMAIN
 
 PAGES = sorted(DOCS.glob("*.md"))
 #: Pages whose examples have tests of their own, beside those of this module.
@@ -26,17 +30,44 @@ ELSEWHERE = {"AUDIT.md", "BACKUP.md", "RETENTION.md", "STREAM.md"}
 HERE = {"SEND_API.md", "DOMAINS.md", "OPERATING.md", "CORRUPTION.md"}
 
 
-def run(example: Example, environment: dict[str, str], *, status: int = 0) -> None:
-    """As a reader would type it. It ends with this status, and what it prints is what the page says."""
+#: Commands of the pages that are not run as they stand, each with the reason.
+NOT_RUN = {
+    "make demo": "serves until Ctrl-C; tests of the demo and CI run it with ONCE=1",
+    "make test": "runs this",
+    "make setup": "CI runs it before this",
+    "make bench": "takes minutes; benchmarks are no tests",
+    "git clone": "needs a repository's address",
+    "adduser": "changes the machine; the unit names the same user",
+    "systemctl": "needs systemd as the first process; the unit is verified",
+    ".venv/bin/atmos-relay serve": "serves until it is stopped: every test with a process of the relay does that",
+    ".venv/bin/atmos-relay member add": "asks the PLC directory; docs/DOMAINS.md runs it with --offline",
+    "python -m benchmarks": "as make bench",
+}
+#: Examples that are meant to find a problem: exit status 1.
+PROBLEMS = {
+    "atmos-relay log verify TORN",
+    "atmos-relay log verify DAMAGED",
+    "atmos-relay log repair DAMAGED",
+}
+
+
+def run(example: Example, environment: dict[str, str], *, replace: dict[str, Path] = {}) -> None:  # noqa: B006
+    """As a reader would type it. Its exit status is good, and what it prints is what the page says."""
+    command = example.command
+    for name, directory in replace.items():
+        command = re.sub(rf"\b{name}\b", str(directory), command)
     done = subprocess.run(
-        ["bash", "-c", example.command],
-        capture_output=True,
+        ["bash", "-c", command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         timeout=PATIENCE_SECONDS,
         env={**os.environ, **environment},
     )
-    assert done.returncode == status, (example.command, done.stdout, done.stderr)
-    assert says(example.output, done.stdout), (example.command, done.stdout, done.stderr)
+    # `log verify TORN` stands twice, before and after the repair.
+    wanted = 1 if example.command in PROBLEMS and "nothing is damaged" not in example.output else 0
+    assert done.returncode == wanted, (command, done.stdout)
+    assert says(example.output, done.stdout), (command, done.stdout)
 
 
 @pytest.fixture
@@ -55,10 +86,6 @@ def of(page: str) -> list[Example]:
     return found
 
 
-def in_directory(example: Example, directory: Path, name: str = "DIR") -> Example:
-    return example._replace(command=re.sub(rf"\b{name}\b", str(directory), example.command))
-
-
 def test_the_send_api(tmp_path: Path, typed: dict[str, str]) -> None:
     relay = RelayProcess(make_process_directory(tmp_path / "data", route="127.0.0.1:9"))
     key = relay.enrol()["Authorization"].removeprefix("Bearer ")
@@ -70,30 +97,75 @@ def test_the_send_api(tmp_path: Path, typed: dict[str, str]) -> None:
 def test_domains(tmp_path: Path, typed: dict[str, str]) -> None:
     directory = make_process_directory(tmp_path / "data", route="127.0.0.1:9")
     for example in of("DOMAINS.md"):
-        run(in_directory(example, directory), typed)
+        run(example, typed, replace={"DIR": directory})
 
 
 def test_operating(tmp_path: Path, typed: dict[str, str]) -> None:
     for example in of("OPERATING.md"):
-        run(in_directory(example, tmp_path / "data"), typed)
+        run(example, typed, replace={"DIR": tmp_path / "data"})
 
 
 def test_corruption(tmp_path: Path, typed: dict[str, str]) -> None:
     relay = RelayProcess(make_process_directory(tmp_path / "data", route="127.0.0.1:9"))
     relay.enrol()
-    damaged = tmp_path / "damaged"
+    for order in ("suspend", "resume"):  # two more batches
+        relay.command("member", order, "--did", DID)
+    torn, damaged = tmp_path / "torn", tmp_path / "damaged"
+    shutil.copytree(relay.directory, torn)
+    with last_segment(torn).open("ab") as file:
+        file.write(b"half a record")
     shutil.copytree(relay.directory, damaged)
-    segment = next((damaged / "log").glob("*.seg"))
-    content = bytearray(segment.read_bytes())
-    content[120] ^= 1
-    segment.write_bytes(content)
+    with LogReader(damaged / LOG_DIRECTORY) as reader:
+        fourth = reader.get(4)
+    content = bytearray(last_segment(damaged).read_bytes())
+    content[fourth.offset + 100] ^= 1
+    last_segment(damaged).write_bytes(content)
     for example in of("CORRUPTION.md"):
-        status = 1 if "DAMAGED" in example.command else 0
-        run(in_directory(in_directory(example, damaged, "DAMAGED"), relay.directory), typed, status=status)
+        run(example, typed, replace={"DIR": relay.directory, "TORN": torn, "DAMAGED": damaged})
 
 
-def test_every_page_with_examples_is_run() -> None:
-    assert {page.name for page in PAGES if "```console" in page.read_text()} <= HERE | ELSEWHERE
+def last_segment(directory: Path) -> Path:
+    return max((directory / LOG_DIRECTORY).glob("*.seg"))
+
+
+def test_the_readme_begins_as_it_says(tmp_path: Path, typed: dict[str, str]) -> None:
+    """The commands to run a relay, but for those that are in `NOT_RUN`."""
+    commands = [
+        line.strip().partition("#")[0].strip()
+        for line in (DOCS.parent / "README.md").read_text().splitlines()
+        if line.startswith("    .venv/bin/atmos-relay")
+    ]
+    wanted = [command for command in commands if not reason_not_to_run(command)]
+    assert [command.split()[1] for command in wanted] == ["init", "dns"]
+    for command in wanted:
+        run(
+            Example(command.removeprefix(".venv/bin/"), "..."),
+            typed,
+            replace={"DIR": tmp_path / "data"},
+        )
+
+
+def reason_not_to_run(command: str) -> str | None:
+    return next((why for start, why in NOT_RUN.items() if command.startswith(start)), None)
+
+
+@pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.name)
+def test_every_command_is_run_or_named_here(page: Path) -> None:
+    """Of every block that shows commands: those of `console` blocks are run by this module or the page's own test,
+    those of `sh` and `bash` blocks by the page's own test."""
+    text = page.read_text()
+    if page.name not in ELSEWHERE:
+        assert not re.search(r"^```(sh|bash)$", text, re.MULTILINE)
+    if "```console" in text:
+        assert page.name in HERE | ELSEWHERE
+    indented = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    for line in indented:
+        first = line.split("&&")[0].strip()
+        if re.match(
+            r"(\.venv/bin/)?(atmos-relay|python -m)|make |curl |git |adduser|systemctl|apt-get", first
+        ):
+            own_test = page.name == "README.md" and re.search(r"atmos-relay (init|dns) ", first)
+            assert reason_not_to_run(first) or own_test, first
 
 
 def test_every_code_is_explained() -> None:
@@ -101,15 +173,19 @@ def test_every_code_is_explained() -> None:
     assert {code: int(status) for status, code in rows} == {**STATUS_OF_CODE, "RECIPIENT_SUPPRESSED": 200}
 
 
-def test_every_setting_is_named() -> None:
+def test_every_setting_is_named_with_its_table() -> None:
     page = (DOCS / "OPERATING.md").read_text()
-    named = set(re.findall(r"`([a-z_]+)`", page))
-    for field in msgspec.structs.fields(Config):
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            assert f"`[{field.name}]`" in page
-            assert {inner.name for inner in msgspec.structs.fields(field.type)} <= named
-        else:
-            assert field.name in named
+    rows = dict(re.findall(r"^\| (?:`\[)?([a-z()]+)(?:\]`)? \| (.*) \|$", page, re.MULTILINE))
+    tables = {
+        field.name: {inner.name for inner in msgspec.structs.fields(field.type)}
+        for field in msgspec.structs.fields(Config)
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+    }
+    tables["(top)"] = {field.name for field in msgspec.structs.fields(Config)} - set(tables)
+    tables["delivery"] |= {field.name for field in msgspec.structs.fields(SiteConfig)}
+    tables["warming"] |= {field.name for field in msgspec.structs.fields(WarmingTier)}
+    for table, settings in tables.items():
+        assert set(re.findall(r"`([a-z_]+)`", rows[table])) == settings, table
 
 
 def test_every_metric_exists(tmp_path: Path) -> None:
@@ -119,7 +195,7 @@ def test_every_metric_exists(tmp_path: Path) -> None:
     named = re.findall(r"`(atmos_[a-z_]+)`", (DOCS / "OPERATING.md").read_text())
     assert len(named) >= 7
     for name in named:
-        assert f"# TYPE {name.removesuffix('_total')}" in exposed, name
+        assert re.search(rf"^# TYPE {name} ", exposed, re.MULTILINE), name
 
 
 def test_the_unit_starts_this_command_and_gives_it_time() -> None:
@@ -132,6 +208,75 @@ def test_the_unit_starts_this_command_and_gives_it_time() -> None:
     assert service["ExecStart"].endswith(service["StateDirectory"])
     assert int(service["TimeoutStopSec"]) > 30 + 10
     assert service["Restart"] == "on-failure"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = (
+        (DOCS / "atmos-relay.service")
+        .read_text()
+        .replace("/opt/atmos-relay/.venv/bin/atmos-relay", "/bin/true")
+    )
+    file = tmp_path / "atmos-relay.service"
+    file.write_text(unit)
+    done = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_nginx_in_front(tmp_path: Path, typed: dict[str, str]) -> None:
+    """The page's server block, but for names and ports: a send goes through it, and so does the stream, over TLS."""
+    nginx = require_daemon("nginx")
+    page = (DOCS / "OPERATING.md").read_text()
+    (server,) = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)
+    (upgrade,) = re.findall(r"`(map \$http_upgrade .*?\})`", page)
+    pem = tmp_path / "pem"
+    pem.write_bytes(self_signed_pem("localhost"))
+    relay = RelayProcess(make_process_directory(tmp_path / "data", route="127.0.0.1:9"))
+    key = relay.enrol()["Authorization"].removeprefix("Bearer ")
+    with relay.running(), open_daemon_directory("nginx", owner="root") as directory:
+        port = free_port()
+        for before, after in (
+            ("443 ssl", f"127.0.0.1:{port} ssl"),
+            ("relay.example;", "localhost;"),
+            ("/etc/letsencrypt/live/relay.example/fullchain.pem", str(pem)),
+            ("/etc/letsencrypt/live/relay.example/privkey.pem", str(pem)),
+            ("127.0.0.1:8025", relay.address),
+        ):
+            assert before in server
+            server = server.replace(before, after)
+        config = directory / "nginx.conf"
+        config.write_text(
+            f"daemon off; user root; pid {directory}/pid; error_log stderr;\n"
+            f"events {{}}\nhttp {{ access_log off; {upgrade}\n{server} }}\n"
+        )
+        command = [nginx, "-p", str(directory), "-c", str(config)]
+        with running(command, directory, ready=lambda: is_listening(port)):
+            base = f"https://localhost:{port}"
+            answer = requests.post(
+                f"{base}/v1/send",
+                headers={"X-Atmos-DID": DID, "Authorization": f"Bearer {key}"},
+                json={
+                    "from": f"you@{DOMAIN}",
+                    "to": "friend@example.com",
+                    "subject": "",
+                    "text": "x" * 900_000,
+                },
+                verify=pem,
+                timeout=PATIENCE_SECONDS,
+            )
+            assert answer.status_code == 200, answer.text
+            watch = ["atmos-relay", "watch", base, "--cursor", "0", "--json"]
+            with subprocess.Popen(
+                watch,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **typed, "ATMOS_DID": DID, "ATMOS_KEY": key, "SSL_CERT_FILE": str(pem)},
+            ) as process:
+                try:
+                    assert process.stdout is not None
+                    assert '"member.added"' in process.stdout.readline()
+                finally:
+                    process.kill()
 
 
 @pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.name)

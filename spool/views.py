@@ -73,6 +73,16 @@ class Snapshot:
         self._txn = txn
         self._tables = tables
 
+    def end(self) -> None:
+        """After this nothing can be read.
+
+        A transaction of py-lmdb that has ended keeps its place in LMDB's table of readers, which has 126, until the
+        object is gone. Whoever read before it waited for something (`with ... as view` in a coroutine) still has `view`
+        then: so the snapshot lets go of the transaction, and not the garbage collector.
+        """
+        self._txn.abort()
+        self._txn = None
+
     def get(self, table: str, key: bytes) -> bytes | None:
         value: bytes | None = self._txn.get(key, db=self._tables[table])
         return value
@@ -421,8 +431,11 @@ class Views(Generic[E]):
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
         """A consistent snapshot. Keep it short: LMDB cannot reuse pages that a snapshot still sees."""
-        with self._env.begin(buffers=False) as txn:
-            yield Snapshot(txn, self._tables)
+        snapshot = Snapshot(self._env.begin(buffers=False), self._tables)
+        try:
+            yield snapshot
+        finally:
+            snapshot.end()
 
     def locate(self, seq: int) -> tuple[int, int] | None:
         if self._moved is not None:

@@ -35,3 +35,26 @@ def test_a_send_is_answered_although_the_disk_hangs(tmp_path: Path) -> None:
             assert [message["recipient"] for message in page["messages"]] == ["friend0@example.com"]
 
     run(main)
+
+
+def test_hundreds_of_sends_may_wait_for_the_disk_at_once(tmp_path: Path) -> None:
+    """More than LMDB's table of readers has places: who waits for the log must not hold a snapshot of the views."""
+    gate = Gate()
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data", offload=gate.offload) as world:
+            gate.shut()
+            statuses: list[int] = []
+
+            async def send(number: int) -> None:
+                status, _ = await world.post_send(to=f"friend{number}@example.com")
+                statuses.append(status)
+
+            async with trio.open_nursery() as nursery:
+                for number in range(300):
+                    nursery.start_soon(send, number)
+                await trio.testing.wait_all_tasks_blocked()
+                gate.open()
+            assert statuses == [200] * 300
+
+    run(main)

@@ -1,7 +1,19 @@
-"""`make bench`: every benchmark, one after the other."""
+"""`make bench`: every question, one table, JSON."""
 
-import runpy
+from benchmarks import (
+    accept,
+    append,
+    compose_sign,
+    deliver,
+    hostile,
+    policy,
+    postfix,
+    queue_length,
+    replay,
+    stream,
+)
+from benchmarks.command import run
 
-for name in ("append", "compose_sign", "accept", "deliver", "hostile", "memory"):
-    print(f"== {name}", flush=True)
-    runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+MODULES = (append, compose_sign, accept, deliver, postfix, policy, queue_length, replay, stream, hostile)
+
+run({module.QUESTION: module.measure for module in MODULES})

@@ -1,41 +1,32 @@
 """How many appends a second, and how far is that from what the disk alone would give?
 
-The ceiling is measured in the same run, on the same file system, with the batch sizes that the log really made: a
-bare write and fdatasync of so many bytes, one after the other. What is missing to it is our own work.
+    python -m benchmarks.append
 
-    python -m benchmarks.append [DIRECTORY]
+The ceiling is measured in the same round, on the same file system, with the batch sizes that the log really made: a
+bare write and fdatasync of so many bytes, one after the other. What is missing to it is our own work.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
-from typing import NamedTuple
 
 import trio
 
+from benchmarks.command import Effort, bench_directory, run
+from benchmarks.report import Comparison, Demand, Row
 from spool import Entry, LogStatistics, open_log
 
+QUESTION = "append"
 APPENDERS = (1, 8, 64, 256)
+#: The case that the demand speaks of.
+USUAL = 64
 SKELETON_BYTES = 210
 PAYLOAD_BYTES = 2048
 APPENDS = 20_000
-RUNS = 5
-
-
-class Run(NamedTuple):
-    appends_per_second: float
-    records_per_batch: float
-    ceiling_per_second: float
-    """Appends a second if nothing but the disk took time."""
-
-    @property
-    def ratio(self) -> float:
-        return self.appends_per_second / self.ceiling_per_second
 
 
 async def measure_log(directory: Path, appenders: int, appends: int) -> tuple[float, LogStatistics]:
@@ -44,7 +35,7 @@ async def measure_log(directory: Path, appenders: int, appends: int) -> tuple[fl
     async with open_log(directory) as log:
 
         async def appender() -> None:
-            for _ in range(appends // appenders):
+            for _ in range(max(1, appends // appenders)):
                 await log.append(entry)
 
         start = time.perf_counter()
@@ -67,35 +58,26 @@ def measure_disk(path: Path, batch_bytes: int, batches: int) -> float:
         os.close(handle)
 
 
-def measure(directory: Path, appenders: int) -> Run:
-    appends = APPENDS if appenders >= 64 else APPENDS // 10
-    seconds, statistics = trio.run(measure_log, directory / "log", appenders, appends)
-    disk_seconds = measure_disk(
-        directory / "bare", statistics.bytes // statistics.batches, statistics.batches
-    )
-    return Run(
-        appends_per_second=statistics.records / seconds,
-        records_per_batch=statistics.records / statistics.batches,
-        ceiling_per_second=statistics.records / disk_seconds,
-    )
-
-
-def main() -> None:
-    parent = sys.argv[1] if len(sys.argv) > 1 else None
-    print(f"appends of {SKELETON_BYTES} + {PAYLOAD_BYTES} bytes; medians of {RUNS} runs")
-    print(f"{'appenders':>9} {'appends/s':>10} {'a batch':>8} {'disk alone/s':>13} {'ratio':>6}")
+def measure(effort: Effort) -> Iterator[Row]:
     for appenders in APPENDERS:
-        runs = []
-        for _ in range(RUNS):
-            with tempfile.TemporaryDirectory(dir=parent) as directory:
-                runs.append(measure(Path(directory), appenders))
-        print(
-            f"{appenders:>9} {median(run.appends_per_second for run in runs):>10,.0f}"
-            f" {median(run.records_per_batch for run in runs):>8.1f}"
-            f" {median(run.ceiling_per_second for run in runs):>13,.0f}"
-            f" {median(run.ratio for run in runs):>6.2f}"
+        appends = effort.scaled(APPENDS if appenders >= USUAL else APPENDS // 10)
+        ours, alone = [], []
+        for _ in range(effort.rounds):
+            with tempfile.TemporaryDirectory(prefix="append-bench-", dir=bench_directory()) as name:
+                directory = Path(name)
+                seconds, log = trio.run(measure_log, directory / "log", appenders, appends)
+                disk_seconds = measure_disk(directory / "bare", log.bytes // log.batches, log.batches)
+            ours.append(log.records / seconds)
+            alone.append(log.records / disk_seconds)
+        yield Row(
+            question=QUESTION,
+            case=f"{appenders} appender{'s' if appenders > 1 else ''}, {PAYLOAD_BYTES / 1024:g} KiB",
+            what="appends/s",
+            values=ours,
+            against=Comparison("appends/s, write and fdatasync alone", alone),
+            asked=Demand("median", at_least=20_000) if appenders == USUAL else None,
         )
 
 
 if __name__ == "__main__":
-    main()
+    run({QUESTION: measure})

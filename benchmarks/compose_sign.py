@@ -1,27 +1,28 @@
 """What does a message cost to compose and sign, and how far is that from the private-key operations alone?
 
-The ceiling is measured in the same run, in turns with the rest: four signatures over a given digest, two RSA-2048 and
+    python -m benchmarks.compose_sign
+
+The ceiling is measured in the same round, in turn with the rest: four signatures over a given digest, two RSA-2048 and
 two Ed25519. What is missing to it is composing, canonicalising and hashing. CPU time of this process, one message at
 a time.
-
-    python -m benchmarks.compose_sign
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
+from benchmarks.command import Effort, run
+from benchmarks.report import Comparison, Demand, Row
 from relay.addresses import parse_mailbox
 from relay.compose import Body, Content, Message, compose, compose_body, feedback_id
 from relay.keys import KeyRing
 from relay.signing import body_hash, sign
 
-RUNS = 15
+QUESTION = "compose_sign"
 MESSAGES_PER_RUN = 100
 STEM = "atmos20251124"
 ACCEPTED_AT_US = 1_764_000_000_000_000
@@ -33,7 +34,7 @@ JANE = parse_mailbox("Jane Doe <jane@recipient.example>")
 
 
 class Question(NamedTuple):
-    what: str
+    case: str
     work: Callable[[], object]
 
 
@@ -52,14 +53,15 @@ def composed(body: Body) -> Message:
     )
 
 
-def microseconds(work: Callable[[], object]) -> float:
+def microseconds(work: Callable[[], object], times: int) -> float:
     start = time.process_time()
-    for _ in range(MESSAGES_PER_RUN):
+    for _ in range(times):
         work()
-    return (time.process_time() - start) / MESSAGES_PER_RUN * 1e6
+    return (time.process_time() - start) / times * 1e6
 
 
-def main() -> None:
+def measure(effort: Effort) -> Iterator[Row]:
+    messages = effort.scaled(MESSAGES_PER_RUN)
     with tempfile.TemporaryDirectory() as directory:
         ring = KeyRing(Path(directory))
         signers = [*ring.create("member.example", STEM), *ring.create("relay.example", STEM)]
@@ -68,29 +70,33 @@ def main() -> None:
     message = composed(body)
     second = ACCEPTED_AT_US // 1_000_000
 
-    whole = "compose and sign, first recipient of a send"
-    ceiling = "private-key operations alone"
     questions = [
-        Question(whole, lambda: sign(composed(compose_body(TEXT, HTML)), signers, timestamp=second)),
         Question(
-            "compose and sign, each further recipient",
-            lambda: sign(composed(body), signers, timestamp=second, bh=bh),
+            "first recipient of a send",
+            lambda: sign(composed(compose_body(TEXT, HTML)), signers, timestamp=second),
         ),
-        Question("compose", lambda: composed(compose_body(TEXT, HTML))),
-        Question("sign", lambda: sign(message, signers, timestamp=second)),
-        Question(ceiling, lambda: [signer.sign_digest(b"d" * 32) for signer in signers]),
+        Question("each further recipient", lambda: sign(composed(body), signers, timestamp=second, bh=bh)),
+        Question("composing alone", lambda: composed(compose_body(TEXT, HTML))),
+        Question("signing alone", lambda: sign(message, signers, timestamp=second)),
     ]
-    times: dict[str, list[float]] = {question.what: [] for question in questions}
-    for _ in range(RUNS):
+    times: dict[str, list[float]] = {question.case: [] for question in questions}
+    ceiling: list[float] = []
+    for _ in range(effort.rounds * 3):
+        ceiling.append(microseconds(lambda: [signer.sign_digest(b"d" * 32) for signer in signers], messages))
         for question in questions:
-            times[question.what].append(microseconds(question.work))
-
-    print(f"a message of {len(message.as_bytes())} bytes and four signatures; medians of {RUNS} runs")
-    for what, measured in times.items():
-        print(f"{what:<44} {median(measured):>7.0f} µs")
-    ratio = median(part / all_ for part, all_ in zip(times[ceiling], times[whole], strict=True))
-    print(f"{'private-key operations, of the whole':<44} {ratio:>7.0%}")
+            times[question.case].append(microseconds(question.work, messages))
+    for case, values in times.items():
+        signs = case != "composing alone"
+        yield Row(
+            question=QUESTION,
+            case=f"{case}, four signatures" if signs else case,
+            what="µs of CPU",
+            values=values,
+            against=Comparison("µs, private-key operations alone", ceiling) if signs else None,
+            lower_is_better=True,
+            asked=Demand("median", at_most=1600) if case == questions[0].case else None,
+        )
 
 
 if __name__ == "__main__":
-    main()
+    run({QUESTION: measure})

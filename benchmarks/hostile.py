@@ -1,10 +1,10 @@
 """What does a hostile destination cost everybody else's mail, and what does it cost in memory?
 
-    python -m benchmarks.hostile [--seconds 5] [--destinations 1] [--rounds 3]
+    python -m benchmarks.hostile
 
 One relay process, real sockets. Mail to a good destination goes out at a steady pace; its delay runs from the POST to
-the final dot at the receiver. Beside it as much mail goes either to destinations that behave, or to hostile ones of one
-kind; the two take turns, so that what is added is the kind's doing and neither the machine's nor that of more mail.
+the final dot at the receiver. Beside it as much mail goes either to a destination that behaves, or to a hostile one;
+the two take turns, so that what is added is the kind's doing and neither the machine's nor that of more mail.
 
 Memory is the relay's own (RssAnon), against its size before the first mail to the kind. What a single connection can
 make the relay hold is bounded by `tests/test_smtp_memory.py`.
@@ -12,7 +12,6 @@ make the relay hold is bounded by `tests/test_smtp_memory.py`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import socket
 import statistics
@@ -27,10 +26,13 @@ from typing import NamedTuple
 
 import trio
 
-from benchmarks.load import post, read_answer
+from benchmarks.command import Effort, run
+from benchmarks.load import OK, post, read_answer
 from benchmarks.receiver import serve_smtp
-from benchmarks.world import DOMAIN, RelayProcess, relay_process
+from benchmarks.report import Comparison, Demand, Row
+from benchmarks.world import DOMAIN, BenchedRelay, relay_process
 
+QUESTION = "hostile"
 GOOD_PER_SECOND = 20
 OTHERS_PER_SECOND = 20
 REPLY_LINE_BYTES = 100 << 20
@@ -78,18 +80,21 @@ async def flood(stream: trio.SocketStream) -> None:
         await stream.send_all(block)
 
 
-KINDS: dict[str, Hostile] = {
-    "hang": hang,
-    "hang-dot": hang_after_the_dot,
-    "drip": drip,
-    "421": send_away,
-    "reset": reset,
-    "100-mb-line": flood,
+#: By name, which is in the domain: what it does, and how the table says it.
+KINDS: dict[str, tuple[Hostile, str]] = {
+    "hang": (hang, "never says a word"),
+    "hang-dot": (hang_after_the_dot, "never answers the final dot"),
+    "drip": (drip, "a byte a second"),
+    "421": (send_away, "421"),
+    "reset": (reset, "reset"),
+    "100-mb-line": (flood, "a reply line of 100 MB"),
 }
+#: Goes where everything goes that is no hostile destination.
+CALM = "calm.example"
 
 
-async def serve_hostile(destinations: int) -> None:
-    """Serve so many destinations of each kind, and print their addresses by domain, as JSON."""
+async def serve_hostile() -> None:
+    """Serve a destination of each kind, and print their addresses by domain, as JSON."""
     routes: dict[str, str] = {}
 
     async def handler(kind: Hostile, stream: trio.SocketStream) -> None:
@@ -101,17 +106,16 @@ async def serve_hostile(destinations: int) -> None:
             await trio.aclose_forcefully(stream)
 
     async with trio.open_nursery() as nursery:
-        for name, kind in KINDS.items():
-            for number in range(destinations):
-                serve = partial(trio.serve_tcp, partial(handler, kind), 0, host="127.0.0.1", backlog=1024)
-                (listener,) = await nursery.start(serve)
-                routes[f"{name}{number}.example"] = f"127.0.0.1:{listener.socket.getsockname()[1]}"
+        for name, (kind, _) in KINDS.items():
+            serve = partial(trio.serve_tcp, partial(handler, kind), 0, host="127.0.0.1", backlog=1024)
+            (listener,) = await nursery.start(serve)
+            routes[f"{name}.example"] = f"127.0.0.1:{listener.socket.getsockname()[1]}"
         print(json.dumps(routes), flush=True)
 
 
 @contextmanager
-def hostile_destinations(destinations: int) -> Iterator[dict[str, str]]:
-    command = [sys.executable, "-m", "benchmarks.hostile", "--serve", "--destinations", str(destinations)]
+def hostile_destinations() -> Iterator[dict[str, str]]:
+    command = [sys.executable, "-m", "benchmarks.hostile", "serve"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -134,7 +138,7 @@ class Delays(NamedTuple):
 class Mail:
     """Posts mail, and sees it arrive at the good destination."""
 
-    def __init__(self, relay: RelayProcess) -> None:
+    def __init__(self, relay: BenchedRelay) -> None:
         self._relay = relay
         self._posted = 0
         self._sent_at: dict[bytes, float] = {}
@@ -173,7 +177,7 @@ class Mail:
                 if timed:
                     self._sent_at[local_part.encode()] = time.perf_counter()
                 await stream.send_all(request)
-                if not await read_answer(stream):
+                if not (await read_answer(stream)).startswith(OK):
                     raise RuntimeError("a send was not answered 200")
 
     def _request(self, to: str) -> bytes:
@@ -181,62 +185,60 @@ class Mail:
         return post("/v1/send", json.dumps(mail).encode(), self._relay.credentials)
 
 
-async def measure(relay: RelayProcess, good: int, options: argparse.Namespace) -> None:
+async def _measure(relay: BenchedRelay, good: int, effort: Effort) -> list[Row]:
     mail = Mail(relay)
+    rows: list[Row] = []
     async with trio.open_nursery() as nursery:
         serve = partial(trio.serve_tcp, partial(serve_smtp, taken=mail.taken), good, host="127.0.0.1")
         await nursery.start(serve)
-        calm = [f"calm{number}.example" for number in range(options.destinations)]
-        await mail.phase(options.seconds, calm)  # warm
-        print(
-            "kind          median ms (calm)    largest ms (calm)    added: median, largest   own memory MiB"
-        )
-        for kind in KINDS:
+        await mail.phase(effort.seconds, [CALM])  # warm
+        for kind, (_, said) in KINDS.items():
             before = relay.memory().anonymous
-            others = [f"{kind}{number}.example" for number in range(options.destinations)]
             without, beside = [], []
-            for _ in range(options.rounds):
-                without.append(await mail.phase(options.seconds, calm))
-                beside.append(await mail.phase(options.seconds, others))
-            _report(kind, without, beside, relay.memory().anonymous - before)
+            for _ in range(effort.rounds):
+                without.append(await mail.phase(effort.seconds, [CALM]))
+                beside.append(await mail.phase(effort.seconds, [f"{kind}.example"]))
+            rows += _rows(said, without, beside, relay.memory().anonymous - before)
         nursery.cancel_scope.cancel()
+    return rows
 
 
-def _report(kind: str, calm: list[Delays], hostile: list[Delays], grown: int) -> None:
-    median, median_calm = (
-        statistics.median(phase.median for phase in phases) * 1000 for phases in (hostile, calm)
+def _rows(case: str, calm: list[Delays], hostile: list[Delays], grown: int) -> Iterator[Row]:
+    """What the kind added to the largest delay in each round is what the demand speaks of."""
+    largest = [phase.largest * 1000 for phase in hostile]
+    largest_calm = [phase.largest * 1000 for phase in calm]
+    row = partial(Row, question=QUESTION, case=case, lower_is_better=True)
+    yield row(
+        what="median delay, ms",
+        values=[phase.median * 1000 for phase in hostile],
+        against=Comparison("ms, where it behaves", [phase.median * 1000 for phase in calm]),
     )
-    largest, largest_calm = (
-        statistics.median(phase.largest for phase in phases) * 1000 for phases in (hostile, calm)
+    yield row(
+        what="largest delay, ms",
+        values=largest,
+        against=Comparison("ms, where it behaves", largest_calm),
     )
-    print(
-        f"{kind:<12} {median:8.1f} ({median_calm:.1f}) {largest:14.1f} ({largest_calm:.1f})"
-        f" {median - median_calm:14.1f} {largest - largest_calm:8.1f} {grown / _MIB:12.2f}",
-        flush=True,
+    yield row(
+        what="added to the largest delay, ms",
+        values=[ours - without for ours, without in zip(largest, largest_calm, strict=True)],
+        asked=Demand("median", at_most=100),
     )
+    yield row(what="memory grew by, MiB", values=[grown / _MIB], asked=Demand("median", at_most=1))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seconds", type=float, default=5, help="of each phase")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--destinations", type=int, default=1, help="of each kind")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        trio.run(serve_hostile, options.destinations)
-        return
+def measure(effort: Effort) -> Iterator[Row]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         good = probe.getsockname()[1]
     with (
-        hostile_destinations(options.destinations) as routes,
+        hostile_destinations() as routes,
         relay_process(route=f"127.0.0.1:{good}", routes=routes) as relay,
     ):
-        trio.run(measure, relay, good, options)
+        yield from trio.run(_measure, relay, good, effort)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == ["serve"]:
+        trio.run(serve_hostile)
+    else:
+        run({QUESTION: measure})

@@ -11,9 +11,13 @@ import math
 import subprocess
 import sys
 import time
+from collections import Counter
 from typing import NamedTuple
 
 import trio
+
+OK = b"HTTP/1.1 200"
+_SHOWN_BYTES = 1000
 
 
 class Load(NamedTuple):
@@ -22,8 +26,6 @@ class Load(NamedTuple):
     #: Seconds, by request.
     p50: float
     p99: float
-    #: Answers that were not 200.
-    failed: int
 
     @property
     def per_second(self) -> float:
@@ -33,7 +35,11 @@ class Load(NamedTuple):
 def run_load(
     address: str, request: bytes, *, connections: int, seconds: float, requests: int | None = None
 ) -> Load:
-    """Send `request` over `connections` connections for that long, or so often; blocks until it is over."""
+    """Send `request` over `connections` connections for that long, or so often; blocks until it is over.
+
+    Every answer must be a 200: otherwise this raises, with the answers that were none: a rate with refusals in it is no
+    rate.
+    """
     order = {
         "address": address,
         "request": request.decode("latin-1"),
@@ -44,11 +50,14 @@ def run_load(
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.load"],
         input=json.dumps(order),
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    return Load(*json.loads(done.stdout))
+    *load, refused = json.loads(done.stdout)
+    if refused:
+        raise RuntimeError(f"not all requests were answered 200, but so many with: {refused}")
+    return Load(*load)
 
 
 def post(path: str, body: bytes, headers: dict[str, str]) -> bytes:
@@ -65,24 +74,25 @@ def post(path: str, body: bytes, headers: dict[str, str]) -> bytes:
 
 async def _drive(
     address: str, request: bytes, connections: int, seconds: float, requests: int | None
-) -> Load:
+) -> tuple[int, float, float, float, dict[str, int]]:
     host, _, port = address.rpartition(":")
     times: list[float] = []
-    failed = 0
+    refused: Counter[str] = Counter()
     left = math.inf if requests is None else requests
     start = time.perf_counter()
     end = start + seconds
 
     async def connection() -> None:
-        nonlocal failed, left
+        nonlocal left
         stream = await trio.open_tcp_stream(host, int(port))
         async with stream:
             while left > 0 and time.perf_counter() < end:
                 left -= 1
                 sent_at = time.perf_counter()
                 await stream.send_all(request)
-                if not await read_answer(stream):
-                    failed += 1
+                answer = await read_answer(stream)
+                if not answer.startswith(OK):
+                    refused[answer[:_SHOWN_BYTES].decode("latin-1")] += 1
                 times.append(time.perf_counter() - sent_at)
 
     async with trio.open_nursery() as nursery:
@@ -90,11 +100,11 @@ async def _drive(
             nursery.start_soon(connection)
     elapsed = time.perf_counter() - start
     times.sort()
-    return Load(len(times), elapsed, times[len(times) // 2], times[int(len(times) * 0.99)], failed)
+    return len(times), elapsed, times[len(times) // 2], times[int(len(times) * 0.99)], refused
 
 
-async def read_answer(stream: trio.SocketStream) -> bool:
-    """Whether it is a 200."""
+async def read_answer(stream: trio.SocketStream) -> bytes:
+    """The whole answer, head and body."""
     data = b""
     while b"\r\n\r\n" not in data:
         part = await stream.receive_some(65536)
@@ -105,7 +115,7 @@ async def read_answer(stream: trio.SocketStream) -> bool:
     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
     while len(body) < length:
         body += await stream.receive_some(65536)
-    return head.startswith(b"HTTP/1.1 200")
+    return head + b"\r\n\r\n" + body
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from functools import partial
 
 import trio
 
-_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+#: Where Debian keeps what only root runs.
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
 _COUNT = re.compile(rb"mesg[ =](\d+)")
 _SETTLE_SECONDS = 60.0
 
@@ -93,7 +94,7 @@ def bare_client_rate(receiver: Receiver, *, messages: int, connections: int, siz
 
 
 def _postfix(name: str) -> str | None:
-    return shutil.which(name, path=_PATH)
+    return shutil.which(name, path=PATH)
 
 
 def _wait_for_listener(address: str, process: subprocess.Popen[bytes]) -> None:

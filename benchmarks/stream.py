@@ -1,130 +1,143 @@
 """What do status streams cost, idle and busy?
 
-    python -m benchmarks.stream [--subscribers 1000] [--events 200]
+    python -m benchmarks.stream
 
-One relay process, one member, N websockets on it that wait. Measured: the resident memory of each, what the relay's
-processor does meanwhile (nothing but pings), and how fast events reach all of them: one send at a time, until every
-subscriber has its frame.
+One relay process, one member, a thousand websockets on it. Idle: the resident memory of each, and what the relay's
+processor does meanwhile (nothing but pings). Busy: how fast events reach all of them, one send of ten recipients at a
+time, until every subscriber has its frames. The ceiling, round by round in turn, is bare hypercorn on trio that sends
+as many frames, as large, to as many websockets, and knows of no log, cursor or member.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import resource
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import trio
 
-from benchmarks.world import DOMAIN, RelayProcess, relay_process, silent_receiver
+from benchmarks.accept import bare_hypercorn
+from benchmarks.command import Effort, run
+from benchmarks.report import Comparison, Row
+from benchmarks.world import DOMAIN, BenchedRelay, relay_process, silent_receiver
 from tests.world.http import open_http
 
-IDLE_SECONDS = 5
+QUESTION = "stream"
+SUBSCRIBERS = 1000
+EVENTS = 50
+RECIPIENTS = 10
 _OPENING_AT_A_TIME = 50
+#: Once in each frame.
+_MARK = b'{"seq":'
+_MAIL = json.dumps(
+    {"from": f"you@{DOMAIN}", "subject": "x", "text": "x", "category": "transactional"}
+    | {"to": [f"friend{number}@example.com" for number in range(RECIPIENTS)]}
+).encode()
 
 
-def memory_bytes(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith("VmRSS:"))
-    return int(line.split()[1]) * 1024
+class Subscribers:
+    """Websockets that count frames and do nothing else, so that what is measured is the server."""
 
+    def __init__(self, address: str, credentials: dict[str, str], nursery: trio.Nursery) -> None:
+        self._address = address
+        self._credentials = credentials
+        self._nursery = nursery
+        self._seen = 0
+        self._news = trio.Event()
 
-def processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    async def open(self, count: int) -> None:
+        limit = trio.CapacityLimiter(_OPENING_AT_A_TIME)
+        async with trio.open_nursery() as opening:
+            for _ in range(count):
+                opening.start_soon(self._open_one, limit)
 
+    async def _open_one(self, limit: trio.CapacityLimiter) -> None:
+        head = f"GET /v1/stream HTTP/1.1\r\nHost: {self._address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        head += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in self._credentials.items())
+        host, _, port = self._address.rpartition(":")
+        async with limit:
+            stream = await trio.open_tcp_stream(host, int(port))
+            await stream.send_all(head.encode() + b"\r\n")
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                part = await stream.receive_some(65536)
+                answer += part
+                if not part or not answer.startswith(b"HTTP/1.1 101"):
+                    raise RuntimeError(f"no stream: {answer.decode()}")
+        self._nursery.start_soon(self._count, stream)
 
-class Subscriber:
-    """Counts frames, and does nothing else, so that what is measured is the relay."""
+    async def _count(self, stream: trio.SocketStream) -> None:
+        async with stream:
+            rest = b""
+            while part := await stream.receive_some(65536):
+                data = rest + part
+                self._seen += data.count(_MARK)
+                rest = data[-(len(_MARK) - 1) :]  # the mark may be cut in two
+                self._news.set()
+                self._news = trio.Event()
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
-        self.frames = 0
-
-    async def run(self, counted: trio.MemorySendChannel[int]) -> None:
-        while data := await self._stream.receive_some(65536):
-            frames = data.count(b'{"seq":')
-            self.frames += frames
-            if frames:
-                await counted.send(frames)
-
-
-async def subscribe(relay: RelayProcess, limit: trio.CapacityLimiter, into: list[trio.SocketStream]) -> None:
-    head = (
-        f"GET /v1/stream HTTP/1.1\r\nHost: {relay.address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    )
-    head += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-    head += "".join(f"{name}: {value}\r\n" for name, value in relay.credentials.items())
-    host, _, port = relay.address.rpartition(":")
-    async with limit:
-        stream = await trio.open_tcp_stream(host, int(port))
-        await stream.send_all(head.encode() + b"\r\n")
-        answer = b""
-        while b"\r\n\r\n" not in answer:
-            part = await stream.receive_some(65536)
-            answer += part
-            if not part or not answer.startswith(b"HTTP/1.1 101"):
-                raise SystemExit(f"no stream: {answer.decode()}")
-        into.append(stream)
-
-
-async def measure(relay: RelayProcess, subscribers: int, events: int) -> None:
-    before = memory_bytes(relay.pid)
-    streams: list[trio.SocketStream] = []
-    limit = trio.CapacityLimiter(_OPENING_AT_A_TIME)
-    start = time.perf_counter()
-    async with trio.open_nursery() as nursery:
-        for _ in range(subscribers):
-            nursery.start_soon(subscribe, relay, limit, streams)
-    opened = time.perf_counter() - start
-    idle_bytes = (memory_bytes(relay.pid) - before) / subscribers
-    used = processor_seconds(relay.pid)
-    await trio.sleep(IDLE_SECONDS)
-    idle_share = (processor_seconds(relay.pid) - used) / IDLE_SECONDS
-
-    mail = {"from": f"you@{DOMAIN}", "subject": "x", "text": "x", "category": "transactional"}
-    mail |= {"to": [f"friend{number}@example.com" for number in range(10)]}
-    counted, counts = trio.open_memory_channel[int](subscribers)
-    async with trio.open_nursery() as nursery:
-        for stream in streams:
-            nursery.start_soon(Subscriber(stream).run, counted)
-        start = time.perf_counter()
-        seen = sent = 0
-        async with open_http(relay.address) as http:
-            while sent < events:
-                headers = {**relay.credentials, "Content-Type": "application/json"}
-                answer = await http.request("POST", "/v1/send", headers, json.dumps(mail).encode())
+    async def fan_out(self, count: int, events: int) -> float:
+        """Have so many events sent to so many subscribers; frames a second."""
+        start, seen_before = time.perf_counter(), self._seen
+        expected = seen_before
+        async with open_http(self._address) as http:
+            for _ in range(events // RECIPIENTS):
+                headers = {**self._credentials, "Content-Type": "application/json"}
+                answer = await http.request("POST", "/v1/send", headers, _MAIL)
                 assert answer.status == 200, answer
-                sent += 10
-                while seen < sent * subscribers:
-                    seen += await counts.receive()
-        took = time.perf_counter() - start
+                expected += RECIPIENTS * count
+                while self._seen < expected:
+                    await self._news.wait()
+        return (expected - seen_before) / (time.perf_counter() - start)
+
+
+async def _measure(relay: BenchedRelay, bare: str, effort: Effort) -> list[Row]:
+    count, events = effort.scaled(SUBSCRIBERS), effort.scaled(EVENTS) // RECIPIENTS * RECIPIENTS
+    ours: list[float] = []
+    ceiling: list[float] = []
+    before = relay.memory().total
+    async with trio.open_nursery() as nursery:
+        relays = Subscribers(relay.address, relay.credentials, nursery)
+        await relays.open(count)
+        kib = (relay.memory().total - before) / count / 1024
+        used = relay.cpu_seconds()
+        await trio.sleep(effort.seconds)
+        idle = (relay.cpu_seconds() - used) / effort.seconds
+        bares = Subscribers(bare, {}, nursery)
+        await bares.open(count)
+        for _ in range(effort.rounds):
+            ceiling.append(await bares.fan_out(count, events))
+            ours.append(await relays.fan_out(count, events))
         nursery.cancel_scope.cancel()
-    for stream in streams:
-        await stream.aclose()
-    print(f"subscribers                 {subscribers:8,}")
-    print(f"opened/s                    {subscribers / opened:8,.0f}")
-    print(f"resident bytes of each      {idle_bytes:8,.0f}")
-    print(f"processor while idle        {idle_share:8.1%}")
-    print(f"events/s to all of them     {sent / took:8.1f}")
-    print(f"frames/s                    {seen / took:8,.0f}")
+    case = f"{count:,} subscribers"
+    return [
+        Row(
+            question=QUESTION,
+            case=case,
+            what="frames/s, all of them together",
+            values=ours,
+            against=Comparison("frames/s, bare hypercorn", ceiling),
+        ),
+        Row(question=QUESTION, case=case, what="resident KiB of each", values=[kib], lower_is_better=True),
+        Row(
+            question=QUESTION, case=case, what="idle, % of a core", values=[idle * 100], lower_is_better=True
+        ),
+    ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--subscribers", type=int, default=1000)
-    parser.add_argument("--events", type=int, default=200)
-    options = parser.parse_args()
+def measure(effort: Effort) -> Iterator[Row]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     settings = "streams_max = 1000000\nstreams_per_member_max = 1000000\n"
-    with silent_receiver() as receiver, relay_process(route=receiver, http=settings) as relay:
-        trio.run(measure, relay, options.subscribers, options.events)
+    with (
+        silent_receiver() as nobody,
+        relay_process(route=nobody, http=settings) as relay,
+        bare_hypercorn("fan-out") as bare,
+    ):
+        yield from trio.run(_measure, relay, bare, effort)
 
 
 if __name__ == "__main__":
-    main()
+    run({QUESTION: measure})

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
-DOMAIN = "yourdomain.com"
+from benchmarks.command import bench_directory
+from tests.world.process import RelayProcess, configure
+from tests.world.relay import DID, DOMAIN, make_directory
+
+__all__ = [
+    "DID",
+    "DOMAIN",
+    "BenchedRelay",
+    "Memory",
+    "cpu_seconds",
+    "enrolled_relay",
+    "relay_process",
+    "silent_receiver",
+]
+
+#: One tier that is never full: a check that passes costs the same whatever the limit is.
+NO_LIMITS = "\n[warming]\ntiers = [ { hour = 1000000000, day = 1000000000 } ]\n"
 
 
 class Memory(NamedTuple):
@@ -35,16 +45,14 @@ class Memory(NamedTuple):
         return self.anonymous + self.file
 
 
-class RelayProcess(NamedTuple):
-    address: str
-    directory: Path
-    api_key: str
-    pid: int
+class BenchedRelay(RelayProcess):
+    """A relay process with a member, that says what it costs."""
+
+    credentials: dict[str, str]
 
     def cpu_seconds(self) -> float:
         """What the relay has used so far, all its threads."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.pid)
 
     def memory(self) -> Memory:
         status = Path(f"/proc/{self.pid}/status").read_text()
@@ -53,9 +61,36 @@ class RelayProcess(NamedTuple):
         }
         return Memory(kib["Anon"] * 1024, kib["File"] * 1024)
 
-    @property
-    def credentials(self) -> dict[str, str]:
-        return {"X-Atmos-DID": DID, "Authorization": f"Bearer {self.api_key}"}
+
+def cpu_seconds(pid: int, *, with_dead_children: bool = False) -> float:
+    """Processor time of a process, of its threads, and perhaps of the children that it has waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11 : 15 if with_dead_children else 13])) / os.sysconf("SC_CLK_TCK")
+
+
+def enrolled_relay(
+    directory: Path,
+    *,
+    route: str,
+    routes: Mapping[str, str] = MappingProxyType({}),
+    http: str = "",
+    fill: Callable[[Path], None] | None = None,
+    command: Sequence[str] = ("-m", "relay"),
+) -> BenchedRelay:
+    """A relay, not started yet, that sends everything to `route` (host:port), but for the domains in `routes`.
+
+    `http` is more lines of that table of the configuration; `fill` is given the directory at the end. `command` is
+    what runs in the place of the relay's own command.
+    """
+    make_directory(directory, NO_LIMITS, route="")
+    table = ", ".join(f'"{domain}" = "{target}"' for domain, target in {**routes, "*": route}.items())
+    # The receiver may be one that never answers: no grace for it.
+    configure(directory, delivery=f"routes = {{ {table} }}", service="grace_seconds = 0", http=http)
+    relay = BenchedRelay(directory, command=command)
+    relay.credentials = relay.enrol()
+    if fill is not None:
+        fill(directory)
+    return relay
 
 
 @contextmanager
@@ -63,42 +98,17 @@ def relay_process(
     *,
     route: str,
     routes: Mapping[str, str] = MappingProxyType({}),
-    settings: str = "",
     http: str = "",
     fill: Callable[[Path], None] | None = None,
-) -> Iterator[RelayProcess]:
-    """A relay that sends everything to `route` (host:port), but for the domains in `routes`. `settings` is more TOML,
-    `http` more lines of its table; `fill` is given its directory before it is served."""
-    with tempfile.TemporaryDirectory(prefix="relay-bench-", dir=os.environ.get("BENCH_DIR")) as name:
-        directory = Path(name) / "data"
-        _command("init", str(directory))
-        config = directory / "relay.toml"
-        text = config.read_text()
-        text = text.replace("require_verified_domains = true", "require_verified_domains = false")
-        text = text.replace("127.0.0.1:8025", "127.0.0.1:0")
-        text = text.replace("[http]\n", f"[http]\n{http}")
-        table = ", ".join(f'"{domain}" = "{target}"' for domain, target in {**routes, "*": route}.items())
-        text = text.replace("[delivery]\n", f"[delivery]\nroutes = {{ {table} }}\n")
-        # The receiver may be one that never answers: no grace for it.
-        text = text.replace("# grace_seconds = 30", "grace_seconds = 0")
-        config.write_text(
-            text + "\n[warming]\ntiers = [ { hour = 1000000000, day = 1000000000 } ]\n" + settings
+    command: Sequence[str] = ("-m", "relay"),
+) -> Iterator[BenchedRelay]:
+    """As `enrolled_relay`, on a directory that is gone afterwards, and running."""
+    with tempfile.TemporaryDirectory(prefix="relay-bench-", dir=bench_directory()) as name:
+        relay = enrolled_relay(
+            Path(name) / "data", route=route, routes=routes, http=http, fill=fill, command=command
         )
-        enrolled = json.loads(
-            _command("member", "add", str(directory), "--did", DID, "--domain", DOMAIN, "--offline", "--json")
-        )
-        if fill is not None:
-            fill(directory)
-        with (directory / "stderr").open("wb") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "relay", "serve", str(directory)], stderr=errors
-            )
-        try:
-            address = wait_for_address(directory, process)
-            yield RelayProcess(address, directory, enrolled["apiKey"], process.pid)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
+        with relay.running():
+            yield relay
 
 
 @contextmanager
@@ -121,19 +131,3 @@ def silent_receiver() -> Iterator[str]:
         thread.join()
         for connection in held:
             connection.close()
-
-
-def _command(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "relay", *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{arguments[0]} failed: {done.stderr}")
-    return done.stdout
-
-
-def wait_for_address(directory: Path, process: subprocess.Popen[bytes]) -> str:
-    path = directory / "http.address"
-    while not path.exists() or not path.read_text().endswith("\n"):
-        if process.poll() is not None:
-            raise RuntimeError(f"the relay ended: {(directory / 'stderr').read_text()}")
-        time.sleep(0.02)
-    return path.read_text().strip()

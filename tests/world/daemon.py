@@ -59,9 +59,9 @@ def is_listening(port: int) -> bool:
 
 
 @contextmanager
-def open_daemon_directory(name: str, *, owner: str) -> Iterator[Path]:
+def open_daemon_directory(name: str, *, owner: str, below: Path = Path("/tmp")) -> Iterator[Path]:
     """A directory that belongs to the user `owner`, and is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix=f"{name}-", dir="/tmp") as path:
+    with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=below) as path:
         directory = Path(path)
         directory.chmod(0o711)
         shutil.chown(directory, owner)

@@ -142,15 +142,15 @@ def running_postfix(domains: Mapping[str, Settings]) -> Iterator[Postfix]:
         subprocess.run([postfix_command, "-c", configuration, "check"], check=True, timeout=60)
         postfix = Postfix(directory, ports)
         with running(
-            [_master(), "-c", str(configuration), "-s"],
+            [master_command(), "-c", str(configuration), "-s"],
             directory,
             ready=lambda: "daemon started" in postfix.log,
         ):
             yield postfix
 
 
-def _master() -> str:
-    """Postfix's first process. `postfix start-fg` would put a shell between it and our signals."""
+def master_command() -> str:
+    """The path of Postfix's first process. `postfix start-fg` would put a shell between it and our signals."""
     postconf = require_daemon("postfix").removesuffix("postfix") + "postconf"
     answer = subprocess.run([postconf, "-dh", "daemon_directory"], capture_output=True, text=True, check=True)
     return f"{answer.stdout.strip()}/master"

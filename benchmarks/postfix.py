@@ -1,0 +1,203 @@
+"""Postfix beside the relay, on the same disk: how many messages a second does each make durable, and how many deliver?
+
+    python -m benchmarks.postfix
+
+Postfix comes as Debian has it, with settings that leave out what is not asked (look-ups, TLS, rewriting); its
+`smtp-source` sends it the same 1.5 KB on 32 connections. *Made durable*: Postfix puts everything into its hold queue
+(each message a file, synced before the 250), the relay's delivery rests. *Delivered*: both on 20 connections to
+`smtp-sink`, from the first submission to the last message at the receiver.
+
+What is the same: the disk, the message, the connections, durability before the answer. What is not: Postfix is written
+in C, uses all cores, and signs nothing; the relay is one process, and signs each message four times. So the table also
+has what each gets out of a second of processor time, all processes and threads counted.
+
+Without Postfix, or not as root, there is nothing to measure, and a line says so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.accept import BODY_BYTES, USUAL
+from benchmarks.command import Effort, bench_directory, run
+from benchmarks.deliver import SECONDS_MAX, SMTP_CONNECTIONS, post_messages
+from benchmarks.receiver import PATH, Receiver, receiver
+from benchmarks.report import Comparison, Row
+from benchmarks.world import BenchedRelay, cpu_seconds, relay_process, silent_receiver
+from tests.world.daemon import free_port, open_daemon_directory, running
+from tests.world.postfix import master_command
+
+QUESTION = "postfix"
+MESSAGES = 2000
+
+_MAIN = """\
+compatibility_level = 3.6
+queue_directory = {directory}/queue
+data_directory = {directory}/data
+maillog_file = {directory}/maillog
+maillog_file_prefixes = {directory}
+myhostname = mx.test
+mydestination =
+alias_maps =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+local_header_rewrite_clients =
+relayhost = [127.0.0.1]:{sink}
+smtp_dns_support_level = disabled
+smtpd_peername_lookup = no
+smtpd_tls_security_level = none
+smtp_tls_security_level = none
+local_recipient_maps =
+smtpd_relay_restrictions = permit_mynetworks, reject
+smtpd_client_connection_count_limit = 0
+default_process_limit = 200
+default_destination_concurrency_limit = {connections}
+initial_destination_concurrency = {connections}
+"""
+
+_MASTER = """\
+127.0.0.1:{passing} inet n - n - - smtpd
+127.0.0.1:{holding} inet n - n - - smtpd -o smtpd_client_restrictions=static:HOLD
+cleanup  unix       n - n - 0     cleanup
+qmgr     unix       n - n 300 1   qmgr
+rewrite  unix       - - n - -     trivial-rewrite
+bounce   unix       - - n - 0     bounce
+defer    unix       - - n - 0     bounce
+trace    unix       - - n - 0     bounce
+error    unix       - - n - -     error
+retry    unix       - - n - -     error
+proxymap unix       - - n - -     proxymap
+scache   unix       - - n - 1     scache
+smtp     unix       - - n - -     smtp
+anvil    unix       - - n - 1     anvil
+postlog  unix-dgram n - n - 1     postlogd
+"""
+
+
+class Postfix(NamedTuple):
+    #: `host:port` that delivers to the sink, and one that holds everything.
+    passing: str
+    holding: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """What its processes have used so far, those that have ended with them."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return cpu_seconds(self.pid, with_dead_children=True) + sum(map(cpu_seconds, map(int, children)))
+
+
+@contextmanager
+def postfix(sink: str) -> Iterator[Postfix]:
+    with open_daemon_directory("postfix", owner="root", below=bench_directory()) as directory:
+        for name, owner in (("etc", "root"), ("queue", "root"), ("data", "postfix")):
+            (directory / name).mkdir()
+            shutil.chown(directory / name, owner)
+        main = _MAIN.format(directory=directory, sink=sink.rpartition(":")[2], connections=SMTP_CONNECTIONS)
+        (directory / "etc" / "main.cf").write_text(main)
+        passing, holding = free_port(), free_port()
+        (directory / "etc" / "master.cf").write_text(_MASTER.format(passing=passing, holding=holding))
+        command = shutil.which("postfix", path=PATH)
+        subprocess.run([str(command), "-c", directory / "etc", "check"], check=True, timeout=60)
+        log = directory / "maillog"
+        with running(
+            [master_command(), "-c", str(directory / "etc"), "-s"],
+            directory,
+            ready=lambda: log.exists() and "daemon started" in log.read_text(),
+        ):
+            pid = int((directory / "queue" / "pid" / "master.pid").read_text())
+            yield Postfix(f"127.0.0.1:{passing}", f"127.0.0.1:{holding}", pid)
+
+
+class Figure(NamedTuple):
+    per_second: float
+    #: Messages for each second of processor time.
+    per_core: float
+
+
+def _figure(messages: int, work: Callable[[], float], cpu: Callable[[], float]) -> Figure:
+    """`work` returns when it was over (perf_counter)."""
+    used, start = cpu(), time.perf_counter()
+    seconds = work() - start
+    return Figure(messages / seconds, messages / (cpu() - used))
+
+
+def _submit(address: str, messages: int) -> float:
+    source = shutil.which("smtp-source", path=PATH)
+    options = ["-d", "-s", str(USUAL), "-m", str(messages), "-l", str(BODY_BYTES)]
+    subprocess.run([str(source), *options, f"inet:{address}"], check=True, capture_output=True)
+    return time.perf_counter()
+
+
+def measure(effort: Effort) -> Iterator[Row]:
+    if shutil.which("postfix", path=PATH) is None or os.geteuid():
+        print("         Postfix is not installed, or this is not root: left out", file=sys.stderr)
+        return
+    messages = effort.scaled(MESSAGES)
+    with (
+        receiver() as sink,
+        silent_receiver() as nobody,
+        postfix(sink.address) as other,
+        relay_process(route=sink.address) as relay,
+        relay_process(route=nobody) as resting,
+    ):
+        yield from _compare(
+            "made durable",
+            effort,
+            ours=lambda: _figure(messages, lambda: _post(resting, messages), resting.cpu_seconds),
+            theirs=lambda: _figure(messages, lambda: _submit(other.holding, messages), other.cpu_seconds),
+        )
+        yield from _compare(
+            "delivered",
+            effort,
+            ours=lambda: _figure(
+                messages, _until_received(sink, messages, lambda: _post(relay, messages)), relay.cpu_seconds
+            ),
+            theirs=lambda: _figure(
+                messages,
+                _until_received(sink, messages, lambda: _submit(other.passing, messages)),
+                other.cpu_seconds,
+            ),
+        )
+
+
+def _post(relay: BenchedRelay, messages: int) -> float:
+    post_messages(relay, messages)
+    return time.perf_counter()
+
+
+def _until_received(sink: Receiver, messages: int, submit: Callable[[], float]) -> Callable[[], float]:
+    def work() -> float:
+        target = sink.count + messages
+        submit()
+        return sink.wait_for(target, seconds=SECONDS_MAX)
+
+    return work
+
+
+def _compare(
+    what: str, effort: Effort, *, ours: Callable[[], Figure], theirs: Callable[[], Figure]
+) -> Iterator[Row]:
+    for work in (ours, theirs):
+        work()  # warm
+    figures = [(ours(), theirs()) for _ in range(effort.rounds)]
+    for name, of in (("messages/s", 0), ("messages for each second of a core", 1)):
+        yield Row(
+            question=QUESTION,
+            case=f"{what}, 1.5 KB, {USUAL} connections",
+            what=name,
+            values=[our[of] for our, _ in figures],
+            against=Comparison("Postfix", [their[of] for _, their in figures]),
+        )
+
+
+if __name__ == "__main__":
+    run({QUESTION: measure})

@@ -1,0 +1,211 @@
+"""What does a long queue cost: the speed of the accept path, memory, and the time of a start?
+
+    python -m benchmarks.queue_length
+
+Relays with nothing, 100,000 and 1,000,000 messages queued take the same load in turn: the speed must not depend on
+it. The queue is *realistic*, with 100 members, 1,000 recipient domains and both classes, which is 200,000 lanes; or the
+worst, *a domain each*, which is as many lanes as messages. Each is written by appending to the log through the store,
+ten recipients a send. Next attempts are some hours away, and the receiver never says a word. It takes some minutes.
+
+Resident memory is of two kinds: the process's own, and pages of mapped files (the views', and libraries), which are
+the page cache's and go when the kernel needs them. It is measured at the end of all loads. A start is timed from the
+command until HTTP is served, after a SIGTERM and after a SIGKILL.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+from benchmarks.accept import USUAL, send_request
+from benchmarks.command import Effort, run
+from benchmarks.load import run_load
+from benchmarks.report import Comparison, Demand, Row
+from benchmarks.world import BenchedRelay, relay_process, silent_receiver
+from relay.core import open_core
+from relay.events import Content, DomainAdded, Event, MemberAdded, MessageQueued, Recipient, SendAccepted
+
+QUESTION = "queue_length"
+MEMBERS = 100
+DOMAINS = 1000
+RECIPIENTS = 10
+TEXT = "Sent via Atmosphere Mail\n" * 60
+HOUR_US = 3600 * 1_000_000
+_SENDS_PER_BATCH = 90
+_MIB = 1 << 20
+
+
+class Queue(NamedTuple):
+    """How many messages wait, and whether each is for a domain of its own."""
+
+    messages: int
+    worst: bool = False
+
+    def __str__(self) -> str:
+        if not self.messages:
+            return "nothing queued"
+        return f"{self.messages:,} queued" + (", a domain each" if self.worst else "")
+
+
+def fill(directory: Path, *, queue: Queue) -> None:
+    """Queue them in the log and the views of a directory that nobody serves."""
+    trio.run(_fill, directory, queue)
+
+
+async def _fill(directory: Path, queue: Queue) -> None:
+    async with open_core(directory) as core:
+        now, dice = core.store.now_us(), random.Random(1)
+        await core.store.append([event for number in range(MEMBERS) for event in _member(number)])
+        sends = (_send(number, queue.worst, now, dice) for number in range(queue.messages // RECIPIENTS))
+        while batch := [event for send in islice(sends, _SENDS_PER_BATCH) for event in send]:
+            await core.store.append(batch)
+
+
+def _did(member: int) -> str:
+    return f"did:plc:{member:a>24}"
+
+
+def _member(number: int) -> Iterator[Event]:
+    yield MemberAdded(did=_did(number))
+    yield DomainAdded(
+        did=_did(number),
+        domain=f"member{number}.example",
+        selector_stem="atmos20251124",
+        rsa_public="",
+        ed25519_public="",
+    )
+
+
+def _send(number: int, worst: bool, now: int, dice: random.Random) -> Iterator[Event]:
+    member = number % MEMBERS
+    did, domain = _did(member), f"member{member}.example"
+    category = dice.choice(["transactional", "bulk"])
+    yield SendAccepted(
+        did=did,
+        domain=domain,
+        category=category,
+        recipients=RECIPIENTS,
+        key_id="k",
+        selector_stem="atmos20251124",
+        operator_domain="relay.example",
+        operator_stem="atmos20251124",
+        message_id_entropy="0123456789abcdef",
+        personal=Content(from_address=f"you@{domain}", subject="Hello", text=TEXT),
+    )
+    for index in range(1, RECIPIENTS + 1):
+        to = number * RECIPIENTS + index if worst else dice.randrange(DOMAINS)
+        address = f"friend{dice.randrange(1_000_000)}@receiver{to}.example"
+        yield MessageQueued(
+            did=did,
+            domain=domain,
+            category=category,
+            index=index,
+            next_attempt_at=now + dice.randrange(2 * HOUR_US, 12 * HOUR_US),
+            give_up_at=now + 72 * HOUR_US,
+            personal=Recipient(given=address, address=address),
+        )
+
+
+def measure(effort: Effort) -> Iterator[Row]:
+    none = Queue(0)
+    hundred_thousand, million = effort.scaled(100_000), effort.scaled(1_000_000)
+    queues = [none, Queue(hundred_thousand), Queue(million), Queue(million, worst=True)]
+    with ExitStack() as stack:
+        nobody = stack.enter_context(silent_receiver())
+        relays = {
+            queue: stack.enter_context(relay_process(route=nobody, fill=partial(fill, queue=queue)))
+            for queue in queues
+        }
+        for how, die in (("after SIGTERM", BenchedRelay.stop), ("after SIGKILL", BenchedRelay.kill)):
+            yield from _compare(
+                relays,
+                f"start {how}, s",
+                lambda relay, die=die: _seconds_to_start(relay, die),
+                effort.rounds,  # type: ignore[misc]
+            )
+        for relay in relays.values():
+            _rate(relay, effort.seconds / 3)  # warm
+        yield from _compare(
+            relays,
+            "durable sends/s",
+            lambda relay: _rate(relay, effort.seconds),
+            effort.rounds,
+            asked=Demand("ratio", at_least=0.9),
+        )
+        for queue, relay in relays.items():
+            memory = relay.memory()
+            yield _row(
+                queue, "resident memory, MiB", [memory.total / _MIB], asked=Demand("median", at_most=300)
+            )
+            yield _row(queue, "of it its own, MiB", [memory.anonymous / _MIB])
+
+
+def _compare(
+    relays: dict[Queue, BenchedRelay],
+    what: str,
+    figure: Callable[[BenchedRelay], float],
+    rounds: int,
+    *,
+    asked: Demand | None = None,
+) -> Iterator[Row]:
+    """A figure of each relay in turn; the one with nothing queued is what the others are held against."""
+    values: dict[Queue, list[float]] = {queue: [] for queue in relays}
+    order = list(relays)
+    for _ in range(rounds):
+        for queue in order:
+            values[queue].append(figure(relays[queue]))
+        order.reverse()  # none always follows the same other one
+    none, *others = relays
+    for queue in others:
+        yield _row(
+            queue,
+            what,
+            values[queue],
+            against=Comparison(f"with {none}", values[none]),
+            lower_is_better=asked is None,
+            asked=asked,
+        )
+
+
+def _row(
+    queue: Queue,
+    what: str,
+    values: list[float],
+    *,
+    against: Comparison | None = None,
+    lower_is_better: bool = True,
+    asked: Demand | None = None,
+) -> Row:
+    return Row(
+        question=QUESTION,
+        case=str(queue),
+        what=what,
+        values=values,
+        against=against,
+        lower_is_better=lower_is_better,
+        asked=asked,
+    )
+
+
+def _seconds_to_start(relay: BenchedRelay, die: Callable[[BenchedRelay], object]) -> float:
+    die(relay)
+    start = time.perf_counter()
+    relay.start()
+    return time.perf_counter() - start
+
+
+def _rate(relay: BenchedRelay, seconds: float) -> float:
+    request = send_request(relay.credentials)
+    return run_load(relay.address, request, connections=USUAL, seconds=seconds).per_second
+
+
+if __name__ == "__main__":
+    run({QUESTION: measure})

@@ -47,8 +47,11 @@ JOBS ?= 2
 simulate: setup
 	$(BIN)/python -m tests.campaigns.simulate --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS)
 
+# One table, and JSON. A quiet machine and half an hour; `make bench BENCH="accept deliver"` asks only these.
+BENCH ?=
+JSON ?= bench.json
 bench: setup
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH) --json $(JSON)
 
 # The long campaigns; `make test` runs a slice of each. tests/TRACK_RECORD.md says what they have found.
 crash: setup

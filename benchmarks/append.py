@@ -76,6 +76,7 @@ def measure(effort: Effort) -> Iterator[Row]:
             values=ours,
             against=Comparison("appends/s, write and fdatasync alone", alone),
             asked=Demand("median", at_least=20_000) if appenders == USUAL else None,
+            is_headline=appenders == USUAL,
         )
 
 

@@ -1,7 +1,6 @@
 """The command line of the benchmarks: how much to measure, and where the results go.
 
     python -m benchmarks [QUESTION ...] [--rounds 3] [--seconds 3] [--scale 1] [--json FILE]
-    python -m benchmarks --print FILE
 
 `--scale 0.01` asks the same questions of a hundredth of the messages: a rehearsal, not a figure. `BENCH_DIR` names the
 directory whose disk is measured; the temporary directory otherwise.
@@ -24,10 +23,8 @@ from benchmarks.report import (
     Row,
     Run,
     closing_line,
-    decode,
     describe,
     encode,
-    markdown,
     see_environment,
     table,
 )
@@ -63,13 +60,9 @@ def run(questions: dict[str, Measure], arguments: list[str] | None = None) -> No
     parser.add_argument("--seconds", type=float, default=Effort().seconds, help="of each load")
     parser.add_argument("--scale", type=float, default=Effort().scale, help="of messages, members and so on")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
-    parser.add_argument("--print", type=Path, metavar="FILE", help="print results as a table for a page")
     options = parser.parse_args(arguments)
     if unknown := set(options.questions) - set(questions):
         parser.error(f"no such question: {', '.join(sorted(unknown))}; there are {', '.join(questions)}")
-    if options.print is not None:
-        print(markdown(decode(options.print.read_bytes()).rows))
-        return
     asked = {name: questions[name] for name in options.questions or questions}
     result = _measure(asked, Effort(options.rounds, options.seconds, options.scale))
     print(f"\n{table(result.rows)}\n\n{describe(result.environment)}\n{closing_line(result.rows)}")

@@ -91,6 +91,7 @@ def _measure_case(
         values=[each.per_second for each in ours],
         against=Comparison("messages/s, accepting alone", [each.per_second for each in accepting]),
         asked=Demand("median", at_least=400) if recipients == 1 else None,
+        is_headline=recipients == 1,
     )
     yield Row(
         question=QUESTION,

@@ -86,7 +86,7 @@ async def _drive(
         nonlocal left
         stream = await trio.open_tcp_stream(host, int(port))
         async with stream:
-            while left > 0 and time.perf_counter() < end:
+            while left > 0:
                 left -= 1
                 sent_at = time.perf_counter()
                 await stream.send_all(request)
@@ -94,6 +94,8 @@ async def _drive(
                 if not answer.startswith(OK):
                     refused[answer[:_SHOWN_BYTES].decode("latin-1")] += 1
                 times.append(time.perf_counter() - sent_at)
+                if time.perf_counter() >= end:
+                    break
 
     async with trio.open_nursery() as nursery:
         for _ in range(connections):

@@ -128,6 +128,7 @@ def measure(effort: Effort) -> Iterator[Row]:
             values=rates["large"],
             against=Comparison(f"sends/s, {meaning}", rates[against]),
             asked=Demand("ratio", at_least=0.9) if against == "without" else None,
+            is_headline=against == "without",
         )
 
 

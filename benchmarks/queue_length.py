@@ -125,18 +125,13 @@ def measure(effort: Effort) -> Iterator[Row]:
             for queue in queues
         }
         for how, die in (("after SIGTERM", BenchedRelay.stop), ("after SIGKILL", BenchedRelay.kill)):
-            yield from _compare(
-                relays,
-                f"start {how}, s",
-                lambda relay, die=die: _seconds_to_start(relay, die),
-                effort.rounds,  # type: ignore[misc]
-            )
+            yield from _compare(relays, f"start {how}, s", partial(_seconds_to_start, die=die), effort.rounds)
         for relay in relays.values():
             _rate(relay, effort.seconds / 3)  # warm
         yield from _compare(
             relays,
             "durable sends/s",
-            lambda relay: _rate(relay, effort.seconds),
+            partial(_rate, seconds=effort.seconds),
             effort.rounds,
             asked=Demand("ratio", at_least=0.9),
         )
@@ -192,6 +187,7 @@ def _row(
         against=against,
         lower_is_better=lower_is_better,
         asked=asked,
+        is_headline=asked is not None and queue.messages > 0,
     )
 
 

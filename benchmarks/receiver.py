@@ -189,4 +189,5 @@ if __name__ == "__main__":
     if len(sys.argv) == 2:
         trio.run(_sink, sys.argv[1])
     else:
-        trio.run(_source, sys.argv[1], *map(int, sys.argv[2:]))
+        messages, connections, size = map(int, sys.argv[2:])
+        trio.run(_source, sys.argv[1], messages, connections, size)

@@ -127,6 +127,7 @@ def measure(effort: Effort) -> Iterator[Row]:
             what="records/s",
             values=values,
             against=Comparison("records/s, reading alone", reading),
+            is_headline=command == "log rebuild",
         )
 
 

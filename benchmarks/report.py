@@ -60,6 +60,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     against: Comparison | None = None
     lower_is_better: bool = False
     asked: Demand | None = None
+    is_headline: bool = False
+    """Whether it stands in the README."""
 
     @property
     def ratio(self) -> float | None:
@@ -107,7 +109,7 @@ def encode(run: Run) -> bytes:
     """JSON, with what can be computed from the values beside them, for those who read it without us."""
     rows = []
     for row in run.rows:
-        summary: dict[str, float | bool | None] = _summary(row.values) | {"ratio": row.ratio}
+        summary: dict[str, float | bool | None] = {**_summary(row.values), "ratio": row.ratio}
         if row.asked is not None:
             summary["asked_is_met"] = row.is_met
         written = msgspec.to_builtins(row)
@@ -150,7 +152,7 @@ _RIGHT = {"median", "min", "max", "ratio"}
 
 
 def table(rows: Iterable[Row]) -> str:
-    """For the terminal: aligned, what repeats itself only once."""
+    """For the terminal: aligned, and what repeats itself only once."""
     lines = [_TITLES, *map(_cells, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     printed, before = [], [""] * len(_TITLES)

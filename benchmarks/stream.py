@@ -119,6 +119,7 @@ async def _measure(relay: BenchedRelay, bare: str, effort: Effort) -> list[Row]:
             what="frames/s, all of them together",
             values=ours,
             against=Comparison("frames/s, bare hypercorn", ceiling),
+            is_headline=True,
         ),
         Row(question=QUESTION, case=case, what="resident KiB of each", values=[kib], lower_is_better=True),
         Row(

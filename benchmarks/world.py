@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,10 +62,10 @@ class BenchedRelay(RelayProcess):
         return Memory(kib["Anon"] * 1024, kib["File"] * 1024)
 
 
-def cpu_seconds(pid: int, *, with_dead_children: bool = False) -> float:
-    """Processor time of a process, of its threads, and perhaps of the children that it has waited for."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11 : 15 if with_dead_children else 13])) / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process, all its threads. The clock is what clock_getcpuclockid(3) makes of a process id: it
+    counts nanoseconds, and /proc hundredths."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def enrolled_relay(

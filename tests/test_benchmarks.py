@@ -1,0 +1,76 @@
+"""Benchmarks are no tests: nothing here looks at a figure. That each question can still be asked, and that pages say
+what was measured."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.accept import BODY_BYTES, USUAL, bare_hypercorn, measure_case
+from benchmarks.command import Effort
+from benchmarks.pages import PAGES, newest_results, with_figures
+from benchmarks.report import Comparison, Demand, Row, closing_line, decode, table
+from benchmarks.world import relay_process, silent_receiver
+
+#: Those that take no time when little is asked of them.
+QUICK = ["append", "compose_sign", "deliver", "stream"]
+
+
+def test_the_accept_path_can_be_measured() -> None:
+    with silent_receiver() as nobody, relay_process(route=nobody) as relay, bare_hypercorn() as bare:
+        rows = list(measure_case(relay, bare, Effort(rounds=1, seconds=0.05), BODY_BYTES, 50, USUAL))
+    assert [row.what for row in rows] == [
+        "durable sends/s",
+        "durable recipients/s",
+        "p99, ms",
+        "durable sends for each second of a core",
+    ]
+    assert rows[1].values[0] == rows[0].values[0] * 50
+
+
+def test_the_questions_can_be_asked(tmp_path: Path) -> None:
+    results = tmp_path / "bench.json"
+    effort = ["--rounds", "1", "--seconds", "0.05", "--scale", "0.001", "--json", str(results)]
+    command = [sys.executable, "-m", "benchmarks", *QUICK, *effort]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run = decode(results.read_bytes())
+    assert {row.question for row in run.rows} == set(QUICK)
+    assert table(run.rows) in done.stdout
+    assert run.environment.commit
+    for row in json.loads(results.read_bytes())["rows"]:
+        assert row["min"] <= row["median"] <= row["max"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_figures_of_a_page_are_those_of_a_run_that_is_kept(page: Path) -> None:
+    text = page.read_text()
+    assert "<!-- figures:" in text
+    assert text == with_figures(text, decode(newest_results().read_bytes())), (
+        "run: python -m benchmarks.pages"
+    )
+
+
+def row(values: list[float], against: list[float] | None = None, **more: object) -> Row:
+    compared = None if against is None else Comparison("alone", against)
+    return Row(question="q", case="c", what="w", values=values, against=compared, **more)  # type: ignore[arg-type]
+
+
+def test_a_ratio_is_of_the_rounds_and_one_is_as_good_as_the_ceiling_whichever_way_is_better() -> None:
+    assert row([50, 10], [100, 20]).ratio == 0.5
+    assert row([20, 40], [10, 20], lower_is_better=True).ratio == 0.5
+    # The machine was slow in the second round, and as slow for both: medians of each would not say 0.5.
+    assert row([50, 1, 40], [100, 2, 80]).ratio == 0.5
+    assert row([1]).ratio is None
+
+
+def test_what_was_asked_is_met_or_said_not_to_be() -> None:
+    met = row([3], asked=Demand("median", at_least=2))
+    missed = row([1], [2], asked=Demand("ratio", at_least=0.65))
+    assert met.is_met
+    assert not missed.is_met
+    assert not row([51], asked=Demand("median", at_most=50)).is_met
+    assert "ratio ≥ 0.65: NOT MET" in table([missed])
+    assert closing_line([met, missed, row([1])]) == "1 of 2 demands are met in this run"

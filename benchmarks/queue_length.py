@@ -14,22 +14,26 @@ command until HTTP is served, after a SIGTERM and after a SIGKILL.
 
 from __future__ import annotations
 
+import collections
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import trio
 
 from benchmarks.accept import USUAL, send_request
-from benchmarks.command import Effort, run
+from benchmarks.command import Effort, bench_directory, run
 from benchmarks.load import run_load
 from benchmarks.report import Comparison, Demand, Row
-from benchmarks.world import BenchedRelay, relay_process, silent_receiver
+from benchmarks.world import BenchedRelay, enrolled_relay, silent_receiver
 from relay.core import open_core
 from relay.events import Content, DomainAdded, Event, MemberAdded, MessageQueued, Recipient, SendAccepted
 
@@ -55,7 +59,7 @@ class Queue(NamedTuple):
         return f"{self.messages:,} queued" + (", a domain each" if self.worst else "")
 
 
-def fill(directory: Path, *, queue: Queue) -> None:
+def fill(directory: Path, queue: Queue) -> None:
     """Queue them in the log and the views of a directory that nobody serves."""
     trio.run(_fill, directory, queue)
 
@@ -120,10 +124,18 @@ def measure(effort: Effort) -> Iterator[Row]:
     queues = [none, Queue(hundred_thousand), Queue(million), Queue(million, worst=True)]
     with ExitStack() as stack:
         nobody = stack.enter_context(silent_receiver())
+        root = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="queue-bench-", dir=bench_directory()))
+        )
         relays = {
-            queue: stack.enter_context(relay_process(route=nobody, fill=partial(fill, queue=queue)))
-            for queue in queues
+            queue: enrolled_relay(root / str(number) / "data", route=nobody)
+            for number, queue in enumerate(queues)
         }
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            filled = pool.map(fill, [relay.directory for relay in relays.values()], relays)
+            collections.deque(filled, maxlen=0)  # raises what one of them raised
+        for relay in relays.values():
+            stack.enter_context(relay.running())
         for how, die in (("after SIGTERM", BenchedRelay.stop), ("after SIGKILL", BenchedRelay.kill)):
             yield from _compare(relays, f"start {how}, s", partial(_seconds_to_start, die=die), effort.rounds)
         for relay in relays.values():

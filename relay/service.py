@@ -27,7 +27,7 @@ from relay.core import Core, open_core
 from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
 from relay.delivery.resolve import Route
-from relay.reputation import guard_reputation
+from relay.reputation_guard import guard_reputation
 from relay.retention import keep_retention
 from relay.surroundings import Surroundings
 from relay.unsubscribe_calls import call_members, one_click_post

@@ -14,6 +14,9 @@ With websockets come three more: it lets each of them have a compressor (300 KB,
 cannot be turned off; it sends pings and does not mind whether anybody is there to answer; and it does not mind whether
 a close frame is answered. Here, there is no compression, a peer that says nothing in spite of pings is cut off, and so
 is one that does not close.
+
+HTTP/2 is not spoken: a proxy speaks it to the world, and nobody needs it from us. An upgrade to it is passed over, and
+who takes it for granted is refused.
 """
 
 from __future__ import annotations
@@ -25,11 +28,14 @@ from typing import Any, cast
 import h11
 import hypercorn
 import trio
+from hypercorn.events import Closed
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, Scope
-from hypercorn.utils import wrap_app
+from hypercorn.utils import parse_socket_addr, wrap_app
 from quart_trio import QuartTrio
 
 logger = logging.getLogger(__name__)
@@ -76,10 +82,11 @@ async def serve_http(
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.end_when_told, nursery.cancel_scope)
-                await TCPServer(wrapped, config, context, ConnectionState({}), cast(Any, connection))
+                await _Http1Server(wrapped, config, context, ConnectionState({}), cast(Any, connection))
                 nursery.cancel_scope.cancel()
-        except* h11.LocalProtocolError:
-            logger.info("http.connection_confused")  # who asks for a websocket and goes on talking
+        except* h11.ProtocolError:
+            # Who asks for a websocket and goes on talking, or talks HTTP/2.
+            logger.info("http.connection_confused")
         except* Exception as group:
             logger.error("http.connection_defect", exc_info=group)
         finally:
@@ -149,6 +156,49 @@ def _without_compression(app: AppWrapper) -> AppWrapper:
         await app(scope, receive, send, sync_spawn, call_soon)
 
     return wrapped
+
+
+class _Http1Server(TCPServer):
+    """Hypercorn's, for connections without TLS or HTTP/2."""
+
+    async def run(self) -> None:
+        """Returns when the connection has ended, whoever ended it."""
+        try:
+            socket = self.stream.socket
+            client = parse_socket_addr(socket.family, socket.getpeername())
+            server = parse_socket_addr(socket.family, socket.getsockname())
+            async with TaskGroup() as task_group:
+                self._task_group = task_group
+                self.protocol = cast(
+                    Any,
+                    _Http1(
+                        self.app,
+                        self.config,
+                        self.context,
+                        task_group,
+                        ConnectionState(self.state),
+                        False,
+                        client,
+                        server,
+                        self.protocol_send,
+                    ),
+                )
+                await self.idle_task.restart(task_group, self._idle_timeout)
+                await self._read_data()
+        except OSError:
+            pass  # it is gone already
+        finally:
+            await self._close()
+
+
+class _Http1(H11Protocol):
+    """Hypercorn's, which goes over to HTTP/2 wherever it is asked to."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        if not event.http_version.startswith(b"1."):
+            await self._send_error_response(505)
+            await self.send(Closed())
+            raise h11.RemoteProtocolError("this is HTTP/1 only")
 
 
 class _Connection:

@@ -1,12 +1,14 @@
 """HTTP over TCP: hypercorn speaks it on every connection, in a loop of ours that can end each of them.
 
-The invariant: **no client decides how long a connection lives.** Two things in hypercorn 0.18 would let it, and the
+The invariant: **no client decides how long a connection lives.** Three things in hypercorn 0.18 would let it, and the
 loop of `hypercorn.trio.serve` has no place to mend them:
 
 - it shields its writing from every cancellation, so one client that never reads its answers keeps the process from
   ending, even one whose log is poisoned; here, a cancelled connection is closed underneath it;
 - where writing fails while further requests wait behind the one that is answered, it goes on waiting for its turn for
-  ever, and the socket is never closed; here, a failed write ends the connection.
+  ever, and the socket is never closed; here, a failed write ends the connection;
+- where a client closes a connection that rests, it keeps its own side open until `keep_alive_timeout` is over; here, it
+  ends at once.
 
 What goes wrong inside it on one connection ends that connection, and nothing else.
 
@@ -185,6 +187,8 @@ class _Http1Server(TCPServer):
                 )
                 await self.idle_task.restart(task_group, self._idle_timeout)
                 await self._read_data()
+                # Nothing more is to come, and hypercorn would wait for it.
+                await self.idle_task.stop()
         except OSError:
             pass  # it is gone already
         finally:

@@ -153,5 +153,11 @@ async def _serve_http(core: Core, relay: Relay, close: trio.Event, task_status: 
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn")
-    await serve_http(create_app(core), config, close=close, task_status=task_status)
+    await serve_http(
+        create_app(core),
+        config,
+        connections_max=core.config.http.connections_max,
+        close=close,
+        task_status=task_status,
+    )
     relay.http_closed.set()

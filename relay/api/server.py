@@ -40,6 +40,8 @@ from hypercorn.typing import AppWrapper, ConnectionState, Scope
 from hypercorn.utils import parse_socket_addr, wrap_app
 from quart_trio import QuartTrio
 
+from relay.api.places import PatientListener, Places
+
 logger = logging.getLogger(__name__)
 
 #: One write is one answer, or a piece of it; a client that does not take it in so long, or a quarter more, is cut off.
@@ -64,22 +66,25 @@ async def serve_http(
     app: QuartTrio,
     config: hypercorn.Config,
     *,
+    connections_max: int,
     close: trio.Event,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve on `config.bind[0]` until `close`; requests under way then have `config.graceful_timeout` seconds.
 
+    Streams do not count in `connections_max`: they have a bound of their own (`relay.streams`).
     Reports the address, `127.0.0.1:8025`, when it listens. Cancelled, it gives them LAST_ANSWER_SECONDS_MAX: where the
     log has failed, whoever waits for it is told so (503).
     """
     connections_open: set[_Connection] = set()
+    places = Places(connections_max)
     config.websocket_ping_interval = PING_SECONDS
     config.websocket_max_message_size = WEBSOCKET_MESSAGE_BYTES_MAX
     wrapped = _without_compression(wrap_app(cast(Any, app), config.wsgi_max_body_size, "asgi"))
     context = WorkerContext(None)
 
     async def serve_connection(stream: trio.SocketStream) -> None:
-        connection = _Connection(stream)
+        connection = _Connection(stream, places)
         connections_open.add(connection)
         try:
             async with trio.open_nursery() as nursery:
@@ -93,6 +98,7 @@ async def serve_http(
             logger.error("http.connection_defect", exc_info=group)
         finally:
             connections_open.discard(connection)
+            connection.leave_place()
 
     async def watch_writes() -> None:
         """One task for all connections, because a deadline for each write costs more than the write."""
@@ -105,7 +111,9 @@ async def serve_http(
     host, port = listening[0].getsockname()[:2]
     for one in listening:
         one.listen(config.backlog)
-    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in listening]
+    listeners = [
+        PatientListener(trio.SocketListener(trio.socket.from_stdlib_socket(one)), places) for one in listening
+    ]
 
     no_more = trio.Event()
     all_ended = trio.Event()
@@ -208,8 +216,10 @@ class _Http1(H11Protocol):
 class _Connection:
     """What hypercorn takes for the stream of a connection without TLS."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, places: Places) -> None:
         self._stream = stream
+        #: Where it has a place; None when it has given that back.
+        self._places: Places | None = places
         self.socket = stream.socket
         self.send_eof = stream.send_eof
         #: There is no more to be said: a write has failed, or a websocket has ended.
@@ -247,10 +257,17 @@ class _Connection:
             self._scope.deadline = min(self._scope.deadline, trio.current_time() + CLOSE_SECONDS_MAX)
         elif data.startswith(_UPGRADED):
             self._is_websocket = True
+            self.leave_place()
 
     async def aclose(self) -> None:
         await self._stream.aclose()
         self._websocket_is_over()
+
+    def leave_place(self) -> None:
+        """Let another connection come in, once."""
+        places, self._places = self._places, None
+        if places is not None:
+            places.give_back()
 
     def end_if_stuck(self, now: float) -> None:
         """End the connection where its client has not taken what is being written, for WRITE_SECONDS_MAX."""

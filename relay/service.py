@@ -1,8 +1,9 @@
 """The service: every layer of a running relay, started and stopped in order.
 
-Started: log and views → deliverer → calls of members' URLs → admin socket → HTTP. Stopped the other way round: the
-relay accepts nothing new, requests under way are answered, nothing new is attempted, attempts under way end (or are
-abandoned when the grace time is over), and the log's writer goes last.
+Started: log and views → deliverer → what watches over reputation, calls of members' URLs, verification and retention →
+admin socket → HTTP. Stopped the other way round: the relay accepts nothing new, requests under way are answered,
+nothing new is attempted, attempts under way end (or are abandoned when the grace time is over), and the log's writer
+goes last.
 
 The core is crash-only: an unexpected exception in the writer, a projector or the deliverer ends the process with a
 non-zero status, and the next start puts things right.

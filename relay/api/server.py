@@ -72,9 +72,9 @@ async def serve_http(
 ) -> None:
     """Serve on `config.bind[0]` until `close`; requests under way then have `config.graceful_timeout` seconds.
 
-    Streams do not count in `connections_max`: they have a bound of their own (`relay.streams`).
     Reports the address, `127.0.0.1:8025`, when it listens. Cancelled, it gives them LAST_ANSWER_SECONDS_MAX: where the
-    log has failed, whoever waits for it is told so (503).
+    log has failed, whoever waits for it is told so (503). Streams do not count in `connections_max`: they have a bound
+    of their own (`relay.streams`).
     """
     connections_open: set[_Connection] = set()
     places = Places(connections_max)
@@ -107,14 +107,7 @@ async def serve_http(
             for connection in connections_open:
                 connection.end_if_stuck(trio.current_time())
 
-    listening = config.create_sockets().insecure_sockets
-    host, port = listening[0].getsockname()[:2]
-    for one in listening:
-        one.listen(config.backlog)
-    listeners = [
-        PatientListener(trio.SocketListener(trio.socket.from_stdlib_socket(one)), places) for one in listening
-    ]
-
+    address, listeners = _listen(config, places)
     no_more = trio.Event()
     all_ended = trio.Event()
 
@@ -146,7 +139,7 @@ async def serve_http(
                             trio.serve_listeners, serve_connection, listeners, handler_nursery=connections
                         )
                     )
-                    task_status.started(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+                    task_status.started(address)
                     await close.wait()
                     accepting.cancel_scope.cancel()
                 await end_within(config.graceful_timeout)
@@ -156,6 +149,18 @@ async def serve_http(
             nursery.cancel_scope.cancel()
         await lifespan.wait_for_shutdown()
         lifespan_nursery.cancel_scope.cancel()
+
+
+def _listen(config: hypercorn.Config, places: Places) -> tuple[str, list[PatientListener]]:
+    """The address, and who accepts there. Raises OSError where it cannot be had."""
+    listening = config.create_sockets().insecure_sockets
+    host, port = listening[0].getsockname()[:2]
+    for one in listening:
+        one.listen(config.backlog)
+    listeners = [
+        PatientListener(trio.SocketListener(trio.socket.from_stdlib_socket(one)), places) for one in listening
+    ]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}", listeners
 
 
 def _without_compression(app: AppWrapper) -> AppWrapper:

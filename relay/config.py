@@ -35,6 +35,8 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 class HttpConfig(_Section, frozen=True, kw_only=True):
     bind: str = "127.0.0.1:8025"
+    #: Connections open at a time, status streams not counted: each may hold a request of 1 MiB.
+    connections_max: Count = 1_000
     #: Status streams open at a time.
     streams_max: Count = 10_000
     streams_per_member_max: Count = 100
@@ -372,6 +374,8 @@ require_verified_domains = true
 [http]
 # Port 0 takes any free one; the address is logged and written to http.address in this directory.
 bind = "127.0.0.1:8025"
+# Connections open at a time, status streams not counted; one more waits until another ends. Each may hold 1 MiB.
+# connections_max = 1000
 # Status streams open at a time.
 # streams_max = 10000
 # streams_per_member_max = 100

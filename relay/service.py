@@ -1,8 +1,9 @@
 """The service: every layer of a running relay, started and stopped in order.
 
-Started: log and views → deliverer → calls of members' URLs → admin socket → HTTP. Stopped the other way round: the
-relay accepts nothing new, requests under way are answered, nothing new is attempted, attempts under way end (or are
-abandoned when the grace time is over), and the log's writer goes last.
+Started: log and views → deliverer → what watches over reputation, calls of members' URLs, verification and retention →
+admin socket → HTTP. Stopped the other way round: the relay accepts nothing new, requests under way are answered,
+nothing new is attempted, attempts under way end (or are abandoned when the grace time is over), and the log's writer
+goes last.
 
 The core is crash-only: an unexpected exception in the writer, a projector or the deliverer ends the process with a
 non-zero status, and the next start puts things right.
@@ -27,7 +28,7 @@ from relay.core import Core, open_core
 from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
 from relay.delivery.resolve import Route
-from relay.reputation import guard_reputation
+from relay.reputation_guard import guard_reputation
 from relay.retention import keep_retention
 from relay.surroundings import Surroundings
 from relay.unsubscribe_calls import call_members, one_click_post
@@ -153,5 +154,11 @@ async def _serve_http(core: Core, relay: Relay, close: trio.Event, task_status: 
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn")
-    await serve_http(create_app(core), config, close=close, task_status=task_status)
+    await serve_http(
+        create_app(core),
+        config,
+        connections_max=core.config.http.connections_max,
+        close=close,
+        task_status=task_status,
+    )
     relay.http_closed.set()

@@ -19,6 +19,7 @@ from relay.events import Event, TornTailCut, ViewsRebuilt
 from relay.surroundings import Surroundings
 from relay.views import relay_views
 from spool.log import Log, open_log
+from spool.repair import Cut
 from spool.segment import SALT_BYTES
 from spool.strip import Stripped
 from spool.views import Snapshot, Views
@@ -119,20 +120,18 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
         views.close()
 
 
+def torn_tail_cut(cut: Cut, *, loss_ruled_out: bool) -> TornTailCut:
+    """The event that tells of it: of this start's, or of `log repair`'s."""
+    return TornTailCut(segment=cut.file, offset=cut.offset, bytes_cut=cut.size, loss_ruled_out=loss_ruled_out)
+
+
 async def _report(store: Store) -> None:
     """Put into the log what had to be done to open it."""
     events: list[Event] = []
     recovery = store.log.recovery
     if recovery.cut is not None:
         logger.warning("log.torn_tail_cut", extra={"because": recovery.because, "copy": recovery.cut.kept})
-        events.append(
-            TornTailCut(
-                segment=recovery.cut.file,
-                offset=recovery.cut.offset,
-                bytes_cut=recovery.cut.size,
-                loss_ruled_out=recovery.loss_ruled_out,
-            )
-        )
+        events.append(torn_tail_cut(recovery.cut, loss_ruled_out=recovery.loss_ruled_out))
     if store.views.rebuilt_because is not None and store.log.last_seq:
         events.append(ViewsRebuilt(because=store.views.rebuilt_because))
     if events:

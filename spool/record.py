@@ -169,6 +169,19 @@ def next_chain(
     return hashlib.sha256(b"".join((previous, chained, skeleton, payload_sha256))).digest()
 
 
+def chain_of(record: Record, previous: bytes) -> bytes:
+    """The chain value that this record should have behind one whose chain value is `previous`."""
+    return next_chain(
+        previous,
+        record.seq,
+        record.time_us,
+        record.batch_seq,
+        record.batch_end,
+        record.skeleton,
+        record.payload_sha256,
+    )
+
+
 def encode_record(record: Record, seed: int) -> tuple[bytes, ...]:
     """The record's bytes, in pieces, so that a batch is put together with one copy."""
     skeleton = record.skeleton

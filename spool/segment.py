@@ -23,10 +23,10 @@ from spool.record import (
     MAGIC_AT,
     DamagedError,
     Record,
+    chain_of,
     crc32c,
     decode_body,
     decode_header,
-    next_chain,
 )
 
 SEGMENT_MAGIC: Final = b"SPOOLSEG"
@@ -269,16 +269,7 @@ class Walk:
             )
         if record.time_us < self._time_us:
             raise DamagedError("header", "its time is before the time of the record in front of it")
-        chain = next_chain(
-            self._chain,
-            record.seq,
-            record.time_us,
-            record.batch_seq,
-            record.batch_end,
-            record.skeleton,
-            record.payload_sha256,
-        )
-        if record.chain != chain:
+        if record.chain != chain_of(record, self._chain):
             raise DamagedError("header", "its chain value does not follow from the record in front of it")
 
     def _check_footer(self, footer: Footer) -> Footer:

@@ -24,12 +24,11 @@ from spool.record import (
     KIND_RECORD,
     NO_DIGEST,
     DamagedError,
-    Record,
     RecordHeader,
+    chain_of,
     crc32c,
     decode_body,
     decode_header,
-    next_chain,
     padded,
 )
 from spool.recovery import Witness
@@ -214,7 +213,7 @@ class SegmentCheck:
             raise DamagedError("header", problem)
         if record.time_us < expected_time_us:
             raise DamagedError("header", "its time is before the time of the record in front of it")
-        if expected_chain is not None and record.chain != _chain_of(record, expected_chain):
+        if expected_chain is not None and record.chain != chain_of(record, expected_chain):
             raise DamagedError("header", "its chain value does not follow from the record in front of it")
         if record.stripped != (record.payload is None and record.payload_sha256 != NO_DIGEST):
             raise DamagedError(
@@ -351,18 +350,6 @@ class SegmentCheck:
         (crc,) = _CRC.unpack_from(header, _HEADER_CRC_AT)
         covered = header[:_HEADER_CRC_AT] + bytes(_CRC.size) + header[_HEADER_CRC_AT + _CRC.size :]
         return _explain_flip(crc, covered, 0, at=0, crc_at=_HEADER_CRC_AT)
-
-
-def _chain_of(record: Record, previous: bytes) -> bytes:
-    return next_chain(
-        previous,
-        record.seq,
-        record.time_us,
-        record.batch_seq,
-        record.batch_end,
-        record.skeleton,
-        record.payload_sha256,
-    )
 
 
 def _explain_flip(crc: int, covered: bytes, seed: int, *, at: int, crc_at: int | None = None) -> str:

@@ -38,6 +38,7 @@ PURE = (
     "relay.headers",
     "relay.presentation",
     "relay.refusals",
+    "relay.reputation",
     "relay.requests",
     "relay.signing",
     "relay.stream_events",
@@ -101,7 +102,7 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
 
 #: Module of ours that is not pure -> the names in it that are: values, and views that are given to us.
 FROM_THE_RIM = {
-    "relay.config": frozenset({"Config", "WarmingTier"}),
+    "relay.config": frozenset({"Config", "ReputationConfig", "WarmingTier"}),
     "spool.views": frozenset({"Snapshot", "Transaction", "prefix_end"}),
 }
 

@@ -580,6 +580,8 @@ def test_repair_says_when_loss_cannot_be_ruled_out(data: Path) -> None:
     tear(data)
     shutil.rmtree(data / "views")
     assert "cannot be ruled out" in good("repair", data)
+    told = events("cat", data)[-1]
+    assert (told["type"], told["data"]["loss_ruled_out"]) == ("log.torn_tail_cut", False)
 
 
 def test_repair_refuses_everything_else_and_changes_nothing(data: Path) -> None:

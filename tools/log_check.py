@@ -7,14 +7,17 @@ from itertools import groupby
 from pathlib import Path
 
 import click
+import trio
 
-from relay.codec import decode
-from relay.store import VIEWS_DIRECTORY
+from relay.codec import decode, encode
+from relay.events import TornTailCut
+from relay.store import VIEWS_DIRECTORY, torn_tail_cut
 from relay.views import PROJECTORS
 from spool.disk import RealDisk
 from spool.errors import CorruptionError
+from spool.log import open_log
 from spool.reader import LogReader
-from spool.recovery import Action
+from spool.recovery import Action, Witness
 from spool.repair import LOCK_NAME, RecoveryReport, inspect, repair
 from spool.verify import Verdict, verify
 from spool.verify_views import ViewsSeen, see_views
@@ -158,7 +161,7 @@ def repair_command(directory: Path) -> None:
     """Cut a torn tail: what a crash left half written, and was never acknowledged. A copy is kept.
 
     Anything else is explained and left as it is, with exit status 1. The relay must not be running. (It does the
-    same by itself whenever it starts.)
+    same by itself whenever it starts.) Both tell of it in the log, by a `log.torn_tail_cut`.
     """
     log = log_directory(directory)
     seen = see_views(directory / VIEWS_DIRECTORY, PROJECTORS)
@@ -169,7 +172,18 @@ def repair_command(directory: Path) -> None:
             f"{error}. This is no torn tail: what is damaged had been acknowledged, so nothing was changed. "
             f"`atmos-relay log verify {directory}` lists all the damage; put the file back from a copy."
         ) from error
+    if report.cut is not None:
+        trio.run(_tell, log, seen.witness, torn_tail_cut(report.cut, loss_ruled_out=report.loss_ruled_out))
     _print_report(log, report, seen)
+
+
+async def _tell(log: Path, witness: Witness | None, event: TornTailCut) -> None:
+    """Append it. A crash before leaves the cut, and its copy, untold.
+
+    The views are not opened: they may be what is broken, and the next start brings them up to the log.
+    """
+    async with open_log(log, witness=witness) as opened:
+        await opened.append([encode(event)])
 
 
 def _print_report(log: Path, report: RecoveryReport, seen: ViewsSeen) -> None:

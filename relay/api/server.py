@@ -1,12 +1,14 @@
 """HTTP over TCP: hypercorn speaks it on every connection, in a loop of ours that can end each of them.
 
-The invariant: **no client decides how long a connection lives.** Two things in hypercorn 0.18 would let it, and the
+The invariant: **no client decides how long a connection lives.** Three things in hypercorn 0.18 would let it, and the
 loop of `hypercorn.trio.serve` has no place to mend them:
 
 - it shields its writing from every cancellation, so one client that never reads its answers keeps the process from
   ending, even one whose log is poisoned; here, a cancelled connection is closed underneath it;
 - where writing fails while further requests wait behind the one that is answered, it goes on waiting for its turn for
-  ever, and the socket is never closed; here, a failed write ends the connection.
+  ever, and the socket is never closed; here, a failed write ends the connection;
+- where a client closes a connection that rests, it keeps its own side open until `keep_alive_timeout` is over; here, it
+  ends at once.
 
 What goes wrong inside it on one connection ends that connection, and nothing else.
 
@@ -14,6 +16,9 @@ With websockets come three more: it lets each of them have a compressor (300 KB,
 cannot be turned off; it sends pings and does not mind whether anybody is there to answer; and it does not mind whether
 a close frame is answered. Here, there is no compression, a peer that says nothing in spite of pings is cut off, and so
 is one that does not close.
+
+HTTP/2 is not spoken: a proxy speaks it to the world, and nobody needs it from us. An upgrade to it is passed over, and
+who takes it for granted is refused.
 """
 
 from __future__ import annotations
@@ -25,12 +30,17 @@ from typing import Any, cast
 import h11
 import hypercorn
 import trio
+from hypercorn.events import Closed
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, Scope
-from hypercorn.utils import wrap_app
+from hypercorn.utils import parse_socket_addr, wrap_app
 from quart_trio import QuartTrio
+
+from relay.api.places import PatientListener, Places
 
 logger = logging.getLogger(__name__)
 
@@ -56,34 +66,39 @@ async def serve_http(
     app: QuartTrio,
     config: hypercorn.Config,
     *,
+    connections_max: int,
     close: trio.Event,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve on `config.bind[0]` until `close`; requests under way then have `config.graceful_timeout` seconds.
 
     Reports the address, `127.0.0.1:8025`, when it listens. Cancelled, it gives them LAST_ANSWER_SECONDS_MAX: where the
-    log has failed, whoever waits for it is told so (503).
+    log has failed, whoever waits for it is told so (503). Streams do not count in `connections_max`: they have a bound
+    of their own (`relay.streams`).
     """
     connections_open: set[_Connection] = set()
+    places = Places(connections_max)
     config.websocket_ping_interval = PING_SECONDS
     config.websocket_max_message_size = WEBSOCKET_MESSAGE_BYTES_MAX
     wrapped = _without_compression(wrap_app(cast(Any, app), config.wsgi_max_body_size, "asgi"))
     context = WorkerContext(None)
 
     async def serve_connection(stream: trio.SocketStream) -> None:
-        connection = _Connection(stream)
+        connection = _Connection(stream, places)
         connections_open.add(connection)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.end_when_told, nursery.cancel_scope)
-                await TCPServer(wrapped, config, context, ConnectionState({}), cast(Any, connection))
+                await _Http1Server(wrapped, config, context, ConnectionState({}), cast(Any, connection))
                 nursery.cancel_scope.cancel()
-        except* h11.LocalProtocolError:
-            logger.info("http.connection_confused")  # who asks for a websocket and goes on talking
+        except* h11.ProtocolError:
+            # Who asks for a websocket and goes on talking, or talks HTTP/2.
+            logger.info("http.connection_confused")
         except* Exception as group:
             logger.error("http.connection_defect", exc_info=group)
         finally:
             connections_open.discard(connection)
+            connection.leave_place()
 
     async def watch_writes() -> None:
         """One task for all connections, because a deadline for each write costs more than the write."""
@@ -92,12 +107,7 @@ async def serve_http(
             for connection in connections_open:
                 connection.end_if_stuck(trio.current_time())
 
-    listening = config.create_sockets().insecure_sockets
-    host, port = listening[0].getsockname()[:2]
-    for one in listening:
-        one.listen(config.backlog)
-    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in listening]
-
+    address, listeners = _listen(config, places)
     no_more = trio.Event()
     all_ended = trio.Event()
 
@@ -129,7 +139,7 @@ async def serve_http(
                             trio.serve_listeners, serve_connection, listeners, handler_nursery=connections
                         )
                     )
-                    task_status.started(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+                    task_status.started(address)
                     await close.wait()
                     accepting.cancel_scope.cancel()
                 await end_within(config.graceful_timeout)
@@ -139,6 +149,18 @@ async def serve_http(
             nursery.cancel_scope.cancel()
         await lifespan.wait_for_shutdown()
         lifespan_nursery.cancel_scope.cancel()
+
+
+def _listen(config: hypercorn.Config, places: Places) -> tuple[str, list[PatientListener]]:
+    """The address, and who accepts there. Raises OSError where it cannot be had."""
+    listening = config.create_sockets().insecure_sockets
+    host, port = listening[0].getsockname()[:2]
+    for one in listening:
+        one.listen(config.backlog)
+    listeners = [
+        PatientListener(trio.SocketListener(trio.socket.from_stdlib_socket(one)), places) for one in listening
+    ]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}", listeners
 
 
 def _without_compression(app: AppWrapper) -> AppWrapper:
@@ -151,11 +173,58 @@ def _without_compression(app: AppWrapper) -> AppWrapper:
     return wrapped
 
 
+class _Http1Server(TCPServer):
+    """Hypercorn's, for connections without TLS or HTTP/2."""
+
+    async def run(self) -> None:
+        """Returns when the connection has ended, whoever ended it."""
+        try:
+            socket = self.stream.socket
+            client = parse_socket_addr(socket.family, socket.getpeername())
+            server = parse_socket_addr(socket.family, socket.getsockname())
+            async with TaskGroup() as task_group:
+                self._task_group = task_group
+                self.protocol = cast(
+                    Any,
+                    _Http1(
+                        self.app,
+                        self.config,
+                        self.context,
+                        task_group,
+                        ConnectionState(self.state),
+                        False,
+                        client,
+                        server,
+                        self.protocol_send,
+                    ),
+                )
+                await self.idle_task.restart(task_group, self._idle_timeout)
+                await self._read_data()
+                # Nothing more is to come, and hypercorn would wait for it.
+                await self.idle_task.stop()
+        except OSError:
+            pass  # it is gone already
+        finally:
+            await self._close()
+
+
+class _Http1(H11Protocol):
+    """Hypercorn's, which goes over to HTTP/2 wherever it is asked to."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        if not event.http_version.startswith(b"1."):
+            await self._send_error_response(505)
+            await self.send(Closed())
+            raise h11.RemoteProtocolError("this is HTTP/1 only")
+
+
 class _Connection:
     """What hypercorn takes for the stream of a connection without TLS."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, places: Places) -> None:
         self._stream = stream
+        #: Where it has a place; None when it has given that back.
+        self._places: Places | None = places
         self.socket = stream.socket
         self.send_eof = stream.send_eof
         #: There is no more to be said: a write has failed, or a websocket has ended.
@@ -193,10 +262,17 @@ class _Connection:
             self._scope.deadline = min(self._scope.deadline, trio.current_time() + CLOSE_SECONDS_MAX)
         elif data.startswith(_UPGRADED):
             self._is_websocket = True
+            self.leave_place()
 
     async def aclose(self) -> None:
         await self._stream.aclose()
         self._websocket_is_over()
+
+    def leave_place(self) -> None:
+        """Let another connection come in, once."""
+        places, self._places = self._places, None
+        if places is not None:
+            places.give_back()
 
     def end_if_stuck(self, now: float) -> None:
         """End the connection where its client has not taken what is being written, for WRITE_SECONDS_MAX."""

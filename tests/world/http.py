@@ -79,6 +79,8 @@ class HttpConnection:
             event = self._h11.next_event()
             if event is h11.NEED_DATA:
                 self._h11.receive_data(await self._receive())
+            elif event is h11.PAUSED:  # what comes now is in another protocol
+                raise NoAnswerError
             elif isinstance(event, h11.Response):
                 status = event.status_code
                 headers = {name.decode(): value.decode() for name, value in event.headers}

@@ -25,13 +25,14 @@ which does the writer no harm: power loss then takes nothing from the log that t
 
 A sealed segment is copied once. It is copied again if its bytes have changed, as they do when payloads are stripped
 from it: a rewritten segment has another salt in its header and another footer, and both are compared. So what has
-been erased from the log leaves the backup with the next run.
+been erased from the log leaves the backup with the next run. What is rewritten during a run is copied again in the same
+run: a log in which a record says that payloads are gone, and an older segment still has them, is nowhere.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -182,8 +183,8 @@ class _Run:
         self._log = log
         self._progress = progress
         self._folders: set[Path] = {backup}
-        self._staged: list[str] = []
-        self._kept = 0
+        #: A dict for its order: a segment that is rewritten meanwhile is staged twice.
+        self._staged: dict[str, None] = {}
         self._bytes_copied = 0
         self._done = self._total = 0
         self._old: dict[str, BackupFile] = {}
@@ -206,9 +207,10 @@ class _Run:
             removed=tuple(sorted(self._old.keys() - {file.name for file in (*segments, *files)})),
         )
         self._commit(manifest)
-        self._put_in_place(manifest, self._staged)
+        copied = list(self._staged)
+        self._put_in_place(manifest, copied)
         self._clear_up(manifest)
-        return BackupReport(manifest, self._staged, self._kept, self._bytes_copied)
+        return BackupReport(manifest, copied, len(manifest.files) - len(copied), self._bytes_copied)
 
     # The log.
 
@@ -251,24 +253,48 @@ class _Run:
         if not seqs:
             raise BackupError(f"{folder} holds no segments: there is nothing to back up")
         self._total = sum(self._size(folder / segment_name(seq)) for seq in seqs)
-        scans, segments = [], []
+        scans: dict[int, Scan] = {}
+        segments: dict[int, BackupSegment] = {}
+        headers: dict[int, bytes] = {}
         while seqs:
             for seq in seqs:
                 handle = self._disk.open_read(folder / segment_name(seq))
                 try:
-                    scan = _look(self._disk, handle, seq)
-                    scans.append(scan)
-                    segments.append(self._back_up_segment(scan, handle))
+                    headers[seq] = self._disk.read(handle, SEGMENT_HEADER_BYTES, 0)
+                    scans[seq] = _look(self._disk, handle, seq)
+                    segments[seq] = self._back_up_segment(scans[seq], handle)
                 finally:
                     self._disk.close(handle)
-            # What was open when we began may be finished by now. The log is followed to a segment that is not: what
-            # an earlier one was rewritten for (its payloads were erased, say) is then in the backup as well.
-            last = scans[-1]
-            seqs = segment_seqs(self._disk, folder) if last.footer is not None else []
-            seqs = [seq for seq in seqs if seq > last.first_seq]
+            seqs = self._to_look_at(folder, headers, followed=scans[max(scans)].footer is not None)
         # Start-up's own judgement of whether these segments are a log. What it would cut was not copied.
-        decide(scans, None)
-        return segments
+        decide([scans[seq] for seq in sorted(scans)], None)
+        return [segments[seq] for seq in sorted(segments)]
+
+    def _to_look_at(self, folder: Path, headers: Mapping[int, bytes], *, followed: bool) -> list[int]:
+        """Which segments are new or have been rewritten since we looked; none: what was copied is one log.
+
+        Segments are rewritten beside us, a new salt in the header of each. The record which says that payloads are
+        gone stands behind those that they are gone from. Who restores it takes it at its word, so no copy may have
+        them any more; and where a copy lacks them, that record must be there. Both hold once no segment has been
+        rewritten up to now and the last one was read after all others.
+        """
+        last = max(headers)
+        rewritten = {
+            seq for seq, header in headers.items() if self._header(folder / segment_name(seq)) != header
+        }
+        behind = (
+            {seq for seq in segment_seqs(self._disk, folder) if seq > last}
+            if rewritten or followed
+            else set()
+        )
+        return sorted({*rewritten, *behind, *({last} if rewritten else ())})
+
+    def _header(self, path: Path) -> bytes:
+        handle = self._disk.open_read(path)
+        try:
+            return self._disk.read(handle, SEGMENT_HEADER_BYTES, 0)
+        finally:
+            self._disk.close(handle)
 
     def _back_up_segment(self, scan: Scan, handle: int) -> BackupSegment:
         name = f"{self._log}/{segment_name(scan.first_seq)}"
@@ -302,13 +328,12 @@ class _Run:
             and (old.size, old.chain) == (size, scan.end.chain.hex())
             and self._ends_of(path, size) == ends
         ):
-            self._kept += 1
             self._advance(size)
             return old.sha256
         if self._ends_of(_next(path), size) == ends:
             sha256, file_crc = self._digests(_next(path), size, scan.end.offset)
             if file_crc == scan.file_crc:
-                self._staged.append(name)
+                self._staged[name] = None
                 return sha256
         return None
 
@@ -338,11 +363,10 @@ class _Run:
         file = BackupFile(name, len(data), hashlib.sha256(data).hexdigest())
         path = self._backup / name
         if self._old.get(name) == file and self._size(path) == file.size:
-            self._kept += 1
             return file
         self._make_folders(path.parent)
         _write_durably(self._disk, _next(path), [data])
-        self._staged.append(name)
+        self._staged[name] = None
         self._bytes_copied += file.size
         return file
 
@@ -355,7 +379,7 @@ class _Run:
         self._make_folders(path.parent)
         digests = _Digests(crc_end)
         _write_durably(self._disk, path, self._read_through(handle, size, digests))
-        self._staged.append(name)
+        self._staged[name] = None
         self._bytes_copied += size
         return digests.sha256, digests.crc
 
@@ -402,7 +426,7 @@ class _Run:
 
     def _commit(self, manifest: Manifest) -> None:
         # The names of what the manifest speaks of are durable before it is.
-        for folder in self._folders_of(self._staged):
+        for folder in self._folders_of(list(self._staged)):
             self._disk.sync_directory(folder)
         data = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         _write_durably(self._disk, self._backup / MANIFEST_NAME, [data])

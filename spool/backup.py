@@ -55,7 +55,9 @@ BEGUN_NAME: Final = "backup.begun"
 LOCK_NAME: Final = "backup.lock"
 NEXT_SUFFIX: Final = ".next"
 UNFINISHED_NAME: Final = "restore.unfinished"
-"""Stands in a directory that is being restored; holds the SHA-256 of the manifest that it is restored from."""
+"""Stands in a directory that is being restored; holds the SHA-256 of the manifest that it is restored from, and whether
+all files are there."""
+_ALL_THERE: Final = b" all files are there"
 RESTORE_LOCK_NAME: Final = "restore.lock"
 
 _CHUNK_BYTES: Final = 1 << 20
@@ -199,7 +201,7 @@ class _Run:
         files = [self._back_up_other(name) for name in others()]
         manifest = Manifest(
             format=FORMAT,
-            made_at=datetime.fromtimestamp(clock() / 1_000_000, UTC).isoformat(),
+            made_at=f"{datetime.fromtimestamp(clock() / 1_000_000, UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
             last_seq=segments[-1].last_seq,
             chain=segments[-1].chain,
             segments=tuple(segments),
@@ -514,14 +516,17 @@ def restore(
     directory: Path,
     *,
     log: str,
+    finish: Callable[[], None] = lambda: None,
     disk: Disk | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Make `directory`, which is not there or empty, from a backup.
 
     Every file is compared with the manifest as it is copied, and the log is read from end to end before the files
-    that are not the log are put beside it. Raises `BackupError` and names the file, `CorruptionError`, `OSError`.
-    After an interruption, run it again: it goes on.
+    that are not the log are put beside it. Then `finish` does with it what must be done before it is used: until that
+    has returned, UNFINISHED_NAME stands there. It is called once more where it was interrupted, and may have changed
+    the files by then. Raises `BackupError` and names the file, `CorruptionError`, `OSError`. After an interruption,
+    run it again: it goes on.
     """
     disk = disk or RealDisk()
     manifest_bytes = _manifest_bytes(disk, backup)
@@ -532,29 +537,36 @@ def restore(
     disk.sync_directory(directory.parent)
     _begun(disk, directory, source)  # before there is even a lock file in a directory that is not ours
     with _locked(disk, directory / RESTORE_LOCK_NAME, f"another restore into {directory} is running"):
-        if not _begun(disk, directory, source):
+        begun = _begun(disk, directory, source)
+        if begun is None:
             _write_durably(disk, mark, [source])
             disk.sync_directory(directory)
-        _restore_files(disk, backup, directory, log, manifest, progress)
+        if begun != source + _ALL_THERE:
+            _restore_files(disk, backup, directory, log, manifest, progress)
+            _write_durably(disk, mark, [source + _ALL_THERE])
+            disk.sync_directory(directory)
+        finish()
         disk.unlink(directory / RESTORE_LOCK_NAME)
         disk.unlink(mark)
         disk.sync_directory(directory)
     return manifest
 
 
-def _begun(disk: Disk, directory: Path, source: bytes) -> bool:
-    """Whether the restore from this backup has begun here. Raises `BackupError` if anything else has."""
+def _begun(disk: Disk, directory: Path, source: bytes) -> bytes | None:
+    """What the restore from this backup has said here, None if it has not begun. Raises `BackupError` if anything else
+    has."""
     names = set(disk.list_names(directory))
     if UNFINISHED_NAME in names:
-        if _read(disk, directory / UNFINISHED_NAME) != source:
+        said = _read(disk, directory / UNFINISHED_NAME)
+        if said not in (source, source + _ALL_THERE):
             raise BackupError(
                 f"{directory} holds an unfinished restore of another backup, or of this one before its last run. "
                 "Nothing was changed. Name a new directory"
             )
-        return True
+        return said
     if names - {RESTORE_LOCK_NAME, UNFINISHED_NAME + TMP_SUFFIX}:
         raise BackupError(f"{directory} is not empty; nothing was changed. Name a new directory")
-    return False
+    return None
 
 
 def _restore_files(

@@ -434,6 +434,34 @@ def test_directories_that_are_not_ours_are_left_alone() -> None:
     assert disk.state() == before
 
 
+def test_what_has_to_be_done_with_what_is_restored_is_done_before_it_is_restored() -> None:
+    """And where that fails half-way it goes on with what it has done, not with the backup's files."""
+    disk = data_directory()
+    make_backup(disk)
+    expected = holds(disk, DATA)
+    tries: list[bytes] = []
+
+    def finish() -> None:
+        assert holds(disk, RESTORED) == expected
+        assert UNFINISHED_NAME in disk.list_names(RESTORED)
+        tries.append(bytes(disk.file(RESTORED / "relay.toml")))
+        write(disk, RESTORED / "relay.toml", b"as finished")
+        expected["relay.toml"] = b"as finished"
+        if len(tries) == 1:
+            raise OSError(errno.ENOSPC, "no space")
+
+    def go() -> None:
+        restore(BACKUP, RESTORED, log=LOG, disk=disk, finish=finish)
+
+    with pytest.raises(OSError, match="no space"):
+        go()
+    go()
+    assert tries == [b"as it was", b"as finished"]
+    assert UNFINISHED_NAME not in disk.list_names(RESTORED)
+    with pytest.raises(BackupError, match="not empty"):
+        go()
+
+
 def test_a_restore_goes_on_with_its_own_backup_only() -> None:
     disk = data_directory()
     make_backup(disk)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from relay.codec import decode
+from relay.core import check_may_write
 from relay.store import VIEWS_DIRECTORY
 from relay.views import PROJECTORS
 from spool.disk import RealDisk
@@ -95,6 +96,7 @@ def _print_verdict(directory: Path, verdict: Verdict) -> None:
 def rebuild_command(directory: Path) -> None:
     """Throw the views away and build them again from the log. The relay must not be running."""
     log, views = log_directory(directory), directory / VIEWS_DIRECTORY
+    check_may_write(directory)
     disk = RealDisk()
     lock = disk.lock(log / LOCK_NAME)
     try:
@@ -161,6 +163,7 @@ def repair_command(directory: Path) -> None:
     same by itself whenever it starts.)
     """
     log = log_directory(directory)
+    check_may_write(directory)
     seen = see_views(directory / VIEWS_DIRECTORY, PROJECTORS)
     try:
         report = repair(log, witness=seen.witness)

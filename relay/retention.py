@@ -175,7 +175,7 @@ def _told_what_is_left() -> Iterator[None]:
     except OSError as error:
         raise Refusal(
             "TEMPORARILY_UNAVAILABLE",
-            f"{error}. What is to go is recorded and shown to nobody any more, but files may hold it still: "
+            f"{error}. What is to go is recorded, and the API shows it no more, but files may hold it still: "
             "`log strip` does the rest, and so does the relay when it starts, or within a day",
         ) from error
 

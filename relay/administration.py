@@ -350,7 +350,7 @@ async def administer(directory: Path, command: str, arguments: dict[str, Any]) -
                 return await _carry_out(readable, READING_COMMANDS[command], arguments, by=None)
         async with open_core(directory) as core:
             try:
-                return await _carry_out(core, COMMANDS[command], arguments, by=_user_name(os.getuid()))
+                return await _carry_out(core, COMMANDS[command], arguments, by=user_name(os.getuid()))
             except Refusal as error:  # carried out of the nurseries, which would wrap it
                 refusal = error
         raise refusal from None
@@ -392,7 +392,7 @@ async def serve_admin_socket(core: Core, task_status: trio.TaskStatus[None]) -> 
             with trio.move_on_after(REQUEST_SECONDS_MAX) as patience:
                 try:
                     line = await _read_line(stream, bytes_max=LINE_BYTES_MAX)
-                    by = await core.surroundings.offload(_user_name, _uid_of(stream))
+                    by = await core.surroundings.offload(user_name, _uid_of(stream))
                     reply = await _answer(core, line, by, patience)
                     await stream.send_all(json.dumps(reply).encode() + b"\n")
                 except trio.BrokenResourceError:
@@ -465,7 +465,7 @@ def _uid_of(stream: trio.SocketStream) -> int:
     return int(uid)
 
 
-def _user_name(uid: int) -> str:
+def user_name(uid: int) -> str:
     """It goes into the log for good. May block: names can come over the network."""
     try:
         name = pwd.getpwuid(uid).pw_name

@@ -30,6 +30,7 @@ from relay.streams import Streams
 from relay.surroundings import Surroundings
 from relay.views import members, open_temporary_views
 from spool.backup import BEGUN_NAME as BACKUP_BEGUN
+from spool.backup import UNFINISHED_NAME as RESTORE_UNFINISHED
 from spool.reader import LogReader
 from spool.views import Snapshot, Views
 
@@ -151,18 +152,32 @@ def _bearer(authorization: str | None) -> str | None:
     return found[1] if found else None
 
 
+def check_may_write(directory: Path, *, restoring: bool = False) -> None:
+    """Raises Refusal where a directory has all that a data directory has, and is none: a backup, or one that is still
+    being restored."""
+    if (directory / BACKUP_BEGUN).exists():
+        # What a relay would write into it, its manifest would call damage.
+        raise Refusal(
+            "CONFLICT", f"{directory} is a backup: make a data directory of it with `atmos-relay log restore`"
+        )
+    if not restoring and (directory / RESTORE_UNFINISHED).exists():
+        # Its mail may have to be held first.
+        raise Refusal(
+            "CONFLICT",
+            f"the restore of {directory} has not ended: run the same `atmos-relay log restore` again",
+        )
+
+
 @asynccontextmanager
-async def open_core(directory: Path, surroundings: Surroundings | None = None) -> AsyncIterator[Core]:
-    """Open a data directory that `init` made.
+async def open_core(
+    directory: Path, surroundings: Surroundings | None = None, *, restoring: bool = False
+) -> AsyncIterator[Core]:
+    """Open a data directory that `init` made, or `log restore`, which may do so before it has ended.
 
     Raises ConfigError, KeyFileError, Refusal for a backup, or an error of `spool`.
     """
     surroundings = surroundings or Surroundings()
-    if (directory / BACKUP_BEGUN).exists():
-        # It has all that a data directory has. What a relay would write into it, its manifest would call damage.
-        raise Refusal(
-            "CONFLICT", f"{directory} is a backup: make a data directory of it with `atmos-relay log restore`"
-        )
+    check_may_write(directory, restoring=restoring)
     config = load_config(directory)
     pepper = load_pepper(directory)
     keyring = KeyRing(directory)

@@ -35,7 +35,8 @@ import logging
 import time
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -104,7 +105,8 @@ async def log_strip(core: Core, *, older_than: int | None = None, dry_run: bool 
     days = core.config.spool.retention_days if older_than is None else older_than
     if not 1 <= days <= 36500:
         raise invalid("older_than", "expected 1 to 36500 days")
-    return await strip(core, days, dry_run=dry_run)
+    with _told_what_is_left():
+        return await strip(core, days, dry_run=dry_run)
 
 
 async def log_erase(
@@ -130,20 +132,52 @@ async def log_erase(
         )
     address = None if recipient is None else _address(recipient)
     removed = _Removed()
-    async with core.erasing:
-        if message is not None:
-            await _erase_one(core, message, did, by, reason, removed)
-        else:
-            assert address is not None
-            await _erase_recipient(core, address, did, by, reason, removed)
-        await _settle(core, removed)
-        answer = removed.answer()
-        if address is not None:
-            offload, disk, log = core.surroundings.offload, core.surroundings.disk, core.store.log.directory
-            answer["tornCopies"] = await offload(_remove_torn_copies, disk, log, _naming(address))
-            # So that nobody believes that more is gone than is.
-            answer["stillNamed"] = await offload(_naming_records, disk, log, address, core.store.log.last_seq)
+    with _told_what_is_left():
+        async with core.erasing:
+            await _erase(core, by, reason, message, address, did, removed)
+            answer = removed.answer()
+            if address is not None:
+                offload, disk, log = (
+                    core.surroundings.offload,
+                    core.surroundings.disk,
+                    core.store.log.directory,
+                )
+                answer["tornCopies"] = await offload(_remove_torn_copies, disk, log, _naming(address))
+                # So that nobody believes that more is gone than is.
+                answer["stillNamed"] = await offload(
+                    _naming_records, disk, log, address, core.store.log.last_seq
+                )
     return answer
+
+
+async def _erase(
+    core: Core,
+    by: str,
+    reason: str,
+    message: int | None,
+    address: str | None,
+    did: str | None,
+    removed: _Removed,
+) -> None:
+    if message is not None:
+        await _erase_one(core, message, did, by, reason, removed)
+    else:
+        assert address is not None
+        await _erase_recipient(core, address, did, by, reason, removed)
+    await _settle(core, removed)
+
+
+@contextmanager
+def _told_what_is_left() -> Iterator[None]:
+    """An operator whose disk failed or is full must not believe that nothing has happened, nor that all is done."""
+    try:
+        yield
+    except OSError as error:
+        raise Refusal(
+            "TEMPORARILY_UNAVAILABLE",
+            f"{error}. What is to go is recorded, and the API shows it no more, but files may hold it still: "
+            "`log strip` does the rest, and so does the relay when it starts, or within a day",
+        ) from error
 
 
 async def strip(core: Core, days: int, *, dry_run: bool = False) -> Answer:

@@ -107,7 +107,7 @@ def _due(moment: Moment) -> Rows:
             {
                 "messageId": waiting.message_id,
                 "did": state.did,
-                "recipientDomain": waiting.lane.domain,
+                "recipientDomain": waiting.lane.domain or None,
                 "class": "bulk" if waiting.lane.bulk else "transactional",
                 "nextAttemptAt": _time(waiting.next_attempt_at),
                 "heldBy": waiting.held_by,

@@ -25,13 +25,14 @@ which does the writer no harm: power loss then takes nothing from the log that t
 
 A sealed segment is copied once. It is copied again if its bytes have changed, as they do when payloads are stripped
 from it: a rewritten segment has another salt in its header and another footer, and both are compared. So what has
-been erased from the log leaves the backup with the next run.
+been erased from the log leaves the backup with the next run. What is rewritten during a run is copied again in the same
+run: a log in which a record says that payloads are gone, and an older segment still has them, is nowhere.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -54,7 +55,9 @@ BEGUN_NAME: Final = "backup.begun"
 LOCK_NAME: Final = "backup.lock"
 NEXT_SUFFIX: Final = ".next"
 UNFINISHED_NAME: Final = "restore.unfinished"
-"""Stands in a directory that is being restored; holds the SHA-256 of the manifest that it is restored from."""
+"""Stands in a directory that is being restored; holds the SHA-256 of the manifest that it is restored from, and whether
+all files are there."""
+_ALL_THERE: Final = b" all files are there"
 RESTORE_LOCK_NAME: Final = "restore.lock"
 
 _CHUNK_BYTES: Final = 1 << 20
@@ -182,8 +185,8 @@ class _Run:
         self._log = log
         self._progress = progress
         self._folders: set[Path] = {backup}
-        self._staged: list[str] = []
-        self._kept = 0
+        #: A dict for its order: a segment that is rewritten meanwhile is staged twice.
+        self._staged: dict[str, None] = {}
         self._bytes_copied = 0
         self._done = self._total = 0
         self._old: dict[str, BackupFile] = {}
@@ -198,7 +201,7 @@ class _Run:
         files = [self._back_up_other(name) for name in others()]
         manifest = Manifest(
             format=FORMAT,
-            made_at=datetime.fromtimestamp(clock() / 1_000_000, UTC).isoformat(),
+            made_at=f"{datetime.fromtimestamp(clock() / 1_000_000, UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
             last_seq=segments[-1].last_seq,
             chain=segments[-1].chain,
             segments=tuple(segments),
@@ -206,9 +209,10 @@ class _Run:
             removed=tuple(sorted(self._old.keys() - {file.name for file in (*segments, *files)})),
         )
         self._commit(manifest)
-        self._put_in_place(manifest, self._staged)
+        copied = list(self._staged)
+        self._put_in_place(manifest, copied)
         self._clear_up(manifest)
-        return BackupReport(manifest, self._staged, self._kept, self._bytes_copied)
+        return BackupReport(manifest, copied, len(manifest.files) - len(copied), self._bytes_copied)
 
     # The log.
 
@@ -251,24 +255,48 @@ class _Run:
         if not seqs:
             raise BackupError(f"{folder} holds no segments: there is nothing to back up")
         self._total = sum(self._size(folder / segment_name(seq)) for seq in seqs)
-        scans, segments = [], []
+        scans: dict[int, Scan] = {}
+        segments: dict[int, BackupSegment] = {}
+        headers: dict[int, bytes] = {}
         while seqs:
             for seq in seqs:
                 handle = self._disk.open_read(folder / segment_name(seq))
                 try:
-                    scan = _look(self._disk, handle, seq)
-                    scans.append(scan)
-                    segments.append(self._back_up_segment(scan, handle))
+                    headers[seq] = self._disk.read(handle, SEGMENT_HEADER_BYTES, 0)
+                    scans[seq] = _look(self._disk, handle, seq)
+                    segments[seq] = self._back_up_segment(scans[seq], handle)
                 finally:
                     self._disk.close(handle)
-            # What was open when we began may be finished by now. The log is followed to a segment that is not: what
-            # an earlier one was rewritten for (its payloads were erased, say) is then in the backup as well.
-            last = scans[-1]
-            seqs = segment_seqs(self._disk, folder) if last.footer is not None else []
-            seqs = [seq for seq in seqs if seq > last.first_seq]
+            seqs = self._to_look_at(folder, headers, followed=scans[max(scans)].footer is not None)
         # Start-up's own judgement of whether these segments are a log. What it would cut was not copied.
-        decide(scans, None)
-        return segments
+        decide([scans[seq] for seq in sorted(scans)], None)
+        return [segments[seq] for seq in sorted(segments)]
+
+    def _to_look_at(self, folder: Path, headers: Mapping[int, bytes], *, followed: bool) -> list[int]:
+        """Which segments are new or have been rewritten since we looked; none: what was copied is one log.
+
+        Segments are rewritten beside us, a new salt in the header of each. The record which says that payloads are
+        gone stands behind those that they are gone from. Who restores it takes it at its word, so no copy may have
+        them any more; and where a copy lacks them, that record must be there. Both hold once no segment has been
+        rewritten up to now and the last one was read after all others.
+        """
+        last = max(headers)
+        rewritten = {
+            seq for seq, header in headers.items() if self._header(folder / segment_name(seq)) != header
+        }
+        behind = (
+            {seq for seq in segment_seqs(self._disk, folder) if seq > last}
+            if rewritten or followed
+            else set()
+        )
+        return sorted({*rewritten, *behind, *({last} if rewritten else ())})
+
+    def _header(self, path: Path) -> bytes:
+        handle = self._disk.open_read(path)
+        try:
+            return self._disk.read(handle, SEGMENT_HEADER_BYTES, 0)
+        finally:
+            self._disk.close(handle)
 
     def _back_up_segment(self, scan: Scan, handle: int) -> BackupSegment:
         name = f"{self._log}/{segment_name(scan.first_seq)}"
@@ -302,13 +330,12 @@ class _Run:
             and (old.size, old.chain) == (size, scan.end.chain.hex())
             and self._ends_of(path, size) == ends
         ):
-            self._kept += 1
             self._advance(size)
             return old.sha256
         if self._ends_of(_next(path), size) == ends:
             sha256, file_crc = self._digests(_next(path), size, scan.end.offset)
             if file_crc == scan.file_crc:
-                self._staged.append(name)
+                self._staged[name] = None
                 return sha256
         return None
 
@@ -338,11 +365,10 @@ class _Run:
         file = BackupFile(name, len(data), hashlib.sha256(data).hexdigest())
         path = self._backup / name
         if self._old.get(name) == file and self._size(path) == file.size:
-            self._kept += 1
             return file
         self._make_folders(path.parent)
         _write_durably(self._disk, _next(path), [data])
-        self._staged.append(name)
+        self._staged[name] = None
         self._bytes_copied += file.size
         return file
 
@@ -355,7 +381,7 @@ class _Run:
         self._make_folders(path.parent)
         digests = _Digests(crc_end)
         _write_durably(self._disk, path, self._read_through(handle, size, digests))
-        self._staged.append(name)
+        self._staged[name] = None
         self._bytes_copied += size
         return digests.sha256, digests.crc
 
@@ -402,7 +428,7 @@ class _Run:
 
     def _commit(self, manifest: Manifest) -> None:
         # The names of what the manifest speaks of are durable before it is.
-        for folder in self._folders_of(self._staged):
+        for folder in self._folders_of(list(self._staged)):
             self._disk.sync_directory(folder)
         data = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         _write_durably(self._disk, self._backup / MANIFEST_NAME, [data])
@@ -490,14 +516,17 @@ def restore(
     directory: Path,
     *,
     log: str,
+    finish: Callable[[], None] = lambda: None,
     disk: Disk | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Make `directory`, which is not there or empty, from a backup.
 
     Every file is compared with the manifest as it is copied, and the log is read from end to end before the files
-    that are not the log are put beside it. Raises `BackupError` and names the file, `CorruptionError`, `OSError`.
-    After an interruption, run it again: it goes on.
+    that are not the log are put beside it. Then `finish` does with it what must be done before it is used: until that
+    has returned, UNFINISHED_NAME stands there. It is called once more where it was interrupted, and may have changed
+    the files by then. Raises `BackupError` and names the file, `CorruptionError`, `OSError`. After an interruption,
+    run it again: it goes on.
     """
     disk = disk or RealDisk()
     manifest_bytes = _manifest_bytes(disk, backup)
@@ -508,29 +537,36 @@ def restore(
     disk.sync_directory(directory.parent)
     _begun(disk, directory, source)  # before there is even a lock file in a directory that is not ours
     with _locked(disk, directory / RESTORE_LOCK_NAME, f"another restore into {directory} is running"):
-        if not _begun(disk, directory, source):
+        begun = _begun(disk, directory, source)
+        if begun is None:
             _write_durably(disk, mark, [source])
             disk.sync_directory(directory)
-        _restore_files(disk, backup, directory, log, manifest, progress)
+        if begun != source + _ALL_THERE:
+            _restore_files(disk, backup, directory, log, manifest, progress)
+            _write_durably(disk, mark, [source + _ALL_THERE])
+            disk.sync_directory(directory)
+        finish()
         disk.unlink(directory / RESTORE_LOCK_NAME)
         disk.unlink(mark)
         disk.sync_directory(directory)
     return manifest
 
 
-def _begun(disk: Disk, directory: Path, source: bytes) -> bool:
-    """Whether the restore from this backup has begun here. Raises `BackupError` if anything else has."""
+def _begun(disk: Disk, directory: Path, source: bytes) -> bytes | None:
+    """What the restore from this backup has said here, None if it has not begun. Raises `BackupError` if anything else
+    has."""
     names = set(disk.list_names(directory))
     if UNFINISHED_NAME in names:
-        if _read(disk, directory / UNFINISHED_NAME) != source:
+        said = _read(disk, directory / UNFINISHED_NAME)
+        if said not in (source, source + _ALL_THERE):
             raise BackupError(
                 f"{directory} holds an unfinished restore of another backup, or of this one before its last run. "
                 "Nothing was changed. Name a new directory"
             )
-        return True
+        return said
     if names - {RESTORE_LOCK_NAME, UNFINISHED_NAME + TMP_SUFFIX}:
         raise BackupError(f"{directory} is not empty; nothing was changed. Name a new directory")
-    return False
+    return None
 
 
 def _restore_files(

@@ -92,8 +92,10 @@ def strip_segment(
             disk.fsync(target)
             new = _read_back(disk, target, old, pause)
             disk.rename(tmp, path)
-        except BaseException:
+        except BaseException as error:
             disk.unlink(tmp)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(tmp)  # a full disk does not say which one it is
             raise
         finally:
             disk.close(target)

@@ -3,7 +3,7 @@
 The invariant: **it works beside a running writer, disturbs nothing, and takes nothing unfinished for damage.** What
 stands at the end of the last segment and is no whole batch is *in flight* while somebody has the log locked, and
 *torn* otherwise. A fault counts only if it is found again by a look that began after it was found, for a batch may
-be finished while one looks.
+be finished while one looks. So does a difference between log and views, for payloads may be stripped while one looks.
 
 What is checked in a segment is said in `verify_segment`, what is checked in the views in `verify_views`.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -20,7 +21,7 @@ from spool.disk import RealDisk
 from spool.record import CHAIN_START, Record
 from spool.recovery import Witness
 from spool.repair import LOCK_NAME, segment_seqs
-from spool.segment import segment_name
+from spool.segment import SEGMENT_HEADER_BYTES, segment_name
 from spool.verify_segment import Place, Problem, SegmentCheck
 from spool.verify_views import Progress, ViewVerdict, see_views, verify_views
 from spool.views import Projector
@@ -60,11 +61,29 @@ def verify(
     Damage is never raised. `OSError` may be: for a directory that cannot be listed, or where there is no room for
     the views that are compared with.
     """
-    # The views first: all that they have seen must then be in the log.
-    seen = see_views(views_directory, projectors)
-    log = verify_log(log_directory, witness=seen.witness, progress=progress)
-    views = verify_views(log_directory, views_directory, projectors, decode, seen=seen, progress=progress)
-    return Verdict(log, views)
+    before: set[str] | None = None
+    while True:
+        headers = _headers(log_directory)
+        # The views first: all that they have seen must then be in the log.
+        seen = see_views(views_directory, projectors)
+        log = verify_log(log_directory, witness=seen.witness, progress=progress)
+        views = verify_views(log_directory, views_directory, projectors, decode, seen=seen, progress=progress)
+        wrong = {view.name for view in views if not view.ok}
+        if not wrong or wrong == before or not is_being_written(log_directory):
+            return Verdict(log, views)
+        # A writer that rewrites a segment meanwhile (payloads are stripped from it) changes what the log gives, and
+        # corrects the index a moment later. So what differs must differ again, while no segment was rewritten.
+        now = _headers(log_directory)
+        before = wrong if all(now.get(seq) == header for seq, header in headers.items()) else None
+
+
+def _headers(directory: Path) -> dict[int, bytes]:
+    """The header of each segment. A segment that is rewritten gets another."""
+    headers = {}
+    for seq in segment_seqs(RealDisk(), directory):
+        with suppress(OSError), (directory / segment_name(seq)).open("rb") as file:  # `verify_log` names it
+            headers[seq] = file.read(SEGMENT_HEADER_BYTES)
+    return headers
 
 
 # -------------------------------------------------------------------------------------------------------- the log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -101,6 +102,7 @@ def test_what_is_restored_is_what_was_backed_up(busy: Path, tmp_path: Path) -> N
     backup, restored = tmp_path / "backup", tmp_path / "restored"
     told = answer("log", "backup", busy, backup)
     assert told["secrets"] is True
+    assert re.fullmatch(r"[0-9-]{10}T[0-9:]{8}\.\d{6}Z", told["madeAt"])
     back = answer("log", "restore", backup, restored)
     assert back["ok"]
     assert back["waiting"] == 2
@@ -154,6 +156,49 @@ def test_held_mail_is_kept_back_until_it_is_released(busy: Path, tmp_path: Path)
             assert sum(site["held"] for site in queue["sites"]) == 0
 
     run(main)
+
+
+def test_nothing_is_sent_before_a_restore_that_holds_has_held(
+    busy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore that is broken off when all files are there and the mail is not held yet must be gone on with."""
+    backup, restored = tmp_path / "backup", tmp_path / "restored"
+
+    async def broken_off(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tools.log_backup.queue_hold", broken_off)
+        assert command("log", "restore", backup, restored, "--hold").exit_code != 0
+    before = contents(restored)
+    for words in (
+        ["serve"],
+        ["queue", "hold", "--all", "--reason", "x"],
+        ["log", "rebuild"],
+        ["log", "repair"],
+    ):
+        group, *rest = words
+        words = [group, restored] if group == "serve" else [group, rest[0], restored, *rest[1:]]
+        assert "has not ended" in refused(*words), words
+    assert contents(restored) == before
+    assert answer("log", "restore", backup, restored, "--hold")["held"]
+    assert not list(restored.glob("restore.*"))
+    assert sum(site["held"] for site in answer("queue", "list", restored)["sites"]) == 2
+    assert answer("log", "verify", restored)["ok"]
+
+
+def test_a_full_disk_under_the_views_is_a_sentence(busy: Path, tmp_path: Path) -> None:
+    """LMDB's errors are nobody else's. A limit of the file size stands for the disk: the log is smaller than it."""
+    script = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
+    script += "from tools.cli import main; main()"
+    words = ["log", "restore", str(tmp_path / "backup"), str(tmp_path / "restored"), "--hold"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Is the disk full?" in done.stderr
+    assert "2 messages are held" in good(*words)
 
 
 def test_only_what_has_changed_is_copied(data: Path, tmp_path: Path) -> None:
@@ -219,7 +264,12 @@ def test_places_that_make_no_sense_are_refused(data: Path, tmp_path: Path) -> No
 def test_a_backup_is_not_served(busy: Path, tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     before = contents(backup)
-    for words in (["serve", backup], ["queue", "hold", backup, "--all", "--reason", "x"]):
+    for words in (
+        ["serve", backup],
+        ["queue", "hold", backup, "--all", "--reason", "x"],
+        ["log", "rebuild", backup],
+        ["log", "repair", backup],
+    ):
         assert "is a backup" in refused(*words)
     assert contents(backup) == before
     good("queue", "list", backup)

@@ -408,6 +408,27 @@ def test_a_full_disk_is_reported_and_the_rest_is_done_later(
     run(main)
 
 
+def test_who_gives_an_order_on_a_full_disk_is_told_what_is_left(tmp_path: Path) -> None:
+    disk = FailingDisk()
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data", disk=disk) as world:
+            message_id = await world.send(to=FRIEND)
+            await world.until_final(message_id)
+            await world.core.store.log.rotate()
+            disk.operations, disk.fail_at = 0, 2
+            with pytest.raises(Refusal) as told:
+                await erase(world, recipient=FRIEND)
+            assert str(tmp_path / "data" / LOG_DIRECTORY) in told.value.message
+            assert "`log strip` does the rest" in told.value.message
+            assert await listed(world, f"?recipient={FRIEND}") == []
+            assert names_in(tmp_path / "data", FRIEND) != []
+            assert (await world.command("log_strip"))["messages"] == 0
+            assert names_in(tmp_path / "data", FRIEND) == []
+
+    run(main)
+
+
 @pytest.mark.parametrize("pieces", [0, 1, 5])
 def test_a_relay_killed_in_the_middle_finishes_at_its_next_start(
     tmp_path: Path, pieces: int, monkeypatch: pytest.MonkeyPatch

@@ -98,11 +98,12 @@ def strip(disk: FakeDisk, first_seq: int, *, payloads: bool = False) -> None:
     scan = scan_segment(bytes(disk.file(path)), first_seq)
     assert scan.header is not None
     assert scan.footer is not None
-    header = SegmentHeader(first_seq, scan.header.created_us, b"another salt ...", scan.header.previous_chain)
+    salt = hashlib.sha256(scan.header.salt).digest()[:16]
+    header = SegmentHeader(first_seq, scan.header.created_us, salt, scan.header.previous_chain)
     pieces = [encode_segment_header(header)]
     for record in read_all(disk, first_seq)[: scan.footer.records]:
         if not payloads:
-            record = record._replace(payload=None, stripped=record.payload is not None)
+            record = record._replace(payload=None, stripped=record.stripped or record.payload is not None)
         pieces += encode_record(record, header.seed)
     data = b"".join(pieces)
     end = Position(first_seq, len(data), scan.end.next_seq, scan.footer.chain, scan.footer.last_time_us)
@@ -433,6 +434,34 @@ def test_directories_that_are_not_ours_are_left_alone() -> None:
     assert disk.state() == before
 
 
+def test_what_has_to_be_done_with_what_is_restored_is_done_before_it_is_restored() -> None:
+    """And where that fails half-way it goes on with what it has done, not with the backup's files."""
+    disk = data_directory()
+    make_backup(disk)
+    expected = holds(disk, DATA)
+    tries: list[bytes] = []
+
+    def finish() -> None:
+        assert holds(disk, RESTORED) == expected
+        assert UNFINISHED_NAME in disk.list_names(RESTORED)
+        tries.append(bytes(disk.file(RESTORED / "relay.toml")))
+        write(disk, RESTORED / "relay.toml", b"as finished")
+        expected["relay.toml"] = b"as finished"
+        if len(tries) == 1:
+            raise OSError(errno.ENOSPC, "no space")
+
+    def go() -> None:
+        restore(BACKUP, RESTORED, log=LOG, disk=disk, finish=finish)
+
+    with pytest.raises(OSError, match="no space"):
+        go()
+    go()
+    assert tries == [b"as it was", b"as finished"]
+    assert UNFINISHED_NAME not in disk.list_names(RESTORED)
+    with pytest.raises(BackupError, match="not empty"):
+        go()
+
+
 def test_a_restore_goes_on_with_its_own_backup_only() -> None:
     disk = data_directory()
     make_backup(disk)
@@ -565,27 +594,36 @@ def test_nothing_is_in_the_backup_that_power_loss_can_take_from_the_log() -> Non
         assert records(disk.crash(surviving), DIRECTORY) == held
 
 
-def test_the_log_goes_on_while_it_is_copied() -> None:
-    """Segments are finished and begun, and one that was copied already is stripped, for a reason that stands in a
-    segment which was not there when the run began: what the backup has is a log all the same."""
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_the_log_goes_on_while_it_is_copied(first: bool) -> None:
+    """Segments are finished and begun, and one that was copied already is stripped, again and again, for reasons that
+    stand in segments which were not there when the run began: what the backup has is the log as it is then."""
     disk = data_directory()
-    before = len(segment_seqs(disk, DIRECTORY))
-    grown = False
+    begun = len(segment_seqs(disk, DIRECTORY))
+    if not first:
+        make_backup(disk)
+    payloads = [record.payload for record in read_all(disk, 1)[:2] if record.payload]
+    assert payloads
+    told = 0
 
-    def grow(what: str, done: int, total: int) -> None:
-        nonlocal grown
-        if not grown:
-            grown = True
-            append(disk, range(7, 15))
-            strip(disk, 1)
+    def live(what: str, done: int, total: int) -> None:
+        nonlocal told
+        told += 1
+        if told in (1, begun, begun + 2):
+            number = 6 + told
+            append(disk, range(number, number + 2))
+            strip(disk, 1, payloads=told == 1)
 
-    report = back_up(DATA, BACKUP, log=LOG, disk=disk, clock=lambda: CLOCK_US, progress=grow)
-    assert len(segment_seqs(disk, DIRECTORY)) > before + 1
+    report = back_up(
+        DATA, BACKUP, log=LOG, others=others(disk), disk=disk, clock=lambda: CLOCK_US, progress=live
+    )
     log = read_all(disk)
-    assert report.manifest.last_seq == log[-1].seq
-    held = restored(disk)["log"]
-    assert [record.chain for record in held] == [record.chain for record in log]
-    # The first was open already when it was replaced. The next run replaces it in the backup.
-    assert held != log
-    assert make_backup(disk).copied[0] == f"{LOG}/{segment_name(1)}"
+    # Else a relay that is restored from it would keep for good what its log calls removed.
     assert restored(disk)["log"] == log
+    for path in (BACKUP / LOG / name for name in disk.list_names(BACKUP / LOG)):
+        assert not any(payload in disk.file(path) for payload in payloads), path
+    assert told > begun + 4
+    assert report.manifest.last_seq == log[-1].seq
+    assert len(set(report.copied)) == len(report.copied)
+    assert len(report.copied) + report.kept == len(report.manifest.files)
+    assert make_backup(disk).copied == []

@@ -1,6 +1,6 @@
 """`atmos-relay`: every subcommand, its exit status, and how errors are told.
 
-Exit status: 0 good, 1 found a problem or was refused, 2 usage.
+Exit status: 0 good, 1 found a problem or was refused, 2 usage, 130 broken off by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import click
+import lmdb
 
 from relay.codec import UnknownEventError
 from relay.config import ConfigError
@@ -60,10 +61,19 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except BaseExceptionGroup as group:
+        if group.split(KeyboardInterrupt)[1] is None:
+            sys.exit(130)  # Ctrl-C, as above, but it was noticed inside of a nursery
         _explain_group(group)
         sys.exit(1)
     except EXPECTED as error:
         click.echo(f"atmos-relay: {error}", err=True)
+        sys.exit(1)
+    except lmdb.Error as error:
+        if type(error) not in (lmdb.Error, lmdb.DiskError):
+            raise  # a defect of ours
+        # LMDB calls a full disk an input/output error.
+        said = f"the views could not be written: {error}. Is the disk full? The log has all that is in them"
+        click.echo(f"atmos-relay: {said}", err=True)
         sys.exit(1)
 
 

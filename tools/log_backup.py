@@ -6,6 +6,7 @@ copied: a restored relay builds them from the log. How copying stays safe is sai
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,11 @@ from typing import Any
 import click
 import trio
 
-from relay.administration import administer
+from relay.administration import administer, user_name
 from relay.config import CONFIG_FILE
 from relay.core import open_core
 from relay.delivery.deliverer import name_interrupted
+from relay.queue_commands import queue_hold
 from relay.store import LOG_DIRECTORY
 from spool.backup import (
     BEGUN_NAME,
@@ -36,7 +38,6 @@ from tools.log_events import printable
 from tools.log_read import log_directory
 from tools.meter import open_meter
 from tools.output import directory_argument, json_option, print_json
-from tools.queue import give_in_full
 
 _PEPPER = "pepper"
 _KEYS = "keys"
@@ -146,11 +147,9 @@ def restore_command(context: click.Context, backup: Path, directory: Path, hold:
     _make_private(directory, ours=())
     with open_meter() as meter:
         progress = None if as_json else meter
-        manifest = restore(backup, directory, log=LOG_DIRECTORY, progress=progress)
+        finish = partial(trio.run, _hold, directory) if hold else lambda: None
+        manifest = restore(backup, directory, log=LOG_DIRECTORY, finish=finish, progress=progress)
         verdict = verify_log(directory / LOG_DIRECTORY, progress=progress)
-    if hold:
-        trio.run(_name_interrupted, directory)
-        give_in_full(directory, "queue_hold", {"everything": True, "reason": _HELD_BECAUSE}, "held")
     waiting = _count_waiting(directory) if can_serve else None
     if as_json:
         print_json(
@@ -170,10 +169,16 @@ def restore_command(context: click.Context, backup: Path, directory: Path, hold:
         context.exit(1)
 
 
-async def _name_interrupted(directory: Path) -> None:
-    """As a start does. Left to the start, it would let go of what is held."""
-    async with open_core(directory) as core:
+async def _hold(directory: Path) -> None:
+    """Hold all that waits. Doing it again holds the rest."""
+    async with open_core(directory, restoring=True) as core:
+        # As a start does. Left to the start, it would let go of what is held.
         await name_interrupted(core.store)
+        place: dict[str, Any] = {}
+        while place.get("after", 0) is not None:
+            by = user_name(os.getuid())
+            answer = await queue_hold(core, by, reason=_HELD_BECAUSE, everything=True, **place)
+            place = {"after": answer["next"], "until": answer["until"]}
 
 
 def _count_waiting(directory: Path) -> int:

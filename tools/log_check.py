@@ -10,6 +10,7 @@ import click
 import trio
 
 from relay.codec import decode, encode
+from relay.core import check_may_write
 from relay.events import TornTailCut
 from relay.store import VIEWS_DIRECTORY, torn_tail_cut
 from relay.views import PROJECTORS
@@ -98,6 +99,7 @@ def _print_verdict(directory: Path, verdict: Verdict) -> None:
 def rebuild_command(directory: Path) -> None:
     """Throw the views away and build them again from the log. The relay must not be running."""
     log, views = log_directory(directory), directory / VIEWS_DIRECTORY
+    check_may_write(directory)
     disk = RealDisk()
     lock = disk.lock(log / LOCK_NAME)
     try:
@@ -164,6 +166,7 @@ def repair_command(directory: Path) -> None:
     same by itself whenever it starts.) Both tell of it in the log, by a `log.torn_tail_cut`.
     """
     log = log_directory(directory)
+    check_may_write(directory)
     seen = see_views(directory / VIEWS_DIRECTORY, PROJECTORS)
     try:
         report = repair(log, witness=seen.witness)

@@ -7,6 +7,7 @@ is written anew.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -67,12 +68,17 @@ def export_command(directory: Path, selection: Selection, output: Path | None) -
 def _open_for_us(path: Path) -> Iterator[BinaryIO]:
     """The file, made for its owner only where it is not there; nobody else writes to it meanwhile."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "r+b") as file:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise click.ClickException(f"another export writes to {path}") from None
-        yield file
+    try:
+        with os.fdopen(handle, "r+b") as file:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise click.ClickException(f"another export writes to {path}") from None
+            yield file
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error.filename = str(path)  # a full disk does not say which one it is
+        raise
 
 
 def _go_on(file: BinaryIO, path: Path, reader: LogReader, selection: Selection) -> int | None:

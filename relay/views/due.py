@@ -56,6 +56,7 @@ class Lane(NamedTuple):
     """The messages of one member and class to one recipient domain."""
 
     domain: str
+    """Empty where retention has removed the address since."""
     bulk: bool
     #: Of its DID a digest, because a domain and a DID together are longer than a key may be.
     member: bytes
@@ -79,17 +80,18 @@ def _lane_from(key: bytes) -> Lane:
 
 class DueProjector:
     name = "due"
-    version = 4
+    version = 5
     tables = (_DUE, _DUE_BY_TIME, _WAITING, _HELD, _HELD_BY, _IN_FLIGHT)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
         match event:
             case MessageQueued() | DsnQueued():
-                # Retention takes the payload of final messages only: without it there is nothing left to do.
-                if event.personal is not None:
-                    lane = lane_of(did=event.did, category=event.category, address=event.personal.address)
-                    self._enter(tx, recorded.seq, lane.key, event.next_attempt_at)
+                # Without its payload it is final further on in the log. Who looks back to before that still sees that
+                # it waited, in a lane of no domain.
+                address = "" if event.personal is None else event.personal.address
+                lane = lane_of(did=event.did, category=event.category, address=address)
+                self._enter(tx, recorded.seq, lane.key, event.next_attempt_at)
             case AttemptStarted():
                 tx.put(_IN_FLIGHT, u64(event.message_id), u64(event.attempt))
                 self._move(tx, event.message_id, event.next_attempt_at)
@@ -127,7 +129,7 @@ class DueProjector:
         """Give the message another time, or take it out for good."""
         key = u64(message_id)
         value = tx.get(_WAITING, key)
-        if value is None:  # replayed without its payload, see above
+        if value is None:  # it is final
             return
         before, lane = read_u64(value), value[8:]
         self._leave(tx, message_id, lane, before)

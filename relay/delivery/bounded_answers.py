@@ -3,7 +3,7 @@
 The invariant: **whoever owns a domain cannot stop the relay with what its name servers say.** dnspython reads an answer
 in one go, and needs up to a few milliseconds for a record (a name of 120 labels costs it the square of that, each
 time that a record is put among others): an MX answer of 64 kB, which any resolver passes on faithfully, stopped
-everybody's mail for ten seconds, and was too big to be remembered. So the counts in an answer's header are looked at
+everybody's mail for five seconds, and was too big to be remembered. So the counts in an answer's header are looked at
 before dnspython sees it, and an answer that is larger or has more records than anybody's honest one is not read:
 
     by TCP   TooMuchError, which the resolver takes like any other malformed answer: the lookup fails

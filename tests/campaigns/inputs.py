@@ -44,7 +44,7 @@ from relay.dns_records import Record as DnsRecord
 from relay.headers import HeaderError, check_headers, unsubscribe_https_url
 from relay.refusals import Refusal
 from relay.requests import parse_send
-from relay.tokens import BounceAddresses, UnsubscribeTokens
+from relay.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
 from spool.record import (
     CHAIN_START,
     HEADER_BYTES,
@@ -69,9 +69,12 @@ from spool.segment import (
 from tests.test_smtp_client import talk
 from tests.world.dns import hostile_resolver
 
-_BOUNCES = BounceAddresses(b"v" * 32, "relay.example")
-_TOKENS = UnsubscribeTokens(b"u" * 64)
-_SEED = 7
+BOUNCES = BounceAddresses(b"v" * 32, "relay.example")
+TOKENS = UnsubscribeTokens(b"u" * 64)
+UNSUBSCRIBE = Unsubscribe("did:plc:abc", 7, "friend@example.com")
+#: Of `sealed_segments` and of the seeds.
+SEGMENT = SegmentHeader(1, 1, b"salt" * 4, CHAIN_START)
+SEGMENT_SEED = SEGMENT.seed
 
 
 def records(data: bytes) -> None:
@@ -79,8 +82,8 @@ def records(data: bytes) -> None:
     if len(data) < HEADER_BYTES:
         return
     try:
-        header = decode_header(data, 0, _SEED)
-        record = decode_body(header, data, 0, _SEED, segment=1, offset=0)
+        header = decode_header(data, 0, SEGMENT_SEED)
+        record = decode_body(header, data, 0, SEGMENT_SEED, segment=1, offset=0)
     except DamagedError:
         return
     assert record.size <= len(data)
@@ -101,8 +104,7 @@ def sealed_segments(data: bytes) -> None:
 
     The octets are those behind a segment's header. A whole record is yielded once, in sequence, and at its place.
     """
-    header = SegmentHeader(1, 1, b"salt" * 4, CHAIN_START)
-    segment = encode_segment_header(header) + _with_checksums(data, header.seed)
+    segment = encode_segment_header(SEGMENT) + _with_checksums(data, SEGMENT_SEED)
     scan = scan_segment(segment, 1)
     assert SEGMENT_HEADER_BYTES <= scan.end.offset <= len(segment)
     assert (scan.fault is None) == (scan.end.offset + (FOOTER_BYTES if scan.footer else 0) == len(segment))
@@ -157,9 +159,11 @@ def events(data: bytes) -> None:
 def tokens(data: bytes) -> None:
     """Nothing that this relay did not make opens."""
     text = data.decode("latin-1")
-    assert _TOKENS.open(text) is None
-    assert _BOUNCES.parse(text) is None
-    assert _BOUNCES.parse(f"bounces+{text}@relay.example") is None
+    opened, message_id = TOKENS.open(text), BOUNCES.parse(text)
+    # The seeds of a campaign are the relay's own; whatever else opens must be the same but for case.
+    assert opened is None or TOKENS.seal(opened) == text
+    assert message_id is None or BOUNCES.make(message_id) == text.lower()
+    assert BOUNCES.parse(f"bounces+{text}@relay.example") is None
 
 
 def headers(data: bytes) -> None:
@@ -461,6 +465,30 @@ ANSWERS = st.one_of(
     st.binary(max_size=200),
 )
 INPUTS_OF = {"dns_answers": ANSWERS, "txt_answers": ANSWERS}
+
+
+def dns_seeds() -> Iterator[bytes]:
+    """Inputs of `dns_answers` and `txt_answers` of each kind of answer and record."""
+    mx = record(_MX, b"\0\5\2mx\xc0\x0c")
+    v4 = answer(record(_A, bytes([93, 184, 215, 14])), record(_A, bytes([127, 0, 0, 1])))
+    v6 = answer(record(_AAAA, IPv6Address("2606:2800::1").packed), record(_AAAA, IPv6Address("::1").packed))
+    for kind in (ANSWER, BY_TCP):
+        yield part(kind, answer(mx)) + part(kind, v4) + part(kind, v6)
+    yield part(ANSWER, answer(mx, mx, mx)) + part(ANSWER, v4) + part(ANSWER, v6)
+    yield part(ANSWER, answer(record(_MX, b"\0\0\0")))
+    yield part(
+        ANSWER, answer(record(_CNAME, b"\1b\xc0\x0c"), record(_MX, b"\0\5\xc0\x0c", name=b"\1b\xc0\x0c"))
+    )
+    yield part(ANSWER, answer(record(_DNAME, b"\1b\7example\0")))
+    soa = record(_SOA, b"\0\0" + bytes(20))
+    for flags in (0x8180, 0x8183, 0x8182, 0x8185):
+        yield part(ANSWER, answer(soa, flags=flags, authority=1))
+    yield part(MANY, b"\0\x20" + mx)
+    yield part(RAW, b"") + part(WITH_ID, b"\x81\x80" + bytes(8))
+    yield part(
+        BY_TCP,
+        answer(*[record(_TXT, bytes([len(r.value[:200])]) + r.value[:200].encode()) for r in _TXT_RECORDS]),
+    )
 
 
 def run_property(name: str, examples: int, *, derandomize: bool) -> None:

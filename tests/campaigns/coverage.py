@@ -2,11 +2,11 @@
 
     python -m tests.campaigns.coverage --seconds 60 [--only dns_answers] [--keep DIRECTORY]
 
-needs atheris (`make fuzz` installs it; Linux, Python 3.11 to 3.13). The time is for all properties together. Each runs
-in a process of its own, because libFuzzer ends the one it lives in. It begins with what `seeds` makes of the golden
-files, the dialogues and the hostile texts, and with what earlier campaigns have kept in DIRECTORY/corpus/PROPERTY (by
-default below `fuzz`). Only the modules under test count branches (`INSTRUMENTED`): to instrument all that is imported
-takes minutes, and leads the search into trio.
+needs atheris (`make fuzz` installs it; Linux, Python 3.11 to 3.13). The time is for all properties together. Each
+runs in a process of its own, because libFuzzer ends the one it lives in. It begins with `tests.campaigns.seeds`, and
+with what earlier campaigns have kept in DIRECTORY/corpus/PROPERTY (by default below `fuzz`). Only the modules under
+test count branches (`INSTRUMENTED`): to instrument all that is imported takes minutes, and leads the search into
+trio.
 
 Of each property it says how many inputs were run, how many edges of the code they reached (and the seeds alone), how
 many features (edges by how often, and comparisons), and how many inputs were kept. An input that breaks a property,
@@ -19,18 +19,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib
-import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from spool.record import Entry
-
-TESTS = Path(__file__).parent.parent
 INPUT_SECONDS_MAX = 10
 MEMORY_MB_MAX = 1024
 
@@ -72,96 +66,6 @@ BYTES_MAX: dict[str, int] = {
 }
 
 
-def seeds(name: str) -> Iterator[bytes]:
-    """What each property begins with: inputs of the kind that the reader is made for."""
-    from tests.campaigns import inputs
-
-    match name:
-        case "records" | "segments" | "sealed_segments":
-            yield from _segments(whole=name == "segments", alone=name == "records")
-        case "events":
-            for skeleton, payload in _golden_entries():
-                yield skeleton + (payload or b"")
-                if payload:
-                    yield payload
-                    yield skeleton[: len(payload)].ljust(len(payload), b"\0") + payload
-        case "tokens":
-            yield inputs.BOUNCES.make(7).encode()
-            yield inputs.TOKENS.seal(inputs.UNSUBSCRIBE).encode()
-        case "headers":
-            yield from _hostile_texts()
-            for path in sorted((TESTS / "golden_messages").glob("*.eml")):
-                yield from path.read_bytes().partition(b"\r\n\r\n")[0].split(b"\r\n")
-        case "requests":
-            yield _send()
-            for text in _hostile_texts():
-                for field in ("from", "subject", "text", "html", "replyTo"):
-                    yield _send(**{field: f"{text.decode()} <you@yourdomain.com>"})
-                yield _send(to=["friend@example.com", f"a{text.decode()}@b.example"])
-                yield _send(
-                    headers={"X-Mine": text.decode(), "List-Unsubscribe": f"<https://{text.decode()}>"}
-                )
-        case "replies":
-            for path in sorted((TESTS / "dialogues").glob("*.txt")):
-                said = [line[3:] for line in path.read_text().splitlines() if line.startswith("S: ")]
-                yield b"\x3f" + "".join(f"{line}\r\n" for line in said).encode()
-        case "dns_answers" | "txt_answers":
-            yield from inputs.dns_seeds()
-
-
-def _segments(*, whole: bool, alone: bool) -> Iterator[bytes]:
-    """Sealed segments of a few golden events, whole or without the header; or one record."""
-    from spool.record import CHAIN_START, crc32c, encode_record, make_record
-    from spool.segment import Position, encode_footer, encode_segment_header, seal
-    from tests.campaigns.inputs import SEGMENT, SEGMENT_SEED
-
-    entries = _golden_entries()
-    header = encode_segment_header(SEGMENT)
-    for count in (1, 2, 5):
-        data, chain = header, CHAIN_START
-        for seq, entry in enumerate(entries[:count], start=1):
-            record = make_record(
-                entry, seq=seq, time_us=seq, batch_seq=1, batch_end=seq == count, previous_chain=chain, segment=1,
-                offset=len(data),
-            )  # fmt: skip
-            chain = record.chain
-            octets = b"".join(encode_record(record, SEGMENT_SEED))
-            if alone:
-                yield octets
-            data += octets
-        end = Position(1, len(data), count + 1, chain, count)
-        sealed = data + encode_footer(seal(end, crc32c(0, data)), SEGMENT_SEED)
-        for octets in (data, sealed):
-            if not alone:
-                yield octets if whole else octets[len(header) :]
-
-
-def _golden_entries() -> list[Entry]:
-    from tests.golden_events import literals as golden
-
-    return [golden.read(name, version).entry for name, version in golden.EVENTS]
-
-
-def _hostile_texts() -> list[bytes]:
-    lines = (TESTS / "hostile_texts.txt").read_text().splitlines()
-    return [
-        line.encode().decode("unicode_escape").encode("latin-1")
-        for line in lines
-        if line and not line.startswith("#")
-    ]
-
-
-def _send(**fields: object) -> bytes:
-    body = {
-        "from": "you@yourdomain.com",
-        "to": "friend@example.com",
-        "subject": "Hello",
-        "text": "Hello",
-        **fields,
-    }
-    return json.dumps(body, ensure_ascii=False).encode()
-
-
 class Result(NamedTuple):
     """What libFuzzer said at the end of one property."""
 
@@ -178,6 +82,8 @@ class Result(NamedTuple):
 
 def campaign(name: str, seconds: float, directory: Path) -> Result:
     """Run one property in a process of its own."""
+    from tests.campaigns.seeds import seeds
+
     corpus, findings = directory / "corpus" / name, directory / "findings"
     corpus.mkdir(parents=True, exist_ok=True)
     findings.mkdir(exist_ok=True)

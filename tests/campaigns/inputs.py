@@ -491,8 +491,22 @@ def dns_seeds() -> Iterator[bytes]:
     )
 
 
+@st.composite
+def spoilt(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
+    """A seed with a few octets lost, changed or put in."""
+    data = bytearray(draw(st.sampled_from(seeds)))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(data)))
+        octets = draw(st.binary(max_size=3) | st.sampled_from(WORDS))
+        data[at : at + draw(st.sampled_from((len(octets), 0, 1, 8)))] = octets
+    return bytes(data)
+
+
 def run_property(name: str, examples: int, *, derandomize: bool) -> None:
     """Raises what the property raises, after hypothesis has made the input small."""
+    from tests.campaigns.seeds import seeds  # which need what is above
+
+    of_property = INPUTS_OF.get(name, INPUTS) | spoilt(list(seeds(name)))
 
     @settings(
         max_examples=examples,
@@ -502,7 +516,7 @@ def run_property(name: str, examples: int, *, derandomize: bool) -> None:
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink),
     )
-    @given(INPUTS_OF.get(name, INPUTS))
+    @given(of_property)
     def check(data: bytes) -> None:
         PROPERTIES[name](data)
 

@@ -464,7 +464,14 @@ ANSWERS = st.one_of(
     ).map(b"".join),
     st.binary(max_size=200),
 )
-INPUTS_OF = {"dns_answers": ANSWERS, "txt_answers": ANSWERS}
+_STRINGS = st.binary(max_size=60) | st.lists(st.sampled_from((b"v=spf1 ", b"v=SPF1", b"include:relay.example ", b"~all",
+    b"v=DKIM1; k=rsa; p=", b"k=ed25519;", b"p=MIIBIjANBgkq", b"v=DMARC1; ", b"p=reject", b"p=;", b"=", b";", b'"',
+    b"\\", b"atmos-verify=", b"did:plc:abc", b" ", b"\0", b"\xff")
+)).map(lambda words: b"".join(words)[:255])  # fmt: skip
+TXT_ANSWERS = (st.lists(_STRINGS, max_size=6) | st.lists(_STRINGS, min_size=11, max_size=20)).map(
+    lambda strings: part(BY_TCP, answer(*[record(_TXT, bytes([len(text)]) + text) for text in strings]))
+)
+INPUTS_OF = {"dns_answers": ANSWERS, "txt_answers": TXT_ANSWERS | ANSWERS}
 
 
 def dns_seeds() -> Iterator[bytes]:

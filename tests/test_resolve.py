@@ -519,7 +519,7 @@ def test_of_a_host_with_a_hundred_addresses_a_few_are_looked_at() -> None:
 
 # -- octets that no honest server sends, over real sockets
 
-MX_KIND, CNAME_KIND, OTHER_KIND = 15, 5, 10
+MX_KIND, CNAME_KIND, OPT_KIND, OTHER_KIND = 15, 5, 41, 10
 HERE = b"\xc0\x0c"
 """The name that was asked for."""
 ONE_MX = record(MX_KIND, b"\0\5\2mx" + HERE)
@@ -534,6 +534,10 @@ RIGHT = part(ANSWER, answer(ONE_MX))
         (part(BY_TCP, answer(record(MX_KIND, b"\0\5\xc0\x26"))), "malformed"),
         (part(BY_TCP, answer(record(MX_KIND, b"\0\5\x40"))), "label"),
         (part(BY_TCP, answer(ONE_MX)[:-3]), "malformed"),
+        (
+            part(BY_TCP, answer(record(OPT_KIND, b""))),
+            "An OPT record occurred somewhere other than the additional",
+        ),
         (part(BY_TCP, answer(ONE_MX, ONE_MX)[:-20]), "malformed"),
         (part(ANSWER, answer(ONE_MX, flags=0x8580 | 2)), "SERVFAIL"),
         # By UDP it is cut short, and by TCP another question's answer, or nothing.
@@ -545,8 +549,9 @@ RIGHT = part(ANSWER, answer(ONE_MX))
 def test_a_malformed_answer_is_a_failed_lookup(said: bytes, why: str) -> None:
     async def main() -> None:
         async with open_hostile_server(answering(said)) as resolver:
-            with pytest.raises(LookupFailed, match=why):
+            with pytest.raises(LookupFailed, match=why) as raised:
                 await DnsResolver(resolver).lookup_mx("a.example")
+            assert str(raised.value).isprintable()
 
     trio.run(main)
 

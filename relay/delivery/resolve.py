@@ -434,5 +434,6 @@ class DnsResolver:
         except dns.resolver.NXDOMAIN:
             raise NoSuchName(name) from None
         except (dns.exception.DNSException, OSError) as error:
-            raise LookupFailed(f"{kind} lookup: {error}") from error
+            # Some of dnspython's sentences have line ends in them, and this one goes into logs and notifications.
+            raise LookupFailed(" ".join(f"{kind} lookup: {error}".split())) from error
         return list(answer.rrset or ())

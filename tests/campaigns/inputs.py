@@ -241,7 +241,7 @@ def dns_answers(data: bytes) -> None:
             assert _may_be_reached(target.address), target
             assert target.host.isprintable()
             assert 1 <= len(target.host) <= 253
-    assert why.isprintable()
+    assert why.isprintable(), why
     assert len(why) <= 4000
     assert len(asked) <= (1 + 2 * HOSTS_MAX) * _TRIES_MAX
 

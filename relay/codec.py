@@ -90,7 +90,8 @@ def decode(record: Record) -> Recorded:
         event_type = EVENT_TYPES.get(name)
     except (cbor2.CBORDecodeError, AttributeError, KeyError, TypeError) as error:
         raise UnknownEventError(f"record {record.seq} does not hold an event: {error!r}") from error
-    if event_type is None or version not in range(1, event_type.VERSION + 1):
+    # A range also holds what only equals one of its numbers: true, 1.0, CBOR's simple value 1.
+    if event_type is None or type(version) is not int or version not in range(1, event_type.VERSION + 1):
         raise UnknownEventError(
             f"record {record.seq} holds {name!r} version {version}, which this version of the relay does not know"
         )

@@ -269,6 +269,7 @@ UTTERANCES = [
     b"220 mx\r\n",
     b"250 ok\r\n",
     b"250-mx\r\n250-PIPELINING\r\n250-SIZE 9\r\n250 STARTTLS\r\n",
+    b"250-mx\r\n250 SIZE 7\r\n",
     b"250-mx\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n",
     b"250 2.1.0 ok\r\n250 2.1.5 ok\r\n354 go\r\n",
     b"250 ok\r\n550 no\r\n354 go\r\n",
@@ -303,9 +304,11 @@ def talk(pieces: list[bytes]) -> list[Reply]:
                         client.capabilities.starttls and replies[-1].command is not Command.STARTTLS
                     ):
                         client.starttls()
-                    case State.READY | State.RESET_DUE:
+                    case State.READY | State.RESET_DUE if (
+                        client.capabilities.size_max is None or client.capabilities.size_max >= 8
+                    ):
                         client.begin(ENVELOPE, b"Hello.\r\n")
-                    case State.REFUSED:
+                    case State.READY | State.RESET_DUE | State.REFUSED:
                         client.quit()
                     case state:
                         raise AssertionError(f"stuck in {state}")

@@ -19,7 +19,7 @@ addresses are public, the others are left out.
 
 Answers are remembered as long as their TTL says, at most an hour, and so is the answer that there is none (RFC
 2308); a failure is not. The number of hosts, addresses and remembered answers is bounded, and so is the time of
-each lookup.
+each lookup; what a name server says is not read where that would take long (`bounded_answers`).
 """
 
 import hashlib
@@ -34,6 +34,7 @@ from ipaddress import IPv4Address, IPv6Address
 from itertools import groupby
 from typing import Final, NamedTuple, Protocol, Self
 
+import dns.asyncbackend
 import dns.asyncresolver
 import dns.exception
 import dns.rdata
@@ -41,8 +42,10 @@ import dns.rdtypes.ANY.MX
 import dns.rdtypes.ANY.TXT
 import dns.resolver
 import trio
+from dns._asyncbackend import Backend
 
 from relay.addresses import AddressError, parse_domain
+from relay.delivery.bounded_answers import BoundedBackend
 from relay.delivery.replies import Failure, FailureKind
 
 SMTP_PORT: Final = 25
@@ -364,8 +367,13 @@ class _BoundedCache(dns.resolver.LRUCache):
 class DnsResolver:
     """dnspython on trio, with a cache."""
 
-    def __init__(self, resolver: dns.asyncresolver.Resolver | None = None) -> None:
-        """`resolver` None: as the system is configured (/etc/resolv.conf)."""
+    def __init__(
+        self,
+        resolver: dns.asyncresolver.Resolver | None = None,
+        backend: Backend | None = None,
+    ) -> None:
+        """`resolver` None: as the system is configured (/etc/resolv.conf); `backend` None: trio's sockets."""
+        self._backend = BoundedBackend(backend or dns.asyncbackend.get_backend("trio"))
         self._resolver = resolver or dns.asyncresolver.Resolver()
         if self._resolver.cache is None:
             self._resolver.cache = _BoundedCache(CACHED_ANSWERS_MAX)
@@ -416,10 +424,16 @@ class DnsResolver:
     async def _lookup(self, name: str, kind: str) -> list[dns.rdata.Rdata]:
         try:
             answer = await self._resolver.resolve(
-                f"{name}.", kind, raise_on_no_answer=False, lifetime=LOOKUP_SECONDS_MAX, search=False
+                f"{name}.",
+                kind,
+                raise_on_no_answer=False,
+                lifetime=LOOKUP_SECONDS_MAX,
+                search=False,
+                backend=self._backend,
             )
         except dns.resolver.NXDOMAIN:
             raise NoSuchName(name) from None
         except (dns.exception.DNSException, OSError) as error:
-            raise LookupFailed(f"{kind} lookup: {error}") from error
+            # Some of dnspython's sentences have line ends in them, and this one goes into logs and notifications.
+            raise LookupFailed(" ".join(f"{kind} lookup: {error}".split())) from error
         return list(answer.rrset or ())

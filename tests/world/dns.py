@@ -1,25 +1,36 @@
-"""Two name services: a table behind the relay's own interface, and a real DNS server on loopback.
+"""Three name services: a table behind the relay's own interface, a real DNS server on loopback, and hostile octets.
 
 `FakeDns` is a `relay.delivery.resolve.Resolver` made of dictionaries. `open_dns_server` serves a zone over
-UDP with dnspython's message classes, for the tests that want to see real packets.
+UDP and TCP with dnspython's message classes, for the tests that want to see real packets. `hostile_resolver` is
+the relay's own resolver, whose name server says any octets at all: thousands of answers a
+second, for no socket is opened, and in the time of `trio.testing.MockClock`, for its clock is trio's. The same octets
+come over real sockets from `open_hostile_server`.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket as sockets
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
 
+import dns.asyncbackend
+import dns.asyncquery
 import dns.asyncresolver
 import dns.exception
 import dns.flags
 import dns.message
 import dns.name
+import dns.query
 import dns.rcode
 import dns.rdatatype
+import dns.resolver
 import dns.zone
 import trio
 
-from relay.delivery.resolve import LookupFailed, Mx, NoSuchName
+from relay.delivery.resolve import DnsResolver, LookupFailed, Mx, NoSuchName
 
 
 @dataclass
@@ -80,6 +91,115 @@ async def open_dns_server(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve_datagrams, socket)
             nursery.start_soon(partial(trio.serve_listeners, server.serve_stream, [listener]))
+            yield resolver
+            nursery.cancel_scope.cancel()
+
+
+#: What arrives after a query (its octets, and whether it came by TCP): datagrams, or what a connection says.
+Answering = Callable[[bytes, bool], list[bytes]]
+
+
+@contextmanager
+def hostile_resolver(answering: Answering) -> Iterator[DnsResolver]:
+    """Its server answers with these octets and then with silence. Everything but the sockets is real."""
+    resolver = dns.asyncresolver.Resolver(configure=False)
+    resolver.nameservers = ["127.0.0.1"]
+    now = SimpleNamespace(time=trio.current_time)
+    with ExitStack() as stack:
+        for module in (dns.resolver, dns.asyncresolver, dns.asyncquery, dns.query):
+            stack.enter_context(patch.object(module, "time", now))
+        yield DnsResolver(resolver, HostileBackend(answering))
+
+
+class HostileBackend(dns.asyncbackend.Backend):
+    """The sockets of `hostile_resolver`, for `DnsResolver`."""
+
+    def __init__(self, answering: Answering) -> None:
+        self._answering = answering
+
+    async def make_socket(
+        self, af: int, socktype: int, *args: Any, **kwargs: Any
+    ) -> dns.asyncbackend.DatagramSocket | dns.asyncbackend.StreamSocket:
+        kind = _HostileDatagrams if socktype == sockets.SOCK_DGRAM else _HostileStream
+        return kind(af, socktype, self._answering)
+
+    async def sleep(self, interval: float) -> None:
+        await trio.sleep(interval)
+
+
+class _HostileDatagrams(dns.asyncbackend.DatagramSocket):
+    def __init__(self, family: int, kind: int, answering: Answering) -> None:
+        super().__init__(family, kind)
+        self._answering = answering
+        self._waiting: list[bytes] = []
+
+    async def sendto(self, what: bytes, destination: Any, timeout: float | None) -> int:  # noqa: ASYNC109
+        self._waiting = self._answering(what, False)
+        return len(what)
+
+    async def recvfrom(self, size: int, timeout: float | None) -> tuple[bytes, Any]:  # noqa: ASYNC109
+        await trio.lowlevel.checkpoint()
+        if not self._waiting:
+            await _silence(timeout)
+        return self._waiting.pop(0)[:size], ("127.0.0.1", 53)
+
+    async def close(self) -> None:
+        return
+
+
+class _HostileStream(dns.asyncbackend.StreamSocket):
+    def __init__(self, family: int, kind: int, answering: Answering) -> None:
+        super().__init__(family, kind)
+        self._answering = answering
+        self._waiting = b""
+
+    async def getpeername(self) -> Any:
+        return ("127.0.0.1", 53)
+
+    async def sendall(self, what: bytes, timeout: float | None) -> None:  # noqa: ASYNC109
+        self._waiting = b"".join(self._answering(what[2:], True))
+
+    async def recv(self, size: int, timeout: float | None) -> bytes:  # noqa: ASYNC109
+        """At the end the server hangs up."""
+        await trio.lowlevel.checkpoint()
+        said, self._waiting = self._waiting[:size], self._waiting[size:]
+        return said
+
+    async def close(self) -> None:
+        return
+
+
+async def _silence(timeout: float | None) -> None:  # noqa: ASYNC109
+    assert timeout is not None
+    await trio.sleep(timeout)
+    raise dns.exception.Timeout(timeout=timeout)
+
+
+@asynccontextmanager
+async def open_hostile_server(answering: Answering) -> AsyncIterator[dns.asyncresolver.Resolver]:
+    """The same over real sockets, on loopback, and in real time."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as socket:
+        port = listener.socket.getsockname()[1]
+        await socket.bind(("127.0.0.1", port))
+
+        async def serve_datagrams() -> None:
+            while True:
+                query, client = await socket.recvfrom(4096)
+                for datagram in answering(query, False):
+                    await socket.sendto(datagram, client)
+
+        async def serve_stream(stream: trio.SocketStream) -> None:
+            query = await stream.receive_some(4096)
+            for piece in answering(query[2:], True):
+                await stream.send_all(piece)
+
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers = ["127.0.0.1"]
+        resolver.port = port
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_datagrams)
+            nursery.start_soon(partial(trio.serve_listeners, serve_stream, [listener]))
             yield resolver
             nursery.cancel_scope.cancel()
 

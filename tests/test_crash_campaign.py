@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,26 @@ import trio
 
 from relay.codec import Recorded
 from relay.events import SendAccepted
-from tests.campaigns.crash import campaign, kill_at_an_operation
-from tests.campaigns.life import Violation, open_life, read_log
+from tests.campaigns.crash import TROUBLES, Record, campaign, draw, fill_the_disk, kill_at_an_operation
+from tests.campaigns.erasure import read_contents
+from tests.campaigns.life import Violation, open_life
 
 
 def test_a_slice_of_the_campaign(tmp_path: Path) -> None:
-    total, done = trio.run(lambda: campaign(tmp_path, rounds=2, seed=1, only=kill_at_an_operation.__name__))
-    assert done == {"kill_at_an_operation": 2}
-    assert total.messages > 0
+    record = Record(1)
+    trio.run(lambda: campaign(tmp_path, record, rounds=2, only=kill_at_an_operation.__name__))
+    assert record.rounds == {"kill_at_an_operation": 2}
+    assert record.total.kills >= 2
+    assert record.total.events["message.sent"] > 0
+    assert record.total.frames > 0
+
+
+def test_every_trouble_comes_up() -> None:
+    """Within as many rounds as the deck has cards, and so in any campaign of 50."""
+    cards = draw(random.Random(1), None, may_mount=True)
+    first = [next(cards) for _ in range(sum(TROUBLES.values()) + 1)]
+    assert set(first) == {trouble.__name__ for trouble in (*TROUBLES, fill_the_disk)}
+    assert len(first) <= 50
 
 
 def test_what_the_judge_must_notice(tmp_path: Path) -> None:
@@ -27,7 +40,8 @@ def test_what_the_judge_must_notice(tmp_path: Path) -> None:
             async with life.load():
                 await life.wait_answers(5)
             await life.settle()
-            events = read_log(life.directory)
+            contents = read_contents(life.directory)
+            events = contents.events
             life._judge_events(events, life.told)
             with pytest.raises(Violation, match="does not have them"):
                 life._judge_events(events, {**life.told, 99_999: ("did:plc:x", "lost@plain.example")})

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import trio
 
 from relay.codec import Recorded
-from relay.events import SendAccepted
-from tests.campaigns.crash import TROUBLES, Record, campaign, draw, fill_the_disk, kill_at_an_operation
-from tests.campaigns.erasure import read_contents
-from tests.campaigns.life import Violation, open_life
+from relay.events import LogStripped, PayloadErased, SendAccepted
+from tests.campaigns import erasure
+from tests.campaigns.crash import (
+    DESCRIPTIONS,
+    TROUBLES,
+    Record,
+    campaign,
+    draw,
+    fill_the_disk,
+    kill_at_an_operation,
+    report,
+)
+from tests.campaigns.erasure import Contents, read_contents
+from tests.campaigns.life import Life, Violation, open_life
 
 
 def test_a_slice_of_the_campaign(tmp_path: Path) -> None:
@@ -53,8 +64,57 @@ def test_what_the_judge_must_notice(tmp_path: Path) -> None:
             life._sends[0].refused = True
             with pytest.raises(Violation, match="refused, and accepted all the same"):
                 life._judge_events(events, life.told)
+            check_what_streams_must_show(life, events)
+            check_what_may_be_gone(contents)
 
     trio.run(main)
+
+
+def check_what_streams_must_show(life: Life, events: list[Recorded]) -> None:
+    subscriber = life.subscribers[0]
+    seen = list(subscriber.seen)
+    life._judge_streams(events, all_seen=True)
+    for wrong, sentence in (
+        (seen[:3] + seen[4:], "frame 4"),
+        (seen[:4] + seen[3:], "frame 5"),
+        (seen + seen[-1:], "which the log does not have"),
+        (seen[:-1], "never showed"),
+    ):
+        subscriber.seen = wrong
+        with pytest.raises(Violation, match=sentence):
+            life._judge_streams(events, all_seen=True)
+    life._judge_streams(events, all_seen=False)  # the last one may still be on its way
+
+
+def check_what_may_be_gone(contents: Contents) -> None:
+    """Of a log to which an erasure of its first send's first message is added, by hand."""
+    last = contents.events[-1]
+    send, first = next(
+        (send, queued)
+        for send, queued in pairwise(contents.events)
+        if isinstance(send.event, SendAccepted) and send.event.recipients > 1
+    )
+    story = {item.seq for item in contents.events if getattr(item.event, "message_id", None) == first.seq}
+    with_payload = contents.whole & {first.seq, *story}
+    erased = PayloadErased(did="did:plc:x", because="operator", message_ids=[first.seq])
+    stripped = LogStripped(until=last.seq + 1, segments=1, payloads=1, bytes_freed=1)
+    admitted = [*contents.events, Recorded(last.seq + 1, last.time_us, erased)]
+    answered = [*admitted, Recorded(last.seq + 2, last.time_us, stripped)]
+
+    def found(events: list[Recorded], gone: set[int]) -> str:
+        return "".join(erasure.breaches(Contents(events, contents.whole - gone, gone)))
+
+    assert found(admitted, set()) == found(admitted, with_payload) == found(answered, with_payload) == ""
+    assert "and they are there" in found(answered, with_payload - {first.seq})
+    assert "no payload.erased admits" in found(contents.events, with_payload)
+    # Its content is the other recipients' as well.
+    assert "no payload.erased admits" in found(admitted, with_payload | {send.seq})
+
+
+def test_the_summary_is_for_strangers() -> None:
+    """After nothing has happened it still says so, and does not break."""
+    assert "0  kills (-9) of the relay" in report(Record(1))
+    assert all(DESCRIPTIONS.values())
 
 
 def repeat_the_first_send(events: list[Recorded]) -> list[Recorded]:

@@ -50,8 +50,8 @@ ANSWERS_MAX = 40
 #: A start makes some twenty changes of the disk, a round under load some hundreds.
 OPERATIONS_AT_START_MAX = 25
 OPERATIONS_MAX = 150
-#: One removal makes a dozen changes for each segment.
-OPERATIONS_IN_REMOVAL_MAX = 40
+#: An order makes a dozen changes of the disk, and a removal by time as many for each segment: early ones come more often.
+OPERATIONS_IN_REMOVAL_LOG2_MAX = 5.5
 
 Trouble = Callable[[Life], Awaitable[None]]
 
@@ -202,7 +202,7 @@ async def kill_during_retention(life: Life) -> None:
 async def kill_remover(life: Life, words: list[str]) -> None:
     """No relay runs, so the command removes by itself; it is killed in a certain change of the disk."""
     life.kill()
-    life.arm("die", life.dice.randint(1, OPERATIONS_IN_REMOVAL_MAX))
+    life.arm("die", int(2 ** life.dice.uniform(0, OPERATIONS_IN_REMOVAL_LOG2_MAX)))
     await life.wait_command(life.launch_command("log", *words, dies=True), 0, 1, KILLED)
     life.disarm("die")
 
@@ -211,8 +211,10 @@ async def kill_order_at_an_operation(life: Life, words: list[str]) -> None:
     """The relay removes, and little else; it is killed in a certain change of the disk."""
     if not life.relay.is_running:
         await life.start()
-    life.arm("die", life.dice.randint(1, OPERATIONS_IN_REMOVAL_MAX))
+    life.arm("die", int(2 ** life.dice.uniform(0, OPERATIONS_IN_REMOVAL_LOG2_MAX)))
     await life.wait_command(life.launch_command("log", *words), 0, 1)
+    if not life.relay.is_running:
+        await life.wait_end(KILLED)
     life.kill()
     life.disarm("die")
 
@@ -306,6 +308,7 @@ TROUBLES: dict[Trouble, int] = {
     a_second_relay: 1,
     stop_in_order: 1,
 }
+#: In the summary.
 DESCRIPTIONS = {
     trouble.__name__: (trouble.__doc__ or "").split("\n")[0] for trouble in (*TROUBLES, fill_the_disk)
 }

@@ -18,18 +18,22 @@ three messages and knows no PIPELINING. Some recipients misbehave by their magic
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -407,7 +411,7 @@ class Life:
         if not self.relay.is_running:
             # Whatever it has shown is in the log that it left; while it runs it may show what came after we read.
             self._judge_streams(contents.events, all_seen=False)
-        await self._verify()
+        await self._verify(is_owed=erasure.admitted(contents.events).is_owed)
 
     async def settle(self) -> None:
         """Let every message end, what is to be erased go, and subscribers see all; then the receivers, the streams and
@@ -509,8 +513,10 @@ class Life:
         self._judge_contents(read_contents(directory), told)
         self.tally.checks["a backup restored, and held against what clients were told"] += 1
 
-    async def _verify(self) -> None:
-        """Right after a kill the tail may be torn, and nothing else may be wrong."""
+    async def _verify(self, *, is_owed: bool) -> None:
+        """Right after a kill the tail may be torn. While payloads are owed the index may still have the old offsets of a
+        segment that was rewritten, which readers notice (`spool.views`). Nothing else may be wrong.
+        """
         done = await trio.to_thread.run_sync(
             lambda: self.relay.run_command("log", "verify", str(self.directory), "--json")
         )
@@ -519,6 +525,7 @@ class Life:
         problems += [f"view {view['name']}: {view['problem']}" for view in verdict["views"] if not view["ok"]]
         torn = [problem for problem in problems if "torn" in problem and not self.relay.is_running]
         views = [problem for problem in problems if problem.startswith("view ") and "absent" in problem]
+        views += [problem for problem in problems if problem.startswith("view index: key ") and is_owed]
         self.tally.torn += bool(torn)
         self.tally.checks["`log verify`"] += 1
         if len(problems) > len(torn) + len(views) or (not problems) != (done.returncode == 0):
@@ -557,13 +564,13 @@ async def open_life(directory: Path, seed: int) -> AsyncIterator[Life]:
             listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
             nursery.start_soon(trio.serve_listeners, host.serve, listeners)
             routes.append(f'"{domain}" = "127.0.0.1:{listeners[0].socket.getsockname()[1]}"')
-        make_process_directory(directory, route="127.0.0.1:9", **SETTINGS)
+        template, credentials = await trio.to_thread.run_sync(_enrolled)
+        shutil.copytree(template, directory)
         path = directory / "relay.toml"
         text = path.read_text().replace('{ "*" = "127.0.0.1:9" }', f"{{ {', '.join(routes)} }}")
         path.write_text(text + NO_PAUSES)
         life = Life(directory, internet, seed)
-        for did, domain in MEMBERS.items():
-            life.credentials[did] = await trio.to_thread.run_sync(life.relay.enrol, did, domain)
+        life.credentials = credentials
         try:
             await life.start()
             for did, credentials in life.credentials.items():
@@ -573,6 +580,15 @@ async def open_life(directory: Path, seed: int) -> AsyncIterator[Life]:
         finally:
             life.relay.kill()
         nursery.cancel_scope.cancel()
+
+
+@cache
+def _enrolled() -> tuple[Path, dict[str, dict[str, str]]]:
+    """A data directory with its members, and their credentials: made once, for each enrolment is a process."""
+    parent = Path(tempfile.mkdtemp(prefix="life-template-"))
+    atexit.register(shutil.rmtree, parent)
+    relay = RelayProcess(make_process_directory(parent / "data", route="127.0.0.1:9", **SETTINGS))
+    return relay.directory, {did: relay.enrol(did, domain) for did, domain in MEMBERS.items()}
 
 
 def waited_for_a_core(pid: int) -> float:

@@ -50,7 +50,7 @@ ANSWERS_MAX = 40
 #: A start makes some twenty changes of the disk, a round under load some hundreds.
 OPERATIONS_AT_START_MAX = 25
 OPERATIONS_MAX = 150
-#: An order makes a dozen changes of the disk, and a removal by time as many for each segment: early ones come more often.
+#: An order makes a dozen changes of the disk, a removal by time as many for each segment. Early ones are hit most.
 OPERATIONS_IN_REMOVAL_LOG2_MAX = 5.5
 
 Trouble = Callable[[Life], Awaitable[None]]
@@ -234,8 +234,10 @@ async def kill_order_under_load(life: Life, words: list[str]) -> None:
 
 
 async def fill_the_disk(directory: Path, record: Record, number: int) -> None:
-    """A life of its own on a file system of 48 MB: refused before it is full, then full to the last byte, then again
-    with room. Only for root, who can mount."""
+    """Its own life on 48 MB: refused before they are full, then full to the last byte, then with room again.
+
+    Only for root, who can mount.
+    """
     with small_disk(directory) as disk:
         async with open_life(disk / "data", record.seed * 1000 + number) as life:
             try:

@@ -514,7 +514,7 @@ class Life:
         self.tally.checks["a backup restored, and held against what clients were told"] += 1
 
     async def _verify(self, *, is_owed: bool) -> None:
-        """Right after a kill the tail may be torn. While payloads are owed the index may still have the old offsets of a
+        """Right after a kill the tail may be torn. While payloads are owed the index may have the old offsets of a
         segment that was rewritten, which readers notice (`spool.views`). Nothing else may be wrong.
         """
         done = await trio.to_thread.run_sync(

@@ -44,14 +44,15 @@ import trio
 from relay.store import VIEWS_DIRECTORY
 from spool.errors import SpoolError
 from tests.campaigns.life import KILLED, Life, Tally, Violation, open_life
+from tests.campaigns.subscriber import leaves
 
 SETTLED_EVERY = 10
 ANSWERS_MAX = 40
 #: A start makes some twenty changes of the disk, a round under load some hundreds.
 OPERATIONS_AT_START_MAX = 25
 OPERATIONS_MAX = 150
-#: An order makes a dozen changes of the disk, a removal by time as many for each segment. Early ones are hit most.
-OPERATIONS_IN_REMOVAL_LOG2_MAX = 5.5
+#: Two for the event, six to seal the open segment, and then some six for each segment that is written anew.
+OPERATIONS_IN_REMOVAL_MAX = 25
 
 Trouble = Callable[[Life], Awaitable[None]]
 
@@ -202,7 +203,7 @@ async def kill_during_retention(life: Life) -> None:
 async def kill_remover(life: Life, words: list[str]) -> None:
     """No relay runs, so the command removes by itself; it is killed in a certain change of the disk."""
     life.kill()
-    life.arm("die", int(2 ** life.dice.uniform(0, OPERATIONS_IN_REMOVAL_LOG2_MAX)))
+    life.arm("die", life.dice.randint(1, OPERATIONS_IN_REMOVAL_MAX))
     await life.wait_command(life.launch_command("log", *words, dies=True), 0, 1, KILLED)
     life.disarm("die")
 
@@ -211,7 +212,7 @@ async def kill_order_at_an_operation(life: Life, words: list[str]) -> None:
     """The relay removes, and little else; it is killed in a certain change of the disk."""
     if not life.relay.is_running:
         await life.start()
-    life.arm("die", int(2 ** life.dice.uniform(0, OPERATIONS_IN_REMOVAL_LOG2_MAX)))
+    life.arm("die", life.dice.randint(1, OPERATIONS_IN_REMOVAL_MAX))
     await life.wait_command(life.launch_command("log", *words), 0, 1)
     if not life.relay.is_running:
         await life.wait_end(KILLED)
@@ -324,6 +325,8 @@ class Record:
     """What a campaign has done so far."""
 
     seed: int
+    #: The trouble of the round that is under way.
+    name: str = "the first start"
     #: Rounds begun, by trouble.
     rounds: Counter[str] = field(default_factory=Counter)
     total: Tally = field(default_factory=Tally)
@@ -359,7 +362,7 @@ async def campaign(directory: Path, record: Record, *, rounds: int, only: str | 
     async with open_life(directory / "data", record.seed) as life:
         try:
             for number in range(1, rounds + 1):
-                name = next(cards)
+                name = record.name = next(cards)
                 record.rounds[name] += 1
                 print(f"round {number}: {name}; {life.tally.answers} answers so far", flush=True)
                 if name == fill_the_disk.__name__:
@@ -392,13 +395,14 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(prefix="crash-"))
     record = Record(options.seed)
     begun = time.monotonic()
-    status = 0
+    status, broken = 0, ""
     try:
         trio.run(lambda: campaign(directory, record, rounds=options.rounds, only=options.only))
     except BaseException as error:  # noqa: BLE001
         status = 130 if is_interrupt(error) else 1
         if status == 1:
             traceback.print_exc()
+            broken = "; ".join(str(inner) or repr(inner) for inner in leaves(BaseExceptionGroup("", [error])))
     sys.stderr.flush()
     done = record.rounds.total()
     print(
@@ -407,6 +411,7 @@ def main() -> None:
         + {0: "No violation.", 1: "VIOLATION.", 130: "Stopped. No violation until then."}[status]
     )
     if status == 1:
+        print(f"In round {done} ({record.name}): {broken}")
         print(f"What is left of it: {directory}. To repeat it: {' '.join(sys.orig_argv)}")
     else:
         shutil.rmtree(directory)

@@ -109,6 +109,17 @@ def test_a_broken_log(run: Simulation, config: Config, break_it: Callable[[Log],
     assert any(named in sentence for sentence in breaches(log, config, receipts=run.internet.receipts))
 
 
+def test_a_clock_that_was_set_back(run: Simulation, config: Config) -> None:
+    """What is stamped with the log's last time may have begun later; what has a time of its own began then."""
+    place = first(run.events, AttemptStarted, 2)
+    clamped = list(run.events)
+    change(clamped, place, time_us=clamped[place - 1].time_us)
+    assert any("s too early" in sentence for sentence in breaches(clamped, config))
+    assert breaches(clamped, config, back_us=86_400_000_000) == []
+    too_early(clamped := list(run.events))
+    assert any("s too early" in sentence for sentence in breaches(clamped, config, back_us=86_400_000_000))
+
+
 def certain(run: Simulation) -> Receipt:
     """Of a message that was sent at its first attempt."""
     event = run.events[first(run.events, MessageSent)].event

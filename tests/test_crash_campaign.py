@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import trio
 
 from relay.codec import Recorded
-from relay.events import SendAccepted
-from tests.campaigns.crash import campaign, kill_at_an_operation
-from tests.campaigns.life import Violation, open_life, read_log
+from relay.events import LogStripped, PayloadErased, SendAccepted
+from tests.campaigns import erasure
+from tests.campaigns.crash import (
+    DESCRIPTIONS,
+    TROUBLES,
+    Record,
+    campaign,
+    draw,
+    fill_the_disk,
+    kill_at_an_operation,
+    report,
+)
+from tests.campaigns.erasure import Contents, read_contents
+from tests.campaigns.life import Life, Violation, open_life
 
 
 def test_a_slice_of_the_campaign(tmp_path: Path) -> None:
-    total, done = trio.run(lambda: campaign(tmp_path, rounds=2, seed=1, only=kill_at_an_operation.__name__))
-    assert done == {"kill_at_an_operation": 2}
-    assert total.messages > 0
+    record = Record(1)
+    trio.run(lambda: campaign(tmp_path, record, rounds=2, only=kill_at_an_operation.__name__))
+    assert record.rounds == {"kill_at_an_operation": 2}
+    assert record.total.kills >= 2
+    assert record.total.events["message.sent"] > 0
+    assert record.total.frames > 0
+
+
+def test_every_trouble_comes_up() -> None:
+    """Within as many rounds as the deck has cards, and so in any campaign of 50."""
+    cards = draw(random.Random(1), None, may_mount=True)
+    first = [next(cards) for _ in range(sum(TROUBLES.values()) + 1)]
+    assert set(first) == {trouble.__name__ for trouble in (*TROUBLES, fill_the_disk)}
+    assert len(first) <= 50
 
 
 def test_what_the_judge_must_notice(tmp_path: Path) -> None:
@@ -27,7 +51,8 @@ def test_what_the_judge_must_notice(tmp_path: Path) -> None:
             async with life.load():
                 await life.wait_answers(5)
             await life.settle()
-            events = read_log(life.directory)
+            contents = read_contents(life.directory)
+            events = contents.events
             life._judge_events(events, life.told)
             with pytest.raises(Violation, match="does not have them"):
                 life._judge_events(events, {**life.told, 99_999: ("did:plc:x", "lost@plain.example")})
@@ -39,8 +64,57 @@ def test_what_the_judge_must_notice(tmp_path: Path) -> None:
             life._sends[0].refused = True
             with pytest.raises(Violation, match="refused, and accepted all the same"):
                 life._judge_events(events, life.told)
+            check_what_streams_must_show(life, events)
+            check_what_may_be_gone(contents)
 
     trio.run(main)
+
+
+def check_what_streams_must_show(life: Life, events: list[Recorded]) -> None:
+    subscriber = life.subscribers[0]
+    seen = list(subscriber.seen)
+    life._judge_streams(events, all_seen=True)
+    for wrong, sentence in (
+        (seen[:3] + seen[4:], "frame 4"),
+        (seen[:4] + seen[3:], "frame 5"),
+        (seen + seen[-1:], "which the log does not have"),
+        (seen[:-1], "never showed"),
+    ):
+        subscriber.seen = wrong
+        with pytest.raises(Violation, match=sentence):
+            life._judge_streams(events, all_seen=True)
+    life._judge_streams(events, all_seen=False)  # the last one may still be on its way
+
+
+def check_what_may_be_gone(contents: Contents) -> None:
+    """Of a log to which an erasure of its first send's first message is added, by hand."""
+    last = contents.events[-1]
+    send, first = next(
+        (send, queued)
+        for send, queued in pairwise(contents.events)
+        if isinstance(send.event, SendAccepted) and send.event.recipients > 1
+    )
+    story = {item.seq for item in contents.events if getattr(item.event, "message_id", None) == first.seq}
+    with_payload = contents.whole & {first.seq, *story}
+    erased = PayloadErased(did="did:plc:x", because="operator", message_ids=[first.seq])
+    stripped = LogStripped(until=last.seq + 1, segments=1, payloads=1, bytes_freed=1)
+    admitted = [*contents.events, Recorded(last.seq + 1, last.time_us, erased)]
+    answered = [*admitted, Recorded(last.seq + 2, last.time_us, stripped)]
+
+    def found(events: list[Recorded], gone: set[int]) -> str:
+        return "".join(erasure.breaches(Contents(events, contents.whole - gone, gone)))
+
+    assert found(admitted, set()) == found(admitted, with_payload) == found(answered, with_payload) == ""
+    assert "and they are there" in found(answered, with_payload - {first.seq})
+    assert "no payload.erased admits" in found(contents.events, with_payload)
+    # Its content is the other recipients' as well.
+    assert "no payload.erased admits" in found(admitted, with_payload | {send.seq})
+
+
+def test_the_summary_is_for_strangers() -> None:
+    """After nothing has happened it still says so, and does not break."""
+    assert "0  kills (-9) of the relay" in report(Record(1))
+    assert all(DESCRIPTIONS.values())
 
 
 def repeat_the_first_send(events: list[Recorded]) -> list[Recorded]:

@@ -1,18 +1,23 @@
 """A campaign of real crashes: `python -m tests.campaigns.crash --rounds 50 [--seed 1] [--only kill_at_an_operation]`.
 
-One data directory lives through all rounds. In each, clients send while one of the troubles below happens to the relay:
-a real process on the real disk, with receivers on real sockets. After each round the log is held against what the
-clients were told (`tests.campaigns.life`); every few rounds everything is left to end, and the receivers' records are
-held against the log as well. What must hold:
+One data directory lives through all rounds. In each, clients send and subscribers follow the stream while one of the
+troubles below happens to the relay: a real process on the real disk, with receivers on real sockets. After each round
+the log is held against what the clients were told (`tests.campaigns.life`); every few rounds everything is left to end,
+and the receivers' records and the streams are held against the log as well. What must hold:
 
 - every message of every 200 is in the log, whole, and ends sent or bounced; what is sent was received;
 - a mail received twice has an interrupted attempt, or one without a reply to its dot, to show for it;
 - no Idempotency-Key is accepted twice, and a replay is the first answer, byte for byte; what was refused is nowhere;
 - sequence numbers have no gap, times never go back, `log verify` finds nothing but, right after a kill, a torn tail;
-- the relay starts within 10 s, and exits as SPEC 9 says.
+- a subscriber that reconnects with its cursor sees each event of its member once, in the order of the log;
+- what `payload.erased` admits is gone in the end, nothing else is at any moment, and skeletons stay;
+- the relay starts within 10 s, and exits as SPEC 9 says. The time that its main thread stood ready while others had the
+  cores is not its own, and does not count; waiting for the disk does.
 
-A violation ends the campaign with exit status 1; it prints the seed and keeps the directory. The seed fixes which
-troubles come, and when as far as answers and disk operations are counted; not what else the machine is doing then.
+Troubles are drawn like cards: from a shuffled deck in which each of them is, again and again. So each comes up in as
+many rounds as the deck has cards. A violation ends the campaign with exit status 1; it says how to repeat the campaign
+and keeps the directory. Ctrl-C (or SIGTERM) ends it with 130. It says what it has done in any case. The seed fixes
+which troubles come, and when as far as answers and disk operations are counted; not what else the machine is doing.
 """
 
 from __future__ import annotations
@@ -31,19 +36,23 @@ import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
 
 from relay.store import VIEWS_DIRECTORY
-from tests.campaigns.life import Life, Tally, Violation, open_life
+from spool.errors import SpoolError
+from tests.campaigns.life import KILLED, Life, Tally, Violation, open_life
+from tests.campaigns.subscriber import leaves
 
 SETTLED_EVERY = 10
 ANSWERS_MAX = 40
 #: A start makes some twenty changes of the disk, a round under load some hundreds.
 OPERATIONS_AT_START_MAX = 25
 OPERATIONS_MAX = 150
-KILLED = -signal.SIGKILL
+#: Two for the event, six to seal the open segment, and then some six for each segment that is written anew.
+OPERATIONS_IN_REMOVAL_MAX = 25
 
 Trouble = Callable[[Life], Awaitable[None]]
 
@@ -57,7 +66,7 @@ async def kill_under_load(life: Life) -> None:
     async with life.load():
         await life.wait_answers(life.dice.randint(1, ANSWERS_MAX))
         await trio.sleep(life.dice.uniform(0, 0.05))
-        life.relay.kill()
+        life.kill()
 
 
 async def kill_at_an_operation(life: Life) -> None:
@@ -74,7 +83,11 @@ async def kill_while_starting(life: Life) -> None:
     await kill_under_load(life)
     if life.dice.random() < 0.3:
         shutil.rmtree(life.directory / VIEWS_DIRECTORY)
-    for _ in range(life.dice.randint(1, 4)):
+    await kill_starts(life, life.dice.randint(1, 4))
+
+
+async def kill_starts(life: Life, count: int) -> None:
+    for _ in range(count):
         if life.dice.random() < 0.6:
             life.arm("die", life.dice.randint(1, OPERATIONS_AT_START_MAX))
             life.relay.launch()
@@ -84,7 +97,9 @@ async def kill_while_starting(life: Life) -> None:
             life.relay.launch()
             await trio.sleep(life.dice.uniform(0, 2))
         life.disarm("die")
-        life.relay.kill()
+        if not life.relay.is_running:
+            await life.wait_end(KILLED)
+        life.kill()
 
 
 async def stand_still(life: Life) -> None:
@@ -120,13 +135,13 @@ async def clock_jumps(life: Life) -> None:
             life.clock = before - 3600
             await life.wait_answers(life.dice.randint(1, ANSWERS_MAX // 2))
             if life.dice.random() < 0.5:
-                life.relay.kill()
+                life.kill()
                 await life.start()
                 await life.wait_answers(life.dice.randint(1, ANSWERS_MAX // 2))
             life.clock = before
         await life.wait_answers(1)
         if life.dice.random() < 0.5:
-            life.relay.kill()
+            life.kill()
 
 
 async def a_second_relay(life: Life) -> None:
@@ -161,7 +176,7 @@ async def kill_during_a_backup(life: Life) -> None:
         if life.dice.random() < 0.6:
             running.kill()
         if life.dice.random() < 0.6:
-            life.relay.kill()
+            life.kill()
         if await trio.to_thread.run_sync(running.wait) not in (0, KILLED):
             raise Violation("a backup beside a relay that is killed does not end well")
     told = dict(life.told)
@@ -170,52 +185,95 @@ async def kill_during_a_backup(life: Life) -> None:
     life.judge_copy(restored, told)
 
 
-TROUBLES: dict[Trouble, int] = {
-    kill_under_load: 7,
-    kill_at_an_operation: 7,
-    kill_while_starting: 5,
-    stand_still: 1,
-    sync_fails: 3,
-    clock_jumps: 2,
-    a_second_relay: 1,
-    stop_in_order: 1,
-    kill_during_a_backup: 1,
-}
+async def kill_during_retention(life: Life) -> None:
+    """Payloads are stripped or erased; who does it is killed, relay or command. The next start does the rest."""
+    async with life.load():
+        await life.wait_answers(life.dice.randint(5, ANSWERS_MAX))
+    by_time = life.dice.random() < 0.5
+    if by_time:
+        await life.stop()
+        life.let_a_day_pass()
+    for _ in range(life.dice.randint(1, 3)):
+        words = ["strip", str(life.directory), "--older-than", "1"] if by_time else life.order_to_erase()
+        await life.dice.choice((kill_remover, kill_order_at_an_operation, kill_order_under_load))(life, words)
+        await kill_starts(life, life.dice.choice((0, 0, 1, 2)))
+        await life.judge()
 
 
-async def fill_the_disk(directory: Path, seed: int) -> Tally:
-    """A life of its own on a file system of 48 MB: refused before it is full, then full to the last byte, then again
-    with room. Only for root, who can mount."""
+async def kill_remover(life: Life, words: list[str]) -> None:
+    """No relay runs, so the command removes by itself; it is killed in a certain change of the disk."""
+    life.kill()
+    life.arm("die", life.dice.randint(1, OPERATIONS_IN_REMOVAL_MAX))
+    await life.wait_command(life.launch_command("log", *words, dies=True), 0, 1, KILLED)
+    life.disarm("die")
+
+
+async def kill_order_at_an_operation(life: Life, words: list[str]) -> None:
+    """The relay removes, and little else; it is killed in a certain change of the disk."""
+    if not life.relay.is_running:
+        await life.start()
+    life.arm("die", life.dice.randint(1, OPERATIONS_IN_REMOVAL_MAX))
+    await life.wait_command(life.launch_command("log", *words), 0, 1)
+    if not life.relay.is_running:
+        await life.wait_end(KILLED)
+    life.kill()
+    life.disarm("die")
+
+
+async def kill_order_under_load(life: Life, words: list[str]) -> None:
+    """The relay removes while clients send; it is killed at some moment, and the command perhaps."""
+    if not life.relay.is_running:
+        await life.start()
+    async with life.load():
+        await life.wait_answers(1)
+        command = life.launch_command("log", *words)
+        await trio.sleep(life.dice.uniform(0.3, 2))
+        if life.dice.random() < 0.3:
+            command.kill()
+        life.kill()
+        await life.wait_command(command, 0, 1, KILLED)
+
+
+async def fill_the_disk(directory: Path, record: Record, number: int) -> None:
+    """Its own life on 48 MB: refused before they are full, then full to the last byte, then with room again.
+
+    Only for root, who can mount.
+    """
     with small_disk(directory) as disk:
-        async with open_life(disk / "data", seed) as life:
-            dice = life.dice
-            filler = disk / "filler"
-            async with life.load():
-                await life.wait_answers(dice.randint(5, ANSWERS_MAX))
-                fill(filler, leave=dice.randint(5_000_000, 7_900_000))
-                await life.wait_refusals("QUEUE_FULL", 3)
-                filler.unlink()
-                await life.wait_answers(dice.randint(1, ANSWERS_MAX))
-                # Faster than the relay can look: the reserve is gone before it knows.
-                fill(filler, leave=dice.choice((0, 4096, 40_000, 400_000)))
-                await trio.sleep(dice.uniform(0, 1))
-                if life.relay.is_running and dice.random() < 0.5:
-                    life.relay.kill()
-            if not life.relay.is_running:
-                status = await trio.to_thread.run_sync(life.relay.wait)
-                if status not in (1, KILLED):
-                    raise Violation(f"on a full disk it exits {status}: {life.relay.output[-2000:]}")
-                if dice.random() < 0.5:
-                    # It starts if it can, and otherwise says why; in any case it changes nothing for the worse.
-                    life.relay.launch()
-                    await trio.sleep(2)
-                    life.relay.kill()
-            filler.unlink()
-            await life.judge()
-            if not life.relay.is_running:
-                await life.start()
-            await life.settle()
-            return life.tally
+        async with open_life(disk / "data", record.seed * 1000 + number) as life:
+            try:
+                await fill_and_free(life, disk / "filler")
+            finally:
+                record.add(life)
+
+
+async def fill_and_free(life: Life, filler: Path) -> None:
+    dice = life.dice
+    async with life.load():
+        await life.wait_answers(dice.randint(5, ANSWERS_MAX))
+        fill(filler, leave=dice.randint(5_000_000, 7_900_000))
+        await life.wait_refusals("QUEUE_FULL", 3)
+        filler.unlink()
+        await life.wait_answers(dice.randint(1, ANSWERS_MAX))
+        # Faster than the relay can look: the reserve is gone before it knows.
+        fill(filler, leave=dice.choice((0, 4096, 40_000, 400_000)))
+        await trio.sleep(dice.uniform(0, 1))
+        if life.relay.is_running and dice.random() < 0.5:
+            life.kill()
+    if not life.relay.is_running:
+        status = await trio.to_thread.run_sync(life.relay.wait)
+        if status not in (1, KILLED):
+            raise Violation(f"on a full disk it exits {status}: {life.relay.output[-2000:]}")
+        if dice.random() < 0.5:
+            # It starts if it can, and otherwise says why; in any case it changes nothing for the worse.
+            life.relay.launch()
+            await trio.sleep(2)
+            life.kill()
+    filler.unlink()
+    await life.judge()
+    if not life.relay.is_running:
+        await life.start()
+    await life.settle()
 
 
 @contextmanager
@@ -240,40 +298,85 @@ def fill(file: Path, *, leave: int) -> None:
                 raise
 
 
+#: The deck that rounds are drawn from, without `fill_the_disk`, which has a life of its own: one card is its.
+TROUBLES: dict[Trouble, int] = {
+    kill_under_load: 5,
+    kill_at_an_operation: 5,
+    kill_while_starting: 3,
+    kill_during_retention: 2,
+    kill_during_a_backup: 2,
+    sync_fails: 2,
+    clock_jumps: 2,
+    stand_still: 1,
+    a_second_relay: 1,
+    stop_in_order: 1,
+}
+#: In the summary.
+DESCRIPTIONS = {
+    trouble.__name__: (trouble.__doc__ or "").split("\n")[0] for trouble in (*TROUBLES, fill_the_disk)
+}
+
+
 # ------------------------------------------------------------------------------------------------ the campaign
 
 
-async def campaign(
-    directory: Path, *, rounds: int, seed: int, only: str | None = None
-) -> tuple[Tally, Counter[str]]:
-    """Run so many rounds below `directory`, which must exist. Raises Violation."""
-    dice = random.Random(f"crash {seed}")
-    done: Counter[str] = Counter()
-    total = Tally()
-    troubles = {trouble: share for trouble, share in TROUBLES.items() if only in (None, trouble.__name__)}
-    full_disks = [number for number in range(rounds) if number % 25 == 12 or only == fill_the_disk.__name__]
-    if full_disks and os.geteuid() != 0:
-        print("The disk is never full in this campaign: only root can mount a small one.")
-        full_disks = []
-    async with open_life(directory / "data", seed) as life:
-        for number in range(1, rounds + 1):
-            if number - 1 in full_disks:
-                name = fill_the_disk.__name__
-                total.add(await fill_the_disk(directory / f"small-{number}", seed * 1000 + number))
-            else:
-                (trouble,) = dice.choices(list(troubles), list(troubles.values()))
-                name = trouble.__name__
-                await trouble(life)
-                await life.judge()
-                if not life.relay.is_running:
+@dataclass
+class Record:
+    """What a campaign has done so far."""
+
+    seed: int
+    #: The trouble of the round that is under way.
+    name: str = "the first start"
+    #: Rounds begun, by trouble.
+    rounds: Counter[str] = field(default_factory=Counter)
+    total: Tally = field(default_factory=Tally)
+    #: What keeps this record from being whole.
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, life: Life) -> None:
+        try:
+            life.count()
+        except (SpoolError, OSError) as error:
+            self.notes.append(f"The log of {life.directory} cannot be read to its end: {error}")
+        self.total.add(life.tally)
+
+
+def draw(dice: random.Random, only: str | None, *, may_mount: bool) -> Iterator[str]:
+    """Names of troubles, for ever: a deck, shuffled, and another."""
+    shares = {trouble.__name__: share for trouble, share in TROUBLES.items()}
+    if may_mount:
+        shares[fill_the_disk.__name__] = 1
+    deck = [name for name, share in shares.items() for _ in range(share) if only in (None, name)]
+    while True:
+        dice.shuffle(deck)
+        yield from deck
+
+
+async def campaign(directory: Path, record: Record, *, rounds: int, only: str | None = None) -> None:
+    """Run so many rounds below `directory`, which must exist. Raises Violation; `record` is right in any case."""
+    may_mount = os.geteuid() == 0
+    if not may_mount:
+        record.notes.append("The disk was never full: only root can mount a small one.")
+    cards = draw(random.Random(f"crash {record.seed}"), only, may_mount=may_mount)
+    troubles = {trouble.__name__: trouble for trouble in TROUBLES}
+    async with open_life(directory / "data", record.seed) as life:
+        try:
+            for number in range(1, rounds + 1):
+                name = record.name = next(cards)
+                record.rounds[name] += 1
+                print(f"round {number}: {name}; {life.tally.answers} answers so far", flush=True)
+                if name == fill_the_disk.__name__:
+                    await fill_the_disk(directory / f"small-{number}", record, number)
+                else:
+                    await troubles[name](life)
+                    await life.judge()
+                    if not life.relay.is_running:
+                        await life.start()
+                if number % SETTLED_EVERY == 0 or number == rounds:
+                    await life.settle()
                     await life.start()
-            done[name] += 1
-            print(f"round {number}: {name}; {life.tally.answers} answers so far", flush=True)
-            if number % SETTLED_EVERY == 0 or number == rounds:
-                await life.settle()
-                await life.start()
-        total.add(life.tally)
-    return total, done
+        finally:
+            record.add(life)
 
 
 def main() -> None:
@@ -283,29 +386,95 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     names = [trouble.__name__ for trouble in TROUBLES]
-    parser.add_argument("--only", choices=[*names, fill_the_disk.__name__])
+    if os.geteuid() == 0:
+        names.append(fill_the_disk.__name__)
+    parser.add_argument("--only", choices=names)
     options = parser.parse_args()
+    # As Ctrl-C, for `timeout` and the like.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     directory = Path(tempfile.mkdtemp(prefix="crash-"))
+    record = Record(options.seed)
     begun = time.monotonic()
+    status, broken = 0, ""
     try:
-        total, done = trio.run(
-            lambda: campaign(directory, rounds=options.rounds, seed=options.seed, only=options.only)
+        trio.run(lambda: campaign(directory, record, rounds=options.rounds, only=options.only))
+    except BaseException as error:  # noqa: BLE001
+        status = 130 if is_interrupt(error) else 1
+        if status == 1:
+            traceback.print_exc()
+            broken = "; ".join(str(inner) or repr(inner) for inner in leaves(BaseExceptionGroup("", [error])))
+    sys.stderr.flush()
+    done = record.rounds.total()
+    print(
+        f"\nSeed {options.seed}: {done} of {options.rounds} rounds in {time.monotonic() - begun:,.0f} s, load "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores. "
+        + {0: "No violation.", 1: "VIOLATION.", 130: "Stopped. No violation until then."}[status]
+    )
+    if status == 1:
+        print(f"In round {done} ({record.name}): {broken}")
+        print(f"What is left of it: {directory}. To repeat it: {' '.join(sys.orig_argv)}")
+    else:
+        shutil.rmtree(directory)
+    print(report(record))
+    sys.exit(status)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_interrupt(inner) for inner in error.exceptions)
+    return isinstance(error, KeyboardInterrupt)
+
+
+def report(record: Record) -> str:
+    total = record.total
+    lines = ["\nTroubles, by rounds"]
+    lines += [_line(count, f"{name}: {DESCRIPTIONS[name]}") for name, count in record.rounds.most_common()]
+    events = total.events
+    lines += [
+        "\nWhat happened",
+        _line(total.answers, f"sends answered 200; {total.told:,} messages"),
+        _line(total.replays, "of them asked again and answered as before, byte for byte"),
+        _line(total.unanswered, "requests that got no answer, and were sent again until they did"),
+        *(_line(count, f"refusals {code}") for code, count in sorted(total.refusals.items())),
+        _line(total.kills, "kills (-9) of the relay"),
+        _line(total.command_kills, "kills (-9) of a command that backs up or removes"),
+        _line(
+            events["message.queued"],
+            f"messages in the log: {events['message.sent']:,} sent, {events['message.bounced']:,} bounced",
+        ),
+        _line(
+            events["attempt.started"],
+            f"attempts, of which {events['attempt.interrupted']:,} were interrupted",
+        ),
+        *(
+            _line(count, f"receipts but for each message's first; their excuse: {excuse}")
+            for excuse, count in sorted(total.received_again.items())
+        ),
+        _line(events["log.torn_tail_cut"], f"torn tails cut; `log verify` had seen {total.torn:,}"),
+        _line(
+            events["payload.erased"],
+            f"removals admitted (payload.erased), {total.payloads_gone:,} payloads gone, "
+            f"{events['log.stripped']:,} log.stripped",
+        ),
+        _line(total.frames, f"events that subscribers saw, over {total.streams:,} connections"),
+    ]
+    if total.starts:
+        longest = max(total.starts, key=lambda start: start.own_seconds)
+        lines.append(
+            _line(
+                len(total.starts),
+                f"starts: median {total.start_seconds_median:.1f} s, longest {longest.own_seconds:.1f} s, without what "
+                f"other processes had the cores (the longest by the wall clock: "
+                f"{max(start.seconds for start in total.starts):.1f} s)",
+            )
         )
-    except BaseException:  # noqa: BLE001
-        traceback.print_exc()
-        print(f"seed {options.seed}: broken. What is left of it: {directory}", file=sys.stderr)
-        sys.exit(1)
-    shutil.rmtree(directory)
-    print(f"seed {options.seed}: {options.rounds} rounds in {time.monotonic() - begun:.0f} s, no violation")
-    report(total, done)
+    lines += ["\nWhat was checked, and how often"]
+    lines += [_line(count, check) for check, count in total.checks.most_common()]
+    return "\n".join(lines + [f"\n{note}" for note in record.notes])
 
 
-def report(total: Tally, done: Counter[str]) -> None:
-    for name, count in sorted(done.items()):
-        print(f"{count:10,}  {name}")
-    for name, value in vars(total).items():
-        for words, count in value.items() if isinstance(value, Counter) else [(name, value)]:
-            print(f"{count:10,.1f}  {words}" if isinstance(count, float) else f"{count:10,}  {words}")
+def _line(count: int, words: str) -> str:
+    return f"{count:10,}  {words}"
 
 
 if __name__ == "__main__":

@@ -74,9 +74,14 @@ def breaches(
     connections_max: Iterable[int] = (),
     all_final: bool = True,
     slack_us: int = SLACK_US,
+    back_us: int = 0,
 ) -> list[str]:
-    """See the module. `receipts` None: nobody knows what was received. Empty: all is as it must be."""
-    checker = _Checker(config, slack_us)
+    """See the module. `receipts` None: nobody knows what was received. Empty: all is as it must be.
+
+    `back_us`: the clock was set back by so much at most. An attempt that had begun is then stamped with the log's last
+    time, which is earlier than when it began.
+    """
+    checker = _Checker(config, slack_us, back_us)
     for item in events:
         checker.see(item)
     if all_final:
@@ -97,13 +102,19 @@ def breaches(
 
 
 class _Checker:
-    def __init__(self, config: Config, slack_us: int) -> None:
+    def __init__(self, config: Config, slack_us: int, back_us: int) -> None:
         self.delays = config.retry.delays_seconds
         self.slack_us = slack_us
+        self.back_us = back_us
+        self.last_us = 0
         self.messages: dict[int, _Message] = {}
         self.found: list[str] = []
 
     def see(self, item: Recorded) -> None:
+        self._see(item)
+        self.last_us = item.time_us
+
+    def _see(self, item: Recorded) -> None:
         event = item.event
         if isinstance(event, MessageQueued | DsnQueued):
             self.messages[item.seq] = _Message(item.seq, event.next_attempt_at, event.give_up_at)
@@ -138,8 +149,9 @@ class _Checker:
     def _see_begin(self, item: Recorded, message: _Message, attempt: int) -> None:
         if attempt != message.attempts + 1:
             self._breach(item, f"it is numbered {attempt}, after {message.attempts}")
-        if item.time_us < message.due_at:
-            self._breach(item, f"it begins {(message.due_at - item.time_us) / 1e6} s too early")
+        early_us = message.due_at - item.time_us
+        if early_us > (self.back_us if item.time_us == self.last_us else 0):
+            self._breach(item, f"it begins {early_us / 1e6} s too early")
         if item.time_us > message.give_up_at + self.slack_us:
             self._breach(
                 item, f"it begins {(item.time_us - message.give_up_at) / 1e6} s after the give-up time"

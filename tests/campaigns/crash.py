@@ -338,7 +338,8 @@ class Record:
             life.count()
         except (SpoolError, OSError) as error:
             self.notes.append(f"The log of {life.directory} cannot be read to its end: {error}")
-        self.total.add(life.tally)
+        finally:
+            self.total.add(life.tally)
 
 
 def draw(dice: random.Random, only: str | None, *, may_mount: bool) -> Iterator[str]:
@@ -390,8 +391,7 @@ def main() -> None:
         names.append(fill_the_disk.__name__)
     parser.add_argument("--only", choices=names)
     options = parser.parse_args()
-    # As Ctrl-C, for `timeout` and the like.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, interrupt)
     directory = Path(tempfile.mkdtemp(prefix="crash-"))
     record = Record(options.seed)
     begun = time.monotonic()
@@ -417,6 +417,12 @@ def main() -> None:
         shutil.rmtree(directory)
     print(report(record))
     sys.exit(status)
+
+
+def interrupt(_number: int, _frame: object) -> None:
+    """SIGTERM is as Ctrl-C. `timeout` sends it twice, to the process and to its group; one is enough."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.raise_signal(signal.SIGINT)
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ is one that does not close.
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, cast
 
@@ -103,7 +104,6 @@ async def serve_http(
 
     async def hold_connections(task_status: trio.TaskStatus[trio.Nursery]) -> None:
         async with trio.open_nursery() as connections:
-            connections.cancel_scope.shield = True
             task_status.started(connections)
             await no_more.wait()
         all_ended.set()
@@ -116,29 +116,34 @@ async def serve_http(
         scope.deadline = min(scope.deadline, trio.current_time() + seconds)
 
     lifespan = Lifespan(wrapped, config, {})
-    async with trio.open_nursery() as lifespan_nursery:
-        await lifespan_nursery.start(lifespan.handle_lifespan)
-        await lifespan.wait_for_startup()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch_writes)
-            connections: trio.Nursery = await nursery.start(hold_connections)
-            try:
-                async with trio.open_nursery() as accepting:
-                    accepting.start_soon(
-                        partial(
-                            trio.serve_listeners, serve_connection, listeners, handler_nursery=connections
+    with ExitStack() as sockets:
+        for listener in listeners:  # where nothing comes to listen on them
+            sockets.callback(listener.socket.close)
+        async with trio.open_nursery() as lifespan_nursery:
+            await lifespan_nursery.start(lifespan.handle_lifespan)
+            await lifespan.wait_for_startup()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch_writes)
+                connections: trio.Nursery = await nursery.start(hold_connections)
+                # Not before we are here to end it: who is cancelled while it starts would wait for it for ever.
+                connections.cancel_scope.shield = True
+                try:
+                    async with trio.open_nursery() as accepting:
+                        accepting.start_soon(
+                            partial(
+                                trio.serve_listeners, serve_connection, listeners, handler_nursery=connections
+                            )
                         )
-                    )
-                    task_status.started(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-                    await close.wait()
-                    accepting.cancel_scope.cancel()
-                await end_within(config.graceful_timeout)
-                await all_ended.wait()
-            finally:
-                await end_within(LAST_ANSWER_SECONDS_MAX)
-            nursery.cancel_scope.cancel()
-        await lifespan.wait_for_shutdown()
-        lifespan_nursery.cancel_scope.cancel()
+                        task_status.started(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+                        await close.wait()
+                        accepting.cancel_scope.cancel()
+                    await end_within(config.graceful_timeout)
+                    await all_ended.wait()
+                finally:
+                    await end_within(LAST_ANSWER_SECONDS_MAX)
+                nursery.cancel_scope.cancel()
+            await lifespan.wait_for_shutdown()
+            lifespan_nursery.cancel_scope.cancel()
 
 
 def _without_compression(app: AppWrapper) -> AppWrapper:

@@ -1,4 +1,4 @@
-"""A relay that has to end while it starts (its log fails at that moment, say) ends: nothing it began goes on waiting."""
+"""A relay that has to end while it starts, because its log fails then, ends: nothing that it began goes on waiting."""
 
 import threading
 from typing import Any

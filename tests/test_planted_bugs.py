@@ -3,7 +3,7 @@
 Each is what a careful person might write on a bad day, put into the running code; each must be caught by the same
 simulation and the same checkers that find the real relay without fault, under kinds of trouble that bring it out. The
 first seed tried is one that is known to catch it, to be quick (others follow, because a seed's world changes with the
-relay); `python -m tests.test_planted_bugs 100` shows how many seeds of a hundred do.
+relay); `python -m tests.test_planted_bugs 100 [NAME]` shows how many seeds of a hundred do.
 
 Unsalted checksums are not here: a member who forges a record has to know where his mail will stand in the log, which is
 no work for dice. `tests/test_spool_bytes.py` plants that bug, and forges.
@@ -31,12 +31,14 @@ import relay.in_hand
 import relay.outgoing
 import relay.reading
 import relay.reservations
+import relay.retention
 import relay.suppression
+import relay.views.retention
 import spool.log
 from relay.codec import Recorded
 from relay.core import Core
 from relay.delivery.session import Session
-from relay.events import AttemptStarted, Event, MessageBounced, MessageSent, Outcome
+from relay.events import AttemptStarted, Event, MessageBounced, MessageSent, Outcome, PayloadErased
 from relay.store import Store
 from relay.views import messages
 from relay.views.due import DueProjector
@@ -293,6 +295,82 @@ def retries_forgotten(stack: ExitStack) -> None:
     move = _replace(stack, DueProjector, "_move", move_or_forget)
 
 
+# ------------------------------------------------------------------------------------------------ retention
+
+
+def payloads_gone_before_their_event(stack: ExitStack) -> None:
+    """The strip comes first: what a crash leaves is a log without payloads, and nothing that says why."""
+
+    async def strip_then_append(
+        store: Store, events: Sequence[Event], *, patient: bool = True
+    ) -> list[Recorded]:
+        for event in events:
+            if isinstance(event, PayloadErased):
+                await strip_segments(cores[-1], {*event.message_ids})
+                await trio.sleep(300)  # it is a long job
+        return await append(store, events, patient=patient)
+
+    def init(core: Core, *arguments: Any) -> None:
+        begin(core, *arguments)
+        cores.append(core)
+
+    cores: list[Core] = []
+    begin = _replace(stack, Core, "__init__", init)
+    strip_segments = relay.retention._strip_segments
+    append = _replace(stack, Store, "append", strip_then_append)
+
+
+def payloads_of_mail_that_waits(stack: ExitStack) -> None:
+    """A job goes by the age of messages, and does not ask whether they are over."""
+    _replace(stack, relay.retention, "_still_needed", lambda view, state: None)
+    _replace(stack, relay.views.retention.RetentionProjector, "_erased", lambda projector, tx, event: None)
+
+
+def notification_forgotten_by_retention(stack: ExitStack) -> None:
+    """A bounced message goes while the notification that quotes it is under way."""
+
+    def still_needed_by_itself(view: Any, state: Any) -> str | None:
+        return "it is not final" if state.final_at is None else None
+
+    _replace(stack, relay.retention, "_still_needed", still_needed_by_itself)
+
+
+def stripped_segment_not_renamed_for_good(stack: ExitStack) -> None:
+    """`log.stripped` is there, and after a loss of power so are the payloads."""
+
+    class Hasty:
+        def __init__(self, disk: Disk) -> None:
+            self._disk = disk
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._disk, name)
+
+        def sync_directory(self, directory: Any) -> None:
+            pass
+
+    def strip_hastily(disk: Any, *arguments: Any, **more: Any) -> Any:
+        return strip_segment(Hasty(disk), *arguments, **more)
+
+    strip_segment = _replace(stack, relay.retention, "strip_segment", strip_hastily)
+
+
+def content_that_stays(stack: ExitStack) -> None:
+    """The send's subject and body, which its messages share, are forgotten by the one who removes theirs."""
+
+    def payloads_but_for_content(view: Any, seq: int, erased: PayloadErased) -> set[int]:
+        return payloads_of(view, seq, erased) - {
+            messages.message(view, message_id).send_seq  # type: ignore[union-attr]
+            for message_id in erased.message_ids
+        }
+
+    payloads_of = _replace(stack, relay.views.retention, "payloads_of", payloads_but_for_content)
+
+
+def index_that_is_not_corrected(stack: ExitStack) -> None:
+    """Views that were brought back from before a strip go on as if there had been none."""
+    _replace(stack, Views, "_correct_index", lambda views, reader: None)
+
+
 class Bug(NamedTuple):
     plant: Plant
     #: Kinds of trouble that bring it out.
@@ -327,6 +405,12 @@ BUGS = (
     Bug(orders_about_what_is_being_tried, ("orders", "receivers", "moods"), 1),
     Bug(bytes_that_change, ("moods",), 1),
     Bug(retries_forgotten, ("moods", "receivers"), 1),
+    Bug(payloads_gone_before_their_event, ("erasures", "kill"), 2),
+    Bug(payloads_of_mail_that_waits, ("erasures", "moods", "receivers"), 5),
+    Bug(notification_forgotten_by_retention, ("erasures", "moods", "receivers", "notifications", "crowd"), 2),
+    Bug(stripped_segment_not_renamed_for_good, ("erasures", "power"), 1),
+    Bug(content_that_stays, ("erasures",), 1),
+    Bug(index_that_is_not_corrected, ("erasures", "old-views", "lost-views", "stop", "kill"), 2),
 )
 
 
@@ -344,8 +428,10 @@ def test_it_is_caught(bug: Bug) -> None:
 
 def main() -> None:
     logging.disable(logging.CRITICAL)
-    count = int(sys.argv[1])
+    count, names = int(sys.argv[1]), sys.argv[2:]
     for bug in BUGS:
+        if names and bug.plant.__name__ not in names:
+            continue
         caught = [seed for seed in range(1, count + 1) if simulate_with(bug, seed).breaches]
         print(f"{bug.plant.__name__}: {len(caught)} of {count} seeds, the first are {caught[:3]}", flush=True)
 

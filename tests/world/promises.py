@@ -109,6 +109,8 @@ class Ledger:
     suppressed: list[tuple[str, str]] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
+    #: (message, last event of the log when it was answered) of each whose erasure was acknowledged.
+    erased: list[tuple[int, int]] = field(default_factory=list)
     #: Member -> (sequence number, type) of each event that it was shown in `/v1/events`.
     followed: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
 

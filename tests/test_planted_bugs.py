@@ -26,6 +26,7 @@ import pytest
 import trio
 
 import relay.api.send
+import relay.api.stream
 import relay.delivery.deliverer
 import relay.in_hand
 import relay.outgoing
@@ -40,8 +41,11 @@ from relay.core import Core
 from relay.delivery.session import Session
 from relay.events import AttemptStarted, Event, MessageBounced, MessageSent, Outcome, PayloadErased
 from relay.store import Store
+from relay.stream_events import stream_event
+from relay.streams import Streams
 from relay.views import messages
 from relay.views.due import DueProjector
+from relay.views.stream import STREAMED
 from relay.views.warming import WarmingProjector
 from spool.disk import Disk
 from spool.record import Record
@@ -295,6 +299,66 @@ def retries_forgotten(stack: ExitStack) -> None:
     move = _replace(stack, DueProjector, "_move", move_or_forget)
 
 
+# ------------------------------------------------------------------------------------------------ the stream
+
+
+def stream_that_resumes_elsewhere(stack: ExitStack, distance: int) -> None:
+    async def write_from(core: Core, subscriber: Any, cursor: int, send: Any) -> Any:
+        return await write(core, subscriber, max(0, cursor + distance) if cursor else 0, send)
+
+    write = _replace(stack, relay.api.stream, "_write", write_from)
+
+
+def stream_that_skips_after_a_reconnect(stack: ExitStack) -> None:
+    """The cursor is taken for the first event that is wanted, and more."""
+    stream_that_resumes_elsewhere(stack, +1)
+
+
+def stream_that_repeats_after_a_reconnect(stack: ExitStack) -> None:
+    stream_that_resumes_elsewhere(stack, -1)
+
+
+def stream_of_another_member(stack: ExitStack) -> None:
+    """Whoever is awake is told of what has just happened."""
+
+    def events_of_the_latest(store: Store, did: str, cursor: int, *, limit: int) -> Any:
+        latest = getattr(store.get(store.log.last_seq).event, "did", did)
+        return events_after(store, latest, cursor, limit=limit)
+
+    events_after = _replace(stack, relay.api.stream, "events_after", events_of_the_latest)
+
+
+def stream_before_the_sync(stack: ExitStack) -> None:
+    """What is about to be written is shown already."""
+    hopes: dict[int, list[Recorded]] = {}
+    opened: list[Streams] = []
+
+    def init(streams: Streams, *arguments: Any) -> None:
+        begin(streams, *arguments)
+        opened.append(streams)
+
+    async def tell_and_append(
+        store: Store, events: Sequence[Event], *, patient: bool = True
+    ) -> list[Recorded]:
+        first = store.log.last_seq + 1
+        hopes[id(store)] = [Recorded(seq, store.now_us(), event) for seq, event in enumerate(events, first)]
+        for of_member in opened[-1]._open.values():
+            for subscriber in of_member:
+                subscriber.wake()
+        return await append(store, events, patient=patient)
+
+    def events_and_hopes(store: Store, did: str, cursor: int, *, limit: int) -> Any:
+        return events_after(store, did, cursor, limit=limit) or [
+            stream_event(hoped, lambda number: None)
+            for hoped in hopes.get(id(store), ())
+            if isinstance(hoped.event, STREAMED) and hoped.event.did == did and hoped.seq > cursor
+        ]
+
+    begin = _replace(stack, Streams, "__init__", init)
+    append = _replace(stack, Store, "append", tell_and_append)
+    events_after = _replace(stack, relay.api.stream, "events_after", events_and_hopes)
+
+
 # ------------------------------------------------------------------------------------------------ retention
 
 
@@ -405,6 +469,10 @@ BUGS = (
     Bug(orders_about_what_is_being_tried, ("orders", "receivers", "moods"), 1),
     Bug(bytes_that_change, ("moods",), 1),
     Bug(retries_forgotten, ("moods", "receivers"), 1),
+    Bug(stream_that_skips_after_a_reconnect, ("streams",), 1),
+    Bug(stream_that_repeats_after_a_reconnect, ("streams",), 1),
+    Bug(stream_of_another_member, ("streams",), 1),
+    Bug(stream_before_the_sync, ("streams", "slow-disk", "kill", "power"), 1),
     Bug(payloads_gone_before_their_event, ("erasures", "kill"), 2),
     Bug(payloads_of_mail_that_waits, ("erasures", "moods", "receivers"), 5),
     Bug(notification_forgotten_by_retention, ("erasures", "moods", "receivers", "notifications", "crowd"), 2),

@@ -3,7 +3,7 @@
 A random subset of `FAULTS` is switched on (swarm testing: most defects need few kinds of trouble, and hide when there
 are all). The whole relay runs: HTTP application, decisions, log, views, deliverer, SMTP. Its log is on a disk that
 forgets what was not synced; it is killed, loses power, is stopped and started again (`tests.world.lives`), while people
-send and give orders (`tests.campaigns.people`).
+send and give orders (`tests.campaigns.people`) and listen on websockets (`tests.campaigns.listeners`).
 
 When the trouble is over the world heals, and the relay lives until every message is final. Then these look at what is
 left: `tests.world.checker` (delivery), `tests.world.promises` (everything else that was promised),
@@ -37,6 +37,7 @@ from relay.store import VIEWS_DIRECTORY
 from relay.views import messages, relay_views
 from spool.reader import LogReader
 from spool.verify import verify_log
+from tests.campaigns.listeners import Listeners
 from tests.campaigns.people import MEMBERS, TROUBLE_SECONDS, People
 from tests.world.checker import SLACK_US, breaches
 from tests.world.deterministic import make_seeded_directory, run_seeded
@@ -54,7 +55,7 @@ FAULTS = (
     "dns", "receivers", "moods", "hang-ups",
     # what people do
     "crowd", "keys", "pauses", "suppressions", "orders", "limits", "reputation", "notifications",
-    "erasures",
+    "erasures", "streams",
 )  # fmt: skip
 
 SITES = {
@@ -211,6 +212,7 @@ class _Story:
         self.internet = self._make_internet()
         self.machine: Machine
         self.people: People
+        self.listeners: Listeners
         self.payloads = Payloads()
         self.is_healed = False
         self.clock_jumps_us = 0
@@ -223,6 +225,7 @@ class _Story:
             self.people = People(
                 self.machine, self.faults, self.dice, seed=self.result.seed, breaches=self.result.breaches
             )
+            self.listeners = Listeners(self.machine, self.people, self.result.breaches, seed=self.result.seed)
             watch = Watch(self.result.breaches)
             self.machine.journal.observers += [watch.see, self.payloads.see]
             self.internet.on_receipt.append(watch.receive)
@@ -257,6 +260,8 @@ class _Story:
             for domain in MEMBERS.values():
                 await world.command("domain_set_forward", domain=domain, to="person0@three.example")
         clients.start_soon(self.people.live)
+        if "streams" in self.faults:
+            clients.start_soon(self.listeners.live)
         if "clock" in self.faults:
             clients.start_soon(self._set_clocks)
         await self._troubled_life(world)
@@ -289,6 +294,7 @@ class _Story:
             for did in MEMBERS:
                 while await self.people.read_page(did, 1000):
                     pass
+            await self.listeners.hear_the_end()
             if "erasures" in self.faults and self.dice.random() < 0.5:
                 await strip(world.core, 0)
             self._compare_statuses(world)

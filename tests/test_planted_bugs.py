@@ -35,6 +35,7 @@ import relay.reservations
 import relay.retention
 import relay.suppression
 import relay.views.retention
+import spool.backup
 import spool.log
 from relay.codec import Recorded
 from relay.core import Core
@@ -435,6 +436,28 @@ def index_that_is_not_corrected(stack: ExitStack) -> None:
     _replace(stack, Views, "_correct_index", lambda views, reader: None)
 
 
+# ------------------------------------------------------------------------------------------------ backups
+
+
+def backup_whose_manifest_is_not_durable(stack: ExitStack) -> None:
+    def commit_hastily(run: Any, manifest: Any) -> None:
+        with mock.patch.object(run._disk, "sync_directory"):
+            commit(run, manifest)
+
+    commit = _replace(stack, spool.backup._Run, "_commit", commit_hastily)
+
+
+def backup_put_in_place_before_its_manifest(stack: ExitStack) -> None:
+    """The files that the old manifest speaks of are replaced first."""
+
+    def put_in_place_and_commit(run: Any, manifest: Any) -> None:
+        run._put_in_place(manifest, run._staged)
+        run._staged = []
+        commit(run, manifest)
+
+    commit = _replace(stack, spool.backup._Run, "_commit", put_in_place_and_commit)
+
+
 class Bug(NamedTuple):
     plant: Plant
     #: Kinds of trouble that bring it out.
@@ -469,6 +492,8 @@ BUGS = (
     Bug(orders_about_what_is_being_tried, ("orders", "receivers", "moods"), 1),
     Bug(bytes_that_change, ("moods",), 1),
     Bug(retries_forgotten, ("moods", "receivers"), 1),
+    Bug(backup_whose_manifest_is_not_durable, ("backups",), 1),
+    Bug(backup_put_in_place_before_its_manifest, ("backups", "kill", "power", "failing-disk"), 4),
     Bug(stream_that_skips_after_a_reconnect, ("streams",), 1),
     Bug(stream_that_repeats_after_a_reconnect, ("streams",), 1),
     Bug(stream_of_another_member, ("streams",), 1),

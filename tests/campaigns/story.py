@@ -37,6 +37,7 @@ from relay.store import VIEWS_DIRECTORY
 from relay.views import messages, relay_views
 from spool.reader import LogReader
 from spool.verify import verify_log
+from tests.campaigns.backups import Backups
 from tests.campaigns.listeners import Listeners
 from tests.campaigns.people import MEMBERS, TROUBLE_SECONDS, People
 from tests.world.checker import SLACK_US, breaches
@@ -55,7 +56,7 @@ FAULTS = (
     "dns", "receivers", "moods", "hang-ups",
     # what people do
     "crowd", "keys", "pauses", "suppressions", "orders", "limits", "reputation", "notifications",
-    "erasures", "streams",
+    "erasures", "streams", "backups",
 )  # fmt: skip
 
 SITES = {
@@ -213,6 +214,7 @@ class _Story:
         self.machine: Machine
         self.people: People
         self.listeners: Listeners
+        self.backups: Backups
         self.payloads = Payloads()
         self.is_healed = False
         self.clock_jumps_us = 0
@@ -225,6 +227,7 @@ class _Story:
             self.people = People(
                 self.machine, self.faults, self.dice, seed=self.result.seed, breaches=self.result.breaches
             )
+            self.backups = Backups(self.machine, self.result.breaches, seed=self.result.seed)
             self.listeners = Listeners(self.machine, self.people, self.result.breaches, seed=self.result.seed)
             watch = Watch(self.result.breaches)
             self.machine.journal.observers += [watch.see, self.payloads.see]
@@ -260,6 +263,8 @@ class _Story:
             for domain in MEMBERS.values():
                 await world.command("domain_set_forward", domain=domain, to="person0@three.example")
         clients.start_soon(self.people.live)
+        if "backups" in self.faults:
+            clients.start_soon(self.backups.live, lambda: self.people.is_over)
         if "streams" in self.faults:
             clients.start_soon(self.listeners.live)
         if "clock" in self.faults:
@@ -297,6 +302,7 @@ class _Story:
             await self.listeners.hear_the_end()
             if "erasures" in self.faults and self.dice.random() < 0.5:
                 await strip(world.core, 0)
+            self.backups.restore()
             self._compare_statuses(world)
         if patience.cancelled_caught:
             self.result.breaches.append("there is mail that never ends")
@@ -437,6 +443,7 @@ class _Story:
         self.payloads.compare([entry.recorded for entry in entries])
         self.payloads.hear(self.people.ledger.erased)
         found += self.payloads.found
+        found += self.backups.judge(self.machine.journal.events)
         # What was true of a message stays true when its personal data are gone: judge it by what it was.
         entries = [
             entry._replace(recorded=seen)

@@ -41,8 +41,10 @@ class Listeners:
 
     async def _resume(self, heard: Heard) -> None:
         dice = random.Random(f"{heard.did} listens {self._seed}")
-        while not self._people.is_over:
+        while True:
             await trio.sleep(dice.choice((0.0, 1.0, dice.expovariate(1 / (10 * MINUTE)))) + 0.01)
+            if self._people.is_over:
+                return  # `hear_the_end` goes on from here
             await self._connect(heard, dice, dice.expovariate(1 / HOUR))
 
     async def _look_in(self, did: str) -> None:

@@ -168,6 +168,28 @@ class LogReader:
         """All segments in order. Walks the last one if it is not sealed, the others never."""
         return [self._info(first_seq) for first_seq in segment_seqs(self.disk, self.directory)]
 
+    def misplaced(self, locate: Locate, until: int) -> Iterator[tuple[int, int]]:
+        """First and last sequence number, none beyond `until`, of the stripped segments whose records `locate` would
+        look for where they stood before.
+
+        Looks at footers, and for the last such record of each stripped segment: it has moved if any has.
+        """
+        for first_seq in segment_seqs(self.disk, self.directory):
+            if first_seq > until:
+                return
+            file = _File(self.disk, self.directory, first_seq)
+            try:
+                footer = _footer_at_end(file, file.size())
+                if footer is None or not footer.stripped:
+                    continue
+                last_seq = min(footer.last_seq, until)
+                place = locate(last_seq)
+                if place is not None and _record_at(file, last_seq, place[1]) is not None:
+                    continue
+            finally:
+                file.close()
+            yield first_seq, last_seq
+
     def _get_located(self, seq: int) -> Record | None:
         """None if nobody knows where it is or if it is not there: a walk will find it, or say what is
         wrong."""

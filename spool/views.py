@@ -26,6 +26,7 @@ import json
 import os
 import shutil
 import struct
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -326,13 +327,15 @@ class Views(Generic[E]):
     # ---------------------------------------------------------------- the fold
 
     def catch_up(self, reader: LogReader, *, until: int | None = None) -> None:
-        """Apply what the log has beyond the position. Where the log is not the one these views were made from
-        (the chain value at the position differs), begin again from the first record."""
+        """Apply what the log has beyond the position, and correct the index for segments that were rewritten meanwhile.
+        Where the log is not the one these views were made from (the chain value at the position differs), begin again
+        from the first record."""
         if self.position and not self._is_of(reader):
             self._discard()
             self._open_environment()
             self._mark_in_use()
             self.rebuilt_because = "they were made from another log"
+        self._correct_index(reader)
         batch: list[Record] = []
         for record in reader.read(self.position + 1, until):
             batch.append(record)
@@ -341,6 +344,17 @@ class Views(Generic[E]):
                 batch = []
         if batch:
             self._apply(batch)
+
+    def _correct_index(self, reader: LogReader) -> None:
+        """Views that were away while segments were rewritten (a copy that was brought back), or in use when a machine
+        stopped before `move` was through, know where records stood before."""
+        for first_seq, last_seq in reader.misplaced(self.locate, self.position):
+            offsets, end_offset = array("Q"), 0
+            for record in reader.read(first_seq, last_seq):
+                offsets.append(record.offset)
+                end_offset = record.end_offset
+            for _ in self.move(first_seq, offsets, end_offset):
+                pass
 
     def _is_of(self, reader: LogReader) -> bool:
         with self.read() as snapshot:

@@ -381,6 +381,10 @@ class LogOf:
     def get(self, seq: int) -> Record:
         return self.records[seq - 1]
 
+    def misplaced(self, *arguments: object) -> Iterator[tuple[int, int]]:
+        """Its segments are never rewritten."""
+        return iter(())
+
 
 @contextmanager
 def opened(directory: Path) -> Iterator[Views[Recorded]]:

@@ -3,7 +3,7 @@
 Each is what a careful person might write on a bad day, put into the running code; each must be caught by the same
 simulation and the same checkers that find the real relay without fault, under kinds of trouble that bring it out. The
 first seed tried is one that is known to catch it, to be quick (others follow, because a seed's world changes with the
-relay); `python -m tests.test_planted_bugs 100` shows how many seeds of a hundred do.
+relay); `python -m tests.test_planted_bugs 100 [NAME]` shows how many seeds of a hundred do.
 
 Unsalted checksums are not here: a member who forges a record has to know where his mail will stand in the log, which is
 no work for dice. `tests/test_spool_bytes.py` plants that bug, and forges.
@@ -26,20 +26,27 @@ import pytest
 import trio
 
 import relay.api.send
+import relay.api.stream
 import relay.delivery.deliverer
 import relay.in_hand
 import relay.outgoing
 import relay.reading
 import relay.reservations
+import relay.retention
 import relay.suppression
+import relay.views.retention
+import spool.backup
 import spool.log
 from relay.codec import Recorded
 from relay.core import Core
 from relay.delivery.session import Session
-from relay.events import AttemptStarted, Event, MessageBounced, MessageSent, Outcome
+from relay.events import AttemptStarted, Event, MessageBounced, MessageSent, Outcome, PayloadErased
 from relay.store import Store
+from relay.stream_events import stream_event
+from relay.streams import Streams
 from relay.views import messages
 from relay.views.due import DueProjector
+from relay.views.stream import STREAMED
 from relay.views.warming import WarmingProjector
 from spool.disk import Disk
 from spool.record import Record
@@ -293,6 +300,164 @@ def retries_forgotten(stack: ExitStack) -> None:
     move = _replace(stack, DueProjector, "_move", move_or_forget)
 
 
+# ------------------------------------------------------------------------------------------------ the stream
+
+
+def stream_that_resumes_elsewhere(stack: ExitStack, distance: int) -> None:
+    async def write_from(core: Core, subscriber: Any, cursor: int, send: Any) -> Any:
+        return await write(core, subscriber, max(0, cursor + distance) if cursor else 0, send)
+
+    write = _replace(stack, relay.api.stream, "_write", write_from)
+
+
+def stream_that_skips_after_a_reconnect(stack: ExitStack) -> None:
+    """The cursor is taken for the first event that is wanted, and more."""
+    stream_that_resumes_elsewhere(stack, +1)
+
+
+def stream_that_repeats_after_a_reconnect(stack: ExitStack) -> None:
+    stream_that_resumes_elsewhere(stack, -1)
+
+
+def stream_of_another_member(stack: ExitStack) -> None:
+    """Whoever is awake is told of what has just happened."""
+
+    def events_of_the_latest(store: Store, did: str, cursor: int, *, limit: int) -> Any:
+        latest = getattr(store.get(store.log.last_seq).event, "did", did)
+        return events_after(store, latest, cursor, limit=limit)
+
+    events_after = _replace(stack, relay.api.stream, "events_after", events_of_the_latest)
+
+
+def stream_before_the_sync(stack: ExitStack) -> None:
+    """What is about to be written is shown already."""
+    hopes: dict[int, list[Recorded]] = {}
+    opened: list[Streams] = []
+
+    def init(streams: Streams, *arguments: Any) -> None:
+        begin(streams, *arguments)
+        opened.append(streams)
+
+    async def tell_and_append(
+        store: Store, events: Sequence[Event], *, patient: bool = True
+    ) -> list[Recorded]:
+        first = store.log.last_seq + 1
+        hopes[id(store)] = [Recorded(seq, store.now_us(), event) for seq, event in enumerate(events, first)]
+        for of_member in opened[-1]._open.values():
+            for subscriber in of_member:
+                subscriber.wake()
+        return await append(store, events, patient=patient)
+
+    def events_and_hopes(store: Store, did: str, cursor: int, *, limit: int) -> Any:
+        return events_after(store, did, cursor, limit=limit) or [
+            stream_event(hoped, lambda number: None)
+            for hoped in hopes.get(id(store), ())
+            if isinstance(hoped.event, STREAMED) and hoped.event.did == did and hoped.seq > cursor
+        ]
+
+    begin = _replace(stack, Streams, "__init__", init)
+    append = _replace(stack, Store, "append", tell_and_append)
+    events_after = _replace(stack, relay.api.stream, "events_after", events_and_hopes)
+
+
+# ------------------------------------------------------------------------------------------------ retention
+
+
+def payloads_gone_before_their_event(stack: ExitStack) -> None:
+    """The strip comes first: what a crash leaves is a log without payloads, and nothing that says why."""
+
+    async def strip_then_append(
+        store: Store, events: Sequence[Event], *, patient: bool = True
+    ) -> list[Recorded]:
+        for event in events:
+            if isinstance(event, PayloadErased):
+                await strip_segments(cores[-1], {*event.message_ids})
+                await trio.sleep(300)  # it is a long job
+        return await append(store, events, patient=patient)
+
+    def init(core: Core, *arguments: Any) -> None:
+        begin(core, *arguments)
+        cores.append(core)
+
+    cores: list[Core] = []
+    begin = _replace(stack, Core, "__init__", init)
+    strip_segments = relay.retention._strip_segments
+    append = _replace(stack, Store, "append", strip_then_append)
+
+
+def payloads_of_mail_that_waits(stack: ExitStack) -> None:
+    """A job goes by the age of messages, and does not ask whether they are over."""
+    _replace(stack, relay.retention, "_still_needed", lambda view, state: None)
+    _replace(stack, relay.views.retention.RetentionProjector, "_erased", lambda projector, tx, event: None)
+
+
+def notification_forgotten_by_retention(stack: ExitStack) -> None:
+    """A bounced message goes while the notification that quotes it is under way."""
+
+    def still_needed_by_itself(view: Any, state: Any) -> str | None:
+        return "it is not final" if state.final_at is None else None
+
+    _replace(stack, relay.retention, "_still_needed", still_needed_by_itself)
+
+
+def stripped_segment_not_renamed_for_good(stack: ExitStack) -> None:
+    """`log.stripped` is there, and after a loss of power so are the payloads."""
+
+    class Hasty:
+        def __init__(self, disk: Disk) -> None:
+            self._disk = disk
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._disk, name)
+
+        def sync_directory(self, directory: Any) -> None:
+            pass
+
+    def strip_hastily(disk: Any, *arguments: Any, **more: Any) -> Any:
+        return strip_segment(Hasty(disk), *arguments, **more)
+
+    strip_segment = _replace(stack, relay.retention, "strip_segment", strip_hastily)
+
+
+def content_that_stays(stack: ExitStack) -> None:
+    """The send's subject and body, which its messages share, are forgotten by the one who removes theirs."""
+
+    def payloads_but_for_content(view: Any, seq: int, erased: PayloadErased) -> set[int]:
+        return payloads_of(view, seq, erased) - {
+            messages.message(view, message_id).send_seq  # type: ignore[union-attr]
+            for message_id in erased.message_ids
+        }
+
+    payloads_of = _replace(stack, relay.views.retention, "payloads_of", payloads_but_for_content)
+
+
+def index_that_is_not_corrected(stack: ExitStack) -> None:
+    """Views that were brought back from before a strip go on as if there had been none."""
+    _replace(stack, Views, "_correct_index", lambda views, reader: None)
+
+
+# ------------------------------------------------------------------------------------------------ backups
+
+
+def backup_whose_manifest_is_not_durable(stack: ExitStack) -> None:
+    def commit_hastily(run: Any, manifest: Any) -> None:
+        with mock.patch.object(run._disk, "sync_directory"):
+            commit(run, manifest)
+
+    commit = _replace(stack, spool.backup._Run, "_commit", commit_hastily)
+
+
+def backup_put_in_place_before_its_manifest(stack: ExitStack) -> None:
+    """The files that the old manifest speaks of are replaced first."""
+
+    def put_in_place_and_commit(run: Any, manifest: Any) -> None:
+        run._put_in_place(manifest, run._staged)
+        run._staged = []
+        commit(run, manifest)
+
+    commit = _replace(stack, spool.backup._Run, "_commit", put_in_place_and_commit)
+
+
 class Bug(NamedTuple):
     plant: Plant
     #: Kinds of trouble that bring it out.
@@ -327,6 +492,18 @@ BUGS = (
     Bug(orders_about_what_is_being_tried, ("orders", "receivers", "moods"), 1),
     Bug(bytes_that_change, ("moods",), 1),
     Bug(retries_forgotten, ("moods", "receivers"), 1),
+    Bug(backup_whose_manifest_is_not_durable, ("backups",), 1),
+    Bug(backup_put_in_place_before_its_manifest, ("backups", "kill", "power", "failing-disk"), 4),
+    Bug(stream_that_skips_after_a_reconnect, ("streams",), 1),
+    Bug(stream_that_repeats_after_a_reconnect, ("streams",), 1),
+    Bug(stream_of_another_member, ("streams",), 1),
+    Bug(stream_before_the_sync, ("streams", "slow-disk", "kill", "power"), 1),
+    Bug(payloads_gone_before_their_event, ("erasures", "kill"), 2),
+    Bug(payloads_of_mail_that_waits, ("erasures", "moods", "receivers"), 5),
+    Bug(notification_forgotten_by_retention, ("erasures", "moods", "receivers", "notifications", "crowd"), 2),
+    Bug(stripped_segment_not_renamed_for_good, ("erasures", "power"), 1),
+    Bug(content_that_stays, ("erasures",), 1),
+    Bug(index_that_is_not_corrected, ("erasures", "old-views", "lost-views", "stop", "kill"), 2),
 )
 
 
@@ -344,8 +521,10 @@ def test_it_is_caught(bug: Bug) -> None:
 
 def main() -> None:
     logging.disable(logging.CRITICAL)
-    count = int(sys.argv[1])
+    count, names = int(sys.argv[1]), sys.argv[2:]
     for bug in BUGS:
+        if names and bug.plant.__name__ not in names:
+            continue
         caught = [seed for seed in range(1, count + 1) if simulate_with(bug, seed).breaches]
         print(f"{bug.plant.__name__}: {len(caught)} of {count} seeds, the first are {caught[:3]}", flush=True)
 

@@ -463,6 +463,26 @@ def test_a_relay_killed_in_the_middle_finishes_at_its_next_start(
     run(main)
 
 
+def test_older_views_that_are_brought_back_learn_where_records_stand_now(tmp_path: Path) -> None:
+    """They have seen neither the strip nor its crash, and nobody owes them anything: found by seed 10032."""
+    directory, views, older = tmp_path / "data", tmp_path / "data" / VIEWS_DIRECTORY, tmp_path / "older"
+
+    async def main() -> None:
+        async with open_world(directory) as world:
+            ids = [await world.send(to=f"friend{number}@example.com") for number in range(3)]
+            for message_id in ids:
+                await world.until_final(message_id)
+        shutil.copytree(views, older)
+        async with open_world(directory, enrol=False) as world:
+            await erase(world, message=ids[0])
+        shutil.rmtree(views)
+        shutil.copytree(older, views)
+        async with open_world(directory, enrol=False) as world:  # which compares its index with a fresh one's
+            assert world.core.store.get(ids[1]).event.personal.address == "friend1@example.com"
+
+    run(main)
+
+
 def test_every_crash_of_a_strip_leaves_a_log_that_says_the_same(tmp_path: Path) -> None:
     """Power fails after every operation of the disk, from the event to the end, and any part of what was not synced
     survives. The views are lost as well, and are folded from what is there."""

@@ -24,6 +24,8 @@ who takes it for granted is refused.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -107,13 +109,11 @@ async def serve_http(
             for connection in connections_open:
                 connection.end_if_stuck(trio.current_time())
 
-    address, listeners = _listen(config, places)
     no_more = trio.Event()
     all_ended = trio.Event()
 
     async def hold_connections(task_status: trio.TaskStatus[trio.Nursery]) -> None:
         async with trio.open_nursery() as connections:
-            connections.cancel_scope.shield = True
             task_status.started(connections)
             await no_more.wait()
         all_ended.set()
@@ -126,41 +126,48 @@ async def serve_http(
         scope.deadline = min(scope.deadline, trio.current_time() + seconds)
 
     lifespan = Lifespan(wrapped, config, {})
-    async with trio.open_nursery() as lifespan_nursery:
-        await lifespan_nursery.start(lifespan.handle_lifespan)
-        await lifespan.wait_for_startup()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch_writes)
-            connections: trio.Nursery = await nursery.start(hold_connections)
-            try:
-                async with trio.open_nursery() as accepting:
-                    accepting.start_soon(
-                        partial(
-                            trio.serve_listeners, serve_connection, listeners, handler_nursery=connections
+    with _listening(config, places) as (address, listeners):
+        async with trio.open_nursery() as lifespan_nursery:
+            await lifespan_nursery.start(lifespan.handle_lifespan)
+            await lifespan.wait_for_startup()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch_writes)
+                connections: trio.Nursery = await nursery.start(hold_connections)
+                # Not before we are here to end it: who is cancelled while it starts would wait for it for ever.
+                connections.cancel_scope.shield = True
+                try:
+                    async with trio.open_nursery() as accepting:
+                        accepting.start_soon(
+                            partial(
+                                trio.serve_listeners, serve_connection, listeners, handler_nursery=connections
+                            )
                         )
-                    )
-                    task_status.started(address)
-                    await close.wait()
-                    accepting.cancel_scope.cancel()
-                await end_within(config.graceful_timeout)
-                await all_ended.wait()
-            finally:
-                await end_within(LAST_ANSWER_SECONDS_MAX)
-            nursery.cancel_scope.cancel()
-        await lifespan.wait_for_shutdown()
-        lifespan_nursery.cancel_scope.cancel()
+                        task_status.started(address)
+                        await close.wait()
+                        accepting.cancel_scope.cancel()
+                    await end_within(config.graceful_timeout)
+                    await all_ended.wait()
+                finally:
+                    await end_within(LAST_ANSWER_SECONDS_MAX)
+                nursery.cancel_scope.cancel()
+            await lifespan.wait_for_shutdown()
+            lifespan_nursery.cancel_scope.cancel()
 
 
-def _listen(config: hypercorn.Config, places: Places) -> tuple[str, list[PatientListener]]:
-    """The address, and who accepts there. Raises OSError where it cannot be had."""
+@contextmanager
+def _listening(config: hypercorn.Config, places: Places) -> Iterator[tuple[str, list[PatientListener]]]:
+    """The address, and who accepts there; at the end nobody does. Raises OSError where the address cannot be had."""
     listening = config.create_sockets().insecure_sockets
-    host, port = listening[0].getsockname()[:2]
-    for one in listening:
-        one.listen(config.backlog)
-    listeners = [
-        PatientListener(trio.SocketListener(trio.socket.from_stdlib_socket(one)), places) for one in listening
-    ]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}", listeners
+    try:
+        host, port = listening[0].getsockname()[:2]
+        for one in listening:
+            one.listen(config.backlog)
+        sockets = map(trio.socket.from_stdlib_socket, listening)
+        listeners = [PatientListener(trio.SocketListener(one), places) for one in sockets]
+        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}", listeners
+    finally:
+        for one in listening:
+            one.close()
 
 
 def _without_compression(app: AppWrapper) -> AppWrapper:

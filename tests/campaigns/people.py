@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ import trio
 
 from relay.administration import COMMANDS
 from relay.refusals import Refusal
+from relay.retention import strip
 from relay.tokens import Unsubscribe
 from relay.views import due
 from spool.errors import SpoolError
@@ -70,6 +72,7 @@ class People:
                 ("pauses", self._pause, 15),
                 ("orders", self._order, 3),
                 ("limits", self._set_limits, 15),
+                ("erasures", self._erase, 10),
             ):
                 if kind in self._faults:
                     nursery.start_soon(self._do_often, kind, deed, minutes)
@@ -225,7 +228,9 @@ class People:
                 await self._click(Unsubscribe(did, message_id, recipient))
             case "complaint" if self._known:
                 did, message_id, recipient = dice.choice(self._known)
-                if await self._command("complaint_record", message=message_id) is not None:
+                answer = await self._command("complaint_record", message=message_id)
+                # Of a message whose personal data are gone nobody knows the address any more.
+                if answer is not None and "recipient.suppressed" in answer["recorded"]:
                     self.ledger.suppressed.append((did, recipient))
 
     async def _click(self, link: Unsubscribe) -> None:
@@ -262,6 +267,32 @@ class People:
                 self.ledger.held.append(message_id)
             elif command == "queue_cancel":
                 self.ledger.cancelled.append(message_id)
+
+    async def _erase(self, dice: random.Random) -> None:
+        """By order, or for its age: of whole days, which the relay counts by, the trouble has none."""
+        match dice.choice(("message", "message", "recipient", "age", "age")):
+            case "message" if self._known:
+                _, message_id, _ = dice.choice(self._known)
+                await self._erase_by_order([message_id], message=message_id)
+            case "recipient" if self._known:
+                did, _, address = dice.choice(self._known)
+                await self._erase_by_order([], recipient=address, did=dice.choice((did, None)))
+            case "age":
+                await self._machine.ask(partial(self._strip, dice.choice((0, 0, 1))))
+
+    async def _erase_by_order(self, message_ids: list[int], **what: Any) -> None:
+        async def carry_out(world: World) -> None:
+            with suppress(Refusal, SpoolError, OSError):
+                await COMMANDS["log_erase"](world.core, "operator", reason="trouble", **what)
+                if self._machine.world is world:  # else it was said by a dead process
+                    last_seq = world.core.store.log.last_seq
+                    self.ledger.erased += [(message_id, last_seq) for message_id in message_ids]
+
+        await self._machine.ask(carry_out)
+
+    async def _strip(self, days: int, world: World) -> None:
+        with suppress(SpoolError, OSError):
+            await strip(world.core, days)
 
     async def _one_that_waits(self, dice: random.Random, world: World) -> int | None:
         with world.core.store.read() as view:

@@ -21,7 +21,8 @@ Of the log:
      never decrease, whatever the clock did
 Of what was received (`Receipt`s), 10: it went to the recipient of that message.
 Of what a member has followed page by page, over all lives of the relay, 11: it is that member's events, each once, in
-the log's order, and no other.
+the log's order, and no other. Of each websocket, over all its connections, 12: it is the same, from where it began
+until where it was cut.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ from relay.events import (
     RecipientUnsuppressed,
     SendAccepted,
 )
+from relay.presentation import rfc3339
 from tests.world.internet import Receipt
 
 IN_FLIGHT_BATCHES = 2
@@ -101,6 +103,19 @@ class SendRequest:
 
 
 @dataclass
+class Heard:
+    """What one listener was told on `/v1/stream`, whatever broke in between."""
+
+    did: str
+    #: The cursor before its first frame; None: it was never told.
+    begin: int | None
+    #: (sequence number, type, time) of each frame.
+    frames: list[tuple[int, str, str]] = field(default_factory=list)
+    #: It has listened to the end.
+    is_whole: bool = False
+
+
+@dataclass
 class Ledger:
     """All that clients and the operator remember."""
 
@@ -109,8 +124,11 @@ class Ledger:
     suppressed: list[tuple[str, str]] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
+    #: (message, last event of the log when it was answered) of each whose erasure was acknowledged.
+    erased: list[tuple[int, int]] = field(default_factory=list)
     #: Member -> (sequence number, type) of each event that it was shown in `/v1/events`.
     followed: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    heard: list[Heard] = field(default_factory=list)
 
 
 class Entry(NamedTuple):
@@ -344,14 +362,30 @@ class _Judge:
         ]
 
         for did, followed in ledger.followed.items():
-            self._hear_stream(did, followed)
+            self._hear_pages(did, followed)
+        for heard in ledger.heard:
+            self._hear_frames(heard)
 
-    def _hear_stream(self, did: str, followed: list[tuple[int, str]]) -> None:
-        expected = [
-            (item.seq, item.event.TYPE)
+    def _events_of(self, did: str) -> list[tuple[int, str, str]]:
+        return [
+            (item.seq, item.event.TYPE, rfc3339(item.time_us))
             for item, _ in self.log
             if getattr(item.event, "did", None) == did and item.event.TYPE.split(".")[0] in STREAMED
         ]
+
+    def _hear_frames(self, heard: Heard) -> None:
+        begin = heard.begin
+        if begin is None:
+            return
+        expected = [event for event in self._events_of(heard.did) if event[0] > begin]
+        if not heard.is_whole:
+            expected = expected[: len(heard.frames)]
+        if heard.frames != expected:
+            wrong = sorted({*heard.frames} ^ {*expected}) or "their order, or one came twice"
+            self.found.append(f"{heard.did} did not hear exactly its events behind {begin}: {wrong}")
+
+    def _hear_pages(self, did: str, followed: list[tuple[int, str]]) -> None:
+        expected = [(seq, name) for seq, name, _ in self._events_of(did)]
         if followed != expected:
             wrong = sorted(set(followed) ^ set(expected)) or "their order, or one came twice"
             self.found.append(f"{did} was not shown exactly its events: {wrong}")

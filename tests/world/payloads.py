@@ -1,0 +1,132 @@
+"""Whose personal data may be gone from a log, and whose must be: retention, reckoned anew from its events. Pure.
+
+`Payloads` is told every event as it was when it became true, with its payload; then it judges what a log holds of them,
+at any later moment and as often as one likes.
+
+  1  only the payload goes: sequence number, time and all the rest of an event stay what they were
+  2  no payload is gone that no `payload.erased` before it in the log admits
+  3  no `payload.erased` names a message that is not final, or whose notification is still under way
+  4  once `log.stripped` is there, every payload that the `payload.erased` up to its `until` admit is gone
+  5  whose erasure was acknowledged by then, of them no payload was left when it was
+
+What a `payload.erased` admits: of each message that it names, everything that stands before it in the log, but for a
+`recipient.suppressed`, which stays in force, and the notification of its bounce, which is a message of its own; the
+`send.accepted` whose last message this is; and the ones it names itself.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from relay.codec import Recorded
+from relay.events import (
+    DsnQueued,
+    LogStripped,
+    MessageBounced,
+    MessageQueued,
+    MessageSent,
+    PayloadErased,
+    RecipientSuppressed,
+    SendAccepted,
+)
+
+
+class Payloads:
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        #: Each event as it was when it became true; the first is 1.
+        self._events: list[Recorded] = []
+        self._story: dict[int, list[int]] = defaultdict(list)
+        self._notification_of: dict[int, int] = {}
+        self._send_of: dict[int, int] = {}
+        self._left_of_send: dict[int, set[int]] = {}
+        self._final: set[int] = set()
+        self._erased: set[int] = set()
+        #: Payload -> the `payload.erased` that admits that it goes.
+        self._admitted: dict[int, int] = {}
+        #: Payload -> the `log.stripped` by which it is gone.
+        self._gone: dict[int, int] = {}
+
+    def see(self, recorded: Iterable[Recorded]) -> None:
+        for item in recorded:
+            self._events.append(item)
+            self._see(item)
+
+    def _see(self, item: Recorded) -> None:
+        seq, event = item.seq, item.event
+        match event:
+            case SendAccepted():
+                self._left_of_send[seq] = set(range(seq + 1, seq + 1 + event.recipients))
+                for message_id in self._left_of_send[seq]:
+                    self._send_of[message_id] = seq
+            case MessageQueued():
+                self._story[seq].append(seq)
+            case DsnQueued():
+                self._story[seq].append(seq)
+                self._notification_of[event.about] = seq
+            case PayloadErased():
+                self._see_erased(seq, event)
+            case LogStripped():
+                for payload, erased in self._admitted.items():
+                    if erased <= event.until:
+                        self._gone.setdefault(payload, seq)
+            case RecipientSuppressed():
+                pass
+            case _ if (message_id := getattr(event, "message_id", None)) is not None:
+                self._story[message_id].append(seq)
+                if isinstance(event, MessageSent | MessageBounced):
+                    self._final.add(message_id)
+
+    def _see_erased(self, seq: int, event: PayloadErased) -> None:
+        for message_id in event.message_ids:
+            for needed in (message_id, self._notification_of.get(message_id, message_id)):
+                if needed not in self._final:
+                    self.found.append(f"seq {seq}: message {message_id} is erased, and {needed} is not final")
+            self._erased.add(message_id)
+            self._admit(self._story[message_id], seq)
+            send = self._send_of.get(message_id)
+            if send is not None:
+                left = self._left_of_send[send]
+                left.discard(message_id)
+                if not left:
+                    self._admit([send], seq)
+        for send in event.send_ids:
+            if self._left_of_send.get(send) != set():
+                self.found.append(f"seq {seq}: send {send} is erased, and has messages")
+            self._admit([send], seq)
+
+    def _admit(self, payloads: Iterable[int], erased: int) -> None:
+        for payload in payloads:
+            self._admitted.setdefault(payload, erased)
+
+    # ---------------------------------------------------------------- the judgement
+
+    def compare(self, log: Sequence[Recorded]) -> None:
+        """What the whole log holds now; `see` has been told of all of it."""
+        for seen, held in zip(self._events, log, strict=False):
+            seq = seen.seq
+            if without_payload(held) != without_payload(seen):
+                self.found.append(f"seq {seq} is not the event that it was")
+            elif held.event.personal is None:
+                if seen.event.personal is not None and seq not in self._admitted:
+                    self.found.append(f"the payload of {seq} is gone, and no payload.erased admits it")
+            elif held != seen:
+                self.found.append(f"seq {seq} has another payload than it had")
+            elif seq in self._gone:
+                self.found.append(f"the payload of {seq} is in the log, and log.stripped says that it is not")
+        if len(log) != len(self._events):
+            self.found.append(f"of {len(self._events)} events the log holds {len(log)}")
+
+    def hear(self, acknowledged: Iterable[tuple[int, int]]) -> None:
+        """(message, the last event of the log at that time) of each erasure that was answered."""
+        for message_id, last_seq in acknowledged:
+            gone = self._gone.get(message_id)
+            if message_id not in self._erased or gone is None or gone > last_seq:
+                self.found.append(f"message {message_id} was said to be erased")
+
+
+def without_payload(item: Recorded) -> Recorded:
+    return item._replace(event=msgspec.structs.replace(item.event, personal=None))

@@ -90,7 +90,7 @@ def measure_case(
         [load.per_second for load in ours],
         Comparison(BARE, [load.per_second for load in ceiling]),
         asked=Demand("ratio", at_least=0.65) if is_usual and recipients == 1 else None,
-        is_headline=body_bytes == BODY_BYTES and recipients == 1,
+        is_headline=is_usual and recipients == 1,
     )
     if recipients > 1:
         yield row(

@@ -171,8 +171,13 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def markdown(rows: Iterable[Row]) -> str:
-    """For the pages."""
-    lines = [_TITLES, ["---:" if title in _RIGHT else "---" for title in _TITLES], *map(_cells, rows)]
+    """For the pages: median, minimum and maximum in one column, so that the table is not too wide."""
+    titles = [*_TITLES[:3], "median (min to max)", *_TITLES[6:]]
+    lines = [titles, ["---:" if title in ("ratio", titles[3]) else "---" for title in titles]]
+    for row in rows:
+        cells = _cells(row)
+        middle, least, most = cells[3:6]
+        lines.append([*cells[:3], middle if least == most else f"{middle} ({least} to {most})", *cells[6:]])
     return "\n".join(f"| {' | '.join(line)} |".replace("  ", " ") for line in lines)
 
 

@@ -195,6 +195,9 @@ class _Run:
         if MANIFEST_NAME in self._disk.list_names(self._backup):
             old = read_manifest(self._backup, disk=self._disk)
             self._old = {file.name: file for file in old.files}
+            # A run that was killed right after the rename has not made it durable: files in place are for a manifest
+            # that stays.
+            self._disk.sync_directory(self._backup)
             self._finish(old)
             self._check_same_log(old)
         segments = self._back_up_segments()

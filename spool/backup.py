@@ -543,7 +543,8 @@ def restore(
         begun = _begun(disk, directory, source)
         if begun is None:
             _write_durably(disk, mark, [source])
-            disk.sync_directory(directory)
+        # Also where it stands there: a run that was killed may not have come to this.
+        disk.sync_directory(directory)
         if begun != source + _ALL_THERE:
             _restore_files(disk, backup, directory, log, manifest, progress)
             _write_durably(disk, mark, [source + _ALL_THERE])

@@ -432,14 +432,18 @@ async def _strip_segments(core: Core, seqs: set[int]) -> list[Stripped]:
         by_segment[firsts[bisect_right(firsts, seq) - 1]].add(seq)
     done: list[Stripped] = []
     for first_seq, wanted in sorted(by_segment.items()):
-        stripped: Stripped = await core.surroundings.offload(
-            partial(strip_segment, pause=_let_others_work),
-            disk,
-            log.directory,
-            first_seq,
-            wanted,
-            lambda: dice.randbytes(SALT_BYTES),
-        )
+        try:
+            stripped: Stripped = await core.surroundings.offload(
+                partial(strip_segment, pause=_let_others_work),
+                disk,
+                log.directory,
+                first_seq,
+                wanted,
+                lambda: dice.randbytes(SALT_BYTES),
+            )
+        except OSError:
+            core.store.segment_may_be_stripped()
+            raise
         await core.store.segment_was_stripped(stripped)
         done.append(stripped._replace(offsets=stripped.offsets[:0]))
     return done

@@ -76,12 +76,22 @@ class Store:
         return decode(self.log.reader.get(seq))
 
     async def segment_was_stripped(self, stripped: Stripped) -> None:
-        """Go on with the file that has taken the place of the old one. Others work in between."""
+        """Go on with the file that has taken the place of the old one. Others work in between.
+
+        Cancelled, it goes on to its end, a second at most, so that a relay that stops in order leaves an index that is
+        right. After a crash the next start corrects it (`Views.catch_up`).
+        """
         # It may have the old file open, and would find there what was removed.
         self.log.reader.close()
         self._bytes_at_start -= stripped.bytes_freed
-        for _ in self.views.move(stripped.first_seq, stripped.offsets, stripped.end_offset):
-            await trio.lowlevel.checkpoint()
+        with trio.CancelScope(shield=True):
+            for _ in self.views.move(stripped.first_seq, stripped.offsets, stripped.end_offset):
+                await trio.lowlevel.checkpoint()
+
+    def segment_may_be_stripped(self) -> None:
+        """As `segment_was_stripped`, where the disk failed: if only in the last step, the new file is there."""
+        self.log.reader.close()
+        self.views.correct_index(self.log.reader)
 
     def free_bytes(self) -> int:
         """What is left on the disk that holds the log."""

@@ -84,6 +84,8 @@ def strip_segment(
         old = _Segment(disk, source, first_seq, pause)
         payloads = sum(record.seq in seqs and record.payload is not None for record in old.records())
         if not payloads:
+            # Who was here before may have been killed between the rename and this.
+            disk.sync_directory(directory)
             return Stripped(first_seq, 0, 0, old.offsets, old.footer.end_offset)
         old = _Segment(disk, source, first_seq, pause)
         target = disk.create(tmp)

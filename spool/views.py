@@ -335,7 +335,7 @@ class Views(Generic[E]):
             self._open_environment()
             self._mark_in_use()
             self.rebuilt_because = "they were made from another log"
-        self._correct_index(reader)
+        self.correct_index(reader)
         batch: list[Record] = []
         for record in reader.read(self.position + 1, until):
             batch.append(record)
@@ -345,9 +345,9 @@ class Views(Generic[E]):
         if batch:
             self._apply(batch)
 
-    def _correct_index(self, reader: LogReader) -> None:
-        """Views that were away while segments were rewritten (a copy that was brought back), or in use when a machine
-        stopped before `move` was through, know where records stood before."""
+    def correct_index(self, reader: LogReader) -> None:
+        """Views that were away while segments were rewritten (a copy that was brought back), or in use when a process
+        ended or a disk failed before `move` was through, know where records stood before."""
         for first_seq, last_seq in reader.misplaced(self.locate, self.position):
             offsets, end_offset = array("Q"), 0
             for record in reader.read(first_seq, last_seq):

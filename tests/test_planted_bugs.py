@@ -433,7 +433,7 @@ def content_that_stays(stack: ExitStack) -> None:
 
 def index_that_is_not_corrected(stack: ExitStack) -> None:
     """Views that were brought back from before a strip go on as if there had been none."""
-    _replace(stack, Views, "_correct_index", lambda views, reader: None)
+    _replace(stack, Views, "correct_index", lambda views, reader: None)
 
 
 # ------------------------------------------------------------------------------------------------ backups

@@ -483,6 +483,59 @@ def test_older_views_that_are_brought_back_learn_where_records_stand_now(tmp_pat
     run(main)
 
 
+class FailsOnce(RealDisk):
+    """The next sync of a directory fails, once it is told so: what a strip does last."""
+
+    is_told = False
+
+    def sync_directory(self, directory: Path) -> None:
+        if self.is_told:
+            self.is_told = False
+            raise OSError(errno.EIO, "the disk was told to fail", str(directory))
+        super().sync_directory(directory)
+
+
+def test_a_disk_that_fails_in_the_last_step_leaves_an_index_that_is_right(tmp_path: Path) -> None:
+    """The new segment has its name by then: found by seed 20510, whose relay stopped in order before the next try."""
+    disk = FailsOnce()
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data", disk=disk) as world:
+            message_id = await world.send(to=FRIEND, text="x" * 300)
+            await world.until_final(message_id)
+            await world.core.store.log.rotate()
+            disk.is_told = True
+            with pytest.raises(Refusal, match="told to fail"):
+                await erase(world, message=message_id)
+            assert not disk.is_told
+            assert not of_type(world, LogStripped)
+
+    run(main)
+
+
+def test_a_relay_that_stops_in_a_strip_leaves_an_index_that_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_views, "MOVED_RECORDS_PER_TRANSACTION", 1)
+    stopping = trio.CancelScope()
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            ids = [await world.send(to=f"friend{number}@example.com", text="x" * 300) for number in range(3)]
+            for message_id in ids:
+                await world.until_final(message_id)
+            moves = world.core.store.views.move
+            monkeypatch.setattr(
+                world.core.store.views, "move", lambda *where: (stopping.cancel(), moves(*where))[1]
+            )
+            with stopping:
+                await erase(world, message=ids[0])
+            assert stopping.cancelled_caught
+            assert not of_type(world, LogStripped)
+
+    run(main)
+
+
 def test_every_crash_of_a_strip_leaves_a_log_that_says_the_same(tmp_path: Path) -> None:
     """Power fails after every operation of the disk, from the event to the end, and any part of what was not synced
     survives. The views are lost as well, and are folded from what is there."""

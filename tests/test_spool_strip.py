@@ -204,6 +204,21 @@ def test_planted_bugs_are_found(planted: type[FakeDisk]) -> None:
     assert failures > 0
 
 
+def test_what_was_interrupted_before_it_was_durable_is_durable_when_it_is_done_again() -> None:
+    disk = FakeDisk()
+    records = make_log(disk)
+    seqs = {1, 3, 4, 6}
+    whole = disk.copy()
+    strip(whole, 1, seqs)
+    (at,) = (number for number, name in enumerate(whole.log, 1) if name == f"sync {DIRECTORY.name}/")
+    disk = disk.copy()
+    disk.fail_at = at
+    with pytest.raises(OSError, match="told to fail"):
+        strip(disk, 1, seqs)
+    assert strip(disk, 1, seqs).payloads == 0
+    assert check(disk.crash(frozenset()), records, seqs)
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
 def test_a_disk_that_fails_leaves_the_old_segment(error: int) -> None:
     disk = FakeDisk()

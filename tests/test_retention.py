@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+from click.testing import CliRunner
 
 from relay import retention
 from relay.codec import decode, encode
@@ -39,6 +40,7 @@ from tests.world.relay import (
     run,
     virtual_clock,
 )
+from tools.cli import cli
 
 DAY = 24 * 3600
 FRIEND = "friend@example.com"
@@ -453,6 +455,10 @@ def test_a_relay_killed_in_the_middle_finishes_at_its_next_start(
             monkeypatch.setattr(world.core.store.views, "move", broken_off)
             await erase(world, message=ids[0])
         monkeypatch.undo()
+        # Whoever looks now, with no relay running, is told what it is.
+        told = CliRunner().invoke(cli, ["log", "verify", str(copy)])
+        assert "a removal that was interrupted: index has old places of records" in told.output
+        assert told.exit_code == 0, told.output
         async with open_world(copy, enrol=False) as again:
             await trio.testing.wait_all_tasks_blocked()
             assert names_in(copy / LOG_DIRECTORY, "friend0@example.com") == []

@@ -40,7 +40,7 @@ from spool.reader import LogReader
 from tools.log_events import as_object, printable, show
 from tools.log_read import log_directory, quiet_when_nobody_reads
 from tools.meter import open_meter
-from tools.output import directory_argument, json_option, print_json
+from tools.output import counted, directory_argument, json_option, print_json
 
 _REMOVED = "(removed by retention)"
 
@@ -206,7 +206,7 @@ def _tell(found: Audit, told: Told) -> Iterator[str]:
 
 
 def _tell_send(found: Audit, event: SendAccepted) -> Iterator[str]:
-    recipients = "1 recipient" if event.recipients == 1 else f"{event.recipients} recipients"
+    recipients = counted(event.recipients, "recipient")
     yield f"Accepted, a send to {recipients}"
     decision = found.decision
     assert decision is not None

@@ -68,7 +68,7 @@ def test_what_the_commands_say(tmp_path: Path) -> None:
         assert said[0] == "Removed the personal data of 1 message."
         assert said[-1] == "The address stands nowhere in the log any more."
         told = relay.command("log", "cat", "--type", "log.stripped")
-        assert "  removed: 4 payloads from 1 segment, " in told
+        assert "  removed: 3 payloads from 1 segment, " in told
         assert names_in(directory, FRIEND) == []
         story = relay.command("log", "cat", "--message", str(ids[0])).splitlines()
         assert "(personal data removed)" in story[1]

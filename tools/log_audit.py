@@ -31,6 +31,7 @@ from relay.events import (
     MessageRescheduled,
     MessageSent,
     Outcome,
+    PayloadErased,
     RecipientSuppressed,
     SendAccepted,
     UnsubscribeCalled,
@@ -42,7 +43,8 @@ from tools.log_read import log_directory, quiet_when_nobody_reads
 from tools.meter import open_meter
 from tools.output import counted, directory_argument, json_option, print_json
 
-_REMOVED = "(removed by retention)"
+#: By whom and why is told where it was done, by its `payload.erased`.
+_REMOVED = "(removed)"
 
 
 @click.command("audit")
@@ -182,6 +184,10 @@ def _told(found: Audit, told: Told) -> Iterator[str]:
 def _tell(found: Audit, told: Told) -> Iterator[str]:
     event = told.event
     match event:
+        case PayloadErased(because="operator"):
+            yield f"Personal data removed by order of {event.by}: {event.reason}"
+        case PayloadErased():
+            yield "Personal data removed by retention: their time was over"
         case SendAccepted():
             yield from _tell_send(found, event)
         case MessageQueued():

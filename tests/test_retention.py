@@ -220,6 +220,23 @@ def test_an_order_works_at_once_and_says_what_stays(tmp_path: Path) -> None:
     run(main)
 
 
+def test_of_a_message_too_it_is_said_where_its_address_still_stands(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            ids = [await world.send(to=FRIEND), await world.send(to="Friend@example.com")]
+            for message_id in ids:
+                await world.until_final(message_id)
+            await world.request("POST", "/v1/suppressions", json={"recipient": FRIEND})
+            said = await erase(world, message=ids[0])
+            assert (said["messages"], said["tornCopies"]) == (1, 0)
+            assert said["stillNamed"] == {"message.queued": 1, "recipient.suppressed": 1}
+            # Nobody knows any more whose it was.
+            assert (await erase(world, message=ids[0]))["stillNamed"] is None
+            assert (await erase(world, message=ids[1]))["stillNamed"] == {"recipient.suppressed": 1}
+
+    run(main)
+
+
 def test_an_order_may_mean_one_member(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:

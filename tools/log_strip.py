@@ -73,11 +73,15 @@ def erase_command(
     click.echo(f"Removed the personal data of {counted(answer['messages'], 'message')}.")
     _print_kept(answer)
     _print_segments(answer)
-    if recipient is None:
+    still = answer["stillNamed"]
+    if still is None:
+        click.echo(
+            "Where its address still stands cannot be said: it had been removed from the message before."
+        )
         return
-    for name, count in answer["stillNamed"].items():
+    for name, count in still.items():
         click.echo(f"The address still stands in {count} {printable(name)}{_why_still(name)}.")
-    if not answer["stillNamed"]:
+    if not still:
         click.echo("The address stands nowhere in the log any more.")
 
 
@@ -86,6 +90,8 @@ def _why_still(name: str) -> str:
         return ": suppressions keep it, so that no mail goes there"
     if name == "domain.forward_set":
         return ": it is where a member hears of its bounces"
+    if name in ("message.queued", "dsn.queued"):
+        return ": other messages to it, which `log erase --recipient` erases when they are final"
     if name == "send.accepted":
         return ": content that other recipients share, or that names it"
     return ""

@@ -7,7 +7,8 @@ record before it; and the message is composed again from its events and compared
 
 What the log does not hold is taken from today's directory, and said to be so: the warming tiers (configuration), the
 operator's public keys (its key files) and the private keys with which to sign again. Where something of it is missing,
-or retention has removed the payload, the audit goes on without, and says what cannot be known.
+or the payload has been removed (the story says whether by retention or by an order), the audit goes on without, and
+says what cannot be known.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from relay.events import (
     MemberSuspended,
     MessageQueued,
     Outcome,
+    PayloadErased,
     RecipientSuppressed,
     SendAccepted,
 )
@@ -278,6 +280,8 @@ class _Reading:
         message_id, message = self._queued.seq, self._message
         if _is_own(event, message_id) or (isinstance(event, DsnQueued) and event.about == message_id):
             return True
+        if isinstance(event, PayloadErased):
+            return message_id in event.message_ids
         # Nothing of the member's stops a DSN.
         if self.state.final_at is not None or self.state.is_dsn or getattr(event, "did", None) != message.did:
             return False

@@ -47,7 +47,7 @@ import trio
 from relay.addresses import AddressError, parse_address
 from relay.codec import decode_raw
 from relay.core import Core
-from relay.events import Event, LogStripped, PayloadErased, SendAccepted
+from relay.events import DsnQueued, Event, LogStripped, MessageQueued, PayloadErased, SendAccepted
 from relay.refusals import Refusal, invalid
 from relay.views import calls, members, messages, retention
 from spool.disk import Disk
@@ -131,40 +131,35 @@ async def log_erase(
             "reason", "it is kept for good, so it must not name an address; a ticket number will do"
         )
     address = None if recipient is None else _address(recipient)
-    removed = _Removed()
+    removed, store, disk = _Removed(), core.store, core.surroundings.disk
+    offload, log = core.surroundings.offload, store.log.directory
     with _told_what_is_left():
         async with core.erasing:
-            await _erase(core, by, reason, message, address, did, removed)
+            if message is not None:
+                await _erase_one(core, message, did, by, reason, removed)
+                # The order is durable, the payload still there.
+                address = _address_of(store.get(message).event)
+            else:
+                assert address is not None
+                await _erase_recipient(core, address, did, by, reason, removed)
+            await _settle(core, removed)
             answer = removed.answer()
-            if address is not None:
-                offload, disk, log = (
-                    core.surroundings.offload,
-                    core.surroundings.disk,
-                    core.store.log.directory,
-                )
+            if recipient is not None:
+                assert address is not None
                 answer["tornCopies"] = await offload(_remove_torn_copies, disk, log, _naming(address))
-                # So that nobody believes that more is gone than is.
-                answer["stillNamed"] = await offload(
-                    _naming_records, disk, log, address, core.store.log.last_seq
-                )
+            # So that nobody believes that more is gone than is. Null where it had been removed before.
+            answer["stillNamed"] = (
+                None
+                if address is None
+                else await offload(_naming_records, disk, log, address, store.log.last_seq)
+            )
     return answer
 
 
-async def _erase(
-    core: Core,
-    by: str,
-    reason: str,
-    message: int | None,
-    address: str | None,
-    did: str | None,
-    removed: _Removed,
-) -> None:
-    if message is not None:
-        await _erase_one(core, message, did, by, reason, removed)
-    else:
-        assert address is not None
-        await _erase_recipient(core, address, did, by, reason, removed)
-    await _settle(core, removed)
+def _address_of(event: Event) -> str | None:
+    """To whom the message is, until its payload is gone."""
+    assert isinstance(event, MessageQueued | DsnQueued)
+    return None if event.personal is None else event.personal.address
 
 
 @contextmanager

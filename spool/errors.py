@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class SpoolError(Exception):
     """Anything the log refuses or fails to do."""
@@ -29,7 +31,12 @@ class SequenceNotFoundError(SpoolError, LookupError):
 
 
 class LockedError(SpoolError):
-    """Another process has this log open for writing."""
+    """Another process has this log open for writing: not always a relay."""
+
+    def __init__(self, directory: Path, holder: str) -> None:
+        super().__init__(
+            f"another process (a relay, or a command such as log erase) holds {directory} (pid {holder})"
+        )
 
 
 class LogClosedError(SpoolError):

@@ -196,7 +196,13 @@ class LogReader:
         place = self.locate(seq) if self.locate is not None else None
         if place is None:
             return None
-        segment, offset = place
+        return self._get_at(seq, *place)
+
+    def stands_at(self, seq: int, segment: int, offset: int) -> bool:
+        """Whether the record is there, and whole."""
+        return self._get_at(seq, segment, offset) is not None
+
+    def _get_at(self, seq: int, segment: int, offset: int) -> Record | None:
         if segment in self._files:
             record = _record_at(self._files[segment], seq, offset)
             if record is not None:

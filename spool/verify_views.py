@@ -5,7 +5,9 @@ long one would keep LMDB from using its pages again, and a running relay's file 
 into an environment of its own, in a temporary directory, up to the position that the snapshot had. Only a table
 that differs is looked at a second time, to say which key it is.
 
-*Absent*, *unreadable* and *different* are different answers.
+*Absent*, *unreadable* and *different* are different answers. So is *unfinished*: a process that ended after a segment
+had been stripped and before the index was corrected leaves the old places of its records there. That counts as whole
+if nothing else differs and it is certain that the next start corrects it, for it is what `Views.catch_up` looks for.
 """
 
 from __future__ import annotations
@@ -26,7 +28,16 @@ from spool.errors import SpoolError
 from spool.reader import LogReader
 from spool.record import Record
 from spool.recovery import Witness
-from spool.views import Projector, Snapshot, Views, open_views_read_only, reason_not_to_open
+from spool.segment import segment_name
+from spool.views import (
+    POSITION,
+    Projector,
+    Snapshot,
+    Views,
+    open_views_read_only,
+    reason_not_to_open,
+    with_end_offset,
+)
 
 E = TypeVar("E")
 
@@ -35,7 +46,9 @@ Progress = Callable[[str, int, int], None]
 
 # `index`: where each record stands. `meta`: the position with its chain value, and the versions of the code; without
 # it, views of another log might pass.
-_OWN_TABLES: Final = ("meta", "index")
+_META: Final = "meta"
+_INDEX: Final = "index"
+_OWN_TABLES: Final = (_META, _INDEX)
 _DATA_NAME: Final = "data.mdb"
 _SHOWN_BYTES_MAX: Final = 48
 _PROGRESS_RECORDS: Final = 1000
@@ -46,6 +59,8 @@ class ViewVerdict(NamedTuple):
     """The table's."""
     ok: bool
     problem: str | None = None
+    unfinished: str | None = None
+    """What the next start still has to do to a table that is `ok`: no reader takes harm from it until then."""
 
 
 class ViewsSeen(NamedTuple):
@@ -117,10 +132,77 @@ def verify_views(
                 return [ViewVerdict(table, False, f"cannot be compared: {problem}") for table in tables]
             with fresh.read() as snapshot:
                 wrong = [table for table in tables if snapshot.digest(table) != seen.digests[table]]
+            unfinished = _unfinished_strip(fresh, wrong, log_directory, views_directory)
+            if unfinished is not None:
+                return [
+                    ViewVerdict(table, True, unfinished=unfinished if table == _INDEX else None)
+                    for table in tables
+                ]
             differences = _first_differences(fresh, wrong, log_directory, views_directory, projectors)
         finally:
             fresh.close()
     return [ViewVerdict(table, table not in wrong, differences.get(table)) for table in tables]
+
+
+def _unfinished_strip(
+    fresh: Views[Any], wrong: list[str], log_directory: Path, views_directory: Path
+) -> str | None:
+    """What a strip has left to be done, if that and nothing else is what makes these tables differ."""
+    if _INDEX not in wrong or not set(wrong) <= set(_OWN_TABLES):
+        return None
+    try:
+        with (
+            open_views_read_only(views_directory, _OWN_TABLES) as live,
+            fresh.read() as expected,
+            LogReader(log_directory) as reader,
+        ):
+            # They have gone on since they were first seen? Then another look decides.
+            if live.position != expected.position:
+                return None
+            awaited = dict(reader.misplaced(live.place, live.position))
+            if not _differs_by_end_offset(live, expected, awaited):
+                return None
+            stale = _count_stale(live, expected, awaited, reader)
+    except (lmdb.Error, struct.error, LookupError, OSError, SpoolError):
+        return None  # `_first_differences` says so
+    if not stale:
+        return None
+    files = ", ".join(segment_name(first_seq) for first_seq in awaited)
+    return f"has old places of records ({stale:,}) in {files}, which was stripped"
+
+
+def _differs_by_end_offset(live: Snapshot, expected: Snapshot, awaited: dict[int, int]) -> bool:
+    """Whether `meta` is the same, but for where the position ends, if it is the end of a segment in `awaited`."""
+    found, right = dict(live.scan(_META)), dict(expected.scan(_META))
+    if found == right:
+        return True
+    before, after = live.witness(), expected.witness()
+    if before is None or after is None or awaited.get(after.segment) != after.seq:
+        return False
+    found[POSITION] = with_end_offset(found[POSITION], after.end_offset)
+    return found == right
+
+
+def _count_stale(
+    live: Snapshot, expected: Snapshot, awaited: dict[int, int], reader: LogReader
+) -> int | None:
+    """How many records the index has at old places in segments of `awaited`; None if it differs in any other way."""
+    stale = 0
+    for found, right in zip_longest(live.scan(_INDEX), expected.scan(_INDEX)):
+        if found == right:
+            continue
+        if found is None or right is None or found[0] != right[0]:
+            return None
+        seq = int.from_bytes(right[0], "big")
+        place, new_place = live.place(seq), expected.place(seq)
+        assert place is not None
+        assert new_place is not None
+        segment, offset = place
+        # The record itself is whole, at its new place: the fold has just read it there.
+        if segment != new_place[0] or seq > awaited.get(segment, 0) or reader.stands_at(seq, segment, offset):
+            return None
+        stale += 1
+    return stale
 
 
 def _fold(views: Views[Any], log_directory: Path, until: int) -> str | None:

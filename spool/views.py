@@ -57,7 +57,7 @@ _FORMAT = 1
 _DAMAGED = "damaged"
 _INDEX = "index"
 _META = "meta"
-_POSITION = b"position"
+POSITION = b"position"
 _SHAPE = b"shape"
 _U64 = struct.Struct(">Q")
 _PLACE = struct.Struct(">QQ")
@@ -140,7 +140,7 @@ class Snapshot:
         return witness.seq if witness else 0
 
     def witness(self) -> Witness | None:
-        value = self.get(_META, _POSITION)
+        value = self.get(_META, POSITION)
         if value is None:
             return None
         seq, segment, end_offset, _chain = _POSITION_VALUE.unpack(value)
@@ -188,6 +188,12 @@ def prefix_end(prefix: bytes) -> bytes | None:
     """The first key after all those that begin with `prefix`; None where there is none."""
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None
+
+
+def with_end_offset(position: bytes, end_offset: int) -> bytes:
+    """A value of `POSITION`, in a segment whose records stand elsewhere now."""
+    seq, segment, _, chain = _POSITION_VALUE.unpack(position)
+    return _POSITION_VALUE.pack(seq, segment, end_offset, chain)
 
 
 def _boot_id() -> str:
@@ -358,7 +364,7 @@ class Views(Generic[E]):
 
     def _is_of(self, reader: LogReader) -> bool:
         with self.read() as snapshot:
-            value = snapshot.get(_META, _POSITION)
+            value = snapshot.get(_META, POSITION)
         assert value is not None
         seq, _segment, _end_offset, chain = _POSITION_VALUE.unpack(value)
         try:
@@ -399,7 +405,7 @@ class Views(Generic[E]):
                     projector.apply(tx, event)
             last = records[-1]
             txn.put(
-                _POSITION,
+                POSITION,
                 _POSITION_VALUE.pack(last.seq, last.segment, last.end_offset, last.chain),
                 db=self._tables[_META],
             )
@@ -434,11 +440,10 @@ class Views(Generic[E]):
             self._moved = None
 
     def _move_position(self, txn: Any, segment: int, last_seq: int, end_offset: int) -> None:
-        value = txn.get(_POSITION, db=self._tables[_META])
-        seq, position_segment, _, chain = _POSITION_VALUE.unpack(value)
+        value = txn.get(POSITION, db=self._tables[_META])
+        seq, position_segment, _, _ = _POSITION_VALUE.unpack(value)
         if (seq, position_segment) == (last_seq, segment):
-            value = _POSITION_VALUE.pack(seq, segment, end_offset, chain)
-            txn.put(_POSITION, value, db=self._tables[_META])
+            txn.put(POSITION, with_end_offset(value, end_offset), db=self._tables[_META])
 
     # ---------------------------------------------------------------- reading
 

@@ -19,7 +19,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from relay.audit import audit
 from relay.codec import decode, encode
-from relay.events import DsnQueued, Event, MessageQueued, MessageSent, Outcome, SendAccepted
+from relay.events import DsnQueued, Event, MessageQueued, MessageSent, Outcome, PayloadErased, SendAccepted
 from relay.keys import KeyRing
 from relay.views import messages
 from spool import Entry, LogReader, open_log
@@ -29,8 +29,8 @@ from tests.simulate_days import simulate
 from tests.test_reading_commands import contents
 from tests.test_tools_log import STORY
 from tests.world.audited import ANN, DOMAIN, DSN, GOLDEN, NOBODY, make_story, tell
+from tests.world.relay import DID, OPERATOR_DOMAIN, open_world, run
 from tests.world.relay import DOMAIN as DOMAIN_OF_WORLD
-from tests.world.relay import OPERATOR_DOMAIN, open_world, run
 from tests.world.spool import inline
 from tools.cli import EXPECTED
 
@@ -332,13 +332,36 @@ def test_without_the_payload_the_skeleton_still_tells(copy: Path) -> None:
         assert "has been removed" in found["notComposed"]
         assert all(one["match"] is None for one in found["compositions"])
     result = tell(copy, ANN)
-    assert "To          (removed by retention)" in result.stdout
+    assert "To          (removed)" in result.stdout
     assert "attempt 3: not compared, SHA-256 " in result.stdout
-    assert "Held by root: (removed by retention)" in result.stdout
+    assert "Held by root: (removed)" in result.stdout
     assert "1 and 2 of 2 in the hour" in result.stdout  # every count stays the same
     assert "cannot be told: its address has been removed" in result.stdout
     assert "Sent at attempt 3 (personal data removed) [sequence 25]" in result.stdout
     assert "personal" not in json.dumps(told(copy, ANN)["events"])
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ({"because": "retention"}, "Personal data removed by retention: their time was over"),
+        (
+            {"because": "operator", "by": "maria", "reason": "ticket 4711"},
+            "Personal data removed by order of maria: ticket 4711",
+        ),
+    ],
+)
+def test_who_had_the_personal_data_removed_is_told(copy: Path, how: dict[str, str], sentence: str) -> None:
+    erased = encode(PayloadErased(did=DID, message_ids=[NOBODY, ANN], **how))
+    of_another = encode(PayloadErased(did=DID, message_ids=[DSN], because="operator", by="eve", reason="x"))
+    strip(rewrite(copy, lambda event: event, [erased, of_another]))
+    lines = tell(copy, ANN).stdout.splitlines()
+    assert [line for line in lines if "ersonal data removed by" in line] == [
+        line for line in lines if f"  {sentence} [sequence " in line
+    ]
+    assert sum(sentence in line for line in lines) == 1
+    assert "removed by" not in tell(copy, DSN).stdout.replace("removed by order of eve: x", "")
+    assert told(copy, ANN)["events"][-1]["type"] == "payload.erased"
 
 
 @pytest.mark.parametrize(

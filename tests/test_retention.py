@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+from click.testing import CliRunner
 
 from relay import retention
 from relay.codec import decode, encode
@@ -39,6 +40,7 @@ from tests.world.relay import (
     run,
     virtual_clock,
 )
+from tools.cli import cli
 
 DAY = 24 * 3600
 FRIEND = "friend@example.com"
@@ -214,6 +216,23 @@ def test_an_order_works_at_once_and_says_what_stays(tmp_path: Path) -> None:
                 await world.command("log_erase", by="maria", reason=f"for {FRIEND}", message=second)
             # In the segment that is written now, and after it was sealed by the order, all goes on.
             assert (await world.until_final(await world.send(to="new@example.com")))["status"] == "sent"
+
+    run(main)
+
+
+def test_of_a_message_too_it_is_said_where_its_address_still_stands(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            ids = [await world.send(to=FRIEND), await world.send(to="Friend@example.com")]
+            for message_id in ids:
+                await world.until_final(message_id)
+            await world.request("POST", "/v1/suppressions", json={"recipient": FRIEND})
+            said = await erase(world, message=ids[0])
+            assert (said["messages"], said["tornCopies"]) == (1, 0)
+            assert said["stillNamed"] == {"message.queued": 1, "recipient.suppressed": 1}
+            # Nobody knows any more whose it was.
+            assert (await erase(world, message=ids[0]))["stillNamed"] is None
+            assert (await erase(world, message=ids[1]))["stillNamed"] == {"recipient.suppressed": 1}
 
     run(main)
 
@@ -453,6 +472,10 @@ def test_a_relay_killed_in_the_middle_finishes_at_its_next_start(
             monkeypatch.setattr(world.core.store.views, "move", broken_off)
             await erase(world, message=ids[0])
         monkeypatch.undo()
+        # Whoever looks now, with no relay running, is told what it is.
+        told = CliRunner().invoke(cli, ["log", "verify", str(copy)])
+        assert "a removal that was interrupted: index has old places of records" in told.output
+        assert told.exit_code == 0, told.output
         async with open_world(copy, enrol=False) as again:
             await trio.testing.wait_all_tasks_blocked()
             assert names_in(copy / LOG_DIRECTORY, "friend0@example.com") == []

@@ -65,8 +65,10 @@ def test_what_the_commands_say(tmp_path: Path) -> None:
         directory = relay.directory
         assert json.loads(relay.command("log", "strip", "--dry-run", "--json"))["messages"] == 0
         said = relay.command("log", "erase", "--recipient", FRIEND, "--reason", "ticket 4711").splitlines()
-        assert said[0] == "The personal data of 1 message were removed."
+        assert said[0] == "Removed the personal data of 1 message."
         assert said[-1] == "The address stands nowhere in the log any more."
+        told = relay.command("log", "cat", "--type", "log.stripped")
+        assert "  removed: 3 payloads from 1 segment, " in told
         assert names_in(directory, FRIEND) == []
         story = relay.command("log", "cat", "--message", str(ids[0])).splitlines()
         assert "(personal data removed)" in story[1]
@@ -87,7 +89,11 @@ def test_what_the_commands_say(tmp_path: Path) -> None:
 
         # It does not run any more: the command does it itself.
         assert relay.stop() == 0
-        assert "1 message" in relay.command("log", "erase", "--message", str(ids[1]), "--reason", "ticket 2")
+        order = ("log", "erase", "--message", str(ids[1]), "--reason", "ticket 2")
+        said = relay.command(*order).splitlines()
+        assert said[0] == "Removed the personal data of 1 message."
+        assert said[-1] == "The address stands nowhere in the log any more."
+        assert "cannot be said" in relay.command(*order).splitlines()[-1]
         assert names_in(directory, "friend1@example.com") == []
         assert names_in(directory, "friend2@example.com") != []
         relay.command("log", "verify")

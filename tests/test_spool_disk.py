@@ -46,7 +46,10 @@ def test_the_second_process_is_told_who_is_there(tmp_path: Path) -> None:
         assert other.stdout.readline() == b"open\n"
         with pytest.raises(LockedError) as caught:
             trio.run(append_one, directory, Entry(b"mine"))
-        assert str(caught.value) == f"another relay process has {directory} open (pid {other.pid})"
+        assert (
+            str(caught.value)
+            == f"another process (a relay, or a command such as log erase) holds {directory} (pid {other.pid})"
+        )
         # Readers ask for no lock.
         assert len(list(LogReader(directory).read(1))) == 1
         other.stdin.close()

@@ -20,7 +20,8 @@ def test_the_second_relay_ends_and_the_first_goes_on(tmp_path: Path) -> None:
         assert second.returncode == 1
         assert second.stdout == ""
         assert second.stderr == (
-            f"atmos-relay: another relay process has {first.directory / 'log'} open (pid {first.pid})\n"
+            "atmos-relay: another process (a relay, or a command such as log erase) "
+            f"holds {first.directory / 'log'} (pid {first.pid})\n"
         )
         assert (first.directory / "http.address").read_text() == f"{first.address}\n"
         ready = requests.get(f"http://{first.address}/readyz", timeout=30)

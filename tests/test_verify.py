@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ import pytest
 import trio
 
 import spool.verify
-from spool import Entry, Record, Witness, open_log
+from spool import Entry, LogReader, Record, Witness, open_log, strip_segment
+from spool.disk import RealDisk
 from spool.record import HEADER_BYTES, padded
 from spool.segment import FOOTER_BYTES, SEGMENT_HEADER_BYTES, scan_segment, segment_name
 from spool.verify import Problem, ViewVerdict, verify, verify_log
@@ -350,6 +352,88 @@ def test_a_missing_and_a_foreign_key_are_named(home: Home) -> None:
 def test_the_index_is_compared_too(home: Home) -> None:
     write(home.views, "index", SECOND, struct.pack(">QQ", 1, 0))
     assert SECOND.hex() in (verdict_of(home, "index").problem or "")
+
+
+@pytest.fixture
+def stripped(home: Home) -> Home:
+    """Its second segment was stripped, and the process killed before the index was corrected."""
+    strip_first_payload(home, home.files[1])
+    return home
+
+
+def strip_first_payload(home: Home, file: str) -> int:
+    """Gives how many records stand behind it, and so elsewhere afterwards."""
+    segment = home.of_file(file)
+    number, record = next((n, record) for n, record in enumerate(segment) if record.payload)
+    strip_segment(RealDisk(), home.log, record.segment, {record.seq}, salts())
+    return len(segment) - number - 1
+
+
+def test_a_strip_whose_index_was_not_corrected_is_unfinished_and_not_damage(home: Home) -> None:
+    moved = strip_first_payload(home, home.files[1])
+    verdict = home.verify()
+    unfinished = f"has old places of records ({moved}) in {home.files[1]}, which was stripped"
+    assert verdict.views == [
+        ViewVerdict("meta", True),
+        ViewVerdict("index", True, unfinished=unfinished),
+        ViewVerdict("skeletons", True),
+        ViewVerdict("total", True),
+    ]
+    assert verdict.ok
+    views = Views(home.views, PROJECTORS, decode)
+    views.open()
+    with LogReader(home.log) as reader:
+        views.catch_up(reader)
+    views.close()
+    assert home.verify().views[1] == ViewVerdict("index", True)
+
+
+def test_also_where_the_views_end_with_the_stripped_segment(home: Home) -> None:
+    (home.log / home.files[2]).unlink()
+    shutil.rmtree(home.views)
+    views = Views(home.views, PROJECTORS, decode)
+    views.open()
+    with LogReader(home.log) as reader:
+        views.catch_up(reader)
+    views.close()
+    strip_first_payload(home, home.files[1])
+    verdict = home.verify()
+    assert [view.name for view in verdict.views if view.unfinished] == ["index"]
+    assert verdict.ok
+
+
+@pytest.mark.parametrize("table", ["index", "meta", "total"])
+def test_beside_an_unfinished_strip_a_difference_is_still_one(stripped: Home, table: str) -> None:
+    write(stripped.views, table, b"foreign key", b"foreign")
+    assert table in {view.name for view in stripped.verify().views if not view.ok}
+    assert all(view.unfinished is None for view in stripped.verify().views)
+
+
+def test_a_wrong_place_that_no_start_would_correct_is_damage(stripped: Home) -> None:
+    """In a segment that was not stripped, or of a record that belongs to another one, or where the last record of the
+    segment is found."""
+    segment = stripped.of_file(stripped.files[1])
+    for seq, place in ((2, (1, 0)), (2, (segment[0].segment, 0)), (segment[1].seq, (1, segment[1].offset))):
+        before = struct.pack(">QQ", *(stripped.records[seq - 1].segment, stripped.records[seq - 1].offset))
+        write(stripped.views, "index", seq.to_bytes(8, "big"), struct.pack(">QQ", *place))
+        assert not stripped.verify().ok
+        write(stripped.views, "index", seq.to_bytes(8, "big"), before)
+        assert stripped.verify().ok
+    write(stripped.views, "index", SECOND, None)
+    write(stripped.views, "index", SECOND + b"x", before)
+    assert not stripped.verify().ok
+    write(stripped.views, "index", SECOND + b"x", None)
+    write(stripped.views, "index", SECOND, struct.pack(">QQ", 1, stripped.records[1].offset))
+    assert stripped.verify().ok
+    with LogReader(stripped.log) as reader:
+        last = reader.get(segment[-1].seq)
+    write(
+        stripped.views,
+        "index",
+        last.seq.to_bytes(8, "big"),
+        struct.pack(">QQ", last.segment, last.offset),
+    )
+    assert not stripped.verify().ok
 
 
 def test_absent_and_unreadable_are_different_answers(home: Home) -> None:

@@ -16,6 +16,7 @@ from relay.service import HTTP_ADDRESS_FILE
 from relay.store import LOG_DIRECTORY
 from spool.errors import SpoolError
 from spool.reader import LogReader
+from tools.output import counted
 
 
 class Finding(NamedTuple):
@@ -87,7 +88,7 @@ def _log(directory: Path, config: Config) -> Iterator[Finding]:
         return
     size = sum(segment.bytes for segment in segments)
     last = segments[-1].last_seq if segments else 0
-    yield Finding("log", True, f"{len(segments)} segments, {size:,} bytes, last sequence {last}")
+    yield Finding("log", True, f"{counted(len(segments), 'segment')}, {size:,} bytes, last sequence {last}")
 
 
 def _running(directory: Path, config: Config) -> Iterator[Finding]:

@@ -31,6 +31,7 @@ from relay.events import (
     MessageRescheduled,
     MessageSent,
     Outcome,
+    PayloadErased,
     RecipientSuppressed,
     SendAccepted,
     UnsubscribeCalled,
@@ -40,9 +41,10 @@ from spool.reader import LogReader
 from tools.log_events import as_object, printable, show
 from tools.log_read import log_directory, quiet_when_nobody_reads
 from tools.meter import open_meter
-from tools.output import directory_argument, json_option, print_json
+from tools.output import counted, directory_argument, json_option, print_json
 
-_REMOVED = "(removed by retention)"
+#: By whom and why is told where it was done, by its `payload.erased`.
+_REMOVED = "(removed)"
 
 
 @click.command("audit")
@@ -182,6 +184,10 @@ def _told(found: Audit, told: Told) -> Iterator[str]:
 def _tell(found: Audit, told: Told) -> Iterator[str]:
     event = told.event
     match event:
+        case PayloadErased(because="operator"):
+            yield f"Personal data removed by order of {event.by}: {event.reason}"
+        case PayloadErased():
+            yield "Personal data removed by retention: their time was over"
         case SendAccepted():
             yield from _tell_send(found, event)
         case MessageQueued():
@@ -206,7 +212,7 @@ def _tell(found: Audit, told: Told) -> Iterator[str]:
 
 
 def _tell_send(found: Audit, event: SendAccepted) -> Iterator[str]:
-    recipients = "1 recipient" if event.recipients == 1 else f"{event.recipients} recipients"
+    recipients = counted(event.recipients, "recipient")
     yield f"Accepted, a send to {recipients}"
     decision = found.decision
     assert decision is not None

@@ -37,7 +37,7 @@ from spool.verify import LogVerdict, Problem, verify_log
 from tools.log_events import printable
 from tools.log_read import log_directory
 from tools.meter import open_meter
-from tools.output import directory_argument, json_option, print_json
+from tools.output import counted, directory_argument, json_option, print_json
 
 _PEPPER = "pepper"
 _KEYS = "keys"
@@ -77,7 +77,7 @@ def backup_command(directory: Path, destination: Path, without_secrets: bool, as
         return
     manifest = report.manifest
     click.echo(
-        f"{destination} holds the log up to sequence {manifest.last_seq}: {_files(len(report.copied))} copied "
+        f"{destination} holds the log up to sequence {manifest.last_seq}: {counted(len(report.copied), 'file')} copied "
         f"({report.bytes_copied:,} bytes), {report.kept} unchanged."
     )
     if without_secrets:
@@ -211,10 +211,6 @@ def _print_restored(
 
 def _messages(count: int) -> str:
     return "1 message is" if count == 1 else f"{count:,} messages are"
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
 
 
 # ------------------------------------------------------------------------------------------------------- verify

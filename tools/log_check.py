@@ -85,7 +85,13 @@ def _print_verdict(directory: Path, verdict: Verdict) -> None:
             f"Personal data were removed from {verdict.log.stripped:,} of them, as they say themselves."
         )
     if not wrong:
-        click.echo(f"Views: all {len(verdict.views)} tables are what the log gives.")
+        left = "; ".join(f"{view.name} {view.unfinished}" for view in verdict.views if view.unfinished)
+        click.echo(
+            f"Views: all {len(verdict.views)} tables are what the log gives"
+            + (f", but for a removal that was interrupted: {left}." if left else ".")
+        )
+        if left:
+            click.echo("That is no damage: readers find the records, and the next start corrects the places.")
         return
     click.echo(
         f"Views: {len(wrong)} of {len(verdict.views)} tables are not, or not known to be, what the log gives."

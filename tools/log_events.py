@@ -16,6 +16,7 @@ import cbor2
 from relay.codec import decode_raw
 from relay.presentation import rfc3339
 from spool.record import Record
+from tools.output import counted
 
 #: The events whose sequence number is a message's id.
 _OF_A_MESSAGE_OF_THEIR_OWN = ("message.queued", "dsn.queued")
@@ -132,7 +133,7 @@ def _fields(event: Shown) -> str:
 
 def _tell_send(event: Shown) -> str:
     data = event.data
-    recipients = "1 recipient" if data["recipients"] == 1 else f"{data['recipients']} recipients"
+    recipients = counted(data["recipients"], "recipient")
     content = data.get("personal")
     letter = "" if content is None else f' from {content["from_address"]}: "{content["subject"]}"'
     return f"{data['did']} sends to {recipients}{letter} ({data['category']})"
@@ -249,6 +250,12 @@ def _tell_erased(event: Shown) -> str:
     return f"personal data of {named} are erased ({data['because']}){who}{why}"
 
 
+def _tell_stripped(event: Shown) -> str:
+    data = event.data
+    payloads, segments = counted(data["payloads"], "payload"), counted(data["segments"], "segment")
+    return f"removed: {payloads} from {segments}, {counted(data['bytes_freed'], 'byte')}"
+
+
 #: Events whose fields say it all.
 _SENTENCES = {
     "attempt.started": "message {message_id}: attempt {attempt} begins",
@@ -260,7 +267,6 @@ _SENTENCES = {
     "domain.verified": "{domain} has the DNS records that it needs",
     "key.issued": "key {key_id} is issued to {did}",
     "key.revoked": "key {key_id} of {did} is revoked",
-    "log.stripped": "{payloads} payloads are removed from {segments} segments, {bytes_freed} bytes",
     "log.torn_tail_cut": "{bytes_cut} bytes that were never acknowledged are cut from {segment} at {offset}",
     "log.views_rebuilt": "the views are built again: {because}",
     "member.added": "{did} is enrolled",
@@ -272,6 +278,7 @@ _STORIES: dict[str, Callable[[Shown], str]] = {
     "attempt.interrupted": _tell_interrupted,
     "domain.forward_set": _tell_forward,
     "dsn.queued": _tell_dsn,
+    "log.stripped": _tell_stripped,
     "message.bounced": _tell_bounced,
     "message.deferred": _tell_deferred,
     "message.held": _tell_held,

@@ -18,7 +18,7 @@ from relay.store import LOG_DIRECTORY
 from spool.reader import LogReader, SegmentInfo
 from tools.log_events import Shown, as_json, as_line, show
 from tools.log_select import Bound, Selection, parse_bound, select
-from tools.output import directory_argument, json_option, print_json, print_table
+from tools.output import counted, directory_argument, json_option, print_json, print_table
 
 
 def log_directory(directory: Path) -> Path:
@@ -57,7 +57,9 @@ def inspect_command(directory: Path, as_json: bool) -> None:
     columns = ("file", "firstSeq", "lastSeq", "records", "bytes", "sealed", "stripped")
     table = [{**row, "sealed": _yes(row["sealed"]), "stripped": _yes(row["stripped"])} for row in rows]
     print_table(table, columns, empty="The log has no segments.")
-    click.echo(f"{len(segments)} segments, {total_records:,} records, {total_bytes:,} bytes")
+    click.echo(
+        f"{counted(len(segments), 'segment')}, {counted(total_records, 'record')}, {total_bytes:,} bytes"
+    )
 
 
 def _segment_row(segment: SegmentInfo) -> dict[str, object]:

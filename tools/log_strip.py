@@ -10,7 +10,7 @@ import trio
 
 from relay.administration import administer
 from tools.log_events import printable
-from tools.output import directory_argument, json_option, print_json, print_table
+from tools.output import counted, directory_argument, json_option, print_json, print_table
 
 
 @click.command("strip")
@@ -34,10 +34,9 @@ def strip_command(directory: Path, older_than: int | None, dry_run: bool, as_jso
     if as_json:
         print_json(answer)
         return
-    done = "would be removed" if dry_run else "were removed"
-    click.echo(
-        f"The personal data of {answer['messages']:,} messages, final for {answer['days']} days, {done}."
-    )
+    done = "This would remove" if dry_run else "Removed"
+    messages, days = counted(answer["messages"], "message"), counted(answer["days"], "day")
+    click.echo(f"{done} the personal data of {messages}, final for {days}.")
     _print_kept(answer)
     if not dry_run:
         _print_segments(answer)
@@ -71,19 +70,19 @@ def erase_command(
     if as_json:
         print_json(answer)
         return
-    click.echo(f"The personal data of {_messages(answer['messages'])} were removed.")
+    click.echo(f"Removed the personal data of {counted(answer['messages'], 'message')}.")
     _print_kept(answer)
     _print_segments(answer)
-    if recipient is None:
+    still = answer["stillNamed"]
+    if still is None:
+        click.echo(
+            "Where its address still stands cannot be said: it had been removed from the message before."
+        )
         return
-    for name, count in answer["stillNamed"].items():
+    for name, count in still.items():
         click.echo(f"The address still stands in {count} {printable(name)}{_why_still(name)}.")
-    if not answer["stillNamed"]:
+    if not still:
         click.echo("The address stands nowhere in the log any more.")
-
-
-def _messages(count: int) -> str:
-    return f"{count:,} message{'' if count == 1 else 's'}"
 
 
 def _why_still(name: str) -> str:
@@ -91,6 +90,8 @@ def _why_still(name: str) -> str:
         return ": suppressions keep it, so that no mail goes there"
     if name == "domain.forward_set":
         return ": it is where a member hears of its bounces"
+    if name in ("message.queued", "dsn.queued"):
+        return ": other messages to it, which `log erase --recipient` erases when they are final"
     if name == "send.accepted":
         return ": content that other recipients share, or that names it"
     return ""
@@ -101,7 +102,7 @@ def _print_kept(answer: dict[str, Any]) -> None:
         click.echo(f"Message {item['messageId']} keeps them: {printable(item['because'])}.")
     more = answer["keptCount"] - len(answer["kept"])
     if more:
-        click.echo(f"So do {_messages(more)} more.")
+        click.echo(f"So do {counted(more, 'message')} more.")
 
 
 def _print_segments(answer: dict[str, Any]) -> None:

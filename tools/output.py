@@ -37,6 +37,11 @@ def print_json_lists(head: Mapping[str, Any], lists: Iterable[tuple[str, Iterabl
     write("}\n")
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 segment`, `1,024 segments`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:
     """One line a row, the columns aligned; `empty` is said where there are none."""
     if not rows:

@@ -19,7 +19,7 @@ from relay.simulation import POLICY_PROJECTORS, Pause, RefusedSend, Simulation, 
 from spool.reader import LogReader
 from spool.scratch import open_scratch
 from tools.log_read import log_directory, quiet_when_nobody_reads
-from tools.output import directory_argument, json_option, print_json, print_table
+from tools.output import counted, directory_argument, json_option, print_json, print_table
 
 #: So that people see the totals; programs get everything.
 _ROWS_MAX = 20
@@ -121,7 +121,7 @@ def _tell(found: Simulation) -> None:
     _print_first(pauses, ("seq", "time", "domain", "status", "evidence"), "No domain would have been paused.")
     click.echo()
     click.echo(
-        f"{found.sends:,} sends to {found.recipients:,} recipients; "
+        f"{counted(found.sends, 'send')} to {counted(found.recipients, 'recipient')}; "
         f"{len(found.refused):,} to {found.refused_recipients:,} would have been refused, "
         f"{found.sends - len(found.refused):,} to {found.recipients - found.refused_recipients:,} accepted."
     )

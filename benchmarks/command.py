@@ -38,6 +38,11 @@ class Effort(NamedTuple):
     """Of each load."""
     scale: float = 1.0
 
+    @property
+    def many_rounds(self) -> int:
+        """Where a tenth must be told from noise of a quarter."""
+        return self.rounds * 2 + 1
+
     def scaled(self, count: int) -> int:
         """Of a number of messages, members, …; never less than 10."""
         return max(10, int(count * self.scale))

@@ -111,7 +111,7 @@ def measure(effort: Effort) -> Iterator[Row]:
         }
         rates: dict[str, list[float]] = {name: [] for name in relays}
         order = list(relays)
-        for number in range(effort.rounds + 1):
+        for number in range(effort.many_rounds + 1):
             for name in order:
                 request = send_request(relays[name].credentials)
                 load = run_load(relays[name].address, request, connections=USUAL, seconds=effort.seconds)

@@ -144,7 +144,7 @@ def measure(effort: Effort) -> Iterator[Row]:
             relays,
             "durable sends/s",
             partial(_rate, seconds=effort.seconds),
-            effort.rounds,
+            effort.many_rounds,
             asked=Demand("ratio", at_least=0.9),
         )
         for queue, relay in relays.items():

@@ -48,6 +48,12 @@ class Metrics:
         )
         #: Asked of `relay.streams`.
         self.streams = Gauge("atmos_streams_open", "Open status streams", registry=self._registry)
+        #: Asked of `relay.api.places`.
+        self.http_connections = Gauge(
+            "atmos_http_connections_open",
+            "Open HTTP connections, of which there may be connections_max; status streams are none of them",
+            registry=self._registry,
+        )
         self._sync_seconds = Histogram(
             "atmos_log_sync_seconds",
             "How long a batch's fdatasync took",

@@ -24,6 +24,7 @@ import trio
 
 from relay.administration import serve_admin_socket
 from relay.api import create_app, serve_http
+from relay.api.places import Places
 from relay.core import Core, open_core
 from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
@@ -154,10 +155,12 @@ async def _serve_http(core: Core, relay: Relay, close: trio.Event, task_status: 
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn")
+    places = Places(core.config.http.connections_max)
+    core.metrics.http_connections.set_function(lambda: places.connections)
     await serve_http(
         create_app(core),
         config,
-        connections_max=core.config.http.connections_max,
+        places=places,
         close=close,
         task_status=task_status,
     )

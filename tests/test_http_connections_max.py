@@ -22,6 +22,7 @@ from tests.world.relay import DID, DOMAIN
 from tools.watch import open_websocket
 
 CONNECTIONS_MAX = 2
+GAUGE = "atmos_http_connections_open "
 
 
 @asynccontextmanager
@@ -63,6 +64,27 @@ def test_one_more_waits_until_another_ends(tmp_path: Path) -> None:
     trio.run(main)
 
 
+def test_the_open_ones_are_counted(tmp_path: Path) -> None:
+    """Neither those that wait nor the place that the listener keeps for the next."""
+
+    async def main() -> None:
+        async with full_relay(tmp_path / "data") as (relay, served, waiting):
+            assert gauge(relay) == CONNECTIONS_MAX
+            await served[0].stream.aclose()
+            assert (await waiting.read_answer()).status == 200
+            assert gauge(relay) == CONNECTIONS_MAX
+            await served[1].stream.aclose()
+            await wait_all_tasks_blocked(0.05)
+            assert gauge(relay) == CONNECTIONS_MAX - 1
+
+    trio.run(main)
+
+
+def gauge(relay: Relay) -> float:
+    text = relay.core.metrics.text().decode()
+    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(GAUGE))
+
+
 def test_many_come_and_go_and_every_place_is_given_back(tmp_path: Path) -> None:
     async def main() -> None:
         async with full_relay(tmp_path / "data") as (relay, served, waiting):
@@ -100,6 +122,8 @@ def test_a_stream_holds_no_place(tmp_path: Path) -> None:
                     assert json.loads(await stream.get_message())["seq"] == 1
                 async with open_http(relay.http_address) as http:
                     assert (await http.request("GET", "/healthz")).status == 200
+                await wait_all_tasks_blocked(0.05)
+                assert gauge(relay) == 1  # `waiting`; no stream is among them
             # A place that was given back at the upgrade is not given back again at the end.
             async with open_http(relay.http_address) as first, open_http(relay.http_address) as second:
                 for http in (first, second):

@@ -26,6 +26,8 @@ class Places:
         self._connections_max = connections_max
         self._free = trio.Semaphore(connections_max)
         self._full_said_at = float("-inf")
+        #: Connections that have a place. A listener that waits for one to come holds a place as well.
+        self.connections = 0
 
     async def take(self) -> None:
         """Wait for a place and take it. Cancelled: none is taken."""
@@ -34,6 +36,16 @@ class Places:
         await self._free.acquire()
 
     def give_back(self) -> None:
+        """A place that no connection came for."""
+        self._free.release()
+
+    def come(self) -> None:
+        """A connection has come, and has the place that was taken for it."""
+        self.connections += 1
+
+    def leave(self) -> None:
+        """It gives its place back."""
+        self.connections -= 1
         self._free.release()
 
     def _say_full(self) -> None:
@@ -53,10 +65,12 @@ class PatientListener(trio.abc.Listener[trio.SocketStream]):
         """Raises as trio's listener does; no place is taken then, nor where it is cancelled."""
         await self._places.take()
         try:
-            return await self._listener.accept()
+            stream = await self._listener.accept()
         except BaseException:
             self._places.give_back()
             raise
+        self._places.come()
+        return stream
 
     async def aclose(self) -> None:
         await self._listener.aclose()

@@ -68,18 +68,17 @@ async def serve_http(
     app: QuartTrio,
     config: hypercorn.Config,
     *,
-    connections_max: int,
+    places: Places,
     close: trio.Event,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve on `config.bind[0]` until `close`; requests under way then have `config.graceful_timeout` seconds.
 
     Reports the address, `127.0.0.1:8025`, when it listens. Cancelled, it gives them LAST_ANSWER_SECONDS_MAX: where the
-    log has failed, whoever waits for it is told so (503). Streams do not count in `connections_max`: they have a bound
+    log has failed, whoever waits for it is told so (503). Streams hold none of the `places`: they have a bound
     of their own (`relay.streams`).
     """
     connections_open: set[_Connection] = set()
-    places = Places(connections_max)
     config.websocket_ping_interval = PING_SECONDS
     config.websocket_max_message_size = WEBSOCKET_MESSAGE_BYTES_MAX
     wrapped = _without_compression(wrap_app(cast(Any, app), config.wsgi_max_body_size, "asgi"))
@@ -279,7 +278,7 @@ class _Connection:
         """Let another connection come in, once."""
         places, self._places = self._places, None
         if places is not None:
-            places.give_back()
+            places.leave()
 
     def end_if_stuck(self, now: float) -> None:
         """End the connection where its client has not taken what is being written, for WRITE_SECONDS_MAX."""

@@ -20,6 +20,7 @@ from relay.store import LOG_DIRECTORY
 from spool.backup import back_up, restore
 from spool.errors import BackupError, CorruptionError
 from spool.reader import LogReader
+from tests.campaigns.people import pace
 from tests.world.internet import MINUTE
 from tests.world.lives import Machine
 from tests.world.payloads import without_payload
@@ -37,7 +38,7 @@ class Backups:
 
     async def live(self, is_over: Callable[[], bool]) -> None:
         while True:
-            await trio.sleep(self._dice.expovariate(1 / (10 * MINUTE)))
+            await trio.sleep(self._dice.expovariate(1 / (10 * MINUTE * pace())))
             if is_over():
                 return
             self.take()

@@ -15,7 +15,8 @@ nothing here throws dice or waits to be driven, so that a run is the same every 
     greylisting      451 to an address for `count` seconds from its first offer
     and every magic word of `tests.world.mx`, for the address `mailbox`, or for all where that is ""
 
-of a domain's DNS: `gone` (no such name) and `servfail`; it is then asked of `internet.dns`.
+of a name in the DNS: `gone` (no such name) and `servfail`; of its TXT records also `damaged` (little of them is left)
+and `slow` (they come after `count` seconds). The relay asks `internet.dns`.
 
 `receipts` is what the receivers have got, also what they never confirmed. `connections_max` says how many connections
 the relay held at once to the hosts of one site, counted where the relay opens and closes them.
@@ -36,12 +37,17 @@ import trio.abc
 from trio.testing import memory_stream_pair
 
 from relay.delivery.resolve import LookupFailed, NoSuchName
+from relay.dns_diagnosis import Strings
 from tests.world.dns import FakeDns
 from tests.world.mx import Mx, MxOptions, ReceivedMessage
 
 MINUTE = 60.0
 HOUR = 3600.0
 DAY = 86400.0
+
+
+#: What is left of a string of a damaged TXT record: of none enough to be right.
+DAMAGED_OCTETS = 8
 
 #: Words of `tests.world.mx` after which the receiver does not keep a message that has come.
 _NOT_KEPT = frozenset({"defer-message", "refuse-message"})
@@ -136,6 +142,25 @@ class TroubledDns(FakeDns):
     def __init__(self) -> None:
         super().__init__()
         self.troubles: dict[str, list[Trouble]] = {}
+        #: Called with a name and the TXT records that were answered; None where the DNS did not tell.
+        self.on_txt: list[Callable[[str, list[Strings] | None], None]] = []
+
+    async def lookup_txt(self, name: str) -> list[Strings]:
+        """See Resolver."""
+        for trouble in under_way(self.troubles.get(name, ()), "slow"):
+            await trio.sleep(trouble.count)
+        answer: list[Strings] | None = None
+        try:
+            answer = await super().lookup_txt(name)
+            if under_way(self.troubles.get(name, ()), "damaged"):
+                answer = [tuple(string[:DAMAGED_OCTETS] for string in strings) for strings in answer]
+            return answer
+        except NoSuchName:
+            answer = []
+            raise
+        finally:
+            for observer in self.on_txt:
+                observer(name, answer)
 
     def _ask(self, kind: str, name: str) -> None:
         for trouble in under_way(self.troubles.get(name, ()), "gone", "servfail"):

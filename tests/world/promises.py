@@ -17,11 +17,14 @@ Of the log:
      *After*: more than IN_FLIGHT_BATCHES batches later. An attempt looks, takes a step or two, and appends its start;
      what becomes durable meanwhile comes too late for it.
   8  what is held is not tried before it is released; here nothing is in flight, so there is no such allowance
-  9  a notification is the only one of its bounce, and stands right behind it; sequence numbers have no gap, and times
+  9  where it is asked for, no mail of a domain is accepted that was not verified, or is not any more; a domain loses
+     that for no failed check within 72 hours of the first, and by the first one after them; and who was verified is
+     not refused for it
+ 10  a notification is the only one of its bounce, and stands right behind it; sequence numbers have no gap, and times
      never decrease, whatever the clock did
-Of what was received (`Receipt`s), 10: it went to the recipient of that message.
-Of what a member has followed page by page, over all lives of the relay, 11: it is that member's events, each once, in
-the log's order, and no other. Of each websocket, over all its connections, 12: it is the same, from where it began
+Of what was received (`Receipt`s), 11: it went to the recipient of that message.
+Of what a member has followed page by page, over all lives of the relay, 12: it is that member's events, each once, in
+the log's order, and no other. Of each websocket, over all its connections, 13: it is the same, from where it began
 until where it was cut.
 """
 
@@ -40,8 +43,11 @@ from relay.config import Config
 from relay.events import (
     AttemptStarted,
     DomainAdded,
+    DomainCheckFailed,
     DomainPaused,
     DomainResumed,
+    DomainUnverified,
+    DomainVerified,
     DsnQueued,
     MemberLimitsSet,
     MemberResumed,
@@ -63,6 +69,7 @@ from tests.world.internet import Receipt
 IN_FLIGHT_BATCHES = 2
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
+GRACE_US = 3 * DAY_US
 #: How long an accepted send may be on its way into the log, at most.
 ON_ITS_WAY_US = 60_000_000
 BULK = ("bulk", "broadcast")
@@ -172,6 +179,13 @@ class _Judge:
         #: Domain or member -> the batch of the pause.
         self._paused: dict[str, int] = {}
         self._forwards: set[str] = set()
+        self._verified: set[str] = set()
+        #: Domain -> the batch of its last `domain.unverified`.
+        self._unverified: dict[str, int] = {}
+        #: Domain -> the time of its first failed check since it was right.
+        self._failing_since: dict[str, int] = {}
+        #: Domain -> (sequence number, time, whether it was verified from there on).
+        self._verdicts: dict[str, list[tuple[int, int, bool]]] = defaultdict(list)
         self._born: dict[str, int] = {}
         #: Member -> (batch, hour, day), None for the tiers.
         self._own_limits: dict[str, list[tuple[int, tuple[int, int] | None]]] = defaultdict(list)
@@ -197,7 +211,10 @@ class _Judge:
         (seq, time_us, event), batch = entry
         match event:
             case DomainAdded():
-                self._born[event.domain] = time_us
+                if not self.config.require_verified_domains:
+                    self._born[event.domain] = time_us
+            case DomainVerified() | DomainCheckFailed() | DomainUnverified():
+                self._see_check(entry, event)
             case MemberLimitsSet():
                 own = None if event.hour is None or event.day is None else (event.hour, event.day)
                 self._own_limits[event.did].append((batch, own))
@@ -247,12 +264,36 @@ class _Judge:
             case _:
                 pass
 
+    def _see_check(self, entry: Entry, event: DomainVerified | DomainCheckFailed | DomainUnverified) -> None:
+        (seq, time_us, _), batch = entry
+        if isinstance(event, DomainVerified):
+            self._born.setdefault(event.domain, time_us)
+            self._verified.add(event.domain)
+            self._failing_since.pop(event.domain, None)
+        elif event.domain not in self._verified:
+            self._break(entry, f"{event.domain} was not verified")
+        else:
+            since = self._failing_since.setdefault(event.domain, time_us)
+            # Decided by the time of a moment before, and stamped when it was written.
+            if isinstance(event, DomainCheckFailed) and time_us >= since + GRACE_US + ON_ITS_WAY_US:
+                self._break(entry, f"the grace time of {event.domain} is over, and it may go on")
+            if isinstance(event, DomainUnverified):
+                if time_us < since + GRACE_US:
+                    self._break(entry, f"{event.domain} had no grace")
+                self._verified.remove(event.domain)
+                self._unverified[event.domain] = batch
+        self._verdicts[event.domain].append((seq, time_us, event.domain in self._verified))
+
     def _see_send(self, entry: Entry, event: SendAccepted) -> None:
         (seq, time_us, _), batch = entry
         assert event.personal is not None
         self.sends.append(_Send(seq, event, int(event.personal.subject.removeprefix("request "))))
         if self._is_paused(event.domain, batch):
             self._break(entry, f"the domain {event.domain} is paused")
+        if self.config.require_verified_domains and event.domain not in self._verified:
+            since = self._unverified.get(event.domain)
+            if since is None or batch > since + IN_FLIGHT_BATCHES:
+                self._break(entry, f"the domain {event.domain} is not verified")
         if event.idempotency_key is not None:
             key = event.did, event.idempotency_key
             if key in self._keys and time_us < self._keys[key] + DAY_US:
@@ -283,7 +324,7 @@ class _Judge:
         return max(hour for hour, _ in possible), max(day for _, day in possible)
 
     def _tier(self, domain: str, time_us: int) -> tuple[int, int]:
-        age_days = (time_us - self._born[domain]) / DAY_US
+        age_days = (time_us - self._born.get(domain, time_us)) / DAY_US
         tiers = self.config.warming.tiers
         tier = next(tier for tier in tiers if tier.until_day is None or age_days < tier.until_day)
         return tier.hour, tier.day
@@ -409,6 +450,8 @@ class _Judge:
                 told[self._hear_answer(name, request, sends, answer)].add(answer.body)
             elif answer.status == 429:
                 self._hear_limit(name, request, answer)
+            elif answer.status == 403 and b"not verified" in answer.body:
+                self._hear_unverified(name, request, answer)
             elif answer.status >= 500 and answer.status != 503:
                 self.found.append(f"{name} was answered {answer.status}: {answer.code}")
         if any(len(bodies) > 1 for bodies in told.values()):
@@ -433,6 +476,11 @@ class _Judge:
             if accepted + self._unknown[request.domain] + count > limit:
                 return
         self.found.append(f"{name} was refused for a limit that it would not have passed")
+
+    def _hear_unverified(self, name: str, request: SendRequest, answer: Answer) -> None:
+        before = [verdict for verdict in self._verdicts[request.domain] if verdict[0] <= answer.at_seq]
+        if before and before[-1][2] and before[-1][1] < answer.at_us - ON_ITS_WAY_US:
+            self.found.append(f"{name} was refused, because {request.domain} is not verified, and it is")
 
     def _hear_answer(
         self, name: str, request: SendRequest, sends: list[_Send], answer: Answer

@@ -195,6 +195,9 @@ class _Run:
         if MANIFEST_NAME in self._disk.list_names(self._backup):
             old = read_manifest(self._backup, disk=self._disk)
             self._old = {file.name: file for file in old.files}
+            # A killed run may have put it there by a name that a loss of power takes back. Then the files that the
+            # manifest before it speaks of must still be there.
+            self._disk.sync_directory(self._backup)
             self._finish(old)
             self._check_same_log(old)
         segments = self._back_up_segments()

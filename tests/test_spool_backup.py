@@ -207,6 +207,35 @@ def test_a_backup_is_good_whatever_interrupts_its_next_run() -> None:
     assert min(seen.values()) > 5
 
 
+class KilledError(Exception):
+    """The process is gone; what it has not synced is still in the machine's memory."""
+
+
+def test_a_manifest_that_a_loss_of_power_would_take_back_moves_no_file() -> None:
+    """A run is killed when its manifest has its name, and the next one is cut short by a loss of power."""
+    disk = data_directory()
+    make_backup(disk)
+    before = holds(disk, DATA)
+    live_on(disk)
+    disk = disk.copy()
+    after = holds(disk, DATA)
+
+    def kill() -> None:
+        if disk.log[-1].startswith(f"rename {MANIFEST_NAME}"):
+            raise KilledError
+
+    disk.after_operation = kill
+    with pytest.raises(KilledError):
+        make_backup(disk)
+    seen = {"before": 0, "after": 0}
+    for crashed in crashes(disk, make_backup):
+        found = restored(crashed)
+        assert found in (before, after)
+        seen["before" if found == before else "after"] += 1
+        check_goes_on(crashed, after)
+    assert min(seen.values()) > 0
+
+
 def test_a_restore_survives_every_crash() -> None:
     disk = data_directory()
     make_backup(disk)

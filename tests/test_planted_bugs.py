@@ -30,13 +30,16 @@ import relay.api.send
 import relay.api.stream
 import relay.decisions
 import relay.delivery.deliverer
+import relay.https
 import relay.in_hand
 import relay.outgoing
 import relay.reading
 import relay.reservations
 import relay.retention
 import relay.suppression
+import relay.unsubscribe_calls
 import relay.verification
+import relay.views.calls
 import relay.views.retention
 import spool.backup
 import spool.log
@@ -503,6 +506,37 @@ def days_counted_from_the_start(stack: ExitStack) -> None:
     due = _replace(stack, relay.verification._Reverifier, "_due_at", due_at)
 
 
+# ------------------------------------------------------------------------------------------------ members' own URLs
+
+
+def call_that_is_made_once(stack: ExitStack) -> None:
+    """Whatever came of it."""
+
+    def event_of_the_last(caller: Any, *arguments: Any) -> Any:
+        return msgspec.structs.replace(event_of(caller, *arguments), next_attempt_at=None)
+
+    event_of = _replace(stack, relay.unsubscribe_calls._Caller, "_event", event_of_the_last)
+
+
+def calls_that_a_restart_forgets(stack: ExitStack) -> None:
+    """They are known to the process that was there when the recipient clicked."""
+
+    def init(caller: Any, core: Core, post: Any) -> None:
+        begin(caller, core, post)
+        for call in _calls(core):
+            caller._under_way.add(call.suppressed_seq)
+
+    def _calls(core: Core) -> list[Any]:
+        with core.store.read() as view:
+            return list(relay.views.calls.all_calls(view))
+
+    begin = _replace(stack, relay.unsubscribe_calls._Caller, "__init__", init)
+
+
+def call_of_a_private_address(stack: ExitStack) -> None:
+    _replace(stack, relay.https, "why_not_public", lambda address: None)
+
+
 # ------------------------------------------------------------------------------------------------ backups
 
 
@@ -575,6 +609,9 @@ BUGS = (
     Bug(grace_that_begins_again, ("verification",), 2),
     Bug(grace_of_a_check, ("verification",), 1),
     Bug(days_counted_from_the_start, ("verification", "stop"), 1),
+    Bug(call_that_is_made_once, ("calls",), 1),
+    Bug(calls_that_a_restart_forgets, ("calls", "stop"), 1),
+    Bug(call_of_a_private_address, ("calls",), 1),
     Bug(index_that_is_not_corrected, ("erasures", "old-views", "lost-views", "stop", "kill"), 2),
 )
 

@@ -21,6 +21,7 @@ from relay.retention import strip
 from relay.tokens import Unsubscribe
 from relay.views import due
 from spool.errors import SpoolError
+from tests.campaigns.sites import HOST, INSIDE
 from tests.world.asgi import call
 from tests.world.internet import DAY, HOUR, MINUTE
 from tests.world.lives import Machine
@@ -82,6 +83,7 @@ class People:
                 ("orders", self._order, 3),
                 ("limits", self._set_limits, 15),
                 ("erasures", self._erase, 10),
+                ("calls", self._unsubscribe, 6),
             ):
                 if kind in self._faults:
                     nursery.start_soon(self._do_often, kind, deed, minutes)
@@ -117,6 +119,9 @@ class People:
             "text": "word " * dice.choice((1, 100, 700)),
             "category": dice.choice(CATEGORIES),
         }
+        if "calls" in self._faults and mail["category"] in ("bulk", "broadcast"):
+            host = dice.choice((HOST, HOST, HOST, INSIDE))
+            mail["headers"] = {"List-Unsubscribe": f"<https://{host}/off?n={number}>"}
         key = f"key {number}" if "keys" in self._faults and dice.random() < 0.7 else None
         return SendRequest(number, did, domain, recipients, json.dumps(mail).encode(), key)
 
@@ -241,6 +246,11 @@ class People:
                 # Of a message whose personal data are gone nobody knows the address any more.
                 if answer is not None and "recipient.suppressed" in answer["recorded"]:
                     self.ledger.suppressed.append((did, recipient))
+
+    async def _unsubscribe(self, dice: random.Random) -> None:
+        if self._known:
+            did, message_id, recipient = dice.choice(self._known)
+            await self._click(Unsubscribe(did, message_id, recipient))
 
     async def _click(self, link: Unsubscribe) -> None:
         async def click(world: World) -> Answer | None:

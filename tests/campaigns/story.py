@@ -5,6 +5,7 @@ are all). The whole relay runs: HTTP application, decisions, log, views, deliver
 forgets what was not synced; it is killed, loses power, is stopped and started again (`tests.world.lives`), while people
 send and give orders (`tests.campaigns.people`) and listen on websockets (`tests.campaigns.listeners`). With
 `verification` domains must be verified, and days of trouble with the members' DNS follow (`tests.campaigns.zones`).
+Members' own unsubscribe URLs are called at their sites (`tests.campaigns.sites`).
 
 When the trouble is over the world heals, and the relay lives until every message is final. Then these look at what is
 left: `tests.world.checker` (delivery), `tests.world.promises` (everything else that was promised),
@@ -43,6 +44,7 @@ from spool.verify import verify_log
 from tests.campaigns.backups import Backups
 from tests.campaigns.listeners import Listeners
 from tests.campaigns.people import DAYS_SECONDS, MEMBERS, TROUBLE_SECONDS, People, pace
+from tests.campaigns.sites import Sites
 from tests.campaigns.zones import Zones
 from tests.world.checker import SLACK_US, breaches
 from tests.world.deterministic import make_seeded_directory, run_seeded
@@ -60,7 +62,7 @@ FAULTS = (
     "dns", "receivers", "moods", "hang-ups",
     # what people do
     "crowd", "keys", "pauses", "suppressions", "orders", "limits", "reputation", "notifications",
-    "erasures", "streams", "backups", "verification",
+    "erasures", "streams", "backups", "verification", "calls",
 )  # fmt: skip
 
 SITES = {
@@ -230,6 +232,11 @@ class _Story:
         self.zones: Zones
         self.payloads = Payloads()
         self.is_healed = False
+        self.sites = (
+            Sites(self.internet, run.breaches, lambda: self.is_healed, seed=run.seed)
+            if "calls" in self.faults
+            else None
+        )
         self.clock_jumps_us = 0
         self.trouble_seconds = DAYS_SECONDS if "verification" in self.faults else TROUBLE_SECONDS
 
@@ -317,10 +324,11 @@ class _Story:
             await self.people.done.wait()
             while True:
                 with world.core.store.read() as view:
-                    if not view.count("waiting"):
-                        break
+                    waiting, calls = view.count("waiting"), view.count("calls")
+                if not waiting and not calls:
+                    break
                 await self._let_everything_go(world)
-                await trio.sleep(10 * MINUTE)
+                await trio.sleep(10 * MINUTE if waiting else HOUR)
             if "verification" in self.faults:
                 await self.zones.settle()
             for did in MEMBERS:
@@ -480,6 +488,8 @@ class _Story:
         ]
         recorded = run.recorded = [entry.recorded for entry in entries]
         run.events = Counter(item.event.TYPE for item in recorded)
+        if self.sites is not None:
+            found += self.sites.judge(recorded)
         config = load_config(self.directory)
         slack_us = SLACK_US + self.clock_jumps_us + (60_000_000 if "slow-disk" in self.faults else 0)
         found += breaches(

@@ -25,7 +25,9 @@ the relay held at once to the hosts of one site, counted where the relay opens a
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
+import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
@@ -198,6 +200,12 @@ class Internet:
         self.dns = TroubledDns()
         self.hosts: dict[str, Host] = {}
         self.receipts: list[Receipt] = []
+        #: Who serves at (address, port), beside the hosts.
+        self.services: dict[tuple[str, int], Callable[[trio.abc.Stream], Awaitable[None]]] = {}
+        #: Whose certificates are believed; None: those that the system believes.
+        self.trust: ssl.SSLContext | None = None
+        #: Private addresses that somebody wanted to be connected to.
+        self.forbidden: list[str] = []
         self._at: dict[str, Host] = {}
         self._site_of_host: dict[str, frozenset[str]] = {}
         self._connections: Counter[frozenset[str]] = Counter()
@@ -216,7 +224,8 @@ class Internet:
             assert self._site_of_host.setdefault(name, site) == site
 
     def violations(self) -> list[str]:
-        return [f"{host.name}: {sentence}" for host in self.hosts.values() for sentence in host.violations]
+        found = [f"{host.name}: {sentence}" for host in self.hosts.values() for sentence in host.violations]
+        return found + [f"{address}: it is private, and was connected to" for address in self.forbidden]
 
     def receive(self, host: str, message: ReceivedMessage, *, confirmed: bool) -> None:
         found = _MESSAGE_ID.match(message.mail_from) or _MESSAGE_ID_HEADER.search(message.data)
@@ -230,6 +239,13 @@ class Internet:
 
         async def open_stream(address: str, port: int) -> trio.abc.Stream:
             await trio.lowlevel.checkpoint()
+            if not ipaddress.ip_address(address).is_global:
+                self.forbidden.append(address)
+            if (address, port) in self.services:
+                ours, theirs = memory_stream_pair()
+                scope = trio.CancelScope()
+                nursery.start_soon(_serve, self.services[address, port], theirs, scope)
+                return _Connection(ours, scope.cancel)
             host = self._at.get(address)
             if host is None or port != 25 or under_way(host.troubles, "refuses"):
                 raise ConnectionRefusedError(111, "Connection refused")
@@ -249,12 +265,14 @@ class Internet:
                 self._connections[site] -= 1
                 scope.cancel()
 
-            nursery.start_soon(_serve, host, theirs, scope)
+            nursery.start_soon(_serve, host.serve, theirs, scope)
             return _Connection(ours, closed)
 
         return open_stream
 
 
-async def _serve(host: Host, stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
+async def _serve(
+    serve: Callable[[trio.abc.Stream], Awaitable[None]], stream: trio.abc.Stream, scope: trio.CancelScope
+) -> None:
     with scope:
-        await host.serve(stream)
+        await serve(stream)

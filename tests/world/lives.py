@@ -236,6 +236,7 @@ class Machine:
             offload=self._offload,
             open_stream=self._open_stream,
             resolver=self._internet.dns,
+            tls=self._internet.trust,
             dice=self._dice,
             chance=self._chance.randbytes,
         )

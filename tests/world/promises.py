@@ -20,11 +20,13 @@ Of the log:
   9  where it is asked for, no mail of a domain is accepted that was not verified, or is not any more; a domain loses
      that for no failed check within 72 hours of the first, and by the first one after them; and who was verified is
      not refused for it
- 10  a notification is the only one of its bounce, and stands right behind it; sequence numbers have no gap, and times
+ 10  who unsubscribes from mail with an unsubscribe URL of the member's has it called, once a message: until it answers
+     2xx, and by its schedule, or until 24 hours are over
+ 11  a notification is the only one of its bounce, and stands right behind it; sequence numbers have no gap, and times
      never decrease, whatever the clock did
-Of what was received (`Receipt`s), 11: it went to the recipient of that message.
-Of what a member has followed page by page, over all lives of the relay, 12: it is that member's events, each once, in
-the log's order, and no other. Of each websocket, over all its connections, 13: it is the same, from where it began
+Of what was received (`Receipt`s), 12: it went to the recipient of that message.
+Of what a member has followed page by page, over all lives of the relay, 13: it is that member's events, each once, in
+the log's order, and no other. Of each websocket, over all its connections, 14: it is the same, from where it began
 until where it was cut.
 """
 
@@ -59,9 +61,11 @@ from relay.events import (
     MessageReleased,
     MessageRescheduled,
     Outcome,
+    PayloadErased,
     RecipientSuppressed,
     RecipientUnsuppressed,
     SendAccepted,
+    UnsubscribeCalled,
 )
 from relay.presentation import rfc3339
 from tests.world.internet import Receipt
@@ -70,6 +74,8 @@ IN_FLIGHT_BATCHES = 2
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 GRACE_US = 3 * DAY_US
+#: After call 1, 2, 3 ... of a member's own unsubscribe URL; ten per cent more or less.
+CALL_DELAYS_SECONDS = (60, 300, 900, 3600, 3 * 3600, 6 * 3600)
 #: How long an accepted send may be on its way into the log, at most.
 ON_ITS_WAY_US = 60_000_000
 BULK = ("bulk", "broadcast")
@@ -157,6 +163,16 @@ def broken_promises(
 
 
 @dataclass
+class _Call:
+    """Of a member's own unsubscribe URL."""
+
+    due_at: int
+    give_up_at: int
+    attempts: int = 0
+    is_over: bool = False
+
+
+@dataclass
 class _Send:
     seq: int
     event: SendAccepted
@@ -179,6 +195,12 @@ class _Judge:
         #: Domain or member -> the batch of the pause.
         self._paused: dict[str, int] = {}
         self._forwards: set[str] = set()
+        #: By their `recipient.suppressed`.
+        self._calls: dict[int, _Call] = {}
+        #: Messages whose URL is called; those that have one; those whose personal data are gone.
+        self._called: set[int] = set()
+        self._with_url: set[int] = set()
+        self._erased: set[int] = set()
         self._verified: set[str] = set()
         #: Domain -> the batch of its last `domain.unverified`.
         self._unverified: dict[str, int] = {}
@@ -206,6 +228,9 @@ class _Judge:
                 self._break(entry, f"it follows {last_seq}, of {last_time_us} us")
             last_seq, last_time_us = entry.recorded.seq, entry.recorded.time_us
             self._see(entry)
+        self.found += [
+            f"the call for {seq} never ended" for seq, call in self._calls.items() if not call.is_over
+        ]
 
     def _see(self, entry: Entry) -> None:
         (seq, time_us, event), batch = entry
@@ -227,6 +252,9 @@ class _Judge:
                 self.addresses[seq] = event.personal.address
                 self._given[seq] = event.personal.given
                 self.sends[-1].message_ids.append(seq)
+                content = self.sends[-1].event.personal
+                if content is not None and content.unsubscribe_url is not None:
+                    self._with_url.add(seq)
                 self._check_suppression(entry, event.did, event.personal.address, event.category)
             case DsnQueued():
                 self._see_notification(entry, event)
@@ -234,6 +262,11 @@ class _Judge:
                 assert event.personal is not None
                 reasons = self._suppressed[event.did, event.personal.address.lower()]
                 reasons.setdefault(event.reason, batch)
+                self._see_click(entry, event)
+            case UnsubscribeCalled():
+                self._see_call(entry, event)
+            case PayloadErased():
+                self._erased.update(event.message_ids)
             case RecipientUnsuppressed():
                 assert event.personal is not None
                 reasons = self._suppressed[event.did, event.personal.address.lower()]
@@ -283,6 +316,45 @@ class _Judge:
                 self._verified.remove(event.domain)
                 self._unverified[event.domain] = batch
         self._verdicts[event.domain].append((seq, time_us, event.domain in self._verified))
+
+    def _see_click(self, entry: Entry, event: RecipientSuppressed) -> None:
+        message_id = event.message_id
+        if event.reason != "unsubscribe" or message_id not in self._with_url | self._called:
+            return
+        if event.call_at is not None:
+            self._calls[entry.recorded.seq] = _Call(event.call_at, event.call_at + DAY_US)
+            if message_id in self._called:
+                self._break(entry, "its URL is called already")
+            self._called.add(message_id)
+        elif message_id not in self._called | self._erased:
+            self._break(entry, "the member's own URL is not called")
+
+    def _see_call(self, entry: Entry, event: UnsubscribeCalled) -> None:
+        time_us, call = entry.recorded.time_us, self._calls.get(event.suppressed_seq)
+        if call is None or call.is_over:
+            self._break(entry, "nobody has asked for it")
+            return
+        call.attempts += 1
+        if event.attempt != call.attempts:
+            self._break(entry, f"it is numbered {event.attempt}, and is the {call.attempts}.")
+        if time_us < call.due_at:
+            self._break(entry, "it was made too early")
+        delay = CALL_DELAYS_SECONDS[min(call.attempts, len(CALL_DELAYS_SECONDS)) - 1] * 1_000_000
+        is_done = event.status is not None and 200 <= event.status < 300
+        next_at = event.next_attempt_at
+        if next_at is None:
+            call.is_over = True
+            may_be_over = is_done or event.message_id in self._erased
+            if not may_be_over and time_us + 1.1 * delay <= call.give_up_at:
+                self._break(entry, "it was given up before its time")
+            return
+        if is_done:
+            self._break(entry, "it has succeeded, and is to be made again")
+        if not call.due_at + 0.9 * delay <= next_at <= min(time_us + 1.1 * delay, call.give_up_at):
+            self._break(
+                entry, f"it is to be made again at {rfc3339(next_at)}, which is not the schedule's time"
+            )
+        call.due_at = next_at
 
     def _see_send(self, entry: Entry, event: SendAccepted) -> None:
         (seq, time_us, _), batch = entry

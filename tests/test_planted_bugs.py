@@ -22,30 +22,46 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 from unittest import mock
 
+import msgspec
 import pytest
 import trio
 
 import relay.api.send
 import relay.api.stream
+import relay.decisions
 import relay.delivery.deliverer
+import relay.https
 import relay.in_hand
 import relay.outgoing
 import relay.reading
 import relay.reservations
 import relay.retention
 import relay.suppression
+import relay.unsubscribe_calls
+import relay.verification
+import relay.views.calls
 import relay.views.retention
 import spool.backup
 import spool.log
 from relay.codec import Recorded
 from relay.core import Core
 from relay.delivery.session import Session
-from relay.events import AttemptStarted, Event, MessageBounced, MessageSent, Outcome, PayloadErased
+from relay.events import (
+    AttemptStarted,
+    DomainCheckFailed,
+    DomainVerified,
+    Event,
+    MessageBounced,
+    MessageSent,
+    Outcome,
+    PayloadErased,
+)
 from relay.store import Store
 from relay.stream_events import stream_event
 from relay.streams import Streams
 from relay.views import messages
 from relay.views.due import DueProjector
+from relay.views.members import MembersProjector
 from relay.views.stream import STREAMED
 from relay.views.warming import WarmingProjector
 from spool.disk import Disk
@@ -436,6 +452,91 @@ def index_that_is_not_corrected(stack: ExitStack) -> None:
     _replace(stack, Views, "correct_index", lambda views, reader: None)
 
 
+# ------------------------------------------------------------------------------------------------ verification
+
+
+def send_from_a_domain_that_is_not_verified(stack: ExitStack) -> None:
+    """It is asked for, and not looked at."""
+
+    def sending_domain_of_any(view: Any, config: Any, did: str, name: str) -> Any:
+        return sending_domain(
+            view, msgspec.structs.replace(config, require_verified_domains=False), did, name
+        )
+
+    sending_domain = _replace(stack, relay.decisions, "sending_domain", sending_domain_of_any)
+
+
+def dns_that_does_not_tell_is_taken_for_wrong(stack: ExitStack) -> None:
+    def failed_checks(findings: Any) -> list[str]:
+        return [finding.check for finding in findings if not finding.ok]
+
+    _replace(stack, relay.verification, "failed_checks", failed_checks)
+
+
+def grace_that_begins_again(stack: ExitStack) -> None:
+    """With each failed check, so that it never ends."""
+
+    def changed(projector: MembersProjector, tx: Transaction, time_us: int, event: Any) -> None:
+        if isinstance(event, DomainCheckFailed):
+            change(projector, tx, time_us, DomainVerified(did=event.did, domain=event.domain))
+        change(projector, tx, time_us, event)
+
+    change = _replace(stack, MembersProjector, "_domain_changed", changed)
+
+
+def grace_of_a_check(stack: ExitStack) -> None:
+    """It is taken to end with the day of the check that failed."""
+    _replace(stack, relay.verification, "GRACE_SECONDS", relay.verification.CHECK_SECONDS - 1)
+
+
+def days_counted_from_the_start(stack: ExitStack) -> None:
+    """When a domain was checked is known to the process that did it; every restart begins a new day."""
+
+    def due_at(reverifier: Any, state: Any) -> int:
+        return max(
+            due(reverifier, state), begun[id(reverifier)] + relay.verification.CHECK_SECONDS * 1_000_000
+        )
+
+    def init(reverifier: Any, core: Core) -> None:
+        begin(reverifier, core)
+        begun[id(reverifier)] = core.store.now_us()
+
+    begun: dict[int, int] = {}
+    begin = _replace(stack, relay.verification._Reverifier, "__init__", init)
+    due = _replace(stack, relay.verification._Reverifier, "_due_at", due_at)
+
+
+# ------------------------------------------------------------------------------------------------ members' own URLs
+
+
+def call_that_is_made_once(stack: ExitStack) -> None:
+    """Whatever came of it."""
+
+    def event_of_the_last(caller: Any, *arguments: Any) -> Any:
+        return msgspec.structs.replace(event_of(caller, *arguments), next_attempt_at=None)
+
+    event_of = _replace(stack, relay.unsubscribe_calls._Caller, "_event", event_of_the_last)
+
+
+def calls_that_a_restart_forgets(stack: ExitStack) -> None:
+    """They are known to the process that was there when the recipient clicked."""
+
+    def init(caller: Any, core: Core, post: Any) -> None:
+        begin(caller, core, post)
+        for call in _calls(core):
+            caller._under_way.add(call.suppressed_seq)
+
+    def _calls(core: Core) -> list[Any]:
+        with core.store.read() as view:
+            return list(relay.views.calls.all_calls(view))
+
+    begin = _replace(stack, relay.unsubscribe_calls._Caller, "__init__", init)
+
+
+def call_of_a_private_address(stack: ExitStack) -> None:
+    _replace(stack, relay.https, "why_not_public", lambda address: None)
+
+
 # ------------------------------------------------------------------------------------------------ backups
 
 
@@ -503,6 +604,14 @@ BUGS = (
     Bug(notification_forgotten_by_retention, ("erasures", "moods", "receivers", "notifications", "crowd"), 2),
     Bug(stripped_segment_not_renamed_for_good, ("erasures", "power"), 1),
     Bug(content_that_stays, ("erasures",), 1),
+    Bug(send_from_a_domain_that_is_not_verified, ("verification",), 2),
+    Bug(dns_that_does_not_tell_is_taken_for_wrong, ("verification",), 1),
+    Bug(grace_that_begins_again, ("verification",), 2),
+    Bug(grace_of_a_check, ("verification",), 1),
+    Bug(days_counted_from_the_start, ("verification", "stop"), 1),
+    Bug(call_that_is_made_once, ("calls",), 1),
+    Bug(calls_that_a_restart_forgets, ("calls", "stop"), 1),
+    Bug(call_of_a_private_address, ("calls",), 1),
     Bug(index_that_is_not_corrected, ("erasures", "old-views", "lost-views", "stop", "kill"), 2),
 )
 

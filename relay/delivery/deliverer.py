@@ -153,7 +153,8 @@ class Deliverer:
         #: (member, address) that were suppressed, and whose waiting messages have not been looked at.
         self._suppressed: list[tuple[str, str]] = []
         self._stopping = False
-        self._sessions: set[Session] = set()
+        #: A dict for its order: in a simulation, who is hung up on first must not depend on addresses in memory.
+        self._sessions: dict[Session, None] = {}
         self._scope = trio.CancelScope()
         core.metrics.connections.set_function(lambda: len(self._sessions))
 
@@ -407,7 +408,7 @@ class Deliverer:
 
     async def _part(self, session: Session) -> None:
         await session.quit()
-        self._sessions.discard(session)
+        self._sessions.pop(session, None)
 
     async def _attempt(self, task: _Task, session: Session | None) -> tuple[Session | None, Outcome | None]:
         """Try one message. It ends in exactly one outcome event, or in an event that takes its place.
@@ -466,7 +467,7 @@ class Deliverer:
                     self._stop_if_suppressed(state.did, queued)
         session = tried.session
         if session is not None and not session.usable:
-            self._sessions.discard(session)
+            self._sessions.pop(session, None)
             session = None
         return session, tried.outcome
 
@@ -513,7 +514,7 @@ class Deliverer:
                     session = await self._connector.connect(domain)
                 except SessionFailed as error:
                     return Tried(None, error.outcome, error.peer)
-                self._sessions.add(session)
+                self._sessions[session] = None
             outcome = await session.deliver(
                 outgoing.envelope, outgoing.message, before_final_dot=started.wait
             )

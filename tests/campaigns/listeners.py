@@ -14,7 +14,7 @@ import random
 
 import trio
 
-from tests.campaigns.people import People
+from tests.campaigns.people import People, pace
 from tests.world.asgi import listen
 from tests.world.internet import HOUR, MINUTE
 from tests.world.lives import Machine
@@ -42,19 +42,19 @@ class Listeners:
     async def _resume(self, heard: Heard) -> None:
         dice = random.Random(f"{heard.did} listens {self._seed}")
         while True:
-            await trio.sleep(dice.choice((0.0, 1.0, dice.expovariate(1 / (10 * MINUTE)))) + 0.01)
+            await trio.sleep(dice.choice((0.0, 1.0, dice.expovariate(1 / (10 * MINUTE * pace())))) + 0.01)
             if self._people.is_over:
                 return  # `hear_the_end` goes on from here
-            await self._connect(heard, dice, dice.expovariate(1 / HOUR))
+            await self._connect(heard, dice, dice.expovariate(1 / (HOUR * pace())))
 
     async def _look_in(self, did: str) -> None:
         """Without a cursor, and never again."""
         dice = random.Random(f"{did} looks in {self._seed}")
         while not self._people.is_over:
-            await trio.sleep(dice.expovariate(1 / HOUR))
+            await trio.sleep(dice.expovariate(1 / (HOUR * pace())))
             heard = Heard(did, begin=None)
             self._people.ledger.heard.append(heard)
-            await self._connect(heard, dice, dice.expovariate(1 / HOUR))
+            await self._connect(heard, dice, dice.expovariate(1 / (HOUR * pace())))
 
     async def hear_the_end(self) -> None:
         """When nothing more happens, all has been heard soon."""

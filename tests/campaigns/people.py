@@ -21,8 +21,9 @@ from relay.retention import strip
 from relay.tokens import Unsubscribe
 from relay.views import due
 from spool.errors import SpoolError
+from tests.campaigns.sites import HOST, INSIDE
 from tests.world.asgi import call
-from tests.world.internet import HOUR, MINUTE
+from tests.world.internet import DAY, HOUR, MINUTE
 from tests.world.lives import Machine
 from tests.world.promises import Answer, Ledger, SendRequest
 from tests.world.relay import World
@@ -33,6 +34,13 @@ MAILBOXES = tuple(f"person{number}@{domain}" for number in range(4) for domain i
 CATEGORIES = ("bulk", "broadcast", "transactional", "login-link", "verification")
 #: While there is trouble, they are busy.
 TROUBLE_SECONDS = 3 * HOUR
+#: Where domains are verified, whose time is counted in days, quieter days follow before the world is healed.
+DAYS_SECONDS = 6 * DAY
+
+
+def pace() -> float:
+    """How many times as long everything takes that happens now and then."""
+    return 1.0 if trio.current_time() < TROUBLE_SECONDS else 24.0
 
 
 class People:
@@ -64,6 +72,8 @@ class People:
         if "crowd" in self._faults:
             moment = self._dice.uniform(0, TROUBLE_SECONDS)
             moments += [moment + self._dice.choice((0.0, 0.0, 0.01)) for _ in range(6)]
+        if "verification" in self._faults:
+            moments += [self._dice.uniform(TROUBLE_SECONDS, DAYS_SECONDS) for _ in range(12)]
         async with trio.open_nursery() as nursery:
             for number, moment in enumerate(moments):
                 nursery.start_soon(self._client, number, moment)
@@ -73,6 +83,7 @@ class People:
                 ("orders", self._order, 3),
                 ("limits", self._set_limits, 15),
                 ("erasures", self._erase, 10),
+                ("calls", self._unsubscribe, 6),
             ):
                 if kind in self._faults:
                     nursery.start_soon(self._do_often, kind, deed, minutes)
@@ -108,6 +119,9 @@ class People:
             "text": "word " * dice.choice((1, 100, 700)),
             "category": dice.choice(CATEGORIES),
         }
+        if "calls" in self._faults and mail["category"] in ("bulk", "broadcast"):
+            host = dice.choice((HOST, HOST, HOST, INSIDE))
+            mail["headers"] = {"List-Unsubscribe": f"<https://{host}/off?n={number}>"}
         key = f"key {number}" if "keys" in self._faults and dice.random() < 0.7 else None
         return SendRequest(number, did, domain, recipients, json.dumps(mail).encode(), key)
 
@@ -179,7 +193,7 @@ class People:
         """A member that reads on, now and then, from where it was."""
         dice = random.Random(f"{did} follows {self._seed}")
         while not self.is_over:
-            await trio.sleep(dice.expovariate(1 / (30 * MINUTE)))
+            await trio.sleep(dice.expovariate(1 / (30 * MINUTE * pace())))
             await self.read_page(did, dice.randint(1, 30))
 
     async def read_page(self, did: str, limit: int) -> int:
@@ -202,7 +216,7 @@ class People:
     async def _do_often(self, kind: str, deed: Callable[[random.Random], Any], minutes: float) -> None:
         dice = random.Random(f"{kind} {self._seed}")
         while True:
-            await trio.sleep(dice.expovariate(1 / (minutes * MINUTE)))
+            await trio.sleep(dice.expovariate(1 / (minutes * MINUTE * pace())))
             if self.is_over:
                 return
             await deed(dice)
@@ -228,10 +242,15 @@ class People:
                 await self._click(Unsubscribe(did, message_id, recipient))
             case "complaint" if self._known:
                 did, message_id, recipient = dice.choice(self._known)
-                answer = await self._command("complaint_record", message=message_id)
+                answer = await self.command("complaint_record", message=message_id)
                 # Of a message whose personal data are gone nobody knows the address any more.
                 if answer is not None and "recipient.suppressed" in answer["recorded"]:
                     self.ledger.suppressed.append((did, recipient))
+
+    async def _unsubscribe(self, dice: random.Random) -> None:
+        if self._known:
+            did, message_id, recipient = dice.choice(self._known)
+            await self._click(Unsubscribe(did, message_id, recipient))
 
     async def _click(self, link: Unsubscribe) -> None:
         async def click(world: World) -> Answer | None:
@@ -247,21 +266,21 @@ class People:
         did, domain = dice.choice(list(MEMBERS.items()))
         match dice.choice(("domain_pause", "domain_resume", "member_suspend", "member_resume")):
             case "domain_pause" | "domain_resume" as command:
-                await self._command(command, did=did, domain=domain)
+                await self.command(command, did=did, domain=domain)
             case command:
-                await self._command(command, did=did)
+                await self.command(command, did=did)
 
     async def _set_limits(self, dice: random.Random) -> None:
         hour = dice.choice((None, 0, 2, 8))
         day = None if hour is None else hour + 5
-        await self._command("member_limits", did=dice.choice(list(MEMBERS)), hour=hour, day=day)
+        await self.command("member_limits", did=dice.choice(list(MEMBERS)), hour=hour, day=day)
 
     async def _order(self, dice: random.Random) -> None:
         message_id = await self._machine.ask(partial(self._one_that_waits, dice))
         if message_id is None:
             return
         command = dice.choice(("queue_hold", "queue_hold", "queue_release", "queue_cancel", "queue_flush"))
-        answer = await self._command(command, "operator", message=[message_id], reason="trouble")
+        answer = await self.command(command, "operator", message=[message_id], reason="trouble")
         if answer is not None and answer["done"]["count"]:
             if command == "queue_hold":
                 self.ledger.held.append(message_id)
@@ -299,7 +318,7 @@ class People:
             ids = [waiting.message_id for waiting in due.waiting_after(view, 0)]
         return dice.choice(ids) if ids else None
 
-    async def _command(self, name: str, *by: str, **arguments: Any) -> Any:
+    async def command(self, name: str, *by: str, **arguments: Any) -> Any:
         """The operator's command; None where it was refused or nobody knows."""
 
         async def carry_out(world: World) -> Any:

@@ -3,7 +3,9 @@
 A random subset of `FAULTS` is switched on (swarm testing: most defects need few kinds of trouble, and hide when there
 are all). The whole relay runs: HTTP application, decisions, log, views, deliverer, SMTP. Its log is on a disk that
 forgets what was not synced; it is killed, loses power, is stopped and started again (`tests.world.lives`), while people
-send and give orders (`tests.campaigns.people`) and listen on websockets (`tests.campaigns.listeners`).
+send and give orders (`tests.campaigns.people`) and listen on websockets (`tests.campaigns.listeners`). With
+`verification` domains must be verified, and days of trouble with the members' DNS follow (`tests.campaigns.zones`).
+Members' own unsubscribe URLs are called at their sites (`tests.campaigns.sites`).
 
 When the trouble is over the world heals, and the relay lives until every message is final. Then these look at what is
 left: `tests.world.checker` (delivery), `tests.world.promises` (everything else that was promised),
@@ -20,14 +22,16 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import trio
 
+import relay.api.server
 from relay.administration import COMMANDS
 from relay.codec import Recorded, decode
 from relay.config import CONFIG_FILE, load_config
@@ -39,7 +43,9 @@ from spool.reader import LogReader
 from spool.verify import verify_log
 from tests.campaigns.backups import Backups
 from tests.campaigns.listeners import Listeners
-from tests.campaigns.people import MEMBERS, TROUBLE_SECONDS, People
+from tests.campaigns.people import DAYS_SECONDS, MEMBERS, TROUBLE_SECONDS, People, pace
+from tests.campaigns.sites import Sites
+from tests.campaigns.zones import Zones
 from tests.world.checker import SLACK_US, breaches
 from tests.world.deterministic import make_seeded_directory, run_seeded
 from tests.world.internet import DAY, HOUR, MINUTE, Internet, Receipt, Trouble
@@ -56,7 +62,7 @@ FAULTS = (
     "dns", "receivers", "moods", "hang-ups",
     # what people do
     "crowd", "keys", "pauses", "suppressions", "orders", "limits", "reputation", "notifications",
-    "erasures", "streams", "backups",
+    "erasures", "streams", "backups", "verification", "calls",
 )  # fmt: skip
 
 SITES = {
@@ -120,12 +126,18 @@ def simulate(seed: int, *, directory: Path | None = None, faults: Sequence[str] 
         _configure(data, run.faults, dice)
         story = _Story(data, run, dice)
         try:
-            run_seeded(story.run, seed)
+            with _nobody_watches_sockets() if "verification" in run.faults else nullcontext():
+                run_seeded(story.run, seed)
         except Exception as error:  # noqa: BLE001  whatever it was, it was no end that a relay may have
             run.error = error
             run.breaches.append(f"the relay ended with {_innermost(error)!r}")
         story.judge()
     return run
+
+
+def _nobody_watches_sockets() -> AbstractContextManager[Any]:
+    """This world has none, and to look at them every 15 s, for days, is most of what such a seed would cost."""
+    return mock.patch.object(relay.api.server, "WRITE_SECONDS_MAX", 40 * DAY)
 
 
 @contextmanager
@@ -152,6 +164,8 @@ def _configure(data: Path, faults: Sequence[str], dice: random.Random) -> None:
         retention_days=1 if "erasures" in faults else 30,
     )
     text = path.read_text().replace("[retry]\n", RETRY).replace("[spool]\n", spool)
+    if "verification" in faults:
+        text = text.replace("require_verified_domains = false", "require_verified_domains = true")
     if "limits" in faults:
         text = text.replace(NO_LIMITS, SMALL_TIERS)
     path.write_text(text + REPUTATION.format(messages_min=3 if "reputation" in faults else 1_000_000))
@@ -215,9 +229,16 @@ class _Story:
         self.people: People
         self.listeners: Listeners
         self.backups: Backups
+        self.zones: Zones
         self.payloads = Payloads()
         self.is_healed = False
+        self.sites = (
+            Sites(self.internet, run.breaches, lambda: self.is_healed, seed=run.seed)
+            if "calls" in self.faults
+            else None
+        )
         self.clock_jumps_us = 0
+        self.trouble_seconds = DAYS_SECONDS if "verification" in self.faults else TROUBLE_SECONDS
 
     # ---------------------------------------------------------------- the story
 
@@ -229,12 +250,20 @@ class _Story:
             )
             self.backups = Backups(self.machine, self.result.breaches, seed=self.result.seed)
             self.listeners = Listeners(self.machine, self.people, self.result.breaches, seed=self.result.seed)
+            self.zones = Zones(
+                self.machine,
+                self.people,
+                self.internet.dns,
+                self.result.breaches,
+                keeps_time="clock" not in self.faults,
+                seed=self.result.seed,
+            )
             watch = Watch(self.result.breaches)
-            self.machine.journal.observers += [watch.see, self.payloads.see]
+            self.machine.journal.observers += [watch.see, self.payloads.see, self.zones.see]
             self.internet.on_receipt.append(watch.receive)
             async with trio.open_nursery() as clients:
                 await self._live(self._first_life, clients)
-                while trio.current_time() < TROUBLE_SECONDS:
+                while trio.current_time() < self.trouble_seconds:
                     await self._between_lives()
                     await self._live(self._troubled_life)
                 self._heal()
@@ -259,6 +288,9 @@ class _Story:
         for did, domain in MEMBERS.items():
             self.people.credentials[did] = await world.enrol(did, domain)
             clients.start_soon(self.people.follow, did)
+        if "verification" in self.faults:
+            await self.zones.publish(world)
+            clients.start_soon(self.zones.live)
         if "notifications" in self.faults:
             for domain in MEMBERS.values():
                 await world.command("domain_set_forward", domain=domain, to="person0@three.example")
@@ -274,9 +306,9 @@ class _Story:
     async def _troubled_life(self, world: World) -> None:
         self._look_at_payloads(world)
         self._arm()
-        left = max(0.0, TROUBLE_SECONDS - trio.current_time())
+        left = max(0.0, self.trouble_seconds - trio.current_time())
         if "stop" in self.faults:
-            left = min(left, self.dice.expovariate(1 / HOUR))
+            left = min(left, self.dice.expovariate(1 / (HOUR * pace())))
         with trio.move_on_after(left):
             await trio.sleep_forever()
 
@@ -292,10 +324,13 @@ class _Story:
             await self.people.done.wait()
             while True:
                 with world.core.store.read() as view:
-                    if not view.count("waiting"):
-                        break
+                    waiting, calls = view.count("waiting"), view.count("calls")
+                if not waiting and not calls:
+                    break
                 await self._let_everything_go(world)
-                await trio.sleep(10 * MINUTE)
+                await trio.sleep(10 * MINUTE if waiting else HOUR)
+            if "verification" in self.faults:
+                await self.zones.settle()
             for did in MEMBERS:
                 while await self.people.read_page(did, 1000):
                     pass
@@ -409,6 +444,8 @@ class _Story:
         dice = random.Random(f"clock {self.result.seed}")
         while not self.is_healed:
             await trio.sleep(dice.expovariate(1 / HOUR))
+            if trio.current_time() >= TROUBLE_SECONDS:
+                return  # over days the jumps would add up to anything
             hours = dice.choice((-2.0, -0.1, -0.001, 0.001, 0.1, 2.0, 25.0))
             if not self.is_healed:
                 self.machine.clock_offset_us += round(hours * HOUR * 1e6)
@@ -451,6 +488,8 @@ class _Story:
         ]
         recorded = run.recorded = [entry.recorded for entry in entries]
         run.events = Counter(item.event.TYPE for item in recorded)
+        if self.sites is not None:
+            found += self.sites.judge(recorded)
         config = load_config(self.directory)
         slack_us = SLACK_US + self.clock_jumps_us + (60_000_000 if "slow-disk" in self.faults else 0)
         found += breaches(

@@ -15,7 +15,8 @@ nothing here throws dice or waits to be driven, so that a run is the same every 
     greylisting      451 to an address for `count` seconds from its first offer
     and every magic word of `tests.world.mx`, for the address `mailbox`, or for all where that is ""
 
-of a domain's DNS: `gone` (no such name) and `servfail`; it is then asked of `internet.dns`.
+of a name in the DNS: `gone` (no such name) and `servfail`; of its TXT records also `damaged` (little of them is left)
+and `slow` (they come after `count` seconds). The relay asks `internet.dns`.
 
 `receipts` is what the receivers have got, also what they never confirmed. `connections_max` says how many connections
 the relay held at once to the hosts of one site, counted where the relay opens and closes them.
@@ -24,7 +25,9 @@ the relay held at once to the hosts of one site, counted where the relay opens a
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
+import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
@@ -36,12 +39,17 @@ import trio.abc
 from trio.testing import memory_stream_pair
 
 from relay.delivery.resolve import LookupFailed, NoSuchName
+from relay.dns_diagnosis import Strings
 from tests.world.dns import FakeDns
 from tests.world.mx import Mx, MxOptions, ReceivedMessage
 
 MINUTE = 60.0
 HOUR = 3600.0
 DAY = 86400.0
+
+
+#: What is left of a string of a damaged TXT record: of none enough to be right.
+DAMAGED_OCTETS = 8
 
 #: Words of `tests.world.mx` after which the receiver does not keep a message that has come.
 _NOT_KEPT = frozenset({"defer-message", "refuse-message"})
@@ -136,6 +144,25 @@ class TroubledDns(FakeDns):
     def __init__(self) -> None:
         super().__init__()
         self.troubles: dict[str, list[Trouble]] = {}
+        #: Called with a name and the TXT records that were answered; None where the DNS did not tell.
+        self.on_txt: list[Callable[[str, list[Strings] | None], None]] = []
+
+    async def lookup_txt(self, name: str) -> list[Strings]:
+        """See Resolver."""
+        for trouble in under_way(self.troubles.get(name, ()), "slow"):
+            await trio.sleep(trouble.count)
+        answer: list[Strings] | None = None
+        try:
+            answer = await super().lookup_txt(name)
+            if under_way(self.troubles.get(name, ()), "damaged"):
+                answer = [tuple(string[:DAMAGED_OCTETS] for string in strings) for strings in answer]
+            return answer
+        except NoSuchName:
+            answer = []
+            raise
+        finally:
+            for observer in self.on_txt:
+                observer(name, answer)
 
     def _ask(self, kind: str, name: str) -> None:
         for trouble in under_way(self.troubles.get(name, ()), "gone", "servfail"):
@@ -173,6 +200,12 @@ class Internet:
         self.dns = TroubledDns()
         self.hosts: dict[str, Host] = {}
         self.receipts: list[Receipt] = []
+        #: Who serves at (address, port), beside the hosts.
+        self.services: dict[tuple[str, int], Callable[[trio.abc.Stream], Awaitable[None]]] = {}
+        #: Whose certificates are believed; None: those that the system believes.
+        self.trust: ssl.SSLContext | None = None
+        #: Private addresses that somebody wanted to be connected to.
+        self.forbidden: list[str] = []
         self._at: dict[str, Host] = {}
         self._site_of_host: dict[str, frozenset[str]] = {}
         self._connections: Counter[frozenset[str]] = Counter()
@@ -191,7 +224,8 @@ class Internet:
             assert self._site_of_host.setdefault(name, site) == site
 
     def violations(self) -> list[str]:
-        return [f"{host.name}: {sentence}" for host in self.hosts.values() for sentence in host.violations]
+        found = [f"{host.name}: {sentence}" for host in self.hosts.values() for sentence in host.violations]
+        return found + [f"{address}: it is private, and was connected to" for address in self.forbidden]
 
     def receive(self, host: str, message: ReceivedMessage, *, confirmed: bool) -> None:
         found = _MESSAGE_ID.match(message.mail_from) or _MESSAGE_ID_HEADER.search(message.data)
@@ -205,6 +239,13 @@ class Internet:
 
         async def open_stream(address: str, port: int) -> trio.abc.Stream:
             await trio.lowlevel.checkpoint()
+            if not ipaddress.ip_address(address).is_global:
+                self.forbidden.append(address)
+            if (address, port) in self.services:
+                ours, theirs = memory_stream_pair()
+                scope = trio.CancelScope()
+                nursery.start_soon(_serve, self.services[address, port], theirs, scope)
+                return _Connection(ours, scope.cancel)
             host = self._at.get(address)
             if host is None or port != 25 or under_way(host.troubles, "refuses"):
                 raise ConnectionRefusedError(111, "Connection refused")
@@ -224,12 +265,14 @@ class Internet:
                 self._connections[site] -= 1
                 scope.cancel()
 
-            nursery.start_soon(_serve, host, theirs, scope)
+            nursery.start_soon(_serve, host.serve, theirs, scope)
             return _Connection(ours, closed)
 
         return open_stream
 
 
-async def _serve(host: Host, stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
+async def _serve(
+    serve: Callable[[trio.abc.Stream], Awaitable[None]], stream: trio.abc.Stream, scope: trio.CancelScope
+) -> None:
     with scope:
-        await host.serve(stream)
+        await serve(stream)

@@ -33,6 +33,7 @@ from relay.service import Relay, open_relay
 from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY, Store
 from relay.surroundings import Surroundings
 from spool.errors import LogPoisonedError
+from spool.log import Log
 from tests.world.disk import FakeDisk, File
 from tests.world.internet import Internet
 from tests.world.mx import Mx
@@ -112,6 +113,8 @@ class Machine:
         self._chance = random.Random(f"chance {seed}")
         self._fate = random.Random(f"fate {seed}")
         self._cables: dict[_Cable, None] = {}
+        self._log: Log | None = None
+        self._start_failed = False
         self._life: trio.Nursery
         self._requests: trio.Nursery
 
@@ -130,6 +133,7 @@ class Machine:
                 raise
             if self.death is None:
                 self.disk.restart()
+                self._start_failed = True
                 return "poisoned"
         if self.death is None:
             self.disk.restart()
@@ -139,6 +143,7 @@ class Machine:
 
     async def _serve(self, relay: Relay, story: Callable[[World], Awaitable[None]]) -> None:
         world = World(relay, Mx(), self._internet.dns)
+        self._log, self._start_failed = relay.core.store.log, False
         self.journal.begin_life(relay.core.store)
         relay.core.store.views.observers.append(self._observe)
         async with trio.open_nursery() as self._requests:
@@ -149,6 +154,11 @@ class Machine:
                 self.world = None
             await relay.stop()
             self._requests.cancel_scope.cancel()
+
+    @property
+    def is_log_in_doubt(self) -> bool:
+        """A sync of it has failed, and no relay has started since: what can be read of it may be lost all the same."""
+        return self._start_failed or (self._log is not None and self._log.poisoned)
 
     def die(self, death: Death) -> None:
         """Now. Without effect where the relay is dead or down."""
@@ -226,6 +236,7 @@ class Machine:
             offload=self._offload,
             open_stream=self._open_stream,
             resolver=self._internet.dns,
+            tls=self._internet.trust,
             dice=self._dice,
             chance=self._chance.randbytes,
         )

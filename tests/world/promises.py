@@ -17,11 +17,16 @@ Of the log:
      *After*: more than IN_FLIGHT_BATCHES batches later. An attempt looks, takes a step or two, and appends its start;
      what becomes durable meanwhile comes too late for it.
   8  what is held is not tried before it is released; here nothing is in flight, so there is no such allowance
-  9  a notification is the only one of its bounce, and stands right behind it; sequence numbers have no gap, and times
+  9  where it is asked for, no mail of a domain is accepted that was not verified, or is not any more; a domain loses
+     that for no failed check within 72 hours of the first, and by the first one after them; and who was verified is
+     not refused for it
+ 10  who unsubscribes from mail with an unsubscribe URL of the member's has it called, once a message: until it answers
+     2xx, and by its schedule, or until 24 hours are over
+ 11  a notification is the only one of its bounce, and stands right behind it; sequence numbers have no gap, and times
      never decrease, whatever the clock did
-Of what was received (`Receipt`s), 10: it went to the recipient of that message.
-Of what a member has followed page by page, over all lives of the relay, 11: it is that member's events, each once, in
-the log's order, and no other. Of each websocket, over all its connections, 12: it is the same, from where it began
+Of what was received (`Receipt`s), 12: it went to the recipient of that message.
+Of what a member has followed page by page, over all lives of the relay, 13: it is that member's events, each once, in
+the log's order, and no other. Of each websocket, over all its connections, 14: it is the same, from where it began
 until where it was cut.
 """
 
@@ -40,8 +45,11 @@ from relay.config import Config
 from relay.events import (
     AttemptStarted,
     DomainAdded,
+    DomainCheckFailed,
     DomainPaused,
     DomainResumed,
+    DomainUnverified,
+    DomainVerified,
     DsnQueued,
     MemberLimitsSet,
     MemberResumed,
@@ -53,9 +61,11 @@ from relay.events import (
     MessageReleased,
     MessageRescheduled,
     Outcome,
+    PayloadErased,
     RecipientSuppressed,
     RecipientUnsuppressed,
     SendAccepted,
+    UnsubscribeCalled,
 )
 from relay.presentation import rfc3339
 from tests.world.internet import Receipt
@@ -63,6 +73,9 @@ from tests.world.internet import Receipt
 IN_FLIGHT_BATCHES = 2
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
+GRACE_US = 3 * DAY_US
+#: After call 1, 2, 3 ... of a member's own unsubscribe URL; ten per cent more or less.
+CALL_DELAYS_SECONDS = (60, 300, 900, 3600, 3 * 3600, 6 * 3600)
 #: How long an accepted send may be on its way into the log, at most.
 ON_ITS_WAY_US = 60_000_000
 BULK = ("bulk", "broadcast")
@@ -150,6 +163,16 @@ def broken_promises(
 
 
 @dataclass
+class _Call:
+    """Of a member's own unsubscribe URL."""
+
+    due_at: int
+    give_up_at: int
+    attempts: int = 0
+    is_over: bool = False
+
+
+@dataclass
 class _Send:
     seq: int
     event: SendAccepted
@@ -172,6 +195,19 @@ class _Judge:
         #: Domain or member -> the batch of the pause.
         self._paused: dict[str, int] = {}
         self._forwards: set[str] = set()
+        #: By their `recipient.suppressed`.
+        self._calls: dict[int, _Call] = {}
+        #: Message whose URL is called -> since when; those that have one; those whose personal data are gone.
+        self._called: dict[int, int] = {}
+        self._with_url: set[int] = set()
+        self._erased: set[int] = set()
+        self._verified: set[str] = set()
+        #: Domain -> the batch of its last `domain.unverified`.
+        self._unverified: dict[str, int] = {}
+        #: Domain -> the time of its first failed check since it was right.
+        self._failing_since: dict[str, int] = {}
+        #: Domain -> (sequence number, time, whether it was verified from there on).
+        self._verdicts: dict[str, list[tuple[int, int, bool]]] = defaultdict(list)
         self._born: dict[str, int] = {}
         #: Member -> (batch, hour, day), None for the tiers.
         self._own_limits: dict[str, list[tuple[int, tuple[int, int] | None]]] = defaultdict(list)
@@ -192,12 +228,18 @@ class _Judge:
                 self._break(entry, f"it follows {last_seq}, of {last_time_us} us")
             last_seq, last_time_us = entry.recorded.seq, entry.recorded.time_us
             self._see(entry)
+        self.found += [
+            f"the call for {seq} never ended" for seq, call in self._calls.items() if not call.is_over
+        ]
 
     def _see(self, entry: Entry) -> None:
         (seq, time_us, event), batch = entry
         match event:
             case DomainAdded():
-                self._born[event.domain] = time_us
+                if not self.config.require_verified_domains:
+                    self._born[event.domain] = time_us
+            case DomainVerified() | DomainCheckFailed() | DomainUnverified():
+                self._see_check(entry, event)
             case MemberLimitsSet():
                 own = None if event.hour is None or event.day is None else (event.hour, event.day)
                 self._own_limits[event.did].append((batch, own))
@@ -210,6 +252,9 @@ class _Judge:
                 self.addresses[seq] = event.personal.address
                 self._given[seq] = event.personal.given
                 self.sends[-1].message_ids.append(seq)
+                content = self.sends[-1].event.personal
+                if content is not None and content.unsubscribe_url is not None:
+                    self._with_url.add(seq)
                 self._check_suppression(entry, event.did, event.personal.address, event.category)
             case DsnQueued():
                 self._see_notification(entry, event)
@@ -217,6 +262,11 @@ class _Judge:
                 assert event.personal is not None
                 reasons = self._suppressed[event.did, event.personal.address.lower()]
                 reasons.setdefault(event.reason, batch)
+                self._see_click(entry, event)
+            case UnsubscribeCalled():
+                self._see_call(entry, event)
+            case PayloadErased():
+                self._erased.update(event.message_ids)
             case RecipientUnsuppressed():
                 assert event.personal is not None
                 reasons = self._suppressed[event.did, event.personal.address.lower()]
@@ -247,12 +297,76 @@ class _Judge:
             case _:
                 pass
 
+    def _see_check(self, entry: Entry, event: DomainVerified | DomainCheckFailed | DomainUnverified) -> None:
+        (seq, time_us, _), batch = entry
+        if isinstance(event, DomainVerified):
+            self._born.setdefault(event.domain, time_us)
+            self._verified.add(event.domain)
+            self._failing_since.pop(event.domain, None)
+        elif event.domain not in self._verified:
+            self._break(entry, f"{event.domain} was not verified")
+        else:
+            since = self._failing_since.setdefault(event.domain, time_us)
+            # Decided by the time of a moment before, and stamped when it was written.
+            if isinstance(event, DomainCheckFailed) and time_us >= since + GRACE_US + ON_ITS_WAY_US:
+                self._break(entry, f"the grace time of {event.domain} is over, and it may go on")
+            if isinstance(event, DomainUnverified):
+                if time_us < since + GRACE_US:
+                    self._break(entry, f"{event.domain} had no grace")
+                self._verified.remove(event.domain)
+                self._unverified[event.domain] = batch
+        self._verdicts[event.domain].append((seq, time_us, event.domain in self._verified))
+
+    def _see_click(self, entry: Entry, event: RecipientSuppressed) -> None:
+        message_id = event.message_id
+        if event.reason != "unsubscribe" or message_id not in self._with_url:
+            return
+        if event.call_at is not None:
+            self._calls[entry.recorded.seq] = _Call(event.call_at, event.call_at + DAY_US)
+            # Two clicks on a disk that stalls: nobody waits for the first any more, and the second does not see it.
+            since = self._called.setdefault(message_id, entry.recorded.time_us)
+            if entry.recorded.time_us > since + ON_ITS_WAY_US:
+                self._break(entry, "its URL is called already")
+        elif message_id not in self._called and message_id not in self._erased:
+            self._break(entry, "the member's own URL is not called")
+
+    def _see_call(self, entry: Entry, event: UnsubscribeCalled) -> None:
+        time_us, call = entry.recorded.time_us, self._calls.get(event.suppressed_seq)
+        if call is None or call.is_over:
+            self._break(entry, "nobody has asked for it")
+            return
+        call.attempts += 1
+        if event.attempt != call.attempts:
+            self._break(entry, f"it is numbered {event.attempt}, and is the {call.attempts}.")
+        if time_us < call.due_at:
+            self._break(entry, "it was made too early")
+        delay = CALL_DELAYS_SECONDS[min(call.attempts, len(CALL_DELAYS_SECONDS)) - 1] * 1_000_000
+        is_done = event.status is not None and 200 <= event.status < 300
+        next_at = event.next_attempt_at
+        if next_at is None:
+            call.is_over = True
+            may_be_over = is_done or event.message_id in self._erased
+            if not may_be_over and time_us + 1.1 * delay <= call.give_up_at:
+                self._break(entry, "it was given up before its time")
+            return
+        if is_done:
+            self._break(entry, "it has succeeded, and is to be made again")
+        if not call.due_at + 0.9 * delay <= next_at <= min(time_us + 1.1 * delay, call.give_up_at):
+            self._break(
+                entry, f"it is to be made again at {rfc3339(next_at)}, which is not the schedule's time"
+            )
+        call.due_at = next_at
+
     def _see_send(self, entry: Entry, event: SendAccepted) -> None:
         (seq, time_us, _), batch = entry
         assert event.personal is not None
         self.sends.append(_Send(seq, event, int(event.personal.subject.removeprefix("request "))))
         if self._is_paused(event.domain, batch):
             self._break(entry, f"the domain {event.domain} is paused")
+        if self.config.require_verified_domains and event.domain not in self._verified:
+            since = self._unverified.get(event.domain)
+            if since is None or batch > since + IN_FLIGHT_BATCHES:
+                self._break(entry, f"the domain {event.domain} is not verified")
         if event.idempotency_key is not None:
             key = event.did, event.idempotency_key
             if key in self._keys and time_us < self._keys[key] + DAY_US:
@@ -283,7 +397,7 @@ class _Judge:
         return max(hour for hour, _ in possible), max(day for _, day in possible)
 
     def _tier(self, domain: str, time_us: int) -> tuple[int, int]:
-        age_days = (time_us - self._born[domain]) / DAY_US
+        age_days = (time_us - self._born.get(domain, time_us)) / DAY_US
         tiers = self.config.warming.tiers
         tier = next(tier for tier in tiers if tier.until_day is None or age_days < tier.until_day)
         return tier.hour, tier.day
@@ -409,6 +523,8 @@ class _Judge:
                 told[self._hear_answer(name, request, sends, answer)].add(answer.body)
             elif answer.status == 429:
                 self._hear_limit(name, request, answer)
+            elif answer.status == 403 and b"not verified" in answer.body:
+                self._hear_unverified(name, request, answer)
             elif answer.status >= 500 and answer.status != 503:
                 self.found.append(f"{name} was answered {answer.status}: {answer.code}")
         if any(len(bodies) > 1 for bodies in told.values()):
@@ -433,6 +549,11 @@ class _Judge:
             if accepted + self._unknown[request.domain] + count > limit:
                 return
         self.found.append(f"{name} was refused for a limit that it would not have passed")
+
+    def _hear_unverified(self, name: str, request: SendRequest, answer: Answer) -> None:
+        before = [verdict for verdict in self._verdicts[request.domain] if verdict[0] <= answer.at_seq]
+        if before and before[-1][2] and before[-1][1] < answer.at_us - ON_ITS_WAY_US:
+            self.found.append(f"{name} was refused, because {request.domain} is not verified, and it is")
 
     def _hear_answer(
         self, name: str, request: SendRequest, sends: list[_Send], answer: Answer

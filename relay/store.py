@@ -7,6 +7,7 @@ events are durable *and* in the views, so whoever goes on can read its own write
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ from relay.config import Config
 from relay.events import Event, TornTailCut, ViewsRebuilt
 from relay.surroundings import Surroundings
 from relay.views import relay_views
-from spool.log import Log, open_log
+from spool.errors import LogStalledError
+from spool.log import STALL_SECONDS, Log, open_log
 from spool.repair import Cut
 from spool.segment import SALT_BYTES
 from spool.strip import Stripped
@@ -40,6 +42,8 @@ class Store:
         self._bytes_at_start = sum(segment.bytes for segment in log.reader.segments())
         # Decisions that must not run beside each other (enrolment) take turns.
         self._turn = trio.Lock()
+        #: The last decision was given up while the disk was at it: it may become true yet.
+        self._is_in_doubt = False
 
     def now_us(self) -> int:
         """The time to decide by: never before what the log already holds, even if the clock was set back."""
@@ -64,12 +68,39 @@ class Store:
     ) -> list[Recorded]:
         """Decide and append, one decision at a time: each sees what the one before it made true.
 
-        `patient` as in `append`.
+        `patient` as in `append`; LogStalledError also where it is not its turn within STALL_SECONDS, or the writer not
+        ready: then it will not become true. One that was given up on its way may: the next waits for that.
         """
-        async with self._turn:
+        async with self._in_turn(patient):
             with self.read() as view:
                 events = decision(view)
-            return await self.append(events, patient=patient) if events else []
+            if not events:
+                return []
+            with trio.move_on_after(math.inf if patient else STALL_SECONDS):
+                try:
+                    return await self.append(events, patient=patient)
+                except LogStalledError:
+                    self._is_in_doubt = True
+                    raise
+        raise LogStalledError("the disk does not answer; this will not become durable")
+
+    @asynccontextmanager
+    async def _in_turn(self, patient: bool) -> AsyncIterator[None]:
+        with trio.move_on_after(math.inf if patient else STALL_SECONDS) as waiting:
+            await self._turn.acquire()
+            try:
+                if self._is_in_doubt:
+                    await self.log.settle()
+                    self._is_in_doubt = False
+            except BaseException:
+                self._turn.release()
+                raise
+        if waiting.cancelled_caught:
+            raise LogStalledError("the disk does not answer; this was not decided")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def get(self, seq: int) -> Recorded:
         """The event with this sequence number, from the log. Raises LookupError."""

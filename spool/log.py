@@ -210,6 +210,13 @@ class Log:
         records: Sequence[Record] = await trio.lowlevel.wait_task_rescheduled(append.abort)
         return records
 
+    async def settle(self) -> None:
+        """Wait until what is being written at this moment is durable. `LogPoisonedError`: it may never be."""
+        if self._in_progress:
+            await self._committed.park()
+        if self.poisoned:
+            raise LogPoisonedError("the log is poisoned")
+
     async def rotate(self) -> int:
         """Seal the segment that is being written, and return where the next one begins.
 
@@ -416,6 +423,7 @@ class Log:
         for append in appends:
             error = LogPoisonedError("the log is poisoned: this append could not be made durable")
             append.answer(outcome.Error(error))
+        self._committed.unpark_all()
         self._rotated.unpark_all()
         self._news.unpark_all()
 

@@ -498,6 +498,7 @@ class _Story:
             receipts=self.internet.receipts,
             connections_max=self.internet.connections_max.values(),
             slack_us=slack_us,
+            back_us=self.clock_jumps_us,
         )
         found += broken_promises(entries, config, self.people.ledger, self.internet.receipts)
 

@@ -10,6 +10,9 @@ loop of `hypercorn.trio.serve` has no place to mend them:
 - where a client closes a connection that rests, it keeps its own side open until `keep_alive_timeout` is over; here, it
   ends at once.
 
+It also starts a task for each rest of each connection, and makes three writes of an answer, which is a sixth of what a
+send costs; here, one task looks after all that rest, and an answer is one write.
+
 What goes wrong inside it on one connection ends that connection, and nothing else.
 
 With websockets come three more: it lets each of them have a compressor (300 KB, and a bomb where one is sent), which
@@ -24,7 +27,7 @@ who takes it for granted is refused.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
@@ -32,7 +35,7 @@ from typing import Any, cast
 import h11
 import hypercorn
 import trio
-from hypercorn.events import Closed
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.task_group import TaskGroup
@@ -101,12 +104,13 @@ async def serve_http(
             connections_open.discard(connection)
             connection.leave_place()
 
-    async def watch_writes() -> None:
-        """One task for all connections, because a deadline for each write costs more than the write."""
+    async def watch() -> None:
+        """One task for all connections, because a deadline for each write and each rest costs more than a write."""
         while True:
             await trio.sleep(WRITE_SECONDS_MAX / 4)
             for connection in connections_open:
                 connection.end_if_stuck(trio.current_time())
+                connection.end_rest(trio.current_time() - config.keep_alive_timeout)
 
     no_more = trio.Event()
     all_ended = trio.Event()
@@ -121,6 +125,8 @@ async def serve_http(
         """Idle connections end now, the others with their answer or when the time is over."""
         no_more.set()
         await context.terminated.set()
+        for connection in connections_open:
+            connection.end_rest(trio.current_time())
         scope = connections.cancel_scope
         scope.deadline = min(scope.deadline, trio.current_time() + seconds)
 
@@ -130,7 +136,7 @@ async def serve_http(
             await lifespan_nursery.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(watch_writes)
+                nursery.start_soon(watch)
                 connections: trio.Nursery = await nursery.start(hold_connections)
                 # Not before we are here to end it: who is cancelled while it starts would wait for it for ever.
                 connections.cancel_scope.shield = True
@@ -204,18 +210,45 @@ class _Http1Server(TCPServer):
                         self.protocol_send,
                     ),
                 )
-                await self.idle_task.restart(task_group, self._idle_timeout)
+                self.protocol.end_connection = cast(_Connection, self.stream).end  # type: ignore[attr-defined]
                 await self._read_data()
-                # Nothing more is to come, and hypercorn would wait for it.
-                await self.idle_task.stop()
         except OSError:
             pass  # it is gone already
         finally:
             await self._close()
 
+    async def protocol_send(self, event: Event) -> None:
+        """Hypercorn starts a task for each rest of a connection, which `serve_http` looks after instead."""
+        if isinstance(event, Updated):
+            cast(_Connection, self.stream).rest(event.idle)
+        else:
+            await super().protocol_send(event)
+
 
 class _Http1(H11Protocol):
-    """Hypercorn's, which goes over to HTTP/2 wherever it is asked to."""
+    """Hypercorn's, which goes over to HTTP/2 wherever it is asked to, and makes three writes of an answer: head,
+    body, and nothing."""
+
+    #: Of the answer, until it is known what follows: the body, or that there is none. Both come from the application at
+    #: once, or not at all.
+    _head = b""
+    end_connection: Callable[[], None]
+
+    async def _send_h11_event(self, event: Any) -> None:
+        try:
+            data = self.connection.send(event) or b""
+        except h11.LocalProtocolError:
+            # Something was said that this cannot follow, an error say: the connection is of no more use.
+            self.end_connection()
+            if self.connection.their_state != h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response):
+            self._head = data
+            return
+        data, self._head = self._head + data, b""
+        if data:
+            await self.send(RawData(data))
 
     async def _check_protocol(self, event: h11.Request) -> None:
         if not event.http_version.startswith(b"1."):
@@ -236,6 +269,7 @@ class _Connection:
         #: There is no more to be said: a write has failed, or a websocket has ended.
         self._over = trio.Event()
         self._writing_since: float | None = None
+        self._resting_since: float | None = trio.current_time()
         self._is_websocket = False
         self._heard_at = trio.current_time()
         self._scope: trio.CancelScope | None = None
@@ -280,10 +314,23 @@ class _Connection:
         if places is not None:
             places.leave()
 
+    def end(self) -> None:
+        """Whatever is under way."""
+        self._over.set()
+
+    def rest(self, is_resting: bool) -> None:
+        """Whether it waits for a request's head."""
+        self._resting_since = trio.current_time() if is_resting else None
+
+    def end_rest(self, latest: float) -> None:
+        """End the connection where it rests, and has done so since `latest` or longer."""
+        if self._resting_since is not None and self._resting_since <= latest:
+            self.end()
+
     def end_if_stuck(self, now: float) -> None:
         """End the connection where its client has not taken what is being written, for WRITE_SECONDS_MAX."""
         if self._writing_since is not None and now >= self._writing_since + WRITE_SECONDS_MAX:
-            self._over.set()
+            self.end()
 
     async def end_when_told(self, scope: trio.CancelScope) -> None:
         """Cancel the connection's tasks once it is over. However it is cancelled itself, it closes the socket, which

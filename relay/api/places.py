@@ -2,8 +2,9 @@
 
 The invariant: **a connection is accepted only when there is a place for it.** Until then it stands in the kernel's
 queue, where it costs the relay nothing, and is served when another ends; nobody is refused. A connection without a
-valid request ends within `keep_alive_timeout`, and no client decides how long another lives (`relay.api.server`), so
-every place comes free. It costs a connection an addition and a subtraction, and a request nothing.
+valid request ends within `keep_alive_timeout` and a quarter of a minute, and no client decides how long another lives
+(`relay.api.server`), so every place comes free. It costs a connection an addition and a subtraction, and a request
+nothing.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 
 from benchmarks.command import Effort, run
@@ -80,37 +81,33 @@ def measure_case(
     case = f"{connections} connections, {body_bytes / 1000:g} KB, {many}".replace(
         "1 connections", "1 connection"
     )
+    row = partial(Row, question=QUESTION, case=case)
     is_usual = connections == USUAL and body_bytes == BODY_BYTES
-
-    def row(what: str, values: list[float], against: Comparison | None = None, **more: object) -> Row:
-        return Row(question=QUESTION, case=case, what=what, values=values, against=against, **more)  # type: ignore[arg-type]
-
+    is_simple = is_usual and recipients == 1
     yield row(
-        "durable sends/s",
-        [load.per_second for load in ours],
-        Comparison(BARE, [load.per_second for load in ceiling]),
-        asked=Demand("ratio", at_least=0.65) if is_usual and recipients == 1 else None,
-        is_headline=is_usual and recipients == 1,
+        what="durable sends/s",
+        values=[load.per_second for load in ours],
+        against=Comparison(BARE, [load.per_second for load in ceiling]),
+        asked=Demand("ratio", at_least=0.65) if is_simple else None,
+        is_headline=is_simple,
     )
     if recipients > 1:
         yield row(
-            "durable recipients/s",
-            [load.per_second * recipients for load in ours],
+            what="durable recipients/s",
+            values=[load.per_second * recipients for load in ours],
             asked=Demand("median", at_least=12_000) if is_usual else None,
             is_headline=is_usual,
         )
     if connections == USUAL:
         yield row(
-            "p99, ms",
-            [load.p99 * 1000 for load in ours],
-            Comparison("ms, bare hypercorn", [load.p99 * 1000 for load in ceiling]),
+            what="p99, ms",
+            values=[load.p99 * 1000 for load in ours],
+            against=Comparison("ms, bare hypercorn", [load.p99 * 1000 for load in ceiling]),
             lower_is_better=True,
-            asked=Demand("median", at_most=50) if is_usual and recipients == 1 else None,
-            is_headline=is_usual and recipients == 1,
+            asked=Demand("median", at_most=50) if is_simple else None,
+            is_headline=is_simple,
         )
-        yield row(
-            "durable sends for each second of a core", per_core, is_headline=is_usual and recipients == 1
-        )
+        yield row(what="durable sends for each second of a core", values=per_core, is_headline=is_simple)
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ class RealDisk:
             os.close(handle)
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
-            raise LockedError(path.parent, holder) from None
+            raise LockedError(str(path.parent), holder) from None
         # Only for the message above; the lock itself is the kernel's and dies with the process.
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)

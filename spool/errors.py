@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 
 class SpoolError(Exception):
     """Anything the log refuses or fails to do."""
@@ -33,7 +31,7 @@ class SequenceNotFoundError(SpoolError, LookupError):
 class LockedError(SpoolError):
     """Another process has this log open for writing: not always a relay."""
 
-    def __init__(self, directory: Path, holder: str) -> None:
+    def __init__(self, directory: str, holder: str) -> None:
         super().__init__(
             f"another process (a relay, or a command such as log erase) holds {directory} (pid {holder})"
         )

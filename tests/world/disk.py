@@ -194,7 +194,7 @@ class FakeDisk:
 
     def lock(self, path: Path) -> int:
         if path in self._locks.values():
-            raise LockedError(path.parent, "1")
+            raise LockedError(str(path.parent), "1")
         handle = self._next_handle
         self._next_handle += 1
         self._locks[handle] = path

@@ -10,8 +10,8 @@ loop of `hypercorn.trio.serve` has no place to mend them:
 - where a client closes a connection that rests, it keeps its own side open until `keep_alive_timeout` is over; here, it
   ends at once.
 
-It also starts a task for each rest of each connection, and makes three writes of an answer, which is a sixth of what a
-send costs; here, one task looks after all that rest, and an answer is one write.
+It also starts a task for each rest of each connection, and makes three writes of an answer, which is a quarter of what
+a send costs; here, one task looks after all that rest, and an answer is one write.
 
 What goes wrong inside it on one connection ends that connection, and nothing else.
 

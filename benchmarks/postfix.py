@@ -33,28 +33,15 @@ from benchmarks.deliver import SECONDS_MAX, SMTP_CONNECTIONS, post_messages
 from benchmarks.receiver import PATH, Receiver, receiver
 from benchmarks.report import Comparison, Row
 from benchmarks.world import BenchedRelay, cpu_seconds, relay_process, silent_receiver
-from tests.world.daemon import free_port, open_daemon_directory, running
-from tests.world.postfix import master_command
+from tests.world.daemon import free_port, open_daemon_directory
+from tests.world.postfix import running_instance
 
 QUESTION = "postfix"
 MESSAGES = 2000
 
 _MAIN = """\
-compatibility_level = 3.6
-queue_directory = {directory}/queue
-data_directory = {directory}/data
-maillog_file = {directory}/maillog
-maillog_file_prefixes = {directory}
-myhostname = mx.test
-mydestination =
-alias_maps =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
-local_header_rewrite_clients =
 relayhost = [127.0.0.1]:{sink}
-smtp_dns_support_level = disabled
-smtpd_peername_lookup = no
 smtpd_tls_security_level = none
 smtp_tls_security_level = none
 local_recipient_maps =
@@ -101,22 +88,10 @@ class Postfix(NamedTuple):
 @contextmanager
 def postfix(sink: str) -> Iterator[Postfix]:
     with open_daemon_directory("postfix", owner="root", below=bench_directory()) as directory:
-        for name, owner in (("etc", "root"), ("queue", "root"), ("data", "postfix")):
-            (directory / name).mkdir()
-            shutil.chown(directory / name, owner)
-        main = _MAIN.format(directory=directory, sink=sink.rpartition(":")[2], connections=SMTP_CONNECTIONS)
-        (directory / "etc" / "main.cf").write_text(main)
         passing, holding = free_port(), free_port()
-        (directory / "etc" / "master.cf").write_text(_MASTER.format(passing=passing, holding=holding))
-        command = shutil.which("postfix", path=PATH)
-        subprocess.run([str(command), "-c", directory / "etc", "check"], check=True, timeout=60)
-        log = directory / "maillog"
-        with running(
-            [master_command(), "-c", str(directory / "etc"), "-s"],
-            directory,
-            ready=lambda: log.exists() and "daemon started" in log.read_text(),
-        ):
-            pid = int((directory / "queue" / "pid" / "master.pid").read_text())
+        main = _MAIN.format(sink=sink.rpartition(":")[2], connections=SMTP_CONNECTIONS)
+        master = _MASTER.format(passing=passing, holding=holding)
+        with running_instance(directory, main=main, master=master) as pid:
             yield Postfix(f"127.0.0.1:{passing}", f"127.0.0.1:{holding}", pid)
 
 

@@ -26,7 +26,8 @@ from tests.world.process import wait_until
 #: What "smtpd -o" takes, by name.
 Settings = Mapping[str, str]
 
-_MAIN = """\
+#: Of every instance: it keeps to its directory and to loopback.
+_COMMON = """\
 compatibility_level = 3.6
 queue_directory = {directory}/queue
 data_directory = {directory}/data
@@ -37,12 +38,16 @@ mydestination =
 alias_maps =
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
-# Strangers to Postfix, though they connect from its own address.
-mynetworks =
 local_header_rewrite_clients =
-# Nothing is looked up, and nothing leaves.
+# Nothing is looked up.
 smtpd_peername_lookup = no
 smtp_dns_support_level = disabled
+"""
+
+_MAIN = """\
+# Strangers to Postfix, though they connect from its own address.
+mynetworks =
+# Nothing leaves.
 default_transport = error:this instance sends nothing
 smtpd_recipient_restrictions = reject_unauth_destination
 # A unit of what smtpd_client_..._rate_limit counts in.
@@ -116,40 +121,50 @@ class Postfix:
 
 
 @contextmanager
+def running_instance(directory: Path, *, main: str, master: str) -> Iterator[int]:
+    """Postfix in an empty directory of its own, from when it is ready; its first process. `main` is what its main.cf
+    has besides what every instance has; what it names in `etc/` may be put there before."""
+    for name, owner in (("etc", "root"), ("queue", "root"), ("data", "postfix")):
+        (directory / name).mkdir(exist_ok=True)
+        shutil.chown(directory / name, owner)
+    configuration = directory / "etc"
+    (configuration / "main.cf").write_text(_COMMON.format(directory=directory) + main)
+    (configuration / "master.cf").write_text(master)
+    # Makes the queue's directories, and says what is wrong with the configuration.
+    subprocess.run([require_daemon("postfix"), "-c", configuration, "check"], check=True, timeout=60)
+    log = directory / "maillog"
+    with running(
+        [_master(), "-c", str(configuration), "-s"],
+        directory,
+        ready=lambda: log.exists() and "daemon started" in log.read_text(),
+    ):
+        yield int((directory / "queue" / "pid" / "master.pid").read_text())
+
+
+@contextmanager
 def running_postfix(domains: Mapping[str, Settings]) -> Iterator[Postfix]:
     """An instance of Postfix that serves these domains, each on a port of its own with its own settings."""
-    postfix_command = require_daemon("postfix")
+    require_daemon("postfix")
     ports = {domain: free_port() for domain in domains}
     with open_daemon_directory("postfix", owner="root") as directory:
-        for name, owner in (("etc", "root"), ("queue", "root"), ("data", "postfix"), ("mail", "nobody")):
+        for name, owner in (("etc", "root"), ("mail", "nobody")):
             (directory / name).mkdir()
             shutil.chown(directory / name, owner)
         mailbox_owner = pwd.getpwnam("nobody")
-        configuration = directory / "etc"
-        (configuration / "mailboxes").write_text(_MAILBOXES)
-        (configuration / "chain.pem").write_bytes(self_signed_pem("localhost"))
-        (configuration / "main.cf").write_text(
-            _MAIN.format(
-                directory=directory,
-                domains=", ".join(domains),
-                uid=mailbox_owner.pw_uid,
-                gid=mailbox_owner.pw_gid,
-            )
+        (directory / "etc" / "mailboxes").write_text(_MAILBOXES)
+        (directory / "etc" / "chain.pem").write_bytes(self_signed_pem("localhost"))
+        main = _MAIN.format(
+            directory=directory,
+            domains=", ".join(domains),
+            uid=mailbox_owner.pw_uid,
+            gid=mailbox_owner.pw_gid,
         )
         listeners = [_listener(domain, ports[domain], settings) for domain, settings in domains.items()]
-        (configuration / "master.cf").write_text("".join([*listeners, _SERVICES]))
-        # Makes the queue's directories, and says what is wrong with the configuration.
-        subprocess.run([postfix_command, "-c", configuration, "check"], check=True, timeout=60)
-        postfix = Postfix(directory, ports)
-        with running(
-            [master_command(), "-c", str(configuration), "-s"],
-            directory,
-            ready=lambda: "daemon started" in postfix.log,
-        ):
-            yield postfix
+        with running_instance(directory, main=main, master="".join([*listeners, _SERVICES])):
+            yield Postfix(directory, ports)
 
 
-def master_command() -> str:
+def _master() -> str:
     """The path of Postfix's first process. `postfix start-fg` would put a shell between it and our signals."""
     postconf = require_daemon("postfix").removesuffix("postfix") + "postconf"
     answer = subprocess.run([postconf, "-dh", "daemon_directory"], capture_output=True, text=True, check=True)

@@ -44,7 +44,7 @@ class Listeners:
         while True:
             await trio.sleep(dice.choice((0.0, 1.0, dice.expovariate(1 / (10 * MINUTE * pace())))) + 0.01)
             if self._people.is_over:
-                return  # `hear_the_end` goes on from here
+                return  # `hear_until` goes on from here
             await self._connect(heard, dice, dice.expovariate(1 / (HOUR * pace())))
 
     async def _look_in(self, did: str) -> None:
@@ -56,11 +56,11 @@ class Listeners:
             self._people.ledger.heard.append(heard)
             await self._connect(heard, dice, dice.expovariate(1 / (HOUR * pace())))
 
-    async def hear_the_end(self) -> None:
-        """When nothing more happens, all has been heard soon."""
+    async def hear_until(self, seq: int) -> None:
+        """All that has happened up to this event is heard within a minute."""
         for heard in self._resuming.values():
             await self._connect(heard, None, MINUTE)
-            heard.is_whole = True
+            heard.whole_until = seq
 
     async def _connect(self, heard: Heard, dice: random.Random | None, seconds: float) -> None:
         cursor = heard.frames[-1][0] if heard.frames else heard.begin

@@ -124,8 +124,8 @@ class Heard:
     begin: int | None
     #: (sequence number, type, time) of each frame.
     frames: list[tuple[int, str, str]] = field(default_factory=list)
-    #: It has listened to the end.
-    is_whole: bool = False
+    #: It has listened long enough to have heard all events up to this one; more may come before the relay ends.
+    whole_until: int = 0
 
 
 @dataclass
@@ -141,6 +141,8 @@ class Ledger:
     erased: list[tuple[int, int]] = field(default_factory=list)
     #: Member -> (sequence number, type) of each event that it was shown in `/v1/events`.
     followed: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    #: All members have read on until nothing more came, after this event.
+    followed_until: int = 0
     heard: list[Heard] = field(default_factory=list)
 
 
@@ -476,7 +478,7 @@ class _Judge:
         ]
 
         for did, followed in ledger.followed.items():
-            self._hear_pages(did, followed)
+            self._hear_pages(did, followed, ledger.followed_until)
         for heard in ledger.heard:
             self._hear_frames(heard)
 
@@ -492,14 +494,16 @@ class _Judge:
         if begin is None:
             return
         expected = [event for event in self._events_of(heard.did) if event[0] > begin]
-        if not heard.is_whole:
-            expected = expected[: len(heard.frames)]
+        owed = sum(event[0] <= heard.whole_until for event in expected)
+        expected = expected[: max(owed, len(heard.frames))]
         if heard.frames != expected:
             wrong = sorted({*heard.frames} ^ {*expected}) or "their order, or one came twice"
             self.found.append(f"{heard.did} did not hear exactly its events behind {begin}: {wrong}")
 
-    def _hear_pages(self, did: str, followed: list[tuple[int, str]]) -> None:
+    def _hear_pages(self, did: str, followed: list[tuple[int, str]], whole_until: int) -> None:
         expected = [(seq, name) for seq, name, _ in self._events_of(did)]
+        owed = sum(seq <= whole_until for seq, _ in expected)
+        expected = expected[: max(owed, len(followed))]
         if followed != expected:
             wrong = sorted(set(followed) ^ set(expected)) or "their order, or one came twice"
             self.found.append(f"{did} was not shown exactly its events: {wrong}")

@@ -29,9 +29,9 @@ from relay.store import LOG_DIRECTORY, Store, open_store
 from relay.streams import Streams
 from relay.surroundings import Surroundings
 from relay.views import members, open_temporary_views
-from spool.backup import BEGUN_NAME as BACKUP_BEGUN
-from spool.backup import UNFINISHED_NAME as RESTORE_UNFINISHED
+from spool.backup_format import BEGUN_NAME as BACKUP_BEGUN
 from spool.reader import LogReader
+from spool.restore import UNFINISHED_NAME as RESTORE_UNFINISHED
 from spool.views import Snapshot, Views
 
 

@@ -1,23 +1,13 @@
-"""A copy of a log, and of files beside it, that is good at every moment: made, brought up to date, and put back.
+"""Making a backup: a copy of a log, and of files beside it, that is good at every moment.
 
 The invariant: **once there is a manifest, the backup can be restored to what its manifest says, whatever interrupts
-a later run.** A run writes whatever is new or has changed beside the old as `NAME.next`, makes it durable, and then
-puts the new manifest in the old one's place. That rename is the moment in which the backup changes. Only after it do
-the new files take the names of the old; where a crash kept them from it, whoever reads the backup takes the one of
-the two that the manifest means, and the next run puts the names right.
+a later run.** A run writes whatever is new or has changed beside the old (`spool.backup_format`), makes it durable, and
+then puts the new manifest in the old one's place. That rename is the moment in which the backup changes. Only after it
+do the new files take the names of the old; where a crash kept them from it, the next run puts the names right.
 
 The second one: **a backup is only ever replaced by more of the same log.** Where the log lacks something that the
 backup holds (another log, one that was restored from an older state, one that lost its end), the run is refused: the
 backup may be the only copy.
-
-What is in a backup::
-
-    manifest.json    what belongs to it: names, sizes, SHA-256, the last sequence number, its chain value
-    log/…            the segments; of the one that is being written, its whole batches
-    …                other files of the data directory, as they were
-    backup.begun     says that all that is here is ours
-    backup.lock      locked (flock) while a run is at work
-    *.next, *.tmp    of a run that was interrupted; the next one goes on with the whole ones (`.next`)
 
 The log is read beside its writer, without a lock. *Whole* and *durable* differ: a batch that can be read may not be
 on the disk yet. So the segment that is being written is synced here, after it has been read and before it is copied,
@@ -33,70 +23,36 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
+from spool.backup_files import locked, read_chunks, read_file, write_durably
+from spool.backup_format import (
+    BEGUN_NAME,
+    FORMAT,
+    LOCK_NAME,
+    MANIFEST_NAME,
+    NEXT_SUFFIX,
+    BackupFile,
+    BackupSegment,
+    Manifest,
+    Progress,
+    holds,
+    next_path,
+    read_manifest,
+)
 from spool.disk import Disk, RealDisk
-from spool.errors import BackupError, CorruptionError, LockedError, SequenceNotFoundError
+from spool.errors import BackupError, CorruptionError, SequenceNotFoundError
 from spool.log import wall_clock_us
 from spool.reader import LogReader
 from spool.record import CHAIN_START, crc32c
 from spool.recovery import decide
-from spool.repair import TMP_SUFFIX, inspect, read_seal, segment_seqs
+from spool.repair import TMP_SUFFIX, read_seal, segment_seqs
 from spool.segment import FOOTER_BYTES, SEGMENT_HEADER_BYTES, Scan, scan_segment, segment_name
-
-FORMAT: Final = 1
-MANIFEST_NAME: Final = "manifest.json"
-BEGUN_NAME: Final = "backup.begun"
-LOCK_NAME: Final = "backup.lock"
-NEXT_SUFFIX: Final = ".next"
-UNFINISHED_NAME: Final = "restore.unfinished"
-"""Stands in a directory that is being restored; holds the SHA-256 of the manifest that it is restored from, and whether
-all files are there."""
-_ALL_THERE: Final = b" all files are there"
-RESTORE_LOCK_NAME: Final = "restore.lock"
-
-_CHUNK_BYTES: Final = 1 << 20
-_MANIFEST_BYTES_MAX: Final = 256 << 20
-
-Progress = Callable[[str, int, int], None]
-"""What is being done, how many bytes of it are done, and how many there are."""
-
-
-class BackupFile(msgspec.Struct, frozen=True, rename="camel"):
-    name: str
-    """Its path in the backup and in the data directory."""
-    size: int
-    sha256: str
-
-
-class BackupSegment(BackupFile, frozen=True, rename="camel"):
-    first_seq: int
-    last_seq: int
-    """One less than `first_seq` if it has no record yet."""
-    chain: str
-    """The chain value of its last record, or of the one before it if it has none; in hex."""
-    sealed: bool
-    stripped: bool
-
-
-class Manifest(msgspec.Struct, frozen=True, rename="camel"):
-    format: int
-    made_at: str
-    last_seq: int
-    chain: str
-    segments: tuple[BackupSegment, ...]
-    others: tuple[BackupFile, ...]
-    removed: tuple[str, ...] = ()
-    """What the run before had and this one has not; should a file of that name be there, it is to go."""
-
-    @property
-    def files(self) -> tuple[BackupFile, ...]:
-        return (*self.segments, *self.others)
 
 
 class BackupReport(NamedTuple):
@@ -108,40 +64,6 @@ class BackupReport(NamedTuple):
     kept: int
     """How many files were as the run before had left them."""
     bytes_copied: int
-
-
-def read_manifest(backup: Path, *, disk: Disk | None = None) -> Manifest:
-    """What belongs to the backup. Raises `BackupError` where it is no (finished) backup."""
-    return _decode_manifest(_manifest_bytes(disk or RealDisk(), backup), backup)
-
-
-def _manifest_bytes(disk: Disk, backup: Path) -> bytes:
-    try:
-        return _read(disk, backup / MANIFEST_NAME)
-    except FileNotFoundError:
-        begun = BEGUN_NAME in disk.list_names(backup)
-        problem = "its first run never ended; run `log backup` again" if begun else "it has no manifest"
-        raise BackupError(f"{backup} is no backup that can be used: {problem}") from None
-
-
-def _decode_manifest(data: bytes, backup: Path) -> Manifest:
-    path = backup / MANIFEST_NAME
-    try:
-        version = msgspec.json.decode(data).get("format")
-        if version != FORMAT:
-            raise BackupError(f"{path}: format {version!r} is not known here")
-        manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, AttributeError) as error:
-        raise BackupError(f"{path} is damaged: {error}") from None
-    for name in (*(file.name for file in manifest.files), *manifest.removed):
-        # It may come from anywhere by now: nothing is written or read outside of the two directories.
-        parts = PurePosixPath(name).parts
-        if not parts or name.startswith("/") or ".." in parts or "\0" in name:
-            raise BackupError(f"{path} is damaged: {name!r} is no name of a file in a backup")
-    return manifest
-
-
-# ------------------------------------------------------------------------------------------------------- backup
 
 
 def back_up(
@@ -166,7 +88,7 @@ def back_up(
     names = set(disk.list_names(backup))
     if names - {LOCK_NAME} and not names & {BEGUN_NAME, MANIFEST_NAME}:
         raise BackupError(f"{backup} is not empty, and no backup; nothing was changed. Name a new directory")
-    with _locked(disk, backup / LOCK_NAME, f"another backup into {backup} is running"):
+    with locked(disk, backup / LOCK_NAME, f"another backup into {backup} is running"):
         if BEGUN_NAME not in names:
             disk.close(disk.create(backup / BEGUN_NAME))
             disk.sync_directory(backup)
@@ -335,8 +257,8 @@ class _Run:
         ):
             self._advance(size)
             return old.sha256
-        if self._ends_of(_next(path), size) == ends:
-            sha256, file_crc = self._digests(_next(path), size, scan.end.offset)
+        if self._ends_of(next_path(path), size) == ends:
+            sha256, file_crc = self._digests(next_path(path), size, scan.end.offset)
             if file_crc == scan.file_crc:
                 self._staged[name] = None
                 return sha256
@@ -364,13 +286,13 @@ class _Run:
     # Other files.
 
     def _back_up_other(self, name: str) -> BackupFile:
-        data = _read(self._disk, self._directory / name)
+        data = read_file(self._disk, self._directory / name)
         file = BackupFile(name, len(data), hashlib.sha256(data).hexdigest())
         path = self._backup / name
         if self._old.get(name) == file and self._size(path) == file.size:
             return file
         self._make_folders(path.parent)
-        _write_durably(self._disk, _next(path), [data])
+        write_durably(self._disk, next_path(path), [data])
         self._staged[name] = None
         self._bytes_copied += file.size
         return file
@@ -380,10 +302,10 @@ class _Run:
     def _stage(self, name: str, handle: int, size: int, crc_end: int) -> tuple[str, int]:
         """Write the first `size` bytes to NAME.next, durably; their SHA-256, and the CRC-32C of those before
         `crc_end`."""
-        path = _next(self._backup / name)
+        path = next_path(self._backup / name)
         self._make_folders(path.parent)
         digests = _Digests(crc_end)
-        _write_durably(self._disk, path, self._read_through(handle, size, digests))
+        write_durably(self._disk, path, self._read_through(handle, size, digests))
         self._staged[name] = None
         self._bytes_copied += size
         return digests.sha256, digests.crc
@@ -399,7 +321,7 @@ class _Run:
         return digests.sha256, digests.crc
 
     def _read_through(self, handle: int, size: int, digests: _Digests) -> Iterator[bytes]:
-        for chunk in _chunks(self._disk, handle, size):
+        for chunk in read_chunks(self._disk, handle, size):
             digests.update(chunk)
             self._advance(len(chunk))
             yield chunk
@@ -434,12 +356,12 @@ class _Run:
         for folder in self._folders_of(list(self._staged)):
             self._disk.sync_directory(folder)
         data = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-        _write_durably(self._disk, self._backup / MANIFEST_NAME, [data])
+        write_durably(self._disk, self._backup / MANIFEST_NAME, [data])
         self._disk.sync_directory(self._backup)
 
     def _finish(self, manifest: Manifest) -> None:
         """Do what the run that wrote the manifest may not have come to."""
-        held = [file.name for file in manifest.files if _holds(self._disk, self._next(file.name), file)]
+        held = [file.name for file in manifest.files if holds(self._disk, self._next(file.name), file)]
         self._put_in_place(manifest, held)
 
     def _put_in_place(self, manifest: Manifest, names: Sequence[str]) -> None:
@@ -458,7 +380,7 @@ class _Run:
                     _unlink(self._disk, folder / name)
 
     def _next(self, name: str) -> Path:
-        return _next(self._backup / name)
+        return next_path(self._backup / name)
 
     def _folders_of(self, names: Sequence[str]) -> list[Path]:
         return sorted({(self._backup / name).parent for name in names})
@@ -511,254 +433,6 @@ def _damage(disk: Disk, handle: int, first_seq: int) -> Exception:
     )
 
 
-# ------------------------------------------------------------------------------------------------------ restore
-
-
-def restore(
-    backup: Path,
-    directory: Path,
-    *,
-    log: str,
-    finish: Callable[[], None] = lambda: None,
-    disk: Disk | None = None,
-    progress: Progress | None = None,
-) -> Manifest:
-    """Make `directory`, which is not there or empty, from a backup.
-
-    Every file is compared with the manifest as it is copied, and the log is read from end to end before the files
-    that are not the log are put beside it. Then `finish` does with it what must be done before it is used: until that
-    has returned, UNFINISHED_NAME stands there. It is called once more where it was interrupted, and may have changed
-    the files by then. Raises `BackupError` and names the file, `CorruptionError`, `OSError`. After an interruption,
-    run it again: it goes on.
-    """
-    disk = disk or RealDisk()
-    manifest_bytes = _manifest_bytes(disk, backup)
-    manifest = _decode_manifest(manifest_bytes, backup)
-    source = hashlib.sha256(manifest_bytes).hexdigest().encode()
-    mark = directory / UNFINISHED_NAME
-    disk.make_directory(directory)
-    disk.sync_directory(directory.parent)
-    _begun(disk, directory, source)  # before there is even a lock file in a directory that is not ours
-    with _locked(disk, directory / RESTORE_LOCK_NAME, f"another restore into {directory} is running"):
-        begun = _begun(disk, directory, source)
-        if begun is None:
-            _write_durably(disk, mark, [source])
-        # Also where it stands there: a run that was killed may not have come to this.
-        disk.sync_directory(directory)
-        if begun != source + _ALL_THERE:
-            _restore_files(disk, backup, directory, log, manifest, progress)
-            _write_durably(disk, mark, [source + _ALL_THERE])
-            disk.sync_directory(directory)
-        finish()
-        disk.unlink(directory / RESTORE_LOCK_NAME)
-        disk.unlink(mark)
-        disk.sync_directory(directory)
-    return manifest
-
-
-def _begun(disk: Disk, directory: Path, source: bytes) -> bytes | None:
-    """What the restore from this backup has said here, None if it has not begun. Raises `BackupError` if anything else
-    has."""
-    names = set(disk.list_names(directory))
-    if UNFINISHED_NAME in names:
-        said = _read(disk, directory / UNFINISHED_NAME)
-        if said not in (source, source + _ALL_THERE):
-            raise BackupError(
-                f"{directory} holds an unfinished restore of another backup, or of this one before its last run. "
-                "Nothing was changed. Name a new directory"
-            )
-        return said
-    if names - {RESTORE_LOCK_NAME, UNFINISHED_NAME + TMP_SUFFIX}:
-        raise BackupError(f"{directory} is not empty; nothing was changed. Name a new directory")
-    return None
-
-
-def _restore_files(
-    disk: Disk, backup: Path, directory: Path, log: str, manifest: Manifest, progress: Progress | None
-) -> None:
-    total = sum(file.size for file in manifest.files)
-    done = 0
-    folders = {directory}
-
-    def make_folders(folder: Path) -> None:
-        if folder not in folders:
-            make_folders(folder.parent)
-            disk.make_directory(folder)
-            disk.sync_directory(folder.parent)
-            folders.add(folder)
-
-    def restore_files(files: Sequence[BackupFile]) -> None:
-        nonlocal done
-        for file in files:
-            path = directory / file.name
-            make_folders(path.parent)
-            if not _holds(disk, path, file):
-                _restore_file(disk, backup, path, file)
-            done += file.size
-            if progress is not None:
-                progress("restoring", done, total)
-        for folder in sorted({(directory / file.name).parent for file in files}):
-            disk.sync_directory(folder)
-
-    restore_files(manifest.segments)
-    _check_log(disk, directory / log, manifest)
-    # The last of them, its configuration, makes a data directory of it: all the rest is durable before it is there.
-    restore_files(manifest.others[:-1])
-    restore_files(manifest.others[-1:])
-
-
-def _restore_file(disk: Disk, backup: Path, path: Path, file: BackupFile) -> None:
-    """Copy whichever file of the backup is the one that the manifest means."""
-    source = _find(disk, backup, file)
-    handle = disk.open_read(source)
-    try:
-        _write_durably(disk, path, _chunks(disk, handle, file.size), sha256=file.sha256)
-    finally:
-        disk.close(handle)
-
-
-def _check_log(disk: Disk, folder: Path, manifest: Manifest) -> None:
-    """Read the log as its readers do, and judge it as start-up does."""
-    inspect(disk, folder, None)
-    last_seq, chain = 0, CHAIN_START
-    with LogReader(folder, disk=disk) as reader:
-        for record in reader.read(1):
-            last_seq, chain = record.seq, record.chain
-    if (last_seq, chain.hex()) != (manifest.last_seq, manifest.chain):
-        raise BackupError(f"the log ends with sequence {last_seq}; its manifest says {manifest.last_seq}")
-
-
-# ------------------------------------------------------------------------------------------------------- checks
-
-
-class FileProblem(NamedTuple):
-    name: str
-    problem: str
-
-
-def check_files(
-    backup: Path, *, disk: Disk | None = None, progress: Progress | None = None
-) -> list[FileProblem]:
-    """Compare every file of a backup with its manifest. Raises `BackupError` where there is no manifest."""
-    disk = disk or RealDisk()
-    manifest = read_manifest(backup, disk=disk)
-    total = sum(file.size for file in manifest.files)
-    done = 0
-    problems = []
-    for file in manifest.files:
-        try:
-            _find(disk, backup, file)
-        except (BackupError, OSError) as error:
-            problems.append(FileProblem(file.name, str(error)))
-        done += file.size
-        if progress is not None:
-            progress("checking the backup", done, total)
-    return problems
-
-
-def _find(disk: Disk, backup: Path, file: BackupFile) -> Path:
-    """The file that the manifest means. Raises `BackupError`, which names it, where there is none."""
-    path = backup / file.name
-    for candidate in (path, _next(path)):
-        if _holds(disk, candidate, file):
-            return candidate
-    try:
-        handle = disk.open_read(path)
-    except FileNotFoundError:
-        raise BackupError(f"{path} is missing from the backup") from None
-    try:
-        size = disk.size(handle)
-    finally:
-        disk.close(handle)
-    if size != file.size:
-        raise BackupError(f"{path} is damaged: it has {size} bytes, the manifest says {file.size}")
-    raise BackupError(f"{path} is damaged: its SHA-256 is not the one in the manifest")
-
-
-def _holds(disk: Disk, path: Path, file: BackupFile) -> bool:
-    """Whether the file is there and is this one."""
-    try:
-        handle = disk.open_read(path)
-    except FileNotFoundError:
-        return False
-    try:
-        if disk.size(handle) != file.size:
-            return False
-        sha256 = hashlib.sha256()
-        for chunk in _chunks(disk, handle, file.size):
-            sha256.update(chunk)
-        return sha256.hexdigest() == file.sha256
-    finally:
-        disk.close(handle)
-
-
-# -------------------------------------------------------------------------------------------------------- files
-
-
-def _next(path: Path) -> Path:
-    return path.with_name(path.name + NEXT_SUFFIX)
-
-
 def _unlink(disk: Disk, path: Path) -> None:
     with suppress(FileNotFoundError):  # an earlier run came as far as this
         disk.unlink(path)
-
-
-@contextmanager
-def _locked(disk: Disk, path: Path, otherwise: str) -> Iterator[None]:
-    try:
-        lock = disk.lock(path)
-    except LockedError:
-        raise BackupError(f"{otherwise}; nothing was changed") from None
-    try:
-        yield
-    finally:
-        disk.close(lock)
-
-
-def _read(disk: Disk, path: Path) -> bytes:
-    handle = disk.open_read(path)
-    try:
-        size = disk.size(handle)
-        if size > _MANIFEST_BYTES_MAX:
-            raise BackupError(f"{path} has {size} bytes, which is more than such a file ever has")
-        return disk.read(handle, size, 0)
-    finally:
-        disk.close(handle)
-
-
-def _chunks(disk: Disk, handle: int, size: int) -> Iterator[bytes]:
-    for offset in range(0, size, _CHUNK_BYTES):
-        yield disk.read(handle, min(_CHUNK_BYTES, size - offset), offset)
-
-
-def _write_durably(
-    disk: Disk, path: Path, chunks: Sequence[bytes] | Iterator[bytes], *, sha256: str | None = None
-) -> None:
-    """The file gets its name when all of it is durable. The name is durable after its directory is synced.
-
-    Where it cannot be finished (or is not what `sha256` says), nothing of it stays.
-    """
-    tmp = path.with_name(path.name + TMP_SUFFIX)
-    found = hashlib.sha256()
-    try:
-        handle = disk.create(tmp)
-        try:
-            offset = 0
-            for chunk in chunks:
-                disk.write(handle, chunk, offset)
-                offset += len(chunk)
-                found.update(chunk)
-            disk.fsync(handle)
-        finally:
-            disk.close(handle)
-        if sha256 is not None and found.hexdigest() != sha256:
-            raise BackupError(f"{path.name} has changed while it was copied; run this again")
-        disk.rename(tmp, path)
-    except BaseException as error:
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say which one it is
-        # A disk that fails may fail at this as well; what it leaves is overwritten by the next run.
-        with suppress(OSError):
-            disk.unlink(tmp)
-        raise

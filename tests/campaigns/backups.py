@@ -18,9 +18,10 @@ import trio
 
 from relay.codec import Recorded, decode
 from relay.store import LOG_DIRECTORY
-from spool.backup import back_up, restore
+from spool.backup import back_up
 from spool.errors import BackupError, CorruptionError
 from spool.reader import LogReader
+from spool.restore import restore
 from tests.campaigns.people import pace
 from tests.world.internet import MINUTE
 from tests.world.lives import Machine

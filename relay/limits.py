@@ -83,13 +83,15 @@ def check_limits(
     if not recipients:
         return
     possible = False
+    # What there is already, of whatever age: a window has what came to it since the window's start.
+    total = warming.total_until(view, domain.domain, now_us) + reserved
     for phase in phases(config, member, domain, now_us):
         if recipients > min(phase.limits):
             continue
         possible = True
         at = max(
-            _passes_at(view, domain.domain, recipients, reserved, phase.limits.hour, HOUR_US, now_us),
-            _passes_at(view, domain.domain, recipients, reserved, phase.limits.day, DAY_US, now_us),
+            _passes_at(view, domain.domain, total + recipients - phase.limits.hour, HOUR_US, now_us),
+            _passes_at(view, domain.domain, total + recipients - phase.limits.day, DAY_US, now_us),
             phase.start_us,
         )
         if phase.end_us is not None and at >= phase.end_us:
@@ -114,13 +116,8 @@ def check_limits(
     )
 
 
-def _passes_at(
-    view: Snapshot, domain: str, recipients: int, reserved: int, limit: int, window_us: int, now_us: int
-) -> int:
-    """The first time at which the window holds no more than `limit - recipients`."""
-    total = warming.total_until(view, domain, now_us) + reserved
-    # The window must not begin before the running total has reached this.
-    needed = total + recipients - limit
+def _passes_at(view: Snapshot, domain: str, needed: int, window_us: int, now_us: int) -> int:
+    """The first time at which the window begins after the running total has reached `needed`."""
     start = now_us - window_us
     if warming.total_until(view, domain, start) >= needed:
         return now_us

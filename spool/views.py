@@ -116,6 +116,17 @@ class Snapshot:
         finally:
             cursor.close()
 
+    def last(self, table: str, start: bytes, stop: bytes) -> tuple[bytes, bytes] | None:
+        """The pair with the greatest key of those with start <= key < stop; None where there is none."""
+        cursor = self._txn.cursor(db=self._tables[table])
+        try:
+            if not (cursor.prev() if cursor.set_range(stop) else cursor.last()):
+                return None
+            key, value = cursor.item()
+            return (key, value) if key >= start else None
+        finally:
+            cursor.close()
+
     def scan_prefix(
         self, table: str, prefix: bytes, *, before: bytes | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:

@@ -102,7 +102,7 @@ def _prefix(domain: str) -> bytes:
 
 def totals_until(view: Snapshot, domain: str, time_us: int) -> Totals:
     prefix = _prefix(domain)
-    last = next(view.scan(_FINALS, prefix, prefix + u64(time_us + 1), reverse=True), None)
+    last = view.last(_FINALS, prefix, prefix + u64(time_us + 1))
     return Totals() if last is None else Totals(*_TOTALS.unpack(last[1]))
 
 
@@ -112,7 +112,7 @@ def evidence(view: Snapshot, domain: str, start_us: int, end_us: int) -> Evidenc
     prefix = _prefix(domain)
     first_key, end_key = prefix + u64(start_us + 1), prefix + u64(end_us + 1)
     first = next(view.scan(_FINALS, first_key, end_key), None)
-    last = next(view.scan(_FINALS, first_key, end_key, reverse=True), None)
+    last = view.last(_FINALS, first_key, end_key)
     return Evidence(
         window_start=start_us,
         window_end=end_us,

@@ -49,7 +49,7 @@ def total_until(view: Snapshot, domain: str, time_us: int) -> int:
     Exact for times that are not older than the longest window before the domain's last send.
     """
     prefix = _prefix(domain)
-    last = next(view.scan(_SENDS, prefix, prefix + u64(time_us + 1), reverse=True), None)
+    last = view.last(_SENDS, prefix, prefix + u64(time_us + 1))
     return 0 if last is None else read_u64(last[1])
 
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -224,59 +225,103 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 
 
 def test_nginx_in_front(tmp_path: Path, typed: dict[str, str]) -> None:
-    """The page's server block, but for names and ports: a send goes through it, and so does the stream, over TLS."""
     nginx = require_daemon("nginx")
-    page = (DOCS / "OPERATING.md").read_text()
-    (server,) = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)
-    (upgrade,) = re.findall(r"`(map \$http_upgrade .*?\})`", page)
-    pem = tmp_path / "pem"
-    pem.write_bytes(self_signed_pem("localhost"))
-    relay = RelayProcess(make_process_directory(tmp_path / "data", route="127.0.0.1:9"))
-    key = relay.enrol()["Authorization"].removeprefix("Bearer ")
-    with relay.running(), open_daemon_directory("nginx", owner="root") as directory:
-        port = free_port()
-        for before, after in (
-            ("443 ssl", f"127.0.0.1:{port} ssl"),
+    server, behind = _proxy(tmp_path, "nginx")
+    (upgrade,) = re.findall(r"`(map \$http_upgrade .*?\})`", (DOCS / "OPERATING.md").read_text())
+    with behind.relay.running(), open_daemon_directory("nginx", owner="root") as directory:
+        server = _replaced(
+            server,
+            ("443 ssl", f"127.0.0.1:{behind.port} ssl"),
             ("relay.example;", "localhost;"),
-            ("/etc/letsencrypt/live/relay.example/fullchain.pem", str(pem)),
-            ("/etc/letsencrypt/live/relay.example/privkey.pem", str(pem)),
-            ("127.0.0.1:8025", relay.address),
-        ):
-            assert before in server
-            server = server.replace(before, after)
+            ("/etc/letsencrypt/live/relay.example/fullchain.pem", str(behind.pem)),
+            ("/etc/letsencrypt/live/relay.example/privkey.pem", str(behind.pem)),
+            ("127.0.0.1:8025", behind.relay.address),
+        )
         config = directory / "nginx.conf"
         config.write_text(
             f"daemon off; user root; pid {directory}/pid; error_log stderr;\n"
             f"events {{}}\nhttp {{ access_log off; {upgrade}\n{server} }}\n"
         )
         command = [nginx, "-p", str(directory), "-c", str(config)]
-        with running(command, directory, ready=lambda: is_listening(port)):
-            base = f"https://localhost:{port}"
-            answer = requests.post(
-                f"{base}/v1/send",
-                headers={"X-Atmos-DID": DID, "Authorization": f"Bearer {key}"},
-                json={
-                    "from": f"you@{DOMAIN}",
-                    "to": "friend@example.com",
-                    "subject": "",
-                    "text": "x" * 900_000,
-                },
-                verify=pem,
-                timeout=PATIENCE_SECONDS,
-            )
-            assert answer.status_code == 200, answer.text
-            watch = ["atmos-relay", "watch", base, "--cursor", "0", "--json"]
-            with subprocess.Popen(
-                watch,
-                stdout=subprocess.PIPE,
-                text=True,
-                env={**os.environ, **typed, "ATMOS_DID": DID, "ATMOS_KEY": key, "SSL_CERT_FILE": str(pem)},
-            ) as process:
-                try:
-                    assert process.stdout is not None
-                    assert '"member.added"' in process.stdout.readline()
-                finally:
-                    process.kill()
+        with running(command, directory, ready=lambda: is_listening(behind.port)):
+            behind.send_and_watch(typed)
+
+
+def test_caddy_in_front(tmp_path: Path, typed: dict[str, str]) -> None:
+    caddy = require_daemon("caddy")
+    site, behind = _proxy(tmp_path, "caddyfile")
+    with behind.relay.running(), open_daemon_directory("caddy", owner="root") as directory:
+        site = _replaced(
+            site,
+            # Caddy would have its certificate from an authority that is not on loopback.
+            (
+                "relay.example {",
+                f"localhost:{behind.port} {{\n    bind 127.0.0.1\n    tls {behind.pem} {behind.pem}",
+            ),
+            ("127.0.0.1:8025", behind.relay.address),
+        )
+        config = directory / "Caddyfile"
+        config.write_text(
+            f"{{\n    admin off\n    auto_https disable_redirects\n    storage file_system {directory}\n}}\n{site}"
+        )
+        # It keeps a copy of its configuration in a directory of the user's.
+        ours = ["env", f"XDG_CONFIG_HOME={directory}"]
+        command = [*ours, caddy, "run", "--config", str(config), "--adapter", "caddyfile"]
+        with running(command, directory, ready=lambda: is_listening(behind.port)):
+            behind.send_and_watch(typed)
+
+
+class _Behind(NamedTuple):
+    """A relay that a proxy is to stand before."""
+
+    relay: RelayProcess
+    key: str
+    #: Certificate and key of the proxy, and where it is to listen.
+    pem: Path
+    port: int
+
+    def send_and_watch(self, typed: dict[str, str]) -> None:
+        """A big send goes through the proxy, and so does the stream, over TLS."""
+        base = f"https://localhost:{self.port}"
+        answer = requests.post(
+            f"{base}/v1/send",
+            headers={"X-Atmos-DID": DID, "Authorization": f"Bearer {self.key}"},
+            json={"from": f"you@{DOMAIN}", "to": "friend@example.com", "subject": "", "text": "x" * 900_000},
+            verify=self.pem,
+            timeout=PATIENCE_SECONDS,
+        )
+        assert answer.status_code == 200, answer.text
+        variables = {"ATMOS_DID": DID, "ATMOS_KEY": self.key, "SSL_CERT_FILE": str(self.pem)}
+        with subprocess.Popen(
+            ["atmos-relay", "watch", base, "--cursor", "0", "--json"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **typed, **variables},
+        ) as process:
+            try:
+                assert process.stdout is not None
+                assert '"member.added"' in process.stdout.readline()
+            finally:
+                process.kill()
+
+
+def _proxy(tmp_path: Path, language: str) -> tuple[str, _Behind]:
+    """The page's configuration of a proxy, and the relay that is to be behind it."""
+    page = (DOCS / "OPERATING.md").read_text()
+    (config,) = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    pem = tmp_path / "pem"
+    pem.write_bytes(self_signed_pem("localhost"))
+    relay = RelayProcess(make_process_directory(tmp_path / "data", route="127.0.0.1:9"))
+    key = relay.enrol()["Authorization"].removeprefix("Bearer ")
+    return config, _Behind(relay, key, pem, free_port())
+
+
+def _replaced(config: str, *replacements: tuple[str, str]) -> str:
+    """The names, ports and files of the page by those that are here; all else stays."""
+    for before, after in replacements:
+        assert before in config
+        config = config.replace(before, after)
+    return config
 
 
 @pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.name)

@@ -66,6 +66,7 @@ from relay.views.stream import STREAMED
 from relay.views.warming import WarmingProjector
 from spool.disk import Disk
 from spool.record import Record
+from spool.segment import segment_name
 from spool.views import Transaction, Views
 from tests.campaigns.story import Run, simulate
 from tests.world.disk import FakeDisk
@@ -559,6 +560,17 @@ def backup_put_in_place_before_its_manifest(stack: ExitStack) -> None:
     commit = _replace(stack, spool.backup._Run, "_commit", put_in_place_and_commit)
 
 
+def backup_that_keeps_what_is_sealed(stack: ExitStack) -> None:
+    """A segment that has been copied is never looked at again; its payloads have been removed since."""
+
+    def back_up_segment(run: Any, scan: Any, handle: int) -> Any:
+        name = f"{run._log}/{segment_name(scan.first_seq)}"
+        old = run._old.get(name)
+        return old if getattr(old, "sealed", False) else copy(run, scan, handle)
+
+    copy = _replace(stack, spool.backup._Run, "_back_up_segment", back_up_segment)
+
+
 class Bug(NamedTuple):
     plant: Plant
     #: Kinds of trouble that bring it out.
@@ -595,6 +607,7 @@ BUGS = (
     Bug(retries_forgotten, ("moods", "receivers"), 1),
     Bug(backup_whose_manifest_is_not_durable, ("backups",), 1),
     Bug(backup_put_in_place_before_its_manifest, ("backups", "kill", "power", "failing-disk"), 4),
+    Bug(backup_that_keeps_what_is_sealed, ("backups", "erasures"), 1),
     Bug(stream_that_skips_after_a_reconnect, ("streams",), 1),
     Bug(stream_that_repeats_after_a_reconnect, ("streams",), 1),
     Bug(stream_of_another_member, ("streams",), 1),

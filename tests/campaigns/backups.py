@@ -5,8 +5,9 @@ die (`tests/test_backup_under_load.py` has a real process that writes beside it)
 forgets what was not synced.
 
 Whatever has happened, what is restored is the beginning of the log, and has at least all that had been acknowledged
-when the last run that ended began. A log whose sync has failed is not copied before a relay has started again: of what
-can still be read of it a run would take for durable what is not (see the track record).
+when the last run that ended began. Whose payloads are gone from it is what it says itself (`tests.world.payloads`). A
+log whose sync has failed is not copied before a relay has started again: of what can still be read of it a run would
+take for durable what is not (see the track record).
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Backups:
         self._directory = machine.directory.parent / "backup"
         #: What must be in it; None: no run has ended yet.
         self._acknowledged: int | None = None
-        self._restored: list[list[Recorded]] = []
+        #: What was restored, each time.
+        self.restored: list[list[Recorded]] = []
 
     async def live(self, is_over: Callable[[], bool]) -> None:
         while True:
@@ -83,13 +85,13 @@ class Backups:
             self._breaches.append(
                 f"the backup has {len(restored)} events, and {self._acknowledged} had been acknowledged"
             )
-        self._restored.append(restored)
+        self.restored.append(restored)
 
     def judge(self, log: Sequence[Recorded]) -> list[str]:
         """What was restored at any time, and what the log is in the end."""
         skeletons = [without_payload(item) for item in log]
         return [
             f"a backup of {len(restored)} events is not how the log begins"
-            for restored in self._restored
+            for restored in self.restored
             if [without_payload(item) for item in restored] != skeletons[: len(restored)]
         ]

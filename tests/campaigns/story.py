@@ -480,6 +480,8 @@ class _Story:
         with LogReader(log) as reader:
             entries = _in_batches(reader)
         self.payloads.compare([entry.recorded for entry in entries])
+        for restored in self.backups.restored:
+            self.payloads.compare_beginning(restored, name="a backup")
         self.payloads.hear(self.people.ledger.erased)
         found += self.payloads.found
         found += self.backups.judge(self.machine.journal.events)

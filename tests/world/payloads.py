@@ -1,10 +1,10 @@
 """Whose personal data may be gone from a log, and whose must be: retention, reckoned anew from its events. Pure.
 
-`Payloads` is told every event as it was when it became true, with its payload; then it judges what a log holds of them,
-at any later moment and as often as one likes.
+`Payloads` is told every event as it was when it became true, with its payload; then it judges what a log, or a backup
+of it, holds of them, at any later moment and as often as one likes.
 
   1  only the payload goes: sequence number, time and all the rest of an event stay what they were
-  2  no payload is gone that no `payload.erased` before it in the log admits
+  2  no payload is gone that no `payload.erased` in the same log admits
   3  no `payload.erased` names a message that is not final, or whose notification is still under way
   4  once `log.stripped` is there, every payload that the `payload.erased` up to its `until` admit is gone
   5  whose erasure was acknowledged by then, of them no payload was left when it was
@@ -106,19 +106,29 @@ class Payloads:
 
     def compare(self, log: Sequence[Recorded]) -> None:
         """What the whole log holds now; `see` has been told of all of it."""
+        self._compare(log, "")
+        if len(log) != len(self._events):
+            self.found.append(f"of {len(self._events)} events the log holds {len(log)}")
+
+    def compare_beginning(self, log: Sequence[Recorded], *, name: str) -> None:
+        """What a copy held, which had the log's first events and was complete by itself."""
+        self._compare(log, f"{name} of {len(log)} events: ")
+
+    def _compare(self, log: Sequence[Recorded], where: str) -> None:
+        last_seq = len(log)
         for seen, held in zip(self._events, log, strict=False):
             seq = seen.seq
             if without_payload(held) != without_payload(seen):
-                self.found.append(f"seq {seq} is not the event that it was")
+                self.found.append(f"{where}seq {seq} is not the event that it was")
             elif held.event.personal is None:
-                if seen.event.personal is not None and seq not in self._admitted:
-                    self.found.append(f"the payload of {seq} is gone, and no payload.erased admits it")
+                if seen.event.personal is not None and self._admitted.get(seq, last_seq + 1) > last_seq:
+                    self.found.append(f"{where}the payload of {seq} is gone, and no payload.erased admits it")
             elif held != seen:
-                self.found.append(f"seq {seq} has another payload than it had")
-            elif seq in self._gone:
-                self.found.append(f"the payload of {seq} is in the log, and log.stripped says that it is not")
-        if len(log) != len(self._events):
-            self.found.append(f"of {len(self._events)} events the log holds {len(log)}")
+                self.found.append(f"{where}seq {seq} has another payload than it had")
+            elif self._gone.get(seq, last_seq + 1) <= last_seq:
+                self.found.append(
+                    f"{where}the payload of {seq} is there, and log.stripped says that it is not"
+                )
 
     def hear(self, acknowledged: Iterable[tuple[int, int]]) -> None:
         """(message, the last event of the log at that time) of each erasure that was answered."""

@@ -57,6 +57,8 @@ class DeliveryConfig(_Section, frozen=True, kw_only=True):
     ehlo_name: str = ""
     connections_max: Count = 500
     connections_per_site_max: Count = 20
+    #: Less than `connections_max`, or one member can hold up all others.
+    connections_per_member_max: Count = 250
     #: Of the whole relay; 0 for no limit.
     messages_per_minute_max: Seconds = 0
     #: MX host, or a domain that has it below it, or a route's target -> limits of those sites. The longest name wins.
@@ -387,6 +389,8 @@ bind = "127.0.0.1:8025"
 # ehlo_name = "{operator_domain}"
 # connections_max = 500
 # connections_per_site_max = 20
+# One member's, who may write to hundreds of domains that never answer; the rest is for the others.
+# connections_per_member_max = 250
 # Messages a minute of the whole relay, evenly; 0 for no limit.
 # messages_per_minute_max = 0
 # Limits of single providers, by MX host or by a domain that it is below.

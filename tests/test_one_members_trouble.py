@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
+from relay.config import CONFIG_FILE
 from relay.refusals import Refusal
-from tests.world.relay import OTHER_DID, OTHER_DOMAIN, open_world, run
+from tests.world.internet import Internet, Trouble
+from tests.world.relay import OTHER_DID, OTHER_DOMAIN, make_directory, open_world, run
 
 
 def test_a_lost_signing_key_defers_that_domains_mail_only(tmp_path: Path) -> None:
@@ -65,5 +69,37 @@ def test_a_banner_that_refuses_is_recorded_with_who_said_it(tmp_path: Path) -> N
             assert deferred["lastReply"]["mx"] == "127.0.0.1"
             assert deferred["timeline"][-1]["mxAddress"] == "127.0.0.1"
             assert "sha256" not in deferred["timeline"][-1]
+
+    run(main)
+
+
+def test_who_writes_to_many_that_never_answer_leaves_connections_to_others(tmp_path: Path) -> None:
+    async def main() -> None:
+        directory, internet = make_directory(tmp_path / "data", route=""), Internet()
+        path = directory / CONFIG_FILE
+        path.write_text(
+            path.read_text()
+            .replace("# connections_max = 500", "connections_max = 20")
+            .replace("# connections_per_member_max = 250", "connections_per_member_max = 10")
+        )
+        internet.add_domain("example.com", internet.add_host("mx.example.com", "198.41.1.1").name)
+        for number in range(20):
+            host = internet.add_host(f"mx.silent{number}.example", f"198.41.0.{number + 1}")
+            host.troubles = [Trouble("silent")]
+            internet.add_domain(f"silent{number}.example", host.name)
+        async with open_world(directory, internet=internet) as world:
+            alice, world.credentials = world.credentials, await world.enrol(OTHER_DID, OTHER_DOMAIN)
+            for number in range(20):
+                status, _ = await world.post_send(
+                    **{"from": f"you@{OTHER_DOMAIN}"},
+                    to=[f"reader{index}@silent{number}.example" for index in range(5)],
+                )
+                assert status == 200
+            await trio.testing.wait_all_tasks_blocked()
+            assert sum(internet.connections_max.values()) == 10
+            before = trio.current_time()
+            world.credentials = alice
+            assert (await world.until_final(await world.send()))["status"] == "sent"
+            assert trio.current_time() < before + 1
 
     run(main)

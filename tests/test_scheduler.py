@@ -34,6 +34,7 @@ def limits(
     *,
     connections_max: int = 100,
     per_site: int = 20,
+    per_member: int = 100,
     per_minute: int | None = None,
     site_per_minute: int | None = None,
     messages: int = 100,
@@ -42,6 +43,7 @@ def limits(
 ) -> Limits:
     return Limits(
         connections_max=connections_max,
+        member_connections_max=per_member,
         messages_per_minute_max=per_minute,
         messages_per_connection_max=messages,
         connection_seconds_max=seconds,
@@ -314,6 +316,56 @@ def test_sites_that_crowd_each_other_out_take_turns() -> None:
     assert sites == [SITE, OTHER_SITE] * 5
 
 
+# ------------------------------------------------------------------------------------------------ members' shares
+
+
+def test_a_member_has_no_more_connections_than_its_share() -> None:
+    scheduler = Scheduler(limits(connections_max=100, per_member=12))
+    for number in range(10):
+        scheduler.add(f"mx.silent{number}.example", lane("mallory", f"silent{number}.example"))
+    assert len(begin_all(scheduler)) == 12
+    scheduler.add(SITE, lane("alice"))
+    begun = begin_all(scheduler)
+    assert [start.lane.member for _, start in begun] == [lane("alice").member] * WINDOW_AT_FIRST
+
+
+def test_who_has_no_share_left_keeps_nobody_from_the_same_site() -> None:
+    scheduler = Scheduler(limits(per_member=2))
+    scheduler.add(SITE, lane("mallory"))
+    assert len(begin_all(scheduler)) == 2
+    scheduler.add(SITE, lane("bob", category="bulk"))
+    assert order_of_members(begin_all(scheduler)) == ["bob"] * 2  # bulk leaves one
+    scheduler.add(SITE, lane("alice"))
+    assert order_of_members(begin_all(scheduler)) == ["alice"]
+
+
+def test_what_waits_for_a_members_share_is_begun_when_it_is_free_again() -> None:
+    """One site for each connection that is closed or rests, in turn."""
+    scheduler = Scheduler(limits(per_member=2))
+    names = [f"mx{number}.example" for number in range(6)]
+    for name in names:
+        scheduler.add(name, lane("mallory", name))
+    begun, sites = [], []
+    while True:
+        while (start := scheduler.next_start(0)) is not None:
+            begun.append(scheduler.begin(start, 0))
+            sites.append(start.site)
+            scheduler.drop(start.lane)
+        if not begun:
+            break
+        assert len(begun) <= 2
+        number = begun.pop(0)
+        if not scheduler.ended(number, 0, Feedback.ANSWERED, usable=number % 2 == 0):
+            assert scheduler.next_start(0) is None  # it is the member's until it is closed
+            scheduler.closed(number)
+    assert sites == names
+
+
+def order_of_members(begun: list[tuple[int, Start]]) -> list[str]:
+    names = {lane(name).member: name for name in ("alice", "bob", "mallory")}
+    return [names[start.lane.member] for _, start in begun]
+
+
 # ------------------------------------------------------------------------------------------------ connections
 
 
@@ -391,7 +443,7 @@ def test_the_whole_relays_rate_is_shared() -> None:
 # ------------------------------------------------------------------------------------------------ many sites
 
 
-@pytest.mark.parametrize("limit", ["connections", "rate"])
+@pytest.mark.parametrize("limit", ["connections", "share", "rate"])
 def test_what_thousands_of_sites_wait_for_is_not_offered_to_all_of_them_each_time(
     limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,7 +456,13 @@ def test_what_thousands_of_sites_wait_for_is_not_offered_to_all_of_them_each_tim
         return start_at(self, site, now)
 
     monkeypatch.setattr(Scheduler, "_start_at", counted)
-    scheduler = Scheduler(limits(connections_max=10, per_minute=600 if limit == "rate" else None))
+    scheduler = Scheduler(
+        limits(
+            connections_max=20 if limit == "share" else 10,
+            per_member=10 if limit == "share" else 100,
+            per_minute=600 if limit == "rate" else None,
+        )
+    )
     names = [f"mx{number}.example" for number in range(500)]
     for name in names:
         scheduler.add(name, lane(domain=name))
@@ -431,14 +489,15 @@ class AnyCourse(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.scheduler = Scheduler(limits(connections_max=6, per_site=4, messages=5, idle=5))
+        self.scheduler = Scheduler(limits(connections_max=6, per_site=4, per_member=3, messages=5, idle=5))
         self.lanes: dict[Lane, str] = {}
         self.working: dict[int, Start] = {}
         self.resting: dict[int, str] = {}
-        self.closing: dict[int, str] = {}
+        #: Of those that are no member's any more the member is None.
+        self.closing: dict[int, tuple[str, bytes | None]] = {}
 
     @rule(
-        member=st.sampled_from("ab"),
+        member=st.sampled_from("abc"),
         domain=st.integers(0, 5),
         category=st.sampled_from(["bulk", "mfa-otp"]),
     )
@@ -464,7 +523,7 @@ class AnyCourse(RuleBasedStateMachine):
         if self.scheduler.ended(number, self.now, feedback, "trouble", usable=usable):
             self.resting[number] = start.site
         elif start.instead is None:
-            self.closing[number] = start.site
+            self.closing[number] = start.site, start.lane.member
         else:
             self.scheduler.closed(number)
 
@@ -482,7 +541,7 @@ class AnyCourse(RuleBasedStateMachine):
     @rule()
     def give_up_what_rests_too_long(self) -> None:
         for number in self.scheduler.to_close(self.now):
-            self.closing[number] = self.resting.pop(number)
+            self.closing[number] = self.resting.pop(number), None
 
     @rule()
     def start_all(self) -> None:
@@ -495,13 +554,17 @@ class AnyCourse(RuleBasedStateMachine):
             self.working[number] = start
             self.check_limits()
         for number in self.scheduler.to_close(self.now):  # given up for those who are crowded out
-            self.closing[number] = self.resting.pop(number)
+            self.closing[number] = self.resting.pop(number), None
         self.check_that_nothing_is_left_waiting()
 
     def open_at(self, site: str) -> int:
         working = [one for one in self.working.values() if one.instead is None and one.site == site]
-        others = [*self.resting.values(), *self.closing.values()]
+        others = [*self.resting.values(), *(closing for closing, _ in self.closing.values())]
         return len(working) + others.count(site)
+
+    def share_of(self, member: bytes) -> int:
+        working = [one.lane.member for one in self.working.values() if one.instead is None]
+        return [*working, *(owner for _, owner in self.closing.values())].count(member)
 
     def all_open(self) -> int:
         return sum(self.open_at(f"mx{number}.example") for number in range(3))
@@ -509,6 +572,7 @@ class AnyCourse(RuleBasedStateMachine):
     @invariant()
     def check_limits(self) -> None:
         assert self.all_open() <= 6
+        assert all(self.share_of(lane(name).member) <= 3 for name in "abc")
         for state in self.scheduler.states():
             assert 1 <= state.window <= 4
             assert state.connections == self.open_at(state.name) <= 4
@@ -522,6 +586,9 @@ class AnyCourse(RuleBasedStateMachine):
             putting_off = any(one.instead and one.site == state.name for one in self.working.values())
             if state.down_until is not None and self.now < state.down_until:
                 assert putting_off
+                continue
+            mine = [one for one in mine if self.share_of(one.member) < 3]
+            if not mine:
                 continue
             busy = state.connections - state.resting
             free = int(state.window) if any(not one.bulk for one in mine) else max(1, int(state.window) - 1)

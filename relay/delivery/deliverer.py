@@ -587,6 +587,7 @@ def _broke_off(outcome: Outcome) -> bool:
 def _limits(config: DeliveryConfig) -> Limits:
     return Limits(
         connections_max=config.connections_max,
+        member_connections_max=config.connections_per_member_max,
         messages_per_minute_max=config.messages_per_minute_max or None,
         messages_per_connection_max=MESSAGES_PER_CONNECTION_MAX,
         connection_seconds_max=CONNECTION_SECONDS_MAX,

@@ -19,6 +19,8 @@ The rules.
 - Within a site transactional lanes come first, and bulk mail leaves the last connection of a window to them: one
   member's digest does not hold up another's login link. Within a class, members take turns, and so do the domains of
   each. Sites take turns too, so that none waits for another's backlog.
+- No member has more connections than its share: who writes to hundreds of domains that never answer takes not all of
+  them. A connection is the member's whose message it carries, until it rests or is closed.
 - A connection is used again while there is work for its site, up to a count and an age, and rests for a while when
   there is none. Where all connections are taken, the one that has rested longest is given up.
 - Rates, of the whole relay and of a site, are kept by spacing: after a start the next waits its share of a minute.
@@ -27,8 +29,10 @@ The rules.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from enum import Enum
+from itertools import chain
 from typing import Final, NamedTuple
 
 from relay.delivery.replies import Failure, FailureKind
@@ -64,6 +68,7 @@ class SiteLimits(NamedTuple):
 
 class Limits(NamedTuple):
     connections_max: int
+    member_connections_max: int
     #: None: as many as the connections bear.
     messages_per_minute_max: int | None
     messages_per_connection_max: int
@@ -110,6 +115,9 @@ class Scheduler:
         self._held_back: dict[str, None] = {}
         #: Those that wait until anybody's connection is closed, the longest first.
         self._crowded_out: dict[str, None] = {}
+        #: Those that wait until one of this member's connections is free, the longest first.
+        self._members_waiting: dict[bytes, dict[str, None]] = {}
+        self._connections_of: Counter[bytes] = Counter()
         self._connections: dict[int, _Connection] = {}
         #: All that rest, the longest first.
         self._resting: dict[int, None] = {}
@@ -142,6 +150,8 @@ class Scheduler:
             if not site.has_lanes:
                 self._crowded_out.pop(site.name, None)
                 self._held_back.pop(site.name, None)
+                for waiting in self._members_waiting.values():
+                    waiting.pop(site.name, None)
             self._forget_if_idle(site)
 
     def begin(self, start: Start, now: float) -> int:
@@ -163,6 +173,8 @@ class Scheduler:
         if start.instead is None:
             site.pace.count(now)
             self._pace.count(now)
+            self._connections[number].member = start.lane.member
+            self._connections_of[start.lane.member] += 1
         self._connections[number].messages += 1
         return number
 
@@ -181,6 +193,7 @@ class Scheduler:
         self._open[site.name] = None
         if not usable or not connection.is_real or not self._may_rest(connection, now):
             return False
+        self._free_share(connection)
         connection.idle_since = now
         site.resting[number] = self._resting[number] = None
         return True
@@ -190,6 +203,7 @@ class Scheduler:
         if self._connections[number].idle_since is not None:
             self._wake(number)
         connection = self._connections.pop(number)
+        self._free_share(connection)
         site = connection.site
         if connection.is_real:
             site.connections -= 1
@@ -266,6 +280,13 @@ class Scheduler:
     def _next_site(self, now: float) -> str | None:
         """Whose turn it is. What many wait for together is offered to one after the other, not to all each time."""
         has_room = self._real_connections < self._limits.connections_max
+        for member, waiting in list(self._members_waiting.items()):
+            if not waiting:
+                del self._members_waiting[member]
+            elif self._has_share(member):
+                name = next(iter(waiting))
+                del waiting[name]
+                return name
         for waiting, may_go in (
             (self._crowded_out, has_room),
             (self._held_back, now >= self._pace.free_at),
@@ -282,8 +303,11 @@ class Scheduler:
         if failure is not None:
             lane = None if site.is_putting_off else site.next_lane_to_put_off()
             return None if lane is None else Start(site.name, lane, instead=failure)
-        lane = site.next_lane()
+        lane = site.next_lane(self._has_share)
         if lane is None:
+            for member in site.members():
+                if not self._has_share(member):
+                    self._members_waiting.setdefault(member, {})[site.name] = None
             return None
         if now < site.pace.free_at:
             if site.paced_until != site.pace.free_at:
@@ -313,6 +337,17 @@ class Scheduler:
             and now < connection.opened_at + self._limits.connection_seconds_max
             and connection.site.connections <= int(connection.site.window)
         )
+
+    def _has_share(self, member: bytes) -> bool:
+        """Whether the member may have one more connection."""
+        return self._connections_of[member] < self._limits.member_connections_max
+
+    def _free_share(self, connection: _Connection) -> None:
+        if connection.member is not None:
+            self._connections_of[connection.member] -= 1
+            if not self._connections_of[connection.member]:
+                del self._connections_of[connection.member]
+            connection.member = None
 
     def _wake(self, number: int) -> None:
         connection = self._connections[number]
@@ -358,8 +393,12 @@ class _Turns:
         if not lanes:
             self._members.pop(lane.member, None)
 
-    def first(self) -> Lane:
-        return next(iter(next(iter(self._members.values()))))
+    def members(self) -> Iterable[bytes]:
+        return self._members
+
+    def first(self, may_start: Callable[[bytes], bool] = lambda member: True) -> Lane | None:
+        """The first lane whose member may start something."""
+        return next((next(iter(lanes)) for member, lanes in self._members.items() if may_start(member)), None)
 
     def to_the_end(self, lane: Lane) -> None:
         lanes = self._members.pop(lane.member)
@@ -387,6 +426,8 @@ class _Connection:
         self.opened_at = now
         self.is_real = is_real
         self.messages = 0
+        #: Whose message it carries; None while it rests.
+        self.member: bytes | None = None
         self.idle_since: float | None = None
 
 
@@ -432,16 +473,19 @@ class _Site:
             )
         return None
 
-    def next_lane(self) -> Lane | None:
+    def members(self) -> list[bytes]:
+        """Whose mail waits here."""
+        return list(dict.fromkeys(chain.from_iterable(turns.members() for turns in self.turns.values())))
+
+    def next_lane(self, may_start: Callable[[bytes], bool]) -> Lane | None:
         working = self.connections - len(self.resting)
-        if self.turns[False] and working < int(self.window):
-            return self.turns[False].first()
-        if self.turns[True] and working < max(1, int(self.window) - 1):
-            return self.turns[True].first()
-        return None
+        lane = self.turns[False].first(may_start) if working < int(self.window) else None
+        if lane is None and working < max(1, int(self.window) - 1):
+            lane = self.turns[True].first(may_start)
+        return lane
 
     def next_lane_to_put_off(self) -> Lane | None:
-        return next((turns.first() for turns in self.turns.values() if turns), None)
+        return self.turns[False].first() or self.turns[True].first()
 
     def learn(self, feedback: Feedback, because: str, now: float) -> None:
         match feedback:

@@ -168,6 +168,9 @@ def _configure(data: Path, faults: Sequence[str], dice: random.Random) -> None:
         text = text.replace("require_verified_domains = false", "require_verified_domains = true")
     if "limits" in faults:
         text = text.replace(NO_LIMITS, SMALL_TIERS)
+        share = f"connections_per_member_max = {dice.choice((1, 2, 250))}"
+        assert "# connections_per_member_max = 250" in text
+        text = text.replace("# connections_per_member_max = 250", share)
     path.write_text(text + REPUTATION.format(messages_min=3 if "reputation" in faults else 1_000_000))
 
 

@@ -58,13 +58,11 @@ crash: setup
 	$(BIN)/python -m tests.campaigns.crash --rounds $(ROUNDS) --seed $(SEED)
 
 # The time is for all properties together, by chance and then by coverage; as long again against the SMTP client; and
-# over the HTTP API. Coverage needs atheris, which is there for CPython 3.11 to 3.13 on Linux.
-FUZZERS := 'atheris==3.0.0' 'schemathesis==4.32.5'
+# over the HTTP API.
 fuzz: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(FUZZERS)
 	$(BIN)/python -m tests.campaigns.inputs --seconds $(SECONDS)
 	$(BIN)/python -m tests.campaigns.coverage --seconds $(SECONDS)
-	$(BIN)/python -m tests.fuzz_smtp $(SECONDS) $(SEED)
+	$(BIN)/python -m tests.campaigns.smtp_servers --seconds $(SECONDS) --seed $(SEED)
 	$(BIN)/python -m tests.campaigns.api --seed $(SEED)
 
 # Locks what pyproject.toml allows, hashes and all, to what is newest today.

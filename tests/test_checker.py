@@ -8,7 +8,7 @@ import pytest
 from relay.codec import Recorded
 from relay.config import Config, load_config
 from relay.events import AttemptStarted, Event, MessageBounced, MessageDeferred, MessageSent
-from tests.simulate_days import Simulation, simulate
+from tests.campaigns.days import Simulation, simulate
 from tests.world.checker import breaches
 from tests.world.internet import Receipt
 

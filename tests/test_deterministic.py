@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.simulate_days import simulate
+from tests.campaigns.days import simulate
 from tests.world.deterministic import log_bytes
 
 MESSAGES = 200
@@ -25,7 +25,7 @@ def test_another_process_gives_the_same_log(tmp_path: Path) -> None:
     simulate(here, messages=MESSAGES, seed=5)
     subprocess.run(
         [
-            *(sys.executable, "-m", "tests.simulate_days"),
+            *(sys.executable, "-m", "tests.campaigns.days"),
             *("--messages", str(MESSAGES), "--seed", "5", "--directory", str(there)),
         ],
         env={**os.environ, "PYTHONHASHSEED": "12345"},

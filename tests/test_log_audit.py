@@ -25,7 +25,7 @@ from relay.views import messages
 from spool import Entry, LogReader, open_log
 from spool.record import encode_record
 from spool.segment import SEGMENT_HEADER_BYTES, decode_segment_header, encode_segment_header
-from tests.simulate_days import simulate
+from tests.campaigns.days import simulate
 from tests.test_reading_commands import contents
 from tests.test_tools_log import STORY
 from tests.world.audited import ANN, DOMAIN, DSN, GOLDEN, NOBODY, make_story, tell

@@ -1,6 +1,6 @@
 """Days of retries among receivers in random trouble: every message ends, and no promise of delivery is broken.
 
-2,000 messages here; `python -m tests.simulate_days` runs 10,000, or as many as one likes.
+2,000 messages here; `python -m tests.campaigns.days` runs 10,000, or as many as one likes.
 """
 
 from collections import Counter
@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from relay.events import MessageBounced, MessageDeferred, MessageSent
-from tests.simulate_days import Simulation, simulate
+from tests.campaigns.days import Simulation, simulate
 
 MESSAGES = 2000
 

@@ -2,7 +2,7 @@
 
     python -m tests.campaigns.api [--seed 1] [--examples 50]
 
-schemathesis (`make fuzz` installs it) makes requests from the document, legal ones and others; `api_hooks` tells it
+schemathesis makes requests from the document, legal ones and others; `api_hooks` tells it
 what the document cannot: who is enrolled, and what earlier answers said. No answer may be a 5xx, and each must be of a
 status, a content type and a shape that the document names; so every error is the JSON of the document. Without
 credentials, or with a wrong key, a member's operation never succeeds. The relay must live through it, and stop with

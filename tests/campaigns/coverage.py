@@ -2,11 +2,11 @@
 
     python -m tests.campaigns.coverage --seconds 60 [--only dns_answers] [--keep DIRECTORY]
 
-needs atheris (`make fuzz` installs it; Linux, Python 3.11 to 3.13). The time is for all properties together. Each
-runs in a process of its own, because libFuzzer ends the one it lives in. It begins with `tests.campaigns.seeds`, and
-with what earlier campaigns have kept in DIRECTORY/corpus/PROPERTY (by default below `fuzz`). Only the modules under
-test count branches (`INSTRUMENTED`): to instrument all that is imported takes minutes, and leads the search into
-trio.
+needs atheris (`make setup` installs it where it is to be had: Linux on x86-64, Python 3.11 to 3.13). The time is for
+all properties together. Each runs in a process of its own, because libFuzzer ends the one it lives in. It begins with
+`tests.campaigns.corpus`, and with what earlier campaigns have kept in DIRECTORY/corpus/PROPERTY (by default below
+`fuzz`). Only the modules under test count branches (`INSTRUMENTED`): to instrument all that is imported takes minutes,
+and leads the search into trio.
 
 Of each property it says how many inputs were run, how many edges of the code they reached (and the seeds alone), how
 many features (edges by how often, and comparisons), and how many inputs were kept. An input that breaks a property,
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib
+import math
 import re
 import subprocess
 import sys
@@ -80,22 +81,23 @@ class Result(NamedTuple):
     findings: list[Path]
 
 
-def campaign(name: str, seconds: float, directory: Path) -> Result:
-    """Run one property in a process of its own."""
-    from tests.campaigns.seeds import seeds
+def campaign(name: str, directory: Path, *, seconds: float = 0, inputs: int = -1) -> Result:
+    """Run one property in a process of its own: for so long (0: without end), or on so many inputs."""
+    from tests.campaigns.corpus import seeds
 
     corpus, findings = directory / "corpus" / name, directory / "findings"
     corpus.mkdir(parents=True, exist_ok=True)
     findings.mkdir(exist_ok=True)
     for seed in seeds(name):
         (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
-    before, inputs = set(findings.iterdir()), len(list(corpus.iterdir()))
+    before, known = set(findings.iterdir()), len(list(corpus.iterdir()))
     words = directory / "words.txt"
     words.write_text(_dictionary())
     done = subprocess.run(
         [
             sys.executable, "-m", "tests.campaigns.coverage", "--breed", name, str(corpus),
-            f"-max_total_time={max(1, round(seconds))}", f"-max_len={BYTES_MAX.get(name, 1024)}", f"-dict={words}",
+            f"-max_total_time={math.ceil(seconds)}", f"-runs={inputs}",
+            f"-max_len={BYTES_MAX.get(name, 1024)}", f"-dict={words}",
             f"-timeout={INPUT_SECONDS_MAX}", f"-rss_limit_mb={MEMORY_MB_MAX}", f"-artifact_prefix={findings}/{name}-",
             "-print_final_stats=1", "-use_value_profile=1",
         ],
@@ -116,11 +118,11 @@ def campaign(name: str, seconds: float, directory: Path) -> Result:
         name=name,
         executions=_number(r"number_of_executed_units: (\d+)", said) or _number(r"#(\d+)\D*$", said),
         seconds=round(seconds),
-        seeds=inputs,
+        seeds=known,
         edges_of_seeds=int(inited[1]) if inited else 0,
         edges=edges,
         features=features,
-        kept=len(list(corpus.iterdir())) - inputs,
+        kept=len(list(corpus.iterdir())) - known,
         findings=new,
     )
 
@@ -164,7 +166,7 @@ def main() -> None:
     print("    inputs      s  edges (of the seeds)  features  kept  property", flush=True)
     failed = False
     for name in names:
-        result = campaign(name, options.seconds / len(names), options.keep)
+        result = campaign(name, options.keep, seconds=options.seconds / len(names))
         print(
             f"{result.executions:10,}  {result.seconds:5}  {result.edges:5} ({result.edges_of_seeds:5})"
             f"        {result.features:8}  {result.kept:4}  {name}",

@@ -511,7 +511,7 @@ def spoilt(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
 
 def run_property(name: str, examples: int, *, derandomize: bool) -> None:
     """Raises what the property raises, after hypothesis has made the input small."""
-    from tests.campaigns.seeds import seeds  # which need what is above
+    from tests.campaigns.corpus import seeds  # which need what is above
 
     of_property = INPUTS_OF.get(name, INPUTS) | spoilt(list(seeds(name)))
 

@@ -1,6 +1,6 @@
 """Days of a relay's life among receivers in trouble, in seconds: everything real but time, disk syncs and the internet.
 
-    python -m tests.simulate_days --messages 10000 --seed 7
+    python -m tests.campaigns.days --messages 10000 --seed 7
 
 Members send over the HTTP API for two days; receivers are in random trouble for as long, and some for longer; the run
 ends when every message is final. Then `tests.world.checker` looks at all that happened. Everything random comes from
@@ -176,7 +176,7 @@ async def send_all(world: World, dice: random.Random, count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.simulate_days", description=__doc__.splitlines()[0]
+        prog="python -m tests.campaigns.days", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--messages", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""A campaign against the SMTP client: `python -m tests.fuzz_smtp SECONDS [SEED]`.
+"""A campaign against the SMTP client: `python -m tests.campaigns.smtp_servers [--seconds 60] [--seed 1]`.
 
 Servers that behave for a while and then say whatever they like, in whatever pieces; each is a whole session, played by
 `test_smtp_client.talk`, which knows what must hold. Replies are legal or the server is told off by
@@ -7,10 +7,11 @@ RemoteProtocolError; anything else ends the campaign with the server's words, re
 The same seed gives the same servers; how many there are in the time depends on the machine.
 """
 
+import argparse
 import random
-import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 from relay.delivery.smtp import RemoteProtocolError
 from tests.test_smtp_client import BEHAVING, UTTERANCES, talk
@@ -59,26 +60,36 @@ _INVENTIONS = (_utterance, _utterance, _utterance, _mutation, _reply, _noise)
 _SEEDS = (b"", b"\r", b"\n", b"\r\n", b"\0", b"-", b" ", b"250 ", b"421 ", b"\xff", "ü\u2028".encode())
 
 
-def main(seconds: float, seed: int) -> None:
-    """Play servers until the time is over, then say what was seen."""
+def campaign(dice: random.Random) -> Iterator[Counter[str]]:
+    """Play one server after the other, without end; after each, what has been seen so far."""
     seen: Counter[str] = Counter()
-    dice = random.Random(seed)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while True:
         said = server(dice)
         try:
             replies = talk(said)
         except RemoteProtocolError:
             seen["told off"] += 1
-        except BaseException:
-            print(f"found by seed {seed}: {said!r}", file=sys.stderr)
+        except BaseException as error:
+            error.add_note(f"the server said {said!r}")
             raise
         else:
             seen["heard out"] += 1
             seen.update(f"{reply.command.value} {reply.code // 100}xx" for reply in replies)
+        yield seen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.campaigns.smtp_servers", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    end = time.monotonic() + options.seconds
+    seen = next(seen for seen in campaign(random.Random(options.seed)) if time.monotonic() >= end)
     for what, times in sorted(seen.items()):
         print(f"{times:10}  {what}")
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+    main()

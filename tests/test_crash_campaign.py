@@ -20,6 +20,7 @@ from relay.events import (
     SendAccepted,
     SuppressedRecipient,
 )
+from tests.campaigns import crash
 from tests.campaigns.crash import (
     DESCRIPTIONS,
     TROUBLES,
@@ -37,7 +38,9 @@ from tests.world.payloads import Payloads, without_payload
 from tests.world.sabotage import file_of_failure
 
 
-def test_a_round_of_each_trouble(tmp_path: Path) -> None:
+def test_a_round_of_each_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorter ones than in a campaign."""
+    monkeypatch.setattr(crash, "ANSWERS_MAX", 12)
     deck = deck_of(may_mount=False, each=True)
     record = Record(1)
     trio.run(lambda: campaign(tmp_path, record, rounds=len(deck), deck=deck))

@@ -33,6 +33,7 @@ from tests.campaigns.crash import (
     report,
 )
 from tests.campaigns.life import IN_A_CHANGE, Life, Violation, open_life
+from tests.world.checker import half_accepted
 from tests.world.internet import Internet
 from tests.world.payloads import Payloads, without_payload
 from tests.world.sabotage import file_of_failure
@@ -101,10 +102,20 @@ def test_what_the_judge_must_notice(tmp_path: Path) -> None:
             life._sends[0].refused = True
             with pytest.raises(Violation, match="refused, and accepted all the same"):
                 life._judge_events(events, life.told)
+            check_what_is_half_accepted(events)
             check_what_streams_must_show(life, events)
             check_what_may_be_gone(events)
 
     trio.run(main)
+
+
+def check_what_is_half_accepted(events: list[Recorded]) -> None:
+    first = next(number for number, item in enumerate(events) if isinstance(item.event, SendAccepted))
+    assert half_accepted(events) == []
+    assert "that is not before it" in half_accepted(events[:first] + events[first + 1 :])[0]
+    (sentence, *_) = half_accepted(events[: first + 1] + events[first + 2 :])
+    assert "recipient 1" in sentence or "recipient 2 is queued" in sentence
+    assert "is not there" in half_accepted(events[: first + 1])[0]
 
 
 def check_what_streams_must_show(life: Life, events: list[Recorded]) -> None:

@@ -17,7 +17,7 @@ from relay.codec import decode
 from relay.events import MessageQueued
 from relay.store import LOG_DIRECTORY
 from spool.reader import LogReader
-from tests.test_kill_under_load import check_nothing_is_half_accepted
+from tests.world.checker import half_accepted
 from tests.world.http import open_http
 from tests.world.mx import open_mx
 from tests.world.process import RelayProcess, make_process_directory
@@ -102,7 +102,7 @@ def check(restored: Path, told: dict[int, str], last_seq: int) -> None:
     with LogReader(restored / LOG_DIRECTORY) as reader:
         recorded = [decode(record) for record in reader.read(1)]
     assert [record.seq for record in recorded] == list(range(1, last_seq + 1))
-    check_nothing_is_half_accepted([record.event for record in recorded])
+    assert half_accepted(recorded) == []
     queued = {
         record.seq: record.event.personal.address
         for record in recorded

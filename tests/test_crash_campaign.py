@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,37 +12,74 @@ import pytest
 import trio
 
 from relay.codec import Recorded
-from relay.events import LogStripped, PayloadErased, SendAccepted
-from tests.campaigns import erasure
+from relay.events import (
+    Event,
+    LogStripped,
+    PayloadErased,
+    RecipientSuppressed,
+    SendAccepted,
+    SuppressedRecipient,
+)
+from tests.campaigns import crash
 from tests.campaigns.crash import (
     DESCRIPTIONS,
     TROUBLES,
     Record,
     campaign,
+    can_mount,
+    deck_of,
     draw,
     fill_the_disk,
-    kill_at_an_operation,
     report,
 )
-from tests.campaigns.erasure import Contents, read_contents
-from tests.campaigns.life import Life, Violation, open_life
+from tests.campaigns.life import IN_A_CHANGE, Life, Violation, open_life
+from tests.world.checker import half_accepted
+from tests.world.internet import Internet
+from tests.world.payloads import Payloads, without_payload
+from tests.world.sabotage import file_of_failure
 
 
-def test_a_slice_of_the_campaign(tmp_path: Path) -> None:
+def test_a_round_of_each_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorter ones than in a campaign."""
+    monkeypatch.setattr(crash, "ANSWERS_MAX", 12)
+    deck = deck_of(may_mount=False, each=True)
     record = Record(1)
-    trio.run(lambda: campaign(tmp_path, record, rounds=2, only=kill_at_an_operation.__name__))
-    assert record.rounds == {"kill_at_an_operation": 2}
-    assert record.total.kills >= 2
+    trio.run(lambda: campaign(tmp_path, record, rounds=len(deck), deck=deck))
+    assert record.rounds == dict.fromkeys(deck, 1)
+    assert record.rounds_with_kill >= 4
+    assert record.total.kills[IN_A_CHANGE] >= 1
     assert record.total.events["message.sent"] > 0
     assert record.total.frames > 0
 
 
+def test_a_round_on_a_full_disk(tmp_path: Path) -> None:
+    if not can_mount():
+        pytest.skip("only root can mount a small disk")
+    record = Record(1)
+    trio.run(lambda: fill_the_disk(tmp_path / "small", record, 1))
+    assert record.total.refusals["QUEUE_FULL"] > 0
+
+
 def test_every_trouble_comes_up() -> None:
     """Within as many rounds as the deck has cards, and so in any campaign of 50."""
-    cards = draw(random.Random(1), None, may_mount=True)
-    first = [next(cards) for _ in range(sum(TROUBLES.values()) + 1)]
+    deck = deck_of(may_mount=True)
+    cards = draw(random.Random(1), deck)
+    first = [next(cards) for _ in deck]
     assert set(first) == {trouble.__name__ for trouble in (*TROUBLES, fill_the_disk)}
-    assert len(first) <= 50
+    assert len(first) == sum(TROUBLES.values()) + 1 <= 50
+    assert sorted(deck_of(may_mount=True, each=True)) == sorted(set(first))
+
+
+def test_a_campaign_of_no_rounds_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.campaigns.crash", "--rounds", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "argument --rounds: 0: a campaign of no rounds proves nothing" in done.stderr
 
 
 def test_what_the_judge_must_notice(tmp_path: Path) -> None:
@@ -51,8 +90,7 @@ def test_what_the_judge_must_notice(tmp_path: Path) -> None:
             async with life.load():
                 await life.wait_answers(5)
             await life.settle()
-            contents = read_contents(life.directory)
-            events = contents.events
+            events = life.erasures.read().events
             life._judge_events(events, life.told)
             with pytest.raises(Violation, match="does not have them"):
                 life._judge_events(events, {**life.told, 99_999: ("did:plc:x", "lost@plain.example")})
@@ -64,10 +102,20 @@ def test_what_the_judge_must_notice(tmp_path: Path) -> None:
             life._sends[0].refused = True
             with pytest.raises(Violation, match="refused, and accepted all the same"):
                 life._judge_events(events, life.told)
+            check_what_is_half_accepted(events)
             check_what_streams_must_show(life, events)
-            check_what_may_be_gone(contents)
+            check_what_may_be_gone(events)
 
     trio.run(main)
+
+
+def check_what_is_half_accepted(events: list[Recorded]) -> None:
+    first = next(number for number, item in enumerate(events) if isinstance(item.event, SendAccepted))
+    assert half_accepted(events) == []
+    assert "that is not before it" in half_accepted(events[:first] + events[first + 1 :])[0]
+    (sentence, *_) = half_accepted(events[: first + 1] + events[first + 2 :])
+    assert "recipient 1" in sentence or "recipient 2 is queued" in sentence
+    assert "is not there" in half_accepted(events[: first + 1])[0]
 
 
 def check_what_streams_must_show(life: Life, events: list[Recorded]) -> None:
@@ -86,34 +134,67 @@ def check_what_streams_must_show(life: Life, events: list[Recorded]) -> None:
     life._judge_streams(events, all_seen=False)  # the last one may still be on its way
 
 
-def check_what_may_be_gone(contents: Contents) -> None:
+def check_what_may_be_gone(events: list[Recorded]) -> None:
     """Of a log to which an erasure of its first send's first message is added, by hand."""
-    last = contents.events[-1]
     send, first = next(
         (send, queued)
-        for send, queued in pairwise(contents.events)
+        for send, queued in pairwise(events)
         if isinstance(send.event, SendAccepted) and send.event.recipients > 1
     )
-    story = {item.seq for item in contents.events if getattr(item.event, "message_id", None) == first.seq}
-    with_payload = contents.whole & {first.seq, *story}
-    erased = PayloadErased(did="did:plc:x", because="operator", message_ids=[first.seq])
-    stripped = LogStripped(until=last.seq + 1, segments=1, payloads=1, bytes_freed=1)
-    admitted = [*contents.events, Recorded(last.seq + 1, last.time_us, erased)]
-    answered = [*admitted, Recorded(last.seq + 2, last.time_us, stripped)]
+    story = {first.seq} | {
+        item.seq for item in events if getattr(item.event, "message_id", None) == first.seq
+    }
+    last, did = events[-1], "did:plc:x"
 
-    def found(events: list[Recorded], gone: set[int]) -> str:
-        return "".join(erasure.breaches(Contents(events, contents.whole - gone, gone)))
+    def after(count: int, event: Event) -> Recorded:
+        return Recorded(last.seq + count, last.time_us, event)
 
-    assert found(admitted, set()) == found(admitted, with_payload) == found(answered, with_payload) == ""
-    assert "and they are there" in found(answered, with_payload - {first.seq})
-    assert "no payload.erased admits" in found(contents.events, with_payload)
-    # Its content is the other recipients' as well.
-    assert "no payload.erased admits" in found(admitted, with_payload | {send.seq})
+    in_force = after(
+        1,
+        RecipientSuppressed(
+            did=did,
+            reason="manual",
+            message_id=first.seq,
+            personal=SuppressedRecipient(address="a@b.example"),
+        ),
+    )
+    before = [*events, in_force]
+    admitted = [*before, after(2, PayloadErased(did=did, because="operator", message_ids=[first.seq]))]
+    answered = [*admitted, after(3, LogStripped(until=last.seq + 2, segments=1, payloads=1, bytes_freed=1))]
+
+    def found(log: list[Recorded], gone: set[int], *, late: bool = False) -> str:
+        held = [without_payload(item) if item.seq in gone else item for item in log]
+        payloads = Payloads()
+        payloads.see(held if late else log, late=gone if late else ())
+        payloads.compare(held)
+        return "".join(payloads.found)
+
+    for late in (False, True):
+        assert found(admitted, set(), late=late) == found(admitted, story, late=late) == ""
+        assert found(answered, story, late=late) == ""
+        assert "no payload.erased admits" in found(before, story, late=late)
+        # Its content is the other recipients' as well, and who is suppressed stays suppressed.
+        for other in (send, in_force):
+            assert "no payload.erased admits" in found(answered, story | {other.seq}, late=late)
+        assert "log.stripped says that it is not" in found(answered, story - {first.seq}, late=late)
+
+
+def test_what_a_sync_that_failed_must_be_followed_by(tmp_path: Path) -> None:
+    """Nothing. A send that was begun before it may still have been answered, one that was begun after it may not."""
+    life = Life(tmp_path / "data", Internet(), 1)
+    failed = file_of_failure(life.faults / "sync")
+    failed.write_text("100.5")
+    life._accepted_begun = 100.4
+    life.judge_silence("sync")
+    failed.write_text("100.5")
+    life._accepted_begun = 100.6
+    with pytest.raises(Violation, match=r"began 0\.100 s after a sync had failed"):
+        life.judge_silence("sync")
 
 
 def test_the_summary_is_for_strangers() -> None:
     """After nothing has happened it still says so, and does not break."""
-    assert "0  kills (-9) of the relay" in report(Record(1))
+    assert "0  rounds in which the relay was killed" in report(Record(1))
     assert all(DESCRIPTIONS.values())
 
 

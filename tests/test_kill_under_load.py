@@ -24,9 +24,10 @@ from typing import Any
 import trio
 
 from relay.codec import decode
-from relay.events import Event, MessageQueued, SendAccepted
+from relay.events import MessageQueued
 from relay.store import LOG_DIRECTORY
 from spool.reader import LogReader
+from tests.world.checker import half_accepted
 from tests.world.http import HttpConnection, NoAnswerError, open_http
 from tests.world.mx import Mx, ReceivedMessage, open_mx
 from tests.world.process import RelayProcess, make_process_directory
@@ -165,7 +166,7 @@ def check_the_log(directory: Path, told: dict[int, str], delivered: dict[int, li
     with LogReader(directory / LOG_DIRECTORY) as reader:
         recorded = [decode(record) for record in reader.read(1)]
     assert [record.seq for record in recorded] == list(range(1, len(recorded) + 1))
-    check_nothing_is_half_accepted([record.event for record in recorded])
+    assert half_accepted(recorded) == []
     queued = {
         record.seq: record.event.personal.address
         for record in recorded
@@ -176,17 +177,3 @@ def check_the_log(directory: Path, told: dict[int, str], delivered: dict[int, li
     for message_id, copies in delivered.items():
         assert {copy.rcpt_to for copy in copies} == {(queued[message_id],)}
         assert len({copy.data for copy in copies}) == 1
-
-
-def check_nothing_is_half_accepted(events: list[Event]) -> None:
-    """Each `send.accepted` is followed at once by its messages, all of them; and there are no others."""
-    expected: list[int] = []
-    for event in events:
-        if isinstance(event, MessageQueued):
-            assert expected
-            assert event.index == expected.pop(0)
-        else:
-            assert expected == []
-            if isinstance(event, SendAccepted):
-                expected = list(range(1, event.recipients + 1))
-    assert expected == []

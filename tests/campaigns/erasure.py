@@ -1,99 +1,77 @@
-"""What may be gone from a log and what must be: `payload.erased` says it, and the log's records are held against it.
+"""One life's log, read again and again, so that `tests.world.payloads` can judge what is gone from it.
 
-Thought anew and not taken from `relay.retention`, so that the two can disagree. What a `payload.erased` admits are the
-payloads of its messages' stories up to it, of its sends, and of a send whose last message it erases. At every moment
-**nothing else is gone**; once a `log.stripped` has answered it, **all of it is**.
+That judge must be told of every event with its payload, and here nobody but the log has them. So it is read after each
+round, and before each order to remove anything. Between that reading and the removal the story of a message that is
+being erased may go on: of what was written then it is only known that there was a payload, for the record says so. That
+it may go is judged all the same, and so is that it must.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from relay.codec import Recorded, decode
-from relay.events import LogStripped, MessageQueued, PayloadErased, SendAccepted
 from relay.store import LOG_DIRECTORY
 from spool.reader import LogReader
+from tests.world.payloads import Payloads
 
 
 class Contents(NamedTuple):
-    """A log, and which of its records have a payload, or had one. Skeletons always stay."""
+    """What a log holds."""
 
     events: list[Recorded]
-    whole: set[int]
+    #: Those whose payloads are gone.
     stripped: set[int]
 
 
-class Admitted(NamedTuple):
-    #: Message ids.
-    messages: set[int]
-    #: Records whose payloads may be gone.
-    seqs: set[int]
-    #: Those of them that must be.
-    answered: set[int]
-
-    @property
-    def is_owed(self) -> bool:
-        return self.seqs != self.answered
-
-
-def read_contents(directory: Path) -> Contents:
-    contents = Contents([], set(), set())
+def read_contents(directory: Path, *, after: int = 0) -> Contents:
+    contents = Contents([], set())
     with LogReader(directory / LOG_DIRECTORY) as reader:
-        for record in reader.read(1):
+        for record in reader.read(after + 1):
             contents.events.append(decode(record))
             if record.stripped:
                 contents.stripped.add(record.seq)
-            elif record.payload is not None:
-                contents.whole.add(record.seq)
     return contents
 
 
-def admitted(events: Iterable[Recorded]) -> Admitted:
-    stories: dict[int, set[int]] = defaultdict(set)
-    send_of: dict[int, int] = {}
-    left_of_send: dict[int, set[int]] = defaultdict(set)
-    send = 0
-    found = Admitted(set(), set(), set())
-    seqs_by_event: dict[int, set[int]] = {}
-    for item in events:
-        match item.event:
-            case SendAccepted():
-                send = item.seq
-            case MessageQueued():
-                stories[item.seq].add(item.seq)
-                send_of[item.seq] = send
-                left_of_send[send].add(item.seq)
-            case PayloadErased() as erased:
-                seqs = set(erased.send_ids)
-                for message_id in erased.message_ids:
-                    seqs |= stories[message_id]
-                    found.messages.add(message_id)
-                    left = left_of_send[send_of[message_id]]
-                    left.discard(message_id)
-                    if not left:
-                        seqs.add(send_of[message_id])
-                seqs_by_event[item.seq] = seqs
-                found.seqs.update(seqs)
-            case LogStripped(until=until):
-                for seq in [seq for seq in seqs_by_event if seq <= until]:
-                    found.answered.update(seqs_by_event.pop(seq))
-            case event:
-                message_id = getattr(event, "message_id", None)
-                if message_id is not None:
-                    stories[message_id].add(item.seq)
-    return found
+class Erasures:
+    """Of the log in one data directory, whichever relay or command writes to it."""
 
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._payloads = Payloads()
 
-def breaches(contents: Contents) -> list[str]:
-    may = admitted(contents.events)
-    found = []
-    if gone := contents.stripped - may.seqs:
-        found.append(f"payloads are gone that no payload.erased admits: of {sorted(gone)[:20]}")
-    if left := contents.whole & may.answered:
-        found.append(
-            f"log.stripped says that these payloads are gone, and they are there: {sorted(left)[:20]}"
-        )
-    return found
+    @property
+    def is_owed(self) -> bool:
+        """Whether something that may be gone need not be yet; as of the last reading."""
+        return self._payloads.is_owed
+
+    def see_new(self) -> int:
+        """Read what has been written since the last reading; returns the last sequence number."""
+        new = read_contents(self._directory, after=self._payloads.count)
+        self._payloads.see(new.events, late=new.stripped)
+        return self._payloads.count
+
+    def read(self) -> Contents:
+        """The whole log; what is new of it is seen."""
+        contents = read_contents(self._directory)
+        known = self._payloads.count
+        self._payloads.see(contents.events[known:], late={seq for seq in contents.stripped if seq > known})
+        return contents
+
+    def breaches(self, contents: Contents) -> list[str]:
+        """What is wrong with what `read` returned last."""
+        self._payloads.compare(contents.events)
+        return self._payloads.found
+
+    def breaches_of_copy(self, copy: Contents) -> list[str]:
+        """The same of a copy of the log, which has all of it up to some moment that has passed."""
+        self.see_new()
+        self._payloads.compare_beginning(copy.events, name="a copy")
+        return self._payloads.found
+
+    def hear(self, message_id: int) -> list[str]:
+        """What is wrong when somebody has just been told that this message is erased."""
+        self._payloads.hear([(message_id, self.see_new())])
+        return self._payloads.found

@@ -50,20 +50,21 @@ from relay.events import (
     PayloadErased,
     SendAccepted,
 )
-from tests.campaigns import erasure
-from tests.campaigns.erasure import Contents, read_contents
+from tests.campaigns.erasure import Erasures, read_contents
 from tests.campaigns.subscriber import Subscriber
-from tests.test_kill_under_load import check_nothing_is_half_accepted
-from tests.world.checker import breaches
+from tests.world.checker import breaches, half_accepted
 from tests.world.http import NoAnswerError, open_http
 from tests.world.internet import Host, Internet
 from tests.world.mx import Mx, MxOptions, self_signed_context
-from tests.world.process import RelayProcess, make_process_directory
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
+from tests.world.sabotage import file_of_failure
 
 MEMBERS = {f"did:plc:{letter * 24}": f"{name}.example" for letter, name in (("a", "forum"), ("b", "shop"))}
 CONNECTIONS = 6
 KILLED = -signal.SIGKILL
 RECIPIENTS_MAX = 4
+#: What chose the moment of a kill -9.
+ANY_MOMENT, IN_A_CHANGE = "at any moment", "in a change of the disk"
 #: SPEC 12.
 #: What counts is the time of its own: less what it stood ready and other processes had the cores.
 START_SECONDS_MAX = 10.0
@@ -120,9 +121,10 @@ class Tally:
     replays: int = 0
     refusals: Counter[str] = field(default_factory=Counter)
     unanswered: int = 0
-    kills: int = 0
+    #: kill -9 of the relay, by what chose the moment.
+    kills: Counter[str] = field(default_factory=Counter)
     #: kill -9 of a command, and not of the relay.
-    command_kills: int = 0
+    command_kills: Counter[str] = field(default_factory=Counter)
     starts: list[Start] = field(default_factory=list)
     #: Ends of the log that `log verify` found torn after a kill.
     torn: int = 0
@@ -168,26 +170,32 @@ class Life:
         self.faults = directory.with_name(directory.name + ".faults")
         self.faults.mkdir()
         command = ["-m", "tests.world.sabotage"]
-        for part in ("sync", "pages", "clock", "die"):
+        for part in ("sync", "pages", "directory", "clock", "die"):
             command += [part, str(self.faults / part)]
         self.relay = RelayProcess(directory, command=command)
         self.credentials: dict[str, dict[str, str]] = {}
         #: messageId -> member and recipient, of every 200.
         self.told: dict[int, tuple[str, str]] = {}
         self.subscribers: list[Subscriber] = []
+        self.erasures = Erasures(directory)
         self._send_of: dict[int, Send] = {}
         self._sends: list[Send] = []
         self._unsettled: deque[Send] = deque()
         self._settled: deque[Send] = deque(maxlen=200)
         self._answered = trio.Event()
+        #: When the last request began that has got a 200 of its own, by the monotonic clock.
+        self._accepted_begun = 0.0
         self._loading = False
         self._clock = 0.0
+        #: Nobody has written to the directory since a relay ended in order.
+        self._is_in_order = False
 
     # ------------------------------------------------------------------------------------------------ the process
 
     async def start(self) -> None:
         """Start the relay. Raises Violation where it is not ready within the time of SPEC 12."""
         begun = time.monotonic()
+        self._is_in_order = False
         await trio.to_thread.run_sync(self.relay.start)
         start = Start(time.monotonic() - begun, waited_for_a_core(self.relay.pid))
         self.tally.starts.append(start)
@@ -197,22 +205,30 @@ class Life:
                 f"it took {start.own_seconds:.1f} s of its own to start: {start}, load {load:.1f}"
             )
 
+    def launch(self) -> None:
+        """Begin to start it, and wait for nothing."""
+        self._is_in_order = False
+        self.relay.launch()
+
     def kill(self) -> None:
         """kill -9, if it runs."""
-        self.tally.kills += self.relay.is_running
+        if self.relay.is_running:
+            self.tally.kills[ANY_MOMENT] += 1
         self.relay.kill()
 
     async def stop(self) -> None:
         status = await trio.to_thread.run_sync(self.relay.stop)
         if status != 0:
             raise Violation(f"stopped in order, it exits {status}")
+        self._is_in_order = True
 
     async def wait_end(self, *allowed: int) -> None:
         """Wait until the relay has ended by itself, with one of these exit statuses."""
         status = await trio.to_thread.run_sync(self.relay.wait)
         if status not in allowed:
             raise Violation(f"it exits {status}: {self.relay.output[-2000:]}")
-        self.tally.kills += status == KILLED
+        if status == KILLED:
+            self.tally.kills[IN_A_CHANGE] += 1
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.relay.pid, number)
@@ -225,6 +241,17 @@ class Life:
 
     def disarm(self, fault: str) -> None:
         (self.faults / fault).unlink(missing_ok=True)
+
+    def judge_silence(self, fault: str) -> None:
+        """Whether no send that was begun after the first sync that failed was answered 200. The load is over."""
+        file = file_of_failure(self.faults / fault)
+        failed = float(file.read_text())
+        file.unlink()
+        if self._accepted_begun > failed:
+            raise Violation(
+                f"a send was answered 200 that began {self._accepted_begun - failed:.3f} s after a sync had failed"
+            )
+        self.tally.checks["no 200 after a sync that failed"] += 1
 
     @property
     def clock(self) -> float:
@@ -255,11 +282,29 @@ class Life:
 
     async def wait_command(self, command: subprocess.Popen[str], *allowed: int) -> int:
         """Its exit status, which must be one of these. It must not end by an exception that nobody thought of."""
-        _, said = await trio.to_thread.run_sync(command.communicate)
-        self.tally.command_kills += command.returncode == KILLED
+        try:
+            _, said = await trio.to_thread.run_sync(lambda: command.communicate(timeout=PATIENCE_SECONDS))
+        except subprocess.TimeoutExpired:
+            command.kill()
+            raise Violation(f"{command.args!r} does not end within {PATIENCE_SECONDS:.0f} s") from None
+        if command.returncode == KILLED:
+            self._is_in_order = False
+            in_a_change = "tests.world.sabotage" in command.args
+            self.tally.command_kills[IN_A_CHANGE if in_a_change else ANY_MOMENT] += 1
         if command.returncode not in allowed or "Traceback" in said:
             raise Violation(f"{command.args!r} exits {command.returncode}: {said}")
         return command.returncode
+
+    async def wait_removal(self, command: subprocess.Popen[str], words: list[str], *allowed: int) -> None:
+        """The same of a command that was launched with the `words` of an order to remove: it must be true what it says.
+
+        Of an order by recipient that is 0 even where the message is not over, and waits.
+        """
+        status = await self.wait_command(command, *allowed)
+        if status == 0 and "--message" in words:
+            message_id = int(words[words.index("--message") + 1])
+            _refuse(await trio.to_thread.run_sync(self.erasures.hear, message_id))
+            self.tally.checks["an erasure that was acknowledged held against the log"] += 1
 
     # ------------------------------------------------------------------------------------------------ the clients
 
@@ -336,6 +381,7 @@ class Life:
             "Content-Type": "application/json",
             "Idempotency-Key": send.key,
         }
+        begun = time.monotonic()
         try:
             answer = await http.request("POST", "/v1/send", headers, send.body)
         except (NoAnswerError, OSError):
@@ -356,7 +402,10 @@ class Life:
         elif answer.status != 200:
             raise Violation(f"{send} was answered {answer}")
         else:
-            self._settle(send, answer.body, replayed=answer.headers.get("idempotent-replayed") == "true")
+            replayed = answer.headers.get("idempotent-replayed") == "true"
+            if not replayed:
+                self._accepted_begun = max(self._accepted_begun, begun)
+            self._settle(send, answer.body, replayed=replayed)
             self._news()
 
     def _settle(self, send: Send, body: bytes, *, replayed: bool) -> None:
@@ -378,8 +427,9 @@ class Life:
         self.tally.told += len(accepted)
         self._settled.append(send)
 
-    def order_to_erase(self) -> list[str]:
+    async def order_to_erase(self) -> list[str]:
         """The words of an order that has one message erased, by its number or by its recipient."""
+        await trio.to_thread.run_sync(self.erasures.see_new)
         message_id = self.dice.choice(list(self.told))
         self._send_of[message_id].erasing = True
         which = ["--message", str(message_id)]
@@ -387,9 +437,10 @@ class Life:
             which = ["--recipient", self.told[message_id][1]]
         return ["erase", str(self.directory), *which, "--reason", "a campaign"]
 
-    def let_a_day_pass(self) -> None:
+    async def let_a_day_pass(self) -> None:
         """Only while the relay does not run. Keys are forgotten after a day, so none is used again."""
         assert not self.relay.is_running
+        await trio.to_thread.run_sync(self.erasures.see_new)
         self.clock += DAY_SECONDS
         self._settled.clear()
         self._unsettled.clear()
@@ -399,8 +450,9 @@ class Life:
     async def judge(self) -> None:
         """Whether the log has all that was told, whole, and nothing that was refused. The relay may be running."""
         told = dict(self.told)
-        contents = await trio.to_thread.run_sync(read_contents, self.directory)
-        self._judge_contents(contents, told)
+        contents = await trio.to_thread.run_sync(self.erasures.read)
+        self._judge_events(contents.events, told)
+        _refuse(self.erasures.breaches(contents))
         config = load_config(self.directory)
         _refuse(
             breaches(
@@ -411,7 +463,7 @@ class Life:
         if not self.relay.is_running:
             # Whatever it has shown is in the log that it left; while it runs it may show what came after we read.
             self._judge_streams(contents.events, all_seen=False)
-        await self._verify(is_owed=erasure.admitted(contents.events).is_owed)
+        await self._verify()
 
     async def settle(self) -> None:
         """Let every message end, what is to be erased go, and subscribers see all; then the receivers, the streams and
@@ -422,7 +474,7 @@ class Life:
         with trio.move_on_after(SETTLE_SECONDS_MAX) as patience:
             while True:
                 await self.stop()
-                contents = read_contents(self.directory)
+                contents = await trio.to_thread.run_sync(self.erasures.read)
                 open_ends = self._open_ends(contents.events)
                 if not open_ends:
                     break
@@ -430,7 +482,8 @@ class Life:
                 await trio.sleep(3)  # a time for attempts, long enough for a retry
         if patience.cancelled_caught:
             raise Violation(f"not within {SETTLE_SECONDS_MAX:.0f} s: {'; '.join(open_ends)}")
-        self._judge_contents(contents, self.told)
+        self._judge_events(contents.events, self.told)
+        _refuse(self.erasures.breaches(contents))
         self._judge_streams(contents.events, all_seen=True)
         config = load_config(self.directory)
         receipts = self.internet.receipts
@@ -448,7 +501,7 @@ class Life:
         queued = sum(isinstance(item.event, MessageQueued) for item in events)
         ended = sum(isinstance(item.event, MessageSent | MessageBounced) for item in events)
         found = [] if ended == queued else [f"{queued - ended} messages end"]
-        if erasure.admitted(events).is_owed:
+        if self.erasures.is_owed:
             found.append("what payload.erased admits is gone")
         found += [
             f"the stream of {subscriber.did} has shown everything"
@@ -462,17 +515,13 @@ class Life:
             _refuse(subscriber.breaches(events, all_seen=all_seen))
         self.tally.checks["each subscriber's stream held against the log"] += 1
 
-    def _judge_contents(self, contents: Contents, told: dict[int, tuple[str, str]]) -> None:
-        self._judge_events(contents.events, told)
-        _refuse(erasure.breaches(contents))
-
     def _judge_events(self, events: list[Recorded], told: dict[int, tuple[str, str]]) -> None:
         if [item.seq for item in events] != list(range(1, len(events) + 1)):
             raise Violation("the sequence has a gap")
         times = [item.time_us for item in events]
         if times != sorted(times):
             raise Violation("time goes back within the log")
-        check_nothing_is_half_accepted([item.event for item in events])
+        _refuse(half_accepted(events))
         erased = {
             number
             for item in events
@@ -510,12 +559,15 @@ class Life:
 
     def judge_copy(self, directory: Path, told: dict[int, tuple[str, str]]) -> None:
         """Whether a restored backup has all that was told before it was made."""
-        self._judge_contents(read_contents(directory), told)
+        copy = read_contents(directory)
+        self._judge_events(copy.events, told)
+        _refuse(self.erasures.breaches_of_copy(copy))
         self.tally.checks["a backup restored, and held against what clients were told"] += 1
 
-    async def _verify(self, *, is_owed: bool) -> None:
-        """Right after a kill the tail may be torn. While payloads are owed a running relay's index may have the old
-        offsets of a segment that was rewritten, which readers notice (`spool.views`). Nothing else may be wrong.
+    async def _verify(self) -> None:
+        """Where the last relay or command was killed, or ended by an error, the tail may be torn and views be absent.
+        While payloads are owed a running relay's index may have the old offsets of a segment that was rewritten, which
+        readers notice (`spool.views`). Nothing else may be wrong.
         """
         done = await trio.to_thread.run_sync(
             lambda: self.relay.run_command("log", "verify", str(self.directory), "--json")
@@ -523,10 +575,15 @@ class Life:
         verdict = json.loads(done.stdout)
         problems = [problem["problem"] for problem in verdict["problems"]]
         problems += [f"view {view['name']}: {view['problem']}" for view in verdict["views"] if not view["ok"]]
-        torn = [problem for problem in problems if "torn" in problem and not self.relay.is_running]
-        views = [problem for problem in problems if problem.startswith("view ") and "absent" in problem]
-        is_moving = is_owed and self.relay.is_running
-        views += [problem for problem in problems if problem.startswith("view index: key ") and is_moving]
+        is_broken_off = not self.relay.is_running and not self._is_in_order
+        is_moving = self.relay.is_running and self.erasures.is_owed
+        torn = [problem for problem in problems if is_broken_off and "torn" in problem]
+        views = [
+            problem
+            for problem in problems
+            if (is_broken_off and problem.startswith("view ") and "absent" in problem)
+            or (is_moving and problem.startswith("view index: key "))
+        ]
         self.tally.torn += bool(torn)
         self.tally.checks["`log verify`"] += 1
         if len(problems) > len(torn) + len(views) or (not problems) != (done.returncode == 0):

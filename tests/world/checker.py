@@ -19,6 +19,8 @@ Of receivers and log together:
      after its dot without a reply
   9  nothing is received that the log does not know, and nothing that was bounced by a reply to the dot
  10  no site ever had more connections than it may have
+
+`half_accepted` looks at what comes before all that: that a send is in the log with all its messages, or not at all.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from relay.events import (
     MessageRescheduled,
     MessageSent,
     Outcome,
+    SendAccepted,
 )
 from tests.world.internet import Receipt
 
@@ -228,3 +231,24 @@ class _Checker:
     def _breach(self, item: Recorded, sentence: str) -> None:
         event: Event = item.event
         self.found.append(f"seq {item.seq}, {event.TYPE} of message {event.message_id}: {sentence}")  # type: ignore[attr-defined]
+
+
+def half_accepted(events: Iterable[Recorded]) -> list[str]:
+    """Each `send.accepted` is followed at once by its messages, all of them; and there are no others."""
+    found = []
+    expected: list[int] = []
+    for item in events:
+        event = item.event
+        if isinstance(event, MessageQueued):
+            if expected[:1] != [event.index]:
+                found.append(
+                    f"seq {item.seq}: recipient {event.index} is queued, of a send that is not before it"
+                )
+            expected = expected[1:]
+            continue
+        if expected:
+            found.append(f"seq {item.seq}: {event.TYPE}, where recipient {expected[0]} of a send should be")
+        expected = list(range(1, event.recipients + 1)) if isinstance(event, SendAccepted) else []
+    if expected:
+        found.append(f"the log ends, and recipient {expected[0]} of its last send is not there")
+    return found

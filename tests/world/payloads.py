@@ -17,7 +17,7 @@ What a `payload.erased` admits: of each message that it names, everything that s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -39,6 +39,8 @@ class Payloads:
         self.found: list[str] = []
         #: Each event as it was when it became true; the first is 1.
         self._events: list[Recorded] = []
+        #: Those that had a payload which had gone before they were seen.
+        self._late: set[int] = set()
         self._story: dict[int, list[int]] = defaultdict(list)
         self._notification_of: dict[int, int] = {}
         self._send_of: dict[int, int] = {}
@@ -50,7 +52,19 @@ class Payloads:
         #: Payload -> the `log.stripped` by which it is gone.
         self._gone: dict[int, int] = {}
 
-    def see(self, recorded: Iterable[Recorded]) -> None:
+    @property
+    def count(self) -> int:
+        """Of the events that were seen."""
+        return len(self._events)
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether there is a `payload.erased` that no `log.stripped` has answered."""
+        return self._admitted.keys() != self._gone.keys()
+
+    def see(self, recorded: Iterable[Recorded], *, late: Collection[int] = ()) -> None:
+        """`late`: of these the payload had gone before anybody could look, so that it is not known what it was."""
+        self._late.update(late)
         for item in recorded:
             self._events.append(item)
             self._see(item)
@@ -121,7 +135,8 @@ class Payloads:
             if without_payload(held) != without_payload(seen):
                 self.found.append(f"{where}seq {seq} is not the event that it was")
             elif held.event.personal is None:
-                if seen.event.personal is not None and self._admitted.get(seq, last_seq + 1) > last_seq:
+                had_payload = seen.event.personal is not None or seq in self._late
+                if had_payload and self._admitted.get(seq, last_seq + 1) > last_seq:
                     self.found.append(f"{where}the payload of {seq} is gone, and no payload.erased admits it")
             elif held != seen:
                 self.found.append(f"{where}seq {seq} has another payload than it had")

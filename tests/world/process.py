@@ -121,7 +121,7 @@ class RelayProcess:
         """SIGKILL, if it still runs."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self.wait()
 
     def terminate(self) -> None:
         """SIGTERM, without waiting for what it does."""

@@ -4,12 +4,16 @@
 
 Until FILE exists this is `atmos-relay serve DIR`. From then on PART is broken:
 
-    sync       every fsync and fdatasync fails, and what was to be synced is on the disk all the same
-    pages      every fsync and fdatasync fails, and what was to be synced is lost
+    sync       every fsync and fdatasync fails, of directories as well, and what was to be synced is on the disk all the
+               same
+    pages      the same, and what was to be synced is lost
+    directory  every sync of a directory fails, and no other
     decision   the decision on a send raises an exception that quotes the whole request, as a careless defect would
     clock      the wall clock is off by as many seconds as FILE says
     die        FILE holds a number n: in the n-th change of the disk from then on, the process is killed (SIGKILL);
                of a write, the first half has been written
+
+Of the first sync that fails FILE.failed has the time by the machine's monotonic clock, which all its processes share.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,35 +37,47 @@ class BrokenPartError(Exception):
     """What a defect of the relay raises."""
 
 
-def break_sync(is_broken: Callable[[], bool]) -> None:
-    def breaking(sync: Callable[[RealDisk, int], None]) -> Callable[[RealDisk, int], None]:
-        def sync_or_fail(disk: RealDisk, handle: int) -> None:
-            if is_broken():
+#: What makes things durable.
+SYNCS = ("fdatasync", "fsync", "sync_directory")
+
+
+def break_sync(file: Path, names: Sequence[str] = SYNCS) -> None:
+    failed = file_of_failure(file)
+
+    def breaking(sync: Callable[..., None]) -> Callable[..., None]:
+        def sync_or_fail(disk: RealDisk, what: int | Path) -> None:
+            if file.exists():
+                with suppress(FileExistsError), failed.open("x") as note:
+                    note.write(str(time.monotonic()))
                 raise OSError(errno.EIO, "the disk was told to fail")
-            sync(disk, handle)
+            sync(disk, what)
 
         return sync_or_fail
 
-    RealDisk.fdatasync = breaking(RealDisk.fdatasync)  # type: ignore[method-assign]
-    RealDisk.fsync = breaking(RealDisk.fsync)  # type: ignore[method-assign]
+    for name in names:
+        setattr(RealDisk, name, breaking(getattr(RealDisk, name)))
 
 
-def break_pages(is_broken: Callable[[], bool]) -> None:
+def file_of_failure(file: Path) -> Path:
+    return file.with_name(file.name + ".failed")
+
+
+def break_pages(file: Path) -> None:
     write = RealDisk.write
 
     def write_or_lose(disk: RealDisk, handle: int, data: bytes, offset: int) -> None:
-        if not is_broken():
+        if not file.exists():
             write(disk, handle, data, offset)
 
     RealDisk.write = write_or_lose  # type: ignore[method-assign]
-    break_sync(is_broken)
+    break_sync(file)
 
 
-def break_decision(is_broken: Callable[[], bool]) -> None:
+def break_decision(file: Path) -> None:
     decide = relay.api.send.accept_send
 
     def decide_or_fail(*arguments: Any, **more: Any) -> Any:
-        if is_broken():
+        if file.exists():
             raise BrokenPartError(f"{arguments} {more}")
         return decide(*arguments, **more)
 
@@ -103,15 +120,16 @@ def break_off(file: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         write(disk, handle, data, offset)
 
-    for name in ("create", "fdatasync", "fsync", "sync_directory", "truncate", "rename", "unlink"):
+    for name in (*SYNCS, "create", "truncate", "rename", "unlink"):
         setattr(RealDisk, name, breaking(getattr(RealDisk, name)))
     RealDisk.write = write_or_die  # type: ignore[method-assign]
 
 
 PARTS: dict[str, Callable[[Path], None]] = {
-    "sync": lambda file: break_sync(file.exists),
-    "pages": lambda file: break_pages(file.exists),
-    "decision": lambda file: break_decision(file.exists),
+    "sync": break_sync,
+    "pages": break_pages,
+    "directory": lambda file: break_sync(file, ["sync_directory"]),
+    "decision": break_decision,
     "clock": break_clock,
     "die": break_off,
 }

@@ -124,8 +124,9 @@ class Heard:
     begin: int | None
     #: (sequence number, type, time) of each frame.
     frames: list[tuple[int, str, str]] = field(default_factory=list)
-    #: It has listened long enough to have heard all events up to this one; more may come before the relay ends.
-    whole_until: int = 0
+    #: It has listened long enough to have heard all events up to this one; more may come before the relay ends. None:
+    #: it went away before.
+    whole_until: int | None = None
 
 
 @dataclass
@@ -141,8 +142,8 @@ class Ledger:
     erased: list[tuple[int, int]] = field(default_factory=list)
     #: Member -> (sequence number, type) of each event that it was shown in `/v1/events`.
     followed: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
-    #: All members have read on until nothing more came, after this event.
-    followed_until: int = 0
+    #: All members have read on until nothing more came, after this event. None: they never have.
+    followed_until: int | None = None
     heard: list[Heard] = field(default_factory=list)
 
 
@@ -477,8 +478,11 @@ class _Judge:
             if number not in cancelled
         ]
 
-        for did, followed in ledger.followed.items():
-            self._hear_pages(did, followed, ledger.followed_until)
+        if ledger.followed_until is None:
+            self.found.append("nobody has read the events until their end")
+        else:
+            for did in {item.event.did: None for item, _ in self.log if isinstance(item.event, DomainAdded)}:
+                self._hear_pages(did, ledger.followed.get(did, []), ledger.followed_until)
         for heard in ledger.heard:
             self._hear_frames(heard)
 
@@ -494,7 +498,7 @@ class _Judge:
         if begin is None:
             return
         expected = [event for event in self._events_of(heard.did) if event[0] > begin]
-        owed = sum(event[0] <= heard.whole_until for event in expected)
+        owed = sum(event[0] <= (heard.whole_until or 0) for event in expected)
         expected = expected[: max(owed, len(heard.frames))]
         if heard.frames != expected:
             wrong = sorted({*heard.frames} ^ {*expected}) or "their order, or one came twice"

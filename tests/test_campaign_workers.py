@@ -49,6 +49,20 @@ def test_a_process_that_is_lost_costs_its_own_seed_and_names_it(work: object, sa
     assert {run.seed: run.breaches for run in runs} == {1: [], 2: [said], 3: [], 4: [], 5: []}
 
 
+def tells_what_it_is_deaf_to(seed: int, directory: Path) -> Run:
+    return Run(
+        seed,
+        breaches=sorted(
+            signal.Signals(number).name for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        ),
+    )
+
+
+def test_ctrl_c_in_a_terminal_and_timeout_reach_the_parent_alone() -> None:
+    for run in run_in_processes(tells_what_it_is_deaf_to, range(1, 4), jobs=2):
+        assert run.breaches == ["SIGINT", "SIGTERM"]
+
+
 def test_a_mistake_of_the_campaign_is_one_of_its_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,9 @@ def test_a_judge_that_fails_is_a_broken_promise(monkeypatch: pytest.MonkeyPatch)
         raise KeyError("what is this")
 
     monkeypatch.setattr(story, "broken_promises", fail)
-    assert simulate(2).breaches == ["the judgement ended with KeyError('what is this')"]
+    assert simulate(2).breaches == [
+        "the judgement ended with KeyError('what is this') in test_campaign_judgement.fail"
+    ]
 
 
 def test_a_last_life_that_never_ends_well_is_a_broken_promise(monkeypatch: pytest.MonkeyPatch) -> None:

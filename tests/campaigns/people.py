@@ -68,7 +68,7 @@ class People:
         self._known: list[tuple[str, int, str]] = []
 
     async def live(self) -> None:
-        moments = [self._dice.uniform(0, TROUBLE_SECONDS) for _ in range(self._dice.randint(8, 18))]
+        moments = [self._dice.uniform(0, TROUBLE_SECONDS) for _ in range(self._dice.randint(7, 17))]
         if "crowd" in self._faults:
             moment = self._dice.uniform(0, TROUBLE_SECONDS)
             moments += [moment + self._dice.choice((0.0, 0.0, 0.01)) for _ in range(6)]
@@ -273,7 +273,7 @@ class People:
         orders = dice.sample(orders, dice.choice((1, 1, 2)))
         for pause, _, what in orders:
             await self.command(pause, did=did, **what)
-            await trio.sleep(dice.expovariate(1 / (3 * MINUTE * pace())))
+            await trio.sleep(dice.expovariate(1 / (dice.choice((1, 10)) * MINUTE * pace())))
         for _, resume, what in orders:
             # Where nobody answers, because the relay is down or its disk is full, it is ordered again.
             while True:

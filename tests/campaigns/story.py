@@ -20,6 +20,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -49,7 +50,7 @@ from tests.campaigns.zones import Zones
 from tests.world.checker import SLACK_US, breaches
 from tests.world.deterministic import make_seeded_directory, run_seeded
 from tests.world.internet import DAY, HOUR, MINUTE, Internet, Receipt, Trouble
-from tests.world.lives import Death, Machine
+from tests.world.lives import Death, Machine, at_call
 from tests.world.mx import ReceivedMessage
 from tests.world.payloads import Payloads
 from tests.world.promises import Entry, broken_promises
@@ -135,12 +136,12 @@ def simulate(seed: int, *, directory: Path | None = None, faults: Sequence[str] 
                 run_seeded(story.run, seed)
         except Exception as error:  # noqa: BLE001  whatever it was, it was no end that a relay may have
             run.error = error
-            run.breaches.append(f"the relay ended with {_innermost(error)!r}")
+            run.breaches.append(f"the relay ended with {_tell(error)}")
         try:
             story.judge()
         except Exception as error:  # noqa: BLE001  a log that cannot be judged is no good log
             run.error = run.error or error
-            run.breaches.append(f"the judgement ended with {_innermost(error)!r}")
+            run.breaches.append(f"the judgement ended with {_tell(error)}")
     return run
 
 
@@ -187,10 +188,12 @@ def _configure(data: Path, faults: Sequence[str], dice: random.Random) -> None:
     path.write_text(text + REPUTATION.format(messages_min=3 if "reputation" in faults else 1_000_000))
 
 
-def _innermost(error: BaseException) -> BaseException:
+def _tell(error: BaseException) -> str:
+    """The first of those that it is made of, and the function that raised it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return error
+    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return f"{error!r} in {Path(frames[-1].co_filename).stem}.{frames[-1].co_name}"
 
 
 class WatchedInternet(Internet):
@@ -264,7 +267,12 @@ class _Story:
             self.people = People(
                 self.machine, self.faults, self.dice, seed=self.result.seed, breaches=self.result.breaches
             )
-            self.backups = Backups(self.machine, self.result.breaches, seed=self.result.seed)
+            self.backups = Backups(
+                self.machine,
+                self.result.breaches,
+                [partial(self._die, death, "backup") for death in self._deaths],
+                seed=self.result.seed,
+            )
             self.listeners = Listeners(self.machine, self.people, self.result.breaches, seed=self.result.seed)
             self.zones = Zones(
                 self.machine,
@@ -387,6 +395,10 @@ class _Story:
 
     # ---------------------------------------------------------------- faults
 
+    @property
+    def _deaths(self) -> list[Death]:
+        return [death for death in ("kill", "power") if death in self.faults]  # type: ignore[misc]
+
     def _make_internet(self) -> WatchedInternet:
         internet, dice = WatchedInternet(), self.dice
         for number, (domain, names) in enumerate(SITES.items()):
@@ -421,7 +433,7 @@ class _Story:
             room = FREE_BYTES_MIN + dice.randint(-8192, 16_384)
             machine.disk.capacity_bytes = machine.disk.used_bytes() + room
             machine.after(dice.expovariate(1 / (20 * MINUTE)), machine.disk.make_room)
-        deaths: list[Death] = [death for death in ("kill", "power") if death in self.faults]  # type: ignore[misc]
+        deaths = self._deaths
         if not deaths or dice.random() < 0.2:
             return
         death = dice.choice(deaths)
@@ -429,12 +441,12 @@ class _Story:
         die = partial(self._die, death, moment)
         match moment:
             case "operation":
-                machine.disk.after_operation = _after(int(2 ** dice.uniform(0, 7)), die)
+                machine.disk.after_operation = at_call(int(2 ** dice.uniform(0, 7)), die)
             case "batch":
-                observer = _after(int(2 ** dice.uniform(0, 5)), die)
+                observer = at_call(int(2 ** dice.uniform(0, 5)), die)
                 machine.world.core.store.views.observers.append(lambda recorded: observer())
             case "receipt":
-                on_receipt = _after(dice.randint(1, 5), die)
+                on_receipt = at_call(dice.randint(1, 5), die)
                 life = machine.lives
                 self.internet.on_receipt.append(
                     lambda receipt: on_receipt() if machine.lives == life else None
@@ -463,9 +475,9 @@ class _Story:
             self.result.happened["views lost"] += machine.lose_views()
         await trio.sleep(dice.choice((0.0, 1.0, 30.0, 600.0)))
         # A death in the middle of the next start, that is in recovery.
-        deaths: list[Death] = [death for death in ("kill", "power") if death in self.faults]  # type: ignore[misc]
+        deaths = self._deaths
         if deaths and dice.random() < 0.3:
-            machine.disk.after_operation = _after(
+            machine.disk.after_operation = at_call(
                 dice.randint(1, 12), partial(self._die, dice.choice(deaths), "start")
             )
         if "failing-disk" in self.faults and dice.random() < 0.2:
@@ -500,9 +512,10 @@ class _Story:
         log = self.machine.write_out()
         run.log = {path.name: path.read_bytes() for path in sorted(log.glob("*.seg"))}
         self._count()
-        if run.error is not None:
-            return  # it never came to its end, so that the rest would say so again in many words
         found += self.machine.journal.breaches
+        if run.error is not None:
+            found += self.payloads.found
+            return  # it never came to its end, so that the rest would say so again in many words
         found += self.internet.violations()
         problems = verify_log(log).problems
         found += [f"log verify: {problem}" for problem in problems]
@@ -582,15 +595,3 @@ def _trouble(dice: random.Random, kinds: Sequence[str]) -> Trouble:
     begin = dice.uniform(0, TROUBLE_SECONDS)
     length = dice.choice((MINUTE, 10 * MINUTE, HOUR, DAY))
     return Trouble(dice.choice(kinds), begin, begin + length, count=dice.choice((1, 2, 600)))
-
-
-def _after(count: int, act: Callable[[], None]) -> Callable[[], None]:
-    """Something to be called; at the `count`-th call, counted from 1, it acts, and never again."""
-
-    def call() -> None:
-        nonlocal count
-        count -= 1
-        if count == 0:
-            act()
-
-    return call

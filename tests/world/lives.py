@@ -365,3 +365,15 @@ def _is_of_the_disk(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.EIO, errno.ENOSPC)
     return isinstance(error, LogPoisonedError) and isinstance(error.__cause__, OSError | None)
+
+
+def at_call(count: int, act: Callable[[], None]) -> Callable[[], None]:
+    """Something to be called; at the `count`-th call, counted from 1, it acts, and never again."""
+
+    def call() -> None:
+        nonlocal count
+        count -= 1
+        if count == 0:
+            act()
+
+    return call

@@ -4,7 +4,8 @@
 relay keeps its word: every rule is reckoned anew, by a simple loop over the log. Pure.
 
 Of every request to send, by the clients' `Ledger`:
-  1  a 200 is in the log: each message id is that recipient's `message.queued`, in that member's send of that request
+  1  a 200 is in the log: each message id is that recipient's `message.queued`, in that member's send of that request;
+     a send and its messages are one batch
   2  what was refused left nothing; what is in the log was acknowledged, or its client does not know
   3  without an Idempotency-Key a request is in the log once at most
   4  a key stands for one send in 24 hours of the log's time; whoever was told of the same send was told the same bytes
@@ -179,6 +180,7 @@ class _Call:
 class _Send:
     seq: int
     event: SendAccepted
+    batch: int
     request: int
     message_ids: list[int] = field(default_factory=list)
 
@@ -255,6 +257,8 @@ class _Judge:
                 self.addresses[seq] = event.personal.address
                 self._given[seq] = event.personal.given
                 self.sends[-1].message_ids.append(seq)
+                if self.sends[-1].batch != batch:
+                    self._break(entry, "a crash could part it from its send")
                 content = self.sends[-1].event.personal
                 if content is not None and content.unsubscribe_url is not None:
                     self._with_url.add(seq)
@@ -363,7 +367,7 @@ class _Judge:
     def _see_send(self, entry: Entry, event: SendAccepted) -> None:
         (seq, time_us, _), batch = entry
         assert event.personal is not None
-        self.sends.append(_Send(seq, event, int(event.personal.subject.removeprefix("request "))))
+        self.sends.append(_Send(seq, event, batch, int(event.personal.subject.removeprefix("request "))))
         if self._is_paused(event.domain, batch):
             self._break(entry, f"the domain {event.domain} is paused")
         if self.config.require_verified_domains and event.domain not in self._verified:

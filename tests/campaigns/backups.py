@@ -25,13 +25,17 @@ from spool.reader import LogReader
 from spool.restore import restore
 from tests.campaigns.people import pace
 from tests.world.internet import MINUTE
-from tests.world.lives import Machine
+from tests.world.lives import Machine, at_call
 from tests.world.payloads import without_payload
 
 
 class Backups:
-    def __init__(self, machine: Machine, breaches: list[str], *, seed: int) -> None:
+    def __init__(
+        self, machine: Machine, breaches: list[str], deaths: Sequence[Callable[[], None]], *, seed: int
+    ) -> None:
+        """`deaths`: of the machine, one of which may come in the middle of a run."""
         self._machine = machine
+        self._deaths = deaths
         self._breaches = breaches
         self._dice = random.Random(f"backups {seed}")
         self._directory = machine.directory.parent / "backup"
@@ -53,12 +57,16 @@ class Backups:
         if self._machine.is_log_in_doubt:
             return
         acknowledged = len(self._machine.journal.events)
+        disk = self._machine.disk
+        planned = disk.after_operation
+        if self._deaths and self._machine.world is not None and self._dice.random() < 0.3:
+            disk.after_operation = at_call(self._dice.randint(1, 16), self._dice.choice(self._deaths))
         try:
             back_up(
                 self._machine.directory,
                 self._directory,
                 log=LOG_DIRECTORY,
-                disk=self._machine.disk,
+                disk=disk,
                 clock=lambda: 0,
             )
         except OSError:
@@ -66,7 +74,9 @@ class Backups:
         except (BackupError, CorruptionError) as error:
             self._breaches.append(f"no backup: {error}")
             return
-        if not self._machine.disk.is_dead:
+        finally:
+            disk.after_operation = planned
+        if not disk.is_dead:
             self._acknowledged = acknowledged
 
     def restore(self) -> None:

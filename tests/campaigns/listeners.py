@@ -62,6 +62,14 @@ class Listeners:
             await self._connect(heard, None, MINUTE)
             heard.whole_until = seq
 
+    def judge(self) -> list[str]:
+        """Whether each member was listened to the end; what was heard, `tests.world.promises` looks at."""
+        return [
+            f"the stream of {did} was not listened to until the end"
+            for did in self._people.credentials
+            if did not in self._resuming or self._resuming[did].whole_until is None
+        ]
+
     async def _connect(self, heard: Heard, dice: random.Random | None, seconds: float) -> None:
         cursor = heard.frames[-1][0] if heard.frames else heard.begin
         path = "/v1/stream" + ("" if cursor is None else f"?cursor={cursor}")

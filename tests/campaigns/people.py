@@ -68,7 +68,7 @@ class People:
         self._known: list[tuple[str, int, str]] = []
 
     async def live(self) -> None:
-        moments = [self._dice.uniform(0, TROUBLE_SECONDS) for _ in range(self._dice.randint(5, 14))]
+        moments = [self._dice.uniform(0, TROUBLE_SECONDS) for _ in range(self._dice.randint(7, 17))]
         if "crowd" in self._faults:
             moment = self._dice.uniform(0, TROUBLE_SECONDS)
             moments += [moment + self._dice.choice((0.0, 0.0, 0.01)) for _ in range(6)]
@@ -79,7 +79,8 @@ class People:
                 nursery.start_soon(self._client, number, moment)
             for kind, deed, minutes in (
                 ("suppressions", self._suppress, 15),
-                ("pauses", self._pause, 15),
+                ("pauses", self._pause, 20),
+                ("reputation", self._forgive, 10),
                 ("orders", self._order, 3),
                 ("limits", self._set_limits, 15),
                 ("erasures", self._erase, 10),
@@ -263,12 +264,28 @@ class People:
             self.ledger.suppressed.append((link.did, link.recipient))
 
     async def _pause(self, dice: random.Random) -> None:
+        """A domain, a member, or one and then the other; for a while, because of the paused nothing is accepted."""
         did, domain = dice.choice(list(MEMBERS.items()))
-        match dice.choice(("domain_pause", "domain_resume", "member_suspend", "member_resume")):
-            case "domain_pause" | "domain_resume" as command:
-                await self.command(command, did=did, domain=domain)
-            case command:
-                await self.command(command, did=did)
+        orders = [
+            ("domain_pause", "domain_resume", {"domain": domain}),
+            ("member_suspend", "member_resume", {}),
+        ]
+        orders = dice.sample(orders, dice.choice((1, 1, 2)))
+        for pause, _, what in orders:
+            await self.command(pause, did=did, **what)
+            await trio.sleep(dice.expovariate(1 / (dice.choice((1, 10)) * MINUTE * pace())))
+        for _, resume, what in orders:
+            # Where nobody answers, because the relay is down or its disk is full, it is ordered again.
+            while True:
+                answer = await self.command(resume, did=did, **what)
+                await trio.sleep(dice.expovariate(1 / MINUTE))
+                if answer is not None or self.is_over:
+                    break
+
+    async def _forgive(self, dice: random.Random) -> None:
+        """Whoever was paused for his reputation, by now."""
+        did, domain = dice.choice(list(MEMBERS.items()))
+        await self.command("domain_resume", did=did, domain=domain)
 
     async def _set_limits(self, dice: random.Random) -> None:
         hour = dice.choice((None, 0, 2, 8))

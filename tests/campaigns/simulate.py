@@ -4,25 +4,28 @@
     python -m tests.campaigns.simulate --seed 4711 --keep /tmp/4711
 
 What one seed is, `tests.campaigns.story` says. A seed that breaks a promise is printed with the sentences that say
-which, and that seed alone does it again, exactly.
+which, and that seed alone does it again, exactly. A campaign that is stopped says what has run.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import multiprocessing
+import shlex
 import signal
 import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from relay.presentation import rfc3339
-from tests.campaigns.story import Run, simulate
+from tests.campaigns.story import Run, draw_faults, simulate
+from tests.campaigns.workers import run_in_processes
 
 
 @dataclass
@@ -31,6 +34,8 @@ class Totals:
     violations: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
+    happened: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
 
     def add(self, run: Run) -> None:
@@ -38,34 +43,30 @@ class Totals:
         self.violations += bool(run.breaches)
         self.faults.update(run.faults)
         self.ends += run.ends
+        self.happened += run.happened
+        self.answers += run.answers
         self.events += run.events
 
 
-def _run(seed: int) -> Run:
-    logging.disable(logging.CRITICAL)  # a relay in trouble has much to say
-    run = simulate(seed)
+def run_seed(seed: int, directory: Path) -> Run:
+    try:
+        run = simulate(seed, directory=directory / "data")
+    except Exception as error:  # noqa: BLE001  a mistake of the campaign is one of this seed, too
+        run = Run(seed, draw_faults(seed), breaches=[f"the campaign ended with {error!r}"])
     run.log, run.recorded, run.error = {}, [], None  # not through the pipe
     return run
 
 
-def campaign(seeds: Sequence[int], *, jobs: int = 1) -> Totals:
-    """Run them all, or as many as there are until Ctrl-C; print each that breaks a promise as soon as it has."""
-    totals = Totals()
-    with multiprocessing.get_context("spawn").Pool(jobs, initializer=_leave_interrupts_to_the_parent) as pool:
-        try:
-            for run in pool.imap_unordered(_run, seeds, chunksize=8):
-                totals.add(run)
-                if run.breaches:
-                    print_breaches(run)
-                if totals.seeds % 500 == 0:
-                    print(f"{totals.seeds:,} of {len(seeds):,} seeds", flush=True)
-        except KeyboardInterrupt:
-            print("stopped before the end")
-    return totals
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def campaign(totals: Totals, seeds: Sequence[int], *, jobs: int) -> None:
+    """Run them all, and print each that breaks a promise as soon as it has."""
+    print(f"{len(seeds):,} seeds, from {seeds[0]} on", flush=True)
+    with closing(run_in_processes(run_seed, seeds, jobs=jobs)) as runs:
+        for run in runs:
+            totals.add(run)
+            if run.breaches:
+                print_breaches(run)
+            if totals.seeds % 500 == 0:
+                print(f"{totals.seeds:,} of {len(seeds):,} seeds", flush=True)
 
 
 def print_breaches(run: Run) -> None:
@@ -74,7 +75,8 @@ def print_breaches(run: Run) -> None:
         print(f"    {sentence}")
     if len(run.breaches) > 10:
         print(f"    and {len(run.breaches) - 10} more")
-    print(f"    again: python -m tests.campaigns.simulate --seed {run.seed} --keep DIR", flush=True)
+    python = shlex.quote(sys.executable)
+    print(f"    again: {python} -m tests.campaigns.simulate --seed {run.seed} --keep DIR", flush=True)
 
 
 def tell(run: Run) -> None:
@@ -103,24 +105,49 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="with --seed: keep its data directory here")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     options = parser.parse_args()
+    if options.seeds < 1 or options.jobs < 1:
+        parser.error("--seeds and --jobs are 1 at least: a campaign of no seeds would have found nothing")
+    if options.keep is not None and (options.seed is None or options.keep.exists()):
+        parser.error("--keep goes with --seed, and names a directory that is not there yet")
     logging.disable(logging.CRITICAL)
+    stopped_by: list[int] = []
+    signal.signal(signal.SIGTERM, partial(_stop, stopped_by))
     begun = time.perf_counter()
     totals = Totals()
-    if options.seed is None:
-        totals = campaign(range(options.first, options.first + options.seeds), jobs=options.jobs)
-    else:
-        run = simulate(options.seed, directory=options.keep)
-        totals.add(run)
-        tell(run)
-    seconds = time.perf_counter() - begun
+    try:
+        if options.seed is None:
+            campaign(totals, range(options.first, options.first + options.seeds), jobs=options.jobs)
+        else:
+            run = simulate(options.seed, directory=options.keep)
+            totals.add(run)
+            tell(run)
+    except* KeyboardInterrupt:
+        stopped_by = stopped_by or [signal.SIGINT]
+        print("stopped before the end")
+    print_summary(totals, time.perf_counter() - begun)
+    if stopped_by:
+        sys.exit(128 + stopped_by[0])
+    sys.exit(1 if totals.violations else 0)
+
+
+def _stop(stopped_by: list[int], number: int, frame: object) -> None:
+    """SIGTERM is as Ctrl-C. `timeout` sends it twice, to the process and to its group; one is enough."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    stopped_by.append(number)
+    signal.raise_signal(signal.SIGINT)
+
+
+def print_summary(totals: Totals, seconds: float) -> None:
     print(f"{totals.seeds:,} seeds in {seconds:.1f} s, {totals.violations} with a broken promise")
     for title, counts in (
         ("lives that ended", totals.ends),
-        ("faults", totals.faults),
+        ("seeds with a fault", totals.faults),
+        ("trouble that came", totals.happened),
+        ("answers to posts", totals.answers),
         ("events", totals.events),
     ):
-        print(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())))
-    sys.exit(1 if totals.violations else 0)
+        names = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+        print(f"{title} ({counts.total():,}): {names}")
 
 
 if __name__ == "__main__":

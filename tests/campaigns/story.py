@@ -20,6 +20,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -35,7 +36,7 @@ import relay.api.server
 from relay.administration import COMMANDS
 from relay.codec import Recorded, decode
 from relay.config import CONFIG_FILE, load_config
-from relay.events import AttemptStarted, MessageBounced, MessageSent
+from relay.events import AttemptStarted, MessageBounced, MessageSent, TornTailCut
 from relay.retention import strip
 from relay.store import VIEWS_DIRECTORY
 from relay.views import messages, relay_views
@@ -49,7 +50,7 @@ from tests.campaigns.zones import Zones
 from tests.world.checker import SLACK_US, breaches
 from tests.world.deterministic import make_seeded_directory, run_seeded
 from tests.world.internet import DAY, HOUR, MINUTE, Internet, Receipt, Trouble
-from tests.world.lives import Death, Machine
+from tests.world.lives import Death, Machine, at_call
 from tests.world.mx import ReceivedMessage
 from tests.world.payloads import Payloads
 from tests.world.promises import Entry, broken_promises
@@ -73,6 +74,8 @@ SITES = {
 #: Long after the last give-up time, whatever the clock did.
 PATIENCE_SECONDS = 10 * DAY
 FREE_BYTES_MIN = 16_384
+#: Where nothing has to be kept.
+MEMORY = "/dev/shm" if Path("/dev/shm").exists() else None
 
 RETRY = """[retry]
 delays_seconds = [60, 300, 900, 1800]
@@ -112,15 +115,18 @@ class Run:
     #: Every segment of the log, by name, and what is in them.
     log: dict[str, bytes] = field(default_factory=dict)
     recorded: list[Recorded] = field(default_factory=list)
-    #: What the relay ended with, where that was no end for a relay.
+    #: What the relay, or who judges it, ended with, where that was no end for it.
     error: Exception | None = None
+    #: What of the faults was more than drawn.
+    happened: Counter[str] = field(default_factory=Counter)
+    #: Answers to posts: status and code.
+    answers: Counter[str] = field(default_factory=Counter)
 
 
 def simulate(seed: int, *, directory: Path | None = None, faults: Sequence[str] | None = None) -> Run:
     """One seed. `directory`: keep everything there; it must not exist yet. `faults`: these, and not a random subset."""
-    dice, draw = random.Random(f"world {seed}"), random.Random(f"faults {seed}")
-    drawn = [fault for fault in FAULTS if draw.random() < 0.5]
-    run = Run(seed, tuple(drawn if faults is None else faults))
+    dice = random.Random(f"world {seed}")
+    run = Run(seed, draw_faults(seed) if faults is None else tuple(faults))
     with _directory(directory) as data:
         shutil.copytree(_template(), data)
         _configure(data, run.faults, dice)
@@ -130,9 +136,18 @@ def simulate(seed: int, *, directory: Path | None = None, faults: Sequence[str] 
                 run_seeded(story.run, seed)
         except Exception as error:  # noqa: BLE001  whatever it was, it was no end that a relay may have
             run.error = error
-            run.breaches.append(f"the relay ended with {_innermost(error)!r}")
-        story.judge()
+            run.breaches.append(f"the relay ended with {_tell(error)}")
+        try:
+            story.judge()
+        except Exception as error:  # noqa: BLE001  a log that cannot be judged is no good log
+            run.error = run.error or error
+            run.breaches.append(f"the judgement ended with {_tell(error)}")
     return run
+
+
+def draw_faults(seed: int) -> tuple[str, ...]:
+    dice = random.Random(f"faults {seed}")
+    return tuple(fault for fault in FAULTS if dice.random() < 0.5)
 
 
 def _nobody_watches_sockets() -> AbstractContextManager[Any]:
@@ -145,8 +160,7 @@ def _directory(kept: Path | None) -> Iterator[Path]:
     if kept is not None:
         yield kept
         return
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="relay-", dir=memory if memory.exists() else None) as name:
+    with tempfile.TemporaryDirectory(prefix="relay-", dir=MEMORY) as name:
         yield Path(name) / "data"
 
 
@@ -174,10 +188,12 @@ def _configure(data: Path, faults: Sequence[str], dice: random.Random) -> None:
     path.write_text(text + REPUTATION.format(messages_min=3 if "reputation" in faults else 1_000_000))
 
 
-def _innermost(error: BaseException) -> BaseException:
+def _tell(error: BaseException) -> str:
+    """The first of those that it is made of, and the function that raised it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return error
+    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return f"{error!r} in {Path(frames[-1].co_filename).stem}.{frames[-1].co_name}"
 
 
 class WatchedInternet(Internet):
@@ -251,7 +267,12 @@ class _Story:
             self.people = People(
                 self.machine, self.faults, self.dice, seed=self.result.seed, breaches=self.result.breaches
             )
-            self.backups = Backups(self.machine, self.result.breaches, seed=self.result.seed)
+            self.backups = Backups(
+                self.machine,
+                self.result.breaches,
+                [partial(self._die, death, "backup") for death in self._deaths],
+                seed=self.result.seed,
+            )
             self.listeners = Listeners(self.machine, self.people, self.result.breaches, seed=self.result.seed)
             self.zones = Zones(
                 self.machine,
@@ -273,6 +294,8 @@ class _Story:
                 for _ in range(3):  # what was planned before the world was healed may end one life yet
                     if await self._live(self._last_life) == "stopped":
                         break
+                else:
+                    self.result.breaches.append("no last life came to its end")
                 clients.cancel_scope.cancel()
             receivers.cancel_scope.cancel()
 
@@ -335,10 +358,11 @@ class _Story:
             if "verification" in self.faults:
                 await self.zones.settle()
             # A domain may be checked once more before the relay ends: of that nobody need have heard.
-            seq = self.people.ledger.followed_until = world.core.store.log.last_seq
+            seq = world.core.store.log.last_seq
             for did in MEMBERS:
                 while await self.people.read_page(did, 1000):
                     pass
+            self.people.ledger.followed_until = seq
             await self.listeners.hear_until(seq)
             if "erasures" in self.faults and self.dice.random() < 0.5:
                 await strip(world.core, 0)
@@ -371,6 +395,10 @@ class _Story:
 
     # ---------------------------------------------------------------- faults
 
+    @property
+    def _deaths(self) -> list[Death]:
+        return [death for death in ("kill", "power") if death in self.faults]  # type: ignore[misc]
+
     def _make_internet(self) -> WatchedInternet:
         internet, dice = WatchedInternet(), self.dice
         for number, (domain, names) in enumerate(SITES.items()):
@@ -390,7 +418,10 @@ class _Story:
 
     def _mood(self, address: str, offer: int, share: float) -> str:
         dice = random.Random(f"{self.result.seed} {address} {offer}")
-        return "" if self.is_healed or dice.random() > share else dice.choice(MOODS)
+        if self.is_healed or dice.random() > share:
+            return ""
+        self.result.happened["mood of a receiver"] += 1
+        return dice.choice(MOODS)
 
     def _arm(self) -> None:
         """Plan how this life ends, if it is to end badly."""
@@ -401,25 +432,32 @@ class _Story:
         if "full-disk" in self.faults and dice.random() < 0.5:
             room = FREE_BYTES_MIN + dice.randint(-8192, 16_384)
             machine.disk.capacity_bytes = machine.disk.used_bytes() + room
-        deaths: list[Death] = [death for death in ("kill", "power") if death in self.faults]  # type: ignore[misc]
+            machine.after(dice.expovariate(1 / (20 * MINUTE)), machine.disk.make_room)
+        deaths = self._deaths
         if not deaths or dice.random() < 0.2:
             return
         death = dice.choice(deaths)
-        die = partial(machine.die, death)
-        match dice.choice(("operation", "operation", "batch", "receipt", "time")):
+        moment = dice.choice(("operation", "operation", "batch", "receipt", "time"))
+        die = partial(self._die, death, moment)
+        match moment:
             case "operation":
-                machine.disk.after_operation = _after(int(2 ** dice.uniform(0, 7)), die)
+                machine.disk.after_operation = at_call(int(2 ** dice.uniform(0, 7)), die)
             case "batch":
-                observer = _after(int(2 ** dice.uniform(0, 5)), die)
+                observer = at_call(int(2 ** dice.uniform(0, 5)), die)
                 machine.world.core.store.views.observers.append(lambda recorded: observer())
             case "receipt":
-                on_receipt = _after(dice.randint(1, 5), die)
+                on_receipt = at_call(dice.randint(1, 5), die)
                 life = machine.lives
                 self.internet.on_receipt.append(
                     lambda receipt: on_receipt() if machine.lives == life else None
                 )
             case "time":
-                machine.die_after(2 ** dice.uniform(-10, 12), death)
+                machine.after(2 ** dice.uniform(-10, 12), die)
+
+    def _die(self, death: Death, moment: str) -> None:
+        if self.machine.death is None:
+            self.result.happened[f"{death} at a {moment}"] += 1
+        self.machine.die(death)
 
     def _slow_disk(self) -> float:
         return self.dice.choice((0.0, 0.001, 0.05, 0.5, 3.0, 6.0))
@@ -430,17 +468,17 @@ class _Story:
         machine.disk.fail_at = 0
         if "old-views" in self.faults:
             if dice.random() < 0.5:
-                machine.bring_back_views()
+                self.result.happened["older views brought back"] += machine.bring_back_views()
             elif dice.random() < 0.5:
                 machine.keep_views()
         if "lost-views" in self.faults and dice.random() < 0.5:
-            machine.lose_views()
+            self.result.happened["views lost"] += machine.lose_views()
         await trio.sleep(dice.choice((0.0, 1.0, 30.0, 600.0)))
         # A death in the middle of the next start, that is in recovery.
-        deaths: list[Death] = [death for death in ("kill", "power") if death in self.faults]  # type: ignore[misc]
+        deaths = self._deaths
         if deaths and dice.random() < 0.3:
-            machine.disk.after_operation = _after(
-                dice.randint(1, 12), partial(machine.die, dice.choice(deaths))
+            machine.disk.after_operation = at_call(
+                dice.randint(1, 12), partial(self._die, dice.choice(deaths), "start")
             )
         if "failing-disk" in self.faults and dice.random() < 0.2:
             machine.disk.fail_at = machine.disk.operations + dice.randint(1, 12)
@@ -455,6 +493,7 @@ class _Story:
             if not self.is_healed:
                 self.machine.clock_offset_us += round(hours * HOUR * 1e6)
                 self.clock_jumps_us += abs(round(hours * HOUR * 1e6))
+                self.result.happened["clock set"] += 1
 
     def _heal(self) -> None:
         self.is_healed = self.people.is_over = True
@@ -472,11 +511,16 @@ class _Story:
         run, found = self.result, self.result.breaches
         log = self.machine.write_out()
         run.log = {path.name: path.read_bytes() for path in sorted(log.glob("*.seg"))}
-        if run.error is not None:
-            return  # it never came to its end, so that the rest would say so again in many words
+        self._count()
         found += self.machine.journal.breaches
+        if run.error is not None:
+            found += self.payloads.found
+            return  # it never came to its end, so that the rest would say so again in many words
         found += self.internet.violations()
-        found += [f"log verify: {problem}" for problem in verify_log(log).problems]
+        problems = verify_log(log).problems
+        found += [f"log verify: {problem}" for problem in problems]
+        if problems:
+            return  # those below believe what they read
         found += [
             f"the view {name} is no fold of the log" for name in _views_that_differ(self.directory, log)
         ]
@@ -508,6 +552,19 @@ class _Story:
             back_us=self.clock_jumps_us,
         )
         found += broken_promises(entries, config, self.people.ledger, self.internet.receipts)
+        if "streams" in self.faults:
+            found += self.listeners.judge()
+
+    def _count(self) -> None:
+        """What the trouble came to."""
+        run, machine = self.result, self.machine
+        run.happened += Counter({f"disk: {name}": count for name, count in machine.disk_failures().items()})
+        run.happened["torn tail cut"] += sum(
+            isinstance(item.event, TornTailCut) for item in machine.journal.events
+        )
+        for request in self.people.ledger.requests:
+            run.answers["none, or try again"] += request.unknown
+            run.answers.update(f"{answer.status} {answer.code}".strip() for answer in request.answers)
 
 
 def _views_that_differ(directory: Path, log: Path) -> list[str]:
@@ -538,15 +595,3 @@ def _trouble(dice: random.Random, kinds: Sequence[str]) -> Trouble:
     begin = dice.uniform(0, TROUBLE_SECONDS)
     length = dice.choice((MINUTE, 10 * MINUTE, HOUR, DAY))
     return Trouble(dice.choice(kinds), begin, begin + length, count=dice.choice((1, 2, 600)))
-
-
-def _after(count: int, act: Callable[[], None]) -> Callable[[], None]:
-    """Something to be called; at the `count`-th call, counted from 1, it acts, and never again."""
-
-    def call() -> None:
-        nonlocal count
-        count -= 1
-        if count == 0:
-            act()
-
-    return call

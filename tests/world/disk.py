@@ -11,6 +11,7 @@ show them as if nothing had happened, and let the next fsync succeed without the
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -108,6 +109,8 @@ class FakeDisk:
         self.fail_at = 0
         self.error = errno.EIO
         self.capacity_bytes: int | None = None
+        #: Operations that failed, by the name of the error.
+        self.failures: Counter[str] = Counter()
         self._handles: dict[int, tuple[File, Path]] = {}
         self._next_handle = 3
         self._locks: dict[int, Path] = {}
@@ -168,6 +171,7 @@ class FakeDisk:
                 self._do(Sector(file, offset, data[:step]))
                 offset, data = offset + step, data[step:]
             if full:
+                self.failures["ENOSPC"] += 1
                 raise OSError(errno.ENOSPC, "no space left on the fake disk")
 
     def fdatasync(self, handle: int) -> None:
@@ -305,6 +309,7 @@ class _Operation:
             if self._forget is not None:
                 # A failed fsync: the pages stay readable, count as clean, and never reach the disk.
                 disk.forget(self._forget)
+            disk.failures[errno.errorcode[disk.error]] += 1
             raise OSError(disk.error, f"the fake disk was told to fail: {self._name}")
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import errno
 import random
 import shutil
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -54,6 +55,7 @@ class MortalDisk(FakeDisk):
     def __init__(self) -> None:
         super().__init__()
         self.is_dead = False
+        self._was_small = False
 
     def _operation(self, name: str, forget: File | None = None) -> Any:
         if self.is_dead:
@@ -62,7 +64,16 @@ class MortalDisk(FakeDisk):
 
     @property
     def has_failed(self) -> bool:
-        return self.capacity_bytes is not None or 0 < self.fail_at <= self.operations
+        is_small = self.capacity_bytes is not None
+        return is_small or self._was_small or 0 < self.fail_at <= self.operations
+
+    def make_room(self) -> None:
+        """While its relay runs; what failed before has failed for want of room."""
+        self.capacity_bytes, self._was_small = None, True
+
+    def restart(self) -> FakeDisk:
+        self._was_small = False
+        return super().restart()
 
 
 class Journal:
@@ -115,6 +126,8 @@ class Machine:
         self._cables: dict[_Cable, None] = {}
         self._log: Log | None = None
         self._start_failed = False
+        #: Of the disks that a loss of power has ended.
+        self._failures: Counter[str] = Counter()
         self._life: trio.Nursery
         self._requests: trio.Nursery
 
@@ -155,6 +168,10 @@ class Machine:
             await relay.stop()
             self._requests.cancel_scope.cancel()
 
+    def disk_failures(self) -> Counter[str]:
+        """How many of the disk's operations failed, by the name of the error, over all lives."""
+        return self._failures + self.disk.failures
+
     @property
     def is_log_in_doubt(self) -> bool:
         """A sync of it has failed, and no relay has started since: what can be read of it may be lost all the same."""
@@ -173,13 +190,13 @@ class Machine:
             cable.cut()
         self._life.cancel_scope.cancel()
 
-    def die_after(self, seconds: float, death: Death) -> None:
-        """In this life, at that time."""
-        self._life.start_soon(self._die_after, seconds, death)
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        """Call it in this life, at that time."""
+        self._life.start_soon(self._act_after, seconds, act)
 
-    async def _die_after(self, seconds: float, death: Death) -> None:
+    async def _act_after(self, seconds: float, act: Callable[[], None]) -> None:
         await trio.sleep(seconds)
-        self.die(death)
+        act()
 
     async def ask(self, request: Callable[[World], Awaitable[T]]) -> T | None:
         """What the relay answers; None where it is down, or dies before."""
@@ -204,17 +221,23 @@ class Machine:
 
     # ---------------------------------------------------------------- what may happen to the views
 
-    def lose_views(self) -> None:
-        shutil.rmtree(self.directory / VIEWS_DIRECTORY, ignore_errors=True)
+    def lose_views(self) -> bool:
+        """Whether there were any."""
+        directory = self.directory / VIEWS_DIRECTORY
+        had_any = directory.exists()
+        shutil.rmtree(directory, ignore_errors=True)
+        return had_any
 
     def keep_views(self) -> None:
         """Remember them, as a copy that an operator has made."""
         _copy_views(self.directory / VIEWS_DIRECTORY, self.directory / "views.old")
 
-    def bring_back_views(self) -> None:
-        """Those of the last `keep_views`."""
-        if (self.directory / "views.old").exists():
+    def bring_back_views(self) -> bool:
+        """Those of the last `keep_views`; whether there are any."""
+        has_any = (self.directory / "views.old").exists()
+        if has_any:
             _copy_views(self.directory / "views.old", self.directory / VIEWS_DIRECTORY)
+        return has_any
 
     def write_out(self) -> Path:
         """The log's segments as they are on the disk, as real files in the directory, for those who read those."""
@@ -257,6 +280,7 @@ class Machine:
     def _bury(self) -> None:
         _copy_views(self.directory / "views.kept", self.directory / VIEWS_DIRECTORY)
         if self.death == "power":
+            self._failures += self.disk.failures
             self.disk = self.disk.crash(self._survivors())
             if (self.directory / VIEWS_DIRECTORY).exists():
                 (self.directory / VIEWS_DIRECTORY / "boot").write_text(ANOTHER_BOOT)
@@ -341,3 +365,15 @@ def _is_of_the_disk(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.EIO, errno.ENOSPC)
     return isinstance(error, LogPoisonedError) and isinstance(error.__cause__, OSError | None)
+
+
+def at_call(count: int, act: Callable[[], None]) -> Callable[[], None]:
+    """Something to be called; at the `count`-th call, counted from 1, it acts, and never again."""
+
+    def call() -> None:
+        nonlocal count
+        count -= 1
+        if count == 0:
+            act()
+
+    return call

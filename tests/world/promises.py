@@ -4,7 +4,8 @@
 relay keeps its word: every rule is reckoned anew, by a simple loop over the log. Pure.
 
 Of every request to send, by the clients' `Ledger`:
-  1  a 200 is in the log: each message id is that recipient's `message.queued`, in that member's send of that request
+  1  a 200 is in the log: each message id is that recipient's `message.queued`, in that member's send of that request;
+     a send and its messages are one batch
   2  what was refused left nothing; what is in the log was acknowledged, or its client does not know
   3  without an Idempotency-Key a request is in the log once at most
   4  a key stands for one send in 24 hours of the log's time; whoever was told of the same send was told the same bytes
@@ -124,8 +125,9 @@ class Heard:
     begin: int | None
     #: (sequence number, type, time) of each frame.
     frames: list[tuple[int, str, str]] = field(default_factory=list)
-    #: It has listened long enough to have heard all events up to this one; more may come before the relay ends.
-    whole_until: int = 0
+    #: It has listened long enough to have heard all events up to this one; more may come before the relay ends. None:
+    #: it went away before.
+    whole_until: int | None = None
 
 
 @dataclass
@@ -141,8 +143,8 @@ class Ledger:
     erased: list[tuple[int, int]] = field(default_factory=list)
     #: Member -> (sequence number, type) of each event that it was shown in `/v1/events`.
     followed: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
-    #: All members have read on until nothing more came, after this event.
-    followed_until: int = 0
+    #: All members have read on until nothing more came, after this event. None: they never have.
+    followed_until: int | None = None
     heard: list[Heard] = field(default_factory=list)
 
 
@@ -178,6 +180,7 @@ class _Call:
 class _Send:
     seq: int
     event: SendAccepted
+    batch: int
     request: int
     message_ids: list[int] = field(default_factory=list)
 
@@ -254,6 +257,8 @@ class _Judge:
                 self.addresses[seq] = event.personal.address
                 self._given[seq] = event.personal.given
                 self.sends[-1].message_ids.append(seq)
+                if self.sends[-1].batch != batch:
+                    self._break(entry, "a crash could part it from its send")
                 content = self.sends[-1].event.personal
                 if content is not None and content.unsubscribe_url is not None:
                     self._with_url.add(seq)
@@ -362,7 +367,7 @@ class _Judge:
     def _see_send(self, entry: Entry, event: SendAccepted) -> None:
         (seq, time_us, _), batch = entry
         assert event.personal is not None
-        self.sends.append(_Send(seq, event, int(event.personal.subject.removeprefix("request "))))
+        self.sends.append(_Send(seq, event, batch, int(event.personal.subject.removeprefix("request "))))
         if self._is_paused(event.domain, batch):
             self._break(entry, f"the domain {event.domain} is paused")
         if self.config.require_verified_domains and event.domain not in self._verified:
@@ -477,8 +482,11 @@ class _Judge:
             if number not in cancelled
         ]
 
-        for did, followed in ledger.followed.items():
-            self._hear_pages(did, followed, ledger.followed_until)
+        if ledger.followed_until is None:
+            self.found.append("nobody has read the events until their end")
+        else:
+            for did in {item.event.did: None for item, _ in self.log if isinstance(item.event, DomainAdded)}:
+                self._hear_pages(did, ledger.followed.get(did, []), ledger.followed_until)
         for heard in ledger.heard:
             self._hear_frames(heard)
 
@@ -494,7 +502,7 @@ class _Judge:
         if begin is None:
             return
         expected = [event for event in self._events_of(heard.did) if event[0] > begin]
-        owed = sum(event[0] <= heard.whole_until for event in expected)
+        owed = sum(event[0] <= (heard.whole_until or 0) for event in expected)
         expected = expected[: max(owed, len(heard.frames))]
         if heard.frames != expected:
             wrong = sorted({*heard.frames} ^ {*expected}) or "their order, or one came twice"

@@ -69,10 +69,10 @@ class Queue(NamedTuple):
 
 def fill(directory: Path, queue: Queue) -> None:
     """Queue them in the log and the views of a directory that nobody serves."""
-    trio.run(_fill, directory, queue)
+    trio.run(queue_messages, directory, queue)
 
 
-async def _fill(directory: Path, queue: Queue) -> None:
+async def queue_messages(directory: Path, queue: Queue) -> None:
     async with open_core(directory) as core:
         now, dice = core.store.now_us(), random.Random(1)
         await core.store.append([event for number in range(MEMBERS) for event in _member(number)])

@@ -107,7 +107,12 @@ def measure(effort: Effort) -> Iterator[Row]:
         warm = send_request(relay.credentials)
         for server in (relay, bare, own):
             run_load(server.address, warm, connections=USUAL, seconds=effort.seconds / 3)
-        for body_bytes, recipients, connections in product((BODY_BYTES, LARGE_BYTES), (1, 50), CONNECTIONS):
+        cases = [
+            *product((BODY_BYTES,), (1, 50), CONNECTIONS),
+            *product((LARGE_BYTES,), (1,), CONNECTIONS),
+            (LARGE_BYTES, 50, USUAL),
+        ]
+        for body_bytes, recipients, connections in cases:
             yield from measure_case(relay, bare, own, effort, body_bytes, recipients, connections)
 
 

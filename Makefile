@@ -47,7 +47,7 @@ JOBS ?= 2
 simulate: setup
 	$(BIN)/python -m tests.campaigns.simulate --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS)
 
-# One table, and JSON. A quiet machine and half an hour; `make bench BENCH="accept deliver"` asks only these.
+# One table, and JSON. A quiet machine and twenty minutes; `make bench BENCH="accept deliver"` asks only these.
 BENCH ?=
 JSON ?= bench.json
 bench: setup

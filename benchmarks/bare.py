@@ -1,7 +1,8 @@
 """The ceiling of everything over HTTP: hypercorn on trio, answering from memory. Prints its address.
 
 A request for a websocket is accepted, and kept. With the argument `fan-out` a POST sends ten frames to each of them, as
-large as those of the status stream, before it is answered.
+large as those of the status stream, before it is answered. With `own-server` it is the relay's server that serves the
+application (`relay.api.server`), and the settings are the same.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ import hypercorn
 import hypercorn.trio
 import trio
 
+from relay.api import serve_http
+from relay.api.places import Places
+
 ANSWER = b'{"accepted":[{"recipient":"friend@example.com","messageId":448}],"rejected":[]}'
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(ANSWER)).encode())]
 FRAMES = 10
+CONNECTIONS_MAX = 1000
 FRAME = '{"seq":' + "1" * 300 + "}"
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -63,10 +68,25 @@ async def main() -> None:
     config.keep_alive_max_requests = 1_000_000
     config.errorlog = None
     app: Any = App(fans_out="fan-out" in sys.argv)
-    serve = functools.partial(hypercorn.trio.serve, app, config, shutdown_trigger=trio.sleep_forever)
+    if "own-server" in sys.argv:
+        serve = functools.partial(_serve_as_the_relay, app, config)
+    else:
+        serve = functools.partial(hypercorn.trio.serve, app, config, shutdown_trigger=trio.sleep_forever)
     async with trio.open_nursery() as nursery:
         binds = await nursery.start(serve)
         print(binds[0].removeprefix("http://"), flush=True)
+
+
+async def _serve_as_the_relay(app: Any, config: hypercorn.Config, *, task_status: Any) -> None:
+    async with trio.open_nursery() as nursery:
+        places = Places(CONNECTIONS_MAX)
+        task_status.started(
+            [
+                await nursery.start(
+                    functools.partial(serve_http, app, config, places=places, close=trio.Event())
+                )
+            ]
+        )
 
 
 if __name__ == "__main__":

@@ -5,11 +5,17 @@
 Relays with nothing, 100,000 and 1,000,000 messages queued take the same load in turn: the speed must not depend on
 it. The queue is *realistic*, with 100 members, 1,000 recipient domains and both classes, which is 200,000 lanes; or the
 worst, *a domain each*, which is as many lanes as messages. Each is written by appending to the log through the store,
-ten recipients a send. Next attempts are some hours away, and the receiver never says a word. It takes some minutes.
+ten recipients a send. The receiver never says a word. It takes some minutes.
+
+Next attempts are some hours away, as in a queue that has seen its first attempts, and that is the favourable case:
+only lanes due within a minute are in memory. *All due* is the other one, as after an outage of the relay: each message
+is overdue, so that each lane is in memory, and the relay has all the connections open that a site may have.
 
 Resident memory is of two kinds: the process's own, and pages of mapped files (the views', and libraries), which are
-the page cache's and go when the kernel needs them. It is measured at the end of all loads. A start is timed from the
-command until HTTP is served, after a SIGTERM and after a SIGKILL.
+the page cache's and go when the kernel needs them. It is measured at the end of all loads, which leave some tens of
+thousands of messages more in each queue; but with nothing queued it is measured before them, when that is true. The
+peak is of the same process, start and loads included. A start is timed from the command until HTTP is served, after a
+SIGTERM and after a SIGKILL.
 """
 
 from __future__ import annotations
@@ -48,27 +54,29 @@ _MIB = 1 << 20
 
 
 class Queue(NamedTuple):
-    """How many messages wait, and whether each is for a domain of its own."""
+    """How many messages wait, whether each is for a domain of its own, and whether each is overdue."""
 
     messages: int
     worst: bool = False
+    due: bool = False
 
     def __str__(self) -> str:
         if not self.messages:
             return "nothing queued"
-        return f"{self.messages:,} queued" + (", a domain each" if self.worst else "")
+        state = "all due" if self.due else "queued"
+        return f"{self.messages:,} {state}" + (", a domain each" if self.worst else "")
 
 
 def fill(directory: Path, queue: Queue) -> None:
     """Queue them in the log and the views of a directory that nobody serves."""
-    trio.run(_fill, directory, queue)
+    trio.run(queue_messages, directory, queue)
 
 
-async def _fill(directory: Path, queue: Queue) -> None:
+async def queue_messages(directory: Path, queue: Queue) -> None:
     async with open_core(directory) as core:
         now, dice = core.store.now_us(), random.Random(1)
         await core.store.append([event for number in range(MEMBERS) for event in _member(number)])
-        sends = (_send(number, queue.worst, now, dice) for number in range(queue.messages // RECIPIENTS))
+        sends = (_send(number, queue, now, dice) for number in range(queue.messages // RECIPIENTS))
         while batch := [event for send in islice(sends, _SENDS_PER_BATCH) for event in send]:
             await core.store.append(batch)
 
@@ -88,9 +96,11 @@ def _member(number: int) -> Iterator[Event]:
     )
 
 
-def _send(number: int, worst: bool, now: int, dice: random.Random) -> Iterator[Event]:
+def _send(number: int, queue: Queue, now: int, dice: random.Random) -> Iterator[Event]:
     member = number % MEMBERS
     did, domain = _did(member), f"member{member}.example"
+    # Overdue, or after a first attempt that has put it off.
+    least, most = (-HOUR_US, 0) if queue.due else (2 * HOUR_US, 12 * HOUR_US)
     category = dice.choice(["transactional", "bulk"])
     yield SendAccepted(
         did=did,
@@ -105,23 +115,35 @@ def _send(number: int, worst: bool, now: int, dice: random.Random) -> Iterator[E
         personal=Content(from_address=f"you@{domain}", subject="Hello", text=TEXT),
     )
     for index in range(1, RECIPIENTS + 1):
-        to = number * RECIPIENTS + index if worst else dice.randrange(DOMAINS)
+        to = number * RECIPIENTS + index if queue.worst else dice.randrange(DOMAINS)
         address = f"friend{dice.randrange(1_000_000)}@receiver{to}.example"
         yield MessageQueued(
             did=did,
             domain=domain,
             category=category,
             index=index,
-            next_attempt_at=now + dice.randrange(2 * HOUR_US, 12 * HOUR_US),
+            next_attempt_at=now + dice.randrange(least, most),
             give_up_at=now + 72 * HOUR_US,
             personal=Recipient(given=address, address=address),
         )
 
 
 def measure(effort: Effort) -> Iterator[Row]:
-    none = Queue(0)
     hundred_thousand, million = effort.scaled(100_000), effort.scaled(1_000_000)
-    queues = [none, Queue(hundred_thousand), Queue(million), Queue(million, worst=True)]
+    yield from measure_queues(
+        effort,
+        [
+            Queue(hundred_thousand),
+            Queue(million),
+            Queue(million, worst=True),
+            Queue(hundred_thousand, worst=True, due=True),
+        ],
+    )
+
+
+def measure_queues(effort: Effort, queues: list[Queue]) -> Iterator[Row]:
+    """Each against one with nothing queued."""
+    none = Queue(0)
     with ExitStack() as stack:
         nobody = stack.enter_context(silent_receiver())
         root = Path(
@@ -129,7 +151,7 @@ def measure(effort: Effort) -> Iterator[Row]:
         )
         relays = {
             queue: enrolled_relay(root / str(number) / "data", route=nobody)
-            for number, queue in enumerate(queues)
+            for number, queue in enumerate([none, *queues])
         }
         with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
             filled = pool.map(fill, [relay.directory for relay in relays.values()], relays)
@@ -138,6 +160,7 @@ def measure(effort: Effort) -> Iterator[Row]:
             stack.enter_context(relay.running())
         for how, die in (("after SIGTERM", BenchedRelay.stop), ("after SIGKILL", BenchedRelay.kill)):
             yield from _compare(relays, f"start {how}, s", partial(_seconds_to_start, die=die), effort.rounds)
+        yield from _memory(none, relays[none])
         for relay in relays.values():
             _rate(relay, effort.seconds / 3)  # warm
         yield from _compare(
@@ -147,12 +170,15 @@ def measure(effort: Effort) -> Iterator[Row]:
             effort.many_rounds,
             asked=Demand("ratio", at_least=0.9),
         )
-        for queue, relay in relays.items():
-            memory = relay.memory()
-            yield _row(
-                queue, "resident memory, MiB", [memory.total / _MIB], asked=Demand("median", at_most=300)
-            )
-            yield _row(queue, "of it its own, MiB", [memory.anonymous / _MIB])
+        for queue in queues:
+            yield from _memory(queue, relays[queue])
+
+
+def _memory(queue: Queue, relay: BenchedRelay) -> Iterator[Row]:
+    memory = relay.memory()
+    yield _row(queue, "resident memory, MiB", [memory.total / _MIB], asked=Demand("median", at_most=300))
+    yield _row(queue, "of it its own, MiB", [memory.anonymous / _MIB])
+    yield _row(queue, "peak of resident memory, MiB", [relay.memory_peak_bytes() / _MIB])
 
 
 def _compare(
@@ -176,7 +202,7 @@ def _compare(
             queue,
             what,
             values[queue],
-            against=Comparison(f"with {none}", values[none]),
+            against=Comparison(f"with {none} before", values[none]),
             lower_is_better=asked is None,
             asked=asked,
         )

@@ -36,7 +36,8 @@ class Receiver:
         self._count = 0
         self._news = threading.Condition()
         self._process = process
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
 
     @property
     def count(self) -> int:
@@ -48,6 +49,12 @@ class Receiver:
             if not self._news.wait_for(lambda: self._count >= count, seconds):
                 raise RuntimeError(f"the receiver has {self._count} of {count} messages after {seconds:g} s")
             return time.perf_counter()
+
+    def close(self) -> None:
+        """The process has ended: read what it has said last."""
+        assert self._process.stdout is not None
+        self._reading.join()
+        self._process.stdout.close()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -71,12 +78,14 @@ def receiver() -> Iterator[Receiver]:
         # As root it wants to be told as whom to go on.
         command = [sink, "-c", "-u", getpass.getuser(), address, "1024"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    running = Receiver(address, process)
     try:
         _wait_for_listener(address, process)
-        yield Receiver(address, process)
+        yield running
     finally:
         process.kill()
         process.wait()
+        running.close()
 
 
 def bare_client_rate(receiver: Receiver, *, messages: int, connections: int, size: int) -> float:

@@ -38,7 +38,7 @@ tests/verifier/node_modules/.ready: tests/verifier/package-lock.json
 	touch $@
 
 test: check tests/verifier/node_modules/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # A relay's short life, once a seed, among everything that can fail; a seed that breaks a promise is printed.
 SEEDS ?= 200

@@ -65,7 +65,7 @@ def with_mx(check: Callable[[Mx], Awaitable[None]], **options: Any) -> None:
         {"tls": TLS, "pipelining": False},
         {"drip_seconds": 0.0},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_two_messages_on_one_connection(options: dict[str, object]) -> None:
     async def check(mx: Mx) -> None:

@@ -417,6 +417,8 @@ def main() -> None:
     options = parser.parse_args()
     deck = deck_of(may_mount=may_mount, only=options.only, each=options.each)
     signal.signal(signal.SIGTERM, interrupt)
+    # A shell has its jobs in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="crash-"))
     record = Record(options.seed)
     if not may_mount:

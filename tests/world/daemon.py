@@ -14,13 +14,14 @@ REQUIRE_RECEIVERS=1, as in CI, it fails.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,16 @@ def require_daemon(package: str) -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment, for programs that must be told one."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on at this moment, for programs that must be told one.
+
+    Not one of those that the kernel gives to connections: with hundreds of them, as in tests that run beside this one,
+    it would soon be somebody's.
+    """
+    begin_of_theirs = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(1024, begin_of_theirs)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def is_listening(port: int) -> bool:

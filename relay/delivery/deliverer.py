@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -143,7 +144,9 @@ class Deliverer:
         self._known: dict[str, _Known] = {}
         #: Lanes with something due, by domain, until its site is known.
         self._looked_up: dict[str, dict[Lane, None]] = {}
-        self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
+        #: Those of them that nobody has begun to look up. Not a task each: after an outage there may be any number.
+        self._to_look_up: deque[str] = deque()
+        self._lookups = 0
         self._nursery: trio.Nursery | None = None
         #: Of the look-ups: nothing depends on them when the relay stops.
         self._lookups_nursery: trio.Nursery | None = None
@@ -325,11 +328,19 @@ class Deliverer:
             self._looked_up[lane.domain][lane] = None
         else:
             self._looked_up[lane.domain] = {lane: None}
-            self._lookups_nursery.start_soon(self._look_up, lane.domain)
+            self._to_look_up.append(lane.domain)
+            if self._lookups < LOOKUPS_MAX:
+                self._lookups += 1
+                self._lookups_nursery.start_soon(self._work_at_lookups)
+
+    async def _work_at_lookups(self) -> None:
+        while self._to_look_up:
+            await self._look_up(self._to_look_up.popleft())
+            await trio.lowlevel.checkpoint()  # a fixed route, or what is remembered, is found without waiting
+        self._lookups -= 1
 
     async def _look_up(self, domain: str) -> None:
-        async with self._lookups:
-            site = await self._connector.site(domain)
+        site = await self._connector.site(domain)
         self._known.pop(domain, None)  # to the end: the oldest are forgotten first
         self._known[domain] = _Known(site, trio.current_time() + SITE_SECONDS)
         self._core.sites[domain] = site.name

@@ -2,7 +2,7 @@
 
 - `simulate`: a whole relay's short life, once a seed, in a simulated world where everything fails (`make simulate`).
   Its `story` is lived by `people` who send and order, `listeners` on the stream, `backups`, `zones` (the members' DNS)
-  and `sites` (their unsubscribe URLs).
+  and `sites` (their unsubscribe URLs). `workers` are the processes that run the seeds.
 - `days`: thousands of messages over simulated days, with receivers in trouble.
 - `crash`: processes of the relay are killed, stopped and starved on a real disk (`make crash`). `life` is the directory
   that lives through it, with its clients and its judge; `subscriber` follows the stream, `erasure` reads what is gone.

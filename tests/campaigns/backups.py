@@ -59,7 +59,7 @@ class Backups:
         acknowledged = len(self._machine.journal.events)
         disk = self._machine.disk
         planned = disk.after_operation
-        if self._deaths and self._machine.world is not None and self._dice.random() < 0.3:
+        if self._deaths and self._machine.world is not None and self._dice.random() < 0.15:
             disk.after_operation = at_call(self._dice.randint(1, 16), self._dice.choice(self._deaths))
         try:
             back_up(

@@ -456,7 +456,7 @@ class _Story:
 
     def _die(self, death: Death, moment: str) -> None:
         if self.machine.death is None:
-            self.result.happened[f"{death} at a {moment}"] += 1
+            self.result.happened[f"{death}: {moment}"] += 1
         self.machine.die(death)
 
     def _slow_disk(self) -> float:

@@ -7,7 +7,10 @@ import trio
 import trio.testing
 
 from relay.config import CONFIG_FILE
+from relay.delivery.deliverer import LOOKUPS_MAX
+from relay.delivery.resolve import Mx
 from relay.refusals import Refusal
+from tests.world.dns import FakeDns
 from tests.world.internet import Internet, Trouble
 from tests.world.relay import OTHER_DID, OTHER_DOMAIN, make_directory, open_world, run
 
@@ -101,5 +104,44 @@ def test_who_writes_to_many_that_never_answer_leaves_connections_to_others(tmp_p
             world.credentials = alice
             assert (await world.until_final(await world.send()))["status"] == "sent"
             assert trio.current_time() < before + 1
+
+    run(main)
+
+
+class SlowDns(FakeDns):
+    """A name service that takes a minute for each question."""
+
+    under_way = under_way_max = 0
+
+    async def lookup_mx(self, domain: str) -> list[Mx]:
+        self.under_way += 1
+        self.under_way_max = max(self.under_way_max, self.under_way)
+        await trio.sleep(60)
+        self.under_way -= 1
+        return await super().lookup_mx(domain)
+
+
+def test_any_number_of_domains_is_looked_up_by_a_bounded_number_of_tasks(tmp_path: Path) -> None:
+    """A backlog of 100,000 domains, due at once, must not cost a task for each."""
+
+    async def main() -> None:
+        domains = [f"receiver{number}.example" for number in range(LOOKUPS_MAX + 50)]
+        internet, slow = Internet(), SlowDns()
+        for domain in domains:
+            slow.broken.add(domain)
+        internet.dns = slow
+        async with open_world(make_directory(tmp_path / "data", route=""), internet=internet) as world:
+            before = trio.lowlevel.current_statistics().tasks_living
+            for begin in range(0, len(domains), 50):
+                status, _ = await world.post_send(
+                    to=[f"you@{domain}" for domain in domains[begin : begin + 50]]
+                )
+                assert status == 200
+            await trio.testing.wait_all_tasks_blocked()
+            assert slow.under_way == LOOKUPS_MAX
+            assert trio.lowlevel.current_statistics().tasks_living <= before + LOOKUPS_MAX
+            await trio.sleep(1000)
+            assert {name for kind, name in slow.asked if kind == "MX"} == {*domains}
+            assert slow.under_way_max == LOOKUPS_MAX
 
     run(main)

@@ -112,6 +112,8 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     stopped_by: list[int] = []
     signal.signal(signal.SIGTERM, partial(_stop, stopped_by))
+    # A shell has its jobs in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     begun = time.perf_counter()
     totals = Totals()
     try:

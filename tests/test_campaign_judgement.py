@@ -37,7 +37,7 @@ def test_a_damaged_log_is_reported_and_not_read(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_judge_that_fails_is_a_broken_promise(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object) -> list[str]:
+    def fail(*arguments: object, **options: object) -> list[str]:
         raise KeyError("what is this")
 
     monkeypatch.setattr(story, "broken_promises", fail)

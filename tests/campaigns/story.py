@@ -551,7 +551,9 @@ class _Story:
             slack_us=slack_us,
             back_us=self.clock_jumps_us,
         )
-        found += broken_promises(entries, config, self.people.ledger, self.internet.receipts)
+        found += broken_promises(
+            entries, config, self.people.ledger, self.internet.receipts, back_us=self.clock_jumps_us
+        )
         if "streams" in self.faults:
             found += self.listeners.judge()
 

@@ -156,10 +156,11 @@ class Entry(NamedTuple):
 
 
 def broken_promises(
-    log: Sequence[Entry], config: Config, ledger: Ledger, receipts: Iterable[Receipt]
+    log: Sequence[Entry], config: Config, ledger: Ledger, receipts: Iterable[Receipt], *, back_us: int = 0
 ) -> list[str]:
-    """A sentence for each promise that was broken."""
-    judge = _Judge(log, config)
+    """A sentence for each promise that was broken. `back_us`: the clock was set back by so much at most. What was under
+    way then is stamped with the log's last time, which is earlier than when it began."""
+    judge = _Judge(log, config, back_us)
     judge.read_log()
     judge.hear(ledger)
     judge.look_at(receipts)
@@ -186,9 +187,11 @@ class _Send:
 
 
 class _Judge:
-    def __init__(self, log: Sequence[Entry], config: Config) -> None:
+    def __init__(self, log: Sequence[Entry], config: Config, back_us: int) -> None:
         self.log = log
         self.config = config
+        self.back_us = back_us
+        self.last_time_us = 0
         self.found: list[str] = []
         self.sends: list[_Send] = []
         self.addresses: dict[int, str] = {}
@@ -227,12 +230,12 @@ class _Judge:
     # ---------------------------------------------------------------- the log by itself
 
     def read_log(self) -> None:
-        last_seq, last_time_us = 0, 0
+        last_seq = 0
         for entry in self.log:
-            if entry.recorded.seq != last_seq + 1 or entry.recorded.time_us < last_time_us:
-                self._break(entry, f"it follows {last_seq}, of {last_time_us} us")
-            last_seq, last_time_us = entry.recorded.seq, entry.recorded.time_us
+            if entry.recorded.seq != last_seq + 1 or entry.recorded.time_us < self.last_time_us:
+                self._break(entry, f"it follows {last_seq}, of {self.last_time_us} us")
             self._see(entry)
+            last_seq, self.last_time_us = entry.recorded.seq, entry.recorded.time_us
         self.found += [
             f"the call for {seq} never ended" for seq, call in self._calls.items() if not call.is_over
         ]
@@ -345,7 +348,7 @@ class _Judge:
         call.attempts += 1
         if event.attempt != call.attempts:
             self._break(entry, f"it is numbered {event.attempt}, and is the {call.attempts}.")
-        if time_us < call.due_at:
+        if call.due_at - time_us > (self.back_us if time_us == self.last_time_us else 0):
             self._break(entry, "it was made too early")
         delay = CALL_DELAYS_SECONDS[min(call.attempts, len(CALL_DELAYS_SECONDS)) - 1] * 1_000_000
         is_done = event.status is not None and 200 <= event.status < 300
@@ -358,7 +361,11 @@ class _Judge:
             return
         if is_done:
             self._break(entry, "it has succeeded, and is to be made again")
-        if not call.due_at + 0.9 * delay <= next_at <= min(time_us + 1.1 * delay, call.give_up_at):
+        if (
+            not min(call.due_at, time_us) + 0.9 * delay
+            <= next_at
+            <= min(time_us + 1.1 * delay, call.give_up_at)
+        ):
             self._break(
                 entry, f"it is to be made again at {rfc3339(next_at)}, which is not the schedule's time"
             )

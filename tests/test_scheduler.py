@@ -480,6 +480,31 @@ def test_what_thousands_of_sites_wait_for_is_not_offered_to_all_of_them_each_tim
     assert len(looked_at) < 6 * len(names)
 
 
+def test_a_full_site_costs_the_same_work_however_many_members_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bytes] = []
+    has_share = Scheduler._has_share
+
+    def counted(self: Scheduler, member: bytes) -> bool:
+        asked.append(member)
+        return has_share(self, member)
+
+    monkeypatch.setattr(Scheduler, "_has_share", counted)
+    scheduler = Scheduler(limits(messages=1_000_000))
+    members = [f"member{number}" for number in range(500)]
+    for member in members:
+        scheduler.add(SITE, lane(member))
+        scheduler.add(SITE, lane(member, category="bulk"))
+    begun = begin_all(scheduler)
+    for _ in range(200):
+        number, _start = begun.pop(0)
+        assert scheduler.ended(number, 0, Feedback.ANSWERED)
+        begun += begin_all(scheduler)
+        assert scheduler._members_waiting == {}
+    assert len(asked) < 5 * 200
+
+
 # ------------------------------------------------------------------------------------------------ any course
 
 

@@ -303,11 +303,12 @@ class Scheduler:
         if failure is not None:
             lane = None if site.is_putting_off else site.next_lane_to_put_off()
             return None if lane is None else Start(site.name, lane, instead=failure)
-        lane = site.next_lane(self._has_share)
+        turns = site.open_turns()
+        lane = next((lane for turn in turns if (lane := turn.first(self._has_share)) is not None), None)
         if lane is None:
-            for member in site.members():
-                if not self._has_share(member):
-                    self._members_waiting.setdefault(member, {})[site.name] = None
+            # All of them are at their share.
+            for member in chain.from_iterable(turn.members() for turn in turns):
+                self._members_waiting.setdefault(member, {})[site.name] = None
             return None
         if now < site.pace.free_at:
             if site.paced_until != site.pace.free_at:
@@ -473,16 +474,11 @@ class _Site:
             )
         return None
 
-    def members(self) -> list[bytes]:
-        """Whose mail waits here."""
-        return list(dict.fromkeys(chain.from_iterable(turns.members() for turns in self.turns.values())))
-
-    def next_lane(self, may_start: Callable[[bytes], bool]) -> Lane | None:
+    def open_turns(self) -> list[_Turns]:
+        """Those for which the window has room, transactional mail first."""
         working = self.connections - len(self.resting)
-        lane = self.turns[False].first(may_start) if working < int(self.window) else None
-        if lane is None and working < max(1, int(self.window) - 1):
-            lane = self.turns[True].first(may_start)
-        return lane
+        room = {False: int(self.window), True: max(1, int(self.window) - 1)}
+        return [turns for bulk, turns in self.turns.items() if working < room[bulk]]
 
     def next_lane_to_put_off(self) -> Lane | None:
         return self.turns[False].first() or self.turns[True].first()

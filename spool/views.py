@@ -248,6 +248,7 @@ class Views(Generic[E]):
         self.position = 0
         #: Of the segment whose rows in the index are being corrected: its first sequence number, and all offsets.
         self._moved: tuple[int, Sequence[int]] | None = None
+        self._is_damaged = False
         #: Why the views had to be built again at `open`; None when they were found good.
         self.rebuilt_because: str | None = None
         #: Called with the decoded events after their transaction is committed, in log order.
@@ -334,12 +335,14 @@ class Views(Generic[E]):
             self._tables = {}
 
     def close(self) -> None:
-        """Sync and close. After this even a crash of the machine leaves the views trusted."""
+        """Sync and close. After this even a crash of the machine leaves the views trusted, unless they were found to be
+        damaged."""
         if self._env is None:
             return
         self._env.sync(True)
         self._close_environment()
-        (self.directory / "boot").unlink(missing_ok=True)
+        if not self._is_damaged:
+            (self.directory / "boot").unlink(missing_ok=True)
 
     # ---------------------------------------------------------------- the fold
 
@@ -392,8 +395,11 @@ class Views(Generic[E]):
     def _apply(self, records: Sequence[Record]) -> list[E]:
         try:
             return self._fold(records)
+        except lmdb.DiskError:
+            raise  # the disk is full: the transaction is undone, and what was there is sound
         except lmdb.Error:
             # LMDB has no checksums: a damaged page is noticed when it is met. The next start builds them anew.
+            self._is_damaged = True
             self._write_boot(_DAMAGED)
             raise
 

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from relay.events import ViewsRebuilt
@@ -34,6 +35,30 @@ def test_views_come_back(tmp_path: Path, damage: str) -> None:
             world.credentials = credentials
             assert (await world.message(message_id))["status"] == "sent"
             assert isinstance(world.events()[-1], ViewsRebuilt)
+
+    run(main)
+
+
+def test_what_was_found_damaged_while_the_relay_ran_is_built_again_by_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        directory = tmp_path / "data"
+
+        def meet_a_bad_page(*_arguments: object) -> None:
+            raise lmdb.CorruptedError("mdb_get")
+
+        async with open_world(directory) as world:
+            with monkeypatch.context() as patch:
+                patch.setattr(world.core.store.views, "_fold", meet_a_bad_page)
+                with pytest.raises(lmdb.CorruptedError):
+                    world.core.store.views.apply([])
+        async with open_world(directory, enrol=False) as world:
+            assert isinstance(world.events()[-1], ViewsRebuilt)
+        async with open_world(directory, enrol=False) as world:
+            before = world.core.store.log.last_seq
+        async with open_world(directory, enrol=False) as world:
+            assert world.core.store.log.last_seq == before  # and only once
 
     run(main)
 

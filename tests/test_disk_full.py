@@ -1,9 +1,18 @@
 """Before the disk is full the relay takes no more mail, goes on delivering what it has, and recovers when there is
 room."""
 
+import os
 from pathlib import Path
 
+import lmdb
+import pytest
+
+from relay.events import MemberAdded
+from relay.store import LOG_DIRECTORY
+from relay.views import relay_views
 from spool.disk import RealDisk
+from spool.reader import LogReader
+from tests.campaigns.crash import can_mount, small_disk
 from tests.world.process import configure
 from tests.world.relay import World, make_directory, open_world, run
 
@@ -101,3 +110,44 @@ def allow(directory: Path, before: str, after: str) -> None:
     text = config.read_text()
     assert before in text
     config.write_text(text.replace(before, after))
+
+
+def test_views_are_sound_where_the_disk_was_full_to_the_last_byte(tmp_path: Path) -> None:
+    """LMDB undoes the transaction: nothing is to be built anew, now or at the next start."""
+    if not can_mount():
+        pytest.skip("only root can mount a small disk")
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            await world.core.store.append(
+                [MemberAdded(did=f"did:plc:{number:024}") for number in range(1000)]
+            )
+
+    run(main)
+    with LogReader(tmp_path / "data" / LOG_DIRECTORY) as reader:
+        records = list(reader.read(1))
+    with small_disk(tmp_path / "small") as disk:
+        views = relay_views(disk / "views")
+        views.open()
+        views.apply(records[:10])
+        filler = os.open(disk / "filler", os.O_CREAT | os.O_WRONLY)
+        with pytest.raises(OSError, match="No space left"):
+            while True:
+                os.write(filler, bytes(4096))
+        os.close(filler)
+        with pytest.raises(lmdb.DiskError):
+            views.apply(records[10:])
+        views.close()
+        (disk / "filler").unlink()
+
+        views = relay_views(disk / "views")
+        views.open()
+        assert views.rebuilt_because is None
+        assert views.position == 10
+        views.apply(records[10:])
+        fresh = relay_views(tmp_path / "fresh")
+        fresh.open()
+        fresh.apply(records)
+        assert views.digests() == fresh.digests()
+        views.close()
+        fresh.close()

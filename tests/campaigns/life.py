@@ -93,10 +93,6 @@ SETTINGS = {
 NO_PAUSES = "\n[reputation]\nmessages_min = 1000000\n"
 
 
-#: What `log verify` says of views that the relay has marked as not to be opened again.
-GIVEN_UP = "they were found to be damaged; the next start builds them again"
-
-
 class Violation(AssertionError):
     """The relay has broken a promise."""
 
@@ -569,10 +565,9 @@ class Life:
         self.tally.checks["a backup restored, and held against what clients were told"] += 1
 
     async def _verify(self) -> None:
-        """Where the last relay or command was killed, or ended by an error, the tail may be torn, and views absent or
-        given up by the relay, whose next start builds them: after an error of LMDB, on a full disk say, it does not
-        trust them. While payloads are owed a running relay's index may have the old offsets of a segment that was
-        rewritten, which readers notice (`spool.views`). Nothing else may be wrong.
+        """Where the last relay or command was killed, or ended by an error, the tail may be torn and views be absent.
+        While payloads are owed a running relay's index may have the old offsets of a segment that was rewritten, which
+        readers notice (`spool.views`). Nothing else may be wrong.
         """
         done = await trio.to_thread.run_sync(
             lambda: self.relay.run_command("log", "verify", str(self.directory), "--json")
@@ -586,9 +581,7 @@ class Life:
         views = [
             problem
             for problem in problems
-            if (
-                is_broken_off and problem.startswith("view ") and ("absent" in problem or GIVEN_UP in problem)
-            )
+            if (is_broken_off and problem.startswith("view ") and "absent" in problem)
             or (is_moving and problem.startswith("view index: key "))
         ]
         self.tally.torn += bool(torn)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import click
 import pytest
 import requests
 import trio
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, CloseConnection, Event, Request, TextMessage
 
 from tests.world.mx import open_mx
 from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory, wait_until
 from tests.world.relay import DID
-from tools.watch import as_line, stream_url
+from tools.watch import RefusedError, as_line, stream_url
+from tools.watch import Watch as StreamWatch
 
 NOWHERE = "127.0.0.1:9"
 
@@ -163,6 +167,35 @@ def test_a_revoked_key_and_a_wrong_one_and_a_cursor_of_the_future(tmp_path: Path
                 timeout=PATIENCE_SECONDS,
             )
             assert done.returncode == 2
+
+
+def test_a_ping_while_it_closes_hides_nothing() -> None:
+    """The refusal is read, the close is on its way, and there comes a ping, which cannot be answered any more."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            server = WSConnection(ConnectionType.SERVER)
+            events: list[Event] = []
+            while not any(isinstance(event, CloseConnection) for event in events):
+                server.receive_data(await stream.receive_some())
+                events += server.events()
+                if isinstance(events[-1], Request):
+                    refusal = json.dumps({"error": "FutureCursor", "message": "not yet"})
+                    await stream.send_all(server.send(AcceptConnection()))
+                    await stream.send_all(server.send(TextMessage(refusal)))
+            await stream.send_all(bytes([0x89, 0]) + server.send(events[-1].response()))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            (listener,) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+            url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/v1/stream"
+            with pytest.RaisesGroup(
+                pytest.RaisesExc(RefusedError, match="FutureCursor"), flatten_subgroups=True
+            ):
+                await StreamWatch(url, [], 1, as_json=False).run()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
 
 
 def test_lines_for_people_end_with_who_reads_them(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import click
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+from wsproto.utilities import LocalProtocolError
 
 from relay.dids import is_valid_did
 from tools.log_events import printable
@@ -173,7 +174,7 @@ async def open_websocket(
             else:
                 stream = await trio.open_tcp_stream(parts.hostname, port)
                 await stack.enter_async_context(stream)
-        nursery = await stack.enter_async_context(trio.open_nursery())
+        nursery = await stack.enter_async_context(_reader_nursery())
         resource = f"{parts.path}?{parts.query}" if parts.query else parts.path
         with trio.fail_after(CONNECT_SECONDS_MAX):
             connection = await wrap_client_stream(
@@ -191,6 +192,16 @@ async def open_websocket(
             with trio.move_on_after(CLOSE_SECONDS_MAX):
                 await connection.aclose()
             nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _reader_nursery() -> AsyncIterator[trio.Nursery]:
+    """The task of trio-websocket that reads answers a ping also when we have begun to close; wsproto does not allow it."""
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except* LocalProtocolError:
+        pass
 
 
 def _is_final(rejection: ConnectionRejected) -> bool:

@@ -7,8 +7,8 @@ receiver that never greets. The ceiling, round by round in turn, is bare hyperco
 from memory.
 
 By the clock, a ratio is of what two processes reach, each with a core: the server, and the load generator, which is
-Python as well. Bare hypercorn waits for it (a row says how busy its core was), the relay hardly does, so this ratio
-flatters the relay. By processor time, of all threads, each server is measured alone, and a shared machine disturbs
+Python as well. Where bare hypercorn has to wait for it (a row says how busy its core was), this ratio flatters the
+relay. By processor time, of all threads, each server is measured alone, and a shared machine disturbs
 it least: the demand is made of both.
 
 At 32 connections also: how long the slowest hundredth of requests took; and, because the relay has put parts of its own

@@ -196,7 +196,7 @@ async def open_websocket(
 
 @asynccontextmanager
 async def _reader_nursery() -> AsyncIterator[trio.Nursery]:
-    """The task of trio-websocket that reads answers a ping also when we have begun to close; wsproto does not allow it."""
+    """The task of trio-websocket that reads answers pings, also when we have begun to close, which wsproto refuses."""
     try:
         async with trio.open_nursery() as nursery:
             yield nursery

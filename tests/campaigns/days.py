@@ -23,7 +23,6 @@ import trio
 
 from relay.codec import Recorded, decode
 from relay.config import load_config
-from relay.events import MessageBounced, MessageSent
 from spool.reader import LogReader
 from tests.world.checker import breaches
 from tests.world.deterministic import UnsyncedDisk, make_seeded_directory, run_seeded
@@ -145,15 +144,6 @@ def mood(address: str, offer: int, share: float) -> str:
 
 async def send_all(world: World, dice: random.Random, count: int) -> None:
     """Enrol the members, send for two days, and wait until everything is final."""
-    final = 0
-    news = trio.Event()
-
-    def observe(recorded: Sequence[Recorded]) -> None:
-        nonlocal final
-        final += sum(isinstance(item.event, MessageSent | MessageBounced) for item in recorded)
-        news.set()
-
-    world.core.store.views.observers.append(observe)
     credentials = {did: await world.enrol(did, f"{name}.example") for did, name in MEMBERS.items()}
     sizes = [RECIPIENTS_PER_SEND] * (count // RECIPIENTS_PER_SEND)
     sizes += [count % RECIPIENTS_PER_SEND] if count % RECIPIENTS_PER_SEND else []
@@ -169,9 +159,7 @@ async def send_all(world: World, dice: random.Random, count: int) -> None:
         )
         assert status == 200, answer
         sent += size
-    while final < count:
-        news = trio.Event()
-        await news.wait()
+    await world.until_so_many_are_final(count)
 
 
 def main() -> None:

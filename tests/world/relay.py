@@ -31,7 +31,7 @@ from relay.administration import COMMANDS
 from relay.api import create_app
 from relay.codec import Recorded
 from relay.config import CONFIG_FILE
-from relay.events import Event
+from relay.events import Event, MessageBounced, MessageSent
 from relay.initialise import initialise
 from relay.keys import KeyRing
 from relay.service import Relay, open_relay
@@ -111,6 +111,7 @@ class World:
         self.dns = dns
         self.credentials: dict[str, str] = {}
         self._news = trio.Event()
+        self._final = 0
         relay.core.store.views.observers.append(self._observe)
 
     @cached_property
@@ -182,12 +183,18 @@ class World:
     async def until_final(self, message_id: int) -> Any:
         return await self.until(message_id, "sent", "bounced")
 
+    async def until_so_many_are_final(self, count: int) -> None:
+        """Messages that have become final since this relay was started."""
+        while self._final < count:
+            await self._news.wait()
+
     def events(self) -> list[Event]:
         """The whole log, as events."""
         store = self.relay.core.store
         return [store.get(seq).event for seq in range(1, store.log.last_seq + 1)]
 
     def _observe(self, recorded: Sequence[Recorded]) -> None:
+        self._final += sum(isinstance(item.event, MessageSent | MessageBounced) for item in recorded)
         self._news.set()
         self._news = trio.Event()
 

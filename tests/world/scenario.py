@@ -22,9 +22,9 @@ import msgspec
 import trio
 from click.testing import CliRunner
 
-from relay.codec import Recorded, decode
+from relay.codec import decode
 from relay.config import load_config
-from relay.events import MessageBounced, MessageSent, Outcome
+from relay.events import Outcome
 from spool.reader import LogReader
 from tests.world.checker import breaches
 from tests.world.deterministic import UnsyncedDisk, make_seeded_directory, run_seeded
@@ -157,15 +157,6 @@ _OF_DNS = frozenset({"gone", "servfail"})
 
 async def _send_all(world: World, scenario: Scenario, sent: list[tuple[MailLine, int]]) -> None:
     """Returns when everything that was sent is final."""
-    final = 0
-    news = trio.Event()
-
-    def observe(recorded: Sequence[Recorded]) -> None:
-        nonlocal final
-        final += sum(isinstance(item.event, MessageSent | MessageBounced) for item in recorded)
-        news.set()
-
-    world.core.store.views.observers.append(observe)
     credentials = {domain: await world.enrol(did, domain) for did, domain in scenario.members.items()}
     for mail in scenario.mail:
         await trio.sleep_until(moment(mail.at))
@@ -174,9 +165,7 @@ async def _send_all(world: World, scenario: Scenario, sent: list[tuple[MailLine,
         status, answer = await world.post_send(**fields, category=mail.category)
         assert status == 200, answer
         sent += [(mail, accepted["messageId"]) for accepted in answer["accepted"]]
-    while final < len(sent):
-        news = trio.Event()
-        await news.wait()
+    await world.until_so_many_are_final(len(sent))
 
 
 def _differences(mail: MailLine, message_id: int, story: str, attempts: int, receipts: int) -> list[str]:

@@ -81,8 +81,11 @@ class Result(NamedTuple):
     findings: list[Path]
 
 
-def campaign(name: str, directory: Path, *, seconds: float = 0, inputs: int = -1) -> Result:
-    """Run one property in a process of its own: for so long (0: without end), or on so many inputs."""
+def campaign(name: str, directory: Path, *, seconds: float = 0, inputs: int = -1, seed: int = 0) -> Result:
+    """Run one property in a process of its own: for so long (0: without end), or on so many inputs.
+
+    `seed` 0: another one each time.
+    """
     from tests.campaigns.corpus import seeds
 
     corpus, findings = directory / "corpus" / name, directory / "findings"
@@ -96,7 +99,7 @@ def campaign(name: str, directory: Path, *, seconds: float = 0, inputs: int = -1
     done = subprocess.run(
         [
             sys.executable, "-m", "tests.campaigns.coverage", "--breed", name, str(corpus),
-            f"-max_total_time={math.ceil(seconds)}", f"-runs={inputs}",
+            f"-max_total_time={math.ceil(seconds)}", f"-runs={inputs}", f"-seed={seed}",
             f"-max_len={BYTES_MAX.get(name, 1024)}", f"-dict={words}",
             f"-timeout={INPUT_SECONDS_MAX}", f"-rss_limit_mb={MEMORY_MB_MAX}", f"-artifact_prefix={findings}/{name}-",
             "-print_final_stats=1", "-use_value_profile=1",

@@ -91,8 +91,8 @@ def campaign(name: str, directory: Path, *, seconds: float = 0, inputs: int = -1
     corpus, findings = directory / "corpus" / name, directory / "findings"
     corpus.mkdir(parents=True, exist_ok=True)
     findings.mkdir(exist_ok=True)
-    for seed in seeds(name):
-        (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+    for data in seeds(name):
+        (corpus / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
     before, known = set(findings.iterdir()), len(list(corpus.iterdir()))
     words = directory / "words.txt"
     words.write_text(_dictionary())

@@ -15,8 +15,8 @@ import gc
 import logging
 import resource
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import hypercorn
@@ -37,18 +37,19 @@ from relay.verification import reverify_domains
 
 logger = logging.getLogger(__name__)
 
+STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
 HTTP_ADDRESS_FILE = "http.address"
 #: Requests under way when the relay is stopped have this long to be answered.
 HTTP_GRACE_SECONDS = 8
 
 
 async def serve(directory: Path) -> None:
-    """Run the relay on `directory` until SIGTERM or SIGINT.
+    """Run the relay on `directory` until SIGTERM or SIGINT. A second one changes nothing.
 
     Raises what `open_core` raises, and LogPoisonedError (in an exception group) when the log could not be written.
     """
     _allow_open_files()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with _ignored(*STOP_SIGNALS), trio.open_signal_receiver(*STOP_SIGNALS) as signals:
         async with open_relay(directory) as relay:
             _calm_the_collector()
             async for number in signals:
@@ -56,6 +57,18 @@ async def serve(directory: Path) -> None:
                 break
             await relay.stop()
     logger.info("service.stopped")
+
+
+@contextmanager
+def _ignored(*numbers: signal.Signals) -> Iterator[None]:
+    """What comes while the relay is ending already, of a signal or of an error, trio raises again when its receiver is
+    closed. It would kill the process in the place of its exit status, and before the error is told."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _calm_the_collector() -> None:

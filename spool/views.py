@@ -215,6 +215,12 @@ def _boot_id() -> str:
         return f"unknown, process {os.getpid()}"
 
 
+def _is_of_the_system(error: lmdb.Error) -> bool:
+    """Whether the system has refused something to LMDB, on a full disk say: ENOSPC, or EIO where a write came to half.
+    LMDB undoes the transaction then, and what was there is sound. Errors of its own have classes of their own."""
+    return type(error) is lmdb.Error or isinstance(error, lmdb.DiskError)
+
+
 def reason_not_to_open(directory: Path) -> str | None:
     """Why the views there must not even be opened; None if nothing speaks against it."""
     if not (directory / "data.mdb").exists():
@@ -395,12 +401,11 @@ class Views(Generic[E]):
     def _apply(self, records: Sequence[Record]) -> list[E]:
         try:
             return self._fold(records)
-        except lmdb.DiskError:
-            raise  # the disk is full: the transaction is undone, and what was there is sound
-        except lmdb.Error:
+        except lmdb.Error as error:
             # LMDB has no checksums: a damaged page is noticed when it is met. The next start builds them anew.
-            self._is_damaged = True
-            self._write_boot(_DAMAGED)
+            if not _is_of_the_system(error):
+                self._is_damaged = True
+                self._write_boot(_DAMAGED)
             raise
 
     def _fold(self, records: Sequence[Record]) -> list[E]:

@@ -1,5 +1,7 @@
 """SIGTERM: nothing new is accepted, what is under way is finished within the grace time, and nothing is lost."""
 
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -90,6 +92,21 @@ def test_a_delivery_that_hangs_is_abandoned_and_repeated_with_the_same_bytes(tmp
         "attempt.started",
         "message.sent",
     ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_asks_twice_gets_the_same_orderly_end(tmp_path: Path, number: signal.Signals) -> None:
+    async def main() -> None:
+        async with delivery_under_way(tmp_path / "data", grace_seconds=60) as (relay, mx, _, _, _):
+            relay.terminate()
+            await trio.to_thread.run_sync(relay.wait_logged, "service.stopping")
+            os.kill(relay.pid, number)
+            mx.let_go.set()
+            assert await trio.to_thread.run_sync(relay.wait) == 0
+            assert len(relay.log_lines("service.stopped")) == 1
+
+    trio.run(main)
+    assert mail_events(tmp_path / "data")[-1] == "message.sent"
 
 
 def test_an_idle_relay_stops_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -276,9 +276,10 @@ async def fill_and_free(life: Life, filler: Path) -> None:
             await trio.sleep(2)
             life.kill()
     filler.unlink()
+    if life.relay.is_running:
+        await life.stop(1)  # it may have met the full disk a moment ago
     await life.judge()
-    if not life.relay.is_running:
-        await life.start()
+    await life.start()
     await life.settle()
 
 

@@ -36,7 +36,7 @@ from relay.core import Core, Readable, open_core, open_for_reading
 from relay.dids import is_valid_did
 from relay.dns_records import Record, member_records, operator_records
 from relay.events import Event
-from relay.https import HttpAnswer, fetch
+from relay.internet.https import HttpAnswer, fetch
 from relay.keys import KeyFileError, new_api_key
 from relay.presentation import rfc3339
 from relay.queue_commands import (

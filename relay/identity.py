@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 
-from relay.https import FetchError, HttpAnswer
+from relay.internet.https import FetchError, HttpAnswer
 from relay.refusals import Refusal
 
 #: `await get(url)` is the answer to an HTTPS GET. Raises FetchError.

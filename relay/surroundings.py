@@ -35,7 +35,7 @@ class Surroundings:
     open_stream: OpenStream = trio.open_tcp_stream
     #: None: as the system is configured. Made when first wanted, because it reads files.
     resolver: Resolver | None = None
-    #: Whose certificates are believed (relay.https). None: those that the system believes.
+    #: Whose certificates are believed (relay.internet.https). None: those that the system believes.
     tls: ssl.SSLContext | None = None
     #: API keys and the log's salts are drawn from them too: outside tests they must be the operating system's, which
     #: are what `secrets` draws from.

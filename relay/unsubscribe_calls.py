@@ -6,8 +6,8 @@ click. Each try is one `unsubscribe.called` event, with the answer's status or w
 due (with its jitter: a fold needs no dice). A redirect is an answer other than 2xx, and not followed. The suppression
 itself waits for none of this.
 
-Whom it talks to is `relay.https`'s business: public addresses only, verified TLS, bounded time and size. Here is the
-bound on how many calls are made at once.
+Whom it talks to is `relay.internet.https`'s business: public addresses only, verified TLS, bounded time and size. Here
+is the bound on how many calls are made at once.
 
 A call whose event is not durable yet when the relay stops or is killed is made once more at the next start: at least
 once, and a one-click POST is idempotent by nature.
@@ -29,7 +29,7 @@ from relay.codec import Recorded
 from relay.core import Core
 from relay.delivery.retry import is_given_up, next_attempt_at
 from relay.events import CallResult, RecipientSuppressed, SendAccepted, UnsubscribeCalled
-from relay.https import FetchError, Limits, fetch
+from relay.internet.https import FetchError, Limits, fetch
 from relay.store import Store
 from relay.surroundings import Surroundings
 from relay.views import calls, messages
@@ -50,7 +50,7 @@ Post = Callable[[str], Awaitable[int]]
 
 
 def one_click_post(surroundings: Surroundings) -> Post:
-    """The real thing, by `relay.https`."""
+    """The real thing, by `relay.internet.https`."""
     resolver = cache(surroundings.dns)  # made when first wanted
 
     async def post(url: str) -> int:

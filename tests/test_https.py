@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
-from relay.https import (
+from relay.internet.https import (
     ADDRESSES_TRIED_MAX,
     INTERIM_ANSWERS_MAX,
     FetchError,

@@ -12,8 +12,8 @@ import trio
 from relay.administration import COMMANDS
 from relay.config import ConfigError, parse_config
 from relay.core import open_core
-from relay.https import Limits
 from relay.identity import document_id, document_url
+from relay.internet.https import Limits
 from relay.refusals import Refusal
 from relay.surroundings import Surroundings
 from relay.views import members

@@ -32,8 +32,8 @@ import relay.api.send
 import relay.api.stream
 import relay.decisions
 import relay.delivery.deliverer
-import relay.https
 import relay.in_hand
+import relay.internet.https
 import relay.outgoing
 import relay.reading
 import relay.reservations
@@ -537,7 +537,7 @@ def calls_that_a_restart_forgets(stack: ExitStack) -> None:
 
 
 def call_of_a_private_address(stack: ExitStack) -> None:
-    _replace(stack, relay.https, "why_not_public", lambda address: None)
+    _replace(stack, relay.internet.https, "why_not_public", lambda address: None)
 
 
 # ------------------------------------------------------------------------------------------------ backups

@@ -15,7 +15,6 @@ import dns.rrset
 import pytest
 import trio
 
-from relay.delivery.bounded_answers import ANSWER_BYTES_MAX, ANSWER_RECORDS_MAX
 from relay.delivery.replies import FailureKind, Verdict, judge
 from relay.delivery.resolve import (
     ADDRESSES_MAX,
@@ -40,6 +39,7 @@ from relay.delivery.resolve import (
     site_of,
     why_not_public,
 )
+from relay.internet.bounded_answers import ANSWER_BYTES_MAX, ANSWER_RECORDS_MAX
 from tests.campaigns.inputs import ANSWER, BY_TCP, MANY, RAW, WITH_ID, answer, answering, part, record
 from tests.world.dns import FakeDns, open_dns_server, open_hostile_server
 

@@ -28,7 +28,7 @@ from relay.events import (
     SuppressedRecipient,
     UnsubscribeCalled,
 )
-from relay.https import FetchError
+from relay.internet.https import FetchError
 from relay.surroundings import Surroundings
 from relay.unsubscribe_calls import (
     BODY,

@@ -45,8 +45,8 @@ import trio
 from dns._asyncbackend import Backend
 
 from relay.addresses import AddressError, parse_domain
-from relay.delivery.bounded_answers import BoundedBackend
 from relay.delivery.replies import Failure, FailureKind
+from relay.internet.bounded_answers import BoundedBackend
 
 SMTP_PORT: Final = 25
 HOSTS_MAX: Final = 10

@@ -41,7 +41,7 @@ INSTRUMENTED: dict[str, tuple[str, ...]] = {
     "replies": ("relay.delivery.smtp",),
     "dns_answers": (
         "relay.delivery.resolve",
-        "relay.delivery.bounded_answers",
+        "relay.internet.bounded_answers",
         "dns.message",
         "dns.name",
         "dns.rdata",

@@ -339,7 +339,7 @@ def _bad(key: KeyPath, sentence: str) -> _BadValueError:
 
 
 _is_base_url = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?").fullmatch
-# As `relay.delivery.resolve.Route` reads it, which has the last word on what it connects to.
+# As `relay.routes.Route` reads it, which has the last word on what it connects to.
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _is_host_and_port = re.compile(
     rf"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?=[^:]{{1,253}}:){_LABEL}(?:\.{_LABEL})*):(?P<port>[0-9]{{1,5}})"

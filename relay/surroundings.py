@@ -16,14 +16,42 @@ from typing import Any
 
 import trio
 
-from relay.delivery.resolve import DnsResolver, Resolver
-from relay.delivery.session import OpenStream, Timeouts
+from relay.internet.resolver import DnsResolver, Resolver
 from spool.disk import Disk, RealDisk
+
+#: How a TCP connection is made: host, port.
+OpenStream = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
 
 def wall_clock_us() -> int:
     """Microseconds since the epoch, UTC."""
     return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. The defaults are RFC 5321 section 4.5.3.2's, where it has one."""
+
+    connect: float = 30
+    banner: float = 300
+    greeting: float = 300
+    """EHLO and HELO; the RFC names none and says that most commands are like MAIL."""
+    starttls: float = 120
+    """The reply to STARTTLS, and again for the handshake."""
+    mail: float = 300
+    rcpt: float = 300
+    data: float = 120
+    data_block: float = 180
+    final_dot: float = 600
+    reset: float = 60
+    quit: float = 10
+    """Courtesy only: nothing depends on the answer."""
+    last_words: float = 5
+    """How long a refusal is looked for after the receiver stopped reading."""
+    opening: float = 600
+    """Ceiling from the banner to the last EHLO."""
+    transaction: float = 1200
+    """Ceiling from MAIL to the end of the body; neither the hook nor the final dot count."""
 
 
 @dataclass(frozen=True)

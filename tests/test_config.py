@@ -24,9 +24,9 @@ from relay.config import (
     parse_config,
 )
 from relay.core import open_core
-from relay.delivery.resolve import Route
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
 from relay.keys import KeyFileError
+from relay.routes import Route
 from tests.world.relay import OPERATOR_DOMAIN, make_directory
 
 DEFAULTS = Config(operator_domain="relay.example", public_url="https://relay.example")

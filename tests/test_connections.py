@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from relay.delivery.deliverer import IDLE_SECONDS_MAX
-from relay.delivery.resolve import Mx as MxRecord
+from relay.internet.resolver import Mx as MxRecord
 from tests.world.mx import self_signed_context
 from tests.world.relay import make_directory, open_world, run
 

@@ -19,7 +19,6 @@ import trio
 
 from relay.administration import COMMANDS, serve_admin_socket
 from relay.core import open_core
-from relay.delivery.resolve import DnsResolver, LookupFailed, NoSuchName
 from relay.dns_diagnosis import (
     CHECKS,
     FIX_CHARACTERS_MAX,
@@ -33,6 +32,7 @@ from relay.dns_diagnosis import (
     wrong_places,
 )
 from relay.dns_records import Record, zone_text
+from relay.internet.resolver import DnsResolver, LookupFailed, NoSuchName
 from relay.refusals import Refusal
 from relay.surroundings import Surroundings
 from relay.verification import CHECK_SECONDS, CHECKS_AT_ONCE_MAX, GRACE_SECONDS, RETRY_SECONDS, check_domain

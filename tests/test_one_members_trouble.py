@@ -8,7 +8,7 @@ import trio.testing
 
 from relay.config import CONFIG_FILE
 from relay.delivery.deliverer import LOOKUPS_MAX
-from relay.delivery.resolve import Mx
+from relay.internet.resolver import Mx
 from relay.refusals import Refusal
 from tests.world.dns import FakeDns
 from tests.world.internet import Internet, Trouble

@@ -18,28 +18,29 @@ import trio
 from relay.delivery.replies import FailureKind, Verdict, judge
 from relay.delivery.resolve import (
     ADDRESSES_MAX,
-    ADDRESSES_OF_HOST_MAX,
-    CACHED_ANSWERS_MAX,
-    CACHED_SECONDS_MAX,
     HOSTS_MAX,
     SITE_CHARS_MAX,
-    DnsResolver,
-    LookupFailed,
-    Mx,
-    NoSuchName,
-    Resolver,
-    Route,
     RoutingFailed,
     Target,
     own_addresses,
     resolve_mx,
     resolve_route,
     resolve_targets,
-    route_for,
     site_of,
-    why_not_public,
 )
 from relay.internet.bounded_answers import ANSWER_BYTES_MAX, ANSWER_RECORDS_MAX
+from relay.internet.public_addresses import why_not_public
+from relay.internet.resolver import (
+    ADDRESSES_OF_HOST_MAX,
+    CACHED_ANSWERS_MAX,
+    CACHED_SECONDS_MAX,
+    DnsResolver,
+    LookupFailed,
+    Mx,
+    NoSuchName,
+    Resolver,
+)
+from relay.routes import Route, route_for
 from tests.campaigns.inputs import ANSWER, BY_TCP, MANY, RAW, WITH_ID, answer, answering, part, record
 from tests.world.dns import FakeDns, open_dns_server, open_hostile_server
 
@@ -492,7 +493,7 @@ def test_one_family_that_fails_does_not_hide_the_other() -> None:
 
 
 def test_a_server_that_does_not_answer_costs_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.delivery.resolve.LOOKUP_SECONDS_MAX", 0.1)
+    monkeypatch.setattr("relay.internet.resolver.LOOKUP_SECONDS_MAX", 0.1)
 
     async def check(dns: DnsResolver) -> None:
         with pytest.raises(LookupFailed):

@@ -8,8 +8,8 @@ import trio
 import trio.testing
 
 from relay.delivery.deliverer import IDLE_SECONDS_MAX, SITE_SECONDS
-from relay.delivery.resolve import Mx as MxRecord
 from relay.delivery.scheduler import DOWN_SECONDS
+from relay.internet.resolver import Mx as MxRecord
 from tests.world.dns import FakeDns
 from tests.world.relay import OTHER_DID, OTHER_DOMAIN, World, make_directory, open_world, run
 

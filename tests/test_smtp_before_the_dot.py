@@ -8,8 +8,9 @@ import trio
 import trio.testing
 
 from relay.delivery.replies import FailureKind, Verdict
-from relay.delivery.session import Outcome, Peer, Session, Timeouts, start_session
+from relay.delivery.session import Outcome, Peer, Session, start_session
 from relay.delivery.smtp import Envelope
+from relay.surroundings import Timeouts
 
 ENVELOPE = Envelope("ann@relay.test", "bob@mx.test")
 MESSAGE = b"Subject: hello\r\n\r\nHello.\r\n"

@@ -7,16 +7,9 @@ import pytest
 import trio
 
 from relay.delivery.replies import FailureKind, Verdict
-from relay.delivery.session import (
-    Outcome,
-    Session,
-    SessionFailed,
-    Timeouts,
-    TlsFailed,
-    TlsPolicy,
-    open_session,
-)
+from relay.delivery.session import Outcome, Session, SessionFailed, TlsFailed, TlsPolicy, open_session
 from relay.delivery.smtp import Command, Envelope, LocalProtocolError
+from relay.surroundings import Timeouts
 from tests.world.mx import Mx, open_mx, self_signed_context
 
 MESSAGE = b"From: ann@relay.test\r\nSubject: hello\r\n\r\n.Hello.\r\n.\r\n"

@@ -16,7 +16,6 @@ from relay.delivery.replies import FailureKind, Verdict, judge
 from relay.delivery.session import (
     Peer,
     SessionFailed,
-    Timeouts,
     TlsFailed,
     TlsInfo,
     TlsPolicy,
@@ -24,6 +23,7 @@ from relay.delivery.session import (
     start_session,
 )
 from relay.delivery.smtp import Envelope
+from relay.surroundings import Timeouts
 from tests.world.https import Authority
 from tests.world.mx import Mx, open_mx, self_signed_context
 

@@ -15,15 +15,12 @@ import trio
 
 from relay.delivery.replies import Failure
 from relay.delivery.resolve import (
-    Mx,
-    Route,
     RoutingFailed,
     Target,
     own_addresses,
     resolve_mx,
     resolve_route,
     resolve_targets,
-    route_for,
     site_of,
 )
 from relay.delivery.session import (
@@ -35,6 +32,8 @@ from relay.delivery.session import (
     TlsPolicy,
     open_session,
 )
+from relay.internet.resolver import Mx
+from relay.routes import Route, route_for
 from relay.surroundings import Surroundings
 
 #: How long an address that did not work is tried last, and how many such are remembered.

@@ -46,6 +46,7 @@ from relay.delivery.smtp import (
     Reply,
     State,
 )
+from relay.surroundings import OpenStream, Timeouts
 
 _RECEIVE_BYTES: Final = 16 * 1024
 _BODY_BLOCK_BYTES: Final = 64 * 1024
@@ -53,37 +54,6 @@ _BODY_BLOCK_BYTES: Final = 64 * 1024
 # A handshake with the longest chain that OpenSSL takes (100 kB) fits; a receiver that sends legal records without
 # meaning for ever (HelloRequest, KeyUpdate, empty ones) would have us decrypt them until the time is up.
 UNPRODUCTIVE_BYTES_MAX: Final = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds. The defaults are RFC 5321 section 4.5.3.2's, where it has one."""
-
-    connect: float = 30
-    banner: float = 300
-    greeting: float = 300
-    """EHLO and HELO; the RFC names none and says that most commands are like MAIL."""
-    starttls: float = 120
-    """The reply to STARTTLS, and again for the handshake."""
-    mail: float = 300
-    rcpt: float = 300
-    data: float = 120
-    data_block: float = 180
-    final_dot: float = 600
-    reset: float = 60
-    quit: float = 10
-    """Courtesy only: nothing depends on the answer."""
-    last_words: float = 5
-    """How long a refusal is looked for after the receiver stopped reading."""
-    opening: float = 600
-    """Ceiling from the banner to the last EHLO."""
-    transaction: float = 1200
-    """Ceiling from MAIL to the end of the body; neither the hook nor the final dot count."""
-
-    def seconds_for(self, command: Command) -> float:
-        """How long the whole reply to `command` may take."""
-        seconds: float = getattr(self, _TIMEOUT_OF[command])
-        return seconds
 
 
 _TIMEOUT_OF: Final = {
@@ -98,6 +68,12 @@ _TIMEOUT_OF: Final = {
     Command.RSET: "reset",
     Command.QUIT: "quit",
 }
+
+
+def _seconds_for(command: Command, timeouts: Timeouts) -> float:
+    """How long the whole reply to `command` may take."""
+    seconds: float = getattr(timeouts, _TIMEOUT_OF[command])
+    return seconds
 
 
 class TlsPolicy(Enum):
@@ -194,7 +170,6 @@ class TlsFailed(SessionFailed):
     """The receiver offered STARTTLS and the handshake failed; plain text may work on a new connection."""
 
 
-OpenStream = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """Connects to an address and port. Raises OSError where that fails."""
 
 
@@ -460,7 +435,7 @@ class Session:
             # The replies to a group come together: what is here already needs no clock.
             if not data and self._client.next_event() is not NEED_DATA:
                 continue
-            with trio.fail_after(self._timeouts.seconds_for(command)):
+            with trio.fail_after(_seconds_for(command, self._timeouts)):
                 if data:
                     # Broken: it may have said why before it hung up, and if not, reading tells that it did.
                     with suppress(trio.BrokenResourceError):

@@ -30,7 +30,8 @@ import h11
 import trio
 
 from relay.addresses import is_host_name
-from relay.delivery.resolve import LookupFailed, NoSuchName, Resolver, why_not_public
+from relay.internet.public_addresses import why_not_public
+from relay.internet.resolver import LookupFailed, NoSuchName, Resolver
 
 HTTPS_PORT: Final = 443
 URL_CHARACTERS_MAX: Final = 4096

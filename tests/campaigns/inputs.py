@@ -30,9 +30,6 @@ from relay.codec import UnknownEventError, decode
 from relay.delivery.resolve import (
     ADDRESSES_MAX,
     HOSTS_MAX,
-    LOOKUP_SECONDS_MAX,
-    LookupFailed,
-    NoSuchName,
     RoutingFailed,
     Target,
     resolve_mx,
@@ -42,6 +39,7 @@ from relay.delivery.smtp import RemoteProtocolError
 from relay.dns_diagnosis import FIX_CHARACTERS_MAX, FOUND_CHARACTERS_MAX, FOUND_VALUES_MAX, diagnose
 from relay.dns_records import Record as DnsRecord
 from relay.headers import HeaderError, check_headers, unsubscribe_https_url
+from relay.internet.resolver import LOOKUP_SECONDS_MAX, LookupFailed, NoSuchName
 from relay.refusals import Refusal
 from relay.requests import parse_send
 from relay.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens

@@ -1,6 +1,6 @@
 """Three name services: a table behind the relay's own interface, a real DNS server on loopback, and hostile octets.
 
-`FakeDns` is a `relay.delivery.resolve.Resolver` made of dictionaries. `open_dns_server` serves a zone over
+`FakeDns` is a `relay.internet.resolver.Resolver` made of dictionaries. `open_dns_server` serves a zone over
 UDP and TCP with dnspython's message classes, for the tests that want to see real packets. `hostile_resolver` is
 the relay's own resolver, whose name server says any octets at all: thousands of answers a
 second, for no socket is opened, and in the time of `trio.testing.MockClock`, for its clock is trio's. The same octets
@@ -30,7 +30,7 @@ import dns.resolver
 import dns.zone
 import trio
 
-from relay.delivery.resolve import DnsResolver, LookupFailed, Mx, NoSuchName
+from relay.internet.resolver import DnsResolver, LookupFailed, Mx, NoSuchName
 
 
 @dataclass

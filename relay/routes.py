@@ -1,0 +1,45 @@
+"""Fixed routes: where the operator sends a domain's mail, whatever the DNS says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Final, Self
+
+_ROUTE: Final = re.compile(r"(?:(?P<name>[A-Za-z0-9._-]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\]):(?P<port>[0-9]{1,5})")
+# What a TLS server name and a log line can take; host names with underscores exist.
+HOST_TO_LOOK_UP: Final = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the operator sends a domain's mail, whatever the DNS says. A site of its own."""
+
+    host: str
+    """A name or an address, without brackets."""
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "host:port" or "[v6]:port". ValueError says what is wrong, for the operator."""
+        match = _ROUTE.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is not host:port or [v6]:port")
+        host, port = match["name"], int(match["port"])
+        if host is None:
+            host = str(IPv6Address(match["v6"]))
+        elif not HOST_TO_LOOK_UP.fullmatch(host.lower()):
+            raise ValueError(f"{text!r}: {host!r} is not a name that can be looked up")
+        if not 1 <= port <= 65535:
+            raise ValueError(f"{text!r}: a port is between 1 and 65535")
+        return cls(host.lower(), port)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def route_for(routes: Mapping[str, Route], domain: str) -> Route | None:
+    """The route of exactly this domain, else the one of "*"; None: by MX."""
+    return routes.get(domain, routes.get("*"))

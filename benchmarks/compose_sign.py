@@ -18,9 +18,9 @@ from typing import NamedTuple
 from benchmarks.command import Effort, run
 from benchmarks.report import Comparison, Demand, Row
 from relay.addresses import parse_mailbox
-from relay.compose import Body, Content, Message, compose, compose_body, feedback_id
-from relay.keys import KeyRing
-from relay.signing import body_hash, sign
+from relay.message.compose import Body, Content, Message, compose, compose_body, feedback_id
+from relay.message.keys import KeyRing
+from relay.message.signing import body_hash, sign
 
 QUESTION = "compose_sign"
 MESSAGES_PER_RUN = 100

@@ -37,7 +37,7 @@ from relay.dids import is_valid_did
 from relay.dns_records import Record, member_records, operator_records
 from relay.events import Event
 from relay.internet.https import HttpAnswer, fetch
-from relay.keys import KeyFileError, new_api_key
+from relay.message.keys import KeyFileError, new_api_key
 from relay.presentation import rfc3339
 from relay.queue_commands import (
     queue_cancel,

@@ -37,12 +37,12 @@ from relay.events import (
     RecipientSuppressed,
     SendAccepted,
 )
-from relay.keys import KeyFileError, KeyRing, load_pepper
 from relay.limits import DAY_US, HOUR_US, age_starts_at, check_limits, current_limits
-from relay.outgoing import Composer, Outgoing, PayloadGoneError
+from relay.message.keys import KeyFileError, KeyRing, load_pepper
+from relay.message.outgoing import Composer, Outgoing, PayloadGoneError
+from relay.message.signing import verify
 from relay.presentation import MessageSummary, message_summary
 from relay.refusals import Refusal
-from relay.signing import verify
 from relay.views import members, messages, suppressions, warming
 from relay.views.members import DomainState, KeyState, MembersProjector, MemberState
 from relay.views.messages import MessageState

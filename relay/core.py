@@ -20,9 +20,9 @@ from relay.config import Config, load_config
 from relay.decisions import Principal
 from relay.dids import is_valid_did
 from relay.in_hand import InHand
-from relay.keys import KeyRing, Pepper, load_pepper
+from relay.message.keys import KeyRing, Pepper, load_pepper
+from relay.message.outgoing import Composer
 from relay.metrics import Metrics
-from relay.outgoing import Composer
 from relay.refusals import Refusal
 from relay.reservations import Reservations
 from relay.store import LOG_DIRECTORY, Store, open_store

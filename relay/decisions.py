@@ -34,8 +34,8 @@ from relay.events import (
     Recipient,
     SendAccepted,
 )
-from relay.headers import unsubscribe_https_url
 from relay.limits import check_limits
+from relay.message.headers import unsubscribe_https_url
 from relay.refusals import Refusal, invalid
 from relay.requests import SendRequest
 from relay.views import members, suppressions

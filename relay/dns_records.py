@@ -9,7 +9,7 @@ which the verifier joins (RFC 6376 §3.6.2.2).
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 
-from relay.signing import Signer
+from relay.message.signing import Signer
 
 TXT_STRING_OCTETS_MAX: Final = 255  # RFC 1035 §3.3
 TTL_SECONDS: Final = 3600

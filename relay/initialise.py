@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from relay.config import CONFIG_FILE, config_template, parse_config
-from relay.keys import KeyRing, create_pepper
+from relay.message.keys import KeyRing, create_pepper
 from relay.refusals import Refusal
 
 OPERATOR_DOMAIN_DEFAULT = "relay.example"

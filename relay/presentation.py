@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from relay import dsn
 from relay.codec import Recorded
 from relay.events import (
     AttemptInterrupted,
@@ -28,6 +27,7 @@ from relay.events import (
     Outcome,
     SendAccepted,
 )
+from relay.message import dsn
 from relay.views.messages import MessageState
 from relay.views.suppressions import Suppression
 

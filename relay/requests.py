@@ -13,7 +13,7 @@ import msgspec
 
 from relay.addresses import AddressError, Mailbox, parse_mailbox
 from relay.events import Content
-from relay.headers import HeaderError, check_headers
+from relay.message.headers import HeaderError, check_headers
 from relay.refusals import Refusal, invalid
 
 BODY_BYTES_MAX = 1024 * 1024

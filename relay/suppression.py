@@ -76,7 +76,7 @@ def complaint(view: Snapshot, message_id: int, story: Sequence[Recorded]) -> lis
 
     `story` is the message's timeline, empty where there is no such message: Refusal(NOT_FOUND). A message whose
     payload retention has removed still counts, but nobody knows any more whom to suppress. A complaint about a DSN
-    does not count, but nobody writes to that mailbox again: `relay.dsn` looks.
+    does not count, but nobody writes to that mailbox again: `relay.message.dsn` looks.
     """
     if not story:
         raise Refusal("NOT_FOUND", f"message: there is no message {message_id}")

@@ -5,8 +5,8 @@ import re
 from hypothesis import strategies as st
 
 from relay.addresses import FORBIDDEN, AddressError, Mailbox, parse_mailbox
-from relay.compose import Content
-from relay.headers import HeaderError, check_headers
+from relay.message.compose import Content
+from relay.message.headers import HeaderError, check_headers
 
 ATEXT = "abcXYZ019!#$%&'*+/=?^_`{|}~-"
 TROUBLE = [

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.signing import Verdict
+from relay.message.signing import Verdict
 
 VERIFIER = Path(__file__).parent / "verifier"
 

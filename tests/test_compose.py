@@ -13,7 +13,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from relay.addresses import Mailbox, parse_mailbox
-from relay.compose import (
+from relay.message.compose import (
     Content,
     Message,
     compose,

@@ -25,7 +25,7 @@ from relay.config import (
 )
 from relay.core import open_core
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
-from relay.keys import KeyFileError
+from relay.message.keys import KeyFileError
 from relay.routes import Route
 from tests.world.relay import OPERATOR_DOMAIN, make_directory
 

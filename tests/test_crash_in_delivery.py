@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from relay.events import AttemptInterrupted, AttemptStarted
-from relay.outgoing import Composer, Outgoing
+from relay.message.outgoing import Composer, Outgoing
 from relay.views.messages import MessageState
 from tests.world.relay import open_world, run
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.addresses import Mailbox
-from relay.compose import Content, Message
 from relay.delivery.smtp import Envelope, check_envelope, check_message
 from relay.events import RemoteSide
-from relay.signing import Verdict, verify
+from relay.message.compose import Content, Message
+from relay.message.signing import Verdict, verify
 from tests.golden_messages.stories import (
     ACCEPTED_AT_US,
     BOUNCED_AT_US,

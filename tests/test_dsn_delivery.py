@@ -23,8 +23,8 @@ from relay.events import (
     MessageSent,
     SendAccepted,
 )
-from relay.outgoing import PayloadGoneError
-from relay.signing import Verdict, verify
+from relay.message.outgoing import PayloadGoneError
+from relay.message.signing import Verdict, verify
 from relay.views import messages
 from tests.mailauth import verify_all
 from tests.test_interrupted import copy_of

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.headers import HeaderError, check_headers, unsubscribe_https_url
+from relay.message.headers import HeaderError, check_headers, unsubscribe_https_url
 
 
 @pytest.mark.parametrize(

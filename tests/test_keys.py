@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.keys import KeyFileError, KeyRing, create_pepper, load_pepper, new_api_key
+from relay.message.keys import KeyFileError, KeyRing, create_pepper, load_pepper, new_api_key
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from trio.testing import wait_all_tasks_blocked
 from relay.audit import audit
 from relay.codec import decode, encode
 from relay.events import DsnQueued, Event, MessageQueued, MessageSent, Outcome, PayloadErased, SendAccepted
-from relay.keys import KeyRing
+from relay.message.keys import KeyRing
 from relay.views import messages
 from spool import Entry, LogReader, open_log
 from spool.record import encode_record

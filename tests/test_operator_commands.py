@@ -20,7 +20,7 @@ from relay.administration import ADMIN_SOCKET
 from relay.codec import decode
 from relay.config import CONFIG_FILE
 from relay.dns_records import TXT_STRING_OCTETS_MAX
-from relay.keys import load_pepper
+from relay.message.keys import load_pepper
 from relay.service import HTTP_ADDRESS_FILE
 from relay.store import LOG_DIRECTORY
 from spool.reader import LogReader

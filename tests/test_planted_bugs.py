@@ -34,7 +34,7 @@ import relay.decisions
 import relay.delivery.deliverer
 import relay.in_hand
 import relay.internet.https
-import relay.outgoing
+import relay.message.outgoing
 import relay.reading
 import relay.reservations
 import relay.retention
@@ -306,7 +306,7 @@ def bytes_that_change(stack: ExitStack) -> None:
     def outgoing_with(outgoing: Any, envelope: Any, message: bytes) -> None:
         make(outgoing, envelope, message + b"-- \r\n" * dice.randint(0, 1))
 
-    make = _replace(stack, relay.outgoing.Outgoing, "__init__", outgoing_with)
+    make = _replace(stack, relay.message.outgoing.Outgoing, "__init__", outgoing_with)
 
 
 def retries_forgotten(stack: ExitStack) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from relay.signing import verify
+from relay.message.signing import verify
 from tests.world.relay import DOMAIN, OTHER_DID, open_world, run
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
+from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
 
 BOUNCES = BounceAddresses(b"v" * 32, "relay.example")
 TOKENS = UnsubscribeTokens(b"u" * 64)

@@ -22,8 +22,8 @@ import trio
 
 from relay.codec import Recorded
 from relay.events import Event, RecipientSuppressed, SendAccepted
+from relay.message.tokens import UNSUBSCRIBE_KEY_OCTETS, Unsubscribe, UnsubscribeTokens
 from relay.store import VIEWS_DIRECTORY
-from relay.tokens import UNSUBSCRIBE_KEY_OCTETS, Unsubscribe, UnsubscribeTokens
 from spool.errors import LogPoisonedError
 from tests.world.relay import DID, DOMAIN, OTHER_DID, World, open_world, run
 

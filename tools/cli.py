@@ -12,7 +12,7 @@ import lmdb
 
 from relay.codec import UnknownEventError
 from relay.config import ConfigError
-from relay.keys import KeyFileError
+from relay.message.keys import KeyFileError
 from relay.refusals import Refusal
 from spool.errors import SpoolError
 from tools.complaint import complaint_group

@@ -26,8 +26,8 @@ from relay.config import CONFIG_FILE, config_template
 from relay.core import Core
 from relay.initialise import initialise
 from relay.logs import configure_logging
+from relay.message.signing import verify
 from relay.service import open_relay
-from relay.signing import verify
 from relay.views import members
 
 DIRECTORY = Path("demo-data")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from relay.administration import is_running
 from relay.config import Config, ConfigError, load_config
-from relay.keys import KeyFileError, KeyRing, load_pepper
+from relay.message.keys import KeyFileError, KeyRing, load_pepper
 from relay.service import HTTP_ADDRESS_FILE
 from relay.store import LOG_DIRECTORY
 from spool.errors import SpoolError

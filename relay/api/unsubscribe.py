@@ -22,9 +22,9 @@ from relay.api.unsubscribe_page import ONE_CLICK, question_page, unsubscribed_pa
 from relay.core import Core, unavailable
 from relay.decisions import known_member
 from relay.events import Event
+from relay.message.tokens import Unsubscribe
 from relay.refusals import Refusal
 from relay.suppression import suppress
-from relay.tokens import Unsubscribe
 from relay.unsubscribe_calls import members_url
 from relay.views import messages
 from spool.views import Snapshot

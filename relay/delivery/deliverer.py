@@ -34,7 +34,6 @@ from relay.delivery.session import Outcome, Session, SessionFailed
 from relay.delivery.smtp import Command
 from relay.delivery.story import Story, Tried
 from relay.delivery.waiting import Waiting
-from relay.dsn import dsn_for
 from relay.events import (
     BULK_CATEGORIES,
     AttemptInterrupted,
@@ -51,8 +50,9 @@ from relay.events import (
     RecipientSuppressed,
     RemoteSide,
 )
-from relay.keys import KeyFileError
-from relay.outgoing import Outgoing, PayloadGoneError, is_smoke_sink
+from relay.message.dsn import dsn_for
+from relay.message.keys import KeyFileError
+from relay.message.outgoing import Outgoing, PayloadGoneError, is_smoke_sink
 from relay.store import Store
 from relay.views import due, members, messages, suppressions
 from relay.views.due import Lane

@@ -20,7 +20,7 @@ from relay.events import (
     MessageSent,
     RemoteSide,
 )
-from relay.outgoing import Outgoing
+from relay.message.outgoing import Outgoing
 from relay.views import messages
 
 

@@ -22,8 +22,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from relay.keys import load_pepper
-from relay.tokens import Unsubscribe, UnsubscribeTokens
+from relay.message.keys import load_pepper
+from relay.message.tokens import Unsubscribe, UnsubscribeTokens
 from tests.world.process import RelayProcess, make_process_directory
 from tests.world.relay import DID, DOMAIN
 

@@ -35,9 +35,9 @@ INSTRUMENTED: dict[str, tuple[str, ...]] = {
     "segments": ("spool.record", "spool.segment"),
     "sealed_segments": ("spool.record", "spool.segment"),
     "events": ("relay.codec", "relay.events"),
-    "tokens": ("relay.tokens",),
-    "headers": ("relay.headers", "relay.addresses"),
-    "requests": ("relay.requests", "relay.addresses", "relay.headers"),
+    "tokens": ("relay.message.tokens",),
+    "headers": ("relay.message.headers", "relay.addresses"),
+    "requests": ("relay.requests", "relay.addresses", "relay.message.headers"),
     "replies": ("relay.delivery.smtp",),
     "dns_answers": (
         "relay.delivery.resolve",

@@ -38,11 +38,11 @@ from relay.delivery.resolve import (
 from relay.delivery.smtp import RemoteProtocolError
 from relay.dns_diagnosis import FIX_CHARACTERS_MAX, FOUND_CHARACTERS_MAX, FOUND_VALUES_MAX, diagnose
 from relay.dns_records import Record as DnsRecord
-from relay.headers import HeaderError, check_headers, unsubscribe_https_url
 from relay.internet.resolver import LOOKUP_SECONDS_MAX, LookupFailed, NoSuchName
+from relay.message.headers import HeaderError, check_headers, unsubscribe_https_url
+from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
 from relay.refusals import Refusal
 from relay.requests import parse_send
-from relay.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
 from spool.record import (
     CHAIN_START,
     HEADER_BYTES,

@@ -16,9 +16,9 @@ from typing import Any
 import trio
 
 from relay.administration import COMMANDS
+from relay.message.tokens import Unsubscribe
 from relay.refusals import Refusal
 from relay.retention import strip
-from relay.tokens import Unsubscribe
 from relay.views import due
 from spool.errors import SpoolError
 from tests.campaigns.sites import HOST, INSIDE

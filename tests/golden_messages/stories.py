@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from relay import events
 from relay.addresses import parse_mailbox
 from relay.codec import Recorded
-from relay.compose import Content, Message, compose, compose_body, feedback_id, message_id_header
 from relay.dns_records import dkim_record
-from relay.dsn import compose_dsn
 from relay.events import DsnQueued, MessageBounced, MessageQueued, Recipient, RemoteSide, SendAccepted
-from relay.signing import Signer, sign
+from relay.message.compose import Content, Message, compose, compose_body, feedback_id, message_id_header
+from relay.message.dsn import compose_dsn
+from relay.message.signing import Signer, sign
 
 HERE: Final = Path(__file__).parent
 DID: Final = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"

@@ -33,7 +33,7 @@ from relay.codec import Recorded
 from relay.config import CONFIG_FILE
 from relay.events import Event, MessageBounced, MessageSent
 from relay.initialise import initialise
-from relay.keys import KeyRing
+from relay.message.keys import KeyRing
 from relay.service import Relay, open_relay
 from relay.store import LOG_DIRECTORY
 from relay.surroundings import Surroundings

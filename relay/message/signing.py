@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from dkim.canonicalization import Relaxed
 
-from relay.compose import Header, Message, header_line
+from relay.message.compose import Header, Message, header_line
 
 PrivateKey = RSAPrivateKey | Ed25519PrivateKey
 

@@ -22,7 +22,9 @@ from typing import Final
 
 from relay.addresses import Mailbox
 from relay.codec import Recorded
-from relay.compose import (
+from relay.config import Config
+from relay.events import DSN_CATEGORY, DsnQueued, MessageBounced, MessageQueued, Recipient, SendAccepted
+from relay.message.compose import (
     MIME_VERSION,
     Body,
     Header,
@@ -34,8 +36,6 @@ from relay.compose import (
     multipart,
     text_part,
 )
-from relay.config import Config
-from relay.events import DSN_CATEGORY, DsnQueued, MessageBounced, MessageQueued, Recipient, SendAccepted
 from relay.views import members, messages, suppressions
 from spool.views import Snapshot
 

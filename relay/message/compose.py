@@ -27,7 +27,7 @@ from email.utils import format_datetime
 from typing import Final, NamedTuple
 
 from relay.addresses import Mailbox
-from relay.headers import STRUCTURED
+from relay.message.headers import STRUCTURED
 
 LINE_OCTETS_MAX: Final = 998  # RFC 5322 §2.1.1, MUST; the CRLF is not counted
 # RFC 5322 would like header lines of at most 78 octets, and RFC 2047 §2 demands 76 where a line holds an
@@ -44,7 +44,7 @@ MIME_VERSION: Final[Header] = (b"MIME-Version", b"1.0")
 
 
 class Content(NamedTuple):
-    """What a member asked to send, checked: see `relay.addresses` and `relay.headers`."""
+    """What a member asked to send, checked: see `relay.addresses` and `relay.message.headers`."""
 
     sender: Mailbox
     subject: str

@@ -14,13 +14,21 @@ from typing import Final, NamedTuple, Self
 from relay import events
 from relay.addresses import Mailbox
 from relay.codec import Recorded
-from relay.compose import Body, Content, Message, compose, compose_body, feedback_id, message_id_header
 from relay.delivery.smtp import Envelope
-from relay.dsn import compose_dsn
 from relay.events import DsnQueued, MessageQueued, SendAccepted
-from relay.keys import KeyRing, Pepper
-from relay.signing import body_hash, sign
-from relay.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
+from relay.message.compose import (
+    Body,
+    Content,
+    Message,
+    compose,
+    compose_body,
+    feedback_id,
+    message_id_header,
+)
+from relay.message.dsn import compose_dsn
+from relay.message.keys import KeyRing, Pepper
+from relay.message.signing import body_hash, sign
+from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
 from relay.views.messages import MessageState
 
 SMOKE_SINK = "smoke-sink"

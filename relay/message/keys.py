@@ -31,8 +31,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from relay.signing import PrivateKey, Signer
-from relay.tokens import BOUNCE_KEY_OCTETS, UNSUBSCRIBE_KEY_OCTETS
+from relay.message.signing import PrivateKey, Signer
+from relay.message.tokens import BOUNCE_KEY_OCTETS, UNSUBSCRIBE_KEY_OCTETS
 
 RSA_BITS: Final = 2048
 PEPPER_OCTETS: Final = 32
@@ -68,12 +68,12 @@ class Pepper:
 
     @property
     def bounce_key(self) -> bytes:
-        """For `relay.tokens.BounceAddresses`."""
+        """For `relay.message.tokens.BounceAddresses`."""
         return self.derive("bounces", BOUNCE_KEY_OCTETS)
 
     @property
     def unsubscribe_key(self) -> bytes:
-        """For `relay.tokens.UnsubscribeTokens`."""
+        """For `relay.message.tokens.UnsubscribeTokens`."""
         return self.derive("unsubscribe", UNSUBSCRIBE_KEY_OCTETS)
 
     def key_hash(self, api_key: str) -> str:

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.addresses import Mailbox
-from relay.delivery.smtp import Envelope, check_envelope, check_message
+from relay.delivery.smtp import check_envelope, check_message
 from relay.events import RemoteSide
 from relay.message.compose import Content, Message
+from relay.message.envelope import Envelope
 from relay.message.signing import Verdict, verify
 from tests.golden_messages.stories import (
     ACCEPTED_AT_US,

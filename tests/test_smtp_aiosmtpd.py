@@ -18,7 +18,7 @@ from aiosmtpd.smtp import Session as ReceiverSession
 
 from relay.delivery.replies import Verdict
 from relay.delivery.session import open_session
-from relay.delivery.smtp import Envelope
+from relay.message.envelope import Envelope
 from tests.world.mx import self_signed_context
 from tests.world.process import RelayProcess, make_process_directory, wait_until
 from tests.world.relay import DOMAIN

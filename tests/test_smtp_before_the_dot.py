@@ -9,7 +9,7 @@ import trio.testing
 
 from relay.delivery.replies import FailureKind, Verdict
 from relay.delivery.session import Outcome, Peer, Session, start_session
-from relay.delivery.smtp import Envelope
+from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts
 
 ENVELOPE = Envelope("ann@relay.test", "bob@mx.test")

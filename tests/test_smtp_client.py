@@ -16,13 +16,13 @@ from relay.delivery.smtp import (
     Capabilities,
     Client,
     Command,
-    Envelope,
     LocalProtocolError,
     RemoteProtocolError,
     Reply,
     State,
     check_message,
 )
+from relay.message.envelope import Envelope
 
 ENVELOPE = Envelope("ann@relay.test", "bob@mx.example")
 MESSAGE = b"Subject: hello\r\n\r\nHello.\r\n"

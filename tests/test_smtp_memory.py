@@ -13,7 +13,7 @@ import trio
 
 from relay.delivery.replies import FailureKind
 from relay.delivery.session import Outcome, SessionFailed, open_session
-from relay.delivery.smtp import Envelope
+from relay.message.envelope import Envelope
 from tests.world.https import Authority
 from tests.world.mx import HUGE_REPLY_BYTES
 

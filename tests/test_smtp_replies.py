@@ -3,7 +3,8 @@
 import pytest
 
 from relay.delivery.replies import Failure, FailureKind, Judgement, Verdict, judge, why_unfit
-from relay.delivery.smtp import Capabilities, Command, Envelope, Reply
+from relay.delivery.smtp import Capabilities, Command, Reply
+from relay.message.envelope import Envelope
 
 BEFORE_MAIL = [Command.BANNER, Command.EHLO, Command.HELO, Command.STARTTLS]
 TRANSACTION = [Command.MAIL, Command.RCPT, Command.DATA, Command.END_OF_DATA]

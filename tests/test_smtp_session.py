@@ -8,7 +8,8 @@ import trio
 
 from relay.delivery.replies import FailureKind, Verdict
 from relay.delivery.session import Outcome, Session, SessionFailed, TlsFailed, TlsPolicy, open_session
-from relay.delivery.smtp import Command, Envelope, LocalProtocolError
+from relay.delivery.smtp import Command, LocalProtocolError
+from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts
 from tests.world.mx import Mx, open_mx, self_signed_context
 

@@ -22,7 +22,7 @@ from relay.delivery.session import (
     open_session,
     start_session,
 )
-from relay.delivery.smtp import Envelope
+from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts
 from tests.world.https import Authority
 from tests.world.mx import Mx, open_mx, self_signed_context

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from relay.delivery.smtp import Capabilities, Command, Envelope, Reply
+from relay.delivery.smtp import Capabilities, Command, Reply
+from relay.message.envelope import Envelope
 
 
 class Verdict(Enum):

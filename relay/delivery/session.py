@@ -41,11 +41,11 @@ from relay.delivery.smtp import (
     Client,
     Command,
     ConnectionLost,
-    Envelope,
     RemoteProtocolError,
     Reply,
     State,
 )
+from relay.message.envelope import Envelope
 from relay.surroundings import OpenStream, Timeouts
 
 _RECEIVE_BYTES: Final = 16 * 1024

@@ -31,6 +31,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal, assert_never
 
+from relay.message.envelope import Envelope
+
 # RFC 5321 section 4.5.3.1.5 allows 512 octets for a reply line. Receivers that put URLs into refusals do pass
 # it, so four times as much is read; beyond these limits it is no reply but an attack or another protocol.
 REPLY_LINE_BYTES_MAX: Final = 2048
@@ -150,16 +152,6 @@ class Capabilities:
     size: bool = False
     size_max: int | None = None
     """Octets in a message; None where the server states no fixed limit (RFC 1870 section 4)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """Who sends to whom. An empty mail_from is the null sender of notifications."""
-
-    mail_from: str
-    rcpt_to: str
-    smtputf8: bool = False
-    """An address or a header field of the message is not ASCII (RFC 6531 section 3.4)."""
 
 
 class Client:

@@ -14,7 +14,6 @@ from typing import Final, NamedTuple, Self
 from relay import events
 from relay.addresses import Mailbox
 from relay.codec import Recorded
-from relay.delivery.smtp import Envelope
 from relay.events import DsnQueued, MessageQueued, SendAccepted
 from relay.message.compose import (
     Body,
@@ -26,6 +25,7 @@ from relay.message.compose import (
     message_id_header,
 )
 from relay.message.dsn import compose_dsn
+from relay.message.envelope import Envelope
 from relay.message.keys import KeyRing, Pepper
 from relay.message.signing import body_hash, sign
 from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens

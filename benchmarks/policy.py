@@ -25,7 +25,7 @@ from pathlib import Path
 
 import trio
 
-import relay.decisions
+import relay.decisions.send
 from benchmarks.accept import USUAL, send_request
 from benchmarks.command import Effort, run
 from benchmarks.load import run_load
@@ -49,7 +49,7 @@ UNCHECKED = ("-c", "from benchmarks.policy import run_unchecked; run_unchecked()
 
 def run_unchecked() -> None:
     """The relay without what is measured: the command line as ever, in a process of its own."""
-    relay.decisions.check_limits = lambda *_arguments, **_options: None  # type: ignore[attr-defined]
+    relay.decisions.send.check_limits = lambda *_arguments, **_options: None  # type: ignore[attr-defined]
     for projector in (WarmingProjector, ReputationProjector):
         projector.apply = lambda *_arguments: None  # type: ignore[method-assign]
     run_command()

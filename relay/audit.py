@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from relay.codec import Recorded, decode
 from relay.config import Config, ConfigError, load_config
+from relay.decisions.limits import DAY_US, HOUR_US, age_starts_at, check_limits, current_limits
 from relay.dns_records import dkim_name, dkim_record, dkim_value
 from relay.events import (
     DomainAdded,
@@ -37,7 +38,6 @@ from relay.events import (
     RecipientSuppressed,
     SendAccepted,
 )
-from relay.limits import DAY_US, HOUR_US, age_starts_at, check_limits, current_limits
 from relay.message.keys import KeyFileError, KeyRing, load_pepper
 from relay.message.outgoing import Composer, Outgoing, PayloadGoneError
 from relay.message.signing import verify

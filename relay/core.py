@@ -17,7 +17,7 @@ import trio
 
 from relay.codec import Recorded, decode
 from relay.config import Config, load_config
-from relay.decisions import Principal
+from relay.decisions.send import Principal
 from relay.dids import is_valid_did
 from relay.in_hand import InHand
 from relay.message.keys import KeyRing, Pepper, load_pepper

@@ -1,8 +1,8 @@
 """The task that pauses domains by their reputation.
 
-Whenever something final has happened to a domain's mail, `relay.reputation.judge` is asked; what it finds becomes an
-event with its evidence, and `domain resume` starts the counting anew. A crash between an outcome and its judgement
-loses nothing: every domain is judged once at the start.
+Whenever something final has happened to a domain's mail, `relay.decisions.reputation.judge` is asked; what it finds
+becomes an event with its evidence, and `domain resume` starts the counting anew. A crash between an outcome and
+its judgement loses nothing: every domain is judged once at the start.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import trio
 
 from relay.codec import Recorded
 from relay.core import Core
+from relay.decisions.reputation import judge
 from relay.events import Event, MessageBounced, MessageComplained, MessageSent
-from relay.reputation import judge
 from relay.views import members, messages
 from spool.views import Snapshot
 

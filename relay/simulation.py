@@ -28,7 +28,9 @@ from typing import NamedTuple
 
 from relay.codec import Recorded
 from relay.config import Config
-from relay.decisions import known_member, sending_domain
+from relay.decisions.limits import check_limits
+from relay.decisions.reputation import judge
+from relay.decisions.send import known_member, sending_domain
 from relay.events import (
     DomainPaused,
     DomainResumed,
@@ -40,9 +42,7 @@ from relay.events import (
     MessageSent,
     SendAccepted,
 )
-from relay.limits import check_limits
 from relay.refusals import Refusal
-from relay.reputation import judge
 from relay.views import members, messages
 from relay.views.members import MembersProjector
 from relay.views.messages import MessagesProjector

@@ -20,7 +20,7 @@ import trio
 
 from relay.codec import Recorded
 from relay.config import HttpConfig
-from relay.decisions import Principal
+from relay.decisions.send import Principal
 from relay.events import KeyRevoked
 from relay.refusals import Refusal
 from relay.views.stream import STREAMED

@@ -27,7 +27,7 @@ import trio
 
 from relay.codec import Recorded
 from relay.core import Core
-from relay.delivery.retry import is_given_up, next_attempt_at
+from relay.decisions.retry import is_given_up, next_attempt_at
 from relay.events import CallResult, RecipientSuppressed, SendAccepted, UnsubscribeCalled
 from relay.internet.https import FetchError, Limits, fetch
 from relay.store import Store

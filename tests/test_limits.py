@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from relay.codec import Recorded
 from relay.config import Config, WarmingConfig, WarmingTier
+from relay.decisions.limits import DAY_US, HOUR_US, check_limits
 from relay.events import SendAccepted
-from relay.limits import DAY_US, HOUR_US, check_limits
 from relay.refusals import Refusal
 from relay.reservations import Reservations
 from relay.views import warming

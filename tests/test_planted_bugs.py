@@ -30,7 +30,8 @@ import trio
 
 import relay.api.send
 import relay.api.stream
-import relay.decisions
+import relay.decisions.send
+import relay.decisions.suppression
 import relay.delivery.deliverer
 import relay.in_hand
 import relay.internet.https
@@ -38,7 +39,6 @@ import relay.message.outgoing
 import relay.reading
 import relay.reservations
 import relay.retention
-import relay.suppression
 import relay.unsubscribe_calls
 import relay.verification
 import relay.views.calls
@@ -466,7 +466,7 @@ def send_from_a_domain_that_is_not_verified(stack: ExitStack) -> None:
             view, msgspec.structs.replace(config, require_verified_domains=False), did, name
         )
 
-    sending_domain = _replace(stack, relay.decisions, "sending_domain", sending_domain_of_any)
+    sending_domain = _replace(stack, relay.decisions.send, "sending_domain", sending_domain_of_any)
 
 
 def dns_that_does_not_tell_is_taken_for_wrong(stack: ExitStack) -> None:

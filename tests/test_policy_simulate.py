@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from relay.codec import Recorded, encode
 from relay.config import Config, ReputationConfig, WarmingConfig, WarmingTier
+from relay.decisions.limits import DAY_US, HOUR_US
 from relay.events import (
     DomainAdded,
     DomainPaused,
@@ -36,7 +37,6 @@ from relay.events import (
     MessageSent,
     SendAccepted,
 )
-from relay.limits import DAY_US, HOUR_US
 from relay.presentation import rfc3339
 from relay.simulation import POLICY_PROJECTORS, Simulation, simulate
 from spool import open_log

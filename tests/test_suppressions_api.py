@@ -10,10 +10,10 @@ from urllib.parse import quote
 import pytest
 from click.testing import CliRunner
 
+from relay.decisions.suppression import suppress
 from relay.events import MemberSuspended, RecipientSuppressed, RecipientUnsuppressed
 from relay.presentation import rfc3339
 from relay.refusals import Refusal
-from relay.suppression import suppress
 from tests.world.relay import DID, DOMAIN, OTHER_DID, OTHER_DOMAIN, World, open_world, run
 from tools.cli import cli
 

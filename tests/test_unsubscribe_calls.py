@@ -16,7 +16,7 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from relay.codec import Recorded
 from relay.core import Core, open_core
-from relay.delivery.retry import JITTER
+from relay.decisions.retry import JITTER
 from relay.events import (
     Content,
     Event,

@@ -17,9 +17,9 @@ from relay.api.answers import json_answer
 from relay.api.authentication import authenticate
 from relay.api.bodies import read_json
 from relay.core import Core
-from relay.decisions import set_forward
+from relay.decisions.limits import current_limits
+from relay.decisions.send import set_forward
 from relay.events import Event
-from relay.limits import current_limits
 from relay.presentation import Deliverability, ForwardTo, MemberDomain, MemberStatus
 from relay.refusals import Refusal, invalid
 from relay.views import members, reputation

@@ -20,7 +20,7 @@ from relay.api.authentication import identify
 from relay.api.plain import Handler, Request
 from relay.codec import Recorded
 from relay.core import Core, unavailable
-from relay.decisions import Origin, Principal, accept_send
+from relay.decisions.send import Origin, Principal, accept_send
 from relay.events import MessageQueued, SendAccepted
 from relay.presentation import Accepted, SendAnswer, rejected_recipient
 from relay.refusals import Refusal

@@ -23,9 +23,9 @@ from relay.api.authentication import authenticate
 from relay.api.bodies import read_json
 from relay.api.messages import LIMIT_DEFAULT, LIMIT_MAX, page_limit
 from relay.core import Core
+from relay.decisions.suppression import suppress, unsuppress
 from relay.presentation import SuppressionPage, suppressed_address
 from relay.refusals import invalid
-from relay.suppression import suppress, unsuppress
 from relay.views.suppressions import suppression, suppressions_of
 
 BODY_BYTES_MAX = 16 * 1024

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from relay.core import Core
+from relay.decisions.retry import is_given_up, next_attempt_at
 from relay.delivery.bounce_classes import BounceClass, classify
 from relay.delivery.replies import FailureKind, Verdict
-from relay.delivery.retry import is_given_up, next_attempt_at
 from relay.delivery.session import Outcome, Peer, Session
 from relay.events import (
     AttemptInterrupted,

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 
 from relay.codec import Recorded
 from relay.config import Config
-from relay.delivery.retry import JITTER
+from relay.decisions.retry import JITTER
 from relay.delivery.smtp import Command
 from relay.events import (
     AttemptInterrupted,

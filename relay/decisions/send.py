@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from relay.config import Config
+from relay.decisions.limits import check_limits
 from relay.dids import is_valid_did
 from relay.events import (
     BULK_CATEGORIES,
@@ -34,7 +35,6 @@ from relay.events import (
     Recipient,
     SendAccepted,
 )
-from relay.limits import check_limits
 from relay.message.headers import unsubscribe_https_url
 from relay.refusals import Refusal, invalid
 from relay.requests import SendRequest

@@ -33,8 +33,8 @@ import trio
 from relay import identity
 from relay.addresses import AddressError, parse_address, parse_domain
 from relay.core import Core, Readable, open_core, open_for_reading
+from relay.decisions import members as decisions
 from relay.decisions import suppression
-from relay.decisions.send import send
 from relay.dids import is_valid_did
 from relay.dns_records import Record, member_records, operator_records
 from relay.events import Event
@@ -75,14 +75,14 @@ async def member_add(core: Core, *, did: str, domains: list[str], offline: bool 
     key = new_api_key(core.surroundings.dice)
     new_key = _new_key(core, key)
     with core.store.read() as view:  # refuse before keys are made
-        planned = [send.NewDomain(name, "", "", "") for name in names]
-        send.add_member(view, core.config, did, planned, new_key)
+        planned = [decisions.NewDomain(name, "", "", "") for name in names]
+        decisions.add_member(view, core.config, did, planned, new_key)
     if not offline:
         await identity.check_exists(
             did, plc_directory=core.config.members.plc_directory, get=partial(_get, core.surroundings)
         )
     made = [await _make_keys(core, name) for name in names]
-    await core.store.decide(lambda view: send.add_member(view, core.config, did, made, new_key))
+    await core.store.decide(lambda view: decisions.add_member(view, core.config, did, made, new_key))
     with core.store.read() as view:
         enrolled = [_domain_answer(core, state) for state in members.domains_of(view, did)]
     return {"did": did, "apiKey": key, "keyId": new_key.key_id, "domains": enrolled}
@@ -102,29 +102,29 @@ async def member_list(core: Readable) -> Answer:
 
 
 async def member_suspend(core: Core, *, did: str, reason: str | None = None) -> Answer:
-    await core.store.decide(lambda view: send.suspend_member(view, did, reason))
+    await core.store.decide(lambda view: decisions.suspend_member(view, did, reason))
     return {"did": did, "status": "suspended"}
 
 
 async def member_resume(core: Core, *, did: str, reason: str | None = None) -> Answer:
-    await core.store.decide(lambda view: send.resume_member(view, did, reason))
+    await core.store.decide(lambda view: decisions.resume_member(view, did, reason))
     return {"did": did, "status": "active"}
 
 
 async def member_limits(core: Core, *, did: str, hour: int | None = None, day: int | None = None) -> Answer:
-    await core.store.decide(lambda view: send.set_member_limits(view, did, hour, day))
+    await core.store.decide(lambda view: decisions.set_member_limits(view, did, hour, day))
     return {"did": did, "hour": hour, "day": day}
 
 
 async def domain_pause(core: Core, *, did: str, domain: str, reason: str | None = None) -> Answer:
     name = _domain(domain)
-    await core.store.decide(lambda view: send.pause_domain(view, did, name, reason))
+    await core.store.decide(lambda view: decisions.pause_domain(view, did, name, reason))
     return {"did": did, "domain": name, "status": "paused"}
 
 
 async def domain_resume(core: Core, *, did: str, domain: str, reason: str | None = None) -> Answer:
     name = _domain(domain)
-    await core.store.decide(lambda view: send.resume_domain(view, did, name, reason))
+    await core.store.decide(lambda view: decisions.resume_domain(view, did, name, reason))
     return {"did": did, "domain": name, "status": "active"}
 
 
@@ -136,7 +136,7 @@ async def domain_set_forward(core: Core, *, domain: str, to: str, did: str | Non
         state = members.domain(view, name)
         if state is None:
             raise Refusal("NOT_FOUND", f"domain: {name} is not enrolled")
-        return send.set_forward(view, send.known_domain(view, did or state.did, name), address)
+        return decisions.set_forward(view, decisions.known_domain(view, did or state.did, name), address)
 
     await core.store.decide(decide)
     with core.store.read() as view:
@@ -148,9 +148,9 @@ async def domain_set_forward(core: Core, *, domain: str, to: str, did: str | Non
 async def domain_add(core: Core, *, did: str, domain: str) -> Answer:
     name = _domain(domain)
     with core.store.read() as view:
-        send.add_domain(view, core.config, did, send.NewDomain(name, "", "", ""))
+        decisions.add_domain(view, core.config, did, decisions.NewDomain(name, "", "", ""))
     made = await _make_keys(core, name)
-    await core.store.decide(lambda view: send.add_domain(view, core.config, did, made))
+    await core.store.decide(lambda view: decisions.add_domain(view, core.config, did, made))
     with core.store.read() as view:
         state = members.domain(view, name)
     assert state is not None
@@ -180,14 +180,14 @@ async def domain_list(core: Readable) -> Answer:
 async def key_issue(core: Core, *, did: str) -> Answer:
     key = new_api_key(core.surroundings.dice)
     new_key = _new_key(core, key)
-    await core.store.decide(lambda view: send.issue_key(view, did, new_key))
+    await core.store.decide(lambda view: decisions.issue_key(view, did, new_key))
     return {"did": did, "keyId": new_key.key_id, "apiKey": key}
 
 
 async def key_list(core: Readable, *, did: str | None = None) -> Answer:
     with core.store.read() as view:
         if did is not None:
-            send.known_member(view, did)
+            decisions.known_member(view, did)
         dids = [did] if did is not None else [member.did for member in members.members(view)]
         return [
             {
@@ -203,7 +203,7 @@ async def key_list(core: Readable, *, did: str | None = None) -> Answer:
 
 
 async def key_revoke(core: Core, *, did: str, key_id: str) -> Answer:
-    await core.store.decide(lambda view: send.revoke_key(view, did, key_id))
+    await core.store.decide(lambda view: decisions.revoke_key(view, did, key_id))
     return {"did": did, "keyId": key_id, "status": "revoked"}
 
 
@@ -297,16 +297,16 @@ async def _get(surroundings: Surroundings, url: str) -> HttpAnswer:
     )
 
 
-def _new_key(core: Core, api_key: str) -> send.NewKey:
+def _new_key(core: Core, api_key: str) -> decisions.NewKey:
     """Its id is public, and says nothing of the key."""
-    return send.NewKey(f"{core.surroundings.dice.getrandbits(48):012x}", core.pepper.key_hash(api_key))
+    return decisions.NewKey(f"{core.surroundings.dice.getrandbits(48):012x}", core.pepper.key_hash(api_key))
 
 
-async def _make_keys(core: Core, domain: str) -> send.NewDomain:
+async def _make_keys(core: Core, domain: str) -> decisions.NewDomain:
     today = datetime.fromtimestamp(core.store.now_us() / 1_000_000, UTC)
     stem = f"atmos{today:%Y%m%d}"
     rsa, ed25519 = await core.surroundings.offload(core.keyring.create, domain, stem)
-    return send.NewDomain(domain, stem, rsa.public_key, ed25519.public_key)
+    return decisions.NewDomain(domain, stem, rsa.public_key, ed25519.public_key)
 
 
 def _domain_answer(core: Readable, state: members.DomainState) -> dict[str, Any]:

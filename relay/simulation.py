@@ -29,8 +29,9 @@ from typing import NamedTuple
 from relay.codec import Recorded
 from relay.config import Config
 from relay.decisions.limits import check_limits
+from relay.decisions.members import known_member
 from relay.decisions.reputation import judge
-from relay.decisions.send import known_member, sending_domain
+from relay.decisions.send import sending_domain
 from relay.events import (
     DomainPaused,
     DomainResumed,

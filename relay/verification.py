@@ -25,7 +25,7 @@ import trio
 
 from relay.codec import Recorded
 from relay.core import Core
-from relay.decisions.send import known_domain
+from relay.decisions.members import known_domain
 from relay.dns_diagnosis import Facts, Finding, Strings, Unanswered, diagnose, failed_checks, wrong_places
 from relay.dns_records import Record, member_records
 from relay.events import DomainCheckFailed, DomainUnverified, DomainVerified, Event

@@ -18,7 +18,7 @@ from relay.api.authentication import authenticate
 from relay.api.bodies import read_json
 from relay.core import Core
 from relay.decisions.limits import current_limits
-from relay.decisions.send import set_forward
+from relay.decisions.members import set_forward
 from relay.events import Event
 from relay.presentation import Deliverability, ForwardTo, MemberDomain, MemberStatus
 from relay.refusals import Refusal, invalid

@@ -20,7 +20,7 @@ from werkzeug.formparser import FormDataParser
 from relay.api.bodies import read_body
 from relay.api.unsubscribe_page import ONE_CLICK, question_page, unsubscribed_page
 from relay.core import Core, unavailable
-from relay.decisions.send import known_member
+from relay.decisions.members import known_member
 from relay.decisions.suppression import suppress
 from relay.events import Event
 from relay.message.tokens import Unsubscribe

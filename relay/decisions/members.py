@@ -1,0 +1,170 @@
+"""Members, their domains and keys: who may be enrolled, paused, suspended, and by which key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from relay.config import Config
+from relay.dids import is_valid_did
+from relay.events import (
+    DomainAdded,
+    DomainForwardSet,
+    DomainPaused,
+    DomainResumed,
+    Event,
+    ForwardAddress,
+    KeyIssued,
+    KeyRevoked,
+    MemberAdded,
+    MemberLimitsSet,
+    MemberResumed,
+    MemberSuspended,
+)
+from relay.refusals import Refusal, invalid
+from relay.views import members, suppressions
+from spool.views import Snapshot
+
+ACTIVE_KEYS_MAX = 10
+
+
+class NewDomain(NamedTuple):
+    """A domain to be enrolled, with the public halves of keys that were just made for it."""
+
+    domain: str
+    selector_stem: str
+    rsa_public: str
+    ed25519_public: str
+
+
+class NewKey(NamedTuple):
+    key_id: str
+    key_hash: str
+
+
+def add_member(
+    view: Snapshot, config: Config, did: str, domains: Sequence[NewDomain], key: NewKey
+) -> list[Event]:
+    if not is_valid_did(did):
+        raise Refusal("INVALID_DID", f"did: {did!r} is not a valid did:plc: or did:web:")
+    if members.member(view, did) is not None:
+        raise Refusal("CONFLICT", f"did: {did} is a member already; `domain add` adds a domain to it")
+    events: list[Event] = [MemberAdded(did=did)]
+    _check_domain_count(config, len(domains))
+    for new in domains:
+        events.append(_domain_added(view, config, did, new))
+    events.append(KeyIssued(did=did, key_id=key.key_id, key_hash=key.key_hash))
+    return events
+
+
+def add_domain(view: Snapshot, config: Config, did: str, new: NewDomain) -> list[Event]:
+    known_member(view, did)
+    _check_domain_count(config, len(members.domains_of(view, did)) + 1)
+    return [_domain_added(view, config, did, new)]
+
+
+def _check_domain_count(config: Config, count: int) -> None:
+    if count > config.members.domains_max:
+        raise Refusal(
+            "CONFLICT",
+            f"domain: a member may have {config.members.domains_max} domains ([members] domains_max)",
+        )
+
+
+def _domain_added(view: Snapshot, config: Config, did: str, new: NewDomain) -> DomainAdded:
+    if f".{new.domain}".endswith(f".{config.operator_domain}"):
+        raise Refusal(
+            "CONFLICT", f"domain: {new.domain} is the relay's own; a member would sign as the operator"
+        )
+    if members.domain(view, new.domain) is not None:
+        raise Refusal("CONFLICT", f"domain: {new.domain} is enrolled already")
+    return DomainAdded(
+        did=did,
+        domain=new.domain,
+        selector_stem=new.selector_stem,
+        rsa_public=new.rsa_public,
+        ed25519_public=new.ed25519_public,
+    )
+
+
+def issue_key(view: Snapshot, did: str, key: NewKey) -> list[Event]:
+    known_member(view, did)
+    active = [state for state in members.keys_of(view, did) if state.revoked_at is None]
+    if len(active) >= ACTIVE_KEYS_MAX:
+        raise Refusal("CONFLICT", f"did: it has {len(active)} active keys, the most; revoke one first")
+    return [KeyIssued(did=did, key_id=key.key_id, key_hash=key.key_hash)]
+
+
+def revoke_key(view: Snapshot, did: str, key_id: str) -> list[Event]:
+    known_member(view, did)
+    for state in members.keys_of(view, did):
+        if state.key_id == key_id:
+            if state.revoked_at is not None:
+                raise Refusal("CONFLICT", f"key-id: {key_id} was revoked already")
+            return [KeyRevoked(did=did, key_id=key_id)]
+    raise Refusal("NOT_FOUND", f"key-id: {did} has no key {key_id}")
+
+
+def suspend_member(view: Snapshot, did: str, reason: str | None) -> list[Event]:
+    if known_member(view, did).status == "suspended":
+        raise Refusal("CONFLICT", f"did: {did} is suspended already")
+    return [MemberSuspended(did=did, reason=reason)]
+
+
+def resume_member(view: Snapshot, did: str, reason: str | None) -> list[Event]:
+    if known_member(view, did).status != "suspended":
+        raise Refusal("CONFLICT", f"did: {did} is not suspended")
+    return [MemberResumed(did=did, reason=reason)]
+
+
+def set_member_limits(view: Snapshot, did: str, hour: int | None, day: int | None) -> list[Event]:
+    """Limits in the place of the tiers; both None: the tiers again."""
+    known_member(view, did)
+    if (hour is None) != (day is None):
+        raise invalid("hour, day", "give both, or neither to go back to the warming tiers")
+    if hour is not None and day is not None and not 0 <= hour <= day:
+        raise invalid("hour, day", "expected 0 <= hour <= day")
+    return [MemberLimitsSet(did=did, hour=hour, day=day)]
+
+
+def pause_domain(view: Snapshot, did: str, name: str, reason: str | None) -> list[Event]:
+    if known_domain(view, did, name).status != "active":
+        raise Refusal("CONFLICT", f"domain: {name} is paused already")
+    return [DomainPaused(did=did, domain=name, status="paused", reason=reason)]
+
+
+def resume_domain(view: Snapshot, did: str, name: str, reason: str | None) -> list[Event]:
+    if known_domain(view, did, name).status == "active":
+        raise Refusal("CONFLICT", f"domain: {name} is not paused")
+    return [DomainResumed(did=did, domain=name, reason=reason)]
+
+
+def set_forward(
+    view: Snapshot, domain: members.DomainState, address: str | None, *, key_id: str | None = None
+) -> list[Event]:
+    """Tell `address` (a normal form) of the domain's bounces; None: nobody. Nothing where it is so already.
+
+    Whoever called this member's mail spam is not to be written to by another way: Refusal(SUPPRESSION_LOCKED).
+    """
+    if address == domain.forward_to:
+        return []
+    if address is not None and suppressions.has_complained(view, domain.did, address):
+        raise Refusal(
+            "SUPPRESSION_LOCKED", "forward_to: this address reported the member's mail as spam; use another"
+        )
+    personal = None if address is None else ForwardAddress(address=address)
+    return [DomainForwardSet(did=domain.did, domain=domain.domain, key_id=key_id, personal=personal)]
+
+
+def known_domain(view: Snapshot, did: str, name: str) -> members.DomainState:
+    state = members.domain(view, name)
+    if state is None or state.did != did:
+        raise Refusal("NOT_FOUND", f"domain: {name} is not enrolled under {did}")
+    return state
+
+
+def known_member(view: Snapshot, did: str) -> members.MemberState:
+    state = members.member(view, did)
+    if state is None:
+        raise Refusal("NOT_FOUND", f"did: {did} is not a member")
+    return state

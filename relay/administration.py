@@ -36,7 +36,8 @@ from relay.core import Core, Readable, open_core, open_for_reading
 from relay.decisions import members as decisions
 from relay.decisions import suppression
 from relay.dids import is_valid_did
-from relay.dns_records import Record, member_records, operator_records
+from relay.domains.records import Record, member_records, operator_records
+from relay.domains.verification import verify_domain
 from relay.events import Event
 from relay.internet.https import HttpAnswer, fetch
 from relay.message.keys import KeyFileError, new_api_key
@@ -52,7 +53,6 @@ from relay.queue_commands import (
 from relay.refusals import Refusal, invalid
 from relay.retention import log_erase, log_strip
 from relay.surroundings import Surroundings
-from relay.verification import verify_domain
 from relay.views import members, messages
 from spool.errors import SpoolError
 from spool.views import Snapshot

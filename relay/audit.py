@@ -21,7 +21,7 @@ from typing import NamedTuple
 from relay.codec import Recorded, decode
 from relay.config import Config, ConfigError, load_config
 from relay.decisions.limits import DAY_US, HOUR_US, age_starts_at, check_limits, current_limits
-from relay.dns_records import dkim_name, dkim_record, dkim_value
+from relay.domains.records import dkim_name, dkim_record, dkim_value
 from relay.events import (
     DomainAdded,
     DomainPaused,

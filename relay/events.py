@@ -114,7 +114,7 @@ class DomainCheckFailed(Event, frozen=True, kw_only=True, omit_defaults=True):
     TYPE = "domain.check_failed"
     did: str
     domain: str
-    #: Which of the checks, as in `relay.dns_diagnosis.CHECKS`.
+    #: Which of the checks, as in `relay.domains.diagnosis.CHECKS`.
     failed: list[str]
 
 

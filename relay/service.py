@@ -28,12 +28,12 @@ from relay.api.places import Places
 from relay.core import Core, open_core
 from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
+from relay.domains.verification import reverify_domains
 from relay.reputation_guard import guard_reputation
 from relay.retention import keep_retention
 from relay.routes import Route
 from relay.surroundings import Surroundings
 from relay.unsubscribe_calls import call_members, one_click_post
-from relay.verification import reverify_domains
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ import trio
 
 from relay.administration import COMMANDS, serve_admin_socket
 from relay.core import open_core
-from relay.dns_diagnosis import (
+from relay.domains.diagnosis import (
     CHECKS,
     FIX_CHARACTERS_MAX,
     FOUND_CHARACTERS_MAX,
@@ -31,11 +31,17 @@ from relay.dns_diagnosis import (
     failed_checks,
     wrong_places,
 )
-from relay.dns_records import Record, zone_text
+from relay.domains.records import Record, zone_text
+from relay.domains.verification import (
+    CHECK_SECONDS,
+    CHECKS_AT_ONCE_MAX,
+    GRACE_SECONDS,
+    RETRY_SECONDS,
+    check_domain,
+)
 from relay.internet.resolver import DnsResolver, LookupFailed, NoSuchName
 from relay.refusals import Refusal
 from relay.surroundings import Surroundings
-from relay.verification import CHECK_SECONDS, CHECKS_AT_ONCE_MAX, GRACE_SECONDS, RETRY_SECONDS, check_domain
 from relay.views import members
 from tests.world.dns import FakeDns, open_dns_server
 from tests.world.relay import (

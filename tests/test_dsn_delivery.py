@@ -12,7 +12,7 @@ import trio
 
 from relay.codec import Recorded
 from relay.core import Core
-from relay.dns_records import dkim_record
+from relay.domains.records import dkim_record
 from relay.events import (
     AttemptStarted,
     DomainPaused,

@@ -33,6 +33,7 @@ import relay.api.stream
 import relay.decisions.send
 import relay.decisions.suppression
 import relay.delivery.deliverer
+import relay.domains.verification
 import relay.in_hand
 import relay.internet.https
 import relay.message.outgoing
@@ -40,7 +41,6 @@ import relay.reading
 import relay.reservations
 import relay.retention
 import relay.unsubscribe_calls
-import relay.verification
 import relay.views.calls
 import relay.views.retention
 import spool.backup
@@ -473,7 +473,7 @@ def dns_that_does_not_tell_is_taken_for_wrong(stack: ExitStack) -> None:
     def failed_checks(findings: Any) -> list[str]:
         return [finding.check for finding in findings if not finding.ok]
 
-    _replace(stack, relay.verification, "failed_checks", failed_checks)
+    _replace(stack, relay.domains.verification, "failed_checks", failed_checks)
 
 
 def grace_that_begins_again(stack: ExitStack) -> None:
@@ -489,7 +489,7 @@ def grace_that_begins_again(stack: ExitStack) -> None:
 
 def grace_of_a_check(stack: ExitStack) -> None:
     """It is taken to end with the day of the check that failed."""
-    _replace(stack, relay.verification, "GRACE_SECONDS", relay.verification.CHECK_SECONDS - 1)
+    _replace(stack, relay.domains.verification, "GRACE_SECONDS", relay.domains.verification.CHECK_SECONDS - 1)
 
 
 def days_counted_from_the_start(stack: ExitStack) -> None:
@@ -497,7 +497,8 @@ def days_counted_from_the_start(stack: ExitStack) -> None:
 
     def due_at(reverifier: Any, state: Any) -> int:
         return max(
-            due(reverifier, state), begun[id(reverifier)] + relay.verification.CHECK_SECONDS * 1_000_000
+            due(reverifier, state),
+            begun[id(reverifier)] + relay.domains.verification.CHECK_SECONDS * 1_000_000,
         )
 
     def init(reverifier: Any, core: Core) -> None:
@@ -505,8 +506,8 @@ def days_counted_from_the_start(stack: ExitStack) -> None:
         begun[id(reverifier)] = core.store.now_us()
 
     begun: dict[int, int] = {}
-    begin = _replace(stack, relay.verification._Reverifier, "__init__", init)
-    due = _replace(stack, relay.verification._Reverifier, "_due_at", due_at)
+    begin = _replace(stack, relay.domains.verification._Reverifier, "__init__", init)
+    due = _replace(stack, relay.domains.verification._Reverifier, "_due_at", due_at)
 
 
 # ------------------------------------------------------------------------------------------------ members' own URLs

@@ -12,7 +12,7 @@ import click
 import trio
 
 from relay.administration import administer
-from relay.dns_records import Record, zone_text
+from relay.domains.records import Record, zone_text
 from tools.output import directory_argument, json_option, print_json, print_table
 
 did_option = click.option("--did", required=True, help="The member: did:plc:... or did:web:...")

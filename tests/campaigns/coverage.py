@@ -52,7 +52,7 @@ INSTRUMENTED: dict[str, tuple[str, ...]] = {
     ),
     "txt_answers": (
         "relay.delivery.resolve",
-        "relay.dns_diagnosis",
+        "relay.domains.diagnosis",
         "dns.message",
         "dns.name",
         "dns.rdtypes",

@@ -36,8 +36,8 @@ from relay.delivery.resolve import (
     resolve_targets,
 )
 from relay.delivery.smtp import RemoteProtocolError
-from relay.dns_diagnosis import FIX_CHARACTERS_MAX, FOUND_CHARACTERS_MAX, FOUND_VALUES_MAX, diagnose
-from relay.dns_records import Record as DnsRecord
+from relay.domains.diagnosis import FIX_CHARACTERS_MAX, FOUND_CHARACTERS_MAX, FOUND_VALUES_MAX, diagnose
+from relay.domains.records import Record as DnsRecord
 from relay.internet.resolver import LOOKUP_SECONDS_MAX, LookupFailed, NoSuchName
 from relay.message.headers import HeaderError, check_headers, unsubscribe_https_url
 from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens

@@ -26,9 +26,9 @@ from typing import NamedTuple
 import trio
 
 from relay.codec import Recorded
-from relay.dns_diagnosis import CHECKS, Strings
+from relay.domains.diagnosis import CHECKS, Strings
+from relay.domains.verification import CHECK_SECONDS, RETRY_SECONDS
 from relay.events import DomainCheckFailed, DomainUnverified, DomainVerified
-from relay.verification import CHECK_SECONDS, RETRY_SECONDS
 from tests.campaigns.people import DAYS_SECONDS, MEMBERS, People, pace
 from tests.world.internet import DAY, HOUR, MINUTE, Trouble, TroubledDns
 from tests.world.lives import Machine

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from relay import events
 from relay.addresses import parse_mailbox
 from relay.codec import Recorded
-from relay.dns_records import dkim_record
+from relay.domains.records import dkim_record
 from relay.events import DsnQueued, MessageBounced, MessageQueued, Recipient, RemoteSide, SendAccepted
 from relay.message.compose import Content, Message, compose, compose_body, feedback_id, message_id_header
 from relay.message.dsn import compose_dsn

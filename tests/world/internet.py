@@ -38,7 +38,7 @@ import trio
 import trio.abc
 from trio.testing import memory_stream_pair
 
-from relay.dns_diagnosis import Strings
+from relay.domains.diagnosis import Strings
 from relay.internet.resolver import LookupFailed, NoSuchName
 from tests.world.dns import FakeDns
 from tests.world.mx import Mx, MxOptions, ReceivedMessage

@@ -1,6 +1,6 @@
 """Whether a domain's DNS is right: looked at when the operator asks, and every day once it was.
 
-Contract. `check_domain` asks the DNS and has `relay.dns_diagnosis` judge; `outcome` is the decision that follows:
+Contract. `check_domain` asks the DNS and has `relay.domains.diagnosis` judge; `outcome` is the decision that follows:
 
     every record is right                               domain.verified
     one is wrong, and the domain was verified           domain.check_failed: it may send, but not for ever
@@ -26,8 +26,16 @@ import trio
 from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.members import known_domain
-from relay.dns_diagnosis import Facts, Finding, Strings, Unanswered, diagnose, failed_checks, wrong_places
-from relay.dns_records import Record, member_records
+from relay.domains.diagnosis import (
+    Facts,
+    Finding,
+    Strings,
+    Unanswered,
+    diagnose,
+    failed_checks,
+    wrong_places,
+)
+from relay.domains.records import Record, member_records
 from relay.events import DomainCheckFailed, DomainUnverified, DomainVerified, Event
 from relay.internet.resolver import LookupFailed, NoSuchName, Resolver
 from relay.views import members

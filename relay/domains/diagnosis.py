@@ -20,9 +20,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from relay.addresses import DOMAIN_OCTETS_MAX
-from relay.dns_records import TXT_STRING_OCTETS_MAX, Record
+from relay.domains.records import TXT_STRING_OCTETS_MAX, Record
 
-#: The checks, in the order of `relay.dns_records.member_records`. Events name them.
+#: The checks, in the order of `relay.domains.records.member_records`. Events name them.
 CHECKS: Final = ("ownership", "dkim-rsa", "dkim-ed25519", "spf", "dmarc")
 
 #: A misplaced record is looked for in so many zones: the domain's own and those above it.

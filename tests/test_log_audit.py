@@ -17,10 +17,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from relay.audit import audit
 from relay.codec import decode, encode
 from relay.events import DsnQueued, Event, MessageQueued, MessageSent, Outcome, PayloadErased, SendAccepted
 from relay.message.keys import KeyRing
+from relay.past.audit import audit
 from relay.views import messages
 from spool import Entry, LogReader, open_log
 from spool.record import encode_record

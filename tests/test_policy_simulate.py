@@ -37,8 +37,8 @@ from relay.events import (
     MessageSent,
     SendAccepted,
 )
+from relay.past.simulation import POLICY_PROJECTORS, Simulation, simulate
 from relay.presentation import rfc3339
-from relay.simulation import POLICY_PROJECTORS, Simulation, simulate
 from spool import open_log
 from spool.scratch import open_scratch
 from tests.world.relay import DID, make_directory, open_world, run

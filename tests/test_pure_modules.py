@@ -43,7 +43,7 @@ PURE = (
     "relay.message.signing",
     "relay.stream_events",
     "relay.message.tokens",
-    "relay.view_rows",
+    "relay.past.rows",
     "relay.views.calls",
     "relay.views.due",
     "relay.views.idempotency",

@@ -37,8 +37,8 @@ from relay.events import (
     SendAccepted,
     SuppressedRecipient,
 )
+from relay.past.rows import VIEWS, Change, Moment, differences
 from relay.presentation import message_detail, rfc3339
-from relay.view_rows import VIEWS, Change, Moment, differences
 from relay.views import messages
 from spool import Entry, LogReader, open_log
 from tests.test_fold import History, histories, opened, records_of, repeatable

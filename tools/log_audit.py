@@ -1,6 +1,6 @@
 """`log audit`: what happened to one message, as a report that a postmaster can send to the member who asks.
 
-`relay.audit` finds the facts; here they are told. What strangers wrote (a receiver's reply, a subject) is escaped
+`relay.past.audit` finds the facts; here they are told. What strangers wrote (a receiver's reply, a subject) is escaped
 before it is printed.
 """
 
@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from relay.audit import Audit, Decision, Limits, Told, Window, audit
 from relay.events import (
     AttemptInterrupted,
     AttemptStarted,
@@ -36,6 +35,7 @@ from relay.events import (
     SendAccepted,
     UnsubscribeCalled,
 )
+from relay.past.audit import Audit, Decision, Limits, Told, Window, audit
 from relay.presentation import rfc3339
 from spool.reader import LogReader
 from tools.log_events import as_object, printable, show

@@ -14,8 +14,8 @@ import click
 from relay.codec import decode
 from relay.config import Config, ConfigError, parse_config
 from relay.events import Evidence
+from relay.past.simulation import POLICY_PROJECTORS, Pause, RefusedSend, Simulation, simulate
 from relay.presentation import rfc3339
-from relay.simulation import POLICY_PROJECTORS, Pause, RefusedSend, Simulation, simulate
 from spool.reader import LogReader
 from spool.scratch import open_scratch
 from tools.log_read import log_directory, quiet_when_nobody_reads

@@ -1,7 +1,7 @@
 """Whether a domain whose mail bounces or is complained about too much is paused (SPEC 4).
 
 `judge` is the decision; `relay.reputation_guard` asks it whenever something final has happened to a domain's mail, and
-`relay.simulation` asks it again about the past.
+`relay.past.simulation` asks it again about the past.
 """
 
 from __future__ import annotations

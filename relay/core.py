@@ -75,7 +75,7 @@ class Core:
     #: Recipient domain -> its MX hosts or route (`relay.delivery.connect`), of those that were looked up lately.
     sites: dict[str, str] = field(default_factory=dict)
     stopping: bool = False
-    #: One at a time removes payloads (relay.retention).
+    #: One at a time removes payloads (relay.operator.retention).
     erasing: trio.Lock = field(default_factory=trio.Lock)
     metrics: Metrics = field(init=False)
     streams: Streams = field(init=False)

@@ -22,15 +22,15 @@ from pathlib import Path
 import hypercorn
 import trio
 
-from relay.administration import serve_admin_socket
 from relay.api import create_app, serve_http
 from relay.api.places import Places
 from relay.core import Core, open_core
 from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
 from relay.domains.verification import reverify_domains
+from relay.operator.retention import keep_retention
+from relay.operator.socket import serve_admin_socket
 from relay.reputation_guard import guard_reputation
-from relay.retention import keep_retention
 from relay.routes import Route
 from relay.surroundings import Surroundings
 from relay.unsubscribe_calls import call_members, one_click_post

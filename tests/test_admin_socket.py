@@ -15,8 +15,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from relay.administration import ADMIN_SOCKET, COMMANDS, LINE_BYTES_MAX, REQUEST_SECONDS_MAX, administer
 from relay.core import open_core
+from relay.operator.socket import ADMIN_SOCKET, COMMANDS, LINE_BYTES_MAX, REQUEST_SECONDS_MAX, administer
 from relay.refusals import Refusal
 from spool.errors import LockedError
 from tests.world.relay import DID, DOMAIN, OTHER_DID, OTHER_DOMAIN, World, make_directory, open_world, run

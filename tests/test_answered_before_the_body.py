@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from relay.administration import member_add
 from relay.api import plain, send
+from relay.operator.socket import member_add
 from relay.service import Relay, open_relay
 from tests.world.http import open_http
 from tests.world.process import make_process_directory

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import trio
 
-from relay.administration import COMMANDS, serve_admin_socket
 from relay.core import open_core
 from relay.domains.diagnosis import (
     CHECKS,
@@ -40,6 +39,7 @@ from relay.domains.verification import (
     check_domain,
 )
 from relay.internet.resolver import DnsResolver, LookupFailed, NoSuchName
+from relay.operator.socket import COMMANDS, serve_admin_socket
 from relay.refusals import Refusal
 from relay.surroundings import Surroundings
 from relay.views import members

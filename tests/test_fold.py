@@ -775,7 +775,7 @@ def test_without_the_payloads_of_final_messages_only_the_lists_by_recipient_shri
 def test_after_the_event_that_erases_them_the_payloads_make_no_difference(
     history: History, kept: set[int]
 ) -> None:
-    """The views are the same whether they saw the payloads or not: the invariant of `relay.retention`."""
+    """The views are the same whether they saw the payloads or not: the invariant of `relay.operator.retention`."""
     over = [
         message_id
         for message_id in queued_of(history)

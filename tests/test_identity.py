@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import trio
 
-from relay.administration import COMMANDS
 from relay.config import ConfigError, parse_config
 from relay.core import open_core
-from relay.identity import document_id, document_url
 from relay.internet.https import Limits
+from relay.operator.did_exists import document_id, document_url
+from relay.operator.socket import COMMANDS
 from relay.refusals import Refusal
 from relay.surroundings import Surroundings
 from relay.views import members

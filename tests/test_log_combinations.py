@@ -65,9 +65,9 @@ def test_ctrl_c_in_the_middle_of_an_erasure_is_no_defect_and_the_next_start_does
         assert relay.stop() == 0
         # As if the terminal sent it while the first segment is rewritten, by a thread.
         script = (
-            "import os, signal, spool.strip, relay.retention\n"
+            "import os, signal, spool.strip, relay.operator.retention\n"
             "spool.strip.RECORDS_PER_PAUSE = 1\n"
-            "relay.retention._let_others_work = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+            "relay.operator.retention._let_others_work = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
             "from tools.cli import main\n"
             "main()\n"
         )

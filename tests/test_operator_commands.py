@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import click
 import pytest
 
-from relay.administration import ADMIN_SOCKET
 from relay.codec import decode
 from relay.config import CONFIG_FILE
 from relay.domains.records import TXT_STRING_OCTETS_MAX
 from relay.message.keys import load_pepper
+from relay.operator.socket import ADMIN_SOCKET
 from relay.service import HTTP_ADDRESS_FILE
 from relay.store import LOG_DIRECTORY
 from spool.reader import LogReader

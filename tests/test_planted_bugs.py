@@ -37,9 +37,9 @@ import relay.domains.verification
 import relay.in_hand
 import relay.internet.https
 import relay.message.outgoing
+import relay.operator.retention
 import relay.reading
 import relay.reservations
-import relay.retention
 import relay.unsubscribe_calls
 import relay.views.calls
 import relay.views.retention
@@ -400,13 +400,13 @@ def payloads_gone_before_their_event(stack: ExitStack) -> None:
 
     cores: list[Core] = []
     begin = _replace(stack, Core, "__init__", init)
-    strip_segments = relay.retention._strip_segments
+    strip_segments = relay.operator.retention._strip_segments
     append = _replace(stack, Store, "append", strip_then_append)
 
 
 def payloads_of_mail_that_waits(stack: ExitStack) -> None:
     """A job goes by the age of messages, and does not ask whether they are over."""
-    _replace(stack, relay.retention, "_still_needed", lambda view, state: None)
+    _replace(stack, relay.operator.retention, "_still_needed", lambda view, state: None)
     _replace(stack, relay.views.retention.RetentionProjector, "_erased", lambda projector, tx, event: None)
 
 
@@ -416,7 +416,7 @@ def notification_forgotten_by_retention(stack: ExitStack) -> None:
     def still_needed_by_itself(view: Any, state: Any) -> str | None:
         return "it is not final" if state.final_at is None else None
 
-    _replace(stack, relay.retention, "_still_needed", still_needed_by_itself)
+    _replace(stack, relay.operator.retention, "_still_needed", still_needed_by_itself)
 
 
 def stripped_segment_not_renamed_for_good(stack: ExitStack) -> None:
@@ -435,7 +435,7 @@ def stripped_segment_not_renamed_for_good(stack: ExitStack) -> None:
     def strip_hastily(disk: Any, *arguments: Any, **more: Any) -> Any:
         return strip_segment(Hasty(disk), *arguments, **more)
 
-    strip_segment = _replace(stack, relay.retention, "strip_segment", strip_hastily)
+    strip_segment = _replace(stack, relay.operator.retention, "strip_segment", strip_hastily)
 
 
 def content_that_stays(stack: ExitStack) -> None:

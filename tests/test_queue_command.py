@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import trio
 
-from relay import queue_commands
-from relay.administration import administer
+from relay.operator import queue
+from relay.operator.socket import administer
 from tests.test_operator_commands import Operator
 from tests.world.http import open_http
 from tests.world.process import RelayProcess, make_process_directory
@@ -129,4 +129,4 @@ def test_the_pieces_of_a_long_order_add_up(tmp_path: Path, monkeypatch: pytest.M
     answer = queue.give_in_full(relay.directory, "queue_hold", arguments, "held")
     assert answer == {"done": {"count": 5, "messages": ids}, "passed": []}
     again = queue.give_in_full(relay.directory, "queue_hold", arguments, "held")
-    assert again["passed"] == [{"because": queue_commands.ALREADY, "count": 5, "messages": ids}]
+    assert again["passed"] == [{"because": queue.ALREADY, "count": 5, "messages": ids}]

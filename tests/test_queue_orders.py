@@ -12,8 +12,6 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from relay import queue_commands
-from relay.administration import administer
 from relay.codec import Recorded
 from relay.core import open_core
 from relay.events import (
@@ -23,6 +21,8 @@ from relay.events import (
     MessageBounced,
     MessageHeld,
 )
+from relay.operator import queue
+from relay.operator.socket import administer
 from relay.refusals import Refusal
 from relay.views import due
 from tests.world.gate import Gate
@@ -137,7 +137,7 @@ def test_what_is_cancelled_is_final_and_counts_against_nobody(tmp_path: Path) ->
                 await deferred(world, f"tempfail-9+{number}@example.com")
             answer = await order(world, "cancel", everything=True, reason="sent by mistake")
             assert answer["done"]["count"] == 12
-            assert len(answer["done"]["messages"]) == queue_commands.EXAMPLES_MAX
+            assert len(answer["done"]["messages"]) == queue.EXAMPLES_MAX
             first = done(answer)[0]
             message = await world.message(first)
             assert (message["status"], message["attempts"], message["nextAttemptAt"]) == ("bounced", 1, None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from relay.administration import READING_COMMANDS, administer
+from relay.operator.socket import READING_COMMANDS, administer
 from tests.world.relay import DID, open_world, run
 
 

@@ -15,10 +15,10 @@ import pytest
 import trio
 from click.testing import CliRunner
 
-from relay import retention
 from relay.codec import decode, encode
 from relay.core import open_core
 from relay.events import Event, LogStripped, PayloadErased
+from relay.operator import retention
 from relay.refusals import Refusal
 from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY, Store
 from relay.surroundings import Surroundings

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import trio
 
-from relay.administration import administer
+from relay.operator.socket import administer
 from tools.output import directory_argument, json_option, print_json
 
 

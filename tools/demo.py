@@ -21,12 +21,12 @@ from typing import Any
 import trio
 from aiosmtpd.controller import Controller
 
-from relay.administration import COMMANDS
 from relay.config import CONFIG_FILE, config_template
 from relay.core import Core
-from relay.initialise import initialise
 from relay.logs import configure_logging
 from relay.message.signing import verify
+from relay.operator.initialise import initialise
+from relay.operator.socket import COMMANDS
 from relay.service import open_relay
 from relay.views import members
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from relay.administration import is_running
 from relay.config import Config, ConfigError, load_config
 from relay.message.keys import KeyFileError, KeyRing, load_pepper
+from relay.operator.socket import is_running
 from relay.service import HTTP_ADDRESS_FILE
 from relay.store import LOG_DIRECTORY
 from spool.errors import SpoolError

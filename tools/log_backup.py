@@ -16,11 +16,11 @@ from typing import Any
 import click
 import trio
 
-from relay.administration import administer, user_name
 from relay.config import CONFIG_FILE
 from relay.core import open_core
 from relay.delivery.deliverer import name_interrupted
-from relay.queue_commands import queue_hold
+from relay.operator.queue import queue_hold
+from relay.operator.socket import administer, user_name
 from relay.store import LOG_DIRECTORY
 from spool.backup import BackupReport, back_up
 from spool.backup_format import BEGUN_NAME, MANIFEST_NAME, Manifest, Progress, check_files, read_manifest

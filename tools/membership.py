@@ -1,6 +1,6 @@
 """`member`, `domain`, `key` and `dns`: who may send, and what DNS must say for it.
 
-They work whether the relay runs or not: `relay.administration` finds out.
+They work whether the relay runs or not: `relay.operator.socket` finds out.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 import click
 import trio
 
-from relay.administration import administer
 from relay.domains.records import Record, zone_text
+from relay.operator.socket import administer
 from tools.output import directory_argument, json_option, print_json, print_table
 
 did_option = click.option("--did", required=True, help="The member: did:plc:... or did:web:...")

@@ -1,6 +1,6 @@
 """`queue`: the operator's hand on what waits. The orders work whether the relay runs or not.
 
-A large order is given piece by piece (see `relay.queue_commands`), so that Ctrl-C stops it between two pieces: what is
+A large order is given piece by piece (see `relay.operator.queue`), so that Ctrl-C stops it between two pieces: what is
 done is done and said, and giving the same order again does the rest.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 import click
 import trio
 
-from relay.administration import administer
-from relay.queue_commands import ALREADY, BEING_TRIED, HELD, UNKNOWN
+from relay.operator.queue import ALREADY, BEING_TRIED, HELD, UNKNOWN
+from relay.operator.socket import administer
 from tools.log_events import printable
 from tools.output import directory_argument, json_option, print_json, print_table
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import trio
 
-from relay.initialise import OPERATOR_DOMAIN_DEFAULT, initialise
 from relay.logs import configure_logging
+from relay.operator.initialise import OPERATOR_DOMAIN_DEFAULT, initialise
 from relay.service import serve
 from tools.doctor import examine
 from tools.output import directory_argument, json_option, print_json

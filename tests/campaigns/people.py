@@ -15,10 +15,10 @@ from typing import Any
 
 import trio
 
-from relay.administration import COMMANDS
 from relay.message.tokens import Unsubscribe
+from relay.operator.retention import strip
+from relay.operator.socket import COMMANDS
 from relay.refusals import Refusal
-from relay.retention import strip
 from relay.views import due
 from spool.errors import SpoolError
 from tests.campaigns.sites import HOST, INSIDE

@@ -33,11 +33,11 @@ from unittest import mock
 import trio
 
 import relay.api.server
-from relay.administration import COMMANDS
 from relay.codec import Recorded, decode
 from relay.config import CONFIG_FILE, load_config
 from relay.events import AttemptStarted, MessageBounced, MessageSent, TornTailCut
-from relay.retention import strip
+from relay.operator.retention import strip
+from relay.operator.socket import COMMANDS
 from relay.store import VIEWS_DIRECTORY
 from relay.views import messages, relay_views
 from spool.reader import LogReader

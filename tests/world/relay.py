@@ -27,13 +27,13 @@ from typing import Any
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
-from relay.administration import COMMANDS
 from relay.api import create_app
 from relay.codec import Recorded
 from relay.config import CONFIG_FILE
 from relay.events import Event, MessageBounced, MessageSent
-from relay.initialise import initialise
 from relay.message.keys import KeyRing
+from relay.operator.initialise import initialise
+from relay.operator.socket import COMMANDS
 from relay.service import Relay, open_relay
 from relay.store import LOG_DIRECTORY
 from relay.surroundings import Surroundings

@@ -30,7 +30,6 @@ from typing import Any, get_type_hints
 import msgspec
 import trio
 
-from relay import identity
 from relay.addresses import AddressError, parse_address, parse_domain
 from relay.core import Core, Readable, open_core, open_for_reading
 from relay.decisions import members as decisions
@@ -41,8 +40,8 @@ from relay.domains.verification import verify_domain
 from relay.events import Event
 from relay.internet.https import HttpAnswer, fetch
 from relay.message.keys import KeyFileError, new_api_key
-from relay.presentation import rfc3339
-from relay.queue_commands import (
+from relay.operator import did_exists
+from relay.operator.queue import (
     queue_cancel,
     queue_flush,
     queue_hold,
@@ -50,8 +49,9 @@ from relay.queue_commands import (
     queue_release,
     queue_show,
 )
+from relay.operator.retention import log_erase, log_strip
+from relay.presentation import rfc3339
 from relay.refusals import Refusal, invalid
-from relay.retention import log_erase, log_strip
 from relay.surroundings import Surroundings
 from relay.views import members, messages
 from spool.errors import SpoolError
@@ -78,7 +78,7 @@ async def member_add(core: Core, *, did: str, domains: list[str], offline: bool 
         planned = [decisions.NewDomain(name, "", "", "") for name in names]
         decisions.add_member(view, core.config, did, planned, new_key)
     if not offline:
-        await identity.check_exists(
+        await did_exists.check_exists(
             did, plc_directory=core.config.members.plc_directory, get=partial(_get, core.surroundings)
         )
     made = [await _make_keys(core, name) for name in names]

@@ -38,8 +38,8 @@ import relay.in_hand
 import relay.internet.https
 import relay.message.outgoing
 import relay.operator.retention
-import relay.reading
 import relay.reservations
+import relay.stream_pages
 import relay.unsubscribe_calls
 import relay.views.calls
 import relay.views.retention
@@ -197,7 +197,7 @@ def stream_with_a_gap(stack: ExitStack) -> None:
     def numbers_beyond(view: Any, did: str, *, after: int, limit: int) -> list[int]:
         return numbers(view, did, after=after + 1 if after else 0, limit=limit)
 
-    numbers = _replace(stack, relay.reading, "sequence_numbers", numbers_beyond)
+    numbers = _replace(stack, relay.stream_pages, "sequence_numbers", numbers_beyond)
 
 
 # ------------------------------------------------------------------------------------------------ sending

@@ -14,9 +14,16 @@ from relay.api.messages import page_limit
 from relay.api.stream import PAGE_EVENTS, PATH
 from relay.core import Core
 from relay.presentation import rfc3339
-from relay.reading import FUTURE_CURSOR, OUTDATED_CURSOR, events_after, is_future, kept_from, parse_cursor
 from relay.refusals import Refusal, invalid
 from relay.stream_events import EventPage
+from relay.stream_pages import (
+    FUTURE_CURSOR,
+    OUTDATED_CURSOR,
+    events_after,
+    is_future,
+    kept_from,
+    parse_cursor,
+)
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000

@@ -24,8 +24,15 @@ from relay.api.answers import Answer, error_answer
 from relay.api.authentication import authenticate_stream
 from relay.api.plain import Request
 from relay.core import Core
-from relay.reading import FUTURE_CURSOR, OUTDATED_CURSOR, events_after, is_future, kept_from, parse_cursor
 from relay.refusals import Refusal
+from relay.stream_pages import (
+    FUTURE_CURSOR,
+    OUTDATED_CURSOR,
+    events_after,
+    is_future,
+    kept_from,
+    parse_cursor,
+)
 from relay.streams import Ending, Subscriber
 
 PATH = "/v1/stream"

@@ -472,9 +472,10 @@ class MessageComplained(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class PayloadErased(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The personal data of these messages are gone for everybody from here on: `relay.operator.retention` has the whole story.
+    """The personal data of these messages are gone for everybody from here on.
 
-    Durable before the first byte of a payload is removed; `log.stripped` says that all of them were.
+    `relay.operator.retention` has the whole story. Durable before the first byte of a payload is removed;
+    `log.stripped` says that all of them were.
     """
 
     TYPE = "payload.erased"

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from relay.api import plain, send
-from relay.operator.socket import member_add
+from relay.operator.membership import member_add
 from relay.service import Relay, open_relay
 from tests.world.http import open_http
 from tests.world.process import make_process_directory

@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from relay.operator.socket import member_add
+from relay.operator.membership import member_add
 from relay.service import Relay, open_relay
 from tests.world.http import HttpConnection, NoAnswerError, open_http
 from tests.world.process import make_process_directory

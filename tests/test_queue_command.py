@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import trio
 
-from relay.operator import queue
 from relay.operator.socket import administer
 from tests.test_operator_commands import Operator
 from tests.world.http import open_http

@@ -465,7 +465,7 @@ def test_what_was_interrupted_is_cancelled_only_once_the_relay_has_said_so(tmp_p
 
 
 def test_a_large_order_is_given_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue_commands, "MESSAGES_PER_TURN", 2)
+    monkeypatch.setattr(queue, "MESSAGES_PER_TURN", 2)
 
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:

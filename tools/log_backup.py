@@ -18,7 +18,7 @@ import trio
 
 from relay.config import CONFIG_FILE
 from relay.core import open_core
-from relay.delivery.deliverer import name_interrupted
+from relay.delivery.interrupted import name_interrupted
 from relay.operator.queue import queue_hold
 from relay.operator.socket import administer, user_name
 from relay.store import LOG_DIRECTORY

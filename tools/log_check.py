@@ -10,7 +10,7 @@ import click
 import trio
 
 from relay.codec import decode, encode
-from relay.core import check_may_write
+from relay.data_directory import check_may_write
 from relay.events import TornTailCut
 from relay.store import VIEWS_DIRECTORY, torn_tail_cut
 from relay.views import PROJECTORS

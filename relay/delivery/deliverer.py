@@ -28,6 +28,7 @@ from relay.codec import Recorded
 from relay.config import DeliveryConfig
 from relay.core import Core
 from relay.delivery.connect import Connector, Site
+from relay.delivery.interrupted import name_interrupted
 from relay.delivery.replies import Failure, FailureKind
 from relay.delivery.scheduler import Feedback, Limits, Scheduler, SiteLimits, Start
 from relay.delivery.session import Outcome, Session, SessionFailed
@@ -53,7 +54,6 @@ from relay.events import (
 from relay.message.dsn import dsn_for
 from relay.message.keys import KeyFileError
 from relay.message.outgoing import Outgoing, PayloadGoneError, is_smoke_sink
-from relay.store import Store
 from relay.views import due, members, messages, suppressions
 from relay.views.due import Lane
 from spool.views import Snapshot
@@ -104,29 +104,6 @@ class _Worker:
 class _Known(NamedTuple):
     site: Site
     until: float
-
-
-async def name_interrupted(store: Store) -> None:
-    """An attempt that was started and has no outcome was interrupted: say so before anything is tried again."""
-    with store.read() as view:
-        started = due.in_flight(view)
-        states = [(messages.message(view, message_id), attempt) for message_id, attempt in started]
-    events: list[Event] = []
-    for state, attempt in states:
-        assert state is not None
-        assert state.next_attempt_at is not None
-        events.append(
-            AttemptInterrupted(
-                did=state.did,
-                message_id=state.message_id,
-                attempt=attempt,
-                next_attempt_at=state.next_attempt_at,
-            )
-        )
-    for event in events:
-        await store.append([event])
-    if events:
-        logger.warning("delivery.interrupted", extra={"attempts": len(events)})
 
 
 class Deliverer:

@@ -22,7 +22,8 @@ import msgspec
 import trio
 
 from relay.addresses import FORBIDDEN, AddressError, parse_domain
-from relay.core import Core, Readable
+from relay.core import Core
+from relay.data_directory import Readable
 from relay.events import (
     Event,
     MessageBounced,

@@ -15,9 +15,9 @@ from relay.refusals import Refusal
 from relay.store import LOG_DIRECTORY
 from relay.surroundings import Surroundings
 from relay.views import open_temporary_views
-from spool.backup_format import BEGUN_NAME as BACKUP_BEGUN
+from spool.backup.format import BEGUN_NAME as BACKUP_BEGUN
+from spool.backup.restore import UNFINISHED_NAME as RESTORE_UNFINISHED
 from spool.reader import LogReader
-from spool.restore import UNFINISHED_NAME as RESTORE_UNFINISHED
 from spool.views import Snapshot, Views
 
 

@@ -43,7 +43,7 @@ import relay.stream_pages
 import relay.unsubscribe_calls
 import relay.views.calls
 import relay.views.retention
-import spool.backup
+import spool.backup.backup
 import spool.log
 from relay.codec import Recorded
 from relay.core import Core
@@ -549,7 +549,7 @@ def backup_whose_manifest_is_not_durable(stack: ExitStack) -> None:
         with mock.patch.object(run._disk, "sync_directory"):
             commit(run, manifest)
 
-    commit = _replace(stack, spool.backup._Run, "_commit", commit_hastily)
+    commit = _replace(stack, spool.backup.backup._Run, "_commit", commit_hastily)
 
 
 def backup_put_in_place_before_its_manifest(stack: ExitStack) -> None:
@@ -560,7 +560,7 @@ def backup_put_in_place_before_its_manifest(stack: ExitStack) -> None:
         run._staged = []
         commit(run, manifest)
 
-    commit = _replace(stack, spool.backup._Run, "_commit", put_in_place_and_commit)
+    commit = _replace(stack, spool.backup.backup._Run, "_commit", put_in_place_and_commit)
 
 
 def backup_that_keeps_what_is_sealed(stack: ExitStack) -> None:
@@ -571,7 +571,7 @@ def backup_that_keeps_what_is_sealed(stack: ExitStack) -> None:
         old = run._old.get(name)
         return old if getattr(old, "sealed", False) else copy(run, scan, handle)
 
-    copy = _replace(stack, spool.backup._Run, "_back_up_segment", back_up_segment)
+    copy = _replace(stack, spool.backup.backup._Run, "_back_up_segment", back_up_segment)
 
 
 class Bug(NamedTuple):

@@ -19,12 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spool import CorruptionError, LogReader, SpoolError
-from spool.backup import BackupReport, back_up
-from spool.backup_format import MANIFEST_NAME, NEXT_SUFFIX, check_files, read_manifest
+from spool.backup.backup import BackupReport, back_up
+from spool.backup.format import MANIFEST_NAME, NEXT_SUFFIX, check_files, read_manifest
+from spool.backup.restore import UNFINISHED_NAME, restore
 from spool.errors import BackupError
 from spool.record import Record, crc32c, encode_record
 from spool.repair import TMP_SUFFIX, segment_seqs
-from spool.restore import UNFINISHED_NAME, restore
 from spool.segment import (
     Position,
     SegmentHeader,

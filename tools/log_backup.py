@@ -1,8 +1,8 @@
 """`log backup` and `log restore`: what of a data directory is worth keeping, copied and put back.
 
 That is the log, the secrets that mail is signed and keys are checked with, and the configuration. Views are not
-copied: a restored relay builds them from the log. How copying stays safe is said in `spool.backup`, and how putting
-back does in `spool.restore`.
+copied: a restored relay builds them from the log. How copying stays safe is said in `spool.backup.backup`, and how putting
+back does in `spool.backup.restore`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from relay.delivery.interrupted import name_interrupted
 from relay.operator.queue import queue_hold
 from relay.operator.socket import administer, user_name
 from relay.store import LOG_DIRECTORY
-from spool.backup import BackupReport, back_up
-from spool.backup_format import BEGUN_NAME, MANIFEST_NAME, Manifest, Progress, check_files, read_manifest
+from spool.backup.backup import BackupReport, back_up
+from spool.backup.format import BEGUN_NAME, MANIFEST_NAME, Manifest, Progress, check_files, read_manifest
+from spool.backup.restore import restore
 from spool.errors import BackupError
-from spool.restore import restore
 from spool.verify import LogVerdict, Problem, verify_log
 from tools.log_events import printable
 from tools.log_read import log_directory

@@ -19,10 +19,10 @@ import trio
 
 from relay.codec import Recorded, decode
 from relay.store import LOG_DIRECTORY
-from spool.backup import back_up
+from spool.backup.backup import back_up
+from spool.backup.restore import restore
 from spool.errors import BackupError, CorruptionError
 from spool.reader import LogReader
-from spool.restore import restore
 from tests.campaigns.people import pace
 from tests.world.internet import MINUTE
 from tests.world.lives import Machine, at_call

@@ -1,7 +1,7 @@
 """Making a backup: a copy of a log, and of files beside it, that is good at every moment.
 
 The invariant: **once there is a manifest, the backup can be restored to what its manifest says, whatever interrupts
-a later run.** A run writes whatever is new or has changed beside the old (`spool.backup_format`), makes it durable, and
+a later run.** A run writes whatever is new or has changed beside the old (`spool.backup.format`), makes it durable, and
 then puts the new manifest in the old one's place. That rename is the moment in which the backup changes. Only after it
 do the new files take the names of the old; where a crash kept them from it, the next run puts the names right.
 
@@ -30,8 +30,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from spool.backup_files import locked, read_chunks, read_file, write_durably
-from spool.backup_format import (
+from spool.backup.files import locked, read_chunks, read_file, write_durably
+from spool.backup.format import (
     BEGUN_NAME,
     FORMAT,
     LOCK_NAME,

@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from spool.backup_files import locked, read_chunks, read_file, write_durably
-from spool.backup_format import (
+from spool.backup.files import locked, read_chunks, read_file, write_durably
+from spool.backup.format import (
     BackupFile,
     Manifest,
     Progress,

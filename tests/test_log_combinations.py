@@ -18,7 +18,7 @@ from relay.codec import decode
 from relay.events import LogStripped
 from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.views import PROJECTORS
-from spool.verify import verify
+from spool.verify.verify import verify
 from spool.views import MAP_BYTES
 from tests.test_log_backup import answer, good
 from tests.test_retention import erase, names_in

@@ -56,7 +56,7 @@ PURE = (
     "relay.views.suppressions",
     "relay.views.warming",
     "spool.errors",
-    "spool.flips",
+    "spool.verify.flips",
     "spool.record",
     "spool.recovery",
     "spool.segment",

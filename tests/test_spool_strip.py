@@ -18,7 +18,7 @@ from spool import CorruptionError, LogClosedError, LogPoisonedError, Record, Str
 from spool.disk import Disk
 from spool.repair import segment_seqs
 from spool.segment import segment_name
-from spool.verify import verify_log
+from spool.verify.verify import verify_log
 from tests.world.disk import FakeDisk, State, surviving_subsets
 from tests.world.spool import DIRECTORY, group, open_fake, read_all, run, salts
 

@@ -1,4 +1,4 @@
-"""`spool.verify` finds every damaged byte, says where it is, and takes nothing unfinished for damage."""
+"""`spool.verify.verify` finds every damaged byte, says where it is, and takes nothing unfinished for damage."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import lmdb
 import pytest
 import trio
 
-import spool.verify
+import spool.verify.verify
 from spool import Entry, LogReader, Record, Witness, open_log, strip_segment
 from spool.disk import RealDisk
 from spool.record import HEADER_BYTES, padded
 from spool.segment import FOOTER_BYTES, SEGMENT_HEADER_BYTES, scan_segment, segment_name
-from spool.verify import Problem, ViewVerdict, verify, verify_log
-from spool.verify_segment import SegmentCheck
-from spool.verify_views import verify_views
+from spool.verify.segment import SegmentCheck
+from spool.verify.verify import Problem, ViewVerdict, verify, verify_log
+from spool.verify.views import verify_views
 from spool.views import Transaction, Views
 from tests.world.spool import clock, group, inline, salts
 
@@ -62,7 +62,7 @@ class Home(NamedTuple):
         last = self.records[-1]
         return Witness(last.segment, last.end_offset, last.seq)
 
-    def verify(self) -> spool.verify.Verdict:
+    def verify(self) -> spool.verify.verify.Verdict:
         return verify(self.log, self.views, PROJECTORS, decode)
 
     def problems(self, *, witness: bool = True) -> list[Problem]:
@@ -129,8 +129,8 @@ def parts_of(records: list[Record], size: int) -> Iterator[tuple[int, int, int, 
 
 def test_a_whole_log_with_its_views_is_good(home: Home) -> None:
     assert len(home.files) == 3
-    assert home.verify() == spool.verify.Verdict(
-        spool.verify.LogVerdict(len(home.records), []),
+    assert home.verify() == spool.verify.verify.Verdict(
+        spool.verify.verify.LogVerdict(len(home.records), []),
         [ViewVerdict(table, True) for table in ("meta", "index", "skeletons", "total")],
     )
     assert home.verify().ok
@@ -277,7 +277,7 @@ def test_half_a_batch_is_in_flight_while_the_log_is_locked(tmp_path: Path) -> No
         async with open_log(home.log, witness=home.witness(), new_salt=salts(), offload=inline):
             with path.open("ab") as file:
                 file.write(half)
-            assert verify_log(home.log) == spool.verify.LogVerdict(1, [])
+            assert verify_log(home.log) == spool.verify.verify.LogVerdict(1, [])
 
     trio.run(main)
     (problem,) = verify_log(home.log).problems
@@ -301,7 +301,7 @@ def test_what_was_read_before_it_was_finished_is_read_again(
             path.write_bytes(whole)
         return check
 
-    monkeypatch.setattr(spool.verify, "SegmentCheck", look)
+    monkeypatch.setattr(spool.verify.verify, "SegmentCheck", look)
     assert home.problems() == []
     assert looks == 2
 
@@ -451,7 +451,7 @@ def test_views_that_crash_lmdb_are_unreadable(home: Home) -> None:
     path.write_bytes(path.read_bytes()[: 3 * 4096])
     verdict = home.verify()
     assert all((view.problem or "").startswith("unreadable: ") for view in verdict.views)
-    assert verdict.log == spool.verify.LogVerdict(len(home.records), [])
+    assert verdict.log == spool.verify.verify.LogVerdict(len(home.records), [])
 
 
 def test_views_that_no_sync_has_vouched_for_are_not_opened(home: Home) -> None:

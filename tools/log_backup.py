@@ -26,7 +26,7 @@ from spool.backup.backup import BackupReport, back_up
 from spool.backup.format import BEGUN_NAME, MANIFEST_NAME, Manifest, Progress, check_files, read_manifest
 from spool.backup.restore import restore
 from spool.errors import BackupError
-from spool.verify import LogVerdict, Problem, verify_log
+from spool.verify.verify import LogVerdict, Problem, verify_log
 from tools.log_events import printable
 from tools.log_read import log_directory
 from tools.meter import open_meter

@@ -20,8 +20,8 @@ from spool.log import open_log
 from spool.reader import LogReader
 from spool.recovery import Action, Witness
 from spool.repair import LOCK_NAME, RecoveryReport, inspect, repair
-from spool.verify import Verdict, verify
-from spool.verify_views import ViewsSeen, see_views
+from spool.verify.verify import Verdict, verify
+from spool.verify.views import ViewsSeen, see_views
 from spool.views import Views
 from tools.log_backup import is_backup, verify_backup
 from tools.log_events import printable

@@ -51,7 +51,7 @@ from relay.views.warming import WarmingProjector
 from spool.errors import SequenceNotFoundError
 from spool.reader import LogReader
 from spool.record import Record
-from spool.scratch import open_scratch
+from spool.verify.scratch import open_scratch
 from spool.views import Projector, Snapshot
 
 #: What a decision about a send looks at.

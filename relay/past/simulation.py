@@ -49,7 +49,7 @@ from relay.views.members import MembersProjector
 from relay.views.messages import MessagesProjector
 from relay.views.reputation import ReputationProjector
 from relay.views.warming import WarmingProjector
-from spool.scratch import Scratch
+from spool.verify.scratch import Scratch
 from spool.views import Projector
 
 #: What the policy looks at. The tables that `simulate` is given are of these.

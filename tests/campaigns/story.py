@@ -9,7 +9,7 @@ Members' own unsubscribe URLs are called at their sites (`tests.campaigns.sites`
 
 When the trouble is over the world heals, and the relay lives until every message is final. Then these look at what is
 left: `tests.world.checker` (delivery), `tests.world.promises` (everything else that was promised),
-`tests.world.payloads` (whose personal data are gone), `spool.verify` (the log's bytes), and a fold of the log (the
+`tests.world.payloads` (whose personal data are gone), `spool.verify.verify` (the log's bytes), and a fold of the log (the
 views). While it lives, `Watch` looks at what only the moment shows.
 
 Everything random comes from the seed: **the same seed gives the same log, byte for byte**, crashes and all.
@@ -41,7 +41,7 @@ from relay.operator.socket import COMMANDS
 from relay.store import VIEWS_DIRECTORY
 from relay.views import messages, relay_views
 from spool.reader import LogReader
-from spool.verify import verify_log
+from spool.verify.verify import verify_log
 from tests.campaigns.backups import Backups
 from tests.campaigns.listeners import Listeners
 from tests.campaigns.people import DAYS_SECONDS, MEMBERS, TROUBLE_SECONDS, People, pace

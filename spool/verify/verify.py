@@ -22,8 +22,8 @@ from spool.record import CHAIN_START, Record
 from spool.recovery import Witness
 from spool.repair import LOCK_NAME, segment_seqs
 from spool.segment import SEGMENT_HEADER_BYTES, segment_name
-from spool.verify_segment import Place, Problem, SegmentCheck
-from spool.verify_views import Progress, ViewVerdict, see_views, verify_views
+from spool.verify.segment import Place, Problem, SegmentCheck
+from spool.verify.views import Progress, ViewVerdict, see_views, verify_views
 from spool.views import Projector
 
 __all__ = ["LogVerdict", "Problem", "Verdict", "ViewVerdict", "is_being_written", "verify", "verify_log"]

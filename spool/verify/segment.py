@@ -16,7 +16,6 @@ import struct
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from spool.flips import find_flip
 from spool.record import (
     HEADER_BYTES,
     KIND_AT,
@@ -41,6 +40,7 @@ from spool.segment import (
     decode_segment_header,
     find_later,
 )
+from spool.verify.flips import find_flip
 
 # Where the salt and the checksum stand in a segment header.
 _SALT: Final = slice(32, 48)

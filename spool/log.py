@@ -22,12 +22,13 @@ from typing import Any, Final, NamedTuple
 import outcome
 import trio
 
+from spool.directory import LOCK_NAME, TMP_SUFFIX
 from spool.disk import Disk, RealDisk
 from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
 from spool.reader import Cursor, Locate, LogReader
 from spool.record import CHAIN_START, Entry, Record, crc32c, encode_record, entry_bytes, make_record
 from spool.recovery import Action, Plan, Witness
-from spool.repair import LOCK_NAME, TMP_SUFFIX, RecoveryReport, carry_out, inspect
+from spool.repair import RecoveryReport, carry_out, inspect
 from spool.segment import (
     FOOTER_BYTES,
     SALT_BYTES,

@@ -18,10 +18,10 @@ from typing import Final, NamedTuple, Self
 
 import trio
 
+from spool.directory import segment_seqs
 from spool.disk import Disk, RealDisk
 from spool.errors import CorruptionError, SequenceNotFoundError
 from spool.record import HEADER_BYTES, DamagedError, Record, decode_body, decode_header
-from spool.repair import segment_seqs
 from spool.segment import (
     FOOTER_BYTES,
     SEGMENT_HEADER_BYTES,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from spool.directory import LOCK_NAME, TMP_SUFFIX, TORN_NAME, segment_seqs
 from spool.disk import Disk, RealDisk
 from spool.record import DamagedError, crc32c
 from spool.recovery import Action, Plan, Witness, decide
@@ -26,12 +27,7 @@ from spool.segment import (
     scan_segment,
     seal,
     segment_name,
-    segment_seq,
 )
-
-LOCK_NAME: Final = "lock"
-TORN_NAME: Final = "torn"
-TMP_SUFFIX: Final = ".tmp"
 
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -62,12 +58,6 @@ class RecoveryReport(NamedTuple):
     """Bytes that nobody had witnessed as durable, written again and synced before they were trusted."""
     loss_ruled_out: bool
     """False if whole batches could be missing at the end without a trace, because there was no witness."""
-
-
-def segment_seqs(disk: Disk, directory: Path) -> list[int]:
-    """The first sequence numbers of the segments there, in order."""
-    seqs = (segment_seq(name) for name in disk.list_names(directory))
-    return sorted(seq for seq in seqs if seq is not None)
 
 
 def inspect(disk: Disk, directory: Path, witness: Witness | None) -> Plan:

@@ -24,10 +24,10 @@ from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from spool.directory import TMP_SUFFIX
 from spool.disk import Disk
 from spool.errors import CorruptionError
 from spool.record import DamagedError, Record, crc32c, encode_record
-from spool.repair import TMP_SUFFIX
 from spool.segment import (
     SEGMENT_HEADER_BYTES,
     Fault,

@@ -11,10 +11,10 @@ import pytest
 import trio
 
 from spool import Entry, LogReader, Record, SequenceNotFoundError, repair
+from spool.directory import segment_seqs
 from spool.errors import CorruptionError
 from spool.reader import Cursor
 from spool.record import crc32c, encode_record
-from spool.repair import segment_seqs
 from spool.segment import (
     Position,
     decode_segment_header,

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spool import CorruptionError, LogClosedError, LogPoisonedError, Record, Stripped, Witness, strip_segment
+from spool.directory import segment_seqs
 from spool.disk import Disk
-from spool.repair import segment_seqs
 from spool.segment import segment_name
 from spool.verify.verify import verify_log
 from tests.world.disk import FakeDisk, State, surviving_subsets

@@ -14,12 +14,13 @@ from relay.data_directory import check_may_write
 from relay.events import TornTailCut
 from relay.store import VIEWS_DIRECTORY, torn_tail_cut
 from relay.views import PROJECTORS
+from spool.directory import LOCK_NAME
 from spool.disk import RealDisk
 from spool.errors import CorruptionError
 from spool.log import open_log
 from spool.reader import LogReader
 from spool.recovery import Action, Witness
-from spool.repair import LOCK_NAME, RecoveryReport, inspect, repair
+from spool.repair import RecoveryReport, inspect, repair
 from spool.verify.verify import Verdict, verify
 from spool.verify.views import ViewsSeen, see_views
 from spool.views import Views

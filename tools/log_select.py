@@ -14,9 +14,9 @@ from typing import NamedTuple
 import click
 
 from relay.presentation import rfc3339
+from spool.directory import segment_seqs
 from spool.errors import SequenceNotFoundError
 from spool.reader import LogReader
-from spool.repair import segment_seqs
 from tools.log_events import Shown, show
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

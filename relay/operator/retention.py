@@ -50,10 +50,10 @@ from relay.core import Core
 from relay.events import DsnQueued, Event, LogStripped, MessageQueued, PayloadErased, SendAccepted
 from relay.refusals import Refusal, invalid
 from relay.views import calls, members, messages, retention
+from spool.directory import TORN_NAME, segment_seqs
 from spool.disk import Disk
 from spool.errors import SpoolError
 from spool.reader import LogReader
-from spool.repair import TORN_NAME, segment_seqs
 from spool.segment import SALT_BYTES, segment_name
 from spool.strip import Stripped, strip_segment
 from spool.views import Snapshot

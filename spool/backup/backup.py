@@ -45,13 +45,14 @@ from spool.backup.format import (
     next_path,
     read_manifest,
 )
+from spool.directory import TMP_SUFFIX, segment_seqs
 from spool.disk import Disk, RealDisk
 from spool.errors import BackupError, CorruptionError, SequenceNotFoundError
 from spool.log import wall_clock_us
 from spool.reader import LogReader
 from spool.record import CHAIN_START, crc32c
 from spool.recovery import decide
-from spool.repair import TMP_SUFFIX, read_seal, segment_seqs
+from spool.repair import read_seal
 from spool.segment import FOOTER_BYTES, SEGMENT_HEADER_BYTES, Scan, scan_segment, segment_name
 
 

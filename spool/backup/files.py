@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from spool.directory import TMP_SUFFIX
 from spool.disk import Disk
 from spool.errors import BackupError, LockedError
-from spool.repair import TMP_SUFFIX
 
 _CHUNK_BYTES: Final = 1 << 20
 _FILE_BYTES_MAX: Final = 256 << 20

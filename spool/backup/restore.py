@@ -29,11 +29,12 @@ from spool.backup.format import (
     holds,
     read_manifest_bytes,
 )
+from spool.directory import TMP_SUFFIX
 from spool.disk import Disk, RealDisk
 from spool.errors import BackupError
 from spool.reader import LogReader
 from spool.record import CHAIN_START
-from spool.repair import TMP_SUFFIX, inspect
+from spool.repair import inspect
 
 UNFINISHED_NAME: Final = "restore.unfinished"
 RESTORE_LOCK_NAME: Final = "restore.lock"

@@ -17,10 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from spool.directory import LOCK_NAME, segment_seqs
 from spool.disk import RealDisk
 from spool.record import CHAIN_START, Record
 from spool.recovery import Witness
-from spool.repair import LOCK_NAME, segment_seqs
 from spool.segment import SEGMENT_HEADER_BYTES, segment_name
 from spool.verify.segment import Place, Problem, SegmentCheck
 from spool.verify.views import Progress, ViewVerdict, see_views, verify_views

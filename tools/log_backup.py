@@ -1,8 +1,8 @@
 """`log backup` and `log restore`: what of a data directory is worth keeping, copied and put back.
 
 That is the log, the secrets that mail is signed and keys are checked with, and the configuration. Views are not
-copied: a restored relay builds them from the log. How copying stays safe is said in `spool.backup.backup`, and how putting
-back does in `spool.backup.restore`.
+copied: a restored relay builds them from the log. How copying stays safe is said in `spool.backup.backup`, and how
+putting back does in `spool.backup.restore`.
 """
 
 from __future__ import annotations

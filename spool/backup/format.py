@@ -1,6 +1,6 @@
 """What is in a backup, and which of its files its manifest means.
 
-The invariant: **what belongs to a backup is what its manifest says, by size and SHA-256.** A run of `spool.backup.backup`
+The invariant: **what belongs to a backup is what its manifest says, by size and SHA-256.** A run of `backup`
 stages a file as `NAME.next`, and gives it its name only after the manifest that speaks of it is in place. A crash in
 between leaves both, so whoever reads a backup takes the one of the two that the manifest means.
 

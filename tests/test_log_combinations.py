@@ -25,7 +25,7 @@ from tests.test_retention import erase, names_in
 from tests.test_retention_commands import FRIEND, events, relay_with_mail
 from tests.world.process import PATIENCE_SECONDS, RelayProcess
 from tests.world.relay import DOMAIN, World, open_world, run
-from tools.log_export import without_personal_data
+from tools.log.export import without_personal_data
 
 
 def test_an_erasure_while_the_log_is_verified_is_no_damage(tmp_path: Path) -> None:

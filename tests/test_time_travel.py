@@ -45,7 +45,6 @@ from tests.test_fold import History, histories, opened, records_of, repeatable
 from tests.test_reading_commands import contents
 from tests.world.relay import DID, OTHER_DID, open_world, run
 from tests.world.spool import clock, inline
-from tools import log_replay
 from tools.cli import EXPECTED, cli
 
 #: Each of their examples folds a log for every one of its records.
@@ -320,7 +319,7 @@ def test_diff_for_people(story: Path) -> None:
 
 
 def test_more_rows_than_people_read_are_counted(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_replay, "_ROWS_MAX", 1)
+    monkeypatch.setattr(replay, "_ROWS_MAX", 1)
     assert "... and 3 more; --json prints them all" in log("replay", story, "--view", "statuses").output
 
 

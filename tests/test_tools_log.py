@@ -36,7 +36,7 @@ from spool import Entry, Log, open_log
 from spool.segment import FOOTER_BYTES
 from tests.world.spool import clock, inline, salts
 from tools.cli import EXPECTED, cli
-from tools.log_events import printable
+from tools.log.events import printable
 
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 OTHER = "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"

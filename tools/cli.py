@@ -16,7 +16,7 @@ from relay.message.keys import KeyFileError
 from relay.refusals import Refusal
 from spool.errors import SpoolError
 from tools.complaint import complaint_group
-from tools.log import log_group
+from tools.log.group import log_group
 from tools.membership import dns_command, domain_group, key_group, member_group
 from tools.policy import policy_group
 from tools.queue import queue_group

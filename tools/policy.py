@@ -18,7 +18,7 @@ from relay.past.simulation import POLICY_PROJECTORS, Pause, RefusedSend, Simulat
 from relay.presentation import rfc3339
 from spool.reader import LogReader
 from spool.verify.scratch import open_scratch
-from tools.log_read import log_directory, quiet_when_nobody_reads
+from tools.log.read import log_directory, quiet_when_nobody_reads
 from tools.output import counted, directory_argument, json_option, print_json, print_table
 
 #: So that people see the totals; programs get everything.

@@ -16,7 +16,7 @@ import trio
 
 from relay.operator.queue import ALREADY, BEING_TRIED, HELD, UNKNOWN
 from relay.operator.socket import administer
-from tools.log_events import printable
+from tools.log.events import printable
 from tools.output import directory_argument, json_option, print_json, print_table
 
 _MESSAGE_ID = click.IntRange(1, 2**53 - 1)

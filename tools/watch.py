@@ -24,8 +24,8 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnec
 from wsproto.utilities import LocalProtocolError
 
 from relay.dids import is_valid_did
-from tools.log_events import printable
-from tools.log_read import quiet_when_nobody_reads, wait_until_nobody_reads
+from tools.log.events import printable
+from tools.log.read import quiet_when_nobody_reads, wait_until_nobody_reads
 from tools.output import json_option
 
 FRAME_BYTES_MAX = 1024 * 1024

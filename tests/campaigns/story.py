@@ -9,7 +9,8 @@ Members' own unsubscribe URLs are called at their sites (`tests.campaigns.sites`
 
 When the trouble is over the world heals, and the relay lives until every message is final. Then these look at what is
 left: `tests.world.checker` (delivery), `tests.world.promises` (everything else that was promised),
-`tests.world.payloads` (whose personal data are gone), `spool.verify` (the log's bytes), and a fold of the log (the views). While it lives, `Watch` looks at what only the moment shows.
+`tests.world.payloads` (whose personal data are gone), `spool.verify` (the log's bytes), and a fold of the log (the
+views). While it lives, `Watch` looks at what only the moment shows.
 
 Everything random comes from the seed: **the same seed gives the same log, byte for byte**, crashes and all.
 """

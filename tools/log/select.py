@@ -17,7 +17,7 @@ from relay.presentation import rfc3339
 from spool.directory import segment_seqs
 from spool.errors import SequenceNotFoundError
 from spool.reader import LogReader
-from tools.log_events import Shown, show
+from tools.log.events import Shown, show
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -27,8 +27,8 @@ from spool.backup.format import BEGUN_NAME, MANIFEST_NAME, Manifest, Progress, c
 from spool.backup.restore import restore
 from spool.errors import BackupError
 from spool.verify.verify import LogVerdict, Problem, verify_log
-from tools.log_events import printable
-from tools.log_read import log_directory
+from tools.log.events import printable
+from tools.log.read import log_directory
 from tools.meter import open_meter
 from tools.output import counted, directory_argument, json_option, print_json
 

@@ -38,8 +38,8 @@ from relay.events import (
 from relay.past.audit import Audit, Decision, Limits, Told, Window, audit
 from relay.presentation import rfc3339
 from spool.reader import LogReader
-from tools.log_events import as_object, printable, show
-from tools.log_read import log_directory, quiet_when_nobody_reads
+from tools.log.events import as_object, printable, show
+from tools.log.read import log_directory, quiet_when_nobody_reads
 from tools.meter import open_meter
 from tools.output import counted, directory_argument, json_option, print_json
 

@@ -24,9 +24,9 @@ from spool.repair import RecoveryReport, inspect, repair
 from spool.verify.verify import Verdict, verify
 from spool.verify.views import ViewsSeen, see_views
 from spool.views import Views
-from tools.log_backup import is_backup, verify_backup
-from tools.log_events import printable
-from tools.log_read import log_directory
+from tools.log.backup import is_backup, verify_backup
+from tools.log.events import printable
+from tools.log.read import log_directory
 from tools.meter import Meter, open_meter
 from tools.output import directory_argument, json_option, print_json
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import click
 
-from tools.log_audit import audit_command
-from tools.log_backup import backup_command, restore_command
-from tools.log_check import rebuild_command, repair_command, verify_command
-from tools.log_export import export_command
-from tools.log_read import cat_command, inspect_command, tail_command
-from tools.log_replay import diff_command, replay_command
-from tools.log_strip import erase_command, strip_command
+from tools.log.audit import audit_command
+from tools.log.backup import backup_command, restore_command
+from tools.log.check import rebuild_command, repair_command, verify_command
+from tools.log.export import export_command
+from tools.log.read import cat_command, inspect_command, tail_command
+from tools.log.replay import diff_command, replay_command
+from tools.log.strip import erase_command, strip_command
 
 
 @click.group("log", help="The log: look into it, check it, mend what can be mended.")

@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 import click
 
 from spool.reader import LogReader
-from tools.log_events import as_json
-from tools.log_read import log_directory, quiet_when_nobody_reads, selection_options
-from tools.log_select import Bound, Selection, select
+from tools.log.events import as_json
+from tools.log.read import log_directory, quiet_when_nobody_reads, selection_options
+from tools.log.select import Bound, Selection, select
 from tools.meter import open_meter
 from tools.output import directory_argument
 

@@ -9,7 +9,7 @@ import click
 import trio
 
 from relay.operator.socket import administer
-from tools.log_events import printable
+from tools.log.events import printable
 from tools.output import counted, directory_argument, json_option, print_json, print_table
 
 

@@ -16,8 +16,8 @@ import trio
 
 from relay.store import LOG_DIRECTORY
 from spool.reader import LogReader, SegmentInfo
-from tools.log_events import Shown, as_json, as_line, show
-from tools.log_select import Bound, Selection, parse_bound, select
+from tools.log.events import Shown, as_json, as_line, show
+from tools.log.select import Bound, Selection, parse_bound, select
 from tools.output import counted, directory_argument, json_option, print_json, print_table
 
 

@@ -24,9 +24,9 @@ from relay.presentation import rfc3339
 from relay.views import open_temporary_views
 from spool.reader import LogReader
 from spool.views import Views
-from tools.log_events import printable
-from tools.log_read import log_directory, quiet_when_nobody_reads
-from tools.log_select import Bound, parse_bound, seq_at
+from tools.log.events import printable
+from tools.log.read import log_directory, quiet_when_nobody_reads
+from tools.log.select import Bound, parse_bound, seq_at
 from tools.meter import open_meter
 from tools.output import directory_argument, json_option, print_json_lists, print_table
 

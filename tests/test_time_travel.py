@@ -46,6 +46,7 @@ from tests.test_reading_commands import contents
 from tests.world.relay import DID, OTHER_DID, open_world, run
 from tests.world.spool import clock, inline
 from tools.cli import EXPECTED, cli
+from tools.log import replay
 
 #: Each of their examples folds a log for every one of its records.
 repeatable_and_very_few = settings(repeatable, max_examples=8)

@@ -16,12 +16,12 @@ import trio
 
 from relay.config import Config, load_config
 from relay.data_directory import check_may_write
-from relay.decisions.send import Principal
 from relay.dids import is_valid_did
 from relay.in_hand import InHand
 from relay.message.keys import KeyRing, Pepper, load_pepper
 from relay.message.outgoing import Composer
 from relay.metrics import Metrics
+from relay.principals import Principal
 from relay.refusals import Refusal
 from relay.reservations import Reservations
 from relay.store import Store, open_store

@@ -20,8 +20,8 @@ import trio
 
 from relay.codec import Recorded
 from relay.config import HttpConfig
-from relay.decisions.send import Principal
 from relay.events import KeyRevoked
+from relay.principals import Principal
 from relay.refusals import Refusal
 from relay.views.stream import STREAMED
 

@@ -6,7 +6,7 @@ from quart import request
 
 from relay.api.plain import Request
 from relay.core import Core
-from relay.decisions.send import Principal
+from relay.principals import Principal
 from relay.refusals import Refusal
 
 

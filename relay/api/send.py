@@ -20,9 +20,10 @@ from relay.api.authentication import identify
 from relay.api.plain import Handler, Request
 from relay.codec import Recorded
 from relay.core import Core, unavailable
-from relay.decisions.send import Origin, Principal, accept_send
+from relay.decisions.send import Origin, accept_send
 from relay.events import MessageQueued, SendAccepted
 from relay.presentation import Accepted, SendAnswer, rejected_recipient
+from relay.principals import Principal
 from relay.refusals import Refusal
 from relay.requests import BODY_BYTES_MAX, parse_send
 from relay.views import idempotency

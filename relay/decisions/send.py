@@ -25,17 +25,11 @@ from relay.events import (
     SendAccepted,
 )
 from relay.message.headers import unsubscribe_https_url
+from relay.principals import Principal
 from relay.refusals import Refusal
 from relay.requests import SendRequest
 from relay.views import members, suppressions
 from spool.views import Snapshot
-
-
-class Principal(NamedTuple):
-    """Who asks: an authenticated member, and by which key."""
-
-    did: str
-    key_id: str
 
 
 class Origin(NamedTuple):

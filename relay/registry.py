@@ -1,0 +1,73 @@
+"""Everything that a relay can be asked to decide, by name: what members, strangers and the operator may ask for alike.
+
+A *decision* here is a name, one struct of arguments, and a function of a core, these arguments and who asks. The
+struct is what makes a door possible that can stand in another process: what comes through it is decoded and checked as
+one type, like any other input from outside.
+
+The invariant: **a decision is only carried out for the kind of asker that it was written for.** No member's request
+becomes an operator's order because a name was guessed.
+
+    class MemberSuspend(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+        did: str
+        reason: str | None = None
+
+    @decision(by=Operator)
+    async def member_suspend(core: Core, order: MemberSuspend, by: Operator) -> Answer: ...
+
+The name is the function's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from relay.principals import Asker
+
+Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One thing that can be asked for."""
+
+    name: str
+    arguments: type[msgspec.Struct]
+    run: Callable[[Any, Any, Any], Awaitable[Any]]
+    #: What kind of asker it is for.
+    by: type[Asker]
+    #: It only reads: where no relay runs, it is asked of a directory that nobody has open, and writes nothing.
+    reads: bool = False
+    #: It takes as long as it takes to rewrite a log.
+    unhurried: bool = False
+
+
+DECISIONS: dict[str, Decision] = {}
+
+
+def decision(
+    *, by: type[Asker], reads: bool = False, unhurried: bool = False
+) -> Callable[[Function], Function]:
+    """Make an async function of (core, arguments, asker) known under its name. Its second parameter's type is the
+    struct of its arguments."""
+
+    def register(function: Function) -> Function:
+        name = function.__name__
+        assert name not in DECISIONS, f"two decisions are called {name}"
+        _, arguments, _ = list(get_type_hints(function).values())[:3]
+        assert issubclass(arguments, msgspec.Struct)
+        DECISIONS[name] = Decision(name, arguments, function, by, reads, unhurried)
+        return function
+
+    return register
+
+
+def decision_for(name: str, asker: Asker) -> Decision:
+    """The decision of this name for this kind of asker. Raises LookupError."""
+    found = DECISIONS.get(name)
+    if found is None or not isinstance(asker, found.by):
+        raise LookupError(name)
+    return found

@@ -117,7 +117,7 @@ class World:
     @cached_property
     def app(self) -> Any:
         """Made when first wanted: it takes longer than many a test."""
-        return create_app(self.relay.core)
+        return create_app(self.relay.core.edge)
 
     @cached_property
     def client(self) -> Any:

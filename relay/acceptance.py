@@ -26,6 +26,9 @@ from relay.registry import decision
 from relay.requests import SendRequest
 from relay.views import idempotency
 
+#: What a recipient takes in the log and in the views, about.
+_RECIPIENT_BYTES = 2048
+
 
 class Idempotency(NamedTuple):
     """An Idempotency-Key and the body that it came with: SHA-256, hex. What a member puts into a key is nobody else's
@@ -41,6 +44,8 @@ class Send(msgspec.Struct, frozen=True, kw_only=True):
     request: SendRequest
     client_address: str | None = None
     idempotency: Idempotency | None = None
+    #: Of the request's body.
+    size: int
 
 
 class Sent(NamedTuple):
@@ -79,9 +84,8 @@ async def _accept(core: Core, wanted: Send, member: Principal) -> Sequence[Recor
             reserved=core.reservations.recipients,
             now_us=core.store.now_us(),
         )
-    core.check_accepting()
     with core.reservations.hold(events):
-        return await core.store.append(events, patient=False)
+        return await core.writes.append(member, events, size=wanted.size + _RECIPIENT_BYTES * len(events))
 
 
 def first_use(store: ReadableStore, member: Principal, idempotency_of: Idempotency) -> Sent | None:

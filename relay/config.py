@@ -145,6 +145,11 @@ class MembersConfig(_Section, frozen=True, kw_only=True):
     domains_max: Count = 2
     #: Who is asked whether a did:plc exists, at enrolment.
     plc_directory: str = "https://plc.directory"
+    #: Of one member: sends, refused ones too, suppressions and all else that it changes.
+    writes_per_minute: Count = 600
+    suppressions_per_member_max: Count = 100_000
+    #: Accepted from one member in 24 hours.
+    bytes_per_day: Count = 1_000_000_000
 
 
 class Config(_Section, frozen=True, kw_only=True):
@@ -440,6 +445,11 @@ bind = "127.0.0.1:8025"
 # domains_max = 2
 # Who is asked whether a did:plc exists, when a member is enrolled (not with --offline).
 # plc_directory = "https://plc.directory"
+# What one member may write a minute: sends, refused ones too, suppressions and all else. Raise it for a relayhost.
+# writes_per_minute = 600
+# suppressions_per_member_max = 100000
+# Bytes of mail accepted from one member in 24 hours.
+# bytes_per_day = 1000000000
 """
 
 

@@ -21,13 +21,19 @@ from relay.in_hand import InHand
 from relay.message.keys import KeyRing, Pepper, load_pepper
 from relay.message.outgoing import Composer
 from relay.metrics import Metrics
-from relay.principals import Asker
+from relay.principals import Asker, Operator, Principal
+from relay.quota import Quota
 from relay.refusals import Refusal, unavailable
 from relay.registry import decision_for
 from relay.reservations import Reservations
+from relay.space import Space
 from relay.store import Store, open_store
 from relay.streams import Streams
 from relay.surroundings import Surroundings
+from relay.writes import Writes
+
+#: Whether anybody may write is asked for this one.
+_ANY_MEMBER = Principal("", "")
 
 
 @dataclass
@@ -48,38 +54,39 @@ class Core:
     #: One at a time removes payloads (relay.operator.retention).
     erasing: trio.Lock = field(default_factory=trio.Lock)
     metrics: Metrics = field(init=False)
+    quota: Quota = field(init=False)
+    space: Space = field(init=False)
+    #: What members and strangers cause goes in by this.
+    writes: Writes = field(init=False)
     streams: Streams = field(init=False)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.store)
+        self.quota = Quota(self.config.members)
+        self.space = Space(
+            self.config.spool, free_bytes=self.store.free_bytes, log_bytes=self.store.log_bytes
+        )
+        self.writes = Writes(self.store, self.space)
         self.streams = Streams(self.config.http, self.surroundings.dice.randbytes)
         self.metrics.streams.set_function(lambda: self.streams.count)
         self.store.views.observers.append(self.streams.observe)
         self.store.views.observers.append(self.metrics.observe)
         self.store.views.observers.append(self.reservations.observe)
 
-    def check_accepting(self) -> None:
-        """Whether a send can be taken now. Raises Refusal(QUEUE_FULL or TEMPORARILY_UNAVAILABLE)."""
-        if self.stopping or self.store.log.poisoned:
-            raise unavailable()
-        limits = self.config.spool
-        if self.store.free_bytes() < limits.free_bytes_min:
-            raise Refusal(
-                "QUEUE_FULL", "the relay's disk is almost full; try again later", retry_after_seconds=60
-            )
-        if limits.bytes_max and self.store.log_bytes() >= limits.bytes_max:
-            raise Refusal("QUEUE_FULL", "the relay's log is full; try again later", retry_after_seconds=60)
-
     def why_not_accepting(self) -> Refusal | None:
         """Why no send can be taken now: QUEUE_FULL or TEMPORARILY_UNAVAILABLE. None: it can."""
+        if self.stopping or self.store.log.poisoned:
+            return unavailable()
         try:
-            self.check_accepting()
+            self.space.check(_ANY_MEMBER)
         except Refusal as refusal:
             return refusal
         return None
 
     async def decide(self, name: str, arguments: msgspec.Struct, asker: Asker) -> Any:
         """Carry out a decision of `relay.registry` for whoever asks; `relay.edge.Decide` has the contract."""
+        if self.stopping and not isinstance(asker, Operator):
+            raise unavailable()
         return await decision_for(name, asker).run(self, arguments, asker)
 
     @property
@@ -92,6 +99,7 @@ class Core:
             unsubscribe_tokens=self.composer.unsubscribe,
             streams=self.streams,
             metrics=self.metrics,
+            quota=self.quota,
             decide=self.decide,
             why_not_accepting=self.why_not_accepting,
         )

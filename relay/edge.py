@@ -19,6 +19,7 @@ from relay.message.keys import Pepper
 from relay.message.tokens import UnsubscribeTokens
 from relay.metrics import Metrics
 from relay.principals import Asker
+from relay.quota import Quota
 from relay.refusals import Refusal
 from relay.streams import Streams
 
@@ -44,6 +45,7 @@ class Edge:
     unsubscribe_tokens: UnsubscribeTokens
     streams: Streams
     metrics: Metrics
+    quota: Quota
     decide: Decide
     #: None: a send can be taken now.
     why_not_accepting: Callable[[], Refusal | None]

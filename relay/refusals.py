@@ -6,6 +6,9 @@ socket, the command line.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from difflib import get_close_matches
+
 STATUS_OF_CODE = {
     "AUTH_REQUIRED": 400,
     "INVALID_DID": 400,
@@ -52,6 +55,18 @@ class Refusal(Exception):
 def invalid(field: str, problem: str) -> Refusal:
     """A 400 that names the field."""
     return Refusal("INVALID_REQUEST", f"{field}: {problem}")
+
+
+def nearest_of(given: str, known: Collection[str]) -> str | None:
+    """What somebody may have meant who wrote `given`; None: nothing that is near it."""
+    plain = {_plain(name): name for name in known}
+    found = get_close_matches(_plain(given), plain, n=1, cutoff=0.7)
+    return plain[found[0]] if found else None
+
+
+def _plain(name: str) -> str:
+    """Without what tells `replyTo` from `reply_to`. What is too long to be a name is not compared at length."""
+    return name[:64].replace("_", "").replace("-", "").lower()
 
 
 def unavailable() -> Refusal:

@@ -6,14 +6,14 @@ give the schema in `/openapi.json`, so that the two cannot drift apart.
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from relay.addresses import AddressError, Mailbox, parse_mailbox
 from relay.events import Content
-from relay.message.headers import HeaderError, check_headers
+from relay.json_body import JsonBody
+from relay.message.headers import HEADERS_MAX, HeaderError, check_headers
 from relay.refusals import Refusal, invalid
 
 BODY_BYTES_MAX = 1024 * 1024
@@ -75,23 +75,21 @@ class SendRequest(NamedTuple):
     content: Content
 
 
-class _Headers(msgspec.Struct):
-    headers: msgspec.Raw
-
-
-_decode_body = msgspec.json.Decoder(SendBody).decode
-_decode_headers = msgspec.json.Decoder(_Headers).decode
+#: Fields that other services have, and what to do here.
+_INSTEAD = {
+    "cc": "each recipient gets a message of its own; list it in `to`",
+    "bcc": "each recipient gets a message of its own; list it in `to`",
+    "reply_to": "there is no such field; write `replyTo`",
+    "attachments": "there are no attachments yet; link to what you want to send",
+}
+_BODY = JsonBody(SendBody, _INSTEAD)
 
 
 def parse_send(body: bytes) -> SendRequest:
     """Check the body of a send. Raises Refusal(INVALID_REQUEST)."""
-    try:
-        fields = _decode_body(body)
-    except msgspec.ValidationError as error:
-        raise Refusal("INVALID_REQUEST", _sentence(str(error))) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refusal("INVALID_REQUEST", f"the body is not JSON in UTF-8: {error}") from error
-
+    fields = _BODY.decode(body)
+    if fields.headers is not None and len(fields.headers) > HEADERS_MAX:
+        raise invalid("headers", f"has {len(fields.headers)} of them; the most is {HEADERS_MAX}")
     sender = _mailbox("from", fields.sender)
     reply_to = None if fields.reply_to is None else _mailbox("replyTo", fields.reply_to)
     recipients = _recipients(fields.to)
@@ -99,7 +97,7 @@ def parse_send(body: bytes) -> SendRequest:
         if value is not None and "\0" in value:
             raise invalid(name, "holds a NUL character, which mail cannot carry; remove it")
     try:
-        headers = check_headers(_pairs(body) if fields.headers else (), subject=fields.subject)
+        headers = check_headers(fields.headers.items() if fields.headers else (), subject=fields.subject)
     except HeaderError as error:
         raise Refusal("INVALID_REQUEST", str(error)) from error
     if not fields.text and not fields.html:
@@ -134,20 +132,3 @@ def _mailbox(field: str, text: str) -> Mailbox:
         return parse_mailbox(text)
     except AddressError as error:
         raise invalid(field, str(error)) from error
-
-
-def _pairs(body: bytes) -> list[tuple[str, str]]:
-    """The headers as they were written: a JSON object may name a key twice, which a dict would hide. They are known to
-    be an object of strings by now."""
-    pairs: list[tuple[str, str]] = json.loads(bytes(_decode_headers(body).headers), object_pairs_hook=list)
-    return pairs
-
-
-def _sentence(problem: str) -> str:
-    """A sentence that names the field, from msgspec's message."""
-    what, _, path = problem.partition(" - at `$")
-    field = path.rstrip("`").lstrip(".")
-    what = what.replace("Object contains unknown field", "there is no field").replace(
-        "Object missing required field", "required, but missing:"
-    )
-    return f"{field}: {what}" if field else what

@@ -41,9 +41,9 @@ class SetForwardTo(msgspec.Struct, frozen=True, kw_only=True):
 @decision(by=Principal)
 async def suppress(core: Core, wanted: Suppress, member: Principal) -> bool:
     """Whether it was not so already."""
-    recorded = await core.store.decide(
+    recorded = await core.writes.decide(
+        member,
         lambda view: suppression.suppress(view, member.did, wanted.address, "manual", note=wanted.note),
-        patient=False,
     )
     return bool(recorded)
 
@@ -51,9 +51,7 @@ async def suppress(core: Core, wanted: Suppress, member: Principal) -> bool:
 @decision(by=Principal)
 async def unsuppress(core: Core, wanted: Unsuppress, member: Principal) -> None:
     """Raises Refusal(NOT_FOUND or SUPPRESSION_LOCKED)."""
-    await core.store.decide(
-        lambda view: suppression.unsuppress(view, member.did, wanted.address), patient=False
-    )
+    await core.writes.decide(member, lambda view: suppression.unsuppress(view, member.did, wanted.address))
 
 
 @decision(by=Principal)
@@ -66,4 +64,4 @@ async def set_forward_to(core: Core, wanted: SetForwardTo, member: Principal) ->
             raise Refusal("DOMAIN_MISMATCH", f"domain: {wanted.domain} is not enrolled under this DID")
         return set_forward(view, domain, wanted.address, key_id=member.key_id)
 
-    await core.store.decide(decide, patient=False)
+    await core.writes.decide(member, decide)

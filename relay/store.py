@@ -18,6 +18,7 @@ from relay.codec import Recorded, decode, encode
 from relay.config import Config
 from relay.events import Event, TornTailCut, ViewsRebuilt
 from relay.surroundings import Surroundings
+from relay.turns import Turns
 from relay.views import relay_views
 from spool.errors import LogStalledError
 from spool.log import STALL_SECONDS, Log, open_log
@@ -41,7 +42,7 @@ class Store:
         self._chance = surroundings.chance
         self._bytes_at_start = sum(segment.bytes for segment in log.reader.segments())
         # Decisions that must not run beside each other (enrolment) take turns.
-        self._turn = trio.Lock()
+        self._turns = Turns(1)
         #: The last decision was given up while the disk was at it: it may become true yet.
         self._is_in_doubt = False
 
@@ -74,14 +75,19 @@ class Store:
         ]
 
     async def decide(
-        self, decision: Callable[[Snapshot], Sequence[Event]], *, patient: bool = True
+        self,
+        decision: Callable[[Snapshot], Sequence[Event]],
+        *,
+        patient: bool = True,
+        party: str | None = None,
     ) -> list[Recorded]:
         """Decide and append, one decision at a time: each sees what the one before it made true.
 
         `patient` as in `append`; LogStalledError also where it is not its turn within STALL_SECONDS, or the writer not
-        ready: then it will not become true. One that was given up on its way may: the next waits for that.
+        ready: then it will not become true. One that was given up on its way may: the next waits for that. `party` as
+        in `relay.turns`: None goes first.
         """
-        async with self._in_turn(patient):
+        async with self._in_turn(patient, party):
             with self.read() as view:
                 events = decision(view)
             if not events:
@@ -95,22 +101,22 @@ class Store:
         raise LogStalledError("the disk does not answer; this will not become durable")
 
     @asynccontextmanager
-    async def _in_turn(self, patient: bool) -> AsyncIterator[None]:
+    async def _in_turn(self, patient: bool, party: str | None) -> AsyncIterator[None]:
         with trio.move_on_after(math.inf if patient else STALL_SECONDS) as waiting:
-            await self._turn.acquire()
+            await self._turns.acquire(party)
             try:
                 if self._is_in_doubt:
                     await self.log.settle()
                     self._is_in_doubt = False
             except BaseException:
-                self._turn.release()
+                self._turns.release()
                 raise
         if waiting.cancelled_caught:
             raise LogStalledError("the disk does not answer; this was not decided")
         try:
             yield
         finally:
-            self._turn.release()
+            self._turns.release()
 
     def get(self, seq: int) -> Recorded:
         """The event with this sequence number, from the log. Raises LookupError."""

@@ -70,4 +70,4 @@ async def unsubscribe(core: Core, click: Click, stranger: Stranger) -> None:
             call_at=core.store.now_us() if calls else None,
         )
 
-    await core.store.decide(decide, patient=False)
+    await core.writes.decide(stranger, decide)

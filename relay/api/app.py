@@ -72,8 +72,8 @@ class App(QuartTrio):
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
         """One request, from its head to the end of its answer."""
         by_method, in_path = self._router.find(scope["path"])
-        request = Request(scope, receive, in_path)
-        found = by_method.get(request.method)
+        found = by_method.get(scope["method"])
+        request = Request(scope, receive, in_path, found.query if found else ())
         if found is not None:
             answer = await self._answer(found, request)
         else:
@@ -93,6 +93,8 @@ class App(QuartTrio):
     async def _answer(self, found: Operation, request: Request) -> Answer:
         assert found.handler is not None
         try:
+            if not found.for_members:
+                request.check_arguments()
             if found.body is None:
                 return await found.handler(self._edge, request)
             with request.limit:
@@ -107,6 +109,9 @@ class App(QuartTrio):
             if found.counts_refusals:
                 self._count(code)
             return answer
+        finally:
+            for end in request.at_end:
+                end()
 
     def _count(self, code: str) -> None:
         self._edge.metrics.refused.labels(code).inc()

@@ -14,8 +14,40 @@ from relay.refusals import Refusal
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 
 
-def member_of(edge: Edge, request: Request, *, suspended_may: bool = False) -> Principal:
-    """The member that sent this request. Raises Refusal in the order of SPEC 1.1."""
+def writer_of(edge: Edge, request: Request) -> Principal:
+    """The member that sent this request, which changes something. Raises Refusal in the order of SPEC 1.1."""
+    member = _member(edge, request)
+    edge.quota.take_write(member.did)
+    return member
+
+
+async def reader_of(edge: Edge, request: Request) -> Principal:
+    """The member that sent this request, which only reads: a suspended one may, and so many at a time. Raises
+    Refusal."""
+    member = _member(edge, request, suspended_may=True)
+    await edge.quota.begin_read(member.did)
+    request.at_end.append(lambda: edge.quota.end_read(member.did))
+    return member
+
+
+def listener_of(edge: Edge, request: Request) -> Principal:
+    """The member that asks for a stream, which may be a suspended one: by headers, or by a ticket, which is used up.
+
+    Raises Refusal.
+    """
+    ticket = request.argument("ticket")
+    if ticket is None:
+        return _member(edge, request, suspended_may=True)
+    request.check_arguments()  # before it is used up
+    issued_to = edge.streams.redeem_ticket(ticket, edge.store.now_us())
+    if issued_to is not None:
+        with edge.store.read() as view:
+            if is_active_key(view, issued_to):
+                return issued_to
+    raise Refusal("AUTH_FAILED", "the ticket is not known, used, or older than 60 seconds")
+
+
+def _member(edge: Edge, request: Request, *, suspended_may: bool = False) -> Principal:
     did = request.header(b"x-atmos-did") or request.argument("did")
     key = _bearer(request.header(b"authorization"))
     if not did or not key:
@@ -29,28 +61,8 @@ def member_of(edge: Edge, request: Request, *, suspended_may: bool = False) -> P
         principal, member = authenticate(view, edge.pepper, did, key)
     if not suspended_may:
         check_not_suspended(member)
+    request.check_arguments()
     return principal
-
-
-def reader_of(edge: Edge, request: Request) -> Principal:
-    """The member that sent this request, which only reads: a suspended one may. Raises Refusal."""
-    return member_of(edge, request, suspended_may=True)
-
-
-def listener_of(edge: Edge, request: Request) -> Principal:
-    """The member that asks for a stream, which may be a suspended one: by headers, or by a ticket, which is used up.
-
-    Raises Refusal.
-    """
-    ticket = request.argument("ticket")
-    if ticket is None:
-        return reader_of(edge, request)
-    issued_to = edge.streams.redeem_ticket(ticket, edge.store.now_us())
-    if issued_to is not None:
-        with edge.store.read() as view:
-            if is_active_key(view, issued_to):
-                return issued_to
-    raise Refusal("AUTH_FAILED", "the ticket is not known, used, or older than 60 seconds")
 
 
 def _bearer(authorization: str | None) -> str | None:

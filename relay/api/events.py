@@ -50,7 +50,7 @@ class Ticket(msgspec.Struct, rename="camel"):
     errors=MEMBERS_ERRORS,
 )
 async def list_events(edge: Edge, request: Request) -> Answer:
-    member = reader_of(edge, request)
+    member = await reader_of(edge, request)
     asked = request.argument("cursor")
     cursor = 0 if asked is None else parse_cursor(asked)
     limit = limit_of(request, LIMIT_DEFAULT, LIMIT_MAX)
@@ -81,7 +81,7 @@ async def list_events(edge: Edge, request: Request) -> Answer:
     errors=(400, 401, 429, 500),
 )
 async def stream_ticket(edge: Edge, request: Request) -> Answer:
-    member = reader_of(edge, request)
+    member = await reader_of(edge, request)
     issued, expires_at = edge.streams.issue_ticket(member, edge.store.now_us())
     return Answer.of(Ticket(issued, rfc3339(expires_at)))
 
@@ -101,7 +101,7 @@ async def stream_ticket(edge: Edge, request: Request) -> Answer:
 )
 async def no_websocket(edge: Edge, request: Request) -> Answer:
     """Whoever asks for a websocket gets to `relay.api.stream`."""
-    reader_of(edge, request)
+    await reader_of(edge, request)
     raise Refusal(
         "INVALID_REQUEST", "this is a websocket: ask for an upgrade; without one there is /v1/events"
     )

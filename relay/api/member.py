@@ -14,11 +14,12 @@ import msgspec
 from relay.addresses import AddressError, parse_domain
 from relay.api.answers import Answer
 from relay.api.arguments import address_of
-from relay.api.credentials import member_of, reader_of
+from relay.api.credentials import reader_of, writer_of
 from relay.api.operations import MEMBERS_ERRORS, Described, operation
 from relay.api.request import Request
 from relay.decisions.limits import current_limits
 from relay.edge import Edge
+from relay.json_body import JsonBody
 from relay.presentation import Deliverability, ForwardTo, MemberDomain, MemberStatus
 from relay.refusals import invalid
 from relay.self_service import SetForwardTo
@@ -43,7 +44,7 @@ class ForwardToBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ]
 
 
-_decode_body = msgspec.json.Decoder(ForwardToBody).decode
+_BODY = JsonBody(ForwardToBody)
 
 
 @operation(
@@ -55,7 +56,7 @@ _decode_body = msgspec.json.Decoder(ForwardToBody).decode
     errors=MEMBERS_ERRORS,
 )
 async def member_status(edge: Edge, request: Request) -> Answer:
-    did = reader_of(edge, request).did
+    did = (await reader_of(edge, request)).did
     with edge.store.read() as view:
         domains = members.domains_of(view, did)
         return Answer.of(
@@ -80,7 +81,7 @@ async def member_status(edge: Edge, request: Request) -> Answer:
     errors=MEMBERS_ERRORS,
 )
 async def member_deliverability(edge: Edge, request: Request) -> Answer:
-    did = reader_of(edge, request).did
+    did = (await reader_of(edge, request)).did
     now_us = edge.store.now_us()
     with edge.store.read() as view:
         member, domains = members.member(view, did), members.domains_of(view, did)
@@ -118,8 +119,8 @@ async def member_deliverability(edge: Edge, request: Request) -> Answer:
     errors=(400, 401, 403, 408, 409, 413, 415, 500, 503),
 )
 async def set_forward_to(edge: Edge, request: Request) -> Answer:
-    member = member_of(edge, request)
-    wanted = _checked(await request.fields(_decode_body, BODY_BYTES_MAX))
+    member = writer_of(edge, request)
+    wanted = _checked(_BODY.decode(await request.json(BODY_BYTES_MAX)))
     await edge.decide("set_forward_to", wanted, member)
     return Answer.of(ForwardTo(wanted.domain, wanted.address))
 

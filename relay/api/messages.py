@@ -37,7 +37,7 @@ from relay.views import messages
     errors=(400, 401, 404, 500),
 )
 async def one_message(edge: Edge, request: Request) -> Answer:
-    member = reader_of(edge, request)
+    member = await reader_of(edge, request)
     number = number_in(request.in_path["messageId"])
     with edge.store.read() as view:
         as_of = _as_of(request, view.position)
@@ -68,7 +68,7 @@ async def one_message(edge: Edge, request: Request) -> Answer:
     errors=MEMBERS_ERRORS,
 )
 async def list_messages(edge: Edge, request: Request) -> Answer:
-    member = reader_of(edge, request)
+    member = await reader_of(edge, request)
     status = request.argument("status")
     if status is not None and status not in messages.STATUSES:
         raise invalid("status", f"expected one of {', '.join(messages.STATUSES)}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from relay.api.answers import Answer
@@ -72,7 +73,7 @@ class Operation:
     def shown_path(self) -> str:
         return self.path.replace("...}", "}")
 
-    @property
+    @cached_property
     def query(self) -> frozenset[str]:
         """The query parameters that are legal here."""
         own = {parameter.name for parameter in self.parameters if parameter.where == "query"}

@@ -12,15 +12,17 @@ its end all the same; nobody is there to be answered. Half a request is none.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from functools import cached_property
+from typing import Any
 from urllib.parse import parse_qs
 
-import msgspec
 import trio
 
-from relay.refusals import Refusal
+from relay.refusals import Refusal, invalid, nearest_of
 
+#: Query parameters of one request.
+ARGUMENTS_MAX = 20
 #: So long a body has to arrive.
 BODY_SECONDS_MAX = 4.0
 #: So long the end of an answer waits for the end of its request.
@@ -28,13 +30,18 @@ REST_OF_REQUEST_SECONDS_MAX = 2.0
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-Fields = TypeVar("Fields")
 
 
 class Request:
     """One HTTP request, as ASGI has it."""
 
-    def __init__(self, scope: Any, receive: Receive, in_path: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        scope: Any,
+        receive: Receive,
+        in_path: Mapping[str, str] | None = None,
+        legal_arguments: Collection[str] = (),
+    ) -> None:
         self.method: str = scope.get("method", "GET")  # a websocket's has none
         #: What stands in the path in the place of `{name}`, decoded.
         self.in_path: Mapping[str, str] = in_path or {}
@@ -42,9 +49,12 @@ class Request:
         self.limit = trio.CancelScope()
         self._scope = scope
         self._receive = receive
+        self._legal = legal_arguments
         self._headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:  # names are in lower case already
             self._headers.setdefault(name, value)
+        #: Called when it has been answered.
+        self.at_end: list[Callable[[], None]] = []
         #: Nothing more is to come: all of its body has been received, or its client has gone.
         self.is_over = False
         self._has_gone = False
@@ -56,9 +66,31 @@ class Request:
 
     def argument(self, name: str) -> str | None:
         """The first argument of this name in the query string."""
-        query: bytes = self._scope["query_string"]
-        values = parse_qs(query.decode("latin-1"), keep_blank_values=True).get(name) if query else None
+        values = self._arguments.get(name)
         return values[0] if values else None
+
+    def check_arguments(self) -> None:
+        """Raises Refusal(INVALID_REQUEST) for an argument that means nothing here: what is silently left out answers
+        another question than was asked."""
+        for name, values in self._arguments.items():
+            if name not in self._legal:
+                nearest = nearest_of(name, self._legal)
+                hint = f"; did you mean `{nearest}`?" if nearest else ""
+                raise invalid(f"?{name}=", f"there is no such query parameter here{hint}")
+            if len(values) > 1:
+                raise invalid(f"?{name}=", "is given twice; give it once")
+
+    @cached_property
+    def _arguments(self) -> dict[str, list[str]]:
+        query: bytes = self._scope["query_string"]
+        try:
+            return (
+                parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=ARGUMENTS_MAX)
+                if query
+                else {}
+            )
+        except ValueError:
+            raise invalid("query", f"more than {ARGUMENTS_MAX} parameters") from None
 
     @property
     def client_address(self) -> str | None:
@@ -78,18 +110,17 @@ class Request:
         """
         if self.media_type not in ("", "application/json"):
             raise Refusal("UNSUPPORTED_MEDIA_TYPE", "Content-Type: send application/json")
+        coding = self.header(b"content-encoding")
+        if coding is not None and coding.strip().lower() not in ("", "identity"):
+            raise Refusal(
+                "UNSUPPORTED_MEDIA_TYPE", "Content-Encoding: send the body as it is, not compressed"
+            )
         self.limit.deadline = trio.current_time() + BODY_SECONDS_MAX
         body = await whole(self._parts(), self.header(b"content-length"), bytes_max)
         if self._has_gone:
             raise Refusal("INVALID_REQUEST", "the request ended before its body was whole")
         self.limit.deadline = trio.current_time() + then_seconds
         return body
-
-    async def fields(
-        self, decode: Callable[[bytes], Fields], bytes_max: int, *, then_seconds: float = math.inf
-    ) -> Fields:
-        """The body as what `decode` (of msgspec) makes of it. Raises Refusal as `json` and `decoded` do."""
-        return decoded(decode, await self.json(bytes_max, then_seconds=then_seconds))
 
     async def drop_the_rest(self) -> None:
         """Read what is still to come of the body, for a while, and forget it."""
@@ -126,13 +157,3 @@ async def whole(parts: AsyncIterator[bytes], content_length: str | None, bytes_m
             if size > bytes_max:
                 raise too_large
     return body[0] if len(body) == 1 else b"".join(body)
-
-
-def decoded(decode: Callable[[bytes], Fields], body: bytes) -> Fields:
-    """What `decode` (of msgspec) makes of a body. Raises Refusal(INVALID_REQUEST), which names the field."""
-    try:
-        return decode(body)
-    except msgspec.ValidationError as error:
-        raise Refusal("INVALID_REQUEST", str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refusal("INVALID_REQUEST", f"the body is not JSON in UTF-8: {error}") from error

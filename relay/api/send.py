@@ -13,7 +13,7 @@ import re
 from relay import acceptance
 from relay.acceptance import Idempotency, Send, Sent, answer_to
 from relay.api.answers import Answer
-from relay.api.credentials import member_of
+from relay.api.credentials import writer_of
 from relay.api.operations import Described, Parameter, operation
 from relay.api.request import Request
 from relay.edge import Edge
@@ -46,7 +46,7 @@ _KEY = re.compile(r"[ -~]{1,255}")
     counts_refusals=True,
 )
 async def send(edge: Edge, request: Request) -> Answer:
-    member = member_of(edge, request)
+    member = writer_of(edge, request)
     key = _idempotency_key(request)
     body = await request.json(BODY_BYTES_MAX, then_seconds=APPEND_SECONDS_MAX)
     idempotency = None
@@ -55,7 +55,12 @@ async def send(edge: Edge, request: Request) -> Answer:
         first = acceptance.first_use(edge.store, member, idempotency)
         if first is not None:
             return _answer(first)
-    wanted = Send(request=parse_send(body), client_address=request.client_address, idempotency=idempotency)
+    wanted = Send(
+        request=parse_send(body),
+        client_address=request.client_address,
+        idempotency=idempotency,
+        size=len(body),
+    )
     return _answer(await edge.decide("send", wanted, member))
 
 

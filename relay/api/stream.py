@@ -40,6 +40,7 @@ PAGE_EVENTS = 32
 #: So long the peer has to answer a close frame.
 CLOSE_SECONDS_MAX = 2.0
 
+ARGUMENTS = frozenset({"cursor", "ticket", "did"})
 #: JSON Schema of a cursor.
 CURSOR = {"type": "integer", "minimum": 0}
 
@@ -47,7 +48,7 @@ CURSOR = {"type": "integer", "minimum": 0}
 async def serve_stream(edge: Edge, scope: Any, receive: Receive, send: Send) -> None:
     """One websocket, from its request to its end."""
     await receive()  # websocket.connect
-    request = Request(scope, receive)
+    request = Request(scope, receive, legal_arguments=ARGUMENTS)
     try:
         principal = listener_of(edge, request)
         asked = request.argument("cursor")

@@ -17,10 +17,11 @@ import msgspec
 from relay.addresses import FORBIDDEN
 from relay.api.answers import Answer
 from relay.api.arguments import AFTER, address_of, before_of, limit_of, limit_parameter
-from relay.api.credentials import member_of, reader_of
+from relay.api.credentials import reader_of, writer_of
 from relay.api.operations import MEMBERS_ERRORS, Described, Parameter, operation
 from relay.api.request import Request
 from relay.edge import Edge
+from relay.json_body import JsonBody
 from relay.presentation import SuppressedAddress, SuppressionPage, suppressed_address
 from relay.refusals import invalid
 from relay.self_service import Suppress, Unsuppress
@@ -44,7 +45,7 @@ class SuppressionBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
 
 
-_decode_body = msgspec.json.Decoder(SuppressionBody).decode
+_BODY = JsonBody(SuppressionBody)
 
 
 @operation(
@@ -57,7 +58,7 @@ _decode_body = msgspec.json.Decoder(SuppressionBody).decode
     errors=MEMBERS_ERRORS,
 )
 async def list_suppressions(edge: Edge, request: Request) -> Answer:
-    member = reader_of(edge, request)
+    member = await reader_of(edge, request)
     limit, before = limit_of(request), before_of(request)
     with edge.store.read() as view:
         states = list(islice(suppressions_of(view, member.did, before=before), limit + 1))
@@ -79,8 +80,8 @@ async def list_suppressions(edge: Edge, request: Request) -> Answer:
     errors=(400, 401, 403, 408, 413, 415, 500, 503),
 )
 async def suppress(edge: Edge, request: Request) -> Answer:
-    member = member_of(edge, request)
-    wanted = _checked(await request.fields(_decode_body, BODY_BYTES_MAX))
+    member = writer_of(edge, request)
+    wanted = _checked(_BODY.decode(await request.json(BODY_BYTES_MAX)))
     is_new = await edge.decide("suppress", wanted, member)
     with edge.store.read() as view:
         state = suppression(view, member.did, wanted.address)
@@ -100,7 +101,7 @@ async def suppress(edge: Edge, request: Request) -> Answer:
     errors=(400, 401, 403, 404, 409, 500, 503),
 )
 async def unsuppress(edge: Edge, request: Request) -> Answer:
-    member = member_of(edge, request)
+    member = writer_of(edge, request)
     address = address_of("recipient", request.in_path["recipient"])
     await edge.decide("unsuppress", Unsuppress(address=address), member)
     return Answer.nothing()

@@ -1,0 +1,112 @@
+"""JSON bodies: a type that validates them, and sentences that name the field and say what to do.
+
+Contract. `JsonBody(type).decode(body)` gives the type, or a Refusal(INVALID_REQUEST). Nothing is silently left out: an
+unknown field is refused, with the one that was probably meant, and so is a key that stands twice in one object, of
+which every JSON reader drops one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from relay.refusals import Refusal, invalid, nearest_of
+
+Fields = TypeVar("Fields", bound=msgspec.Struct)
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class JsonBody(Generic[Fields]):
+    """Bodies of one type. `instead`: what to do in the place of a field that people expect and that there is not."""
+
+    def __init__(self, fields: type[Fields], instead: Mapping[str, str] | None = None) -> None:
+        self._decode = msgspec.json.Decoder(fields).decode
+        self._known = {field.encode_name: field for field in msgspec.structs.fields(fields)}
+        self._instead = instead or {}
+
+    def decode(self, body: bytes) -> Fields:
+        """Raises Refusal(INVALID_REQUEST)."""
+        try:
+            fields = self._decode(body)
+            json.loads(body, object_pairs_hook=_once)
+            return fields
+        except msgspec.ValidationError as error:
+            raise self._refusal(str(error), body) from error
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise Refusal("INVALID_REQUEST", _not_json(body, error)) from error
+
+    def _refusal(self, problem: str, body: bytes) -> Refusal:
+        """From msgspec's message, which ends with a path like `$.headers[...]`."""
+        what, _, path = problem.partition(" - at `$")
+        field = path.rstrip("`").lstrip(".")
+        unknown = re.search(r"unknown field `([^`]*)`", what)
+        if unknown:
+            return invalid(unknown[1], self._no_such_field(unknown[1]))
+        missing = re.search(r"missing required field `([^`]*)`", what)
+        if missing:
+            return invalid(missing[1], "is required, and missing")
+        name, _, inner = field.partition("[")
+        known = self._known.get(name)
+        if what.startswith("Invalid enum value") and known is not None:
+            legal = ", ".join(_choices(known.type))
+            return invalid(name, f"{what.removeprefix('Invalid enum value ')} is none of {legal}")
+        what = what.replace("Expected", "expected").replace("`str`", "a string").replace("`null`", "null")
+        what = (
+            what.replace("`array`", "an array").replace("`object`", "an object").replace("`int`", "a number")
+        )
+        what = what.replace("`float`", "a number").replace("`bool`", "a boolean").replace(" | ", " or ")
+        if not name:
+            return invalid("the body", what)
+        if inner == "...]":
+            return invalid(_first_wrong_value(body, name) or name, what)
+        return invalid(field, what)
+
+    def _no_such_field(self, given: str) -> str:
+        if given in self._instead:
+            return self._instead[given]
+        nearest = nearest_of(given, self._known)
+        if nearest is not None:
+            return f"there is no such field; did you mean `{nearest}`?"
+        return f"there is no such field; there are {', '.join(self._known)}"
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise invalid(
+                    key, "stands twice in one object, and one of the two would be dropped; keep one"
+                )
+            seen.add(key)
+    return found
+
+
+def _not_json(body: bytes, error: Exception) -> str:
+    if body.startswith(_BOM):
+        return "the body begins with a byte order mark, which JSON does not have (RFC 8259 8.1); leave it out"
+    if not body:
+        return "the body is empty; send JSON"
+    return f"the body is not JSON in UTF-8: {error}"
+
+
+def _choices(kind: Any) -> list[str]:
+    """The words of a Literal, which may stand in an Annotated or a union."""
+    words: list[str] = []
+    for argument in getattr(kind, "__args__", ()):
+        words += [argument] if isinstance(argument, str) else _choices(argument)
+    return words
+
+
+def _first_wrong_value(body: bytes, name: str) -> str | None:
+    """`headers.X-A`: the first key of this object whose value is no string."""
+    values = json.loads(body).get(name)
+    if not isinstance(values, dict):
+        return None
+    return next((f"{name}.{key}" for key, value in values.items() if not isinstance(value, str)), None)

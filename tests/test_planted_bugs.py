@@ -7,7 +7,7 @@ The first seed tried is one that has caught it, to be quick (others follow, beca
 relay); `python -m tests.test_planted_bugs 100 [NAME]` shows how many seeds of a hundred do.
 
 Unsalted checksums are not here: a member who forges a record has to know where his mail will stand in the log, which is
-no work for dice. `tests/test_spool_bytes.py` plants that bug, and forges.
+no work for dice. `tests/spool/test_bytes.py` plants that bug, and forges.
 """
 
 from __future__ import annotations

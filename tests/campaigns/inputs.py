@@ -64,7 +64,7 @@ from spool.segment import (
     encode_segment_header,
     scan_segment,
 )
-from tests.test_smtp_client import talk
+from tests.delivery.test_smtp import talk
 from tests.world.dns import hostile_resolver
 
 BOUNCES = BounceAddresses(b"v" * 32, "relay.example")

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from relay.delivery.smtp import RemoteProtocolError
-from tests.test_smtp_client import BEHAVING, UTTERANCES, talk
+from tests.delivery.test_smtp import BEHAVING, UTTERANCES, talk
 
 
 def server(dice: random.Random) -> list[bytes]:

@@ -26,8 +26,8 @@ from relay.delivery.bounce_classes import (
 from relay.delivery.replies import Failure, FailureKind
 from relay.delivery.smtp import Client, Command, Reply
 
-CORPUS = Path(__file__).parent / "bounce_corpus.txt"
-CLASSES_PAGE = Path(__file__).parent.parent / "docs" / "BOUNCE_CLASSES.md"
+CORPUS = Path(__file__).parent.parent / "bounce_corpus.txt"
+CLASSES_PAGE = Path(__file__).parent.parent.parent / "docs" / "BOUNCE_CLASSES.md"
 COMMANDS = {command.value.casefold(): command for command in Command}
 
 

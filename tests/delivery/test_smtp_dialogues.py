@@ -9,7 +9,7 @@ import pytest
 from relay.delivery.smtp import NEED_DATA, Client, RemoteProtocolError, State
 from relay.message.envelope import Envelope
 
-DIALOGUES = sorted(Path(__file__).with_name("dialogues").glob("*.txt"))
+DIALOGUES = sorted(Path(__file__).parent.with_name("dialogues").glob("*.txt"))
 
 # Byte by byte, what follows the answer to STARTTLS is the TLS library's to read, not the state machine's.
 # What is answered before it was asked cannot be told from an answer, when it comes late enough.

@@ -129,7 +129,7 @@ def test_a_failure_is_one_outcome_and_the_next_connection_is_good(
     local_part: str, kind: FailureKind, command: Command, tls: object
 ) -> None:
     async def check(mx: Mx) -> None:
-        # Only the answer that never comes is waited for briefly; time is virtual in test_smtp_before_the_dot.py.
+        # Only the answer that never comes is waited for briefly; time is virtual in test_before_the_dot.py.
         brief = {"hang": Timeouts(rcpt=0.2), "hang-after-dot": Timeouts(final_dot=0.2)}
         session = await connect(mx, timeouts=brief.get(local_part, Timeouts()))
         outcome = await deliver(session, local_part)

@@ -17,7 +17,7 @@ from tests.world.relay import World, open_world, run
 
 
 def texts() -> Iterator[str]:
-    for line in (Path(__file__).parent / "hostile_texts.txt").read_text().splitlines():
+    for line in (Path(__file__).parent.parent / "hostile_texts.txt").read_text().splitlines():
         if line and not line.startswith("#"):
             yield line.encode().decode("unicode_escape").encode("latin-1").decode()
 

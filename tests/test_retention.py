@@ -27,7 +27,7 @@ from spool import LogReader, Record
 from spool import views as spool_views
 from spool.disk import Disk, RealDisk
 from spool.verify.verify import verify
-from tests.test_holding_and_stopping import unsubscribe_path
+from tests.decisions.test_holding_and_stopping import unsubscribe_path
 from tests.world.disk import Directory, FakeDisk, File, State, surviving_subsets
 from tests.world.relay import (
     DID,

@@ -17,7 +17,7 @@ from relay.events import Event, LogStripped, PayloadErased
 from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY
 from spool import LogReader
 from tests.test_queue_command import ME
-from tests.test_retention import names_in
+from tests.operator.test_retention import names_in
 from tests.world.http import open_http
 from tests.world.mx import open_mx
 from tests.world.process import RelayProcess, make_process_directory, wait_until

@@ -42,7 +42,7 @@ from relay.presentation import message_detail, rfc3339
 from relay.views import messages
 from spool import Entry, LogReader, open_log
 from tests.views.test_fold import History, histories, opened, records_of, repeatable
-from tests.test_reading_commands import contents
+from tests.tools.test_reading_commands import contents
 from tests.world.relay import DID, OTHER_DID, open_world, run
 from tests.world.spool import clock, inline
 from tools.cli import EXPECTED, cli

@@ -16,13 +16,13 @@ from relay.codec import decode
 from relay.events import Event, LogStripped, PayloadErased
 from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY
 from spool import LogReader
-from tests.test_queue_command import ME
+from tests.tools.test_queue import ME
 from tests.operator.test_retention import names_in
 from tests.world.http import open_http
 from tests.world.mx import open_mx
 from tests.world.process import RelayProcess, make_process_directory, wait_until
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "RETENTION.md"
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "RETENTION.md"
 FRIEND = "friend@example.com"
 #: For a campaign: ERASE_ROUNDS=50.
 ROUNDS = int(os.environ.get("ERASE_ROUNDS", "1"))
@@ -108,7 +108,7 @@ def test_what_the_commands_say(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["asked", "recorded", "renamed"])
 def test_a_relay_that_is_killed_meanwhile_finishes_when_it_starts_again(tmp_path: Path, moment: str) -> None:
-    """For a campaign: `ERASE_ROUNDS=50 python -m pytest tests/test_retention_commands.py`."""
+    """For a campaign: `ERASE_ROUNDS=50 python -m pytest tests/tools/test_retention_commands.py`."""
 
     def then(relay: RelayProcess, ids: list[int]) -> None:
         first = relay.directory / LOG_DIRECTORY / "00000000000000000001.seg"

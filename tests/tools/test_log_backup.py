@@ -21,14 +21,14 @@ from trio.testing import wait_all_tasks_blocked
 from relay.events import AttemptInterrupted, MemberAdded
 from relay.store import LOG_DIRECTORY
 from spool import LogReader, Record
-from tests.test_tools_log import DID, STORY, append, make, open_small
+from tests.tools.test_log import DID, STORY, append, make, open_small
 from tests.world.process import PATIENCE_SECONDS
 from tests.world.relay import open_world, run
 from tools.cli import EXPECTED, cli
 from tools.log.events import as_json, show
 from tools.log.export import without_personal_data
 
-DOCS = Path(__file__).parent.parent / "docs" / "BACKUP.md"
+DOCS = Path(__file__).parent.parent.parent / "docs" / "BACKUP.md"
 
 
 def command(*arguments: object) -> Result:

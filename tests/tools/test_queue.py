@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from relay.operator.socket import administer
-from tests.test_operator_commands import Operator
+from tests.tools.test_operator_commands import Operator
 from tests.world.http import open_http
 from tests.world.process import RelayProcess, make_process_directory
 from tests.world.relay import DID, make_directory

@@ -23,7 +23,7 @@ import trio
 from tests.world.mx import open_mx
 from tests.world.process import RelayProcess, make_process_directory
 
-SEED = Path(__file__).parent / "seed"
+SEED = Path(__file__).parent.parent / "seed"
 PAGE = (SEED / "http-send-api.txt").read_text()
 PRINT_DATA = "console.log(JSON.stringify(data));\n"
 

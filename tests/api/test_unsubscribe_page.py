@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from relay.events import RecipientSuppressed
-from tests.test_unsubscribe import delivered
+from tests.api.test_unsubscribe import delivered
 from tests.world.browser import Browser, Page, chromium, open_browser
 from tests.world.relay import DOMAIN, OTHER_DID, World, open_world
 

@@ -25,7 +25,7 @@ from tests.world.mx import open_mx
 from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
 from tests.world.relay import DID
 
-PAGE = (Path(__file__).parent.parent / "docs" / "STREAM.md").read_text()
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "STREAM.md").read_text()
 NOWHERE = "127.0.0.1:9"
 
 

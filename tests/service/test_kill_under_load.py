@@ -9,7 +9,7 @@ has been read (chosen by dice with a seed) the relay is killed and started again
 - nothing was delivered that the log does not know;
 - the log and its views verify.
 
-For a campaign: `KILL_ROUNDS=500 KILL_SEED=7 python -m pytest tests/test_kill_under_load.py`. The seed fixes how
+For a campaign: `KILL_ROUNDS=500 KILL_SEED=7 python -m pytest tests/service/test_kill_under_load.py`. The seed fixes how
 many answers are read before each kill, not what else the machine was doing then.
 """
 

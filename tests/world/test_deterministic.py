@@ -29,7 +29,7 @@ def test_another_process_gives_the_same_log(tmp_path: Path) -> None:
             *("--messages", str(MESSAGES), "--seed", "5", "--directory", str(there)),
         ],
         env={**os.environ, "PYTHONHASHSEED": "12345"},
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parent.parent.parent,
         stdout=subprocess.DEVNULL,
         check=False,  # its exit status is about what it found
     )

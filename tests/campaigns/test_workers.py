@@ -14,7 +14,7 @@ from tests.campaigns.simulate import print_breaches, run_seed
 from tests.campaigns.story import Run
 from tests.campaigns.workers import run_in_processes
 
-CHECKOUT = Path(__file__).parent.parent
+CHECKOUT = Path(__file__).parent.parent.parent
 SIMULATE = (sys.executable, "-m", "tests.campaigns.simulate")
 
 

@@ -4,7 +4,7 @@ Each is what a careful person might write on a bad day, put into the running cod
 simulation and the same checkers that find the real relay without fault, under kinds of trouble that bring it out, and
 in the words of the judge that is meant to find it: a plant that no longer fits, and makes the relay fail, is none.
 The first seed tried is one that has caught it, to be quick (others follow, because a seed's world changes with the
-relay); `python -m tests.test_planted_bugs 100 [NAME]` shows how many seeds of a hundred do.
+relay); `python -m tests.campaigns.test_planted_bugs 100 [NAME]` shows how many seeds of a hundred do.
 
 Unsalted checksums are not here: a member who forges a record has to know where his mail will stand in the log, which is
 no work for dice. `tests/spool/test_bytes.py` plants that bug, and forges.

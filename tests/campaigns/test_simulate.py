@@ -45,7 +45,7 @@ def test_another_process_replays_it_as_well(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "tests.campaigns.simulate", "--seed", "102", "--keep", str(tmp_path / "kept")],
         env={**os.environ, "PYTHONHASHSEED": "12345"},
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parent.parent.parent,
         stdout=subprocess.DEVNULL,
         check=True,
     )

@@ -1,7 +1,8 @@
 """Properties of everything that reads what strangers, or broken disks, have written; each takes any octets.
 
 A property is a function of `data: bytes` that returns where the input was read or refused as its reader promises, and
-raises otherwise. `tests/campaigns/test_inputs.py` runs each for a moment with hypothesis; for a campaign, or for one input again:
+raises otherwise. `tests/campaigns/test_inputs.py` runs each for a moment with hypothesis; for a campaign, or for one
+input again:
 
     python -m tests.campaigns.inputs --seconds 60 [--only records]
     python -m tests.campaigns.inputs --only records --again FILE

@@ -20,8 +20,8 @@ from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.views import PROJECTORS
 from spool.verify.verify import verify
 from spool.views import MAP_BYTES
-from tests.tools.test_log_backup import answer, good
 from tests.operator.test_retention import erase, names_in
+from tests.tools.test_log_backup import answer, good
 from tests.tools.test_retention_commands import FRIEND, events, relay_with_mail
 from tests.world.process import PATIENCE_SECONDS, RelayProcess
 from tests.world.relay import DOMAIN, World, open_world, run

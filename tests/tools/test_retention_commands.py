@@ -16,8 +16,8 @@ from relay.codec import decode
 from relay.events import Event, LogStripped, PayloadErased
 from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY
 from spool import LogReader
-from tests.tools.test_queue import ME
 from tests.operator.test_retention import names_in
+from tests.tools.test_queue import ME
 from tests.world.http import open_http
 from tests.world.mx import open_mx
 from tests.world.process import RelayProcess, make_process_directory, wait_until

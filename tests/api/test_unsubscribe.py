@@ -5,16 +5,13 @@ RFC 8058 and SPEC 3.3. What people see is looked at in a browser, in test_unsubs
 
 from __future__ import annotations
 
-import email
-import email.policy
 import json
 import logging
 import secrets
 import shutil
 import string
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,50 +22,13 @@ from relay.events import Event, RecipientSuppressed, SendAccepted
 from relay.message.tokens import UNSUBSCRIBE_KEY_OCTETS, Unsubscribe, UnsubscribeTokens
 from relay.store import VIEWS_DIRECTORY
 from spool.errors import LogPoisonedError
+from tests.world.one_click import FORM, ONE_CLICK, delivered, one_click, visit
 from tests.world.relay import DID, DOMAIN, OTHER_DID, World, open_world, run
 
 ADDRESS = "friend@example.com"
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-ONE_CLICK = b"List-Unsubscribe=One-Click"
 MULTIPART = (
     b'--cut\r\nContent-Disposition: form-data; name="List-Unsubscribe"\r\n\r\nOne-Click\r\n--cut--\r\n'
 )
-
-
-class Page(NamedTuple):
-    status: int
-    text: str
-    headers: Any
-
-
-async def visit(world: World, method: str, path: str, **arguments: Any) -> Page:
-    """What is answered below `/u/` is a page, whatever it says."""
-    answer = await world.client.open(path, method=method, **arguments)
-    assert answer.content_type == "text/html; charset=utf-8"
-    assert "Location" not in answer.headers
-    return Page(answer.status_code, await answer.get_data(as_text=True), answer.headers)
-
-
-async def one_click(world: World, path: str) -> Page:
-    """What a mail client does."""
-    return await visit(world, "POST", path, headers=FORM, data=ONE_CLICK)
-
-
-def link_of(world: World, number: int = -1) -> str:
-    """The path of the unsubscribe link in a mail that was received."""
-    message = email.message_from_bytes(world.mx.messages[number].data, policy=email.policy.SMTP)
-    assert message.get_all("List-Unsubscribe-Post") == ["List-Unsubscribe=One-Click"]
-    (value,) = message.get_all("List-Unsubscribe", [])
-    url = urlsplit(value.removeprefix("<").removesuffix(">"))
-    assert f"{url.scheme}://{url.netloc}" == world.core.config.public_url
-    return url.path
-
-
-async def delivered(world: World, **fields: Any) -> tuple[int, str]:
-    """Send a bulk mail; its message id and the path of its link."""
-    message_id = await world.send(**fields)
-    assert (await world.until_final(message_id))["status"] == "sent"
-    return message_id, link_of(world)
 
 
 def suppressed(world: World) -> list[RecipientSuppressed]:

@@ -17,8 +17,8 @@ import pytest
 import trio
 
 from relay.events import RecipientSuppressed
-from tests.api.test_unsubscribe import delivered
 from tests.world.browser import Browser, Page, chromium, open_browser
+from tests.world.one_click import delivered
 from tests.world.relay import DOMAIN, OTHER_DID, World, open_world
 
 #: As long as a domain can be, and without a place where a line would break by itself.

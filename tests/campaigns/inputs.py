@@ -65,8 +65,8 @@ from spool.segment import (
     encode_segment_header,
     scan_segment,
 )
-from tests.delivery.test_smtp import talk
 from tests.world.dns import hostile_resolver
+from tests.world.smtp_talk import talk
 
 BOUNCES = BounceAddresses(b"v" * 32, "relay.example")
 TOKENS = UnsubscribeTokens(b"u" * 64)

@@ -8,6 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from relay.events import DomainPaused, RecipientSuppressed
 from tests.world.gate import Gate
+from tests.world.one_click import unsubscribe_path
 from tests.world.relay import DID, DOMAIN, World, open_world, run
 
 
@@ -69,11 +70,6 @@ def test_each_class_and_reason(tmp_path: Path) -> None:
                 assert len(answer["rejected"]) == 2 - len(accepted)
 
     run(main)
-
-
-def unsubscribe_path(message: bytes) -> str:
-    url = message.split(b"\r\nList-Unsubscribe: <")[1].split(b">")[0].decode()
-    return url.removeprefix("https://relay.example")
 
 
 def test_queued_mail_of_a_paused_domain_is_held_and_goes_on(tmp_path: Path) -> None:

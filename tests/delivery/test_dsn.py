@@ -26,8 +26,8 @@ from relay.events import (
 from relay.message.outgoing import PayloadGoneError
 from relay.message.signing import Verdict, verify
 from relay.views import messages
-from tests.delivery.test_interrupted import copy_of
 from tests.mailauth import verify_all
+from tests.world.directories import copy_of
 from tests.world.relay import DID, DOMAIN, OPERATOR_DOMAIN, World, assert_views_are_the_log, open_world, run
 
 OWNER = "owner@elsewhere.example"

@@ -1,10 +1,10 @@
 """An attempt that was cut short between the dot and its outcome is named, and repeated with identical bytes."""
 
-import shutil
 from pathlib import Path
 
 from trio.testing import wait_all_tasks_blocked
 
+from tests.world.directories import copy_of
 from tests.world.relay import assert_views_are_the_log, open_world, run
 
 
@@ -70,8 +70,3 @@ def test_a_start_without_an_outcome_is_named_at_the_next_start(tmp_path: Path) -
             assert_views_are_the_log(world.relay, tmp_path / "killed")
 
     run(main)
-
-
-def copy_of(directory: Path, target: Path) -> None:
-    """The log and keys as a killed process leaves them; the views are left out, to be built again."""
-    shutil.copytree(directory, target, ignore=shutil.ignore_patterns("views", "*.sock", "http.address"))

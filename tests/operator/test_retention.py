@@ -27,8 +27,10 @@ from spool import LogReader, Record
 from spool import views as spool_views
 from spool.disk import Disk, RealDisk
 from spool.verify.verify import verify
-from tests.decisions.test_holding_and_stopping import unsubscribe_path
+from tests.world.directories import names_in
 from tests.world.disk import Directory, FakeDisk, File, State, surviving_subsets
+from tests.world.erasing import erase
+from tests.world.one_click import unsubscribe_path
 from tests.world.relay import (
     DID,
     DOMAIN,
@@ -44,15 +46,6 @@ from tools.cli import cli
 
 DAY = 24 * 3600
 FRIEND = "friend@example.com"
-
-
-def names_in(directory: Path, text: str) -> list[str]:
-    """The files below the directory that hold the text, in any case."""
-    return [
-        str(path.relative_to(directory))
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and text.lower().encode() in path.read_bytes().lower()
-    ]
 
 
 def skeletons(directory: Path) -> list[tuple[int, int, bytes, bytes, bytes]]:
@@ -72,10 +65,6 @@ async def listed(world: World, query: str = "") -> list[int]:
     status, answer, _ = await world.request("GET", f"/v1/messages{query}")
     assert status == 200
     return [entry["messageId"] for entry in answer["messages"]]
-
-
-async def erase(world: World, **what: Any) -> Any:
-    return await world.command("log_erase", by="maria", reason="ticket 4711", **what)
 
 
 def test_after_thirty_days_they_go_and_the_rest_stays(tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ from spool import Entry, LogReader, open_log
 from spool.record import encode_record
 from spool.segment import SEGMENT_HEADER_BYTES, decode_segment_header, encode_segment_header
 from tests.campaigns.days import simulate
-from tests.tools.test_log import STORY
-from tests.tools.test_reading_commands import contents
 from tests.world.audited import ANN, DOMAIN, DSN, GOLDEN, NOBODY, make_story, tell
+from tests.world.directories import contents
 from tests.world.relay import DID, OPERATOR_DOMAIN, open_world, run
 from tests.world.relay import DOMAIN as DOMAIN_OF_WORLD
+from tests.world.small_log import STORY
 from tests.world.spool import inline
 from tools.cli import EXPECTED
 

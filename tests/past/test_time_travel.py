@@ -41,8 +41,8 @@ from relay.past.rows import VIEWS, Change, Moment, differences
 from relay.presentation import message_detail, rfc3339
 from relay.views import messages
 from spool import Entry, LogReader, open_log
-from tests.tools.test_reading_commands import contents
-from tests.views.test_fold import History, histories, opened, records_of, repeatable
+from tests.world.directories import contents
+from tests.world.histories import History, histories, opened, records_of, repeatable
 from tests.world.relay import DID, OTHER_DID, open_world, run
 from tests.world.spool import clock, inline
 from tools.cli import EXPECTED, cli

@@ -40,9 +40,9 @@ from relay.unsubscribe_calls import (
     one_click_post,
 )
 from relay.views import calls
-from tests.api.test_unsubscribe import delivered, one_click
 from tests.world.dns import FakeDns
 from tests.world.https import Authority, Outside, Stream, open_https_server, serve_https
+from tests.world.one_click import delivered, one_click
 from tests.world.relay import DID, DOMAIN, call_here, make_directory, open_world, run, virtual_clock
 
 URL = "https://member.example/off?u=1"

@@ -11,34 +11,23 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
-from click.testing import CliRunner, Result
 from trio.testing import wait_all_tasks_blocked
 
 from relay.events import AttemptInterrupted, MemberAdded
 from relay.store import LOG_DIRECTORY
 from spool import LogReader, Record
-from tests.tools.test_log import DID, STORY, append, make, open_small
+from tests.world.operator import answer, command, good
 from tests.world.process import PATIENCE_SECONDS
 from tests.world.relay import open_world, run
-from tools.cli import EXPECTED, cli
+from tests.world.small_log import DID, STORY, append, make, open_small
+from tools.cli import EXPECTED
 from tools.log.events import as_json, show
 from tools.log.export import without_personal_data
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "BACKUP.md"
-
-
-def command(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-
-def good(*arguments: object) -> str:
-    result = command(*arguments)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result.stdout
 
 
 def refused(*arguments: object) -> str:
@@ -49,10 +38,6 @@ def refused(*arguments: object) -> str:
         return result.output
     assert isinstance(result.exception, EXPECTED), result.exception
     return str(result.exception)
-
-
-def answer(*arguments: object) -> Any:
-    return json.loads(good(*arguments, "--json"))
 
 
 def records(directory: Path) -> list[Record]:

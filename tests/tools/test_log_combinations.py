@@ -20,9 +20,9 @@ from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.views import PROJECTORS
 from spool.verify.verify import verify
 from spool.views import MAP_BYTES
-from tests.operator.test_retention import erase, names_in
-from tests.tools.test_log_backup import answer, good
-from tests.tools.test_retention_commands import FRIEND, events, relay_with_mail
+from tests.world.directories import names_in
+from tests.world.erasing import FRIEND, erase, events, relay_with_mail
+from tests.world.operator import answer, good
 from tests.world.process import PATIENCE_SECONDS, RelayProcess
 from tests.world.relay import DOMAIN, World, open_world, run
 from tools.log.export import without_personal_data

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import pytest
@@ -24,54 +24,12 @@ from relay.operator.socket import ADMIN_SOCKET
 from relay.service import HTTP_ADDRESS_FILE
 from relay.store import LOG_DIRECTORY
 from spool.reader import LogReader
+from tests.world.operator import Operator
 from tests.world.relay import DID, OPERATOR_DOMAIN, OTHER_DID, make_directory
-from tools.cli import cli, main
+from tools.cli import cli
 
 STRANGER = "did:plc:cccccccccccccccccccccccc"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-
-
-class Said(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert (self.status, self.err) == (0, ""), self
-        assert self.out.count("\n") == 1
-        return json.loads(self.out)
-
-
-class Operator:
-    """Runs `atmos-relay` in this process, as `python -m relay` would."""
-
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-        self.directory = directory
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-
-    def run(self, *words: str) -> Said:
-        """`DIR` among the words stands for the data directory."""
-        named = [str(self.directory) if word == "DIR" else word for word in words]
-        self._monkeypatch.setattr(sys, "argv", ["atmos-relay", *named])
-        with pytest.raises(SystemExit) as leaving:
-            main()
-        out, err = self._capsys.readouterr()
-        assert isinstance(leaving.value.code, int)
-        return Said(leaving.value.code, out, err)
-
-    def refused(self, *words: str) -> str:
-        """What a command says that is refused: one sentence, no traceback, nothing on standard output."""
-        said = self.run(*words)
-        assert (said.status, said.out) == (1, "")
-        assert re.fullmatch(r"atmos-relay: [^\n]+\n", said.err)
-        return said.err.removeprefix("atmos-relay: ").rstrip("\n")
-
-    def misused(self, *words: str) -> str:
-        said = self.run(*words)
-        assert (said.status, said.out) == (2, "")
-        return said.err
 
 
 @pytest.fixture

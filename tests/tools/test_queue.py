@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,15 +11,14 @@ import pytest
 import trio
 
 from relay.operator.socket import administer
-from tests.tools.test_operator_commands import Operator
 from tests.world.http import open_http
+from tests.world.operator import ME, Operator
 from tests.world.process import RelayProcess, make_process_directory
 from tests.world.relay import DID, make_directory
 from tools import queue
 
 #: Nobody listens there: everything is deferred.
 NOWHERE = "127.0.0.1:1"
-ME = pwd.getpwuid(os.getuid()).pw_name
 
 
 def send(relay: RelayProcess, credentials: dict[str, str], count: int) -> list[int]:

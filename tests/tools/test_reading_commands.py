@@ -7,15 +7,8 @@ from typing import Any
 import trio
 
 from relay.operator.socket import READING_COMMANDS, administer
+from tests.world.directories import contents
 from tests.world.relay import DID, open_world, run
-
-
-def contents(directory: Path) -> dict[str, tuple[int, bytes]]:
-    return {
-        str(path.relative_to(directory)): (path.stat().st_mtime_ns, path.read_bytes())
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_nothing_changes_and_the_answers_are_those_of_the_running_relay(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from relay.api.answers import Answer
 from relay.api.arguments import AFTER, address_of, before_of, limit_of, limit_parameter, number_in
 from relay.api.credentials import reader_of
 from relay.api.operations import MEMBERS_ERRORS, Described, Parameter, operation
+from relay.api.pace import Pace
 from relay.api.request import Request
 from relay.edge import Edge
 from relay.presentation import MessageDetail, MessagePage, message_detail, message_summary
@@ -80,7 +81,12 @@ async def list_messages(edge: Edge, request: Request) -> Answer:
         states = list(islice(found, limit + 1))
     page = states[:limit]
     following = str(page[-1].message_id) if len(states) > limit else None
-    return Answer.of(MessagePage([message_summary(state, edge.store.get) for state in page], following))
+    pace = Pace()
+    summaries = []
+    for state in page:
+        summaries.append(message_summary(state, edge.store.get))
+        await pace.step()
+    return Answer.of(MessagePage(summaries, following))
 
 
 def _as_of(request: Request, last_seq: int) -> int | None:

@@ -11,6 +11,7 @@ in it, or a path. These are the pages that Quart serves.
 from __future__ import annotations
 
 from io import BytesIO
+from urllib.parse import parse_qs
 
 import trio
 from quart import Blueprint, Response, request
@@ -99,12 +100,19 @@ async def _body() -> bytes:
 
 
 def _is_one_click(body: bytes) -> bool:
-    """Whether a body, urlencoded or multipart, has the one field of RFC 8058. What else it has is not our business."""
-    parser = FormDataParser(
-        # A part that calls itself a file stays in memory, like all of a body this small.
-        stream_factory=lambda *_, **__: BytesIO(),
-        max_form_parts=FORM_PARTS_MAX,
-    )
-    _, form, _ = parser.parse(BytesIO(body), request.mimetype, len(body), request.mimetype_params)
+    """Whether a body has the one field of RFC 8058. What else it has is not our business, and neither is what it calls
+    itself: mail clients send the right body as text/plain, as octet-stream, or without a type, and with a line end."""
     name, value = ONE_CLICK
-    return value in form.getlist(name)
+    if request.mimetype == "multipart/form-data":
+        parser = FormDataParser(
+            # A part that calls itself a file stays in memory, like all of a body this small.
+            stream_factory=lambda *_, **__: BytesIO(),
+            max_form_parts=FORM_PARTS_MAX,
+        )
+        _, form, _ = parser.parse(BytesIO(body), request.mimetype, len(body), request.mimetype_params)
+        return value in form.getlist(name)
+    try:
+        fields = parse_qs(body.strip(b" \t\r\n").decode("latin-1"), max_num_fields=FORM_PARTS_MAX)
+    except ValueError:  # too many
+        return False
+    return value in fields.get(name, ())

@@ -18,6 +18,14 @@ from relay.refusals import Refusal, invalid, nearest_of
 
 Fields = TypeVar("Fields", bound=msgspec.Struct)
 
+_WORD_OF_KIND = {
+    "str": "a string",
+    "array": "an array",
+    "object": "an object",
+    "int": "a number",
+    "float": "a number",
+    "bool": "true or false",
+}
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -27,18 +35,30 @@ class JsonBody(Generic[Fields]):
     def __init__(self, fields: type[Fields], instead: Mapping[str, str] | None = None) -> None:
         self._decode = msgspec.json.Decoder(fields).decode
         self._known = {field.encode_name: field for field in msgspec.structs.fields(fields)}
+        self._optional = [name for name, field in self._known.items() if not field.required]
         self._instead = instead or {}
 
     def decode(self, body: bytes) -> Fields:
         """Raises Refusal(INVALID_REQUEST)."""
         try:
-            fields = self._decode(body)
+            try:
+                fields = self._decode(body)
+            except msgspec.ValidationError:
+                fields = self._decode(self._without_empty(body))
             json.loads(body, object_pairs_hook=_once)
             return fields
         except msgspec.ValidationError as error:
             raise self._refusal(str(error), body) from error
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise Refusal("INVALID_REQUEST", _not_json(body, error)) from error
+
+    def _without_empty(self, body: bytes) -> bytes:
+        """An empty string in an optional field is absent, like null (SPEC 1.1), also where it is no legal value."""
+        values = json.loads(body)
+        if not isinstance(values, dict):
+            return body
+        empty = [name for name in self._optional if values.get(name) == ""]
+        return json.dumps({name: values[name] for name in values if name not in empty}).encode()
 
     def _refusal(self, problem: str, body: bytes) -> Refusal:
         """From msgspec's message, which ends with a path like `$.headers[...]`."""
@@ -55,11 +75,7 @@ class JsonBody(Generic[Fields]):
         if what.startswith("Invalid enum value") and known is not None:
             legal = ", ".join(_choices(known.type))
             return invalid(name, f"{what.removeprefix('Invalid enum value ')} is none of {legal}")
-        what = what.replace("Expected", "expected").replace("`str`", "a string").replace("`null`", "null")
-        what = (
-            what.replace("`array`", "an array").replace("`object`", "an object").replace("`int`", "a number")
-        )
-        what = what.replace("`float`", "a number").replace("`bool`", "a boolean").replace(" | ", " or ")
+        what = re.sub(r"`([a-z |]+)`", _in_words, what).replace("Expected", "expected")
         if not name:
             return invalid("the body", what)
         if inner == "...]":
@@ -73,6 +89,11 @@ class JsonBody(Generic[Fields]):
         if nearest is not None:
             return f"there is no such field; did you mean `{nearest}`?"
         return f"there is no such field; there are {', '.join(self._known)}"
+
+
+def _in_words(kinds: re.Match[str]) -> str:
+    """`str | null` as people say it."""
+    return " or ".join(_WORD_OF_KIND.get(kind, kind) for kind in kinds[1].split(" | "))
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def parse_send(body: bytes) -> SendRequest:
     if fields.headers is not None and len(fields.headers) > HEADERS_MAX:
         raise invalid("headers", f"has {len(fields.headers)} of them; the most is {HEADERS_MAX}")
     sender = _mailbox("from", fields.sender)
-    reply_to = None if fields.reply_to is None else _mailbox("replyTo", fields.reply_to)
+    reply_to = _mailbox("replyTo", fields.reply_to) if fields.reply_to else None
     recipients = _recipients(fields.to)
     for name, value in (("subject", fields.subject), ("text", fields.text), ("html", fields.html)):
         if value is not None and "\0" in value:

@@ -1,0 +1,133 @@
+"""Nothing that a client writes is silently left out: unknown arguments and fields, keys that stand twice, wrong bodies.
+
+Each refusal names what is wrong and says what to do.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.world.relay import DOMAIN, open_world, run
+
+MAIL: dict[str, Any] = {"from": f"you@{DOMAIN}", "to": "friend@example.com", "subject": "Hello", "text": "Hi"}
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/v1/messages?recipeint=a@example.com", "did you mean `recipient`?"),
+        ("/v1/messages?Status=sent", "did you mean `status`?"),
+        ("/v1/messages?since=yesterday", "?since=: there is no such query parameter here"),
+        ("/v1/messages?limit=1&limit=2", "?limit=: is given twice"),
+        ("/v1/events?curser=26", "did you mean `cursor`?"),
+        ("/v1/suppressions?recipient=x", "?recipient=: there is no such query parameter here"),
+        ("/v1/messages/1?asof=3", "did you mean `asOf`?"),
+        ("/member/status?verbose", "?verbose="),
+        ("/healthz?verbose=1", "?verbose="),
+        ("/v1/messages?" + "&".join(f"x{number}=1" for number in range(30)), "more than 20 parameters"),
+    ],
+)
+def test_an_argument_that_means_nothing_is_refused(tmp_path: Path, path: str, sentence: str) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            status, answer, _ = await world.request("GET", path)
+            assert (status, answer["code"]) == (400, "INVALID_REQUEST")
+            assert sentence in answer["error"]
+
+    run(main)
+
+
+def test_credentials_come_before_arguments(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            _, answer, _ = await world.request("GET", "/v1/messages?x=1", headers={})
+            assert answer["code"] == "AUTH_REQUIRED"
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (json.dumps(MAIL)[:-1] + ', "text": "other"}', "text: stands twice"),
+        (json.dumps(MAIL)[:-1] + ', "headers": {"X-A": "1", "X-A": "2"}}', "X-A: stands twice"),
+        ("\ufeff" + json.dumps(MAIL), "byte order mark"),
+        ("", "the body is empty"),
+        ("{", "the body is not JSON"),
+        ("[]", "the body: expected an object"),
+        ({**MAIL, "category": "marketing"}, "category: 'marketing' is none of transactional, login-link, "),
+        ({**MAIL, "headers": {"X-B": "1", "X-A": 1}}, "headers.X-A: expected a string, got a number"),
+        ({**MAIL, "headers": {"X-A": None}}, "headers.X-A: expected a string"),
+        ({**MAIL, "reply_to": "a@example.com"}, "reply_to: there is no such field; write `replyTo`"),
+        ({**MAIL, "subjct": "x"}, "subjct: there is no such field; did you mean `subject`?"),
+        ({**MAIL, "Subject": "x"}, "did you mean `subject`?"),
+        ({**MAIL, "cc": "x@example.com"}, "cc: each recipient gets a message of its own; list it in `to`"),
+        ({**MAIL, "xyzzy": 1}, "there are from, to, subject, text, html, replyTo, headers, category"),
+        ({key: MAIL[key] for key in ("from", "to", "text")}, "subject: is required"),
+        ({**MAIL, "to": 5}, "to: expected a string or an array"),
+        ({**MAIL, "to": ["a@example.com", 5]}, "to[1]: expected a string, got a number"),
+    ],
+)
+def test_a_body_that_is_not_what_it_should_be_is_refused_in_words(
+    tmp_path: Path, body: Any, sentence: str
+) -> None:
+    data = (body if isinstance(body, str) else json.dumps(body)).encode()
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            before = world.core.store.last_seq
+            status, answer, _ = await world.request("POST", "/v1/send", data=data)
+            assert (status, answer["code"]) == (400, "INVALID_REQUEST")
+            assert sentence in answer["error"], answer["error"]
+            assert world.core.store.last_seq == before
+
+    run(main)
+
+
+def test_suppressions_speak_as_sends_do(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            for data, sentence in (
+                (b'{"recipient": "a@example.com", "recipient": "b@example.com"}', "recipient: stands twice"),
+                (
+                    b'{"recipent": "a@example.com"}',
+                    "recipent: there is no such field; did you mean `recipient`?",
+                ),
+                (b"{}", "recipient: is required"),
+                (b'{"recipient": 5}', "recipient: expected a string, got a number"),
+            ):
+                status, answer, _ = await world.request("POST", "/v1/suppressions", data=data)
+                assert (status, answer["code"]) == (400, "INVALID_REQUEST")
+                assert sentence in answer["error"], answer["error"]
+
+    run(main)
+
+
+def test_a_coded_body_is_415(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            headers = {**world.credentials, "Content-Encoding": "gzip"}
+            data = gzip.compress(json.dumps(MAIL).encode())
+            status, answer, _ = await world.request("POST", "/v1/send", data=data, headers=headers)
+            assert (status, answer["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
+            assert "not compressed" in answer["error"]
+            headers["Content-Encoding"] = "identity"
+            status, _, _ = await world.request("POST", "/v1/send", json=MAIL, headers=headers)
+            assert status == 200
+
+    run(main)
+
+
+@pytest.mark.parametrize("field", ["replyTo", "category", "html"])
+def test_an_empty_string_in_an_optional_field_is_absent(tmp_path: Path, field: str) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            message = await world.message(await world.send(**{field: ""}))
+            assert message["category"] == "bulk"
+
+    run(main)

@@ -7,7 +7,7 @@ ROUNDS ?= 50
 SECONDS ?= 60
 SEED ?= 1
 
-.PHONY: help setup demo run test check simulate crash fuzz bench lock clean
+.PHONY: help setup demo run test check simulate crash fuzz bench picture lock clean
 
 help: ## list all this, a line each
 	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1@\2/p' Makefile | tr @ '\t' | expand -t 18
@@ -87,6 +87,9 @@ BENCH ?=
 JSON ?= bench.json
 bench: $(VENV)/.develop ## one table, and JSON: twenty minutes of a quiet machine; BENCH="accept deliver" asks only these
 	$(BIN)/python -m benchmarks $(BENCH) --json $(JSON)
+
+picture: setup ## the README's picture again, from what a relay really did
+	$(BIN)/python -m tools.picture
 
 # ------------------------------------------------------------------------------------------------ locks
 

@@ -7,7 +7,7 @@ ROUNDS ?= 50
 SECONDS ?= 60
 SEED ?= 1
 
-.PHONY: help setup demo run test check simulate crash fuzz bench picture lock clean
+.PHONY: help setup demo run test check simulate crash fuzz bench picture lock wheel clean
 
 help: ## list all this, a line each
 	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1@\2/p' Makefile | tr @ '\t' | expand -t 18
@@ -91,7 +91,7 @@ bench: $(VENV)/.develop ## one table, and JSON: twenty minutes of a quiet machin
 picture: setup ## the README's picture again, from what a relay really did
 	$(BIN)/python -m tools.picture
 
-# ------------------------------------------------------------------------------------------------ locks
+# ------------------------------------------------------------------------------------------------ to hand it on
 
 # The lock for developing first: it has everything, and the other two take their versions from it.
 LOCK = $(BIN)/pip-compile --quiet --strip-extras --upgrade --allow-unsafe --generate-hashes --no-header --no-annotate \
@@ -100,6 +100,23 @@ lock: $(VENV)/.develop ## all locks anew: what is newest today of what pyproject
 	$(LOCK) --extra dev --extra demo --output-file locks/develop.txt
 	$(LOCK) --extra demo --constraint locks/develop.txt --output-file locks/run.txt
 	$(LOCK) --only-build-deps --build-deps-for wheel --constraint locks/develop.txt --output-file locks/build.txt
+
+# From what is committed, not from what lies about. The tag v1.2.3 must be of a commit whose version is 1.2.3.
+VERSION = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+TAG ?= v$(VERSION)
+DIST ?= dist
+SOURCE = $(VENV)/source
+wheel: setup ## dist/*.whl of the tag that names the version; TAG=HEAD takes any commit, to try it
+	@git rev-parse --quiet --verify '$(TAG)^{commit}' >/dev/null || \
+	    { echo 'There is no $(TAG) to build. docs/ARCHITECTURE.md says how a release is made; make wheel TAG=HEAD tries it.'; exit 1; }
+	rm -rf $(SOURCE) && mkdir $(SOURCE)
+	git archive '$(TAG)' | tar -x -C $(SOURCE)
+	@test '$(TAG)' = HEAD || grep -qFx 'version = "$(TAG:v%=%)"' $(SOURCE)/pyproject.toml || \
+	    { echo 'The tag $(TAG) is not named after the version in its pyproject.toml.'; exit 1; }
+	$(build-tools)
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct '$(TAG)') $(WITH_BUILD_TOOLS) \
+	    $(PIP) wheel --no-deps --no-build-isolation --wheel-dir '$(DIST)' $(SOURCE)
+	rm -rf $(SOURCE) $(VENV)/build-tools
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV) *.egg-info

@@ -6,7 +6,6 @@ The same types are encoded, and described in `/openapi.json`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -28,20 +27,9 @@ from relay.events import (
     SendAccepted,
 )
 from relay.message import dsn
+from relay.times import rfc3339, rfc3339_or_none
 from relay.views.messages import MessageState
 from relay.views.suppressions import Suppression
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def rfc3339(time_us: int) -> str:
-    """RFC 3339 in UTC with microseconds and `Z`."""
-    moment = _EPOCH + timedelta(microseconds=time_us)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06d}Z"
-
-
-def _optional(time_us: int | None) -> str | None:
-    return None if time_us is None else rfc3339(time_us)
 
 
 class Accepted(msgspec.Struct, rename="camel"):
@@ -313,7 +301,7 @@ def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> Mess
         subject=subject,
         accepted_at=rfc3339(state.accepted_at),
         attempts=state.attempts,
-        next_attempt_at=_optional(state.next_attempt_at),
+        next_attempt_at=rfc3339_or_none(state.next_attempt_at),
         last_reply=last_reply,
     )
 

@@ -37,7 +37,8 @@ from relay.events import (
     RecipientSuppressed,
     RecipientUnsuppressed,
 )
-from relay.presentation import TimelineEntry, rfc3339, timeline_entry
+from relay.presentation import TimelineEntry, timeline_entry
+from relay.times import rfc3339
 
 
 class RateEvidence(msgspec.Struct, rename="camel"):

@@ -23,6 +23,7 @@ from relay.config import HttpConfig
 from relay.events import KeyRevoked
 from relay.principals import Principal
 from relay.refusals import Refusal
+from relay.times import SECOND_US
 from relay.views.stream import STREAMED
 
 TICKET_SECONDS = 60
@@ -145,7 +146,7 @@ class Streams:
                 retry_after_seconds=TICKET_SECONDS,
             )
         ticket = self._randbytes(32).hex()
-        expires_at = now_us + TICKET_SECONDS * 1_000_000
+        expires_at = now_us + TICKET_SECONDS * SECOND_US
         self._tickets[ticket] = _Ticket(principal, expires_at)
         return ticket, expires_at
 

@@ -42,6 +42,7 @@ PURE = (
     "relay.requests",
     "relay.message.signing",
     "relay.stream_events",
+    "relay.times",
     "relay.message.tokens",
     "relay.past.rows",
     "relay.views.calls",

@@ -13,7 +13,6 @@ from relay.api.authentication import authenticate
 from relay.api.messages import page_limit
 from relay.api.stream import PAGE_EVENTS, PATH
 from relay.core import Core
-from relay.presentation import rfc3339
 from relay.refusals import Refusal, invalid
 from relay.stream_events import EventPage
 from relay.stream_pages import (
@@ -24,6 +23,7 @@ from relay.stream_pages import (
     kept_from,
     parse_cursor,
 )
+from relay.times import rfc3339
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000

@@ -35,6 +35,7 @@ PURE = (
     "relay.domains.records",
     "relay.message.dsn",
     "relay.events",
+    "relay.fields",
     "relay.message.headers",
     "relay.presentation",
     "relay.refusals",

@@ -180,7 +180,8 @@ def _is_set(node: ast.expr) -> bool:
 
 
 def path_of(module: str) -> Path:
-    return ROOT / (module.replace(".", "/") + ".py")
+    place = ROOT / module.replace(".", "/")
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
 @pytest.mark.parametrize("module", PURE)

@@ -13,13 +13,42 @@ a fold needs neither.
 
 Versions. A (type, version) that has once been written to a log never changes: `tests/golden_events/` keeps one file
 for each. To change an event, give the class the next version and add a pure function to `relay.codec.UPCASTS`.
+
+To add an event:
+
+1. Write its class into the module here of what it is about, with `TYPE` and `STREAMED`. The class that it is made from
+   (`MessageEvent`, `DomainEvent` ...) says what it is about, `ABOUT`.
+2. Name it in the two lists below.
+3. Give `tests/golden_events/literals.py` one with a value in every field, and have its file written (README.md there).
+
+That is all that an event needs. It can be written and read, and it has its place: one about a message stands in that
+message's timeline, and its payload goes when the message's does; one that is streamed stands in its member's stream
+and in `/v1/events`, with its type and what it is about.
+
+What else it means is said where that is decided, and only there: in the view whose rows it changes (`relay.views`, the
+fold named `apply`); in `relay.presentation.timeline_entry` or `relay.stream_events.stream_event`, where members are to
+see more of it than its type; in `tools/log`, where the operator is to read a sentence instead of its fields.
+
+This room may import nothing of ours. It must never hold anything but words: what follows from an event is decided
+above.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from relay.events.base import Event, Personal
+from relay.events.base import (
+    About,
+    DomainEvent,
+    Event,
+    KeyEvent,
+    LogEvent,
+    MemberEvent,
+    MessageEvent,
+    OwnedEvent,
+    Personal,
+    RecipientEvent,
+)
 from relay.events.delivery import (
     AttemptInterrupted,
     AttemptStarted,
@@ -72,12 +101,14 @@ __all__ = [
     "DSN_CATEGORY",
     "EVENT_TYPES",
     "TRANSACTIONAL_CATEGORIES",
+    "About",
     "AttemptInterrupted",
     "AttemptStarted",
     "CallResult",
     "Content",
     "DomainAdded",
     "DomainCheckFailed",
+    "DomainEvent",
     "DomainForwardSet",
     "DomainPaused",
     "DomainResumed",
@@ -87,16 +118,20 @@ __all__ = [
     "Event",
     "Evidence",
     "ForwardAddress",
+    "KeyEvent",
     "KeyIssued",
     "KeyRevoked",
+    "LogEvent",
     "LogStripped",
     "MemberAdded",
+    "MemberEvent",
     "MemberLimitsSet",
     "MemberResumed",
     "MemberSuspended",
     "MessageBounced",
     "MessageComplained",
     "MessageDeferred",
+    "MessageEvent",
     "MessageHeld",
     "MessageQueued",
     "MessageReleased",
@@ -104,9 +139,11 @@ __all__ = [
     "MessageSent",
     "OperatorsReason",
     "Outcome",
+    "OwnedEvent",
     "PayloadErased",
     "Personal",
     "Recipient",
+    "RecipientEvent",
     "RecipientSuppressed",
     "RecipientUnsuppressed",
     "RemoteSide",

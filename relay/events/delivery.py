@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from relay.events.base import Event, Personal
+from relay.events.base import MessageEvent, Personal
 
 
-class AttemptStarted(Event, frozen=True, kw_only=True, omit_defaults=True):
+class AttemptStarted(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
     """Durable before the final dot. Without an outcome it was interrupted: tried again at `next_attempt_at`."""
 
     TYPE = "attempt.started"
-    did: str
-    message_id: int
+    STREAMED = True
     attempt: int
     next_attempt_at: int
 
 
-class AttemptInterrupted(Event, frozen=True, kw_only=True, omit_defaults=True):
+class AttemptInterrupted(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The relay stopped between `attempt.started` and its outcome: the mail may have been delivered."""
 
     TYPE = "attempt.interrupted"
-    did: str
-    message_id: int
+    STREAMED = True
     attempt: int
     next_attempt_at: int
 
@@ -34,11 +32,9 @@ class RemoteSide(Personal, frozen=True, kw_only=True, omit_defaults=True):
     text: str | None = None
 
 
-class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True):
+class Outcome(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
     """What all three outcomes of an attempt record. `attempt` is 0 where none was made."""
 
-    did: str
-    message_id: int
     attempt: int
     #: The command that was answered, as in `relay.delivery.smtp.Command`.
     command: str | None = None
@@ -59,12 +55,14 @@ class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True):
 class MessageDeferred(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     TYPE = "message.deferred"
     VERSION = 2
+    STREAMED = True
     next_attempt_at: int
 
 
 class MessageSent(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     TYPE = "message.sent"
     VERSION = 2
+    STREAMED = True
 
 
 class MessageBounced(Outcome, frozen=True, kw_only=True, omit_defaults=True):
@@ -76,14 +74,14 @@ class MessageBounced(Outcome, frozen=True, kw_only=True, omit_defaults=True):
 
     TYPE = "message.bounced"
     VERSION = 2
+    STREAMED = True
     reason: str
     #: The Unix user who cancelled it.
     by: str | None = None
 
 
-class MessageComplained(Event, frozen=True, kw_only=True, omit_defaults=True):
+class MessageComplained(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The recipient called the message spam. Its status stays what it was."""
 
     TYPE = "message.complained"
-    did: str
-    message_id: int
+    STREAMED = True

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from relay.events.base import Event
+from relay.events.base import LogEvent
 
 
-class PayloadErased(Event, frozen=True, kw_only=True, omit_defaults=True):
+class PayloadErased(LogEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The personal data of these messages are gone for everybody from here on.
 
     `relay.operator.retention` has the whole story. Durable before the first byte of a payload is removed;
@@ -15,6 +15,7 @@ class PayloadErased(Event, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     TYPE = "payload.erased"
+    STREAMED = False
     did: str
     #: `retention`: their time was over. `operator`: by an order.
     because: str
@@ -26,10 +27,11 @@ class PayloadErased(Event, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
 
 
-class LogStripped(Event, frozen=True, kw_only=True, omit_defaults=True):
+class LogStripped(LogEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The payloads that `payload.erased` events up to this one named are in the log no more."""
 
     TYPE = "log.stripped"
+    STREAMED = False
     #: Sequence number of the last of these `payload.erased`.
     until: int
     #: How many segments were written anew, and what that removed.
@@ -38,10 +40,11 @@ class LogStripped(Event, frozen=True, kw_only=True, omit_defaults=True):
     bytes_freed: int
 
 
-class TornTailCut(Event, frozen=True, kw_only=True, omit_defaults=True):
+class TornTailCut(LogEvent, frozen=True, kw_only=True, omit_defaults=True):
     """At start-up, bytes that had never been acknowledged were cut off the end of the log; a copy was kept."""
 
     TYPE = "log.torn_tail_cut"
+    STREAMED = False
     segment: str
     offset: int
     bytes_cut: int
@@ -49,8 +52,9 @@ class TornTailCut(Event, frozen=True, kw_only=True, omit_defaults=True):
     loss_ruled_out: bool
 
 
-class ViewsRebuilt(Event, frozen=True, kw_only=True, omit_defaults=True):
+class ViewsRebuilt(LogEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The views were built again from the log, and why."""
 
     TYPE = "log.views_rebuilt"
+    STREAMED = False
     because: str

@@ -4,88 +4,82 @@ from __future__ import annotations
 
 import msgspec
 
-from relay.events.base import Event, Personal
+from relay.events.base import DomainEvent, KeyEvent, MemberEvent, Personal
 
 
-class MemberAdded(Event, frozen=True, kw_only=True, omit_defaults=True):
+class MemberAdded(MemberEvent, frozen=True, kw_only=True, omit_defaults=True):
     TYPE = "member.added"
-    did: str
+    STREAMED = True
 
 
-class MemberSuspended(Event, frozen=True, kw_only=True, omit_defaults=True):
+class MemberSuspended(MemberEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The member may not send; what it has queued is held."""
 
     TYPE = "member.suspended"
-    did: str
+    STREAMED = True
     reason: str | None = None
 
 
-class MemberResumed(Event, frozen=True, kw_only=True, omit_defaults=True):
+class MemberResumed(MemberEvent, frozen=True, kw_only=True, omit_defaults=True):
     TYPE = "member.resumed"
-    did: str
+    STREAMED = True
     reason: str | None = None
 
 
-class MemberLimitsSet(Event, frozen=True, kw_only=True, omit_defaults=True):
+class MemberLimitsSet(MemberEvent, frozen=True, kw_only=True, omit_defaults=True):
     """Limits of the member's domains instead of those of their age; None for both takes them back."""
 
     TYPE = "member.limits_set"
-    did: str
+    STREAMED = True
     hour: int | None = None
     day: int | None = None
 
 
-class KeyIssued(Event, frozen=True, kw_only=True, omit_defaults=True):
+class KeyIssued(KeyEvent, frozen=True, kw_only=True, omit_defaults=True):
     """An API key was made. Only its keyed hash (HMAC-SHA-256 under the pepper, hex) is kept anywhere."""
 
     TYPE = "key.issued"
-    did: str
-    key_id: str
+    STREAMED = False
     key_hash: str
 
 
-class KeyRevoked(Event, frozen=True, kw_only=True, omit_defaults=True):
+class KeyRevoked(KeyEvent, frozen=True, kw_only=True, omit_defaults=True):
     TYPE = "key.revoked"
-    did: str
-    key_id: str
+    STREAMED = False
 
 
-class DomainAdded(Event, frozen=True, kw_only=True, omit_defaults=True):
+class DomainAdded(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A sending domain was enrolled, with the public halves of its two keys (base64, as in DNS)."""
 
     TYPE = "domain.added"
-    did: str
-    domain: str
+    STREAMED = True
     #: DKIM selectors are `<stem>r` (RSA-2048) and `<stem>e` (Ed25519).
     selector_stem: str
     rsa_public: str
     ed25519_public: str
 
 
-class DomainVerified(Event, frozen=True, kw_only=True, omit_defaults=True):
+class DomainVerified(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The domain's DNS records were found to be right."""
 
     TYPE = "domain.verified"
-    did: str
-    domain: str
+    STREAMED = True
 
 
-class DomainCheckFailed(Event, frozen=True, kw_only=True, omit_defaults=True):
+class DomainCheckFailed(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A verified domain's DNS records were found to be wrong. It may send until the grace time is over."""
 
     TYPE = "domain.check_failed"
-    did: str
-    domain: str
+    STREAMED = True
     #: Which of the checks, as in `relay.domains.diagnosis.CHECKS`.
     failed: list[str]
 
 
-class DomainUnverified(Event, frozen=True, kw_only=True, omit_defaults=True):
+class DomainUnverified(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The grace time after a failed check is over: the domain may not send until it is verified again."""
 
     TYPE = "domain.unverified"
-    did: str
-    domain: str
+    STREAMED = True
     failed: list[str]
 
 
@@ -102,26 +96,24 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     complaints: int
 
 
-class DomainPaused(Event, frozen=True, kw_only=True, omit_defaults=True):
+class DomainPaused(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
     """Nothing more is accepted from the domain, and what it has queued is held, until the operator resumes it.
 
     `status` is `paused_bounce_rate`, `paused_complaint_rate` (with the evidence) or `paused` (by the operator).
     """
 
     TYPE = "domain.paused"
-    did: str
-    domain: str
+    STREAMED = True
     status: str
     evidence: Evidence | None = None
     reason: str | None = None
 
 
-class DomainResumed(Event, frozen=True, kw_only=True, omit_defaults=True):
+class DomainResumed(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The domain may send again; rates are counted anew from here."""
 
     TYPE = "domain.resumed"
-    did: str
-    domain: str
+    STREAMED = True
     reason: str | None = None
 
 
@@ -130,15 +122,14 @@ class ForwardAddress(Personal, frozen=True, kw_only=True, omit_defaults=True):
     address: str
 
 
-class DomainForwardSet(Event, frozen=True, kw_only=True, omit_defaults=True):
+class DomainForwardSet(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
     """Where the domain wants to hear of its bounces from now on (SPEC 6); without a payload: nowhere any more.
 
     The payload stays until a later one of the domain takes its place: stripped, it would read as taken back.
     """
 
     TYPE = "domain.forward_set"
-    did: str
-    domain: str
+    STREAMED = True
     #: The member's API key by which it was set; None: by the operator.
     key_id: str | None = None
     personal: ForwardAddress | None = None

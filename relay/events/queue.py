@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.events.base import Event, Personal
+from relay.events.base import MessageEvent, Personal
 
 
 class OperatorsReason(Personal, frozen=True, kw_only=True, omit_defaults=True):
@@ -11,7 +11,7 @@ class OperatorsReason(Personal, frozen=True, kw_only=True, omit_defaults=True):
     why: str
 
 
-class MessageHeld(Event, frozen=True, kw_only=True, omit_defaults=True):
+class MessageHeld(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The message must not be tried now. Its status stays; it waits to be released.
 
     `because`: `domain` (its sending domain is paused) or `member` (its member is suspended), found when it came up for
@@ -24,30 +24,27 @@ class MessageHeld(Event, frozen=True, kw_only=True, omit_defaults=True):
 
     TYPE = "message.held"
     VERSION = 2
-    did: str
-    message_id: int
+    STREAMED = True
     because: str
     #: The Unix user who gave the order. It stays for good: months later, somebody asks who it was.
     by: str | None = None
     personal: OperatorsReason | None = None
 
 
-class MessageReleased(Event, frozen=True, kw_only=True, omit_defaults=True):
+class MessageReleased(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The operator holds the message no more: it is due again at its old time."""
 
     TYPE = "message.released"
-    did: str
-    message_id: int
+    STREAMED = True
     by: str
     personal: OperatorsReason | None = None
 
 
-class MessageRescheduled(Event, frozen=True, kw_only=True, omit_defaults=True):
+class MessageRescheduled(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The operator gave a waiting message another time for its next attempt."""
 
     TYPE = "message.rescheduled"
-    did: str
-    message_id: int
+    STREAMED = True
     next_attempt_at: int
     by: str
     personal: OperatorsReason | None = None

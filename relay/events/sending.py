@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from relay.events.base import Event, Personal
+from relay.events.base import OwnedEvent, Personal
 
 #: The categories of SPEC 1.1 and the class that each belongs to.
 TRANSACTIONAL_CATEGORIES = ("transactional", "login-link", "password-reset", "mfa-otp", "verification")
@@ -33,7 +33,7 @@ class Content(Personal, frozen=True, kw_only=True, omit_defaults=True):
     rejected: list[tuple[str, str]] = msgspec.field(default_factory=list)
 
 
-class SendAccepted(Event, frozen=True, kw_only=True, omit_defaults=True):
+class SendAccepted(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
     """One request was accepted. The `recipients` records after this one are its `message.queued` events.
 
     It holds everything that composing needs and that configuration could change later, so that composing the same
@@ -41,7 +41,8 @@ class SendAccepted(Event, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     TYPE = "send.accepted"
-    did: str
+    ABOUT = "send"
+    STREAMED = False
     domain: str
     category: str
     recipients: int
@@ -68,11 +69,12 @@ class Recipient(Personal, frozen=True, kw_only=True, omit_defaults=True):
     address: str
 
 
-class MessageQueued(Event, frozen=True, kw_only=True, omit_defaults=True):
+class MessageQueued(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
     """One recipient of a send. This record's sequence number is the message id."""
 
     TYPE = "message.queued"
-    did: str
+    ABOUT = "message"
+    STREAMED = True
     domain: str
     category: str
     #: 1 for the first recipient: the `send.accepted` record is `index` records before this one.
@@ -82,7 +84,7 @@ class MessageQueued(Event, frozen=True, kw_only=True, omit_defaults=True):
     personal: Recipient | None = None
 
 
-class DsnQueued(Event, frozen=True, kw_only=True, omit_defaults=True):
+class DsnQueued(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
     """A bounce is made known to its domain's `forward_to`. This record's sequence number is the DSN's message id.
 
     The `message.bounced` that it is about is the record right before this one, in the same batch: no crash can part
@@ -90,8 +92,9 @@ class DsnQueued(Event, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     TYPE = "dsn.queued"
+    ABOUT = "message"
+    STREAMED = True
     category: ClassVar[str] = DSN_CATEGORY
-    did: str
     domain: str
     #: The message id of what bounced.
     about: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.events.base import Event, Personal
+from relay.events.base import Personal, RecipientEvent
 
 
 class SuppressedRecipient(Personal, frozen=True, kw_only=True, omit_defaults=True):
@@ -11,14 +11,14 @@ class SuppressedRecipient(Personal, frozen=True, kw_only=True, omit_defaults=Tru
     note: str | None = None
 
 
-class RecipientSuppressed(Event, frozen=True, kw_only=True, omit_defaults=True):
+class RecipientSuppressed(RecipientEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The member's mail may not go to this address any more, for this reason as well as for those it had.
 
     Its payload stays for the life of the member.
     """
 
     TYPE = "recipient.suppressed"
-    did: str
+    STREAMED = True
     #: `unsubscribe`, `complaint` or `manual`.
     reason: str
     #: The message that was complained about, or whose link was followed.
@@ -28,11 +28,11 @@ class RecipientSuppressed(Event, frozen=True, kw_only=True, omit_defaults=True):
     personal: SuppressedRecipient | None = None
 
 
-class RecipientUnsuppressed(Event, frozen=True, kw_only=True, omit_defaults=True):
+class RecipientUnsuppressed(RecipientEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The member took back its reasons `unsubscribe` and `manual`."""
 
     TYPE = "recipient.unsuppressed"
-    did: str
+    STREAMED = True
     personal: SuppressedRecipient | None = None
 
 
@@ -41,11 +41,11 @@ class CallResult(Personal, frozen=True, kw_only=True, omit_defaults=True):
     error: str | None = None
 
 
-class UnsubscribeCalled(Event, frozen=True, kw_only=True, omit_defaults=True):
+class UnsubscribeCalled(RecipientEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The member's own unsubscribe URL was called, once more or for the last time (`next_attempt_at` None)."""
 
     TYPE = "unsubscribe.called"
-    did: str
+    STREAMED = False
     #: The `recipient.suppressed` event that it is about.
     suppressed_seq: int
     message_id: int

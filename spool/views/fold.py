@@ -27,7 +27,6 @@ import lmdb
 from spool.reader import LogReader
 from spool.record import Record
 from spool.recovery import Witness
-from spool.resident import MappedFile
 from spool.views.snapshot import (
     DATA_NAME,
     INDEX,
@@ -47,9 +46,6 @@ from spool.views.snapshot import (
 E = TypeVar("E")
 
 REBUILD_RECORDS_PER_TRANSACTION = 10_000
-#: So much of all mapped files, libraries included, may be resident; looked at after so many transactions.
-RESIDENT_FILE_BYTES_MAX = 96 << 20
-TRANSACTIONS_PER_LOOK = 16
 #: About a millisecond's work, for it is done in between a running relay's batches.
 MOVED_RECORDS_PER_TRANSACTION = 500
 
@@ -102,8 +98,6 @@ class Views(Generic[E]):
         self._decode = decode
         self._env: Any = None
         self._tables: dict[str, Any] = {}
-        self._mapped: MappedFile
-        self._transactions = 0
         self.position = 0
         #: Of the segment whose rows in the index are being corrected: its first sequence number, and all offsets.
         self._moved: tuple[int, Sequence[int]] | None = None
@@ -157,7 +151,6 @@ class Views(Generic[E]):
         if (self.directory / DATA_NAME).stat().st_size < pages * page_bytes:
             raise lmdb.CorruptedError(f"{DATA_NAME} is cut short")
         self._tables = {name: self._env.open_db(name.encode()) for name in (META, *self.table_names)}
-        self._mapped = MappedFile(self.directory / DATA_NAME)
 
     def _shape(self) -> bytes:
         """Identifies the code that filled the tables."""
@@ -283,9 +276,6 @@ class Views(Generic[E]):
                 db=self._tables[META],
             )
         self.position = position
-        self._transactions += 1
-        if self._transactions % TRANSACTIONS_PER_LOOK == 0:
-            self._mapped.release_above(RESIDENT_FILE_BYTES_MAX)
         return events
 
     # ---------------------------------------------------------------- a segment was rewritten

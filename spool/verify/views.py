@@ -84,12 +84,12 @@ def see_views(directory: Path, projectors: Iterable[Projector[Any]]) -> ViewsSee
         return ViewsSeen(None, {}, f"unreadable: {doubt}; the next start builds them again")
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(_look, directory, _compared_tables(projectors)).result()
+            return pool.submit(_digests_of, directory, _compared_tables(projectors)).result()
         except BrokenProcessPool:
             return ViewsSeen(None, {}, "unreadable: LMDB crashes on them")
 
 
-def _look(directory: Path, tables: list[str]) -> ViewsSeen:
+def _digests_of(directory: Path, tables: list[str]) -> ViewsSeen:
     try:
         with open_views_read_only(directory, tables) as snapshot:
             return ViewsSeen(snapshot.witness(), {table: snapshot.digest(table) for table in tables})

@@ -52,8 +52,8 @@ from relay.views.warming import WarmingProjector
 from spool.errors import SequenceNotFoundError
 from spool.reader import LogReader
 from spool.record import Record
-from spool.verify.scratch import open_scratch
 from spool.views import Projector, Snapshot
+from spool.views.scratch import open_scratch
 
 #: What a decision about a send looks at.
 _DECISION_PROJECTORS: tuple[Projector[Recorded], ...] = (

@@ -10,8 +10,9 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from relay.addresses import AddressError, Mailbox, parse_mailbox
+from relay.addresses import Mailbox
 from relay.events import Content
+from relay.fields import mailbox_in
 from relay.json_body import JsonBody
 from relay.message.headers import HEADERS_MAX, HeaderError, check_headers
 from relay.refusals import Refusal, invalid
@@ -90,8 +91,8 @@ def parse_send(body: bytes) -> SendRequest:
     fields = _BODY.decode(body)
     if fields.headers is not None and len(fields.headers) > HEADERS_MAX:
         raise invalid("headers", f"has {len(fields.headers)} of them; the most is {HEADERS_MAX}")
-    sender = _mailbox("from", fields.sender)
-    reply_to = _mailbox("replyTo", fields.reply_to) if fields.reply_to else None
+    sender = mailbox_in("from", fields.sender)
+    reply_to = mailbox_in("replyTo", fields.reply_to) if fields.reply_to else None
     recipients = _recipients(fields.to)
     for name, value in (("subject", fields.subject), ("text", fields.text), ("html", fields.html)):
         if value is not None and "\0" in value:
@@ -122,13 +123,6 @@ def _recipients(to: str | list[str]) -> list[tuple[str, Mailbox]]:
         raise invalid("to", f"has {len(given)} recipients; the most for one request is {RECIPIENTS_MAX}")
     found: dict[str, tuple[str, Mailbox]] = {}
     for number, text in enumerate(given):
-        mailbox = _mailbox("to" if isinstance(to, str) else f"to[{number}]", text)
+        mailbox = mailbox_in("to" if isinstance(to, str) else f"to[{number}]", text)
         found.setdefault(mailbox.address, (text, mailbox))
     return list(found.values())
-
-
-def _mailbox(field: str, text: str) -> Mailbox:
-    try:
-        return parse_mailbox(text)
-    except AddressError as error:
-        raise invalid(field, str(error)) from error

@@ -22,9 +22,10 @@ from typing import Any, Final, NamedTuple
 import outcome
 import trio
 
-from spool.directory import LOCK_NAME, TMP_SUFFIX
+from spool.directory import LOCK_NAME
 from spool.disk import Disk, RealDisk
 from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
+from spool.files import TMP_SUFFIX
 from spool.reader import Cursor, Locate, LogReader
 from spool.record import CHAIN_START, Entry, Record, crc32c, encode_record, entry_bytes, make_record
 from spool.recovery import Action, Plan, Witness
@@ -444,7 +445,10 @@ class Log:
         self._disk.close(handle)
 
     def _create_segment(self) -> None:
-        """Begin the segment after `_end`. It gets its name when it is whole, so no segment lacks a header."""
+        """Begin the segment after `_end`. It gets its name when it is whole, so no segment lacks a header.
+
+        Not by `write_durably`: where the disk fails nothing more is asked of it, and the next start clears up.
+        """
         salt = self._new_salt()
         assert len(salt) == SALT_BYTES
         header = SegmentHeader(

@@ -15,9 +15,9 @@ from relay.codec import decode
 from relay.config import Config, ConfigError, parse_config
 from relay.events import Evidence
 from relay.past.simulation import POLICY_PROJECTORS, Pause, RefusedSend, Simulation, simulate
-from relay.presentation import rfc3339
+from relay.times import rfc3339
 from spool.reader import LogReader
-from spool.verify.scratch import open_scratch
+from spool.views.scratch import open_scratch
 from tools.log.read import log_directory, quiet_when_nobody_reads
 from tools.output import counted, directory_argument, json_option, print_json, print_table
 

@@ -14,7 +14,6 @@ from relay.api.pace import Pace
 from relay.api.request import Request
 from relay.api.stream import CURSOR, PAGE_EVENTS, PATH
 from relay.edge import Edge
-from relay.presentation import rfc3339
 from relay.refusals import Refusal, invalid
 from relay.stream_events import EventPage, StreamEvent
 from relay.stream_pages import (
@@ -25,6 +24,7 @@ from relay.stream_pages import (
     kept_from,
     parse_cursor,
 )
+from relay.times import rfc3339
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000

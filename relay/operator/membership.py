@@ -18,9 +18,9 @@ from relay.events import Event
 from relay.internet.https import HttpAnswer, fetch
 from relay.message.keys import new_api_key
 from relay.operator import did_exists
-from relay.presentation import rfc3339
 from relay.refusals import Refusal, invalid
 from relay.surroundings import Surroundings
+from relay.times import rfc3339
 from relay.views import members, messages
 from spool.views import Snapshot
 

@@ -33,8 +33,9 @@ from relay.events import (
     OperatorsReason,
     RemoteSide,
 )
-from relay.presentation import message_detail, message_summary, rfc3339
+from relay.presentation import message_detail, message_summary
 from relay.refusals import Refusal, invalid
+from relay.times import rfc3339
 from relay.views import due, messages
 from relay.views.due import WaitingMessage
 from relay.views.messages import MessageState

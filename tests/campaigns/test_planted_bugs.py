@@ -64,7 +64,6 @@ from relay.streams import Streams
 from relay.views import messages
 from relay.views.due import DueProjector
 from relay.views.members import MembersProjector
-from relay.views.stream import STREAMED
 from relay.views.warming import WarmingProjector
 from spool.disk import Disk
 from spool.record import Record
@@ -375,7 +374,7 @@ def stream_before_the_sync(stack: ExitStack) -> None:
         return events_after(store, did, cursor, limit=limit) or [
             stream_event(hoped, lambda number: None)
             for hoped in hopes.get(id(store), ())
-            if isinstance(hoped.event, STREAMED) and hoped.event.did == did and hoped.seq > cursor
+            if hoped.event.STREAMED and hoped.event.did == did and hoped.seq > cursor
         ]
 
     begin = _replace(stack, Streams, "__init__", init)

@@ -24,9 +24,9 @@ from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY, Store
 from relay.surroundings import Surroundings
 from relay.views import PROJECTORS, relay_views
 from spool import LogReader, Record
-from spool import views as spool_views
 from spool.disk import Disk, RealDisk
 from spool.verify.verify import verify
+from spool.views import fold
 from tests.world.directories import names_in
 from tests.world.disk import Directory, FakeDisk, File, State, surviving_subsets
 from tests.world.erasing import erase
@@ -305,7 +305,7 @@ def test_what_stays_of_a_payload_cannot_be_tried_out(tmp_path: Path) -> None:
 def test_mail_is_sent_and_read_while_segments_are_rewritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_views, "MOVED_RECORDS_PER_TRANSACTION", 1)
+    monkeypatch.setattr(fold, "MOVED_RECORDS_PER_TRANSACTION", 1)
 
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
@@ -442,7 +442,7 @@ def test_a_relay_killed_in_the_middle_finishes_at_its_next_start(
     tmp_path: Path, pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after the rename, when the index was corrected in part."""
-    monkeypatch.setattr(spool_views, "MOVED_RECORDS_PER_TRANSACTION", 1)
+    monkeypatch.setattr(fold, "MOVED_RECORDS_PER_TRANSACTION", 1)
     directory, copy = tmp_path / "data", tmp_path / "copy"
 
     async def main() -> None:
@@ -528,7 +528,7 @@ def test_a_disk_that_fails_in_the_last_step_leaves_an_index_that_is_right(tmp_pa
 def test_a_relay_that_stops_in_a_strip_leaves_an_index_that_is_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_views, "MOVED_RECORDS_PER_TRANSACTION", 1)
+    monkeypatch.setattr(fold, "MOVED_RECORDS_PER_TRANSACTION", 1)
     stopping = trio.CancelScope()
 
     async def main() -> None:

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from relay.codec import Recorded, encode
 from relay.config import Config, ReputationConfig, WarmingConfig, WarmingTier
-from relay.decisions.limits import DAY_US, HOUR_US
 from relay.events import (
     DomainAdded,
     DomainPaused,
@@ -38,14 +37,13 @@ from relay.events import (
     SendAccepted,
 )
 from relay.past.simulation import POLICY_PROJECTORS, Simulation, simulate
-from relay.presentation import rfc3339
+from relay.times import DAY_US, HOUR_US, MINUTE_US, rfc3339
 from spool import open_log
-from spool.verify.scratch import open_scratch
+from spool.views.scratch import open_scratch
 from tests.world.relay import DID, make_directory, open_world, run
 from tools.cli import EXPECTED, cli
 
 START_US = 1_764_000_000_000_000
-MINUTE_US = 60_000_000
 DOMAINS = ("a.example", "b.example")
 OUTCOMES = {"sent": MessageSent, "bounced": MessageBounced, "complained": MessageComplained}
 #: So lax that nothing is refused or paused.
@@ -638,6 +636,6 @@ def test_nothing_is_left_of_the_scratch_tables(
     place = tmp_path / "scratch"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
-    monkeypatch.setattr("spool.verify.scratch._FOLDS_PER_TRANSACTION", 2)  # what is committed is seen as well
+    monkeypatch.setattr("spool.views.scratch._FOLDS_PER_TRANSACTION", 2)  # what is committed is seen as well
     assert json.loads(simulate_on(directory, STRICT_BOTH, "--json").stdout)["totals"]["refused"] == 2
     assert list(place.iterdir()) == []

@@ -38,7 +38,8 @@ from relay.events import (
     SuppressedRecipient,
 )
 from relay.past.rows import VIEWS, Change, Moment, differences
-from relay.presentation import message_detail, rfc3339
+from relay.presentation import message_detail
+from relay.times import rfc3339
 from relay.views import messages
 from spool import Entry, LogReader, open_log
 from tests.world.directories import contents

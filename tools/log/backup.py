@@ -26,7 +26,7 @@ from spool.backup.backup import BackupReport, back_up
 from spool.backup.format import BEGUN_NAME, MANIFEST_NAME, Manifest, Progress, check_files, read_manifest
 from spool.backup.restore import restore
 from spool.errors import BackupError
-from spool.verify.verify import LogVerdict, Problem, verify_log
+from spool.verify.verify import LogProblem, LogVerdict, verify_log
 from tools.log.events import printable
 from tools.log.read import log_directory
 from tools.meter import open_meter
@@ -219,7 +219,7 @@ def verify_backup(context: click.Context, backup: Path, *, as_json: bool) -> Non
         progress: Progress | None = None if as_json else meter
         files = check_files(backup, progress=progress)
         verdict = verify_log(backup / LOG_DIRECTORY, progress=progress)
-    problems = verdict.problems + [Problem(file.name, 0, 0, "file", file.problem) for file in files]
+    problems = verdict.problems + [LogProblem(file.name, 0, 0, "file", file.problem) for file in files]
     if as_json:
         print_json(
             {
@@ -242,7 +242,7 @@ def verify_backup(context: click.Context, backup: Path, *, as_json: bool) -> Non
         context.exit(1)
 
 
-def _print_problems(problems: Sequence[Problem]) -> None:
+def _print_problems(problems: Sequence[LogProblem]) -> None:
     for problem in problems:
         click.echo(
             f"segment {problem.file} offset {problem.offset} sequence {problem.seq}, "

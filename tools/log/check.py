@@ -21,7 +21,7 @@ from spool.log import open_log
 from spool.reader import LogReader
 from spool.recovery import Action, Witness
 from spool.repair import RecoveryReport, inspect, repair
-from spool.verify.verify import Verdict, verify
+from spool.verify.verify import VerifyVerdict, verify
 from spool.verify.views import ViewsSeen, see_views
 from spool.views import Views
 from tools.log.backup import is_backup, verify_backup
@@ -65,7 +65,7 @@ def verify_command(context: click.Context, directory: Path, as_json: bool) -> No
         context.exit(1)
 
 
-def _print_verdict(directory: Path, verdict: Verdict) -> None:
+def _print_verdict(directory: Path, verdict: VerifyVerdict) -> None:
     for damage in verdict.log.problems:
         click.echo(
             f"segment {damage.file} offset {damage.offset} sequence {damage.seq}, "

@@ -16,11 +16,12 @@ import msgspec
 
 from relay.addresses import FORBIDDEN
 from relay.api.answers import Answer
-from relay.api.arguments import AFTER, address_of, before_of, limit_of, limit_parameter
+from relay.api.arguments import AFTER, before_of, limit_of, limit_parameter
 from relay.api.credentials import member_of, reader_of
 from relay.api.operations import MEMBERS_ERRORS, Described, Parameter, operation
 from relay.api.request import Request
 from relay.edge import Edge
+from relay.fields import address_in
 from relay.presentation import SuppressedAddress, SuppressionPage, suppressed_address
 from relay.refusals import invalid
 from relay.self_service import Suppress, Unsuppress
@@ -101,7 +102,7 @@ async def suppress(edge: Edge, request: Request) -> Answer:
 )
 async def unsuppress(edge: Edge, request: Request) -> Answer:
     member = member_of(edge, request)
-    address = address_of("recipient", request.in_path["recipient"])
+    address = address_in("recipient", request.in_path["recipient"])
     await edge.decide("unsuppress", Unsuppress(address=address), member)
     return Answer.nothing()
 
@@ -113,4 +114,4 @@ def _checked(fields: SuppressionBody) -> Suppress:
         raise invalid("reason", f"is longer than {NOTE_CHARACTERS_MAX} characters")
     if note is not None and FORBIDDEN.search(note):
         raise invalid("reason", "contains a control character; remove it")
-    return Suppress(address=address_of("recipient", fields.recipient), note=note)
+    return Suppress(address=address_in("recipient", fields.recipient), note=note)

@@ -20,6 +20,8 @@ from typing import Final, NamedTuple
 
 import idna
 
+from relay.characters import FORBIDDEN, invisible
+
 LOCAL_OCTETS_MAX: Final = 64
 ADDRESS_OCTETS_MAX: Final = 254
 DOMAIN_OCTETS_MAX: Final = 253
@@ -27,10 +29,6 @@ NAME_CHARACTERS_MAX: Final = 128
 # A name with every character escaped, an address and room for white space: what is longer is no mailbox,
 # and is not worth a regular expression's time.
 INPUT_CHARACTERS_MAX: Final = 1024
-
-# Control characters are refused in everything that becomes a header: C0 but tab, DEL, C1, and the two
-# Unicode line separators. Surrogates have no UTF-8 form.
-FORBIDDEN: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _ATEXT: Final = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -132,6 +130,9 @@ def _split_name(text: str) -> tuple[str, str]:
     forbidden = FORBIDDEN.search(text)
     if forbidden is not None:
         raise AddressError(f"the address contains the control character U+{ord(forbidden[0]):04X}; remove it")
+    unseen = invisible(text)
+    if unseen is not None:
+        raise AddressError(f"the address contains {unseen}, which nobody can see; remove it")
     text = text.strip(" \t")
     if not text:
         raise AddressError("the address is empty")

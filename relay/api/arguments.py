@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from relay.addresses import AddressError, parse_address
 from relay.api.operations import Parameter
 from relay.api.request import Request
 from relay.refusals import invalid
@@ -49,11 +48,3 @@ def number_in(text: str) -> int | None:
     if not re.fullmatch(r"[1-9][0-9]{0,15}", text) or int(text) > NUMBER_MAX:
         return None
     return int(text)
-
-
-def address_of(field: str, given: str) -> str:
-    """An address in normal form."""
-    try:
-        return parse_address(given)
-    except AddressError as error:
-        raise invalid(field, str(error)) from error

@@ -11,17 +11,15 @@ from typing import Annotated
 
 import msgspec
 
-from relay.addresses import AddressError, parse_domain
 from relay.api.answers import Answer
-from relay.api.arguments import address_of
 from relay.api.credentials import reader_of, writer_of
 from relay.api.operations import MEMBERS_ERRORS, Described, operation
 from relay.api.request import Request
 from relay.decisions.limits import current_limits
 from relay.edge import Edge
+from relay.fields import address_in, domain_in
 from relay.json_body import JsonBody
 from relay.presentation import Deliverability, ForwardTo, MemberDomain, MemberStatus
-from relay.refusals import invalid
 from relay.self_service import SetForwardTo
 from relay.views import members, reputation
 from spool.views import Snapshot
@@ -127,11 +125,8 @@ async def set_forward_to(edge: Edge, request: Request) -> Answer:
 
 def _checked(fields: ForwardToBody) -> SetForwardTo:
     """In normal form. Raises Refusal(INVALID_REQUEST)."""
-    try:
-        domain = parse_domain(fields.domain)
-    except AddressError as error:
-        raise invalid("domain", str(error)) from error
-    address = address_of("forward_to", fields.forward_to) if fields.forward_to else None
+    domain = domain_in("domain", fields.domain)
+    address = address_in("forward_to", fields.forward_to) if fields.forward_to else None
     return SetForwardTo(domain=domain, address=address)
 
 

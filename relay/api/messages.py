@@ -10,12 +10,13 @@ from __future__ import annotations
 from itertools import islice
 
 from relay.api.answers import Answer
-from relay.api.arguments import AFTER, address_of, before_of, limit_of, limit_parameter, number_in
+from relay.api.arguments import AFTER, before_of, limit_of, limit_parameter, number_in
 from relay.api.credentials import reader_of
 from relay.api.operations import MEMBERS_ERRORS, Described, Parameter, operation
 from relay.api.pace import Pace
 from relay.api.request import Request
 from relay.edge import Edge
+from relay.fields import address_in
 from relay.presentation import MessageDetail, MessagePage, message_detail, message_summary
 from relay.refusals import Refusal, invalid
 from relay.views import messages
@@ -75,7 +76,7 @@ async def list_messages(edge: Edge, request: Request) -> Answer:
         raise invalid("status", f"expected one of {', '.join(messages.STATUSES)}")
     before, limit = before_of(request), limit_of(request)
     given = request.argument("recipient")
-    recipient = None if given is None else address_of("recipient", given)
+    recipient = None if given is None else address_in("recipient", given)
     with edge.store.read() as view:
         found = messages.messages_of(view, member.did, status=status, recipient=recipient, before=before)
         states = list(islice(found, limit + 1))

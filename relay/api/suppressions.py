@@ -14,13 +14,14 @@ from typing import Annotated
 
 import msgspec
 
-from relay.addresses import FORBIDDEN
 from relay.api.answers import Answer
-from relay.api.arguments import AFTER, address_of, before_of, limit_of, limit_parameter
+from relay.api.arguments import AFTER, before_of, limit_of, limit_parameter
 from relay.api.credentials import reader_of, writer_of
 from relay.api.operations import MEMBERS_ERRORS, Described, Parameter, operation
 from relay.api.request import Request
+from relay.characters import FORBIDDEN
 from relay.edge import Edge
+from relay.fields import address_in
 from relay.json_body import JsonBody
 from relay.presentation import SuppressedAddress, SuppressionPage, suppressed_address
 from relay.refusals import invalid
@@ -102,7 +103,7 @@ async def suppress(edge: Edge, request: Request) -> Answer:
 )
 async def unsuppress(edge: Edge, request: Request) -> Answer:
     member = writer_of(edge, request)
-    address = address_of("recipient", request.in_path["recipient"])
+    address = address_in("recipient", request.in_path["recipient"])
     await edge.decide("unsuppress", Unsuppress(address=address), member)
     return Answer.nothing()
 
@@ -114,4 +115,4 @@ def _checked(fields: SuppressionBody) -> Suppress:
         raise invalid("reason", f"is longer than {NOTE_CHARACTERS_MAX} characters")
     if note is not None and FORBIDDEN.search(note):
         raise invalid("reason", "contains a control character; remove it")
-    return Suppress(address=address_of("recipient", fields.recipient), note=note)
+    return Suppress(address=address_in("recipient", fields.recipient), note=note)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
-from relay.addresses import FORBIDDEN
+from relay.characters import FORBIDDEN
 
 HEADERS_MAX: Final = 50
 NAME_CHARACTERS_MAX: Final = 76

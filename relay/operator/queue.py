@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import msgspec
 import trio
 
-from relay.addresses import FORBIDDEN, AddressError, parse_domain
+from relay.addresses import AddressError, parse_domain
+from relay.characters import FORBIDDEN
 from relay.core import Core
 from relay.data_directory import Readable
 from relay.events import (

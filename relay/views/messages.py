@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from relay.characters import UNICODE_VERSION, comparable
 from relay.codec import Recorded
 from relay.events import (
     AttemptInterrupted,
@@ -85,13 +86,14 @@ def recipient_key(did: str, address: str) -> bytes:
 
 
 def _recipient_digest(address: str) -> bytes:
-    """Of an address in any case, as suppressions have it. A digest, because an address is longer than a key may be."""
-    return hashlib.sha256(address.lower().encode()).digest()[:16]
+    """Of an address as suppressions compare it. A digest, because an address is longer than a key may be."""
+    return hashlib.sha256(comparable(address).encode()).digest()[:16]
 
 
 class MessagesProjector:
     name = "messages"
-    version = 3
+    #: Which characters fold to which is Unicode's, and grows with Python.
+    version = 400 + UNICODE_VERSION
     tables = (_MESSAGES, _TIMELINE, _BY_MEMBER, _BY_STATUS, _BY_RECIPIENT, _RECIPIENT_OF, _STATUS_COUNTS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:

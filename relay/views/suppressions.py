@@ -1,6 +1,7 @@
 """Suppression lists: to whom a member's mail may not go, and why (SPEC 3.4).
 
-Addresses are compared without regard to case: who unsubscribed as `Bob@` did not ask to be written to as `bob@`.
+Addresses are compared as people compare them (`relay.characters.comparable`): who unsubscribed as `Bob@` did not ask to
+be written to as `bob@`.
 Several reasons can hold at once, each since its own event.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from relay.characters import UNICODE_VERSION, comparable
 from relay.codec import Recorded
 from relay.events import RecipientSuppressed, RecipientUnsuppressed
 from relay.views.keys import owned, u64
@@ -51,12 +53,13 @@ _KEY_TAIL = 17
 
 
 def _key(did: str, address: str) -> bytes:
-    return owned(did) + hashlib.sha256(address.lower().encode()).digest()[:16]
+    return owned(did) + hashlib.sha256(comparable(address).encode()).digest()[:16]
 
 
 class SuppressionsProjector:
     name = "suppressions"
-    version = 1
+    #: Which characters fold to which is Unicode's, and grows with Python.
+    version = 200 + UNICODE_VERSION
     tables = (_SUPPRESSIONS, _BY_SEQ)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:

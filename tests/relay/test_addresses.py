@@ -4,7 +4,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from relay.addresses import FORBIDDEN, AddressError, Mailbox, is_host_name, parse_domain, parse_mailbox
+from relay.addresses import AddressError, Mailbox, is_host_name, parse_domain, parse_mailbox
+from relay.characters import FORBIDDEN
 from relay.dids import is_valid_did
 from tests.mail_strategies import mailboxes
 

@@ -45,10 +45,10 @@ from spool.backup.format import (
     next_path,
     read_manifest,
 )
+from spool.clock import wall_clock_us
 from spool.directory import TMP_SUFFIX, segment_seqs
 from spool.disk import Disk, RealDisk
 from spool.errors import BackupError, CorruptionError, SequenceNotFoundError
-from spool.log import wall_clock_us
 from spool.reader import LogReader
 from spool.record import CHAIN_START, crc32c
 from spool.recovery import decide

@@ -29,6 +29,7 @@ from spool.disk import Disk, RealDisk
 from spool.verify.verify import verify
 from tests.test_holding_and_stopping import unsubscribe_path
 from tests.world.disk import Directory, FakeDisk, File, State, surviving_subsets
+from tests.world.operator import order
 from tests.world.relay import (
     DID,
     DOMAIN,
@@ -586,7 +587,7 @@ def test_every_crash_of_a_strip_leaves_a_log_that_says_the_same(tmp_path: Path) 
         async with open_core(directory, surroundings(disk)) as core:
             acknowledged.extend(core.store.log.reader.read(1))
             disk.after_operation = crash_here
-            await retention.log_erase(core, "maria", reason="ticket", message=ids[0])
+            await order(core, "log_erase", by="maria", reason="ticket", message=ids[0])
             disk.after_operation = None
 
     run(strip)

@@ -67,6 +67,15 @@ class ReadableStore(Protocol):
     def get(self, seq: int) -> Recorded: ...
 
 
+class LogToRead(ReadableStore, Protocol):
+    """The views and the log behind them, which have a beginning and an end."""
+
+    @property
+    def last_seq(self) -> int: ...
+    @property
+    def first_seq(self) -> int: ...
+
+
 def check_may_write(directory: Path, *, restoring: bool = False) -> None:
     """Raises Refusal where a directory has all that a data directory has, and is none: a backup, or one that is still
     being restored."""

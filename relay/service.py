@@ -171,7 +171,7 @@ async def _serve_http(core: Core, relay: Relay, close: trio.Event, task_status: 
     places = Places(core.config.http.connections_max)
     core.metrics.http_connections.set_function(lambda: places.connections)
     await serve_http(
-        create_app(core),
+        create_app(core.edge),
         config,
         places=places,
         close=close,

@@ -47,6 +47,16 @@ class Store:
         """The time to decide by: never before what the log already holds, even if the clock was set back."""
         return max(self._clock(), self.log.last_time_us)
 
+    @property
+    def last_seq(self) -> int:
+        """Of the last record that is durable; 0 where there is none."""
+        return self.log.last_seq
+
+    @property
+    def first_seq(self) -> int:
+        """Of the oldest record that is kept."""
+        return self.log.reader.first_seq()
+
     def read(self) -> AbstractContextManager[Snapshot]:
         """The views at this moment; never keep it across an `await`."""
         return self.views.read()

@@ -15,7 +15,7 @@ from relay.codec import decode
 from relay.config import Config, ConfigError, parse_config
 from relay.events import Evidence
 from relay.past.simulation import POLICY_PROJECTORS, Pause, RefusedSend, Simulation, simulate
-from relay.presentation import rfc3339
+from relay.times import rfc3339
 from spool.reader import LogReader
 from spool.verify.scratch import open_scratch
 from tools.log.directory import log_directory

@@ -55,6 +55,7 @@ from relay.events import (
 from relay.message.dsn import dsn_for
 from relay.message.keys import KeyFileError
 from relay.message.outgoing import Outgoing, PayloadGoneError, is_smoke_sink
+from relay.times import SECOND_US
 from relay.views import due, members, messages, suppressions
 from relay.views.due import Lane
 from spool.views import Snapshot
@@ -212,7 +213,7 @@ class Deliverer:
         for state in self._scheduler.states():
             status = SiteStatus(state.connections, int(state.window))
             if state.down_until is not None and state.down_until > now:
-                until_us = now_us + int((state.down_until - now) * 1_000_000)
+                until_us = now_us + int((state.down_until - now) * SECOND_US)
                 status = status._replace(down_until_us=until_us, down_because=state.down_because)
             statuses[state.name] = status
         return statuses
@@ -273,7 +274,7 @@ class Deliverer:
         seconds = math.inf
         due_at = self._waiting.next_at()
         if due_at is not None:
-            seconds = min(max(0.0, (due_at - self._store.now_us()) / 1_000_000), ASLEEP_SECONDS_MAX)
+            seconds = min(max(0.0, (due_at - self._store.now_us()) / SECOND_US), ASLEEP_SECONDS_MAX)
         wake_at = self._scheduler.wake_at()
         if wake_at is not None:
             seconds = min(seconds, max(0.0, wake_at - trio.current_time()))
@@ -286,7 +287,7 @@ class Deliverer:
     def _wait_for(self, lane: Lane, at_us: int) -> None:
         """Something in `lane` is due at that time."""
         self._waiting.add(lane, at_us)
-        self._wake_at(trio.current_time() + (at_us - self._store.now_us()) / 1_000_000)
+        self._wake_at(trio.current_time() + (at_us - self._store.now_us()) / SECOND_US)
 
     def _wake_at(self, seconds: float) -> None:
         if seconds < self._asleep_until:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import partial
 
-from relay.addresses import AddressError, parse_address
 from relay.core import Core
 from relay.decisions import members as decisions
 from relay.decisions import suppression
 from relay.domains.verification import verify_domain
 from relay.events import Event
+from relay.fields import address_in, domain_in
 from relay.internet.https import HttpAnswer, fetch
 from relay.message.keys import new_api_key
 from relay.operator import did_exists
-from relay.operator.membership_shown import domain_answer, domain_in
+from relay.operator.membership_shown import domain_answer
 from relay.operator.protocol import CommandAnswer
 from relay.principals import Operator
-from relay.refusals import Refusal, invalid
+from relay.refusals import Refusal
 from relay.registry import Arguments, decision
 from relay.surroundings import Surroundings
+from relay.times import utc
 from relay.views import members, messages
 from spool.views import Snapshot
 
@@ -35,7 +35,7 @@ class MemberAdd(Arguments, frozen=True, kw_only=True):
 
 @decision(by=Operator)
 async def member_add(core: Core, order: MemberAdd, by: Operator) -> CommandAnswer:
-    did, names = order.did, list(dict.fromkeys(domain_in(name) for name in order.domains))
+    did, names = order.did, list(dict.fromkeys(domain_in("domain", name) for name in order.domains))
     key = new_api_key(core.surroundings.dice)
     new_key = _new_key(core, key)
     with core.store.read() as view:  # refuse before keys are made
@@ -98,7 +98,7 @@ class DomainAdd(Arguments, frozen=True, kw_only=True):
 
 @decision(by=Operator)
 async def domain_add(core: Core, order: DomainAdd, by: Operator) -> CommandAnswer:
-    name = domain_in(order.domain)
+    name = domain_in("domain", order.domain)
     with core.store.read() as view:
         decisions.add_domain(view, core.config, order.did, decisions.NewDomain(name, "", "", ""))
     made = await _make_keys(core, name)
@@ -116,7 +116,7 @@ class DomainVerify(Arguments, frozen=True, kw_only=True):
 
 @decision(by=Operator)
 async def domain_verify(core: Core, order: DomainVerify, by: Operator) -> CommandAnswer:
-    return await verify_domain(core, order.did, domain_in(order.domain))
+    return await verify_domain(core, order.did, domain_in("domain", order.domain))
 
 
 class DomainPause(Arguments, frozen=True, kw_only=True):
@@ -127,7 +127,7 @@ class DomainPause(Arguments, frozen=True, kw_only=True):
 
 @decision(by=Operator)
 async def domain_pause(core: Core, order: DomainPause, by: Operator) -> CommandAnswer:
-    name = domain_in(order.domain)
+    name = domain_in("domain", order.domain)
     await core.store.decide(lambda view: decisions.pause_domain(view, order.did, name, order.reason))
     return {"did": order.did, "domain": name, "status": "paused"}
 
@@ -140,7 +140,7 @@ class DomainResume(Arguments, frozen=True, kw_only=True):
 
 @decision(by=Operator)
 async def domain_resume(core: Core, order: DomainResume, by: Operator) -> CommandAnswer:
-    name = domain_in(order.domain)
+    name = domain_in("domain", order.domain)
     await core.store.decide(lambda view: decisions.resume_domain(view, order.did, name, order.reason))
     return {"did": order.did, "domain": name, "status": "active"}
 
@@ -155,7 +155,7 @@ class DomainSetForward(Arguments, frozen=True, kw_only=True):
 
 @decision(by=Operator)
 async def domain_set_forward(core: Core, order: DomainSetForward, by: Operator) -> CommandAnswer:
-    name, address = domain_in(order.domain), _address_in(order.to) if order.to else None
+    name, address = domain_in("domain", order.domain), address_in("to", order.to) if order.to else None
 
     def decide(view: Snapshot) -> list[Event]:
         state = members.domain(view, name)
@@ -228,13 +228,6 @@ async def complaint_record(core: Core, order: ComplaintRecord, by: Operator) -> 
 # ------------------------------------------------------------------------------------------------ how
 
 
-def _address_in(text: str) -> str:
-    try:
-        return parse_address(text)
-    except AddressError as error:
-        raise invalid("to", str(error)) from error
-
-
 async def _get(surroundings: Surroundings, url: str) -> HttpAnswer:
     return await fetch(
         "GET",
@@ -251,7 +244,6 @@ def _new_key(core: Core, api_key: str) -> decisions.NewKey:
 
 
 async def _make_keys(core: Core, domain: str) -> decisions.NewDomain:
-    today = datetime.fromtimestamp(core.store.now_us() / 1_000_000, UTC)
-    stem = f"atmos{today:%Y%m%d}"
+    stem = f"atmos{utc(core.store.now_us()):%Y%m%d}"
     rsa, ed25519 = await core.surroundings.offload(core.keyring.create, domain, stem)
     return decisions.NewDomain(domain, stem, rsa.public_key, ed25519.public_key)

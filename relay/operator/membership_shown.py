@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from relay.addresses import AddressError, parse_domain
 from relay.data_directory import Readable
 from relay.decisions.members import known_member
 from relay.domains.records import Record, member_records, operator_records
+from relay.fields import domain_in
 from relay.operator.protocol import CommandAnswer
-from relay.presentation import rfc3339
 from relay.principals import Operator
-from relay.refusals import Refusal, invalid
+from relay.refusals import Refusal
 from relay.registry import Arguments, decision
+from relay.times import rfc3339, rfc3339_or_none
 from relay.views import members
 
 
@@ -73,7 +73,7 @@ async def key_list(core: Readable, asked: KeyList, by: Operator) -> CommandAnswe
                 "keyId": state.key_id,
                 "status": "active" if state.revoked_at is None else "revoked",
                 "issuedAt": rfc3339(state.issued_at),
-                "revokedAt": None if state.revoked_at is None else rfc3339(state.revoked_at),
+                "revokedAt": rfc3339_or_none(state.revoked_at),
             }
             for owner in dids
             for state in members.keys_of(view, owner)
@@ -88,20 +88,12 @@ class Dns(Arguments, frozen=True, kw_only=True):
 
 @decision(by=Operator, reads=True)
 async def dns(core: Readable, asked: Dns, by: Operator) -> CommandAnswer:
-    name = None if asked.domain is None else domain_in(asked.domain)
+    name = None if asked.domain is None else domain_in("domain", asked.domain)
     with core.store.read() as view:
         states = [state for state in members.domains(view) if name is None or state.domain == name]
     if asked.domain is not None and not states:
         raise Refusal("NOT_FOUND", f"domain: {asked.domain} is not enrolled")
     return {"operator": _operator_answer(core), "domains": [domain_answer(core, state) for state in states]}
-
-
-def domain_in(text: str) -> str:
-    """The domain in its normal form. Raises Refusal(INVALID_REQUEST)."""
-    try:
-        return parse_domain(text)
-    except AddressError as error:
-        raise invalid("domain", str(error)) from error
 
 
 def domain_answer(core: Readable, state: members.DomainState) -> dict[str, Any]:

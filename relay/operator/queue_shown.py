@@ -17,10 +17,11 @@ from relay.operator.queue_selection import (
     next_turn,
     select,
 )
-from relay.presentation import message_detail, message_summary, rfc3339
+from relay.presentation import message_detail, message_summary
 from relay.principals import Operator
 from relay.refusals import Refusal, invalid
 from relay.registry import Arguments, decision
+from relay.times import rfc3339, rfc3339_or_none
 from relay.views import due, messages
 from relay.views.due import WaitingMessage
 from relay.views.messages import MessageState
@@ -84,18 +85,14 @@ class _WaitingForDomain:
             "held": self.held,
             "inFlight": self.in_flight,
             "oldestAcceptedAt": rfc3339(self.oldest_accepted_at),
-            "nextAttemptAt": _time(self.next_attempt_at),
+            "nextAttemptAt": rfc3339_or_none(self.next_attempt_at),
             # Its MX hosts or route.
             "receivers": receivers,
             "connections": None if status is None else status.connections,
             "connectionsAtMost": None if status is None else status.window,
-            "downUntil": None if status is None else _time(status.down_until_us),
+            "downUntil": None if status is None else rfc3339_or_none(status.down_until_us),
             "downBecause": None if status is None else status.down_because,
         }
-
-
-def _time(time_us: int | None) -> str | None:
-    return None if time_us is None else rfc3339(time_us)
 
 
 async def _list_sites(core: Readable, selection: QueueSelection, limit: int) -> dict[str, Any]:

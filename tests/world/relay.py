@@ -42,7 +42,7 @@ from spool.reader import LogReader
 from tests.world.dns import FakeDns
 from tests.world.internet import Internet
 from tests.world.mx import Mx, MxOptions
-from tests.world.operator import order
+from tests.world.orders import order
 
 #: Trio's mock clock starts at 0; the relay's time must look like one.
 EPOCH_US = 1_790_000_000_000_000
@@ -117,7 +117,7 @@ class World:
     @cached_property
     def app(self) -> Any:
         """Made when first wanted: it takes longer than many a test."""
-        return create_app(self.relay.core)
+        return create_app(self.relay.core.edge)
 
     @cached_property
     def client(self) -> Any:

@@ -36,7 +36,7 @@ from relay.events import (
     UnsubscribeCalled,
 )
 from relay.past.audit import Audit, Decision, Limits, Told, Window, audit
-from relay.presentation import rfc3339
+from relay.times import rfc3339
 from spool.reader import LogReader
 from tools.log.directory import log_directory
 from tools.log.event_text import as_object, show

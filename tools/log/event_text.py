@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import cbor2
 
 from relay.codec import decode_raw
-from relay.presentation import rfc3339
+from relay.times import rfc3339
 from spool.record import Record
 from tools.output import counted, printable
 

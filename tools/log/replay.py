@@ -20,7 +20,7 @@ import click
 
 from relay.codec import Recorded
 from relay.past.rows import VIEWS, Change, Moment, Row, differences
-from relay.presentation import rfc3339
+from relay.times import rfc3339
 from relay.views import open_temporary_views
 from spool.reader import LogReader
 from spool.views import Views

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from relay.presentation import rfc3339
+from relay.times import rfc3339
 from spool.directory import segment_seqs
 from spool.errors import SequenceNotFoundError
 from spool.reader import LogReader

@@ -36,8 +36,8 @@ import relay.api.server
 from relay.codec import Recorded, decode
 from relay.config import CONFIG_FILE, load_config
 from relay.events import AttemptStarted, MessageBounced, MessageSent, TornTailCut
+from relay.file_names import VIEWS_DIRECTORY
 from relay.operator.retention import strip
-from relay.store import VIEWS_DIRECTORY
 from relay.views import messages, relay_views
 from spool.reader import LogReader
 from spool.verify.verify import verify_log

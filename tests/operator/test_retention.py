@@ -18,9 +18,10 @@ from click.testing import CliRunner
 from relay.codec import decode, encode
 from relay.core import open_core
 from relay.events import Event, LogStripped, PayloadErased
+from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.operator import retention
 from relay.refusals import Refusal
-from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY, Store
+from relay.store import Store
 from relay.surroundings import Surroundings
 from relay.views import PROJECTORS, relay_views
 from spool import LogReader, Record

@@ -17,7 +17,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from relay.events import AttemptInterrupted, MemberAdded
-from relay.store import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY
 from spool import LogReader, Record
 from tests.world.operator import answer, command, good
 from tests.world.process import PATIENCE_SECONDS

@@ -31,10 +31,10 @@ from relay.api import create_app
 from relay.codec import Recorded
 from relay.config import CONFIG_FILE
 from relay.events import Event, MessageBounced, MessageSent
+from relay.file_names import LOG_DIRECTORY
 from relay.message.keys import KeyRing
 from relay.operator.initialise import initialise
 from relay.service import Relay, open_relay
-from relay.store import LOG_DIRECTORY
 from relay.surroundings import Surroundings
 from relay.views import relay_views
 from spool.disk import Disk, RealDisk

@@ -5,7 +5,7 @@ It owns the data directory for as long as it is open: configuration, secrets, si
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from relay.config import Config, load_config
-from relay.data_directory import check_may_write
+from relay.data_directory import SiteStatus, check_may_write
 from relay.edge import Edge
 from relay.in_hand import InHand
 from relay.message.keys import KeyRing, Pepper, load_pepper
@@ -50,6 +50,8 @@ class Core:
     in_hand: InHand = field(default_factory=InHand)
     #: Recipient domain -> its MX hosts or route (`relay.delivery.connect`), of those that were looked up lately.
     sites: dict[str, str] = field(default_factory=dict)
+    #: Set by the deliverer, who has them.
+    site_statuses: Callable[[], Mapping[str, SiteStatus]] = dict
     stopping: bool = False
     #: One at a time removes payloads (relay.operator.retention).
     erasing: trio.Lock = field(default_factory=trio.Lock)
@@ -72,6 +74,10 @@ class Core:
         self.store.views.observers.append(self.streams.observe)
         self.store.views.observers.append(self.metrics.observe)
         self.store.views.observers.append(self.reservations.observe)
+
+    async def pause(self) -> None:
+        """Let others work, in the middle of something long."""
+        await trio.lowlevel.checkpoint()
 
     def why_not_accepting(self) -> Refusal | None:
         """Why no send can be taken now: QUEUE_FULL or TEMPORARILY_UNAVAILABLE. None: it can."""

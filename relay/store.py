@@ -17,6 +17,7 @@ import trio
 from relay.codec import Recorded, decode, encode
 from relay.config import Config
 from relay.events import Event, TornTailCut, ViewsRebuilt
+from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.surroundings import Surroundings
 from relay.turns import Turns
 from relay.views import relay_views
@@ -28,9 +29,6 @@ from spool.strip import Stripped
 from spool.views import Snapshot, Views
 
 logger = logging.getLogger(__name__)
-
-LOG_DIRECTORY = "log"
-VIEWS_DIRECTORY = "views"
 
 
 class Store:

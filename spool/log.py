@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 import outcome
 import trio
 
+from spool.clock import wall_clock_us
 from spool.directory import LOCK_NAME
 from spool.disk import Disk, RealDisk
 from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
@@ -480,10 +481,6 @@ def _write_and_sync(disk: Disk, handle: int, data: bytes, offset: int) -> float:
     start = time.perf_counter()
     disk.fdatasync(handle)
     return time.perf_counter() - start
-
-
-def wall_clock_us() -> int:
-    return time.time_ns() // 1000
 
 
 def _random_salt() -> bytes:

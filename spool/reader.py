@@ -16,8 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-import trio
-
 from spool.directory import segment_seqs
 from spool.disk import Disk, RealDisk
 from spool.errors import SequenceNotFoundError
@@ -137,6 +135,8 @@ class LogReader:
 
     async def follow(self, from_seq: int, *, poll_seconds: float = 0.2) -> AsyncGenerator[Record, None]:
         """All records from `from_seq` on, without end, as another process writes them."""
+        import trio  # takes longer than all the rest together, and only this wants it
+
         cursor = Cursor(self, from_seq)
         try:
             while True:

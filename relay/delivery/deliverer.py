@@ -27,6 +27,7 @@ import trio
 from relay.codec import Recorded
 from relay.config import DeliveryConfig
 from relay.core import Core
+from relay.data_directory import SiteStatus
 from relay.delivery.connect import Connector, Site
 from relay.delivery.interrupted import name_interrupted
 from relay.delivery.replies import Failure, FailureKind
@@ -138,6 +139,7 @@ class Deliverer:
         self._sessions: dict[Session, None] = {}
         self._scope = trio.CancelScope()
         core.metrics.connections.set_function(lambda: len(self._sessions))
+        core.site_statuses = self._site_statuses
 
     # ---------------------------------------------------------------- the loop
 
@@ -203,6 +205,18 @@ class Deliverer:
                     self._news.set()
                 case _:
                     pass
+
+    def _site_statuses(self) -> dict[str, SiteStatus]:
+        """What the scheduler knows of its sites, in times that people have."""
+        now, now_us = trio.current_time(), self._store.now_us()
+        statuses: dict[str, SiteStatus] = {}
+        for state in self._scheduler.states():
+            status = SiteStatus(state.connections, int(state.window))
+            if state.down_until is not None and state.down_until > now:
+                until_us = now_us + int((state.down_until - now) * SECOND_US)
+                status = status._replace(down_until_us=until_us, down_because=state.down_because)
+            statuses[state.name] = status
+        return statuses
 
     def _forgive_site_of(self, message_id: int) -> None:
         """An operator wants this message tried now, and so that its site is asked although it was down."""

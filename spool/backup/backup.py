@@ -44,11 +44,11 @@ from spool.backup.format import (
     next_path,
     read_manifest,
 )
+from spool.clock import wall_clock_us
 from spool.directory import segment_seqs
 from spool.disk import Disk, RealDisk
 from spool.errors import BackupError, SequenceNotFoundError
 from spool.files import TMP_SUFFIX, opened, read_chunks, unlink_if_there, write_durably, write_whole
-from spool.log import wall_clock_us
 from spool.reader import LogReader
 from spool.record import CHAIN_START, crc32c
 from spool.recovery import decide

@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from relay.api import request
-from relay.operator.membership import member_add
 from relay.service import Relay, open_relay
 from tests.world.http import open_http
+from tests.world.orders import order
 from tests.world.process import make_process_directory
 from tests.world.relay import DID, DOMAIN
 
@@ -34,7 +34,7 @@ async def listening_relay(directory: Path) -> AsyncIterator[Relay]:
 
 
 async def enrol(relay: Relay) -> dict[str, str]:
-    answer = await member_add(relay.core, did=DID, domains=[DOMAIN], offline=True)
+    answer = await order(relay.core, "member_add", did=DID, domains=[DOMAIN], offline=True)
     assert isinstance(answer, dict)
     return {"X-Atmos-DID": DID, "Authorization": f"Bearer {answer['apiKey']}"}
 

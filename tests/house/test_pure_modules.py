@@ -48,6 +48,7 @@ PURE = (
     "relay.refusals",
     "relay.decisions.reputation",
     "relay.requests",
+    "relay.message.signer",
     "relay.message.signing",
     "relay.stream_events",
     "relay.times",

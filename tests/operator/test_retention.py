@@ -18,9 +18,10 @@ from click.testing import CliRunner
 from relay.codec import decode, encode
 from relay.core import open_core
 from relay.events import Event, LogStripped, PayloadErased
+from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.operator import retention
 from relay.refusals import Refusal
-from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY, Store
+from relay.store import Store
 from relay.surroundings import Surroundings
 from relay.views import PROJECTORS, relay_views
 from spool import LogReader, Record
@@ -31,6 +32,7 @@ from tests.world.directories import names_in
 from tests.world.disk import Directory, FakeDisk, File, State, surviving_subsets
 from tests.world.erasing import erase
 from tests.world.one_click import unsubscribe_path
+from tests.world.orders import order
 from tests.world.relay import (
     DID,
     DOMAIN,
@@ -575,7 +577,7 @@ def test_every_crash_of_a_strip_leaves_a_log_that_says_the_same(tmp_path: Path) 
         async with open_core(directory, surroundings(disk)) as core:
             acknowledged.extend(core.store.log.reader.read(1))
             disk.after_operation = crash_here
-            await retention.log_erase(core, "maria", reason="ticket", message=ids[0])
+            await order(core, "log_erase", by="maria", reason="ticket", message=ids[0])
             disk.after_operation = None
 
     run(strip)

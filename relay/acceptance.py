@@ -44,7 +44,8 @@ class Send(msgspec.Struct, frozen=True, kw_only=True):
     request: SendRequest
     client_address: str | None = None
     idempotency: Idempotency | None = None
-    #: Of the request's body.
+    #: Of the request's body: SHA-256 in hex, and octets.
+    body_sha256: str
     size: int
 
 
@@ -66,13 +67,13 @@ async def send(core: Core, wanted: Send, member: Principal) -> Sent:
 
 
 async def _accept(core: Core, wanted: Send, member: Principal) -> Sequence[Recorded]:
-    key, body = wanted.idempotency or (None, None)
     origin = Origin(
         client_address=wanted.client_address,
         message_id_entropy=f"{core.surroundings.dice.getrandbits(64):016x}",
         operator_stem=core.operator_stem,
-        idempotency_key=key,
-        body_sha256=body,
+        idempotency_key=wanted.idempotency and wanted.idempotency.key_sha256,
+        body_sha256=wanted.body_sha256,
+        size=wanted.size,
     )
     with core.store.read() as view:
         events = accept_send(

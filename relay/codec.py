@@ -39,6 +39,9 @@ def _unchanged(
 
 UPCASTS: Mapping[tuple[str, int], Upcast] = {
     ("message.held", 1): _unchanged,
+    # What was accepted before version 2 is composed by the first rules for ever.
+    ("send.accepted", 1): _unchanged,
+    ("dsn.queued", 1): _unchanged,
     # Version 2 can have a `bounce_class`. It is not guessed for what was written without one: a view must not change
     # whenever a rule does.
     ("message.deferred", 1): _unchanged,

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from relay.addresses import Mailbox
-from relay.events import Content
+from relay.events import BULK_CATEGORIES, Content
 from relay.fields import mailbox_in
 from relay.json_body import JsonBody
 from relay.message.headers import HEADERS_MAX, HeaderError, check_headers
@@ -57,7 +57,9 @@ class SendBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         msgspec.Meta(
             description="Additional headers, at most 50. Reserved: From, To, Cc, Bcc, Subject, Reply-To, Sender, "
             "Date, MIME-Version, Content-*, Return-Path, Received, DKIM-Signature, ARC-*, Authentication-Results, "
-            "Feedback-ID, X-Atmos-*."
+            "Feedback-ID, X-Atmos-*, and what claims a history: Received-SPF, Delivered-To, Resent-*, "
+            "DomainKey-Signature, X-Original-*, Errors-To, BIMI-*, X-Google-*; in the bulk class also Return-Receipt-To and "
+            "Disposition-Notification-To."
         ),
     ] = None
     category: Annotated[
@@ -94,11 +96,16 @@ def parse_send(body: bytes) -> SendRequest:
     sender = mailbox_in("from", fields.sender)
     reply_to = mailbox_in("replyTo", fields.reply_to) if fields.reply_to else None
     recipients = _recipients(fields.to)
+    category = fields.category or "bulk"
     for name, value in (("subject", fields.subject), ("text", fields.text), ("html", fields.html)):
         if value is not None and "\0" in value:
             raise invalid(name, "holds a NUL character, which mail cannot carry; remove it")
     try:
-        headers = check_headers(fields.headers.items() if fields.headers else (), subject=fields.subject)
+        headers = check_headers(
+            fields.headers.items() if fields.headers else (),
+            subject=fields.subject,
+            bulk=category in BULK_CATEGORIES,
+        )
     except HeaderError as error:
         raise Refusal("INVALID_REQUEST", str(error)) from error
     if not fields.text and not fields.html:
@@ -112,7 +119,7 @@ def parse_send(body: bytes) -> SendRequest:
         html=fields.html or None,
         headers=list(headers),
     )
-    return SendRequest(sender, recipients, fields.category or "bulk", content)
+    return SendRequest(sender, recipients, category, content)
 
 
 def _recipients(to: str | list[str]) -> list[tuple[str, Mailbox]]:

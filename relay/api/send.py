@@ -49,9 +49,10 @@ async def send(edge: Edge, request: Request) -> Answer:
     member = writer_of(edge, request)
     key = _idempotency_key(request)
     body = await request.json(BODY_BYTES_MAX, then_seconds=APPEND_SECONDS_MAX)
+    body_sha256 = hashlib.sha256(body).hexdigest()
     idempotency = None
     if key is not None:
-        idempotency = Idempotency(key, hashlib.sha256(body).hexdigest())
+        idempotency = Idempotency(key, body_sha256)
         first = acceptance.first_use(edge.store, member, idempotency)
         if first is not None:
             return _answer(first)
@@ -59,6 +60,7 @@ async def send(edge: Edge, request: Request) -> Answer:
         request=parse_send(body),
         client_address=request.client_address,
         idempotency=idempotency,
+        body_sha256=body_sha256,
         size=len(body),
     )
     return _answer(await edge.decide("send", wanted, member))

@@ -24,6 +24,7 @@ from relay.events import (
     Recipient,
     SendAccepted,
 )
+from relay.message import COMPOSITION
 from relay.message.headers import unsubscribe_https_url
 from relay.principals import Principal
 from relay.refusals import Refusal
@@ -39,9 +40,11 @@ class Origin(NamedTuple):
     client_address: str | None
     message_id_entropy: str
     operator_stem: str
-    #: SHA-256, hex, of the Idempotency-Key and of the body; None where there was no key.
+    #: SHA-256, hex, of the Idempotency-Key; None where there was none.
     idempotency_key: str | None = None
+    #: SHA-256, hex, of the request's body, and its octets.
     body_sha256: str | None = None
+    size: int = 0
 
 
 def accept_send(
@@ -78,9 +81,12 @@ def accept_send(
         reserved=reserved(domain.domain),
         now_us=now_us,
     )
-    content = msgspec.structs.replace(
-        request.content, client_address=origin.client_address, rejected=rejected
-    )
+    if recipients:
+        content = msgspec.structs.replace(
+            request.content, client_address=origin.client_address, rejected=rejected
+        )
+    else:
+        content = Content(rejected=rejected)  # nothing is kept of what goes to nobody
     if bulk:
         content = _with_relays_unsubscribe(content)
     accepted = SendAccepted(
@@ -95,7 +101,9 @@ def accept_send(
         message_id_entropy=origin.message_id_entropy,
         unsubscribe_base=config.public_url if bulk else None,
         idempotency_key=origin.idempotency_key,
-        body_sha256=origin.body_sha256,
+        body_sha256=origin.body_sha256 if origin.idempotency_key or not recipients else None,
+        composition=COMPOSITION,
+        size=origin.size,
         personal=content,
     )
     give_up_at = now_us + config.give_up_seconds(request.category) * SECOND_US

@@ -19,9 +19,10 @@ class Content(Personal, frozen=True, kw_only=True, omit_defaults=True):
     """What the member gave us to send, as it was validated; addresses are `Mailbox` strings in normal form."""
 
     from_name: str = ""
-    from_address: str
+    #: Empty, as all that follows, where all recipients were rejected: of such a send nothing is kept but these.
+    from_address: str = ""
     reply_to: tuple[str, str] | None = None
-    subject: str
+    subject: str = ""
     text: str | None = None
     html: str | None = None
     headers: list[tuple[str, str]] = msgspec.field(default_factory=list)
@@ -38,9 +39,12 @@ class SendAccepted(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
 
     It holds everything that composing needs and that configuration could change later, so that composing the same
     event again gives the same bytes (SPEC 3.1).
+
+    Version 2 has `composition` and `size`.
     """
 
     TYPE = "send.accepted"
+    VERSION = 2
     ABOUT = "send"
     STREAMED = False
     domain: str
@@ -55,9 +59,14 @@ class SendAccepted(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
     message_id_entropy: str
     #: Base of the unsubscribe links; None for the transactional class.
     unsubscribe_base: str | None = None
-    #: SHA-256 (hex) of the Idempotency-Key and of the request's body, where there was a key.
+    #: SHA-256 (hex) of the Idempotency-Key, where there was one, and of the request's body, where there was one or all
+    #: recipients were rejected.
     idempotency_key: str | None = None
     body_sha256: str | None = None
+    #: By which rules it is composed and signed, for ever: `relay.message`.
+    composition: int = 1
+    #: Octets of the request's body.
+    size: int = 0
     personal: Content | None = None
 
 
@@ -89,9 +98,12 @@ class DsnQueued(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
 
     The `message.bounced` that it is about is the record right before this one, in the same batch: no crash can part
     them, so that no DSN is forgotten and none is made twice.
+
+    Version 2 has `composition`.
     """
 
     TYPE = "dsn.queued"
+    VERSION = 2
     ABOUT = "message"
     STREAMED = True
     category: ClassVar[str] = DSN_CATEGORY
@@ -105,4 +117,6 @@ class DsnQueued(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
     operator_stem: str
     #: Right after the message id in the Message-ID header.
     message_id_entropy: str
+    #: As in `send.accepted`.
+    composition: int = 1
     personal: Recipient | None = None

@@ -26,7 +26,7 @@ from email.utils import format_datetime
 from typing import Final, NamedTuple
 
 from relay.addresses import Mailbox
-from relay.message.headers import STRUCTURED
+from relay.message.headers import STRUCTURED, STRUCTURED_SINCE_2
 from relay.times import utc
 
 LINE_OCTETS_MAX: Final = 998  # RFC 5322 §2.1.1, MUST; the CRLF is not counted
@@ -76,6 +76,16 @@ class Message(NamedTuple):
         return not all(value.isascii() for _, value in self.headers)
 
 
+class Shared(NamedTuple):
+    """The header fields that are the same for all recipients of a send: made once, because encoding takes long."""
+
+    sender: Header
+    subject: Header
+    reply_to: tuple[Header, ...]
+    #: The member's own, in its order.
+    members: tuple[Header, ...]
+
+
 def header_line(header: Header) -> bytes:
     """Return a header field as it stands in a message. An empty value gets no trailing space."""
     name, value = header
@@ -92,35 +102,44 @@ def compose(
     feedback_id: str,
     member_did: str,
     list_unsubscribe_url: str | None = None,
+    shared: Shared | None = None,
 ) -> Message:
-    """Return one recipient's message. `body` is `compose_body` of the same content.
+    """Return one recipient's message. `body` is `compose_body` of the same content, `shared` its `shared_fields`.
 
     `message_id` includes its angle brackets. A `list_unsubscribe_url` (bulk class) puts the relay's pair of
     headers (RFC 8058) in the place of any that the member gave: there is exactly one pair.
     """
+    shared = shared or shared_fields(content)
     headers = [
-        (b"From", mailbox_value("From", content.sender)),
+        shared.sender,
         (b"To", mailbox_value("To", to)),
-        (b"Subject", _subject(content.subject)),
+        shared.subject,
         (b"Date", date_value(accepted_at_us).encode()),
         (b"Message-ID", message_id.encode()),
+        *shared.reply_to,
     ]
-    if content.reply_to is not None:
-        headers.append((b"Reply-To", mailbox_value("Reply-To", content.reply_to)))
-
-    replaced = {"message-id"}
+    replaced = {b"message-id"}
     if list_unsubscribe_url is not None:
-        replaced |= {"list-unsubscribe", "list-unsubscribe-post"}
+        replaced |= {b"list-unsubscribe", b"list-unsubscribe-post"}
         headers.append((b"List-Unsubscribe", b"<%b>" % list_unsubscribe_url.encode()))
         headers.append((b"List-Unsubscribe-Post", b"List-Unsubscribe=One-Click"))
-    headers.extend(
-        (name.encode(), _member_value(name, value))
-        for name, value in content.headers
-        if name.lower() not in replaced
-    )
+    headers.extend(header for header in shared.members if header[0].lower() not in replaced)
     headers.append((b"Feedback-ID", feedback_id.encode()))
     headers.append((b"X-Atmos-Member-Did", member_did.encode()))
     return Message((*headers, *body.headers), body.octets)
+
+
+def shared_fields(content: Content, composition: int = 1) -> Shared:
+    """What `compose` takes from the content. In composition 2 more of the member's fields are known to be structured,
+    in which nothing may become an encoded word (RFC 2047 §5)."""
+    structured = STRUCTURED if composition == 1 else STRUCTURED | STRUCTURED_SINCE_2
+    reply_to = content.reply_to
+    return Shared(
+        (b"From", mailbox_value("From", content.sender)),
+        (b"Subject", _subject(content.subject)),
+        () if reply_to is None else ((b"Reply-To", mailbox_value("Reply-To", reply_to)),),
+        tuple((name.encode(), _member_value(name, value, structured)) for name, value in content.headers),
+    )
 
 
 def compose_body(text: str | None, html: str | None) -> Body:
@@ -167,10 +186,6 @@ def feedback_id(*, sending_domain: str, did: str, category: str, operator_domain
 # ---- bodies
 
 
-# What must not go out as it is: octets that are no printable ASCII, white space at a line's end (servers
-# on the way strip it), and a line "From " (an mbox puts a > before it).
-_find_fragile: Final = re.compile(rb"[^\t\r\n -~]|[\t ]\r\n|^From ", re.MULTILINE).search
-_line_ends: Final = re.compile(r"\r\n?|\n")
 _overlong_ends: Final = re.compile(rb"^([^\r\n]{74})(=20|=09)\r\n", re.MULTILINE)
 _from_lines: Final = re.compile(rb"^From ", re.MULTILINE)
 _PLAIN_OCTETS: Final = bytes([*b"\t\r\n", *range(0x20, 0x7F)])
@@ -178,9 +193,11 @@ _PLAIN_OCTETS: Final = bytes([*b"\t\r\n", *range(0x20, 0x7F)])
 
 def text_part(subtype: str, text: str) -> Body:
     """Return one text part, in the first transfer encoding (RFC 2045 §6) that is safe for it and compact."""
-    lines = _line_ends.sub("\r\n", text)
+    # Whole passes over the text, each a few milliseconds for the longest there may be: regular expressions would take
+    # ten times as long, and let nobody in between.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
     octets = (lines if lines.endswith("\r\n") else lines + "\r\n").encode()
-    if _find_fragile(octets) is None and max(map(len, octets.split(b"\r\n"))) <= LINE_OCTETS_MAX:
+    if not _is_fragile(octets) and not _has_long_line(octets):
         encoding = b"7bit"
     elif 6 * len(octets.translate(None, _PLAIN_OCTETS)) <= len(octets):
         # Three octets for each that is escaped is less than base64's third on top of everything, and
@@ -192,6 +209,29 @@ def text_part(subtype: str, text: str) -> Body:
         octets = base64.encodebytes(octets).replace(b"\n", b"\r\n")
     content_type = f"text/{subtype}; charset=utf-8".encode()
     return Body(((b"Content-Type", content_type), (b"Content-Transfer-Encoding", encoding)), octets)
+
+
+def _is_fragile(octets: bytes) -> bool:
+    """Whether something in these lines must not go out as it is: octets that are no printable ASCII, white space at a
+    line's end (servers on the way strip it), or a line "From " (an mbox puts a > before it)."""
+    return (
+        bool(octets.translate(None, _PLAIN_OCTETS))
+        or b" \r\n" in octets
+        or b"\t\r\n" in octets
+        or octets.startswith(b"From ")
+        or b"\nFrom " in octets
+    )
+
+
+def _has_long_line(octets: bytes) -> bool:
+    """Whether a line has more than LINE_OCTETS_MAX octets. Looks at one line's end in so many octets, at most two."""
+    start = 0
+    while len(octets) - start > LINE_OCTETS_MAX + 2:
+        end = octets.rfind(b"\r\n", start, start + LINE_OCTETS_MAX + 2)
+        if end < 0:
+            return True
+        start = end + 2
+    return octets.find(b"\r\n", start) > start + LINE_OCTETS_MAX
 
 
 def _quoted_printable(octets: bytes) -> bytes:
@@ -246,10 +286,10 @@ def _subject(text: str) -> bytes:
     return _unstructured("Subject", text)
 
 
-def _member_value(name: str, value: str) -> bytes:
+def _member_value(name: str, value: str, structured: frozenset[str]) -> bytes:
     """Return the value of a member's header. ASCII goes as it is, encoded words of the member's included."""
     value = value.strip(" \t")
-    if name.lower() in STRUCTURED:
+    if name.lower() in structured:
         return _fold(name, _find_words(value))
     return _unstructured(name, value)
 

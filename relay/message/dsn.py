@@ -24,6 +24,7 @@ from relay.addresses import Mailbox
 from relay.codec import Recorded
 from relay.config import Config
 from relay.events import DSN_CATEGORY, DsnQueued, MessageBounced, MessageQueued, Recipient, SendAccepted
+from relay.message import COMPOSITION
 from relay.message.compose import (
     MIME_VERSION,
     Body,
@@ -99,6 +100,7 @@ def dsn_for(
     if address is None or suppressions.has_complained(view, state.did, address):
         return None
     return DsnQueued(
+        composition=COMPOSITION,
         did=state.did,
         domain=state.domain,
         about=state.message_id,

@@ -35,16 +35,47 @@ RESERVED: Final = {
     "dkim-signature": "the relay signs",
     "authentication-results": "only receivers write it",
     "feedback-id": "the relay writes it",
+    # What claims a history that the mail does not have.
+    "delivered-to": "only receivers write it",
+    "domainkey-signature": "the relay signs",
+    "errors-to": "the relay receives the bounces",
+    "received-spf": "only receivers write it",
 }
 RESERVED_PREFIXES: Final = {
-    "content-": "the relay writes it",
     "arc-": "only mail servers write it",
+    "bimi-": "only receivers write it",
+    "content-": "the relay writes it",
+    "resent-": "only who sends a mail again writes it",
     "x-atmos-": "the relay writes it",
+    "x-google-": "only receivers write it",
+    "x-original-": "only receivers write it",
 }
+#: Asking everybody on a list for a receipt is what spam does.
+_RECEIPT: Final = "a receipt can be asked for in the transactional class only"
+RESERVED_IN_BULK: Final = {"disposition-notification-to": _RECEIPT, "return-receipt-to": _RECEIPT}
 # Fields made of identifiers and URLs: an encoded word (RFC 2047 §5) may not stand in them, and a word
 # of theirs cannot be split.
 STRUCTURED: Final = frozenset(
     {"message-id", "in-reply-to", "references", "list-unsubscribe", "list-unsubscribe-post"}
+)
+#: Composed as structured since composition 2: fields whose value is addresses, identifiers or URLs.
+STRUCTURED_SINCE_2: Final = frozenset(
+    {
+        "archived-at",
+        "autocrypt",
+        "disposition-notification-to",
+        "list-archive",
+        "list-help",
+        "list-id",
+        "list-owner",
+        "list-post",
+        "list-subscribe",
+        "mail-followup-to",
+        "mail-reply-to",
+        "original-message-id",
+        "return-receipt-to",
+        "x-confirm-reading-to",
+    }
 )
 # A word of a structured field must fit on one line with the name of its field (RFC 5322 §2.1.1).
 _STRUCTURED_WORD_OCTETS_MAX: Final = 998 - len("List-Unsubscribe-Post: ")
@@ -62,8 +93,10 @@ class HeaderError(ValueError):
     """What is wrong with a header or the subject: one sentence that begins with the name of the field."""
 
 
-def check_headers(headers: Iterable[tuple[str, str]], *, subject: str) -> tuple[tuple[str, str], ...]:
-    """Return the member's headers as given, all of them legal; raises `HeaderError`.
+def check_headers(
+    headers: Iterable[tuple[str, str]], *, subject: str, bulk: bool = False
+) -> tuple[tuple[str, str], ...]:
+    """Return the member's headers as given, all of them legal for the class; raises `HeaderError`.
 
     `headers` are the entries as they were written, so that a name given twice is seen.
     """
@@ -75,7 +108,7 @@ def check_headers(headers: Iterable[tuple[str, str]], *, subject: str) -> tuple[
         raise HeaderError(f"headers: {len(pairs)} are given; the most for one message is {HEADERS_MAX}")
     seen: set[str] = set()
     for name, value in pairs:
-        _check_name(name)
+        _check_name(name, bulk=bulk)
         lowered = name.lower()
         if lowered in seen:
             raise HeaderError(f"headers: {name} is given twice; give each name once, in any case")
@@ -101,7 +134,7 @@ def unsubscribe_https_url(value: str) -> str | None:
     return None
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, *, bulk: bool) -> None:
     if _is_field_name(name) is None:
         raise HeaderError(
             f"headers: {name!a} is not a header name; it takes printable ASCII without spaces and colons"
@@ -112,6 +145,8 @@ def _check_name(name: str) -> None:
     advice = RESERVED.get(lowered)
     if advice is None:
         advice = next((why for prefix, why in RESERVED_PREFIXES.items() if lowered.startswith(prefix)), None)
+    if advice is None and bulk:
+        advice = RESERVED_IN_BULK.get(lowered)
     if advice is not None:
         raise HeaderError(f"headers: {name} is reserved: {advice}")
 
@@ -120,10 +155,13 @@ def _check_value(name: str, lowered: str, value: str) -> None:
     _check_text(f"headers: {name}", value)
     if len(value.encode()) > VALUE_OCTETS_MAX:
         raise HeaderError(f"headers: {name} is longer than {VALUE_OCTETS_MAX} octets; shorten it")
-    if lowered not in STRUCTURED:
+    if lowered not in STRUCTURED | STRUCTURED_SINCE_2:
         return
     if not value.isascii():
-        raise HeaderError(f"headers: {name} may hold ASCII only; write a host name in its xn-- form")
+        raise HeaderError(
+            f"headers: {name} may hold ASCII only; write a host name in its xn-- form, and a name before an address "
+            "as an encoded word (RFC 2047), as in =?utf-8?q?J=C3=B6rg?= <j@example.com>"
+        )
     if lowered == "message-id" and _is_message_id(value) is None:
         raise HeaderError(f"headers: {name} must be one identifier in the form <left@right>")
     if any(len(word) > _STRUCTURED_WORD_OCTETS_MAX for word in value.split()):

@@ -15,19 +15,22 @@ from relay import events
 from relay.addresses import Mailbox
 from relay.codec import Recorded
 from relay.events import DsnQueued, MessageQueued, SendAccepted
+from relay.message.canonical import body_hash
 from relay.message.compose import (
     Body,
     Content,
     Message,
+    Shared,
     compose,
     compose_body,
     feedback_id,
     message_id_header,
+    shared_fields,
 )
 from relay.message.dsn import compose_dsn
 from relay.message.envelope import Envelope
 from relay.message.keys import KeyRing, Pepper
-from relay.message.signing import body_hash, sign
+from relay.message.signing import sign
 from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
 from relay.times import SECOND_US
 from relay.views.messages import MessageState
@@ -66,6 +69,7 @@ class _Send(NamedTuple):
     content: Content
     body: Body
     bh: bytes
+    shared: Shared
 
     @property
     def event(self) -> SendAccepted:
@@ -79,7 +83,7 @@ class _Send(NamedTuple):
         assert send.personal is not None
         content = _content(send.personal)
         body = compose_body(content.text, content.html)
-        return cls(accepted, content, body, body_hash(body.octets))
+        return cls(accepted, content, body, body_hash(body.octets), shared_fields(content, send.composition))
 
 
 class _Sends:
@@ -174,7 +178,9 @@ class Composer:
             smtputf8=composed.smtputf8,
         )
         timestamp = send.accepted.time_us // SECOND_US
-        return Outgoing(envelope, sign(composed, signers, timestamp=timestamp, bh=send.bh))
+        return Outgoing(
+            envelope, sign(composed, signers, timestamp=timestamp, bh=send.bh, composition=event.composition)
+        )
 
     def _dsn(self, dsn: Recorded, bounced: Recorded, *, accepted: Recorded, queued: Recorded) -> Outgoing:
         notice, message = dsn.event, queued.event
@@ -188,7 +194,15 @@ class Composer:
             mail_from=NULL_SENDER, rcpt_to=notice.personal.address, smtputf8=composed.smtputf8
         )
         signers = self.keyring.signers(notice.operator_domain, notice.operator_stem)
-        return Outgoing(envelope, sign(composed, signers, timestamp=dsn.time_us // SECOND_US))
+        return Outgoing(
+            envelope,
+            sign(
+                composed,
+                signers,
+                timestamp=dsn.time_us // SECOND_US,
+                composition=notice.composition,
+            ),
+        )
 
     def _composed(self, send: _Send, recipient: events.Recipient, message_id: int) -> Message:
         """A member's message, without its signatures."""
@@ -209,6 +223,7 @@ class Composer:
             ),
             member_did=event.did,
             list_unsubscribe_url=self._unsubscribe_url(event, message_id, recipient),
+            shared=send.shared,
         )
 
     def _unsubscribe_url(

@@ -4,9 +4,9 @@ Contract: `sign` is a pure function. Its time is an argument, and both algorithm
 (PKCS #1 v1.5 and Ed25519), so signing the same message again gives the same bytes, which is how a repeated
 attempt sends what the first one sent. What is signed cannot be changed, added to, or given a second From.
 
-The work is divided between two libraries. dkimpy says what is hashed: its relaxed canonicalisation of
-headers and body and its choice of header instances (RFC 6376 §3.4, §5.4.2). `cryptography` performs the
-private-key operation, which takes dkimpy 7 ms. Two things of dkimpy's are not used: its `sign`, which
+The work is divided between two libraries. dkimpy says what is hashed: its choice of header instances (RFC
+6376 §5.4.2), and its relaxed canonical form, which `canonical` makes in linear time. `cryptography` performs
+the private-key operation, which takes dkimpy 7 ms. Two more things of dkimpy's are not used: its `sign`, which
 parses the key each time, reads the clock, and hashes headers and body again for every signature; and its
 `fold`, which divides a domain name of more than 70 octets and so makes a signature that nobody can verify.
 
@@ -21,8 +21,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import dkim
-from dkim.canonicalization import Relaxed
 
+from relay.message.canonical import body_hash, relaxed_headers
 from relay.message.compose import Header, Message, header_line
 from relay.message.signer import Signer
 
@@ -47,6 +47,27 @@ _ALWAYS_SIGNED: Final = (
 # transactional message without breaking our signature.
 _SIGNED_IF_PRESENT: Final = (b"list-unsubscribe", b"list-unsubscribe-post")
 
+# Composition 2: each is named once more than it occurs, so that nobody who has a copy of the mail can add
+# another, or one where there was none, and replay it with our name (RFC 6376 §8.15).
+_SIGNED_SINCE_2: Final = (
+    b"from",
+    b"to",
+    b"cc",
+    b"subject",
+    b"date",
+    b"message-id",
+    b"reply-to",
+    b"sender",
+    b"mime-version",
+    b"content-type",
+    b"content-transfer-encoding",
+    b"content-disposition",
+    b"in-reply-to",
+    b"references",
+    b"feedback-id",
+    b"x-atmos-member-did",
+)
+
 _LINE_MAX: Final = 76
 
 
@@ -58,21 +79,23 @@ class Verdict(NamedTuple):
     valid: bool
 
 
-def body_hash(body: bytes) -> bytes:
-    """Return the bh= of a body (relaxed, SHA-256, base64). One serves all recipients of a send."""
-    return base64.b64encode(hashlib.sha256(Relaxed.canonicalize_body(body)).digest())
-
-
-def sign(message: Message, signers: Sequence[Signer], *, timestamp: int, bh: bytes | None = None) -> bytes:
+def sign(
+    message: Message,
+    signers: Sequence[Signer],
+    *,
+    timestamp: int,
+    bh: bytes | None = None,
+    composition: int = 1,
+) -> bytes:
     """Return the whole message with one DKIM-Signature for each signer on top, in their order.
 
     `timestamp` (t=, seconds) is when the message was accepted. `bh` is its `body_hash`, if that is known.
+    `composition`: by the rules of which the message was composed; each signs by its own h=, for ever.
     """
     if bh is None:
         bh = body_hash(message.body)
-    headers = Relaxed.canonicalize_headers(list(message.headers))
-    present = {name for name, _ in headers}
-    signed = (*_ALWAYS_SIGNED, *(name for name in _SIGNED_IF_PRESENT if name in present))
+    headers = relaxed_headers(message.headers)
+    signed = (_signed_1 if composition == 1 else _signed_2)([name for name, _ in headers])
     common = hashlib.sha256(b"".join(b"%b:%b" % header for header in dkim.select_headers(headers, signed)))
     signatures = [_signature(signer, signed, bh, timestamp, common.copy()) for signer in signers]
     return b"".join([*map(header_line, signatures), message.as_bytes()])
@@ -106,6 +129,16 @@ def verify(message: bytes, lookup_txt: Callable[[str], str | None]) -> list[Verd
     return verdicts
 
 
+def _signed_1(present: Sequence[bytes]) -> tuple[bytes, ...]:
+    return (*_ALWAYS_SIGNED, *(name for name in _SIGNED_IF_PRESENT if name in present))
+
+
+def _signed_2(present: Sequence[bytes]) -> tuple[bytes, ...]:
+    # A list may add its own List-Unsubscribe to a transactional mail, which has none.
+    names = (*_SIGNED_SINCE_2, *(name for name in _SIGNED_IF_PRESENT if name in present))
+    return tuple(name for name in names for _ in range(present.count(name) + 1))
+
+
 def _signature(
     signer: Signer, signed: Sequence[bytes], bh: bytes, timestamp: int, hasher: "hashlib._Hash"
 ) -> Header:
@@ -123,7 +156,7 @@ def _signature(
         b" bh=%b;" % bh,
     ]
     unsigned = _fold_tags(tags) + b"\r\n b="
-    ((name, canonical),) = Relaxed.canonicalize_headers([(b"DKIM-Signature", unsigned)])
+    ((name, canonical),) = relaxed_headers([(b"DKIM-Signature", unsigned)])
     # The signature's own header goes in last, with an empty b= and without its CRLF.
     hasher.update(b"%b:%b" % (name, canonical.removesuffix(b"\r\n")))
     signature = base64.b64encode(signer.sign_digest(hasher.digest()))

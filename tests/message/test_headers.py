@@ -11,12 +11,42 @@ from relay.message.headers import HeaderError, check_headers, unsubscribe_https_
         "From", "To", "Cc", "Bcc", "Subject", "Reply-To", "Sender", "Date", "MIME-Version", "Content-Type",
         "Content-Transfer-Encoding", "Content-Anything", "Return-Path", "Received", "DKIM-Signature",
         "ARC-Seal", "ARC-Anything", "Authentication-Results", "Feedback-ID", "X-Atmos-Member-Did", "X-Atmos-Else",
+        "Received-SPF", "Delivered-To", "Resent-From", "Resent-Date", "DomainKey-Signature", "X-Original-To",
+        "X-Original-From", "Errors-To", "BIMI-Selector", "BIMI-Location", "X-Google-DKIM-Signature",
     ],
 )  # fmt: skip
 def test_reserved_in_any_case(name: str) -> None:
     for spelling in (name, name.lower(), name.upper()):
         with pytest.raises(HeaderError, match=f"{spelling} is reserved"):
             check_headers([(spelling, "x")], subject="")
+
+
+@pytest.mark.parametrize("name", ["Return-Receipt-To", "Disposition-Notification-To"])
+def test_receipts_are_for_the_transactional_class(name: str) -> None:
+    assert check_headers([(name, "a@member.example")], subject="") == ((name, "a@member.example"),)
+    with pytest.raises(HeaderError, match=f"{name} is reserved: a receipt"):
+        check_headers([(name.lower(), "a@member.example")], subject="", bulk=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Disposition-Notification-To", '"Jörg Smith" <j@member.example>'),
+        ("Mail-Followup-To", "Jörg <j@member.example>"),
+        ("List-Id", "Bücher <books.member.example>"),
+        ("List-Post", "<https://bücher.example/post>"),
+        ("List-Help", "<https://member.example/hilfe?für=alle>"),
+        ("List-Archive", "<https://member.example/ä>"),
+        ("List-Owner", "<mailto:jörg@member.example>"),
+        ("List-Subscribe", "<https://member.example/ü>"),
+    ],
+)
+def test_what_holds_addresses_or_urls_is_ascii(name: str, value: str) -> None:
+    """An encoded word for all of it would leave no reader an address, and no program a URL (RFC 2047 §5)."""
+    with pytest.raises(HeaderError, match=f"headers: {name} may hold ASCII only; .*encoded word"):
+        check_headers([(name, value)], subject="")
+    encoded = "=?utf-8?q?J=C3=B6rg?= <j@member.example>"
+    assert check_headers([(name, encoded)], subject="") == ((name, encoded),)
 
 
 def test_the_rest_is_free_and_comes_back_as_given() -> None:

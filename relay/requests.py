@@ -58,8 +58,8 @@ class SendBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             description="Additional headers, at most 50. Reserved: From, To, Cc, Bcc, Subject, Reply-To, Sender, "
             "Date, MIME-Version, Content-*, Return-Path, Received, DKIM-Signature, ARC-*, Authentication-Results, "
             "Feedback-ID, X-Atmos-*, and what claims a history: Received-SPF, Delivered-To, Resent-*, "
-            "DomainKey-Signature, X-Original-*, Errors-To, BIMI-*, X-Google-*; in the bulk class also Return-Receipt-To and "
-            "Disposition-Notification-To."
+            "DomainKey-Signature, X-Original-*, Errors-To, BIMI-*, X-Google-*; in the bulk class also "
+            "Return-Receipt-To and Disposition-Notification-To."
         ),
     ] = None
     category: Annotated[

@@ -24,7 +24,7 @@ def test_reserved_in_any_case(name: str) -> None:
 @pytest.mark.parametrize("name", ["Return-Receipt-To", "Disposition-Notification-To"])
 def test_receipts_are_for_the_transactional_class(name: str) -> None:
     assert check_headers([(name, "a@member.example")], subject="") == ((name, "a@member.example"),)
-    with pytest.raises(HeaderError, match=f"{name} is reserved: a receipt"):
+    with pytest.raises(HeaderError, match="is reserved: a receipt"):
         check_headers([(name.lower(), "a@member.example")], subject="", bulk=True)
 
 

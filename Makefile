@@ -1,4 +1,4 @@
-# Every target does its own set-up; `make demo` and `make test` are the two that a newcomer needs.
+# `make help` lists what can be made. Every target does its own set-up; a newcomer needs `make demo` and `make test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,26 +7,54 @@ ROUNDS ?= 50
 SECONDS ?= 60
 SEED ?= 1
 
-.PHONY: setup demo test check run simulate bench crash fuzz lock clean
+.PHONY: help setup demo run test check simulate crash fuzz bench picture lock wheel clean
 
-# The virtual environment is made again when what it is made from changes.
-$(VENV)/.ready: requirements.lock pyproject.toml
+help: ## list all this, a line each
+	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1@\2/p' Makefile | tr @ '\t' | expand -t 18
+
+# ------------------------------------------------------------------------------------------------ set-up
+
+# One virtual environment, two locks. What runs the relay is installed first; what tests it comes on top, when a target
+# first needs it, and stays. The versions of both locks agree, so neither undoes the other.
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+# What builds the package is needed for a moment only, and is no part of what runs.
+define build-tools
+	rm -rf $(VENV)/build-tools
+	$(PIP) install --require-hashes --target $(VENV)/build-tools -r locks/build.txt
+endef
+WITH_BUILD_TOOLS = PYTHONPATH=$(abspath $(VENV))/build-tools PYTHONWARNINGS=ignore
+
+$(VENV)/.run: locks/run.txt locks/build.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PIP) install --require-hashes -r locks/run.txt
+	$(build-tools)
+	$(WITH_BUILD_TOOLS) $(PIP) install --no-deps --no-build-isolation -e .
+	rm -rf $(VENV)/build-tools
 	touch $@
 
-setup: $(VENV)/.ready
+$(VENV)/.develop: $(VENV)/.run locks/develop.txt
+	$(PIP) install --require-hashes -r locks/develop.txt
+	touch $@
 
-demo: setup
+# ------------------------------------------------------------------------------------------------ to run it
+
+setup: $(VENV)/.run ## .venv with what the relay runs on, and .venv/bin/atmos-relay
+
+demo: setup ## a mail from POST to inbox on this machine, then serve until Ctrl-C; ONCE=1 ends after the mail
 	$(BIN)/python -m tools.demo $(if $(ONCE),--once)
 
-run: setup
+run: setup ## serve DATA=./data, which is made where it is missing
 	test -d $(DATA) || $(BIN)/atmos-relay init $(DATA)
 	$(BIN)/atmos-relay serve $(DATA)
 
-check: setup
+# ------------------------------------------------------------------------------------------------ to change it
+
+test: check tests/verifier/node_modules/.ready ## everything that CI runs: check, and all tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(VENV)/.develop ## ruff, mypy and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -37,38 +65,58 @@ tests/verifier/node_modules/.ready: tests/verifier/package-lock.json
 	cd tests/verifier && npm ci --silent --no-audit --no-fund
 	touch $@
 
-test: check tests/verifier/node_modules/.ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile
-
-# A relay's short life, once a seed, among everything that can fail; a seed that breaks a promise is printed.
+# The long campaigns; `make test` runs a slice of each. tests/TRACK_RECORD.md says what they have found.
 SEEDS ?= 200
 FROM ?= 1
 JOBS ?= 2
-simulate: setup
+simulate: $(VENV)/.develop ## SEEDS=200 short lives of a relay among everything that can fail; prints the seeds that break a promise
 	$(BIN)/python -m tests.campaigns.simulate --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS)
 
-# One table, and JSON. A quiet machine and twenty minutes; `make bench BENCH="accept deliver"` asks only these.
-BENCH ?=
-JSON ?= bench.json
-bench: setup
-	$(BIN)/python -m benchmarks $(BENCH) --json $(JSON)
-
-# The long campaigns; `make test` runs a slice of each. tests/TRACK_RECORD.md says what they have found.
-crash: setup
+crash: $(VENV)/.develop ## ROUNDS=50 of real relays that are killed, starved and stopped
 	$(BIN)/python -m tests.campaigns.crash --rounds $(ROUNDS) --seed $(SEED)
 
 # The time is for all properties together, by chance and then by coverage; as long again against the SMTP client; and
 # over the HTTP API.
-fuzz: setup
+fuzz: $(VENV)/.develop ## any octets, for some times SECONDS=60, to everything that reads what strangers wrote
 	$(BIN)/python -m tests.campaigns.inputs --seconds $(SECONDS)
 	$(BIN)/python -m tests.campaigns.coverage --seconds $(SECONDS)
 	$(BIN)/python -m tests.campaigns.smtp_servers --seconds $(SECONDS) --seed $(SEED)
 	$(BIN)/python -m tests.campaigns.api --seed $(SEED)
 
-# Locks what pyproject.toml allows, hashes and all, to what is newest today.
-lock:
-	$(BIN)/pip-compile --quiet --strip-extras --upgrade --allow-unsafe --extra dev --generate-hashes --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
-	    --build-deps-for editable --output-file requirements.lock pyproject.toml
+BENCH ?=
+JSON ?= bench.json
+bench: $(VENV)/.develop ## one table, and JSON: twenty minutes of a quiet machine; BENCH="accept deliver" asks only these
+	$(BIN)/python -m benchmarks $(BENCH) --json $(JSON)
 
-clean:
+picture: setup ## the README's picture again, from what a relay really did
+	$(BIN)/python -m tools.picture
+
+# ------------------------------------------------------------------------------------------------ to hand it on
+
+# The lock for developing first: it has everything, and the other two take their versions from it.
+LOCK = $(BIN)/pip-compile --quiet --strip-extras --upgrade --allow-unsafe --generate-hashes --no-header --no-annotate \
+    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links pyproject.toml
+lock: $(VENV)/.develop ## all locks anew: what is newest today of what pyproject.toml allows, with hashes
+	$(LOCK) --extra dev --extra demo --output-file locks/develop.txt
+	$(LOCK) --extra demo --constraint locks/develop.txt --output-file locks/run.txt
+	$(LOCK) --only-build-deps --build-deps-for wheel --constraint locks/develop.txt --output-file locks/build.txt
+
+# From what is committed, not from what lies about. The tag v1.2.3 must be of a commit whose version is 1.2.3.
+VERSION = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+TAG ?= v$(VERSION)
+DIST ?= dist
+SOURCE = $(VENV)/source
+wheel: setup ## dist/*.whl of the tag that names the version; TAG=HEAD takes any commit, to try it
+	@git rev-parse --quiet --verify '$(TAG)^{commit}' >/dev/null || \
+	    { echo 'There is no $(TAG) to build. docs/ARCHITECTURE.md says how a release is made; make wheel TAG=HEAD tries it.'; exit 1; }
+	rm -rf $(SOURCE) && mkdir $(SOURCE)
+	git archive '$(TAG)' | tar -x -C $(SOURCE)
+	@test '$(TAG)' = HEAD || grep -qFx 'version = "$(TAG:v%=%)"' $(SOURCE)/pyproject.toml || \
+	    { echo 'The tag $(TAG) is not named after the version in its pyproject.toml.'; exit 1; }
+	$(build-tools)
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct '$(TAG)') $(WITH_BUILD_TOOLS) \
+	    $(PIP) wheel --no-deps --no-build-isolation --wheel-dir '$(DIST)' $(SOURCE)
+	rm -rf $(SOURCE) $(VENV)/build-tools
+
+clean: ## remove the virtual environment
 	rm -rf $(VENV) *.egg-info

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from relay.api import plain, send
-from relay.operator.membership import member_add
+from relay.api import request
 from relay.service import Relay, open_relay
 from tests.world.http import open_http
+from tests.world.orders import order
 from tests.world.process import make_process_directory
 from tests.world.relay import DID, DOMAIN
 
@@ -34,7 +34,7 @@ async def listening_relay(directory: Path) -> AsyncIterator[Relay]:
 
 
 async def enrol(relay: Relay) -> dict[str, str]:
-    answer = await member_add(relay.core, did=DID, domains=[DOMAIN], offline=True)
+    answer = await order(relay.core, "member_add", did=DID, domains=[DOMAIN], offline=True)
     assert isinstance(answer, dict)
     return {"X-Atmos-DID": DID, "Authorization": f"Bearer {answer['apiKey']}"}
 
@@ -44,7 +44,7 @@ def request_head(length: int) -> dict[str, str]:
 
 
 def test_the_rest_arrives_and_the_connection_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain, "REST_OF_REQUEST_SECONDS_MAX", 30.0)
+    monkeypatch.setattr(request, "REST_OF_REQUEST_SECONDS_MAX", 30.0)
     body = b"x" * 300_000
 
     async def main() -> None:
@@ -63,7 +63,7 @@ def test_the_rest_arrives_and_the_connection_goes_on(tmp_path: Path, monkeypatch
 def test_the_rest_does_not_arrive_and_the_connection_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plain, "REST_OF_REQUEST_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(request, "REST_OF_REQUEST_SECONDS_MAX", 0.1)
 
     async def main() -> None:
         async with listening_relay(tmp_path / "data") as relay, open_http(relay.http_address) as http:
@@ -76,8 +76,8 @@ def test_the_rest_does_not_arrive_and_the_connection_is_closed(
 
 def test_a_body_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However steadily it drips: what is limited is the whole, not each pause."""
-    monkeypatch.setattr(send, "BODY_SECONDS_MAX", 0.3)
-    monkeypatch.setattr(plain, "REST_OF_REQUEST_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(request, "BODY_SECONDS_MAX", 0.3)
+    monkeypatch.setattr(request, "REST_OF_REQUEST_SECONDS_MAX", 0.1)
 
     async def main() -> None:
         async with listening_relay(tmp_path / "data") as relay:

@@ -14,9 +14,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from relay.operator.membership import member_add
 from relay.service import Relay, open_relay
 from tests.world.http import HttpConnection, NoAnswerError, open_http
+from tests.world.orders import order
 from tests.world.process import make_process_directory
 from tests.world.relay import DID, DOMAIN
 from tools.watch import open_websocket
@@ -106,7 +106,7 @@ def test_many_come_and_go_and_every_place_is_given_back(tmp_path: Path) -> None:
 def test_a_stream_holds_no_place(tmp_path: Path) -> None:
     async def main() -> None:
         async with full_relay(tmp_path / "data") as (relay, served, waiting):
-            answer = await member_add(relay.core, did=DID, domains=[DOMAIN], offline=True)
+            answer = await order(relay.core, "member_add", did=DID, domains=[DOMAIN], offline=True)
             assert isinstance(answer, dict)
             headers = [
                 (b"X-Atmos-DID", DID.encode()),

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from relay.decisions.suppression import suppress
 from relay.events import MemberSuspended, RecipientSuppressed, RecipientUnsuppressed
-from relay.presentation import rfc3339
 from relay.refusals import Refusal
+from relay.times import rfc3339
 from tests.world.relay import DID, DOMAIN, OTHER_DID, OTHER_DOMAIN, World, open_world, run
 from tools.cli import cli
 

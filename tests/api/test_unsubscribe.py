@@ -19,8 +19,8 @@ import trio
 
 from relay.codec import Recorded
 from relay.events import Event, RecipientSuppressed, SendAccepted
+from relay.file_names import VIEWS_DIRECTORY
 from relay.message.tokens import UNSUBSCRIBE_KEY_OCTETS, Unsubscribe, UnsubscribeTokens
-from relay.store import VIEWS_DIRECTORY
 from spool.errors import LogPoisonedError
 from tests.world.one_click import FORM, ONE_CLICK, delivered, one_click, visit
 from tests.world.relay import DID, DOMAIN, OTHER_DID, World, open_world, run

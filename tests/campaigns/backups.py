@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from relay.codec import Recorded, decode
-from relay.store import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY
 from spool.backup.backup import back_up
 from spool.backup.restore import restore
 from spool.errors import BackupError, CorruptionError

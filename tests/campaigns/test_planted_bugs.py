@@ -28,7 +28,7 @@ import msgspec
 import pytest
 import trio
 
-import relay.api.send
+import relay.acceptance
 import relay.api.stream
 import relay.decisions.send
 import relay.decisions.suppression
@@ -64,7 +64,6 @@ from relay.streams import Streams
 from relay.views import messages
 from relay.views.due import DueProjector
 from relay.views.members import MembersProjector
-from relay.views.stream import STREAMED
 from relay.views.warming import WarmingProjector
 from spool.disk import Disk
 from spool.record import Record
@@ -222,13 +221,17 @@ def idempotency_key_in_memory_only(stack: ExitStack) -> None:
     """A replay is known by the process that gave the first answer, and by no other."""
     known: set[tuple[int, str, str]] = set()
 
-    def first_answer_if_known(core: Core, principal: Any, key: str, body: bytes) -> Any:
-        mine = (id(core.store.log), principal.did, key)
-        first = first_answer(core, principal, key, body) if mine in known else None
-        known.add(mine)
-        return first
+    def accept_and_know(core: Core, wanted: Any, member: Any) -> Any:
+        if wanted.idempotency is not None:
+            known.add((id(core.store), member.did, wanted.idempotency.key_sha256))
+        return accept(core, wanted, member)
 
-    first_answer = _replace(stack, relay.api.send, "_first_answer", first_answer_if_known)
+    def first_use_if_known(store: Any, member: Any, idempotency: Any) -> Any:
+        is_known = (id(store), member.did, idempotency.key_sha256) in known
+        return first_use(store, member, idempotency) if is_known else None
+
+    accept = _replace(stack, relay.acceptance, "_accept", accept_and_know)
+    first_use = _replace(stack, relay.acceptance, "first_use", first_use_if_known)
 
 
 def idempotency_key_not_in_turn(stack: ExitStack) -> None:
@@ -371,7 +374,7 @@ def stream_before_the_sync(stack: ExitStack) -> None:
         return events_after(store, did, cursor, limit=limit) or [
             stream_event(hoped, lambda number: None)
             for hoped in hopes.get(id(store), ())
-            if isinstance(hoped.event, STREAMED) and hoped.event.did == did and hoped.seq > cursor
+            if hoped.event.STREAMED and hoped.event.did == did and hoped.seq > cursor
         ]
 
     begin = _replace(stack, Streams, "__init__", init)

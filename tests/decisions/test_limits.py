@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from relay.codec import Recorded
 from relay.config import Config, WarmingConfig, WarmingTier
-from relay.decisions.limits import DAY_US, HOUR_US, check_limits
+from relay.decisions.limits import check_limits
 from relay.events import SendAccepted
 from relay.refusals import Refusal
 from relay.reservations import Reservations
+from relay.times import DAY_US, HOUR_US
 from relay.views import warming
 from relay.views.members import DomainState, MemberState
 from spool.errors import LogStalledError

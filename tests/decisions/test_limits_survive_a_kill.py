@@ -10,7 +10,7 @@ import trio
 
 from relay.codec import decode
 from relay.events import SendAccepted
-from relay.store import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY
 from spool.reader import LogReader
 from tests.world.http import NoAnswerError, open_http
 from tests.world.mx import open_mx

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dns.rdtypes.ANY.TXT import TXT
 
 from relay.domains.records import Record, member_records, operator_records, zone_text
-from relay.message.signing import Signer
+from relay.message.signer import Signer
 
 DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 

@@ -39,11 +39,12 @@ from relay.domains.verification import (
     check_domain,
 )
 from relay.internet.resolver import DnsResolver, LookupFailed, NoSuchName
-from relay.operator.socket import COMMANDS, serve_admin_socket
+from relay.operator.socket import serve_admin_socket
 from relay.refusals import Refusal
 from relay.surroundings import Surroundings
 from relay.views import members
 from tests.world.dns import FakeDns, open_dns_server
+from tests.world.orders import order
 from tests.world.relay import (
     DID,
     DOMAIN,
@@ -742,8 +743,8 @@ def test_the_command_line(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_core(directory, Surroundings(resolver=dns)) as core, trio.open_nursery() as nursery:
             await nursery.start(serve_admin_socket, core)
-            await COMMANDS["member_add"](core, did=DID, domains=[DOMAIN], offline=True)
-            answer: Any = await COMMANDS["dns"](core, domain=DOMAIN)
+            await order(core, "member_add", did=DID, domains=[DOMAIN], offline=True)
+            answer: Any = await order(core, "dns", domain=DOMAIN)
             publish(dns, answer["domains"][0]["records"])
 
             status, printed = await verify()
@@ -783,8 +784,8 @@ def test_dnspython_asks_a_real_server(tmp_path: Path) -> None:
     async def main() -> None:
         directory = make_directory(tmp_path / "data")
         async with open_core(directory) as core:
-            await COMMANDS["member_add"](core, did=DID, domains=[DOMAIN], offline=True)
-            answer: Any = await COMMANDS["dns"](core, domain=DOMAIN)
+            await order(core, "member_add", did=DID, domains=[DOMAIN], offline=True)
+            answer: Any = await order(core, "dns", domain=DOMAIN)
             records = [Record(**record) for record in answer["domains"][0]["records"]]
             with core.store.read() as view:
                 state = members.domain(view, DOMAIN)

@@ -16,8 +16,8 @@ import pytest
 import requests
 
 from relay.config import Config, SiteConfig, WarmingTier
+from relay.file_names import LOG_DIRECTORY
 from relay.refusals import STATUS_OF_CODE
-from relay.store import LOG_DIRECTORY
 from spool.reader import LogReader
 from tests.world.daemon import free_port, is_listening, open_daemon_directory, require_daemon, running
 from tests.world.mx import self_signed_pem

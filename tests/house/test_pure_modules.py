@@ -35,13 +35,23 @@ PURE = (
     "relay.domains.records",
     "relay.message.dsn",
     "relay.events",
+    "relay.events.base",
+    "relay.events.delivery",
+    "relay.events.log",
+    "relay.events.members",
+    "relay.events.queue",
+    "relay.events.sending",
+    "relay.events.suppression",
+    "relay.fields",
     "relay.message.headers",
     "relay.presentation",
     "relay.refusals",
     "relay.decisions.reputation",
     "relay.requests",
+    "relay.message.signer",
     "relay.message.signing",
     "relay.stream_events",
+    "relay.times",
     "relay.message.tokens",
     "relay.past.rows",
     "relay.views.calls",
@@ -178,7 +188,8 @@ def _is_set(node: ast.expr) -> bool:
 
 
 def path_of(module: str) -> Path:
-    return ROOT / (module.replace(".", "/") + ".py")
+    place = ROOT / module.replace(".", "/")
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
 @pytest.mark.parametrize("module", PURE)

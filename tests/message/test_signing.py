@@ -8,7 +8,8 @@ from hypothesis import given, settings
 
 from relay.addresses import Mailbox, parse_mailbox
 from relay.message.compose import Content, Message, compose, compose_body
-from relay.message.signing import Signer, Verdict, body_hash, sign, verify
+from relay.message.signer import Signer
+from relay.message.signing import Verdict, body_hash, sign, verify
 from tests.golden_messages.stories import (
     DSN_STORIES,
     HERE,

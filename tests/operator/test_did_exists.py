@@ -13,12 +13,12 @@ from relay.config import ConfigError, parse_config
 from relay.core import open_core
 from relay.internet.https import Limits
 from relay.operator.did_exists import document_id, document_url
-from relay.operator.socket import COMMANDS
 from relay.refusals import Refusal
 from relay.surroundings import Surroundings
 from relay.views import members
 from tests.world.dns import FakeDns
 from tests.world.https import Authority, Outside, Stream, open_https_server
+from tests.world.orders import order
 from tests.world.relay import DOMAIN, make_directory
 
 PLC, WEB = "did:plc:ewvi7nxzyoun6zhxrhs64oiz", "did:web:pds.example"
@@ -69,7 +69,7 @@ class Enrolment:
                 )
                 async with open_core(make_directory(directory, settings), surroundings) as core:
                     try:
-                        await COMMANDS["member_add"](core, did=did, domains=[DOMAIN], offline=offline)
+                        await order(core, "member_add", did=did, domains=[DOMAIN], offline=offline)
                     except Refusal as refusal:
                         self.refusal = refusal
                     with core.store.read() as view:

@@ -21,11 +21,11 @@ from relay.events import (
     MessageBounced,
     MessageHeld,
 )
-from relay.operator import queue
-from relay.operator.socket import administer
+from relay.operator import queue_orders, queue_shown
 from relay.refusals import Refusal
 from relay.views import due
 from tests.world.gate import Gate
+from tests.world.orders import administer
 from tests.world.relay import DID, DOMAIN, OTHER_DID, OTHER_DOMAIN, World, open_world, run
 
 HOUR_SECONDS = 3600
@@ -137,7 +137,7 @@ def test_what_is_cancelled_is_final_and_counts_against_nobody(tmp_path: Path) ->
                 await deferred(world, f"tempfail-9+{number}@example.com")
             answer = await order(world, "cancel", everything=True, reason="sent by mistake")
             assert answer["done"]["count"] == 12
-            assert len(answer["done"]["messages"]) == queue.EXAMPLES_MAX
+            assert len(answer["done"]["messages"]) == queue_orders.EXAMPLES_MAX
             first = done(answer)[0]
             message = await world.message(first)
             assert (message["status"], message["attempts"], message["nextAttemptAt"]) == ("bounced", 1, None)
@@ -322,6 +322,11 @@ def test_the_list_of_sites_adds_up(tmp_path: Path) -> None:
                 "inFlight": 1,
                 "oldestAcceptedAt": oldest["acceptedAt"],
                 "nextAttemptAt": oldest["nextAttemptAt"],
+                # Of the route, whatever domain: one is hung up in, and what was deferred has made the window narrower.
+                "connections": 1,
+                "connectionsAtMost": 4,
+                "downUntil": None,
+                "downBecause": None,
             }
             assert answer["sites"][1]["site"] == "example.org"
             assert len((await world.command("queue_list", limit=1))["sites"]) == 1
@@ -465,7 +470,8 @@ def test_what_was_interrupted_is_cancelled_only_once_the_relay_has_said_so(tmp_p
 
 
 def test_a_large_order_is_given_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "MESSAGES_PER_TURN", 2)
+    for module in (queue_orders, queue_shown):
+        monkeypatch.setattr(module, "MESSAGES_PER_TURN", 2)
 
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:

@@ -18,19 +18,21 @@ from click.testing import CliRunner
 from relay.codec import decode, encode
 from relay.core import open_core
 from relay.events import Event, LogStripped, PayloadErased
+from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.operator import retention
 from relay.refusals import Refusal
-from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY, Store
+from relay.store import Store
 from relay.surroundings import Surroundings
 from relay.views import PROJECTORS, relay_views
 from spool import LogReader, Record
-from spool import views as spool_views
 from spool.disk import Disk, RealDisk
 from spool.verify.verify import verify
+from spool.views import fold
 from tests.world.directories import names_in
 from tests.world.disk import Directory, FakeDisk, File, State, surviving_subsets
 from tests.world.erasing import erase
 from tests.world.one_click import unsubscribe_path
+from tests.world.orders import order
 from tests.world.relay import (
     DID,
     DOMAIN,
@@ -305,7 +307,7 @@ def test_what_stays_of_a_payload_cannot_be_tried_out(tmp_path: Path) -> None:
 def test_mail_is_sent_and_read_while_segments_are_rewritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_views, "MOVED_RECORDS_PER_TRANSACTION", 1)
+    monkeypatch.setattr(fold, "MOVED_RECORDS_PER_TRANSACTION", 1)
 
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
@@ -442,7 +444,7 @@ def test_a_relay_killed_in_the_middle_finishes_at_its_next_start(
     tmp_path: Path, pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after the rename, when the index was corrected in part."""
-    monkeypatch.setattr(spool_views, "MOVED_RECORDS_PER_TRANSACTION", 1)
+    monkeypatch.setattr(fold, "MOVED_RECORDS_PER_TRANSACTION", 1)
     directory, copy = tmp_path / "data", tmp_path / "copy"
 
     async def main() -> None:
@@ -528,7 +530,7 @@ def test_a_disk_that_fails_in_the_last_step_leaves_an_index_that_is_right(tmp_pa
 def test_a_relay_that_stops_in_a_strip_leaves_an_index_that_is_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_views, "MOVED_RECORDS_PER_TRANSACTION", 1)
+    monkeypatch.setattr(fold, "MOVED_RECORDS_PER_TRANSACTION", 1)
     stopping = trio.CancelScope()
 
     async def main() -> None:
@@ -575,7 +577,7 @@ def test_every_crash_of_a_strip_leaves_a_log_that_says_the_same(tmp_path: Path) 
         async with open_core(directory, surroundings(disk)) as core:
             acknowledged.extend(core.store.log.reader.read(1))
             disk.after_operation = crash_here
-            await retention.log_erase(core, "maria", reason="ticket", message=ids[0])
+            await order(core, "log_erase", by="maria", reason="ticket", message=ids[0])
             disk.after_operation = None
 
     run(strip)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import stat
@@ -11,14 +10,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from relay.core import open_core
-from relay.operator.socket import ADMIN_SOCKET, COMMANDS, LINE_BYTES_MAX, REQUEST_SECONDS_MAX, administer
+from relay.file_names import ADMIN_SOCKET
+from relay.operator import client
+from relay.operator.socket import LINE_BYTES_MAX, REQUEST_SECONDS_MAX
+from relay.principals import Operator
 from relay.refusals import Refusal
+from relay.registry import DECISIONS, Arguments, Decision
 from spool.errors import LockedError
+from tests.world.orders import COMMANDS, administer
 from tests.world.relay import DID, DOMAIN, OTHER_DID, OTHER_DOMAIN, World, make_directory, open_world, run
 
 GOOD = {"command": "member_list", "arguments": {}}
@@ -247,14 +252,14 @@ def test_an_order_that_cannot_be_carried_out(
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, command in COMMANDS.items() if "did" in inspect.signature(command).parameters]
+    "name", [name for name, command in COMMANDS.items() if "did" in command.arguments.__struct_fields__]
 )
 def test_no_command_looks_up_what_is_no_did(tmp_path: Path, name: str) -> None:
     types = {"domains": [OTHER_DOMAIN], "domain": OTHER_DOMAIN, "key_id": "x", "reason": "x", "to": ""}
     wanted = {
-        parameter.name: types[parameter.name]
-        for parameter in inspect.signature(COMMANDS[name]).parameters.values()
-        if parameter.default is parameter.empty and parameter.name not in ("core", "by", "did")
+        field.name: types[field.name]
+        for field in msgspec.structs.fields(COMMANDS[name].arguments)
+        if field.required and field.name != "did"
     }
 
     async def main() -> None:
@@ -342,7 +347,7 @@ def test_a_relay_that_goes_without_an_answer_is_told_as_such(tmp_path: Path) -> 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(go_away)
             with pytest.raises(Refusal, match="stopped before it answered") as refused:
-                await administer(directory, "member_list", {})
+                await trio.to_thread.run_sync(client.administer, directory, "member_list", {})
         assert refused.value.code == "TEMPORARILY_UNAVAILABLE"
         listener.close()
 
@@ -352,10 +357,10 @@ def test_a_relay_that_goes_without_an_answer_is_told_as_such(tmp_path: Path) -> 
 def test_an_answer_may_be_longer_than_an_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = ["x" * 1000] * (3 * LINE_BYTES_MAX // 1000)
 
-    async def at_length(core: Any) -> Any:
+    async def at_length(core: Any, asked: Arguments, by: Operator) -> Any:
         return {"long": long}
 
-    monkeypatch.setitem(COMMANDS, "at_length", at_length)
+    monkeypatch.setitem(DECISIONS, "at_length", Decision("at_length", Arguments, at_length, Operator))
 
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from relay.codec import Recorded, encode
 from relay.config import Config, ReputationConfig, WarmingConfig, WarmingTier
-from relay.decisions.limits import DAY_US, HOUR_US
 from relay.events import (
     DomainAdded,
     DomainPaused,
@@ -38,14 +37,13 @@ from relay.events import (
     SendAccepted,
 )
 from relay.past.simulation import POLICY_PROJECTORS, Simulation, simulate
-from relay.presentation import rfc3339
+from relay.times import DAY_US, HOUR_US, MINUTE_US, rfc3339
 from spool import open_log
-from spool.verify.scratch import open_scratch
+from spool.views.scratch import open_scratch
 from tests.world.relay import DID, make_directory, open_world, run
-from tools.cli import EXPECTED, cli
+from tools.cli import cli, expected_errors
 
 START_US = 1_764_000_000_000_000
-MINUTE_US = 60_000_000
 DOMAINS = ("a.example", "b.example")
 OUTCOMES = {"sent": MessageSent, "bounced": MessageBounced, "complained": MessageComplained}
 #: So lax that nothing is refused or paused.
@@ -615,7 +613,7 @@ def test_people_are_shown_the_first_and_programs_all(tmp_path: Path) -> None:
 )
 def test_a_bad_configuration_is_named_with_its_line(directory: Path, text: str, complaint: str) -> None:
     result = simulate_on(directory, text)
-    assert isinstance(result.exception, EXPECTED)
+    assert isinstance(result.exception, expected_errors())
     assert f"{directory.parent / 'other.toml'} " in str(result.exception)
     assert complaint in str(result.exception)
     assert result.stdout == ""
@@ -627,7 +625,7 @@ def test_no_configuration_and_no_log(directory: Path, tmp_path: Path) -> None:
     binary = tmp_path / "binary.toml"
     binary.write_bytes(b"\xff")
     unreadable = CliRunner().invoke(cli, ["policy", "simulate", str(directory), "--config", str(binary)])
-    assert isinstance(unreadable.exception, EXPECTED)
+    assert isinstance(unreadable.exception, expected_errors())
     empty = make_directory(tmp_path / "empty")
     assert "holds no log" in simulate_on(empty, "").stderr
 
@@ -638,6 +636,6 @@ def test_nothing_is_left_of_the_scratch_tables(
     place = tmp_path / "scratch"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
-    monkeypatch.setattr("spool.verify.scratch._FOLDS_PER_TRANSACTION", 2)  # what is committed is seen as well
+    monkeypatch.setattr("spool.views.scratch._FOLDS_PER_TRANSACTION", 2)  # what is committed is seen as well
     assert json.loads(simulate_on(directory, STRICT_BOTH, "--json").stdout)["totals"]["refused"] == 2
     assert list(place.iterdir()) == []

@@ -8,7 +8,7 @@ import lmdb
 import pytest
 
 from relay.events import MemberAdded
-from relay.store import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY
 from relay.views import relay_views
 from spool.disk import RealDisk
 from spool.reader import LogReader

@@ -25,7 +25,7 @@ import trio
 
 from relay.codec import decode
 from relay.events import MessageQueued
-from relay.store import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY
 from spool.reader import LogReader
 from tests.world.checker import half_accepted
 from tests.world.http import HttpConnection, NoAnswerError, open_http

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from relay.codec import decode
-from relay.store import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY
 from spool.reader import LogReader
 from tests.world.held import open_held_mx
 from tests.world.http import Answer, HttpConnection, NoAnswerError, open_http

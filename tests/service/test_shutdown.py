@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from relay.codec import decode
-from relay.store import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY
 from spool.reader import LogReader
 from tests.world.held import HeldMx, open_held_mx
 from tests.world.http import HttpConnection, NoAnswerError, open_http

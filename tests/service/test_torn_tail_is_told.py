@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from relay.codec import encode
 from relay.events import Event, MemberResumed, TornTailCut
-from relay.store import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY
 from spool import open_log
 from tests.world.relay import DID, open_world, run
 from tools.cli import cli

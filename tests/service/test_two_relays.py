@@ -6,7 +6,7 @@ from pathlib import Path
 
 import requests
 
-from relay.operator.socket import ADMIN_SOCKET
+from relay.file_names import ADMIN_SOCKET
 from tests.world.process import RelayProcess, make_process_directory
 from tests.world.relay import OTHER_DID
 

@@ -22,8 +22,9 @@ from spool import CorruptionError, LogReader, SpoolError
 from spool.backup.backup import BackupReport, back_up
 from spool.backup.format import MANIFEST_NAME, NEXT_SUFFIX, check_files, read_manifest
 from spool.backup.restore import UNFINISHED_NAME, restore
-from spool.directory import TMP_SUFFIX, segment_seqs
+from spool.directory import segment_seqs
 from spool.errors import BackupError
+from spool.files import TMP_SUFFIX
 from spool.record import Record, crc32c, encode_record
 from spool.segment import (
     Position,

@@ -19,7 +19,7 @@ from spool.disk import RealDisk
 from spool.record import HEADER_BYTES, padded
 from spool.segment import FOOTER_BYTES, SEGMENT_HEADER_BYTES, scan_segment, segment_name
 from spool.verify.segment import SegmentCheck
-from spool.verify.verify import Problem, ViewVerdict, verify, verify_log
+from spool.verify.verify import LogProblem, ViewVerdict, verify, verify_log
 from spool.verify.views import verify_views
 from spool.views import Transaction, Views
 from tests.world.spool import clock, group, inline, salts
@@ -62,10 +62,10 @@ class Home(NamedTuple):
         last = self.records[-1]
         return Witness(last.segment, last.end_offset, last.seq)
 
-    def verify(self) -> spool.verify.verify.Verdict:
+    def verify(self) -> spool.verify.verify.VerifyVerdict:
         return verify(self.log, self.views, PROJECTORS, decode)
 
-    def problems(self, *, witness: bool = True) -> list[Problem]:
+    def problems(self, *, witness: bool = True) -> list[LogProblem]:
         return verify_log(self.log, witness=self.witness() if witness else None).problems
 
 
@@ -129,7 +129,7 @@ def parts_of(records: list[Record], size: int) -> Iterator[tuple[int, int, int, 
 
 def test_a_whole_log_with_its_views_is_good(home: Home) -> None:
     assert len(home.files) == 3
-    assert home.verify() == spool.verify.verify.Verdict(
+    assert home.verify() == spool.verify.verify.VerifyVerdict(
         spool.verify.verify.LogVerdict(len(home.records), []),
         [ViewVerdict(table, True) for table in ("meta", "index", "skeletons", "total")],
     )

@@ -17,14 +17,14 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from relay.events import AttemptInterrupted, MemberAdded
-from relay.store import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY
 from spool import LogReader, Record
 from tests.world.operator import answer, command, good
 from tests.world.process import PATIENCE_SECONDS
 from tests.world.relay import open_world, run
 from tests.world.small_log import DID, STORY, append, make, open_small
-from tools.cli import EXPECTED
-from tools.log.events import as_json, show
+from tools.cli import expected_errors
+from tools.log.event_text import as_json, show
 from tools.log.export import without_personal_data
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "BACKUP.md"
@@ -36,7 +36,7 @@ def refused(*arguments: object) -> str:
     if isinstance(result.exception, SystemExit):
         assert result.exit_code == 1
         return result.output
-    assert isinstance(result.exception, EXPECTED), result.exception
+    assert isinstance(result.exception, expected_errors()), result.exception
     return str(result.exception)
 
 
@@ -153,7 +153,7 @@ def test_nothing_is_sent_before_a_restore_that_holds_has_held(
         raise OSError(errno.ENOSPC, "no space")
 
     with monkeypatch.context() as patch:
-        patch.setattr("tools.log.backup.queue_hold", broken_off)
+        patch.setattr("relay.operator.queue_orders.queue_hold", broken_off)
         assert command("log", "restore", backup, restored, "--hold").exit_code != 0
     before = contents(restored)
     for words in (

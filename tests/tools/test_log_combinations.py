@@ -16,7 +16,7 @@ import trio
 
 from relay.codec import decode
 from relay.events import LogStripped
-from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY
+from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.views import PROJECTORS
 from spool.verify.verify import verify
 from spool.views import MAP_BYTES

@@ -19,10 +19,8 @@ import pytest
 from relay.codec import decode
 from relay.config import CONFIG_FILE
 from relay.domains.records import TXT_STRING_OCTETS_MAX
+from relay.file_names import ADMIN_SOCKET, HTTP_ADDRESS_FILE, LOG_DIRECTORY
 from relay.message.keys import load_pepper
-from relay.operator.socket import ADMIN_SOCKET
-from relay.service import HTTP_ADDRESS_FILE
-from relay.store import LOG_DIRECTORY
 from spool.reader import LogReader
 from tests.world.operator import Operator
 from tests.world.relay import DID, OPERATOR_DOMAIN, OTHER_DID, make_directory

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from relay.operator.socket import administer
+from relay.delivery.scheduler import DOWN_SECONDS
+from relay.operator.client import administer
+from relay.operator.protocol import ALREADY
 from tests.world.http import open_http
 from tests.world.operator import ME, Operator
 from tests.world.process import RelayProcess, make_process_directory
@@ -84,6 +88,35 @@ def test_an_evening_at_the_queue(tmp_path: Path) -> None:
     assert f'bounced, cancelled by {ME}: 5.0.0 "cancelled by the operator: a mistake"' in story
 
 
+def test_a_site_that_answers_nobody_is_shown_with_until_when_and_why(tmp_path: Path) -> None:
+    relay = RelayProcess(make_process_directory(tmp_path / "data", route=NOWHERE))
+    credentials = relay.enrol()
+
+    def site() -> dict[str, Any]:
+        (row,) = json.loads(relay.command("queue", "list", "--json"))["sites"]
+        return dict(row)
+
+    with relay.running():
+        # As many failures in a row as the window is wide.
+        send(relay, credentials, 6)
+        relay.wait_until(lambda: site()["downUntil"] is not None, "finds that nobody listens there")
+        asked_at = datetime.now(UTC)
+        down = site()
+        assert (down["receivers"], down["connectionsAtMost"]) == (f"route {NOWHERE}", 1)
+        until = datetime.fromisoformat(down["downUntil"])
+        assert timedelta() < until - asked_at <= timedelta(seconds=DOWN_SECONDS + 1)
+        assert down["downBecause"].startswith("no connection to 127.0.0.1")
+        titles, row = relay.command("queue", "list").splitlines()
+        assert titles.split()[-3:] == ["receivers", "connections", "state"]
+        assert re.search(r"  0 of 1 +down until \S+Z, because no connection to 127.0.0.1: .+$", row)
+        assert relay.stop() == 0
+
+    # Nobody knows any more.
+    left = site()
+    assert left["waiting"] == 6
+    assert [left[name] for name in ("receivers", "connections", "downUntil", "downBecause")] == [None] * 4
+
+
 @pytest.mark.parametrize(
     ("words", "status"),
     [
@@ -125,4 +158,4 @@ def test_the_pieces_of_a_long_order_add_up(tmp_path: Path, monkeypatch: pytest.M
     answer = queue.give_in_full(relay.directory, "queue_hold", arguments, "held")
     assert answer == {"done": {"count": 5, "messages": ids}, "passed": []}
     again = queue.give_in_full(relay.directory, "queue_hold", arguments, "held")
-    assert again["passed"] == [{"because": queue.ALREADY, "count": 5, "messages": ids}]
+    assert again["passed"] == [{"because": ALREADY, "count": 5, "messages": ids}]

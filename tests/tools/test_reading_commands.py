@@ -4,11 +4,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import trio
-
-from relay.operator.socket import READING_COMMANDS, administer
+from relay.operator.client import administer
 from tests.world.directories import contents
+from tests.world.orders import COMMANDS
 from tests.world.relay import DID, open_world, run
+
+#: Of a site, as `queue list` shows it.
+ONLY_RUNNING = ("receivers", "connections", "connectionsAtMost", "downUntil", "downBecause")
+READING_COMMANDS = [name for name, command in COMMANDS.items() if command.reads]
 
 
 def test_nothing_changes_and_the_answers_are_those_of_the_running_relay(tmp_path: Path) -> None:
@@ -31,14 +34,21 @@ def test_nothing_changes_and_the_answers_are_those_of_the_running_relay(tmp_path
             shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("admin.sock"))
 
     run(main)
-    # Only a running relay knows where a domain's mail goes.
-    assert answers["queue_list"]["sites"][0].pop("receivers") == "route 127.0.0.1:25"
+    # Only a running relay knows where a domain's mail goes, and how it goes there.
+    assert {name: answers["queue_list"]["sites"][0].pop(name) for name in ONLY_RUNNING} == {
+        "receivers": "route 127.0.0.1:25",
+        # The one that has tried it rests.
+        "connections": 1,
+        "connectionsAtMost": 5,
+        "downUntil": None,
+        "downBecause": None,
+    }
     for place in (directory, copy):
         before = contents(place)
         for command in READING_COMMANDS:
-            answer: Any = trio.run(administer, place, command, arguments.get(command, {}))
+            answer: Any = administer(place, command, arguments.get(command, {}))
             if command == "queue_list":
-                assert answer["sites"][0].pop("receivers") is None
+                assert [answer["sites"][0].pop(name) for name in ONLY_RUNNING] == [None] * 5
             assert answer == answers[command]
         assert contents(place) == before
     assert answers["member_list"][0]["did"] == DID

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from relay.events import LogStripped, PayloadErased
-from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY
+from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
 from tests.world.directories import names_in
 from tests.world.erasing import FRIEND, events, relay_with_mail
 from tests.world.operator import ME

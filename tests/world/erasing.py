@@ -10,7 +10,7 @@ import trio
 
 from relay.codec import decode
 from relay.events import Event
-from relay.store import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY
 from spool import LogReader
 from tests.world.http import open_http
 from tests.world.mx import open_mx

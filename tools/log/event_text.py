@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import cbor2
 
 from relay.codec import decode_raw
-from relay.presentation import rfc3339
+from relay.times import rfc3339
 from spool.record import Record
-from tools.output import counted
+from tools.output import counted, printable
 
 #: The events whose sequence number is a message's id.
 _OF_A_MESSAGE_OF_THEIR_OWN = ("message.queued", "dsn.queued")
@@ -93,18 +93,6 @@ def _story(event: Shown) -> str:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         pass  # another version's fields
     return _fields(event)
-
-
-def printable(text: str) -> str:
-    """The text with everything escaped that does not print as itself: control and bidirectional characters, and the
-    backslash, so that nobody can write an escape of ours."""
-    return "".join(_escaped(character) for character in text)
-
-
-def _escaped(character: str) -> str:
-    if character == "\\" or not character.isprintable():
-        return character.encode("unicode_escape").decode("ascii")
-    return character
 
 
 def _json_value(value: Any) -> Any:

@@ -1,18 +1,18 @@
-"""`log verify`, `log rebuild` and `log repair`: whether the log and the views are whole, and what can be mended."""
+"""`log rebuild` and `log repair`: what can be mended of the views and of the log."""
 
 from __future__ import annotations
 
 import shutil
-from itertools import groupby
 from pathlib import Path
 
 import click
 import trio
 
-from relay.codec import decode, encode
+from relay.codec import encode
 from relay.data_directory import check_may_write
 from relay.events import TornTailCut
-from relay.store import VIEWS_DIRECTORY, torn_tail_cut
+from relay.file_names import VIEWS_DIRECTORY
+from relay.store import torn_tail_cut
 from relay.views import PROJECTORS
 from spool.directory import LOCK_NAME
 from spool.disk import RealDisk
@@ -21,84 +21,13 @@ from spool.log import open_log
 from spool.reader import LogReader
 from spool.recovery import Action, Witness
 from spool.repair import RecoveryReport, inspect, repair
-from spool.verify.verify import Verdict, verify
 from spool.verify.views import ViewsSeen, see_views
 from spool.views import Views
-from tools.log.backup import is_backup, verify_backup
-from tools.log.events import printable
-from tools.log.read import log_directory
+from tools.log.directory import log_directory
 from tools.meter import Meter, open_meter
-from tools.output import directory_argument, json_option, print_json
+from tools.output import directory_argument
 
 _NEW_VIEWS_DIRECTORY = VIEWS_DIRECTORY + ".new"
-
-
-@click.command("verify")
-@directory_argument
-@json_option
-@click.pass_context
-def verify_command(context: click.Context, directory: Path, as_json: bool) -> None:
-    """Check every checksum and digest of the log, and the views against the log.
-
-    Works beside a running relay and on a copy; changes nothing. Of a backup, which has no views, every file is
-    compared with the manifest. Exit status 1 if anything is wrong.
-    """
-    if is_backup(directory):
-        verify_backup(context, directory, as_json=as_json)
-        return
-    log = log_directory(directory)
-    with open_meter() as meter:
-        verdict = verify(log, directory / VIEWS_DIRECTORY, PROJECTORS, decode, progress=meter)
-    if as_json:
-        print_json(
-            {
-                "ok": verdict.ok,
-                "records": verdict.log.records,
-                "stripped": verdict.log.stripped,
-                "problems": [problem._asdict() for problem in verdict.log.problems],
-                "views": [view._asdict() for view in verdict.views],
-            }
-        )
-    else:
-        _print_verdict(directory, verdict)
-    if not verdict.ok:
-        context.exit(1)
-
-
-def _print_verdict(directory: Path, verdict: Verdict) -> None:
-    for damage in verdict.log.problems:
-        click.echo(
-            f"segment {damage.file} offset {damage.offset} sequence {damage.seq}, "
-            f"{damage.part}: {printable(damage.problem)}"
-        )
-    wrong = [view for view in verdict.views if not view.ok]
-    for problem, views in groupby(wrong, key=lambda view: view.problem):
-        # What keeps one from being read keeps all.
-        names = ", ".join(view.name for view in views)
-        click.echo(f"view {names}: {printable(problem or 'differs')}")
-    found = len(verdict.log.problems)
-    click.echo(
-        f"Log: {verdict.log.records:,} records are whole; "
-        + (f"{found} problem{'s' if found > 1 else ''}." if found else "nothing is damaged or missing.")
-    )
-    if verdict.log.stripped:
-        click.echo(
-            f"Personal data were removed from {verdict.log.stripped:,} of them, as they say themselves."
-        )
-    if not wrong:
-        left = "; ".join(f"{view.name} {view.unfinished}" for view in verdict.views if view.unfinished)
-        click.echo(
-            f"Views: all {len(verdict.views)} tables are what the log gives"
-            + (f", but for a removal that was interrupted: {left}." if left else ".")
-        )
-        if left:
-            click.echo("That is no damage: readers find the records, and the next start corrects the places.")
-        return
-    click.echo(
-        f"Views: {len(wrong)} of {len(verdict.views)} tables are not, or not known to be, what the log gives."
-    )
-    if not found:
-        click.echo(f"Stop the relay and run `atmos-relay log rebuild {directory}`.")
 
 
 @click.command("rebuild")
@@ -167,10 +96,11 @@ def _print_rebuilt(before: ViewsSeen, after: ViewsSeen, position: int) -> None:
 @click.command("repair")
 @directory_argument
 def repair_command(directory: Path) -> None:
-    """Cut a torn tail: what a crash left half written, and was never acknowledged. A copy is kept.
+    """Cut a torn tail, which was never acknowledged.
 
-    Anything else is explained and left as it is, with exit status 1. The relay must not be running. (It does the
-    same by itself whenever it starts.) Both tell of it in the log, by a `log.torn_tail_cut`.
+    That is what a crash left half written; a copy of it is kept. Anything else is explained and left as it is, with
+    exit status 1. The relay must not be running. (It does the same by itself whenever it starts.) Both tell of it in
+    the log, by a `log.torn_tail_cut`.
     """
     log = log_directory(directory)
     check_may_write(directory)

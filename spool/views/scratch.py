@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import lmdb
 
-from spool.views import MAP_BYTES, TABLES_MAX, Projector, Snapshot, Transaction
+from spool.views.snapshot import MAP_BYTES, TABLES_MAX, Projector, Snapshot, Transaction
 
 E = TypeVar("E")
 

@@ -7,17 +7,18 @@ before it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from functools import wraps
+from typing import Any, NamedTuple
 
 import click
 
-from relay.presentation import rfc3339
+from relay.times import rfc3339
 from spool.directory import segment_seqs
 from spool.errors import SequenceNotFoundError
 from spool.reader import LogReader
-from tools.log.events import Shown, show
+from tools.log.event_text import Shown, show
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -45,7 +46,7 @@ def parse_bound(value: str) -> Bound:
     return Bound(time_us=(moment - _EPOCH) // _MICROSECOND)
 
 
-class Selection(NamedTuple):
+class EventSelection(NamedTuple):
     """Everything that is given must hold. Both ends of the range are part of it."""
 
     begin: Bound = Bound()
@@ -55,7 +56,7 @@ class Selection(NamedTuple):
     message_id: int | None = None
 
 
-def select(reader: LogReader, selection: Selection) -> Iterator[Shown]:
+def select(reader: LogReader, selection: EventSelection) -> Iterator[Shown]:
     """The events wanted, in order. Raises SequenceNotFoundError where there is no such message, CorruptionError
     when it comes to damage."""
     send_seq = None
@@ -132,3 +133,42 @@ def _send_of(reader: LogReader, message_id: int) -> int:
     if queued.type != "message.queued" or not isinstance(index, int):
         raise SequenceNotFoundError(f"sequence {message_id} is {queued.type}, and no message")
     return message_id - index
+
+
+# ------------------------------------------------------------------------------------------------ on the command line
+
+
+def selection_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Which events: the command gets it as `selection`."""
+
+    @wraps(command)
+    def with_selection(
+        *arguments: Any,
+        begin: Bound | None,
+        end: Bound | None,
+        types: tuple[str, ...],
+        did: str | None,
+        message_id: int | None,
+        **options: Any,
+    ) -> None:
+        selection = EventSelection(begin or Bound(), end or Bound(), types, did, message_id)
+        command(*arguments, selection=selection, **options)
+
+    for option in reversed(_SELECTION_OPTIONS):
+        option(with_selection)
+    return with_selection
+
+
+_SELECTION_OPTIONS = (
+    click.option("--from", "begin", type=parse_bound, metavar="SEQ|TIME", help="The first event, or when."),
+    click.option(
+        "--to", "end", type=parse_bound, metavar="SEQ|TIME", help="The last event, or when; inclusive."
+    ),
+    click.option(
+        "--type", "types", multiple=True, metavar="TYPE", help="Only this event type; may be repeated."
+    ),
+    click.option("--did", metavar="DID", help="Only this member's events."),
+    click.option(
+        "--message", "message_id", type=int, metavar="ID", help="Only this message's, with its send."
+    ),
+)

@@ -3,6 +3,7 @@
 from benchmarks import (
     accept,
     append,
+    command_start,
     compose_sign,
     deliver,
     hostile,
@@ -14,6 +15,18 @@ from benchmarks import (
 )
 from benchmarks.command import run
 
-MODULES = (append, compose_sign, accept, deliver, postfix, policy, queue_length, replay, stream, hostile)
+MODULES = (
+    append,
+    compose_sign,
+    accept,
+    deliver,
+    postfix,
+    policy,
+    queue_length,
+    replay,
+    stream,
+    hostile,
+    command_start,
+)
 
 run({module.QUESTION: module.measure for module in MODULES})

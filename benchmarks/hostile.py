@@ -13,7 +13,7 @@ the same, but there it is signed and delivered, and mail to most hostile destina
 that this work costs more than the kind does.
 
 Memory is the relay's own (RssAnon), against its size before the first mail to the kind. What a single connection can
-make the relay hold is bounded by `tests/test_smtp_memory.py`.
+make the relay hold is bounded by `tests/delivery/test_session_memory.py`.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from relay.events import (
     RemoteSide,
     SendAccepted,
 )
-from relay.store import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY
 from spool.reader import LogReader
 
 QUESTION = "replay"

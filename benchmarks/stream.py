@@ -2,7 +2,7 @@
 
     python -m benchmarks.stream
 
-One relay process, one member, a thousand websockets on it. Idle: the resident memory of each; and the relay's
+One relay process, one member, a thousand websockets on it. Idle: the memory of each; and the relay's
 processor time over two periods of its pings, which every subscriber answers, with nothing else going on. Busy: how fast
 events reach all of them, one send of ten recipients at a time, until every subscriber has its frames. The ceiling,
 round by round in turn, is bare hypercorn on trio that sends as many frames, as large, to as many websockets, and knows
@@ -106,11 +106,11 @@ async def _measure(relay: BenchedRelay, bare: Bare, effort: Effort) -> list[Row]
     count, events = effort.scaled(SUBSCRIBERS), effort.scaled(EVENTS) // RECIPIENTS * RECIPIENTS
     ours: list[float] = []
     ceiling: list[float] = []
-    before = relay.memory().total
+    before = relay.memory().without_views
     async with trio.open_nursery() as nursery:
         relays = Subscribers(relay.address, relay.credentials, nursery)
         await relays.open(count)
-        kib = (relay.memory().total - before) / count / 1024
+        kib = (relay.memory().without_views - before) / count / 1024
         # Two periods with the usual effort, so that each subscriber is sent two.
         idle_seconds = 2 * PING_SECONDS * effort.seconds / Effort().seconds
         used = relay.cpu_seconds()
@@ -136,7 +136,7 @@ async def _measure(relay: BenchedRelay, bare: Bare, effort: Effort) -> list[Row]
             against=Comparison("frames/s, bare hypercorn", ceiling),
             is_headline=True,
         ),
-        Row(question=QUESTION, case=case, what="resident KiB of each", values=[kib], lower_is_better=True),
+        Row(question=QUESTION, case=case, what="KiB of memory of each", values=[kib], lower_is_better=True),
         Row(
             question=QUESTION,
             case=case,

@@ -14,6 +14,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from benchmarks.command import bench_directory
+from relay.store import VIEWS_DIRECTORY
+from spool.views import DATA_NAME
 from tests.world.process import RelayProcess, configure
 from tests.world.relay import DID, DOMAIN, make_directory
 
@@ -28,21 +30,21 @@ __all__ = [
     "silent_receiver",
 ]
 
+_MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ ")
 #: One tier that is never full: a check that passes costs the same whatever the limit is.
 NO_LIMITS = "\n[warming]\ntiers = [ { hour = 1000000000, day = 1000000000 } ]\n"
 
 
 class Memory(NamedTuple):
-    """Resident memory in bytes."""
+    """What a process takes of the machine's memory, in bytes."""
 
-    #: The process's own.
+    #: The process's own: no file holds it.
     anonymous: int
-    #: Pages of mapped files: the views, shared with the page cache, which the kernel takes back when it needs them.
-    file: int
-
-    @property
-    def total(self) -> int:
-        return self.anonymous + self.file
+    #: All of it but the views' mapped pages. What several processes share (libraries) counts in proportion (PSS).
+    without_views: int
+    #: Pages of the views' file that the process has touched. They are the page cache's: the kernel takes them back when
+    #: it needs them.
+    views: int
 
 
 class BenchedRelay(RelayProcess):
@@ -55,11 +57,25 @@ class BenchedRelay(RelayProcess):
         return cpu_seconds(self.pid)
 
     def memory(self) -> Memory:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        kib = {
-            name: int(value) for name, value in re.findall(r"^Rss(\w+):\s+(\d+) kB$", status, re.MULTILINE)
-        }
-        return Memory(kib["Anon"] * 1024, kib["File"] * 1024)
+        """By /proc/PID/smaps, which has a paragraph for each mapping: its addresses and file, then its figures."""
+        views = str((self.directory / VIEWS_DIRECTORY / DATA_NAME).resolve())
+        anonymous = without_views = of_views = 0
+        is_views = False
+        for line in Path(f"/proc/{self.pid}/smaps").read_text().splitlines():
+            if _MAPPING.match(line):
+                is_views = line.endswith(f" {views}")
+            elif line.startswith("Anonymous:"):
+                anonymous += _kib(line)
+            elif line.startswith("Pss:") and not is_views:
+                without_views += _kib(line)
+            elif line.startswith("Rss:") and is_views:
+                of_views += _kib(line)
+        return Memory(anonymous * 1024, without_views * 1024, of_views * 1024)
+
+
+def _kib(line: str) -> int:
+    """Of a line like `Pss:                   8 kB`."""
+    return int(line.split()[1])
 
 
 def cpu_seconds(pid: int) -> float:

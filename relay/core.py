@@ -5,29 +5,29 @@ It owns the data directory for as long as it is open: configuration, secrets, si
 
 from __future__ import annotations
 
-import hmac
-import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import trio
 
 from relay.config import Config, load_config
-from relay.data_directory import check_may_write
-from relay.dids import is_valid_did
+from relay.data_directory import SiteStatus, check_may_write
+from relay.edge import Edge
 from relay.in_hand import InHand
 from relay.message.keys import KeyRing, Pepper, load_pepper
 from relay.message.outgoing import Composer
 from relay.metrics import Metrics
-from relay.principals import Principal
-from relay.refusals import Refusal
+from relay.principals import Asker
+from relay.refusals import Refusal, unavailable
+from relay.registry import decision_for
 from relay.reservations import Reservations
 from relay.store import Store, open_store
 from relay.streams import Streams
 from relay.surroundings import Surroundings
-from relay.views import members
 
 
 @dataclass
@@ -44,6 +44,8 @@ class Core:
     in_hand: InHand = field(default_factory=InHand)
     #: Recipient domain -> its MX hosts or route (`relay.delivery.connect`), of those that were looked up lately.
     sites: dict[str, str] = field(default_factory=dict)
+    #: Set by the deliverer, who has them.
+    site_statuses: Callable[[], Mapping[str, SiteStatus]] = dict
     stopping: bool = False
     #: One at a time removes payloads (relay.operator.retention).
     erasing: trio.Lock = field(default_factory=trio.Lock)
@@ -58,6 +60,10 @@ class Core:
         self.store.views.observers.append(self.metrics.observe)
         self.store.views.observers.append(self.reservations.observe)
 
+    async def pause(self) -> None:
+        """Let others work, in the middle of something long."""
+        await trio.lowlevel.checkpoint()
+
     def check_accepting(self) -> None:
         """Whether a send can be taken now. Raises Refusal(QUEUE_FULL or TEMPORARILY_UNAVAILABLE)."""
         if self.stopping or self.store.log.poisoned:
@@ -70,56 +76,31 @@ class Core:
         if limits.bytes_max and self.store.log_bytes() >= limits.bytes_max:
             raise Refusal("QUEUE_FULL", "the relay's log is full; try again later", retry_after_seconds=60)
 
-    def is_active_key(self, principal: Principal) -> bool:
-        """Whether the key by which somebody was authenticated before is still good."""
-        with self.store.read() as view:
-            keys = members.keys_of(view, principal.did)
-        return any(state.key_id == principal.key_id and state.revoked_at is None for state in keys)
+    def why_not_accepting(self) -> Refusal | None:
+        """Why no send can be taken now: QUEUE_FULL or TEMPORARILY_UNAVAILABLE. None: it can."""
+        try:
+            self.check_accepting()
+        except Refusal as refusal:
+            return refusal
+        return None
 
-    def authenticate(
-        self, did: str | None, authorization: str | None
-    ) -> tuple[Principal, members.MemberState]:
-        """Whose request this is. Raises Refusal in the order of SPEC 1.1; suspension is for the caller to judge.
+    async def decide(self, name: str, arguments: msgspec.Struct, asker: Asker) -> Any:
+        """Carry out a decision of `relay.registry` for whoever asks; `relay.edge.Decide` has the contract."""
+        return await decision_for(name, asker).run(self, arguments, asker)
 
-        An unknown DID, a wrong key and a revoked key are one answer, found by the same work.
-        """
-        key = _bearer(authorization)
-        if not did or not key:
-            raise Refusal(
-                "AUTH_REQUIRED",
-                "send your DID in the X-Atmos-DID header and your API key as `Authorization: Bearer atmos_...`",
-            )
-        if not is_valid_did(did):
-            raise Refusal("INVALID_DID", "X-Atmos-DID: not a valid did:plc: or did:web:")
-        presented = self.pepper.key_hash(key)
-        with self.store.read() as view:
-            member = members.member(view, did)
-            keys = members.keys_of(view, did)
-        matched: str | None = None
-        for state in keys or [_NOBODYS_KEY]:
-            same = hmac.compare_digest(state.key_hash, presented)
-            if same and state.revoked_at is None:
-                matched = state.key_id
-        if member is None or matched is None:
-            raise Refusal("AUTH_FAILED", "the DID is not known here, or the API key does not match it")
-        return Principal(did, matched), member
-
-
-def unavailable() -> Refusal:
-    return Refusal(
-        "TEMPORARILY_UNAVAILABLE",
-        "the relay cannot write its log now; try again, with an Idempotency-Key to be safe from sending twice",
-        retry_after_seconds=5,
-    )
-
-
-_NOBODYS_KEY = members.KeyState("", "0" * 64, 0)
-_BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
-
-
-def _bearer(authorization: str | None) -> str | None:
-    found = _BEARER.fullmatch(authorization or "")
-    return found[1] if found else None
+    @property
+    def edge(self) -> Edge:
+        """What whoever answers requests may have of this core."""
+        return Edge(
+            config=self.config,
+            store=self.store,
+            pepper=self.pepper,
+            unsubscribe_tokens=self.composer.unsubscribe,
+            streams=self.streams,
+            metrics=self.metrics,
+            decide=self.decide,
+            why_not_accepting=self.why_not_accepting,
+        )
 
 
 @asynccontextmanager

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from relay.codec import Recorded, decode
 from relay.config import Config, load_config
-from relay.message.keys import KeyRing, load_pepper
+from relay.file_names import LOG_DIRECTORY
+from relay.message.key_files import KeyFiles, read_pepper
 from relay.refusals import Refusal
-from relay.store import LOG_DIRECTORY
-from relay.surroundings import Surroundings
 from relay.views import open_temporary_views
 from spool.backup.format import BEGUN_NAME as BACKUP_BEGUN
 from spool.backup.restore import UNFINISHED_NAME as RESTORE_UNFINISHED
+from spool.clock import wall_clock_us
 from spool.reader import LogReader
 from spool.views import Snapshot, Views
+
+if TYPE_CHECKING:
+    from relay.message.keys import KeyRing
+
+
+class SiteStatus(NamedTuple):
+    """What a running relay has learned of a site: of one set of MX hosts, or of a route."""
+
+    #: Open now, and how many it is thought to bear.
+    connections: int
+    window: int
+    #: Not tried before that time, and why; None where it is tried.
+    down_until_us: int | None = None
+    down_because: str | None = None
 
 
 class Readable(Protocol):
@@ -35,7 +49,14 @@ class Readable(Protocol):
     @property
     def in_hand(self) -> Container[int]: ...
     @property
-    def sites(self) -> Mapping[str, str]: ...
+    def sites(self) -> Mapping[str, str]:
+        """Recipient domain -> the name of its site, of those that were looked up lately."""
+
+    def site_statuses(self) -> Mapping[str, SiteStatus]:
+        """Of the sites that a running relay has to do with, by name."""
+
+    async def pause(self) -> None:
+        """Let others work, where there are any."""
 
 
 class ReadableStore(Protocol):
@@ -44,6 +65,15 @@ class ReadableStore(Protocol):
     def now_us(self) -> int: ...
     def read(self) -> AbstractContextManager[Snapshot]: ...
     def get(self, seq: int) -> Recorded: ...
+
+
+class LogToRead(ReadableStore, Protocol):
+    """The views and the log behind them, which have a beginning and an end."""
+
+    @property
+    def last_seq(self) -> int: ...
+    @property
+    def first_seq(self) -> int: ...
 
 
 def check_may_write(directory: Path, *, restoring: bool = False) -> None:
@@ -62,15 +92,28 @@ def check_may_write(directory: Path, *, restoring: bool = False) -> None:
         )
 
 
-@dataclass(frozen=True)
 class _Reading:
-    config: Config
-    keyring: KeyRing
-    operator_stem: str
-    store: ReadableStore
-    #: Nobody runs on this directory.
-    in_hand: Container[int] = frozenset()
-    sites: Mapping[str, str] = field(default_factory=dict)
+    """A directory that nobody serves: so nothing is in hand, and nothing is known of sites."""
+
+    def __init__(self, directory: Path, config: Config, operator_stem: str, store: ReadableStore) -> None:
+        self._directory = directory
+        self.config = config
+        self.operator_stem = operator_stem
+        self.store: ReadableStore = store
+        self.in_hand: Container[int] = frozenset()
+        self.sites: Mapping[str, str] = {}
+
+    @cached_property
+    def keyring(self) -> KeyRing:
+        from relay.message.keys import KeyRing  # cryptography, which few commands need
+
+        return KeyRing(self._directory)
+
+    def site_statuses(self) -> Mapping[str, SiteStatus]:
+        return {}
+
+    async def pause(self) -> None:
+        """Nobody else is at work here."""
 
 
 class _Folded:
@@ -93,15 +136,14 @@ def open_for_reading(directory: Path) -> Iterator[Readable]:
     and only a writer may mend that. Raises ConfigError, KeyFileError, or an error of `spool`.
     """
     config = load_config(directory)
-    load_pepper(directory)  # not needed here, but whoever looks should hear of secrets that others can read
-    keyring = KeyRing(directory)
-    keyring.check()
-    operator_stem = keyring.operator_stem(config.operator_domain)
+    read_pepper(directory)  # not needed here, but whoever looks should hear of secrets that others can read
+    keys = KeyFiles(directory)
+    keys.check()
+    operator_stem = keys.operator_stem(config.operator_domain)
     with (
         open_temporary_views() as views,
         LogReader(directory / LOG_DIRECTORY, locate=views.locate) as reader,
     ):
         if reader.directory.is_dir():
             views.catch_up(reader)
-        folded = _Folded(views, reader, Surroundings().clock)
-        yield _Reading(config, keyring, operator_stem, folded)
+        yield _Reading(directory, config, operator_stem, _Folded(views, reader, wall_clock_us))

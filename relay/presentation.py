@@ -6,7 +6,6 @@ The same types are encoded, and described in `/openapi.json`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -17,7 +16,6 @@ from relay.events import (
     DsnQueued,
     Event,
     MessageBounced,
-    MessageComplained,
     MessageDeferred,
     MessageHeld,
     MessageQueued,
@@ -28,20 +26,9 @@ from relay.events import (
     SendAccepted,
 )
 from relay.message import dsn
+from relay.times import rfc3339, rfc3339_or_none
 from relay.views.messages import MessageState
 from relay.views.suppressions import Suppression
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def rfc3339(time_us: int) -> str:
-    """RFC 3339 in UTC with microseconds and `Z`."""
-    moment = _EPOCH + timedelta(microseconds=time_us)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06d}Z"
-
-
-def _optional(time_us: int | None) -> str | None:
-    return None if time_us is None else rfc3339(time_us)
 
 
 class Accepted(msgspec.Struct, rename="camel"):
@@ -225,6 +212,7 @@ def timeline_entry(recorded: Recorded, message_id: int) -> TimelineEntry:
     """The event as it stands in the timeline of this message, as its member sees it: why the operator did something,
     but not which of the operator's people it was."""
     event = recorded.event
+    assert event.ABOUT == "message", f"{event.TYPE} is in no message's timeline"
     entry = TimelineEntry(recorded.seq, rfc3339(recorded.time_us), event.TYPE)
     match event:
         case MessageQueued():
@@ -245,10 +233,8 @@ def timeline_entry(recorded: Recorded, message_id: int) -> TimelineEntry:
             entry.reason = None if event.personal is None else event.personal.why
             if isinstance(event, MessageRescheduled):
                 entry.next_attempt_at = rfc3339(event.next_attempt_at)
-        case MessageComplained():
-            pass
         case _:
-            raise AssertionError(f"{event.TYPE} is in no message's timeline")
+            pass  # its type says it all
     return entry
 
 
@@ -313,7 +299,7 @@ def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> Mess
         subject=subject,
         accepted_at=rfc3339(state.accepted_at),
         attempts=state.attempts,
-        next_attempt_at=_optional(state.next_attempt_at),
+        next_attempt_at=rfc3339_or_none(state.next_attempt_at),
         last_reply=last_reply,
     )
 

@@ -52,3 +52,12 @@ class Refusal(Exception):
 def invalid(field: str, problem: str) -> Refusal:
     """A 400 that names the field."""
     return Refusal("INVALID_REQUEST", f"{field}: {problem}")
+
+
+def unavailable() -> Refusal:
+    """The log cannot be written now, or not in time."""
+    return Refusal(
+        "TEMPORARILY_UNAVAILABLE",
+        "the relay cannot write its log now; try again, with an Idempotency-Key to be safe from sending twice",
+        retry_after_seconds=5,
+    )

@@ -7,14 +7,14 @@ one type, like any other input from outside.
 The invariant: **a decision is only carried out for the kind of asker that it was written for.** No member's request
 becomes an operator's order because a name was guessed.
 
-    class MemberSuspend(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    class MemberSuspend(Arguments, frozen=True, kw_only=True):
         did: str
         reason: str | None = None
 
     @decision(by=Operator)
     async def member_suspend(core: Core, order: MemberSuspend, by: Operator) -> Answer: ...
 
-The name is the function's.
+The name is the function's. Importing the module in which it stands makes it known.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ from relay.principals import Asker
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 
 
+class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a decision is about. For those whose arguments come from outside: what is not known is refused."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """One thing that can be asked for."""
@@ -39,7 +43,8 @@ class Decision:
     run: Callable[[Any, Any, Any], Awaitable[Any]]
     #: What kind of asker it is for.
     by: type[Asker]
-    #: It only reads: where no relay runs, it is asked of a directory that nobody has open, and writes nothing.
+    #: It only reads: where no relay runs, it is asked of a directory that nobody has open (a `Readable`), and writes
+    #: nothing. There it waits for nothing but `pause`.
     reads: bool = False
     #: It takes as long as it takes to rewrite a log.
     unhurried: bool = False

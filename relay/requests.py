@@ -11,8 +11,9 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from relay.addresses import AddressError, Mailbox, parse_mailbox
+from relay.addresses import Mailbox
 from relay.events import Content
+from relay.fields import mailbox_in
 from relay.message.headers import HeaderError, check_headers
 from relay.refusals import Refusal, invalid
 
@@ -92,8 +93,8 @@ def parse_send(body: bytes) -> SendRequest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal("INVALID_REQUEST", f"the body is not JSON in UTF-8: {error}") from error
 
-    sender = _mailbox("from", fields.sender)
-    reply_to = None if fields.reply_to is None else _mailbox("replyTo", fields.reply_to)
+    sender = mailbox_in("from", fields.sender)
+    reply_to = None if fields.reply_to is None else mailbox_in("replyTo", fields.reply_to)
     recipients = _recipients(fields.to)
     for name, value in (("subject", fields.subject), ("text", fields.text), ("html", fields.html)):
         if value is not None and "\0" in value:
@@ -124,16 +125,9 @@ def _recipients(to: str | list[str]) -> list[tuple[str, Mailbox]]:
         raise invalid("to", f"has {len(given)} recipients; the most for one request is {RECIPIENTS_MAX}")
     found: dict[str, tuple[str, Mailbox]] = {}
     for number, text in enumerate(given):
-        mailbox = _mailbox("to" if isinstance(to, str) else f"to[{number}]", text)
+        mailbox = mailbox_in("to" if isinstance(to, str) else f"to[{number}]", text)
         found.setdefault(mailbox.address, (text, mailbox))
     return list(found.values())
-
-
-def _mailbox(field: str, text: str) -> Mailbox:
-    try:
-        return parse_mailbox(text)
-    except AddressError as error:
-        raise invalid(field, str(error)) from error
 
 
 def _pairs(body: bytes) -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ from relay.core import Core, open_core
 from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
 from relay.domains.verification import reverify_domains
+from relay.file_names import HTTP_ADDRESS_FILE
 from relay.operator.retention import keep_retention
 from relay.operator.socket import serve_admin_socket
 from relay.reputation_guard import guard_reputation
@@ -38,7 +39,6 @@ from relay.unsubscribe_calls import call_members, one_click_post
 logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
-HTTP_ADDRESS_FILE = "http.address"
 #: Requests under way when the relay is stopped have this long to be answered.
 HTTP_GRACE_SECONDS = 8
 
@@ -171,7 +171,7 @@ async def _serve_http(core: Core, relay: Relay, close: trio.Event, task_status: 
     places = Places(core.config.http.connections_max)
     core.metrics.http_connections.set_function(lambda: places.connections)
     await serve_http(
-        create_app(core),
+        create_app(core.edge),
         config,
         places=places,
         close=close,

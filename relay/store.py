@@ -17,6 +17,7 @@ import trio
 from relay.codec import Recorded, decode, encode
 from relay.config import Config
 from relay.events import Event, TornTailCut, ViewsRebuilt
+from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.surroundings import Surroundings
 from relay.views import relay_views
 from spool.errors import LogStalledError
@@ -27,9 +28,6 @@ from spool.strip import Stripped
 from spool.views import Snapshot, Views
 
 logger = logging.getLogger(__name__)
-
-LOG_DIRECTORY = "log"
-VIEWS_DIRECTORY = "views"
 
 
 class Store:
@@ -48,6 +46,16 @@ class Store:
     def now_us(self) -> int:
         """The time to decide by: never before what the log already holds, even if the clock was set back."""
         return max(self._clock(), self.log.last_time_us)
+
+    @property
+    def last_seq(self) -> int:
+        """Of the last record that is durable; 0 where there is none."""
+        return self.log.last_seq
+
+    @property
+    def first_seq(self) -> int:
+        """Of the oldest record that is kept."""
+        return self.log.reader.first_seq()
 
     def read(self) -> AbstractContextManager[Snapshot]:
         """The views at this moment; never keep it across an `await`."""

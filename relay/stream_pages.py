@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from relay.data_directory import LogToRead
 from relay.events import DsnQueued, MessageQueued
 from relay.refusals import invalid
-from relay.store import Store
 from relay.stream_events import StreamEvent, stream_event
 from relay.views.stream import sequence_numbers
 
@@ -24,16 +24,16 @@ def parse_cursor(text: str) -> int:
     return int(text)
 
 
-def is_future(store: Store, cursor: int) -> bool:
-    return cursor > store.log.last_seq
+def is_future(store: LogToRead, cursor: int) -> bool:
+    return cursor > store.last_seq
 
 
-def kept_from(store: Store) -> int:
+def kept_from(store: LogToRead) -> int:
     """The oldest cursor behind which everything is kept."""
-    return store.log.reader.first_seq() - 1
+    return store.first_seq - 1
 
 
-def events_after(store: Store, did: str, cursor: int, *, limit: int) -> list[StreamEvent]:
+def events_after(store: LogToRead, did: str, cursor: int, *, limit: int) -> list[StreamEvent]:
     """The member's next events. It reads the log in the caller's thread, so ask for few at a time."""
     with store.read() as view:
         numbers = sequence_numbers(view, did, after=cursor, limit=limit)

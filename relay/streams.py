@@ -20,10 +20,10 @@ import trio
 
 from relay.codec import Recorded
 from relay.config import HttpConfig
-from relay.events import KeyRevoked
+from relay.events import KeyRevoked, OwnedEvent
 from relay.principals import Principal
 from relay.refusals import Refusal
-from relay.views.stream import STREAMED
+from relay.times import SECOND_US
 
 TICKET_SECONDS = 60
 #: A browser needs one for each connection that it opens.
@@ -117,7 +117,8 @@ class Streams:
     def observe(self, recorded: Sequence[Recorded]) -> None:
         """Called once a batch, right after it became durable and its views can be read."""
         for _, _, event in recorded:
-            if isinstance(event, STREAMED):
+            if event.STREAMED:
+                assert isinstance(event, OwnedEvent)
                 for subscriber in self._open.get(event.did, ()):
                     subscriber.wake()
             elif isinstance(event, KeyRevoked):
@@ -145,7 +146,7 @@ class Streams:
                 retry_after_seconds=TICKET_SECONDS,
             )
         ticket = self._randbytes(32).hex()
-        expires_at = now_us + TICKET_SECONDS * 1_000_000
+        expires_at = now_us + TICKET_SECONDS * SECOND_US
         self._tickets[ticket] = _Ticket(principal, expires_at)
         return ticket, expires_at
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import ssl
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,15 +16,11 @@ from typing import Any
 import trio
 
 from relay.internet.resolver import DnsResolver, Resolver
+from spool.clock import wall_clock_us
 from spool.disk import Disk, RealDisk
 
 #: How a TCP connection is made: host, port.
 OpenStream = Callable[[str, int], Awaitable[trio.abc.Stream]]
-
-
-def wall_clock_us() -> int:
-    """Microseconds since the epoch, UTC."""
-    return time.time_ns() // 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from relay.events import CallResult, RecipientSuppressed, SendAccepted, Unsubscr
 from relay.internet.https import FetchError, Limits, fetch
 from relay.store import Store
 from relay.surroundings import Surroundings
+from relay.times import SECOND_US
 from relay.views import calls, messages
 
 logger = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ class _Caller:
     async def wait_for_news(self, next_at_us: int | None) -> None:
         seconds = float("inf")
         if next_at_us is not None:
-            seconds = max(0.0, (next_at_us - self._store.now_us()) / 1_000_000)
+            seconds = max(0.0, (next_at_us - self._store.now_us()) / SECOND_US)
         with trio.move_on_after(seconds):
             await self._news.wait()
         self._news = trio.Event()
@@ -182,7 +183,7 @@ class _Caller:
         next_at: int | None = None
         if not answer.final:
             next_at = next_attempt_at(DELAYS_SECONDS, attempt, self._store.now_us(), self._dice.random())
-            if is_given_up(next_at, suppressed.call_at + GIVE_UP_SECONDS * 1_000_000):
+            if is_given_up(next_at, suppressed.call_at + GIVE_UP_SECONDS * SECOND_US):
                 next_at = None
         return UnsubscribeCalled(
             did=suppressed.did,

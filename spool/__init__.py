@@ -70,6 +70,8 @@ segment is unsealed, what comes after its last whole batch is a write in progres
 interrupted, and was never acknowledged, unless there is proof to the contrary: see `spool.recovery`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from spool.disk import Disk, RealDisk
 from spool.errors import (
     CorruptionError,
@@ -80,12 +82,14 @@ from spool.errors import (
     SequenceNotFoundError,
     SpoolError,
 )
-from spool.log import Log, LogStatistics, open_log
 from spool.reader import LogReader, SegmentInfo
 from spool.record import Entry, Record
 from spool.recovery import Witness
 from spool.repair import Cut, RecoveryReport, repair
 from spool.strip import Stripped, strip_segment
+
+if TYPE_CHECKING:
+    from spool.log import Log, LogStatistics, open_log
 
 __all__ = [
     "CorruptionError",
@@ -111,3 +115,12 @@ __all__ = [
     "repair",
     "strip_segment",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The writer is loaded when it is first wanted (PEP 562): it needs trio, and whoever only reads does not."""
+    if name not in ("Log", "LogStatistics", "open_log"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from spool import log
+
+    return getattr(log, name)

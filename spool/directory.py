@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from spool.disk import Disk
-from spool.segment import (
-    segment_seq,
-)
+from spool.segment import segment_seq
 
 LOCK_NAME: Final = "lock"
 TORN_NAME: Final = "torn"
-TMP_SUFFIX: Final = ".tmp"
 
 
 def segment_seqs(disk: Disk, directory: Path) -> list[int]:

@@ -22,9 +22,11 @@ from typing import Any, Final, NamedTuple
 import outcome
 import trio
 
-from spool.directory import LOCK_NAME, TMP_SUFFIX
+from spool.clock import wall_clock_us
+from spool.directory import LOCK_NAME
 from spool.disk import Disk, RealDisk
 from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
+from spool.files import TMP_SUFFIX
 from spool.reader import Cursor, Locate, LogReader
 from spool.record import CHAIN_START, Entry, Record, crc32c, encode_record, entry_bytes, make_record
 from spool.recovery import Action, Plan, Witness
@@ -444,7 +446,10 @@ class Log:
         self._disk.close(handle)
 
     def _create_segment(self) -> None:
-        """Begin the segment after `_end`. It gets its name when it is whole, so no segment lacks a header."""
+        """Begin the segment after `_end`. It gets its name when it is whole, so no segment lacks a header.
+
+        Not by `write_durably`: where the disk fails nothing more is asked of it, and the next start clears up.
+        """
         salt = self._new_salt()
         assert len(salt) == SALT_BYTES
         header = SegmentHeader(
@@ -476,10 +481,6 @@ def _write_and_sync(disk: Disk, handle: int, data: bytes, offset: int) -> float:
     start = time.perf_counter()
     disk.fdatasync(handle)
     return time.perf_counter() - start
-
-
-def wall_clock_us() -> int:
-    return time.time_ns() // 1000
 
 
 def _random_salt() -> bytes:

@@ -16,11 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-import trio
-
 from spool.directory import segment_seqs
 from spool.disk import Disk, RealDisk
-from spool.errors import CorruptionError, SequenceNotFoundError
+from spool.errors import SequenceNotFoundError
 from spool.record import HEADER_BYTES, DamagedError, Record, decode_body, decode_header
 from spool.segment import (
     FOOTER_BYTES,
@@ -30,6 +28,7 @@ from spool.segment import (
     Position,
     SegmentHeader,
     Walk,
+    corruption,
     decode_footer,
     decode_segment_header,
     find_later,
@@ -60,14 +59,12 @@ class _File:
 
     def __init__(self, disk: Disk, directory: Path, first_seq: int) -> None:
         self._disk = disk
-        self.name = segment_name(first_seq)
-        self.handle = disk.open_read(directory / self.name)
+        self.handle = disk.open_read(directory / segment_name(first_seq))
         try:
             self.header: SegmentHeader = decode_segment_header(self.read(SEGMENT_HEADER_BYTES, 0), first_seq)
         except DamagedError as damage:
             self.close()
-            fault = Fault(0, first_seq, damage.part, damage.problem)
-            raise _corruption(self.name, fault) from None
+            raise corruption(first_seq, Fault(0, first_seq, damage.part, damage.problem)) from None
         except BaseException:
             self.close()
             raise
@@ -138,6 +135,8 @@ class LogReader:
 
     async def follow(self, from_seq: int, *, poll_seconds: float = 0.2) -> AsyncGenerator[Record, None]:
         """All records from `from_seq` on, without end, as another process writes them."""
+        import trio  # takes longer than all the rest together, and only this wants it
+
         cursor = Cursor(self, from_seq)
         try:
             while True:
@@ -295,7 +294,7 @@ class Cursor:
                 return None
             if self.seq < seqs[0]:
                 problem = f"the log begins here; what was before sequence {seqs[0]} is missing"
-                raise _corruption(segment_name(seqs[0]), Fault(0, self.seq, "segment", problem))
+                raise corruption(seqs[0], Fault(0, self.seq, "segment", problem))
             self._segment = seqs[bisect_right(seqs, self.seq) - 1]
         file = self._file = _File(disk, directory, self._segment)
         # The place is the same even if the file has been replaced by one without a torn tail. If it has been
@@ -339,7 +338,7 @@ class Cursor:
         # has been replaced since: what is wrong must be wrong again in a file opened after we have seen the
         # proof.
         if self._suspect == (walk.segment, fault.offset):
-            raise _corruption(file.name, fault)
+            raise corruption(walk.segment, fault)
         self._suspect = (walk.segment, fault.offset)
         self.close()
         self._walk = Walk(walk.header)
@@ -350,12 +349,12 @@ class Cursor:
             return False
         if later[0] != walk.next_seq:
             problem = f"the segment begins with {later[0]} where {walk.next_seq} belongs"
-            raise _corruption(segment_name(later[0]), Fault(0, walk.next_seq, "segment", problem))
+            raise corruption(later[0], Fault(0, walk.next_seq, "segment", problem))
         self.close()
         file = self._file = _File(self._reader.disk, self._reader.directory, later[0])
         if file.header.previous_chain != footer.chain:
             problem = "its chain value does not follow from the segment before it"
-            raise _corruption(file.name, Fault(0, walk.next_seq, "segment-header", problem))
+            raise corruption(later[0], Fault(0, walk.next_seq, "segment-header", problem))
         self._segment = later[0]
         self._walk = Walk(file.header, start_of(file.header, footer.last_time_us))
         return True
@@ -408,9 +407,3 @@ def _footer_at_end(file: _File, size: int) -> Footer | None:
     except DamagedError:
         return None
     return footer if footer.end_offset == end else None
-
-
-def _corruption(file: str, fault: Fault) -> CorruptionError:
-    return CorruptionError(
-        file=file, offset=fault.offset, seq=fault.seq, part=fault.part, problem=fault.problem
-    )

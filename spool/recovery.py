@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from spool.errors import CorruptionError
 from spool.record import CHAIN_START
-from spool.segment import Fault, Scan, segment_name
+from spool.segment import Fault, Scan, corruption
 
 
 class Witness(NamedTuple):
@@ -121,19 +121,14 @@ def decide(scans: Sequence[Scan], witness: Witness | None) -> Plan:
     if not scans:
         row = judge(Found.NOTHING, last=True, followed=False, memory=_memory(witness, 0))
         if witness is not None and row.action is Action.REFUSE:
-            raise CorruptionError(
-                file=segment_name(witness.segment),
-                offset=witness.end_offset,
-                seq=witness.seq,
-                part="segment",
-                problem=f"the file is missing: {row.because}",
-            )
+            problem = f"the file is missing: {row.because}"
+            raise corruption(witness.segment, Fault(witness.end_offset, witness.seq, "segment", problem))
         return Plan(row, None, loss_ruled_out=True)
     row = TABLE[0]
     next_seq, chain, time_us = 1, CHAIN_START, 0
     for position, scan in enumerate(scans):
         last = position == len(scans) - 1
-        found, fault = _look(scan, next_seq, chain)
+        found, fault = _how_found(scan, next_seq, chain)
         row = judge(
             found,
             last=last,
@@ -149,7 +144,7 @@ def decide(scans: Sequence[Scan], witness: Witness | None) -> Plan:
     return Plan(row, tail, loss_ruled_out=witness is not None)
 
 
-def _look(scan: Scan, next_seq: int, chain: bytes) -> tuple[Found, Fault | None]:
+def _how_found(scan: Scan, next_seq: int, chain: bytes) -> tuple[Found, Fault | None]:
     if scan.header is None:
         return Found.HEADLESS, scan.fault
     if scan.first_seq != next_seq:
@@ -178,10 +173,4 @@ def _refusal(row: Row, scan: Scan, fault: Fault | None, witness: Witness | None)
     problem = f"{fault.problem}; {row.because}"
     if row.memory is Memory.BEYOND and witness is not None:
         problem += f" (sequence {witness.seq} had been durable)"
-    return CorruptionError(
-        file=segment_name(scan.first_seq),
-        offset=fault.offset,
-        seq=fault.seq,
-        part=fault.part,
-        problem=problem,
-    )
+    return corruption(scan.first_seq, fault._replace(problem=problem))

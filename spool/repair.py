@@ -8,12 +8,12 @@ footer before the next segment is created. Doing it all again changes nothing mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from spool.directory import LOCK_NAME, TMP_SUFFIX, TORN_NAME, segment_seqs
+from spool.directory import LOCK_NAME, TORN_NAME, segment_seqs
 from spool.disk import Disk, RealDisk
+from spool.files import TMP_SUFFIX, opened, read_chunks, write_durably
 from spool.record import DamagedError, crc32c
 from spool.recovery import Action, Plan, Witness, decide
 from spool.segment import (
@@ -28,8 +28,6 @@ from spool.segment import (
     seal,
     segment_name,
 )
-
-_CHUNK_BYTES: Final = 1 << 20
 
 
 class Cut(NamedTuple):
@@ -67,13 +65,10 @@ def inspect(disk: Disk, directory: Path, witness: Witness | None) -> Plan:
 
 def scan_file(disk: Disk, directory: Path, first_seq: int) -> Scan:
     """A sealed segment whose checksum matches is not walked."""
-    handle = disk.open_read(directory / segment_name(first_seq))
-    try:
+    with opened(disk, directory / segment_name(first_seq)) as handle:
         size = disk.size(handle)
         scan = _scan_sealed(disk, handle, size, first_seq)
         return scan or scan_segment(disk.read(handle, size, 0), first_seq)
-    finally:
-        disk.close(handle)
 
 
 def read_seal(disk: Disk, handle: int, size: int, first_seq: int) -> Scan | None:
@@ -101,7 +96,7 @@ def _scan_sealed(disk: Disk, handle: int, size: int, first_seq: int) -> Scan | N
     if scan is None:
         return None
     file_crc = 0
-    for _, chunk in _chunks(disk, handle, 0, scan.end.offset):
+    for chunk in read_chunks(disk, handle, scan.end.offset):
         file_crc = crc32c(file_crc, chunk)
     return scan if file_crc == scan.file_crc else None
 
@@ -171,32 +166,23 @@ def _witnessed_offset(tail: Scan, witness: Witness | None) -> int:
 def _write_again(disk: Disk, handle: int, start: int, end: int) -> int:
     """After a failed fsync the kernel may show bytes that the disk does not have and believe them clean; only
     writing them again gets them there."""
-    for offset, chunk in _chunks(disk, handle, start, end):
+    offset = start
+    for chunk in read_chunks(disk, handle, end, start=start):
         disk.write(handle, chunk, offset)
+        offset += len(chunk)
     return end - start
 
 
 def _keep_copy(disk: Disk, directory: Path, tail: Scan) -> Cut:
     """Copy what is to be cut to a file of its own, durably and completely or not at all."""
     assert tail.fault is not None  # decide() cuts nothing else
-    handle = disk.open_read(directory / segment_name(tail.first_seq))
-    try:
+    with opened(disk, directory / segment_name(tail.first_seq)) as handle:
         torn = disk.read(handle, tail.size - tail.end.offset, tail.end.offset)
-    finally:
-        disk.close(handle)
     folder = directory / TORN_NAME
     disk.make_directory(folder)
     disk.sync_directory(directory)
     name = _copy_name(disk, folder, f"{tail.first_seq:020d}-{tail.end.offset}", torn)
-    tmp = folder / (name + TMP_SUFFIX)
-    handle = disk.create(tmp)
-    try:
-        disk.write(handle, torn, 0)
-        disk.fsync(handle)
-    finally:
-        disk.close(handle)
-    disk.rename(tmp, folder / name)
-    disk.sync_directory(folder)
+    write_durably(disk, folder / name, [torn])
     return Cut(
         file=segment_name(tail.first_seq),
         offset=tail.end.offset,
@@ -219,13 +205,5 @@ def _copy_name(disk: Disk, folder: Path, stem: str, torn: bytes) -> str:
 
 
 def _holds(disk: Disk, path: Path, data: bytes) -> bool:
-    handle = disk.open_read(path)
-    try:
+    with opened(disk, path) as handle:
         return disk.read(handle, disk.size(handle), 0) == data
-    finally:
-        disk.close(handle)
-
-
-def _chunks(disk: Disk, handle: int, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    for offset in range(start, end, _CHUNK_BYTES):
-        yield offset, disk.read(handle, min(_CHUNK_BYTES, end - offset), offset)

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from spool.errors import CorruptionError
 from spool.record import (
     CHAIN_START,
     HEADER_BYTES,
@@ -103,6 +104,17 @@ class Fault(NamedTuple):
     seq: int
     part: str
     problem: str
+
+
+def corruption(first_seq: int, fault: Fault) -> CorruptionError:
+    """The error that tells of a fault in the segment of this name, where the bytes had been acknowledged."""
+    return CorruptionError(
+        file=segment_name(first_seq),
+        offset=fault.offset,
+        seq=fault.seq,
+        part=fault.part,
+        problem=fault.problem,
+    )
 
 
 def encode_segment_header(header: SegmentHeader) -> bytes:

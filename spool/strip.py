@@ -24,9 +24,8 @@ from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from spool.directory import TMP_SUFFIX
 from spool.disk import Disk
-from spool.errors import CorruptionError
+from spool.files import CHUNK_BYTES, opened, write_durably
 from spool.record import DamagedError, Record, crc32c, encode_record
 from spool.segment import (
     SEGMENT_HEADER_BYTES,
@@ -34,6 +33,7 @@ from spool.segment import (
     Footer,
     SegmentHeader,
     Walk,
+    corruption,
     decode_segment_header,
     encode_footer,
     encode_segment_header,
@@ -42,8 +42,6 @@ from spool.segment import (
 
 #: About half a millisecond's work.
 RECORDS_PER_PAUSE: Final = 32
-
-_CHUNK_BYTES: Final = 1 << 20
 
 
 class Stripped(NamedTuple):
@@ -78,9 +76,7 @@ def strip_segment(
     there after a crash of the machine.)
     """
     path = directory / segment_name(first_seq)
-    tmp = path.with_name(path.name + TMP_SUFFIX)
-    source = disk.open_read(path)
-    try:
+    with opened(disk, path) as source:
         old = _Segment(disk, source, first_seq, pause)
         payloads = sum(record.seq in seqs and record.payload is not None for record in old.records())
         if not payloads:
@@ -88,23 +84,14 @@ def strip_segment(
             disk.sync_directory(directory)
             return Stripped(first_seq, 0, 0, old.offsets, old.footer.end_offset)
         old = _Segment(disk, source, first_seq, pause)
-        target = disk.create(tmp)
-        try:
-            _write_without(disk, target, old, seqs, new_salt())
-            disk.fsync(target)
-            new = _read_back(disk, target, old, pause)
-            disk.rename(tmp, path)
-        except BaseException as error:
-            disk.unlink(tmp)
-            if isinstance(error, OSError) and error.filename is None:
-                error.filename = str(tmp)  # a full disk does not say which one it is
-            raise
-        finally:
-            disk.close(target)
-        disk.sync_directory(directory)
+        written: list[_Segment] = []
+
+        def read_back(target: int) -> None:
+            written.append(_read_back(disk, target, old, pause))
+
+        write_durably(disk, path, _without(old, seqs, new_salt), check=read_back)
+        (new,) = written
         return Stripped(first_seq, payloads, old.size - new.size, new.offsets, new.footer.end_offset)
-    finally:
-        disk.close(source)
 
 
 class _Segment:
@@ -114,14 +101,14 @@ class _Segment:
         self._disk = disk
         self._pause = pause
         self._handle = handle
-        self.name = segment_name(first_seq)
+        self._first_seq = first_seq
         self.size = disk.size(handle)
         try:
             self.header: SegmentHeader = decode_segment_header(
                 disk.read(handle, SEGMENT_HEADER_BYTES, 0), first_seq
             )
         except DamagedError as damage:
-            raise self._corruption(Fault(0, first_seq, damage.part, damage.problem)) from None
+            raise corruption(first_seq, Fault(0, first_seq, damage.part, damage.problem)) from None
         #: Of the records that have been handed out.
         self.offsets: array[int] = array("Q")
         #: There when `records` has come to its end.
@@ -133,7 +120,7 @@ class _Segment:
         file_crc = crc32c(0, self._disk.read(self._handle, SEGMENT_HEADER_BYTES, 0))
         while walk.footer is None and walk.fault is None:
             at = walk.offset
-            length = max(_CHUNK_BYTES, walk.wanted)
+            length = max(CHUNK_BYTES, walk.wanted)
             data = self._disk.read(self._handle, length, at)
             for record in walk.records(data, at):
                 self.offsets.append(record.offset)
@@ -151,39 +138,35 @@ class _Segment:
             problem = "the checksum over the file does not match"
             fault = Fault(walk.footer.end_offset, walk.next_seq, "footer", problem)
         if fault is not None:
-            raise self._corruption(fault)
+            raise corruption(self._first_seq, fault)
         assert walk.footer is not None
         self.footer = walk.footer
 
-    def _corruption(self, fault: Fault) -> CorruptionError:
-        return CorruptionError(
-            file=self.name, offset=fault.offset, seq=fault.seq, part=fault.part, problem=fault.problem
-        )
 
-
-def _write_without(disk: Disk, target: int, old: _Segment, seqs: Container[int], salt: bytes) -> None:
-    header = old.header._replace(salt=salt)
+def _without(old: _Segment, seqs: Container[int], new_salt: Callable[[], bytes]) -> Iterator[bytes]:
+    """The bytes of the segment that takes the place of the old one, a piece at a time."""
+    header = old.header._replace(salt=new_salt())
     pieces = [encode_segment_header(header)]
     pending, offset, file_crc = len(pieces[0]), 0, 0
 
-    def flush() -> None:
+    def put_together() -> bytes:
         nonlocal pieces, pending, offset, file_crc
         data = b"".join(pieces)
-        disk.write(target, data, offset)
         offset += len(data)
         file_crc = crc32c(file_crc, data)
         pieces, pending = [], 0
+        return data
 
     for record in old.records():
         if record.payload is not None and record.seq in seqs:
             record = record._replace(payload=None, stripped=True)
         pieces += encode_record(record, header.seed)
         pending += record.size
-        if pending >= _CHUNK_BYTES:
-            flush()
-    flush()
+        if pending >= CHUNK_BYTES:
+            yield put_together()
+    yield put_together()
     footer = old.footer._replace(end_offset=offset, file_crc=file_crc, stripped=True)
-    disk.write(target, encode_footer(footer, header.seed), offset)
+    yield encode_footer(footer, header.seed)
 
 
 def _read_back(disk: Disk, target: int, old: _Segment, pause: Callable[[], None]) -> _Segment:

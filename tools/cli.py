@@ -1,6 +1,8 @@
 """`atmos-relay`: every subcommand, its exit status, and how errors are told.
 
 Exit status: 0 good, 1 found a problem or was refused, 2 usage, 130 broken off by Ctrl-C.
+
+This imports next to nothing: a command is imported when it is called, and so are the errors, when there is one.
 """
 
 from __future__ import annotations
@@ -8,46 +10,61 @@ from __future__ import annotations
 import sys
 
 import click
-import lmdb
 
-from relay.codec import UnknownEventError
-from relay.config import ConfigError
-from relay.message.keys import KeyFileError
-from relay.refusals import Refusal
-from spool.errors import SpoolError
-from tools.complaint import complaint_group
-from tools.log.group import log_group
-from tools.membership import dns_command, domain_group, key_group, member_group
-from tools.policy import policy_group
-from tools.queue import queue_group
-from tools.service import doctor_command, init_command, serve_command
-from tools.watch import watch_command
+from tools.lazy import Elsewhere, LazyGroup
 
-#: What an operator can do something about: told as one sentence, without a traceback.
-EXPECTED = (Refusal, ConfigError, KeyFileError, SpoolError, UnknownEventError, OSError)
+COMMANDS = {
+    "init": Elsewhere("tools.init", "init_command", "Make a data directory."),
+    "serve": Elsewhere("tools.serve", "serve_command", "Run the relay until SIGTERM or Ctrl-C."),
+    "doctor": Elsewhere(
+        "tools.doctor", "doctor_command", "Say what is wrong with a data directory, and what to do."
+    ),
+    "member": Elsewhere("tools.membership", "member_group", "Members of the relay."),
+    "domain": Elsewhere("tools.membership", "domain_group", "Sending domains."),
+    "key": Elsewhere("tools.membership", "key_group", "API keys."),
+    "complaint": Elsewhere(
+        "tools.complaint", "complaint_group", "Complaints of recipients about mail they got."
+    ),
+    "dns": Elsewhere(
+        "tools.membership", "dns_command", "Print the DNS records that are needed, ready to paste."
+    ),
+    "queue": Elsewhere(
+        "tools.queue", "queue_group", "Look at what waits to be delivered; hurry, hold or cancel it."
+    ),
+    "log": Elsewhere(
+        "tools.log.group", "log_group", "The log: look into it, check it, mend what can be mended."
+    ),
+    "policy": Elsewhere(
+        "tools.policy", "policy_group", "Limits and thresholds: what others would have done."
+    ),
+    "watch": Elsewhere(
+        "tools.watch", "watch_command", "Print a member's events as they happen, until Ctrl-C."
+    ),
+    "version": Elsewhere(
+        "tools.version", "version_command", "Show the version, and those of Python and LMDB."
+    ),
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="atmos-relay")
+def _show_version(context: click.Context, parameter: click.Parameter, is_wanted: bool) -> None:
+    if is_wanted and not context.resilient_parsing:
+        from tools.version import print_versions
+
+        print_versions(as_json=False)
+        context.exit()
+
+
+@click.group(cls=LazyGroup, elsewhere=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Atmosphere Mail relay: a cooperative email relay whose log is the truth."""
-
-
-for command in (
-    init_command,
-    serve_command,
-    doctor_command,
-    member_group,
-    domain_group,
-    key_group,
-    complaint_group,
-    dns_command,
-    queue_group,
-    log_group,
-    policy_group,
-    watch_command,
-):
-    cli.add_command(command)
 
 
 def main() -> None:
@@ -65,21 +82,40 @@ def main() -> None:
             sys.exit(130)  # Ctrl-C, as above, but it was noticed inside of a nursery
         _explain_group(group)
         sys.exit(1)
-    except EXPECTED as error:
-        click.echo(f"atmos-relay: {error}", err=True)
+    except Exception as error:
+        sentence = _explain(error)
+        if sentence is None:
+            raise
+        click.echo(f"atmos-relay: {sentence}", err=True)
         sys.exit(1)
-    except lmdb.Error as error:
-        if type(error) not in (lmdb.Error, lmdb.DiskError):
-            raise  # a defect of ours
+
+
+def expected_errors() -> tuple[type[Exception], ...]:
+    """What an operator can do something about: told as one sentence, without a traceback."""
+    from relay.codec import UnknownEventError
+    from relay.config import ConfigError
+    from relay.message.key_files import KeyFileError
+    from relay.refusals import Refusal
+    from spool.errors import SpoolError
+
+    return (Refusal, ConfigError, KeyFileError, SpoolError, UnknownEventError, OSError)
+
+
+def _explain(error: Exception) -> str | None:
+    """In a sentence; None for a defect of ours, which is shown whole."""
+    if isinstance(error, expected_errors()):
+        return str(error)
+    import lmdb
+
+    if type(error) in (lmdb.Error, lmdb.DiskError):
         # LMDB calls a full disk an input/output error.
-        said = f"the views could not be written: {error}. Is the disk full? The log has all that is in them"
-        click.echo(f"atmos-relay: {said}", err=True)
-        sys.exit(1)
+        return f"the views could not be written: {error}. Is the disk full? The log has all that is in them"
+    return None
 
 
 def _explain_group(group: BaseExceptionGroup[BaseException]) -> None:
     """From a nursery: expected errors as sentences; anything else is a defect, and shown whole."""
-    expected, defects = group.split(EXPECTED)
+    expected, defects = group.split(expected_errors())
     if defects is not None:
         raise defects
     pending: list[BaseException] = [expected] if expected is not None else []

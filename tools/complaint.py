@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import trio
 
-from relay.operator.socket import administer
+from relay.operator.client import administer
 from tools.output import directory_argument, json_option, print_json
 
 
@@ -31,7 +30,7 @@ def complaint_record(directory: Path, message: int, as_json: bool) -> None:
     It counts against the sending domain once, and the member's mail goes to this recipient no more: a member
     cannot take that back.
     """
-    answer: Any = trio.run(administer, directory, "complaint_record", {"message": message})
+    answer: Any = administer(directory, "complaint_record", {"message": message})
     if as_json:
         print_json(answer)
     elif answer["recorded"]:

@@ -26,7 +26,9 @@ from relay.core import Core
 from relay.logs import configure_logging
 from relay.message.signing import verify
 from relay.operator.initialise import initialise
-from relay.operator.socket import COMMANDS
+from relay.operator.membership import KeyIssue, KeyRevoke, MemberAdd, key_issue, key_revoke, member_add
+from relay.operator.membership_shown import Dns, dns
+from relay.principals import Operator
 from relay.service import open_relay
 from relay.views import members
 
@@ -34,6 +36,7 @@ DIRECTORY = Path("demo-data")
 DID = "did:plc:demodemodemodemodemodemo"
 DOMAIN = "yourdomain.com"
 OPERATOR_DOMAIN = "relay.example"
+OPERATOR = Operator("demo")
 #: The example of the Send API page.
 MAIL = {
     "from": f"you@{DOMAIN}",
@@ -100,11 +103,11 @@ async def enrol(core: Core) -> str:
         known = members.member(view, DID) is not None
         keys = [key for key in members.keys_of(view, DID) if key.revoked_at is None]
     if not known:
-        answer: Any = await COMMANDS["member_add"](core, did=DID, domains=[DOMAIN], offline=True)
+        answer: Any = await member_add(core, MemberAdd(did=DID, domains=[DOMAIN], offline=True), OPERATOR)
         return str(answer["apiKey"])
     for key in keys:  # nobody can have them any more: a key is shown once
-        await COMMANDS["key_revoke"](core, did=DID, key_id=key.key_id)
-    answer = await COMMANDS["key_issue"](core, did=DID)
+        await key_revoke(core, KeyRevoke(did=DID, key_id=key.key_id), OPERATOR)
+    answer = await key_issue(core, KeyIssue(did=DID), OPERATOR)
     return str(answer["apiKey"])
 
 
@@ -159,7 +162,7 @@ async def demonstrate(core: Core, url: str, receiver: Receiver) -> str:
     for name, value in message_from_bytes(received, policy=policy.compat32).items():
         if name != "DKIM-Signature":
             print(f"  {name}: {value}")
-    records = dkim_records(await COMMANDS["dns"](core))
+    records = dkim_records(await dns(core, Dns(), OPERATOR))
     verdicts = verify(received, records.get)
     print("\nIts DKIM signatures, checked:")
     for verdict in verdicts:

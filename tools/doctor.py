@@ -9,20 +9,40 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import click
+
 from relay.config import Config, ConfigError, load_config
+from relay.file_names import HTTP_ADDRESS_FILE, LOG_DIRECTORY
 from relay.message.keys import KeyFileError, KeyRing, load_pepper
-from relay.operator.socket import is_running
-from relay.service import HTTP_ADDRESS_FILE
-from relay.store import LOG_DIRECTORY
+from relay.operator.client import is_running
 from spool.errors import SpoolError
 from spool.reader import LogReader
-from tools.output import counted
+from tools.output import counted, directory_argument, json_option, print_json
 
 
 class Finding(NamedTuple):
     check: str
     ok: bool
     says: str
+
+
+@click.command("doctor")
+@directory_argument
+@json_option
+@click.pass_context
+def doctor_command(context: click.Context, directory: Path, as_json: bool) -> None:
+    """Say what is wrong with a data directory, and what to do.
+
+    Works whether a relay runs on it or not.
+    """
+    findings = examine(directory)
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.check}: {finding.says}")
+    if not all(finding.ok for finding in findings):
+        context.exit(1)
 
 
 def examine(directory: Path) -> list[Finding]:

@@ -1,6 +1,6 @@
 """`member`, `domain`, `key` and `dns`: who may send, and what DNS must say for it.
 
-They work whether the relay runs or not: `relay.operator.socket` finds out.
+They work whether the relay runs or not: `relay.operator.client` finds out.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import trio
 
 from relay.domains.records import Record, zone_text
-from relay.operator.socket import administer
+from relay.operator.client import administer
 from tools.output import directory_argument, json_option, print_json, print_table
 
 did_option = click.option("--did", required=True, help="The member: did:plc:... or did:web:...")
@@ -29,7 +28,7 @@ def _say(answer: Any, sentence: str, as_json: bool) -> None:
 
 
 def _administer(directory: Path, command: str, **arguments: Any) -> Any:
-    return trio.run(administer, directory, command, arguments)
+    return administer(directory, command, arguments)
 
 
 @click.group("member", help="Members of the relay.")
@@ -43,7 +42,10 @@ def member_group() -> None: ...
 @click.option("--offline", is_flag=True, help="Do not ask the network whether the DID exists.")
 @json_option
 def member_add(directory: Path, did: str, domains: tuple[str, ...], offline: bool, as_json: bool) -> None:
-    """Enrol a member with its sending domains, and show its first API key. It is shown only now."""
+    """Enrol a member with its domains, and show its first API key.
+
+    The key is shown only now.
+    """
     answer = _administer(directory, "member_add", did=did, domains=list(domains), offline=offline)
     if as_json:
         print_json(answer)
@@ -94,7 +96,10 @@ def member_resume(directory: Path, did: str, reason: str | None, as_json: bool) 
 @click.option("--day", type=click.IntRange(min=0), help="Recipients a day, for each of its domains.")
 @json_option
 def member_limits(directory: Path, did: str, hour: int | None, day: int | None, as_json: bool) -> None:
-    """Set limits in the place of the warming tiers; without --hour and --day, go back to the tiers."""
+    """Set limits in the place of the warming tiers.
+
+    Without --hour and --day, go back to the tiers.
+    """
     answer = _administer(directory, "member_limits", did=did, hour=hour, day=day)
     sentence = "the warming tiers" if hour is None else f"{hour} an hour and {day} a day"
     _say(answer, f"{did}: {sentence}.", as_json)
@@ -110,7 +115,10 @@ def domain_group() -> None: ...
 @click.option("--domain", required=True, help="The sending domain to enrol.")
 @json_option
 def domain_add(directory: Path, did: str, domain: str, as_json: bool) -> None:
-    """Enrol another sending domain for a member, and print the DNS records that it needs."""
+    """Enrol another sending domain for a member.
+
+    Prints the DNS records that it needs.
+    """
     answer = _administer(directory, "domain_add", did=did, domain=domain)
     if as_json:
         print_json(answer)
@@ -125,7 +133,7 @@ def domain_add(directory: Path, did: str, domain: str, as_json: bool) -> None:
 @reason_option
 @json_option
 def domain_pause(directory: Path, did: str, domain: str, reason: str | None, as_json: bool) -> None:
-    """Accept nothing more from the domain, and hold what it has queued."""
+    """Accept nothing from the domain, and hold what it has queued."""
     answer = _administer(directory, "domain_pause", did=did, domain=domain, reason=reason)
     _say(answer, f"{domain} is paused.", as_json)
 
@@ -137,7 +145,10 @@ def domain_pause(directory: Path, did: str, domain: str, reason: str | None, as_
 @reason_option
 @json_option
 def domain_resume(directory: Path, did: str, domain: str, reason: str | None, as_json: bool) -> None:
-    """Let a paused domain send again; what was held goes on, and its rates are counted anew."""
+    """Let a paused domain send again.
+
+    What was held goes on, and the domain's rates are counted anew.
+    """
     answer = _administer(directory, "domain_resume", did=did, domain=domain, reason=reason)
     _say(answer, f"{domain} is active.", as_json)
 
@@ -167,7 +178,10 @@ def domain_set_forward(
 @json_option
 @click.pass_context
 def domain_verify(context: click.Context, directory: Path, did: str, domain: str, as_json: bool) -> None:
-    """Check a domain's DNS records, and say what was expected, what was found, and what to fix."""
+    """Check a domain's DNS records, and say what to fix.
+
+    Of each record it says what was expected and what was found.
+    """
     answer = _administer(directory, "domain_verify", did=did, domain=domain)
     if as_json:
         print_json(answer)
@@ -212,7 +226,10 @@ def key_group() -> None: ...
 @did_option
 @json_option
 def key_issue(directory: Path, did: str, as_json: bool) -> None:
-    """Issue another API key; the ones before it stay good until they are revoked."""
+    """Issue another API key.
+
+    The ones before it stay good until they are revoked.
+    """
     answer = _administer(directory, "key_issue", did=did)
     if as_json:
         print_json(answer)
@@ -252,7 +269,10 @@ def key_revoke(directory: Path, did: str, key_id: str, as_json: bool) -> None:
 @click.option("--domain", help="Only this sending domain's.")
 @json_option
 def dns_command(directory: Path, domain: str | None, as_json: bool) -> None:
-    """Print every DNS record of the operator and the members, ready to paste."""
+    """Print the DNS records that are needed, ready to paste.
+
+    Those of the operator and of every sending domain.
+    """
     answer = _administer(directory, "dns", domain=domain)
     if as_json:
         print_json(answer)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    import trio
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 directory_argument = click.argument(
@@ -37,6 +43,18 @@ def print_json_lists(head: Mapping[str, Any], lists: Iterable[tuple[str, Iterabl
     write("}\n")
 
 
+def printable(text: str) -> str:
+    """The text with everything escaped that does not print as itself: control and bidirectional characters, and the
+    backslash, so that nobody can write an escape of ours."""
+    return "".join(_escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    if character == "\\" or not character.isprintable():
+        return character.encode("unicode_escape").decode("ascii")
+    return character
+
+
 def counted(count: int, noun: str) -> str:
     """`1 segment`, `1,024 segments`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
@@ -59,3 +77,27 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return str(value)
+
+
+# ------------------------------------------------------------------------------------------------ a reader that goes
+
+
+@contextmanager
+def quiet_when_nobody_reads() -> Iterator[None]:
+    """`log cat | head` is no error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except* BrokenPipeError:  # from a nursery it comes in a group
+        # Python would try to write what is left when it exits, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def wait_until_nobody_reads(cancel_scope: trio.CancelScope) -> None:
+    """End with the reader of a pipe, rather than at the next event, which may be hours away."""
+    import trio
+
+    if stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
+        # Nothing can ever be read from it: it becomes ready when the other end is closed.
+        await trio.lowlevel.wait_readable(sys.stdout.fileno())
+        cancel_scope.cancel()

@@ -15,11 +15,18 @@ from relay.codec import decode
 from relay.config import Config, ConfigError, parse_config
 from relay.events import Evidence
 from relay.past.simulation import POLICY_PROJECTORS, Pause, RefusedSend, Simulation, simulate
-from relay.presentation import rfc3339
+from relay.times import rfc3339
 from spool.reader import LogReader
-from spool.verify.scratch import open_scratch
-from tools.log.read import log_directory, quiet_when_nobody_reads
-from tools.output import counted, directory_argument, json_option, print_json, print_table
+from spool.views.scratch import open_scratch
+from tools.log.directory import log_directory
+from tools.output import (
+    counted,
+    directory_argument,
+    json_option,
+    print_json,
+    print_table,
+    quiet_when_nobody_reads,
+)
 
 #: So that people see the totals; programs get everything.
 _ROWS_MAX = 20
@@ -41,10 +48,11 @@ def policy_group() -> None: ...
 )
 @json_option
 def simulate_command(directory: Path, config_file: Path, as_json: bool) -> None:
-    """Replay the log against another relay.toml, and say what would have been refused or paused, and when.
+    """Say what another relay.toml would have refused or paused.
 
-    Looked at are the warming tiers, the thresholds of reputation and require_verified_domains. The log has only what
-    was accepted: what a laxer policy would have let through besides is not known.
+    The log is replayed against it. Looked at are the warming tiers, the thresholds of reputation and
+    require_verified_domains. The log has only what was accepted: what a laxer policy would have let through besides is
+    not known.
     """
     config = _read_config(config_file)
     with LogReader(log_directory(directory)) as reader, open_scratch(POLICY_PROJECTORS) as tables:

@@ -1,7 +1,7 @@
 """`queue`: the operator's hand on what waits. The orders work whether the relay runs or not.
 
-A large order is given piece by piece (see `relay.operator.queue`), so that Ctrl-C stops it between two pieces: what is
-done is done and said, and giving the same order again does the rest.
+A large order is given piece by piece (see `relay.operator.queue_orders`), so that Ctrl-C stops it between two pieces:
+what is done is done and said, and giving the same order again does the rest.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import trio
 
-from relay.operator.queue import ALREADY, BEING_TRIED, HELD, UNKNOWN
-from relay.operator.socket import administer
-from tools.log.events import printable
-from tools.output import directory_argument, json_option, print_json, print_table
+from relay.operator.client import administer
+from relay.operator.protocol import ALREADY, BEING_TRIED, HELD, UNKNOWN
+from tools.output import directory_argument, json_option, print_json, print_table, printable
 
 _MESSAGE_ID = click.IntRange(1, 2**53 - 1)
 
@@ -39,7 +37,7 @@ selection_options = _options(
 all_option = click.option("--all", "everything", is_flag=True, help="Everything that waits.")
 
 
-@click.group("queue", help="What waits to be delivered: look at it, hurry it, hold it, cancel it.")
+@click.group("queue", help="Look at what waits to be delivered; hurry, hold or cancel it.")
 def queue_group() -> None: ...
 
 
@@ -60,15 +58,16 @@ def queue_list(
 ) -> None:
     """List what waits: by site, or each message.
 
-    Sites come the largest first; with --messages or a selection, messages come the soonest first.
+    Sites come the largest first; with --messages or a selection, messages come the soonest first. While the relay runs,
+    it says of a site that does not answer until when it is left alone, and why.
     """
     arguments = {**_selection(message_ids, did, site), "each": each, "limit": limit}
-    answer: Any = trio.run(administer, directory, "queue_list", arguments)
+    answer: Any = administer(directory, "queue_list", arguments)
     if as_json:
         print_json(answer)
         return
     if "sites" in answer:
-        rows = answer["sites"]
+        rows = [_site_row(site) for site in answer["sites"]]
         columns: tuple[str, ...] = tuple(rows[0]) if rows else ()
     else:
         rows = [_message_row(message) for message in answer["messages"]]
@@ -76,6 +75,17 @@ def queue_list(
     print_table(rows, columns, empty="Nothing waits.")
     if answer["total"] > len(rows):
         click.echo(f"... and {answer['total'] - len(rows)} more")
+
+
+def _site_row(site: dict[str, Any]) -> dict[str, Any]:
+    """What follows the receivers is of them, and so of all domains that they serve."""
+    told = ("site", "waiting", "due", "held", "inFlight", "oldestAcceptedAt", "nextAttemptAt", "receivers")
+    connections, down = None, None
+    if site["connections"] is not None:
+        connections = f"{site['connections']} of {site['connectionsAtMost']}"
+    if site["downUntil"] is not None:
+        down = f"down until {site['downUntil']}, because {_cell(site['downBecause'])}"
+    return {**{name: site[name] for name in told}, "connections": connections, "state": down}
 
 
 def _message_row(message: dict[str, Any]) -> dict[str, Any]:
@@ -111,8 +121,8 @@ def _cell(text: str | None) -> str | None:
 @click.option("--message", "message_id", type=_MESSAGE_ID, required=True, help="The message.")
 @json_option
 def queue_show(directory: Path, message_id: int, as_json: bool) -> None:
-    """Show one message, waiting or final, and all that happened to it."""
-    answer: Any = trio.run(administer, directory, "queue_show", {"message": message_id})
+    """Show all that happened to one message, waiting or final."""
+    answer: Any = administer(directory, "queue_show", {"message": message_id})
     if as_json:
         print_json(answer)
         return
@@ -193,7 +203,7 @@ _ALWAYS = {
 
 queue_flush = _order(
     "flush",
-    "Try now what waits for its next attempt, in the order in which connections are free.",
+    "Try now what waits for its next attempt.\n\nIt is tried in the order in which connections are free.",
     "due now",
     {ALREADY: "due already", HELD: "held; `queue release`, or resume the member or domain"},
     reason_required=False,
@@ -207,7 +217,7 @@ queue_hold = _order(
 )
 queue_release = _order(
     "release",
-    "Let go what `queue hold` holds: each message is due at its old time.",
+    "Let go what `queue hold` holds.\n\nEach message is due at its old time.",
     "released",
     {ALREADY: "not held", HELD: "held because the member or domain may not send; resume that"},
     reason_required=False,
@@ -232,7 +242,7 @@ def give_in_full(directory: Path, command: str, arguments: dict[str, Any], done:
     place: dict[str, Any] = {}
     while total is None or place["after"] is not None:
         try:
-            answer: Any = trio.run(administer, directory, command, {**arguments, **place})
+            answer: Any = administer(directory, command, {**arguments, **place})
         except BaseException:
             if total is not None:
                 click.echo(f"broken off: at least {_count(total['done'])} {done}", err=True)

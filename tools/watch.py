@@ -24,9 +24,7 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnec
 from wsproto.utilities import LocalProtocolError
 
 from relay.dids import is_valid_did
-from tools.log.events import printable
-from tools.log.read import quiet_when_nobody_reads, wait_until_nobody_reads
-from tools.output import json_option
+from tools.output import json_option, printable, quiet_when_nobody_reads, wait_until_nobody_reads
 
 FRAME_BYTES_MAX = 1024 * 1024
 CONNECT_SECONDS_MAX = 20.0
@@ -57,7 +55,10 @@ class RefusedError(click.ClickException):
 @click.option("--cursor", type=click.IntRange(min=0), help="Begin behind this seq; 0: with the first event.")
 @json_option
 def watch_command(base_url: str, did: str, key: str, cursor: int | None, as_json: bool) -> None:
-    """Print a member's events as they happen, from now or from a cursor on, until Ctrl-C."""
+    """Print a member's events as they happen, until Ctrl-C.
+
+    From now on, or from a cursor.
+    """
     watch = Watch(stream_url(base_url), _headers(did, key), cursor, as_json)
     refusals: list[BaseException] = []
     with quiet_when_nobody_reads():

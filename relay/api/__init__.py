@@ -1,6 +1,7 @@
-"""The HTTP edge: quart-trio below hypercorn. It parses, authenticates, asks a decision, appends, and answers JSON.
+"""The HTTP edge: quart-trio below hypercorn. It parses, authenticates, asks for a decision, and answers.
 
-Nothing is decided here and nothing is kept here.
+May import everything below it; of a running relay it is given what `relay.edge` has, and nothing more. It must never
+decide, and never keep, anything: what has to be decided goes through `edge.decide`.
 """
 
 from relay.api.app import create_app

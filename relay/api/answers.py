@@ -7,11 +7,9 @@ import secrets
 from typing import Any, NamedTuple
 
 import msgspec
-from quart import Response
 
-from relay.core import unavailable
 from relay.presentation import ErrorAnswer
-from relay.refusals import STATUS_OF_CODE, Refusal
+from relay.refusals import STATUS_OF_CODE, Refusal, unavailable
 from relay.requests import BODY_BYTES_MAX
 from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
 
@@ -28,36 +26,34 @@ _OF_STATUS = {
 
 
 class Answer(NamedTuple):
-    """An answer with a JSON body."""
+    """An answer, whose body is JSON unless `media_type` says otherwise."""
 
     status: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
     #: With INTERNAL_ERROR: what to look for in the relay's log.
     request_id: str | None = None
+    media_type: str = "application/json"
 
     @classmethod
     def of(cls, value: Any, status: int = 200, *headers: tuple[str, str]) -> Answer:
         return cls(status, _encode(value), headers)
 
+    @classmethod
+    def nothing(cls) -> Answer:
+        """204: it is done, and there is nothing to say."""
+        return cls(204, b"")
+
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
         """All headers, as ASGI wants them."""
+        headers = [(name.lower().encode(), value.encode()) for name, value in self.headers]
+        if self.status == 204:  # it has no content to be of a type or length (RFC 9110 8.6)
+            return headers
         return [
-            (b"content-type", b"application/json"),
+            (b"content-type", self.media_type.encode()),
             (b"content-length", b"%d" % len(self.body)),
-            *((name.lower().encode(), value.encode()) for name, value in self.headers),
+            *headers,
         ]
-
-    def as_response(self) -> Response:
-        """As quart wants it."""
-        answer = Response(self.body, self.status, content_type="application/json")
-        for name, value in self.headers:
-            answer.headers[name] = value
-        return answer
-
-
-def json_answer(value: Any, status: int = 200) -> Response:
-    return Answer.of(value, status).as_response()
 
 
 def path_answer(status: int, sentence: str = "", *, allow: str | None = None) -> tuple[Answer, str]:

@@ -1,7 +1,9 @@
-"""The application: its routes, and one JSON shape for everything that goes wrong.
+"""The application: which operations there are, and one way through it for all of them.
 
 Every error is `{"error": ..., "code": ...}`, also 404, 405, 413 and 500 (SPEC 1), but below `/u/`, where people come:
-there it is a page. Nothing redirects: a path with a slash too many is simply not found.
+there it is a page, and Quart serves it. Nothing redirects: a path with a slash too many is simply not found. A body
+over its limit is refused as soon as it is known to be larger, a defect is a 500 with a request id, and an answer that
+comes before the request is whole leaves no dead connection (`relay.api.exchange` says why).
 """
 
 from __future__ import annotations
@@ -13,71 +15,130 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from relay.api import events, health, member, messages, openapi, send, stream, suppressions, unsubscribe
+from relay.api import events, health, member, messages, send, stream, suppressions, unsubscribe
 from relay.api.answers import Answer, error_answer, path_answer
 from relay.api.exchange import Exchange
-from relay.api.plain import PlainPath
+from relay.api.openapi import openapi_operation
+from relay.api.operations import Operation, Router
+from relay.api.request import BODY_SECONDS_MAX, Receive, Request, Send
 from relay.api.unsubscribe_page import error_page
-from relay.core import Core
-from relay.requests import BODY_BYTES_MAX
+from relay.edge import Edge
+from relay.refusals import Refusal, unavailable
 
 logger = logging.getLogger(__name__)
 
+#: In the order in which the document shows them.
+_DESCRIBED: tuple[Operation, ...] = (
+    send.send,
+    messages.list_messages,
+    messages.one_message,
+    member.member_status,
+    member.member_deliverability,
+    member.set_forward_to,
+    suppressions.list_suppressions,
+    suppressions.suppress,
+    suppressions.unsuppress,
+    events.list_events,
+    events.no_websocket,
+    events.stream_ticket,
+    *unsubscribe.OPERATIONS,
+    health.metrics,
+    health.healthz,
+    health.readyz,
+)
+OPERATIONS = (*_DESCRIBED, openapi_operation(_DESCRIBED))
 
-class _App(QuartTrio):
-    """Quart, but that `POST /v1/send` and websockets go past it, and that nobody's path gets into the log."""
 
-    def __init__(self, core: Core, plain: PlainPath) -> None:
+class App(QuartTrio):
+    """Quart for pages, and a way past it for everything else; nobody's path gets into the log."""
+
+    def __init__(self, edge: Edge) -> None:
         super().__init__("relay", static_folder=None)
-        self._core = core
-        self._plain = plain
+        self._edge = edge
+        self._router = Router(each for each in OPERATIONS if each.handler is not None)
 
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["path"] == self._plain.path:
-            await self._plain(scope, receive, send)
+        if scope["type"] == "http" and not unsubscribe.is_below(scope["path"]):
+            await self._serve(scope, receive, send)
         elif scope["type"] != "websocket":
             await super().asgi_app(scope, receive, send)
         elif scope["path"] == stream.PATH:
-            await stream.serve_stream(self._core, scope, receive, send)
+            await stream.serve_stream(self._edge, scope, receive, send)
         else:
             await receive()  # websocket.connect
             answer, _ = path_answer(404)
             await stream.answer_by_http(send, answer)
 
+    async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
+        """One request, from its head to the end of its answer."""
+        by_method, in_path = self._router.find(scope["path"])
+        request = Request(scope, receive, in_path)
+        found = by_method.get(request.method)
+        if found is not None:
+            answer = await self._answer(found, request)
+        else:
+            allow = ", ".join(sorted(by_method)) or None
+            answer, code = path_answer(404 if allow is None else 405, allow=allow)
+            if any(each.counts_refusals for each in by_method.values()):
+                self._count(code)
+        body = b"" if request.method == "HEAD" else answer.body
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+        if request.is_over:
+            await send({"type": "http.response.body", "body": body})
+            return
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        await request.drop_the_rest()
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _answer(self, found: Operation, request: Request) -> Answer:
+        assert found.handler is not None
+        try:
+            if found.body is None:
+                return await found.handler(self._edge, request)
+            with request.limit:
+                return await found.handler(self._edge, request)
+            if request.is_over:
+                raise unavailable()
+            raise Refusal(
+                "REQUEST_TIMEOUT", f"the request body did not arrive within {BODY_SECONDS_MAX:.0f} s"
+            )
+        except Exception as error:  # noqa: BLE001 (the one place that answers for a defect)
+            answer, code = error_answer(error, method=request.method, route=found.path)
+            if found.counts_refusals:
+                self._count(code)
+            return answer
+
+    def _count(self, code: str) -> None:
+        self._edge.metrics.refused.labels(code).inc()
+
     def log_exception(self, exception_info: Any) -> None:
         logger.error("http.unhandled", exc_info=exception_info)
 
 
-def create_app(core: Core) -> QuartTrio:
-    def count(code: str) -> None:
-        core.metrics.refused.labels(code).inc()
-
-    app = _App(core, PlainPath(send.PATH, send.handler(core), count))
-    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
+def create_app(edge: Edge) -> App:
+    app = App(edge)
+    app.config["MAX_CONTENT_LENGTH"] = unsubscribe.BODY_BYTES_MAX
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
     app.asgi_http_class = Exchange
-    for part in (messages, events, member, suppressions, unsubscribe, health, openapi):
-        app.register_blueprint(part.routes(core))
+    app.register_blueprint(unsubscribe.pages(edge))
 
     @app.errorhandler(HTTPException)
     async def http_error(error: HTTPException) -> Response:
         allow = next((value for name, value in error.get_headers() if name == "Allow"), None)
         answer, _ = path_answer(error.code or 500, error.description or "", allow=allow)
-        return _respond(answer)
+        return _page(answer)
 
     @app.errorhandler(Exception)
     async def other_error(error: Exception) -> Response:
         answer, _ = error_answer(error, method=request.method, route=_route())
-        return _respond(answer)
+        return _page(answer)
 
     return app
 
 
-def _respond(answer: Answer) -> Response:
-    """JSON for programs; below `/u/`, a page for a person."""
-    if not unsubscribe.is_below(request.path):
-        return answer.as_response()
+def _page(answer: Answer) -> Response:
+    """What went wrong, for a person."""
     page = error_page(answer.status, answer.request_id)
     page.headers.extend(answer.headers)
     return page

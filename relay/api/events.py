@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import msgspec
 import trio
-from quart import Blueprint, Response, request
 
-from relay.api.answers import json_answer
-from relay.api.authentication import authenticate
-from relay.api.messages import page_limit
-from relay.api.stream import PAGE_EVENTS, PATH
-from relay.core import Core
-from relay.presentation import rfc3339
+from relay.api.answers import Answer
+from relay.api.arguments import limit_of, limit_parameter
+from relay.api.credentials import reader_of
+from relay.api.operations import MEMBERS_ERRORS, Described, Parameter, operation
+from relay.api.request import Request
+from relay.api.stream import CURSOR, PAGE_EVENTS, PATH
+from relay.edge import Edge
 from relay.refusals import Refusal, invalid
-from relay.stream_events import EventPage
+from relay.stream_events import EventPage, StreamEvent
 from relay.stream_pages import (
     FUTURE_CURSOR,
     OUTDATED_CURSOR,
@@ -24,6 +24,7 @@ from relay.stream_pages import (
     kept_from,
     parse_cursor,
 )
+from relay.times import rfc3339
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
@@ -36,44 +37,71 @@ class Ticket(msgspec.Struct, rename="camel"):
     expires_at: str
 
 
-def routes(core: Core) -> Blueprint:
-    blueprint = Blueprint("events", __name__)
+@operation(
+    "GET",
+    "/v1/events",
+    "listEvents",
+    "The member's events in the order of the log: those of the stream, a page at a time",
+    parameters=(
+        Parameter("cursor", CURSOR, "The `cursor` of the page before; else from the beginning."),
+        limit_parameter(LIMIT_DEFAULT, LIMIT_MAX),
+    ),
+    answers={200: Described("A page of events; an empty one gives the cursor back", EventPage)},
+    errors=MEMBERS_ERRORS,
+)
+async def list_events(edge: Edge, request: Request) -> Answer:
+    member = reader_of(edge, request)
+    asked = request.argument("cursor")
+    cursor = 0 if asked is None else parse_cursor(asked)
+    limit = limit_of(request, LIMIT_DEFAULT, LIMIT_MAX)
+    if is_future(edge.store, cursor):
+        raise invalid("cursor", FUTURE_CURSOR)
+    oldest = kept_from(edge.store)
+    page = EventPage([], cursor)
+    if 0 < cursor < oldest:
+        page.info, page.message = "OutdatedCursor", OUTDATED_CURSOR
+    after = max(cursor, oldest)
+    while len(page.events) < limit:
+        wanted = min(PAGE_EVENTS, limit - len(page.events))
+        some = events_after(edge.store, member.did, after, limit=wanted)
+        if not some:
+            break
+        page.events += some
+        page.cursor = after = some[-1].seq
+        await trio.lowlevel.checkpoint()  # a long page is no reason for others to wait
+    return Answer.of(page)
 
-    @blueprint.get("/v1/events")
-    async def events() -> Response:
-        principal = authenticate(core, suspended_may=True)
-        cursor = parse_cursor(request.args.get("cursor", "0"))
-        limit = page_limit(LIMIT_DEFAULT, LIMIT_MAX)
-        if is_future(core.store, cursor):
-            raise invalid("cursor", FUTURE_CURSOR)
-        oldest = kept_from(core.store)
-        page = EventPage([], cursor)
-        if 0 < cursor < oldest:
-            page.info, page.message = "OutdatedCursor", OUTDATED_CURSOR
-        after = max(cursor, oldest)
-        while len(page.events) < limit:
-            some = events_after(
-                core.store, principal.did, after, limit=min(PAGE_EVENTS, limit - len(page.events))
-            )
-            if not some:
-                break
-            page.events += some
-            page.cursor = after = some[-1].seq
-            await trio.lowlevel.checkpoint()  # a long page is no reason for others to wait
-        return json_answer(page)
 
-    @blueprint.post(f"{PATH}/ticket")
-    async def ticket() -> Response:
-        principal = authenticate(core, suspended_may=True)
-        issued, expires_at = core.streams.issue_ticket(principal, core.store.now_us())
-        return json_answer(Ticket(issued, rfc3339(expires_at)))
+@operation(
+    "POST",
+    f"{PATH}/ticket",
+    "streamTicket",
+    "A ticket for one stream, for those who cannot set headers",
+    answers={200: Described("Good for 60 seconds, once", Ticket)},
+    errors=(400, 401, 429, 500),
+)
+async def stream_ticket(edge: Edge, request: Request) -> Answer:
+    member = reader_of(edge, request)
+    issued, expires_at = edge.streams.issue_ticket(member, edge.store.now_us())
+    return Answer.of(Ticket(issued, rfc3339(expires_at)))
 
-    @blueprint.get(PATH)
-    async def no_websocket() -> Response:
-        """Whoever asks for a websocket gets to `relay.api.stream`."""
-        authenticate(core, suspended_may=True)
-        raise Refusal(
-            "INVALID_REQUEST", "this is a websocket: ask for an upgrade; without one there is /v1/events"
-        )
 
-    return blueprint
+@operation(
+    "GET",
+    PATH,
+    "stream",
+    "The member's events on a websocket, as they happen",
+    description="A text frame an event; `FutureCursor` and `OutdatedCursor` as in atproto.",
+    parameters=(
+        Parameter("cursor", CURSOR, "The `seq` of the last event seen; else from now."),
+        Parameter("ticket", {"type": "string"}, "Instead of the headers, which browsers cannot set."),
+    ),
+    answers={101: Described("A websocket; each of its text frames is", StreamEvent)},
+    errors=(400, 401, 429, 500, 503),
+)
+async def no_websocket(edge: Edge, request: Request) -> Answer:
+    """Whoever asks for a websocket gets to `relay.api.stream`."""
+    reader_of(edge, request)
+    raise Refusal(
+        "INVALID_REQUEST", "this is a websocket: ask for an upgrade; without one there is /v1/events"
+    )

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-from quart import Blueprint, Response
-
-from relay.api.answers import json_answer
-from relay.core import Core
+from relay.api.answers import Answer
+from relay.api.operations import Described, operation
+from relay.api.request import Request
+from relay.edge import Edge
 from relay.presentation import ErrorAnswer
-from relay.refusals import Refusal
 
 
-def routes(core: Core) -> Blueprint:
-    blueprint = Blueprint("health", __name__)
+@operation(
+    "GET",
+    "/healthz",
+    "healthz",
+    "The process is alive",
+    answers={200: Described("Live", dict)},
+    for_members=False,
+)
+async def healthz(edge: Edge, request: Request) -> Answer:
+    return Answer.of({"status": "live"})
 
-    @blueprint.get("/healthz")
-    async def healthz() -> Response:
-        return json_answer({"status": "live"})
 
-    @blueprint.get("/readyz")
-    async def readyz() -> Response:
-        try:
-            core.check_accepting()
-        except Refusal as refusal:
-            return json_answer(ErrorAnswer(refusal.message, refusal.code), 503)
-        return json_answer({"status": "ready", "seq": core.store.log.last_seq})
+@operation(
+    "GET",
+    "/readyz",
+    "readyz",
+    "The relay accepts mail",
+    answers={200: Described("Ready", dict)},
+    errors=(503,),
+    for_members=False,
+)
+async def readyz(edge: Edge, request: Request) -> Answer:
+    refusal = edge.why_not_accepting()
+    if refusal is not None:
+        return Answer.of(ErrorAnswer(refusal.message, refusal.code), 503)
+    return Answer.of({"status": "ready", "seq": edge.store.last_seq})
 
-    @blueprint.get("/metrics")
-    async def metrics() -> Response:
-        return Response(core.metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return blueprint
+@operation(
+    "GET",
+    "/metrics",
+    "metrics",
+    "Prometheus text",
+    answers={200: Described("Metrics", media_type="text/plain")},
+    for_members=False,
+)
+async def metrics(edge: Edge, request: Request) -> Answer:
+    return Answer(200, edge.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -10,18 +10,16 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from quart import Blueprint, Response
 
-from relay.addresses import AddressError, parse_address, parse_domain
-from relay.api.answers import json_answer
-from relay.api.authentication import authenticate
-from relay.api.bodies import read_json
-from relay.core import Core
+from relay.api.answers import Answer
+from relay.api.credentials import member_of, reader_of
+from relay.api.operations import MEMBERS_ERRORS, Described, operation
+from relay.api.request import Request
 from relay.decisions.limits import current_limits
-from relay.decisions.members import set_forward
-from relay.events import Event
+from relay.edge import Edge
+from relay.fields import address_in, domain_in
 from relay.presentation import Deliverability, ForwardTo, MemberDomain, MemberStatus
-from relay.refusals import Refusal, invalid
+from relay.self_service import SetForwardTo
 from relay.views import members, reputation
 from spool.views import Snapshot
 
@@ -46,82 +44,89 @@ class ForwardToBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 _decode_body = msgspec.json.Decoder(ForwardToBody).decode
 
 
-def routes(core: Core) -> Blueprint:
-    blueprint = Blueprint("member", __name__)
-
-    @blueprint.get("/member/status")
-    async def status() -> Response:
-        did = authenticate(core, suspended_may=True).did
-        with core.store.read() as view:
-            domains = members.domains_of(view, did)
-            return json_answer(
-                MemberStatus(
-                    did=did,
-                    status=_status(view, did, domains),
-                    labels=[],
-                    domains=[
-                        MemberDomain(state.domain, state.status, state.verified, state.forward_to)
-                        for state in domains
-                    ],
-                )
+@operation(
+    "GET",
+    "/member/status",
+    "memberStatus",
+    "The member and its domains",
+    answers={200: Described("The member and its domains", MemberStatus)},
+    errors=MEMBERS_ERRORS,
+)
+async def member_status(edge: Edge, request: Request) -> Answer:
+    did = reader_of(edge, request).did
+    with edge.store.read() as view:
+        domains = members.domains_of(view, did)
+        return Answer.of(
+            MemberStatus(
+                did=did,
+                status=_status(view, did, domains),
+                labels=[],
+                domains=[
+                    MemberDomain(state.domain, state.status, state.verified, state.forward_to)
+                    for state in domains
+                ],
             )
+        )
 
-    @blueprint.get("/member/deliverability")
-    async def deliverability() -> Response:
-        did = authenticate(core, suspended_may=True).did
-        now_us = core.store.now_us()
-        with core.store.read() as view:
-            member, domains = members.member(view, did), members.domains_of(view, did)
-            assert member is not None
-            days = reputation.days(view, did, now_us)
-            sent, bounced = sum(day.sent for day in days), sum(day.bounced for day in days)
-            limits = [
-                current_limits(core.config, member, state, now_us)
-                for state in domains
-                if state.status == "active"
-            ]
-            return json_answer(
-                Deliverability(
-                    did=did,
-                    status=_status(view, did, domains),
-                    sent_14d=sent,
-                    bounced_14d=bounced,
-                    complaints_14d=sum(day.complaints for day in days),
-                    bounce_rate=bounced / (sent + bounced) if sent + bounced else 0.0,
-                    daily_sends=[day.accepted for day in days],
-                    hourly_limit=sum(limit.hour for limit in limits),
-                    daily_limit=sum(limit.day for limit in limits),
-                    labels=[],
-                )
+
+@operation(
+    "GET",
+    "/member/deliverability",
+    "memberDeliverability",
+    "How the member's mail fared, and its limits",
+    answers={200: Described("How the member's mail fared, and its limits", Deliverability)},
+    errors=MEMBERS_ERRORS,
+)
+async def member_deliverability(edge: Edge, request: Request) -> Answer:
+    did = reader_of(edge, request).did
+    now_us = edge.store.now_us()
+    with edge.store.read() as view:
+        member, domains = members.member(view, did), members.domains_of(view, did)
+        assert member is not None
+        days = reputation.days(view, did, now_us)
+        sent, bounced = sum(day.sent for day in days), sum(day.bounced for day in days)
+        limits = [
+            current_limits(edge.config, member, state, now_us)
+            for state in domains
+            if state.status == "active"
+        ]
+        return Answer.of(
+            Deliverability(
+                did=did,
+                status=_status(view, did, domains),
+                sent_14d=sent,
+                bounced_14d=bounced,
+                complaints_14d=sum(day.complaints for day in days),
+                bounce_rate=bounced / (sent + bounced) if sent + bounced else 0.0,
+                daily_sends=[day.accepted for day in days],
+                hourly_limit=sum(limit.hour for limit in limits),
+                daily_limit=sum(limit.day for limit in limits),
+                labels=[],
             )
-
-    @blueprint.put("/member/forward-to")
-    async def forward_to() -> Response:
-        principal = authenticate(core)
-        wanted = _checked(await read_json(_decode_body, BODY_BYTES_MAX))
-
-        def decide(view: Snapshot) -> list[Event]:
-            domain = members.domain(view, wanted.domain)
-            if domain is None or domain.did != principal.did:
-                raise Refusal("DOMAIN_MISMATCH", f"domain: {wanted.domain} is not enrolled under this DID")
-            return set_forward(view, domain, wanted.forward_to, key_id=principal.key_id)
-
-        await core.store.decide(decide, patient=False)
-        return json_answer(wanted)
-
-    return blueprint
+        )
 
 
-def _checked(fields: ForwardToBody) -> ForwardTo:
+@operation(
+    "PUT",
+    "/member/forward-to",
+    "setForwardTo",
+    "Set who is told of a domain's bounces",
+    body=ForwardToBody,
+    answers={200: Described("Set: durable on the relay's disk", ForwardTo)},
+    errors=(400, 401, 403, 408, 409, 413, 415, 500, 503),
+)
+async def set_forward_to(edge: Edge, request: Request) -> Answer:
+    member = member_of(edge, request)
+    wanted = _checked(await request.fields(_decode_body, BODY_BYTES_MAX))
+    await edge.decide("set_forward_to", wanted, member)
+    return Answer.of(ForwardTo(wanted.domain, wanted.address))
+
+
+def _checked(fields: ForwardToBody) -> SetForwardTo:
     """In normal form. Raises Refusal(INVALID_REQUEST)."""
-    try:
-        domain = parse_domain(fields.domain)
-    except AddressError as error:
-        raise invalid("domain", str(error)) from error
-    try:
-        return ForwardTo(domain, parse_address(fields.forward_to) if fields.forward_to else None)
-    except AddressError as error:
-        raise invalid("forward_to", str(error)) from error
+    domain = domain_in("domain", fields.domain)
+    address = address_in("forward_to", fields.forward_to) if fields.forward_to else None
+    return SetForwardTo(domain=domain, address=address)
 
 
 def _status(view: Snapshot, did: str, domains: list[members.DomainState]) -> str:

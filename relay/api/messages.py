@@ -7,101 +7,89 @@ has removed since stays removed.)
 
 from __future__ import annotations
 
-import re
 from itertools import islice
 
-from quart import Blueprint, Response, request
-
-from relay.addresses import AddressError, parse_address
-from relay.api.answers import json_answer
-from relay.api.authentication import authenticate
-from relay.core import Core
-from relay.presentation import MessagePage, message_detail, message_summary
+from relay.api.answers import Answer
+from relay.api.arguments import AFTER, before_of, limit_of, limit_parameter, number_in
+from relay.api.credentials import reader_of
+from relay.api.operations import MEMBERS_ERRORS, Described, Parameter, operation
+from relay.api.request import Request
+from relay.edge import Edge
+from relay.fields import address_in
+from relay.presentation import MessageDetail, MessagePage, message_detail, message_summary
 from relay.refusals import Refusal, invalid
 from relay.views import messages
 
-LIMIT_DEFAULT = 50
-LIMIT_MAX = 200
-MESSAGE_ID_MAX = 2**53 - 1
+
+@operation(
+    "GET",
+    "/v1/messages/{messageId}",
+    "getMessage",
+    "One message with its timeline",
+    parameters=(
+        Parameter("messageId", {"type": "integer", "minimum": 1}, where="path"),
+        Parameter(
+            "asOf",
+            {"type": "integer", "minimum": 1},
+            "The message as it was right after the event with this sequence number.",
+        ),
+    ),
+    answers={200: Described("The message", MessageDetail)},
+    errors=(400, 401, 404, 500),
+)
+async def one_message(edge: Edge, request: Request) -> Answer:
+    member = reader_of(edge, request)
+    number = number_in(request.in_path["messageId"])
+    with edge.store.read() as view:
+        as_of = _as_of(request, view.position)
+        state = None if number is None else messages.message(view, number)
+        if state is None or state.did != member.did:
+            raise Refusal("NOT_FOUND", "messageId: you have no message with this id")
+        timeline = messages.timeline(view, state.message_id)
+    if as_of is not None:
+        if as_of < state.message_id:
+            raise Refusal("NOT_FOUND", f"messageId: this message was queued after sequence {as_of}")
+        timeline = [seq for seq in timeline if seq <= as_of]
+        state = messages.state_after(map(edge.store.get, timeline))
+    return Answer.of(message_detail(state, timeline, edge.store.get))
 
 
-def routes(core: Core) -> Blueprint:
-    blueprint = Blueprint("messages", __name__)
-
-    @blueprint.get("/v1/messages/<message_id>")
-    async def one(message_id: str) -> Response:
-        principal = authenticate(core, suspended_may=True)
-        number = _number(message_id)
-        with core.store.read() as view:
-            as_of = _as_of(view.position)
-            state = None if number is None else messages.message(view, number)
-            if state is None or state.did != principal.did:
-                raise Refusal("NOT_FOUND", "messageId: you have no message with this id")
-            timeline = messages.timeline(view, state.message_id)
-        if as_of is not None:
-            if as_of < state.message_id:
-                raise Refusal("NOT_FOUND", f"messageId: this message was queued after sequence {as_of}")
-            timeline = [seq for seq in timeline if seq <= as_of]
-            state = messages.state_after(map(core.store.get, timeline))
-        return json_answer(message_detail(state, timeline, core.store.get))
-
-    @blueprint.get("/v1/messages")
-    async def listing() -> Response:
-        principal = authenticate(core, suspended_may=True)
-        status = request.args.get("status")
-        if status is not None and status not in messages.STATUSES:
-            raise invalid("status", f"expected one of {', '.join(messages.STATUSES)}")
-        before = None
-        after = request.args.get("after")
-        if after is not None:
-            before = _number(after)
-            if before is None:
-                raise invalid("after", "expected the `next` of the page before")
-        limit = page_limit(LIMIT_DEFAULT, LIMIT_MAX)
-        recipient = _recipient()
-        with core.store.read() as view:
-            found = messages.messages_of(
-                view, principal.did, status=status, recipient=recipient, before=before
-            )
-            states = list(islice(found, limit + 1))
-        page = states[:limit]
-        following = str(page[-1].message_id) if len(states) > limit else None
-        return json_answer(MessagePage([message_summary(state, core.store.get) for state in page], following))
-
-    return blueprint
+@operation(
+    "GET",
+    "/v1/messages",
+    "listMessages",
+    "The member's messages, newest first",
+    parameters=(
+        Parameter("status", {"type": "string", "enum": list(messages.STATUSES)}),
+        Parameter("recipient", {"type": "string"}, "The bare address."),
+        AFTER,
+        limit_parameter(),
+    ),
+    answers={200: Described("A page of messages", MessagePage)},
+    errors=MEMBERS_ERRORS,
+)
+async def list_messages(edge: Edge, request: Request) -> Answer:
+    member = reader_of(edge, request)
+    status = request.argument("status")
+    if status is not None and status not in messages.STATUSES:
+        raise invalid("status", f"expected one of {', '.join(messages.STATUSES)}")
+    before, limit = before_of(request), limit_of(request)
+    given = request.argument("recipient")
+    recipient = None if given is None else address_in("recipient", given)
+    with edge.store.read() as view:
+        found = messages.messages_of(view, member.did, status=status, recipient=recipient, before=before)
+        states = list(islice(found, limit + 1))
+    page = states[:limit]
+    following = str(page[-1].message_id) if len(states) > limit else None
+    return Answer.of(MessagePage([message_summary(state, edge.store.get) for state in page], following))
 
 
-def page_limit(default: int, most: int) -> int:
-    given = request.args.get("limit")
-    if given is None:
-        return default
-    if not re.fullmatch(r"[0-9]{1,4}", given) or not 1 <= int(given) <= most:
-        raise invalid("limit", f"expected a number from 1 to {most}")
-    return int(given)
-
-
-def _as_of(last_seq: int) -> int | None:
+def _as_of(request: Request, last_seq: int) -> int | None:
     """The last event that the answer may know of; None: all there are."""
-    given = request.args.get("asOf")
+    given = request.argument("asOf")
     if given is None:
         return None
-    as_of = _number(given)
+    as_of = number_in(given)
     if as_of is None or as_of > last_seq:
         raise invalid("asOf", "expected a sequence number that is in the log already")
     return as_of
-
-
-def _number(text: str) -> int | None:
-    if not re.fullmatch(r"[1-9][0-9]{0,15}", text) or int(text) > MESSAGE_ID_MAX:
-        return None
-    return int(text)
-
-
-def _recipient() -> str | None:
-    given = request.args.get("recipient")
-    if given is None:
-        return None
-    try:
-        return parse_address(given)
-    except AddressError as error:
-        raise invalid("recipient", str(error)) from error

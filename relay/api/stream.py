@@ -14,16 +14,15 @@ would be held for each idle one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 import trio
 
 from relay.api.answers import Answer, error_answer
-from relay.api.authentication import authenticate_stream
-from relay.api.plain import Request
-from relay.core import Core
+from relay.api.credentials import listener_of
+from relay.api.request import Receive, Request, Send
+from relay.edge import Edge
 from relay.refusals import Refusal
 from relay.stream_pages import (
     FUTURE_CURSOR,
@@ -41,21 +40,20 @@ PAGE_EVENTS = 32
 #: So long the peer has to answer a close frame.
 CLOSE_SECONDS_MAX = 2.0
 
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+#: JSON Schema of a cursor.
+CURSOR = {"type": "integer", "minimum": 0}
 
 
-async def serve_stream(core: Core, scope: Any, receive: Receive, send: Send) -> None:
+async def serve_stream(edge: Edge, scope: Any, receive: Receive, send: Send) -> None:
     """One websocket, from its request to its end."""
     await receive()  # websocket.connect
     request = Request(scope, receive)
     try:
-        principal = authenticate_stream(core, request)
+        principal = listener_of(edge, request)
         asked = request.argument("cursor")
         cursor = None if asked is None else parse_cursor(asked)
-        with core.streams.open(principal) as subscriber:
-            await _serve(core, subscriber, cursor, receive, send)
+        with edge.streams.open(principal) as subscriber:
+            await _serve(edge, subscriber, cursor, receive, send)
     except Refusal as refusal:  # before the upgrade: there are none behind it
         answer, _ = error_answer(refusal, method="GET", route=PATH)
         await answer_by_http(send, answer)
@@ -69,14 +67,14 @@ async def answer_by_http(send: Send, answer: Answer) -> None:
 
 
 async def _serve(
-    core: Core, subscriber: Subscriber, cursor: int | None, receive: Receive, send: Send
+    edge: Edge, subscriber: Subscriber, cursor: int | None, receive: Receive, send: Send
 ) -> None:
-    begin = core.store.log.last_seq if cursor is None else cursor
+    begin = edge.store.last_seq if cursor is None else cursor
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_drop_what_comes, receive, nursery.cancel_scope)
         headers = [(b"atmos-cursor", str(begin).encode())]
         await send({"type": "websocket.accept", "subprotocol": None, "headers": headers})
-        ending = await _write(core, subscriber, begin, send)
+        ending = await _write(edge, subscriber, begin, send)
         await send({"type": "websocket.close", "code": ending.code, "reason": ending.reason})
         # The peer's own close frame ends this by way of `_drop_what_comes`.
         with trio.move_on_after(CLOSE_SECONDS_MAX):
@@ -90,17 +88,17 @@ async def _drop_what_comes(receive: Receive, connected: trio.CancelScope) -> Non
     connected.cancel()
 
 
-async def _write(core: Core, subscriber: Subscriber, cursor: int, send: Send) -> Ending:
+async def _write(edge: Edge, subscriber: Subscriber, cursor: int, send: Send) -> Ending:
     """Send the events behind `cursor`, the old ones and then the new ones, until there is a reason to end."""
-    if is_future(core.store, cursor):
+    if is_future(edge.store, cursor):
         await _send_json(send, {"error": "FutureCursor", "message": FUTURE_CURSOR})
         return Ending(1008, "FutureCursor")
-    oldest = kept_from(core.store)
+    oldest = kept_from(edge.store)
     if 0 < cursor < oldest:
         await _send_json(send, {"info": "OutdatedCursor", "message": OUTDATED_CURSOR})
     cursor = max(cursor, oldest)
     while True:
-        events = events_after(core.store, subscriber.principal.did, cursor, limit=PAGE_EVENTS)
+        events = events_after(edge.store, subscriber.principal.did, cursor, limit=PAGE_EVENTS)
         for event in events:
             if subscriber.ending is not None:
                 return subscriber.ending

@@ -2,11 +2,10 @@
 
 Contract. Only a POST with the body of RFC 8058 and a token that this relay sealed suppresses anybody, and its 200 means
 durable, like that of a send. A GET or HEAD changes nothing: link scanners follow every link in a mail. A repeat
-changes nothing either. No session, no login, no expiry; nothing is needed that retention removes, but for the member's
-own URL, which is then not called.
+changes nothing either. No session, no login, no expiry.
 
 Every answer below `/u/` is a page for a person, errors too, and none redirects. No log line has the token, what is
-in it, or a path.
+in it, or a path. These are the pages that Quart serves.
 """
 
 from __future__ import annotations
@@ -17,17 +16,13 @@ import trio
 from quart import Blueprint, Response, request
 from werkzeug.formparser import FormDataParser
 
-from relay.api.bodies import read_body
+from relay.api.operations import Described, Operation, Parameter
+from relay.api.request import BODY_SECONDS_MAX, whole
 from relay.api.unsubscribe_page import ONE_CLICK, question_page, unsubscribed_page
-from relay.core import Core, unavailable
-from relay.decisions.members import known_member
-from relay.decisions.suppression import suppress
-from relay.events import Event
-from relay.message.tokens import Unsubscribe
-from relay.refusals import Refusal
-from relay.unsubscribe_calls import members_url
-from relay.views import messages
-from spool.views import Snapshot
+from relay.edge import Edge
+from relay.principals import Stranger
+from relay.refusals import Refusal, unavailable
+from relay.unsubscribing import Click, opened
 
 PATH = "/u/"
 #: `List-Unsubscribe=One-Click` in multipart takes 200 bytes; some clients add parts of their own.
@@ -35,62 +30,72 @@ BODY_BYTES_MAX = 8 * 1024
 FORM_PARTS_MAX = 16
 APPEND_SECONDS_MAX = 4.0
 
+_TOKEN = Parameter("token", {"type": "string"}, where="path")
+_ONE_CLICK = {
+    "schema": {
+        "type": "object",
+        "required": [ONE_CLICK[0]],
+        "properties": {ONE_CLICK[0]: {"const": ONE_CLICK[1]}},
+    }
+}
+
+
+def _pages(*statuses: int) -> dict[int, Described]:
+    return {status: Described("A page for a person", media_type="text/html") for status in statuses}
+
+
+OPERATIONS = (
+    Operation(
+        "GET",
+        f"{PATH}{{token}}",
+        "unsubscribePage",
+        "A page with a button, for people who follow an unsubscribe link; changes nothing",
+        parameters=(_TOKEN,),
+        answers=_pages(200, 404, 500),
+        for_members=False,
+    ),
+    Operation(
+        "POST",
+        f"{PATH}{{token}}",
+        "unsubscribe",
+        "One-click unsubscribe (RFC 8058)",
+        parameters=(_TOKEN,),
+        body={"application/x-www-form-urlencoded": _ONE_CLICK, "multipart/form-data": _ONE_CLICK},
+        answers=_pages(200, 400, 404, 408, 413, 500, 503),
+        for_members=False,
+    ),
+)
+
 
 def is_below(path: str) -> bool:
     """Whether a path is one of those that people see."""
     return path.startswith(PATH)
 
 
-def routes(core: Core) -> Blueprint:
+def pages(edge: Edge) -> Blueprint:
     blueprint = Blueprint("unsubscribe", __name__)
 
     @blueprint.get(f"{PATH}<token>")
     async def question(token: str) -> Response:
-        _, message = _open(core, token)
-        return question_page(_sending_domain(message))
+        return question_page(opened(edge.unsubscribe_tokens, edge.store, token).sending_domain)
 
     @blueprint.post(f"{PATH}<token>")
     async def unsubscribe(token: str) -> Response:
-        who, message = _open(core, token)
-        if not _is_one_click(await read_body(BODY_BYTES_MAX)):
+        link = opened(edge.unsubscribe_tokens, edge.store, token)
+        if not _is_one_click(await _body()):
             raise Refusal("INVALID_REQUEST", "the body is not List-Unsubscribe=One-Click")
-        calls = message is not None and members_url(core.store, message) is not None
-
-        def decide(view: Snapshot) -> list[Event]:
-            return suppress(
-                view,
-                who.did,
-                who.recipient,
-                "unsubscribe",
-                message_id=None if message is None else message.message_id,
-                call_at=core.store.now_us() if calls else None,
-            )
-
         with trio.move_on_after(APPEND_SECONDS_MAX):
-            await core.store.decide(decide, patient=False)
-            return unsubscribed_page(_sending_domain(message))
+            await edge.decide("unsubscribe", Click(token=token), Stranger())
+            return unsubscribed_page(link.sending_domain)
         raise unavailable()
 
     return blueprint
 
 
-def _open(core: Core, token: str) -> tuple[Unsubscribe, messages.MessageState | None]:
-    """Whose link it is, and the message it came in. Raises Refusal(NOT_FOUND) for what this relay did not seal.
-
-    The message can be unknown to a relay that was set up again from an older copy of its log: who unsubscribes
-    is suppressed all the same.
-    """
-    who = core.composer.unsubscribe.open(token)
-    if who is None:
-        raise Refusal("NOT_FOUND", "this is no unsubscribe link of this relay")
-    with core.store.read() as view:
-        known_member(view, who.did)
-        message = messages.message(view, who.message_id)
-    return who, message if message is not None and message.did == who.did else None
-
-
-def _sending_domain(message: messages.MessageState | None) -> str | None:
-    return None if message is None else message.domain
+async def _body() -> bytes:
+    with trio.move_on_after(BODY_SECONDS_MAX):
+        return await whole(aiter(request.body), request.headers.get("Content-Length"), BODY_BYTES_MAX)
+    raise Refusal("REQUEST_TIMEOUT", f"the request body did not arrive within {BODY_SECONDS_MAX:.0f} s")
 
 
 def _is_one_click(body: bytes) -> bool:

@@ -14,13 +14,10 @@ from typing import NamedTuple
 
 from relay.config import Config, WarmingTier
 from relay.refusals import Refusal
+from relay.times import DAY_US, HOUR_US, SECOND_US
 from relay.views import warming
 from relay.views.members import DomainState, MemberState
 from spool.views import Snapshot
-
-SECOND_US = 1_000_000
-HOUR_US = 3600 * SECOND_US
-DAY_US = 24 * HOUR_US
 
 
 class Limits(NamedTuple):

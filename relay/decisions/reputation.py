@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from relay.config import ReputationConfig
 from relay.events import DomainPaused, Event, Evidence
+from relay.times import HOUR_US
 from relay.views import members, reputation
 from spool.views import Snapshot
-
-HOUR_US = 3600 * 1_000_000
 
 
 def judge(view: Snapshot, config: ReputationConfig, domain: members.DomainState, now_us: int) -> list[Event]:

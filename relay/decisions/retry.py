@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from relay.times import SECOND_US
+
 JITTER = 0.1
 
 
 def next_attempt_at(delays_seconds: Sequence[int], attempt: int, now_us: int, dice: float) -> int:
     """When attempt + 1 is due, in microseconds. `attempt` counts from 1; `dice` is uniform in [0, 1)."""
     delay = delays_seconds[min(attempt, len(delays_seconds)) - 1]
-    return now_us + round(delay * 1_000_000 * (1 - JITTER + 2 * JITTER * dice))
+    return now_us + round(delay * SECOND_US * (1 - JITTER + 2 * JITTER * dice))
 
 
 def is_given_up(next_attempt_at_us: int, give_up_at_us: int) -> bool:

@@ -28,6 +28,7 @@ from relay.message.headers import unsubscribe_https_url
 from relay.principals import Principal
 from relay.refusals import Refusal
 from relay.requests import SendRequest
+from relay.times import SECOND_US
 from relay.views import members, suppressions
 from spool.views import Snapshot
 
@@ -97,7 +98,7 @@ def accept_send(
         body_sha256=origin.body_sha256,
         personal=content,
     )
-    give_up_at = now_us + config.give_up_seconds(request.category) * 1_000_000
+    give_up_at = now_us + config.give_up_seconds(request.category) * SECOND_US
     queued = [
         MessageQueued(
             did=principal.did,

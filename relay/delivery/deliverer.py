@@ -27,6 +27,7 @@ import trio
 from relay.codec import Recorded
 from relay.config import DeliveryConfig
 from relay.core import Core
+from relay.data_directory import SiteStatus
 from relay.delivery.connect import Connector, Site
 from relay.delivery.interrupted import name_interrupted
 from relay.delivery.replies import Failure, FailureKind
@@ -54,6 +55,7 @@ from relay.events import (
 from relay.message.dsn import dsn_for
 from relay.message.keys import KeyFileError
 from relay.message.outgoing import Outgoing, PayloadGoneError, is_smoke_sink
+from relay.times import SECOND_US
 from relay.views import due, members, messages, suppressions
 from relay.views.due import Lane
 from spool.views import Snapshot
@@ -137,6 +139,7 @@ class Deliverer:
         self._sessions: dict[Session, None] = {}
         self._scope = trio.CancelScope()
         core.metrics.connections.set_function(lambda: len(self._sessions))
+        core.site_statuses = self._site_statuses
 
     # ---------------------------------------------------------------- the loop
 
@@ -203,6 +206,18 @@ class Deliverer:
                 case _:
                     pass
 
+    def _site_statuses(self) -> dict[str, SiteStatus]:
+        """What the scheduler knows of its sites, in times that people have."""
+        now, now_us = trio.current_time(), self._store.now_us()
+        statuses: dict[str, SiteStatus] = {}
+        for state in self._scheduler.states():
+            status = SiteStatus(state.connections, int(state.window))
+            if state.down_until is not None and state.down_until > now:
+                until_us = now_us + int((state.down_until - now) * SECOND_US)
+                status = status._replace(down_until_us=until_us, down_because=state.down_because)
+            statuses[state.name] = status
+        return statuses
+
     def _forgive_site_of(self, message_id: int) -> None:
         """An operator wants this message tried now, and so that its site is asked although it was down."""
         with self._store.read() as view:
@@ -259,7 +274,7 @@ class Deliverer:
         seconds = math.inf
         due_at = self._waiting.next_at()
         if due_at is not None:
-            seconds = min(max(0.0, (due_at - self._store.now_us()) / 1_000_000), ASLEEP_SECONDS_MAX)
+            seconds = min(max(0.0, (due_at - self._store.now_us()) / SECOND_US), ASLEEP_SECONDS_MAX)
         wake_at = self._scheduler.wake_at()
         if wake_at is not None:
             seconds = min(seconds, max(0.0, wake_at - trio.current_time()))
@@ -272,7 +287,7 @@ class Deliverer:
     def _wait_for(self, lane: Lane, at_us: int) -> None:
         """Something in `lane` is due at that time."""
         self._waiting.add(lane, at_us)
-        self._wake_at(trio.current_time() + (at_us - self._store.now_us()) / 1_000_000)
+        self._wake_at(trio.current_time() + (at_us - self._store.now_us()) / SECOND_US)
 
     def _wake_at(self, seconds: float) -> None:
         if seconds < self._asleep_until:

@@ -21,6 +21,7 @@ from relay.events import (
     RemoteSide,
 )
 from relay.message.outgoing import Outgoing
+from relay.times import SECOND_US
 from relay.views import messages
 
 
@@ -133,7 +134,7 @@ class Story:
             "tls_version": tls.version if tls else None,
             "tls_cipher": tls.cipher if tls else None,
             "tls_certificate": tls.certificate if tls else None,
-            "duration_us": round(seconds * 1_000_000),
+            "duration_us": round(seconds * SECOND_US),
             "sha256": sent.sha256 if sent else None,
             "size": len(sent.message) if sent else None,
             "personal": RemoteSide(

@@ -14,11 +14,12 @@ from __future__ import annotations
 import heapq
 from typing import Final
 
+from relay.times import MINUTE_US
 from relay.views import due
 from relay.views.due import Lane
 from spool.views import Snapshot
 
-LOOK_AHEAD_US: Final = 60 * 1_000_000
+LOOK_AHEAD_US: Final = MINUTE_US
 #: Rows of the view that are read in one go; some milliseconds.
 LOOK_ROWS_MAX: Final = 2000
 

@@ -6,10 +6,13 @@ same as a zone file (RFC 1035 §5.1), where a string has at most 255 octets: an 
 which the verifier joins (RFC 6376 §3.6.2.2).
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Final, Literal, NamedTuple
+from __future__ import annotations
 
-from relay.message.signing import Signer
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+if TYPE_CHECKING:  # the command line prints records, and shall not load what signs
+    from relay.message.signer import Signer
 
 TXT_STRING_OCTETS_MAX: Final = 255  # RFC 1035 §3.3
 TTL_SECONDS: Final = 3600

@@ -38,6 +38,7 @@ from relay.domains.diagnosis import (
 from relay.domains.records import Record, member_records
 from relay.events import DomainCheckFailed, DomainUnverified, DomainVerified, Event
 from relay.internet.resolver import LookupFailed, NoSuchName, Resolver
+from relay.times import SECOND_US
 from relay.views import members
 from spool.views import Snapshot
 
@@ -48,8 +49,6 @@ GRACE_SECONDS = 72 * 3600
 RETRY_SECONDS = 3600
 #: After a long standstill every domain is due at once.
 CHECKS_AT_ONCE_MAX = 4
-
-_SECOND_US = 1_000_000
 
 
 # ------------------------------------------------------------------------------------------------ one check
@@ -106,7 +105,7 @@ def outcome(view: Snapshot, domain: str, findings: Sequence[Finding], now_us: in
         return [DomainVerified(did=state.did, domain=domain)]
     if not failed or not state.verified:
         return []
-    if state.failing_since is not None and now_us >= state.failing_since + GRACE_SECONDS * _SECOND_US:
+    if state.failing_since is not None and now_us >= state.failing_since + GRACE_SECONDS * SECOND_US:
         return [DomainUnverified(did=state.did, domain=domain, failed=failed)]
     return [DomainCheckFailed(did=state.did, domain=domain, failed=failed)]
 
@@ -206,7 +205,7 @@ class _Reverifier:
         self._news = trio.Event()
         seconds = float("inf")
         if due_at is not None:
-            seconds = max(0.0, (due_at - self._store.now_us()) / _SECOND_US)
+            seconds = max(0.0, (due_at - self._store.now_us()) / SECOND_US)
         with trio.move_on_after(seconds):
             await self._news.wait()
 
@@ -215,7 +214,7 @@ class _Reverifier:
         if is_verified(findings) or failed_checks(findings):
             self._retry_at.pop(state.domain, None)
         else:
-            self._retry_at[state.domain] = self._store.now_us() + RETRY_SECONDS * _SECOND_US
+            self._retry_at[state.domain] = self._store.now_us() + RETRY_SECONDS * SECOND_US
 
     def _verified(self) -> list[members.DomainState]:
         with self._store.read() as view:
@@ -223,7 +222,7 @@ class _Reverifier:
 
     def _due_at(self, state: members.DomainState) -> int:
         assert state.checked_at is not None, "it was verified by a check"
-        at = state.checked_at + CHECK_SECONDS * _SECOND_US
+        at = state.checked_at + CHECK_SECONDS * SECOND_US
         if state.failing_since is not None:
-            at = min(at, state.failing_since + GRACE_SECONDS * _SECOND_US)
+            at = min(at, state.failing_since + GRACE_SECONDS * SECOND_US)
         return max(at, self._retry_at.get(state.domain, 0))

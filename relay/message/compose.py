@@ -22,12 +22,12 @@ import binascii
 import hashlib
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Final, NamedTuple
 
 from relay.addresses import Mailbox
 from relay.message.headers import STRUCTURED
+from relay.times import utc
 
 LINE_OCTETS_MAX: Final = 998  # RFC 5322 §2.1.1, MUST; the CRLF is not counted
 # RFC 5322 would like header lines of at most 78 octets, and RFC 2047 §2 demands 76 where a line holds an
@@ -223,7 +223,7 @@ def _boundary(parts: list[bytes]) -> bytes:
 
 def date_value(time_us: int) -> str:
     """Return a time as mail writes it (RFC 5322 §3.3), in UTC."""
-    return format_datetime(datetime.fromtimestamp(time_us // 1_000_000, UTC))
+    return format_datetime(utc(time_us))
 
 
 def folded(name: str, value: str) -> bytes:

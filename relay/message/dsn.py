@@ -36,6 +36,7 @@ from relay.message.compose import (
     multipart,
     text_part,
 )
+from relay.times import SECOND_US
 from relay.views import members, messages, suppressions
 from spool.views import Snapshot
 
@@ -102,7 +103,7 @@ def dsn_for(
         domain=state.domain,
         about=state.message_id,
         next_attempt_at=now_us,
-        give_up_at=now_us + config.give_up_seconds(DSN_CATEGORY) * 1_000_000,
+        give_up_at=now_us + config.give_up_seconds(DSN_CATEGORY) * SECOND_US,
         operator_domain=config.operator_domain,
         operator_stem=operator_stem,
         message_id_entropy=message_id_entropy,

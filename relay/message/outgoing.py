@@ -29,6 +29,7 @@ from relay.message.envelope import Envelope
 from relay.message.keys import KeyRing, Pepper
 from relay.message.signing import body_hash, sign
 from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
+from relay.times import SECOND_US
 from relay.views.messages import MessageState
 
 SMOKE_SINK = "smoke-sink"
@@ -172,7 +173,7 @@ class Composer:
             rcpt_to=message.personal.address,
             smtputf8=composed.smtputf8,
         )
-        timestamp = send.accepted.time_us // 1_000_000
+        timestamp = send.accepted.time_us // SECOND_US
         return Outgoing(envelope, sign(composed, signers, timestamp=timestamp, bh=send.bh))
 
     def _dsn(self, dsn: Recorded, bounced: Recorded, *, accepted: Recorded, queued: Recorded) -> Outgoing:
@@ -187,7 +188,7 @@ class Composer:
             mail_from=NULL_SENDER, rcpt_to=notice.personal.address, smtputf8=composed.smtputf8
         )
         signers = self.keyring.signers(notice.operator_domain, notice.operator_stem)
-        return Outgoing(envelope, sign(composed, signers, timestamp=dsn.time_us // 1_000_000))
+        return Outgoing(envelope, sign(composed, signers, timestamp=dsn.time_us // SECOND_US))
 
     def _composed(self, send: _Send, recipient: events.Recipient, message_id: int) -> Message:
         """A member's message, without its signatures."""

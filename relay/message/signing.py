@@ -18,20 +18,13 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import dkim
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from dkim.canonicalization import Relaxed
 
 from relay.message.compose import Header, Message, header_line
-
-PrivateKey = RSAPrivateKey | Ed25519PrivateKey
+from relay.message.signer import Signer
 
 # Signed whether they are there or not: a name in h= without its header forbids adding one (RFC 6376
 # §5.4.2). From is named once more than it occurs, so that a second From breaks the signature (§8.15).
@@ -55,40 +48,6 @@ _ALWAYS_SIGNED: Final = (
 _SIGNED_IF_PRESENT: Final = (b"list-unsubscribe", b"list-unsubscribe-post")
 
 _LINE_MAX: Final = 76
-_SHA256: Final = Prehashed(hashes.SHA256())
-_PKCS1V15: Final = padding.PKCS1v15()
-
-
-class Signer:
-    """One signing identity: a domain, a selector, and the private key whose public half DNS holds there."""
-
-    __slots__ = ("_key", "algorithm", "domain", "selector")
-
-    def __init__(self, domain: str, selector: str, key: PrivateKey) -> None:
-        self.domain: Final = domain
-        self.selector: Final = selector
-        self.algorithm: Final[Literal["rsa-sha256", "ed25519-sha256"]] = (
-            "rsa-sha256" if isinstance(key, RSAPrivateKey) else "ed25519-sha256"
-        )
-        self._key: Final = key
-
-    def __repr__(self) -> str:
-        return f"<Signer d={self.domain} s={self.selector} a={self.algorithm}>"
-
-    def sign_digest(self, digest: bytes) -> bytes:
-        """Return the signature over a SHA-256 digest. Ed25519 signs it as a message (RFC 8463 §3)."""
-        if isinstance(self._key, RSAPrivateKey):
-            return self._key.sign(digest, _PKCS1V15, _SHA256)
-        return self._key.sign(digest)
-
-    @property
-    def public_key(self) -> str:
-        """The p= of the DNS record, in base64: SubjectPublicKeyInfo for RSA, the 32 octets for Ed25519."""
-        if isinstance(self._key, RSAPrivateKey):
-            octets = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        else:
-            octets = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        return base64.b64encode(octets).decode()
 
 
 class Verdict(NamedTuple):

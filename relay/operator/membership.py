@@ -1,100 +1,169 @@
-"""The operator's commands about members, their domains and keys, and the DNS records that they need."""
+"""The operator's commands that change members, their domains and keys. What shows them is `membership_shown`."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
-from relay.addresses import AddressError, parse_address, parse_domain
 from relay.core import Core
-from relay.data_directory import Readable
 from relay.decisions import members as decisions
 from relay.decisions import suppression
-from relay.domains.records import Record, member_records, operator_records
 from relay.domains.verification import verify_domain
 from relay.events import Event
+from relay.fields import address_in, domain_in
 from relay.internet.https import HttpAnswer, fetch
 from relay.message.keys import new_api_key
 from relay.operator import did_exists
-from relay.presentation import rfc3339
-from relay.refusals import Refusal, invalid
+from relay.operator.membership_shown import domain_answer
+from relay.operator.protocol import CommandAnswer
+from relay.principals import Operator
+from relay.refusals import Refusal
+from relay.registry import Arguments, decision
 from relay.surroundings import Surroundings
+from relay.times import utc
 from relay.views import members, messages
 from spool.views import Snapshot
 
-Answer = dict[str, Any] | list[dict[str, Any]]
-Command = Callable[..., Awaitable[Answer]]
+# ------------------------------------------------------------------------------------------------ members
 
 
-async def member_add(core: Core, *, did: str, domains: list[str], offline: bool = False) -> Answer:
-    names = list(dict.fromkeys(_domain(name) for name in domains))
+class MemberAdd(Arguments, frozen=True, kw_only=True):
+    did: str
+    domains: list[str]
+    #: Do not ask the network whether the DID exists.
+    offline: bool = False
+
+
+@decision(by=Operator)
+async def member_add(core: Core, order: MemberAdd, by: Operator) -> CommandAnswer:
+    did, names = order.did, list(dict.fromkeys(domain_in("domain", name) for name in order.domains))
     key = new_api_key(core.surroundings.dice)
     new_key = _new_key(core, key)
     with core.store.read() as view:  # refuse before keys are made
         planned = [decisions.NewDomain(name, "", "", "") for name in names]
         decisions.add_member(view, core.config, did, planned, new_key)
-    if not offline:
+    if not order.offline:
         await did_exists.check_exists(
             did, plc_directory=core.config.members.plc_directory, get=partial(_get, core.surroundings)
         )
     made = [await _make_keys(core, name) for name in names]
     await core.store.decide(lambda view: decisions.add_member(view, core.config, did, made, new_key))
     with core.store.read() as view:
-        enrolled = [_domain_answer(core, state) for state in members.domains_of(view, did)]
+        enrolled = [domain_answer(core, state) for state in members.domains_of(view, did)]
     return {"did": did, "apiKey": key, "keyId": new_key.key_id, "domains": enrolled}
 
 
-async def member_list(core: Readable) -> Answer:
+class MemberSuspend(Arguments, frozen=True, kw_only=True):
+    did: str
+    reason: str | None = None
+
+
+@decision(by=Operator)
+async def member_suspend(core: Core, order: MemberSuspend, by: Operator) -> CommandAnswer:
+    await core.store.decide(lambda view: decisions.suspend_member(view, order.did, order.reason))
+    return {"did": order.did, "status": "suspended"}
+
+
+class MemberResume(Arguments, frozen=True, kw_only=True):
+    did: str
+    reason: str | None = None
+
+
+@decision(by=Operator)
+async def member_resume(core: Core, order: MemberResume, by: Operator) -> CommandAnswer:
+    await core.store.decide(lambda view: decisions.resume_member(view, order.did, order.reason))
+    return {"did": order.did, "status": "active"}
+
+
+class MemberLimits(Arguments, frozen=True, kw_only=True):
+    """Both, or neither: then the warming tiers hold again."""
+
+    did: str
+    hour: int | None = None
+    day: int | None = None
+
+
+@decision(by=Operator)
+async def member_limits(core: Core, order: MemberLimits, by: Operator) -> CommandAnswer:
+    await core.store.decide(lambda view: decisions.set_member_limits(view, order.did, order.hour, order.day))
+    return {"did": order.did, "hour": order.hour, "day": order.day}
+
+
+# ------------------------------------------------------------------------------------------------ domains
+
+
+class DomainAdd(Arguments, frozen=True, kw_only=True):
+    did: str
+    domain: str
+
+
+@decision(by=Operator)
+async def domain_add(core: Core, order: DomainAdd, by: Operator) -> CommandAnswer:
+    name = domain_in("domain", order.domain)
     with core.store.read() as view:
-        return [
-            {
-                "did": member.did,
-                "status": member.status,
-                "addedAt": rfc3339(member.added_at),
-                "domains": [state.domain for state in members.domains_of(view, member.did)],
-            }
-            for member in members.members(view)
-        ]
+        decisions.add_domain(view, core.config, order.did, decisions.NewDomain(name, "", "", ""))
+    made = await _make_keys(core, name)
+    await core.store.decide(lambda view: decisions.add_domain(view, core.config, order.did, made))
+    with core.store.read() as view:
+        state = members.domain(view, name)
+    assert state is not None
+    return domain_answer(core, state)
 
 
-async def member_suspend(core: Core, *, did: str, reason: str | None = None) -> Answer:
-    await core.store.decide(lambda view: decisions.suspend_member(view, did, reason))
-    return {"did": did, "status": "suspended"}
+class DomainVerify(Arguments, frozen=True, kw_only=True):
+    did: str
+    domain: str
 
 
-async def member_resume(core: Core, *, did: str, reason: str | None = None) -> Answer:
-    await core.store.decide(lambda view: decisions.resume_member(view, did, reason))
-    return {"did": did, "status": "active"}
+@decision(by=Operator)
+async def domain_verify(core: Core, order: DomainVerify, by: Operator) -> CommandAnswer:
+    return await verify_domain(core, order.did, domain_in("domain", order.domain))
 
 
-async def member_limits(core: Core, *, did: str, hour: int | None = None, day: int | None = None) -> Answer:
-    await core.store.decide(lambda view: decisions.set_member_limits(view, did, hour, day))
-    return {"did": did, "hour": hour, "day": day}
+class DomainPause(Arguments, frozen=True, kw_only=True):
+    did: str
+    domain: str
+    reason: str | None = None
 
 
-async def domain_pause(core: Core, *, did: str, domain: str, reason: str | None = None) -> Answer:
-    name = _domain(domain)
-    await core.store.decide(lambda view: decisions.pause_domain(view, did, name, reason))
-    return {"did": did, "domain": name, "status": "paused"}
+@decision(by=Operator)
+async def domain_pause(core: Core, order: DomainPause, by: Operator) -> CommandAnswer:
+    name = domain_in("domain", order.domain)
+    await core.store.decide(lambda view: decisions.pause_domain(view, order.did, name, order.reason))
+    return {"did": order.did, "domain": name, "status": "paused"}
 
 
-async def domain_resume(core: Core, *, did: str, domain: str, reason: str | None = None) -> Answer:
-    name = _domain(domain)
-    await core.store.decide(lambda view: decisions.resume_domain(view, did, name, reason))
-    return {"did": did, "domain": name, "status": "active"}
+class DomainResume(Arguments, frozen=True, kw_only=True):
+    did: str
+    domain: str
+    reason: str | None = None
 
 
-async def domain_set_forward(core: Core, *, domain: str, to: str, did: str | None = None) -> Answer:
-    """`to` "": nobody is told any more. `did`: refuse where the domain is another's."""
-    name, address = _domain(domain), _address(to) if to else None
+@decision(by=Operator)
+async def domain_resume(core: Core, order: DomainResume, by: Operator) -> CommandAnswer:
+    name = domain_in("domain", order.domain)
+    await core.store.decide(lambda view: decisions.resume_domain(view, order.did, name, order.reason))
+    return {"did": order.did, "domain": name, "status": "active"}
+
+
+class DomainSetForward(Arguments, frozen=True, kw_only=True):
+    domain: str
+    #: "": nobody is told any more.
+    to: str
+    #: Refuse where the domain is another's.
+    did: str | None = None
+
+
+@decision(by=Operator)
+async def domain_set_forward(core: Core, order: DomainSetForward, by: Operator) -> CommandAnswer:
+    name, address = domain_in("domain", order.domain), address_in("to", order.to) if order.to else None
 
     def decide(view: Snapshot) -> list[Event]:
         state = members.domain(view, name)
         if state is None:
             raise Refusal("NOT_FOUND", f"domain: {name} is not enrolled")
-        return decisions.set_forward(view, decisions.known_domain(view, did or state.did, name), address)
+        return decisions.set_forward(
+            view, decisions.known_domain(view, order.did or state.did, name), address
+        )
 
     await core.store.decide(decide)
     with core.store.read() as view:
@@ -103,69 +172,43 @@ async def domain_set_forward(core: Core, *, domain: str, to: str, did: str | Non
     return {"did": state.did, "domain": name, "forwardTo": state.forward_to}
 
 
-async def domain_add(core: Core, *, did: str, domain: str) -> Answer:
-    name = _domain(domain)
-    with core.store.read() as view:
-        decisions.add_domain(view, core.config, did, decisions.NewDomain(name, "", "", ""))
-    made = await _make_keys(core, name)
-    await core.store.decide(lambda view: decisions.add_domain(view, core.config, did, made))
-    with core.store.read() as view:
-        state = members.domain(view, name)
-    assert state is not None
-    return _domain_answer(core, state)
+# ------------------------------------------------------------------------------------------------ keys
 
 
-async def domain_verify(core: Core, *, did: str, domain: str) -> Answer:
-    return await verify_domain(core, did, _domain(domain))
+class KeyIssue(Arguments, frozen=True, kw_only=True):
+    did: str
 
 
-async def domain_list(core: Readable) -> Answer:
-    with core.store.read() as view:
-        return [
-            {
-                "did": state.did,
-                "domain": state.domain,
-                "status": state.status,
-                "selector": state.selector_stem,
-                "addedAt": rfc3339(state.added_at),
-                "verified": state.verified,
-                "forwardTo": state.forward_to,
-            }
-            for state in members.domains(view)
-        ]
-
-
-async def key_issue(core: Core, *, did: str) -> Answer:
+@decision(by=Operator)
+async def key_issue(core: Core, order: KeyIssue, by: Operator) -> CommandAnswer:
     key = new_api_key(core.surroundings.dice)
     new_key = _new_key(core, key)
-    await core.store.decide(lambda view: decisions.issue_key(view, did, new_key))
-    return {"did": did, "keyId": new_key.key_id, "apiKey": key}
+    await core.store.decide(lambda view: decisions.issue_key(view, order.did, new_key))
+    return {"did": order.did, "keyId": new_key.key_id, "apiKey": key}
 
 
-async def key_list(core: Readable, *, did: str | None = None) -> Answer:
-    with core.store.read() as view:
-        if did is not None:
-            decisions.known_member(view, did)
-        dids = [did] if did is not None else [member.did for member in members.members(view)]
-        return [
-            {
-                "did": owner,
-                "keyId": state.key_id,
-                "status": "active" if state.revoked_at is None else "revoked",
-                "issuedAt": rfc3339(state.issued_at),
-                "revokedAt": None if state.revoked_at is None else rfc3339(state.revoked_at),
-            }
-            for owner in dids
-            for state in members.keys_of(view, owner)
-        ]
+class KeyRevoke(Arguments, frozen=True, kw_only=True):
+    did: str
+    key_id: str
 
 
-async def key_revoke(core: Core, *, did: str, key_id: str) -> Answer:
-    await core.store.decide(lambda view: decisions.revoke_key(view, did, key_id))
-    return {"did": did, "keyId": key_id, "status": "revoked"}
+@decision(by=Operator)
+async def key_revoke(core: Core, order: KeyRevoke, by: Operator) -> CommandAnswer:
+    await core.store.decide(lambda view: decisions.revoke_key(view, order.did, order.key_id))
+    return {"did": order.did, "keyId": order.key_id, "status": "revoked"}
 
 
-async def complaint_record(core: Core, *, message: int) -> Answer:
+# ------------------------------------------------------------------------------------------------ complaints
+
+
+class ComplaintRecord(Arguments, frozen=True, kw_only=True):
+    message: int
+
+
+@decision(by=Operator)
+async def complaint_record(core: Core, order: ComplaintRecord, by: Operator) -> CommandAnswer:
+    message = order.message
+
     def decide(view: Snapshot) -> list[Event]:
         story = [core.store.get(seq) for seq in messages.timeline(view, message)]
         return suppression.complaint(view, message, story)
@@ -182,27 +225,7 @@ async def complaint_record(core: Core, *, message: int) -> Answer:
     }
 
 
-async def dns(core: Readable, *, domain: str | None = None) -> Answer:
-    name = None if domain is None else _domain(domain)
-    with core.store.read() as view:
-        states = [state for state in members.domains(view) if name is None or state.domain == name]
-    if domain is not None and not states:
-        raise Refusal("NOT_FOUND", f"domain: {domain} is not enrolled")
-    return {"operator": _operator_answer(core), "domains": [_domain_answer(core, state) for state in states]}
-
-
-def _domain(name: str) -> str:
-    try:
-        return parse_domain(name)
-    except AddressError as error:
-        raise invalid("domain", str(error)) from error
-
-
-def _address(given: str) -> str:
-    try:
-        return parse_address(given)
-    except AddressError as error:
-        raise invalid("to", str(error)) from error
+# ------------------------------------------------------------------------------------------------ how
 
 
 async def _get(surroundings: Surroundings, url: str) -> HttpAnswer:
@@ -221,33 +244,6 @@ def _new_key(core: Core, api_key: str) -> decisions.NewKey:
 
 
 async def _make_keys(core: Core, domain: str) -> decisions.NewDomain:
-    today = datetime.fromtimestamp(core.store.now_us() / 1_000_000, UTC)
-    stem = f"atmos{today:%Y%m%d}"
+    stem = f"atmos{utc(core.store.now_us()):%Y%m%d}"
     rsa, ed25519 = await core.surroundings.offload(core.keyring.create, domain, stem)
     return decisions.NewDomain(domain, stem, rsa.public_key, ed25519.public_key)
-
-
-def _domain_answer(core: Readable, state: members.DomainState) -> dict[str, Any]:
-    records = member_records(
-        state.domain,
-        did=state.did,
-        operator_domain=core.config.operator_domain,
-        signers=core.keyring.signers(state.domain, state.selector_stem),
-    )
-    return {
-        "domain": state.domain,
-        "selector": state.selector_stem,
-        "did": state.did,
-        "status": state.status,
-        "records": [_record(record) for record in records],
-    }
-
-
-def _operator_answer(core: Readable) -> dict[str, Any]:
-    domain, stem = core.config.operator_domain, core.operator_stem
-    records = operator_records(domain, host=core.config.ehlo_name, signers=core.keyring.signers(domain, stem))
-    return {"domain": domain, "selector": stem, "records": [_record(record) for record in records]}
-
-
-def _record(record: Record) -> dict[str, str]:
-    return {"type": record.type, "name": record.name, "value": record.value, "purpose": record.purpose}

@@ -48,7 +48,10 @@ from relay.addresses import AddressError, parse_address
 from relay.codec import decode_raw
 from relay.core import Core
 from relay.events import DsnQueued, Event, LogStripped, MessageQueued, PayloadErased, SendAccepted
+from relay.operator.protocol import CommandAnswer
+from relay.principals import Operator
 from relay.refusals import Refusal, invalid
+from relay.registry import Arguments, decision
 from relay.views import calls, members, messages, retention
 from spool.directory import TORN_NAME, segment_seqs
 from spool.disk import Disk
@@ -68,8 +71,6 @@ MESSAGES_PER_TURN = 250
 #: `payload.erased` events that are settled together, so that what must be known of them fits into memory.
 EVENTS_PER_ROUND = 250
 REASON_CHARACTERS_MAX = 500
-
-Answer = dict[str, Any]
 
 
 class NotErasable(NamedTuple):
@@ -100,28 +101,39 @@ async def keep_retention(core: Core, task_status: trio.TaskStatus[None] = trio.T
 # ------------------------------------------------------------------------------------------------ the two commands
 
 
-async def log_strip(core: Core, *, older_than: int | None = None, dry_run: bool = False) -> Answer:
+class LogStrip(Arguments, frozen=True, kw_only=True):
+    #: Days; None: those of the configuration.
+    older_than: int | None = None
+    dry_run: bool = False
+
+
+@decision(by=Operator, unhurried=True)
+async def log_strip(core: Core, order: LogStrip, by: Operator) -> CommandAnswer:
     """Remove what has been final for so many days: what the relay itself does once a day, now."""
-    days = core.config.spool.retention_days if older_than is None else older_than
+    days = core.config.spool.retention_days if order.older_than is None else order.older_than
     if not 1 <= days <= 36500:
         raise invalid("older_than", "expected 1 to 36500 days")
     with _told_what_is_left():
-        return await strip(core, days, dry_run=dry_run)
+        return await strip(core, days, dry_run=order.dry_run)
 
 
-async def log_erase(
-    core: Core,
-    by: str,
-    *,
-    reason: str,
-    message: int | None = None,
-    recipient: str | None = None,
-    did: str | None = None,
-) -> Answer:
+class LogErase(Arguments, frozen=True, kw_only=True):
+    """Either a message or a recipient; of all members, or of one."""
+
+    reason: str
+    message: int | None = None
+    recipient: str | None = None
+    did: str | None = None
+
+
+@decision(by=Operator, unhurried=True)
+async def log_erase(core: Core, order: LogErase, asker: Operator) -> CommandAnswer:
     """Remove the personal data of one message, or of all that went to an address, before their time.
 
     Refuses a message that is not over. Of an address, those that are not over are passed over and named in the answer.
     """
+    by, reason, message = asker.user, order.reason, order.message
+    recipient, did = order.recipient, order.did
     if (message is None) == (recipient is None):
         raise invalid("message", "say either a message or a recipient")
     if not reason.strip() or len(reason) > REASON_CHARACTERS_MAX or not reason.isprintable():
@@ -175,7 +187,7 @@ def _told_what_is_left() -> Iterator[None]:
         ) from error
 
 
-async def strip(core: Core, days: int, *, dry_run: bool = False) -> Answer:
+async def strip(core: Core, days: int, *, dry_run: bool = False) -> dict[str, Any]:
     """Remove the personal data of all that has been over for so many days, and what is still owed."""
     until_us = core.store.now_us() - days * DAY_SECONDS * 1_000_000
     removed = _Removed()
@@ -212,7 +224,7 @@ class _Removed:
         if len(self.kept) < 100:
             self.kept.append(NotErasable(message_id, because))
 
-    def answer(self) -> Answer:
+    def answer(self) -> dict[str, Any]:
         return {
             "messages": self.messages,
             "sendsWithoutMessages": self.sends,

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from relay.codec import Recorded, decode
 from relay.config import Config, ConfigError, load_config
-from relay.decisions.limits import DAY_US, HOUR_US, age_starts_at, check_limits, current_limits
+from relay.decisions.limits import age_starts_at, check_limits, current_limits
 from relay.domains.records import dkim_name, dkim_record, dkim_value
 from relay.events import (
     DomainAdded,
@@ -43,6 +43,7 @@ from relay.message.outgoing import Composer, Outgoing, PayloadGoneError
 from relay.message.signing import verify
 from relay.presentation import MessageSummary, message_summary
 from relay.refusals import Refusal
+from relay.times import DAY_US, HOUR_US
 from relay.views import members, messages, suppressions, warming
 from relay.views.members import DomainState, KeyState, MembersProjector, MemberState
 from relay.views.messages import MessageState
@@ -51,8 +52,8 @@ from relay.views.warming import WarmingProjector
 from spool.errors import SequenceNotFoundError
 from spool.reader import LogReader
 from spool.record import Record
-from spool.verify.scratch import open_scratch
 from spool.views import Projector, Snapshot
+from spool.views.scratch import open_scratch
 
 #: What a decision about a send looks at.
 _DECISION_PROJECTORS: tuple[Projector[Recorded], ...] = (

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
-from relay.presentation import rfc3339, suppressed_address
+from relay.presentation import suppressed_address
+from relay.times import DAY_US, HOUR_US, rfc3339, rfc3339_or_none
 from relay.views import calls, due, idempotency, members, messages, reputation, suppressions, warming
 from relay.views.keys import owned, u64
 from spool.views import Snapshot
@@ -20,9 +21,6 @@ from spool.views import Snapshot
 Row = dict[str, Any]
 #: (key, row), in the order of the keys.
 Rows = Iterator[tuple[bytes, Row]]
-
-_HOUR_US = 3600 * 1_000_000
-_DAY_US = 24 * _HOUR_US
 
 
 class Moment(NamedTuple):
@@ -65,10 +63,6 @@ def differences(before: Rows, after: Rows) -> Iterator[Change]:
             old, new = next(before, None), next(after, None)
 
 
-def _time(time_us: int | None) -> str | None:
-    return None if time_us is None else rfc3339(time_us)
-
-
 def _messages(moment: Moment) -> Rows:
     for state in messages.all_messages(moment.view):
         yield (
@@ -79,13 +73,13 @@ def _messages(moment: Moment) -> Rows:
                 "did": state.did,
                 "domain": state.domain,
                 "category": state.category,
-                "acceptedAt": _time(state.accepted_at),
-                "giveUpAt": _time(state.give_up_at),
-                "nextAttemptAt": _time(state.next_attempt_at),
+                "acceptedAt": rfc3339(state.accepted_at),
+                "giveUpAt": rfc3339(state.give_up_at),
+                "nextAttemptAt": rfc3339_or_none(state.next_attempt_at),
                 "attempts": state.attempts,
                 "attempting": state.attempting,
                 "outcomeSeq": state.outcome_seq,
-                "finalAt": _time(state.final_at),
+                "finalAt": rfc3339_or_none(state.final_at),
                 "about": state.about,
             },
         )
@@ -109,7 +103,7 @@ def _due(moment: Moment) -> Rows:
                 "did": state.did,
                 "recipientDomain": waiting.lane.domain or None,
                 "class": "bulk" if waiting.lane.bulk else "transactional",
-                "nextAttemptAt": _time(waiting.next_attempt_at),
+                "nextAttemptAt": rfc3339(waiting.next_attempt_at),
                 "heldBy": waiting.held_by,
                 "attempting": attempting.get(waiting.message_id),
             },
@@ -140,14 +134,14 @@ def _counters(moment: Moment) -> Rows:
     view, now = moment.view, moment.time_us
     for domain in members.domains(view):
         name = domain.domain
-        rates = reputation.evidence(view, name, now - _DAY_US, now)
+        rates = reputation.evidence(view, name, now - DAY_US, now)
         yield (
             name.encode(),
             {
                 "domain": name,
                 "did": domain.did,
-                "acceptedLastHour": warming.used(view, name, now, _HOUR_US),
-                "acceptedLastDay": warming.used(view, name, now, _DAY_US),
+                "acceptedLastHour": warming.used(view, name, now, HOUR_US),
+                "acceptedLastDay": warming.used(view, name, now, DAY_US),
                 "accepted": warming.total_until(view, name, now),
                 "finalLastDay": rates.final,
                 "bouncedLastDay": rates.bounced,
@@ -163,7 +157,7 @@ def _members(moment: Moment) -> Rows:
             {
                 "did": state.did,
                 "status": state.status,
-                "addedAt": _time(state.added_at),
+                "addedAt": rfc3339(state.added_at),
                 "hourLimit": state.hour_limit,
                 "dayLimit": state.day_limit,
                 "domains": [domain.domain for domain in members.domains_of(moment.view, state.did)],
@@ -181,11 +175,11 @@ def _domains(moment: Moment) -> Rows:
                 "status": state.status,
                 "verified": state.verified,
                 "selectorStem": state.selector_stem,
-                "addedAt": _time(state.added_at),
-                "firstVerifiedAt": _time(state.first_verified_at),
-                "failingSince": _time(state.failing_since),
-                "checkedAt": _time(state.checked_at),
-                "resumedAt": _time(state.resumed_at or None),
+                "addedAt": rfc3339(state.added_at),
+                "firstVerifiedAt": rfc3339_or_none(state.first_verified_at),
+                "failingSince": rfc3339_or_none(state.failing_since),
+                "checkedAt": rfc3339_or_none(state.checked_at),
+                "resumedAt": rfc3339_or_none(state.resumed_at or None),
                 "forwardTo": state.forward_to,
             },
         )
@@ -200,15 +194,18 @@ def _keys(moment: Moment) -> Rows:
                 {
                     "did": member.did,
                     "keyId": state.key_id,
-                    "issuedAt": _time(state.issued_at),
-                    "revokedAt": _time(state.revoked_at),
+                    "issuedAt": rfc3339(state.issued_at),
+                    "revokedAt": rfc3339_or_none(state.revoked_at),
                 },
             )
 
 
 def _idempotency(moment: Moment) -> Rows:
     for key, did, key_sha256, first in idempotency.all_first_uses(moment.view):
-        yield key, {"did": did, "keySha256": key_sha256, "seq": first.seq, "time": _time(first.time_us)}
+        yield (
+            key,
+            {"did": did, "keySha256": key_sha256, "seq": first.seq, "time": rfc3339(first.time_us)},
+        )
 
 
 def _days(moment: Moment) -> Rows:
@@ -223,7 +220,7 @@ def _calls(moment: Moment) -> Rows:
             u64(call.suppressed_seq),
             {
                 "suppressedSeq": call.suppressed_seq,
-                "nextAttemptAt": _time(call.at_us),
+                "nextAttemptAt": rfc3339(call.at_us),
                 "attempts": call.attempts,
             },
         )

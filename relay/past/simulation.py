@@ -49,8 +49,8 @@ from relay.views.members import MembersProjector
 from relay.views.messages import MessagesProjector
 from relay.views.reputation import ReputationProjector
 from relay.views.warming import WarmingProjector
-from spool.verify.scratch import Scratch
 from spool.views import Projector
+from spool.views.scratch import Scratch
 
 #: What the policy looks at. The tables that `simulate` is given are of these.
 POLICY_PROJECTORS: tuple[Projector[Recorded], ...] = (

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from relay.codec import Recorded
 from relay.events import SendAccepted
+from relay.times import DAY_US
 from relay.views.keys import owned, two_u64
 from spool.views import Snapshot, Transaction
 
@@ -18,7 +19,7 @@ _KEYS = "idempotency_keys"
 #: time, sequence number -> key in `idempotency_keys`: the order in which they are forgotten
 _BY_TIME = "idempotency_by_time"
 
-KEPT_US = 24 * 3600 * 1_000_000
+KEPT_US = DAY_US
 _VALUE = struct.Struct(">QQ32s")
 #: The digest of a key, and with the NUL before it.
 _DIGEST = 32

@@ -11,6 +11,7 @@ from relay.codec import Recorded
 from relay.events import (
     DomainAdded,
     DomainCheckFailed,
+    DomainEvent,
     DomainForwardSet,
     DomainPaused,
     DomainResumed,
@@ -19,6 +20,7 @@ from relay.events import (
     KeyIssued,
     KeyRevoked,
     MemberAdded,
+    MemberEvent,
     MemberLimitsSet,
     MemberResumed,
     MemberSuspended,
@@ -103,16 +105,9 @@ class MembersProjector:
                 # A digest, because a DID and a domain together can be longer than a key may be.
                 digest = hashlib.sha256(event.domain.encode()).digest()[:16]
                 tx.put(_DOMAINS_OF, owned(event.did) + digest, event.domain.encode())
-            case MemberSuspended() | MemberResumed() | MemberLimitsSet():
+            case MemberEvent():
                 self._member_changed(tx, event)
-            case (
-                DomainVerified()
-                | DomainCheckFailed()
-                | DomainUnverified()
-                | DomainPaused()
-                | DomainResumed()
-                | DomainForwardSet()
-            ):
+            case DomainEvent():
                 self._domain_changed(tx, time, event)
             case KeyIssued():
                 key = KeyState(event.key_id, event.key_hash, time)
@@ -127,9 +122,7 @@ class MembersProjector:
             case _:
                 pass
 
-    def _member_changed(
-        self, tx: Transaction, event: MemberSuspended | MemberResumed | MemberLimitsSet
-    ) -> None:
+    def _member_changed(self, tx: Transaction, event: MemberEvent) -> None:
         state = member(tx, event.did)
         assert state is not None, f"{event.TYPE} for {event.did}, which was never added"
         match event:
@@ -139,19 +132,11 @@ class MembersProjector:
                 state.status = "active"
             case MemberLimitsSet():
                 state.hour_limit, state.day_limit = event.hour, event.day
+            case _:
+                pass  # it is part of the member's story, and changes nothing
         tx.put(_MEMBERS, event.did.encode(), _encode(state))
 
-    def _domain_changed(
-        self,
-        tx: Transaction,
-        time: int,
-        event: DomainVerified
-        | DomainCheckFailed
-        | DomainUnverified
-        | DomainPaused
-        | DomainResumed
-        | DomainForwardSet,
-    ) -> None:
+    def _domain_changed(self, tx: Transaction, time: int, event: DomainEvent) -> None:
         state = domain(tx, event.domain)
         assert state is not None, f"{event.TYPE} for {event.domain}, which was never added"
         if isinstance(event, DomainVerified | DomainCheckFailed | DomainUnverified):
@@ -172,6 +157,8 @@ class MembersProjector:
                 state.resumed_at = time
             case DomainForwardSet():
                 state.forward_to = None if event.personal is None else event.personal.address
+            case _:
+                pass  # it is part of the domain's story, and changes nothing
         tx.put(_DOMAINS, event.domain.encode(), _encode(state))
 
 

@@ -20,11 +20,9 @@ from relay.events import (
     AttemptStarted,
     DsnQueued,
     MessageBounced,
-    MessageComplained,
     MessageDeferred,
-    MessageHeld,
+    MessageEvent,
     MessageQueued,
-    MessageReleased,
     MessageRescheduled,
     MessageSent,
     Outcome,
@@ -47,9 +45,6 @@ _STATUS_COUNTS = "status_counts"
 STATUSES = ("queued", "deferred", "sent", "bounced")
 _STATUS_BYTE = {status: bytes([number]) for number, status in enumerate(STATUSES)}
 FINAL = ("sent", "bounced")
-
-#: The events that change a message's state.
-_Change = AttemptStarted | AttemptInterrupted | MessageRescheduled | Outcome
 
 
 class MessageState(msgspec.Struct, array_like=True):
@@ -103,10 +98,8 @@ class MessagesProjector:
         event = recorded.event
         if isinstance(event, MessageQueued | DsnQueued):
             self._queued(tx, recorded, event)
-        elif isinstance(event, _Change):
-            self._changed(tx, recorded, event)
-        elif isinstance(event, MessageHeld | MessageReleased | MessageComplained):
-            tx.put(_TIMELINE, two_u64(event.message_id, recorded.seq), b"")
+        elif isinstance(event, MessageEvent):
+            self._happened(tx, recorded, event)
         elif isinstance(event, PayloadErased):
             self._erased(tx, event)
 
@@ -136,14 +129,15 @@ class MessagesProjector:
                 tx.delete(_RECIPIENT_OF, u64(message_id))
                 tx.delete(_BY_RECIPIENT, owned(event.did) + digest + u64(message_id))
 
-    def _changed(self, tx: Transaction, recorded: Recorded, event: _Change) -> None:
+    def _happened(self, tx: Transaction, recorded: Recorded, event: MessageEvent) -> None:
         key = u64(event.message_id)
         value = tx.get(_MESSAGES, key)
         assert value is not None, f"{event.TYPE} for message {event.message_id}, which was never queued"
         before = _state.decode(value)
         tx.put(_TIMELINE, two_u64(event.message_id, recorded.seq), b"")
         state = after(before, recorded)
-        tx.put(_MESSAGES, key, _encode(state))
+        if state != before:
+            tx.put(_MESSAGES, key, _encode(state))
         if state.status != before.status:
             owner = owned(event.did)
             tx.delete(_BY_STATUS, owner + _STATUS_BYTE[before.status] + key)
@@ -200,6 +194,13 @@ def after(before: MessageState, recorded: Recorded) -> MessageState:
         state.attempts = max(state.attempts, event.attempt)
         state.outcome_seq = recorded.seq
     return state
+
+
+def message_id_of(recorded: Recorded) -> int:
+    """Of an event that is about a message: which one."""
+    event = recorded.event
+    assert event.ABOUT == "message", f"{event.TYPE} is about no message"
+    return event.message_id if isinstance(event, MessageEvent) else recorded.seq
 
 
 def state_after(story: Iterable[Recorded]) -> MessageState:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from relay.codec import Recorded
 from relay.events import Evidence, MessageBounced, MessageComplained, MessageSent, SendAccepted
+from relay.times import DAY_US
 from relay.views import messages
 from relay.views.keys import owned, read_u64, two_u64, u64
 from spool.views import Snapshot, Transaction
@@ -24,7 +25,6 @@ _FINALS = "reputation_finals"
 _DAYS = "reputation_days"
 
 WINDOW_DAYS_MAX = 14
-DAY_US = 24 * 3600 * 1_000_000
 WINDOW_US_MAX = WINDOW_DAYS_MAX * DAY_US
 #: Bounces that say nothing of the domain's mail.
 UNCOUNTED_REASONS = ("suppressed", "cancelled")

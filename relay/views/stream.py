@@ -3,9 +3,9 @@
 What the stream and `/v1/events` give is a range of this table and the log's records behind it, so that catching up
 costs what the member's own events cost, however much the others send.
 
-`STREAMED` are the events of all timelines, and what is recorded about the member, its domains and its suppression list.
-Left out is what a member knows without being told (its own requests: `send.accepted`), what is a credential's (`key.*`)
-and the relay's housekeeping.
+Which events they are, the class of each says (`STREAMED`): those of all timelines, and what is recorded about the
+member, its domains and its suppression list. Left out is what a member knows without being told (its own requests:
+`send.accepted`), what is a credential's (`key.*`) and the relay's housekeeping.
 """
 
 from __future__ import annotations
@@ -13,63 +13,11 @@ from __future__ import annotations
 from itertools import islice
 
 from relay.codec import Recorded
-from relay.events import (
-    AttemptInterrupted,
-    AttemptStarted,
-    DomainAdded,
-    DomainCheckFailed,
-    DomainForwardSet,
-    DomainPaused,
-    DomainResumed,
-    DomainUnverified,
-    DomainVerified,
-    DsnQueued,
-    MemberAdded,
-    MemberLimitsSet,
-    MemberResumed,
-    MemberSuspended,
-    MessageBounced,
-    MessageComplained,
-    MessageDeferred,
-    MessageHeld,
-    MessageQueued,
-    MessageReleased,
-    MessageRescheduled,
-    MessageSent,
-    RecipientSuppressed,
-    RecipientUnsuppressed,
-)
+from relay.events import OwnedEvent
 from relay.views.keys import owned, read_u64, u64
 from spool.views import Snapshot, Transaction, prefix_end
 
 _BY_MEMBER = "stream"
-
-STREAMED = (
-    MessageQueued,
-    MessageHeld,
-    MessageReleased,
-    MessageRescheduled,
-    MessageDeferred,
-    MessageSent,
-    MessageBounced,
-    MessageComplained,
-    AttemptStarted,
-    AttemptInterrupted,
-    DsnQueued,
-    RecipientSuppressed,
-    RecipientUnsuppressed,
-    DomainAdded,
-    DomainVerified,
-    DomainCheckFailed,
-    DomainUnverified,
-    DomainPaused,
-    DomainResumed,
-    DomainForwardSet,
-    MemberAdded,
-    MemberSuspended,
-    MemberResumed,
-    MemberLimitsSet,
-)
 
 
 class StreamProjector:
@@ -79,7 +27,8 @@ class StreamProjector:
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
-        if isinstance(event, STREAMED):
+        if event.STREAMED:
+            assert isinstance(event, OwnedEvent), f"{event.TYPE} is streamed and nobody's"
             tx.put(_BY_MEMBER, owned(event.did) + u64(recorded.seq), b"")
 
 

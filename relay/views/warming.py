@@ -11,12 +11,13 @@ from collections.abc import Iterator
 
 from relay.codec import Recorded
 from relay.events import SendAccepted
+from relay.times import DAY_US
 from relay.views.keys import read_u64, two_u64, u64
 from spool.views import Snapshot, Transaction
 
 _SENDS = "warming_sends"
 
-WINDOW_US_MAX = 24 * 3600 * 1_000_000
+WINDOW_US_MAX = DAY_US
 
 
 class WarmingProjector:

@@ -23,14 +23,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from spool.backup.files import locked, read_chunks, read_file, write_durably
+from spool.backup.files import locked, read_file
 from spool.backup.format import (
     BEGUN_NAME,
     FORMAT,
@@ -45,15 +44,16 @@ from spool.backup.format import (
     next_path,
     read_manifest,
 )
-from spool.directory import TMP_SUFFIX, segment_seqs
+from spool.clock import wall_clock_us
+from spool.directory import segment_seqs
 from spool.disk import Disk, RealDisk
-from spool.errors import BackupError, CorruptionError, SequenceNotFoundError
-from spool.log import wall_clock_us
+from spool.errors import BackupError, SequenceNotFoundError
+from spool.files import TMP_SUFFIX, opened, read_chunks, unlink_if_there, write_durably, write_whole
 from spool.reader import LogReader
 from spool.record import CHAIN_START, crc32c
 from spool.recovery import decide
 from spool.repair import read_seal
-from spool.segment import FOOTER_BYTES, SEGMENT_HEADER_BYTES, Scan, scan_segment, segment_name
+from spool.segment import FOOTER_BYTES, SEGMENT_HEADER_BYTES, Scan, corruption, scan_segment, segment_name
 
 
 class BackupReport(NamedTuple):
@@ -156,14 +156,10 @@ class _Run:
         """The chain value in the log where the backup's segment ends; None if the log does not get there."""
         folder = self._directory / self._log
         try:
-            handle = self._disk.open_read(folder / segment_name(segment.first_seq))
+            with opened(self._disk, folder / segment_name(segment.first_seq)) as handle:
+                seal = read_seal(self._disk, handle, self._disk.size(handle), segment.first_seq)
         except FileNotFoundError:
             return None
-        try:
-            size = self._disk.size(handle)
-            seal = read_seal(self._disk, handle, size, segment.first_seq)
-        finally:
-            self._disk.close(handle)
         if seal is not None and seal.end.next_seq - 1 == segment.last_seq:
             return seal.end.chain.hex()
         if segment.last_seq == 0:
@@ -186,13 +182,10 @@ class _Run:
         headers: dict[int, bytes] = {}
         while seqs:
             for seq in seqs:
-                handle = self._disk.open_read(folder / segment_name(seq))
-                try:
+                with opened(self._disk, folder / segment_name(seq)) as handle:
                     headers[seq] = self._disk.read(handle, SEGMENT_HEADER_BYTES, 0)
-                    scans[seq] = _look(self._disk, handle, seq)
+                    scans[seq] = _scan_beside_writer(self._disk, handle, seq)
                     segments[seq] = self._back_up_segment(scans[seq], handle)
-                finally:
-                    self._disk.close(handle)
             seqs = self._to_look_at(folder, headers, followed=scans[max(scans)].footer is not None)
         # Start-up's own judgement of whether these segments are a log. What it would cut was not copied.
         decide([scans[seq] for seq in sorted(scans)], None)
@@ -218,11 +211,8 @@ class _Run:
         return sorted({*rewritten, *behind, *({last} if rewritten else ())})
 
     def _header(self, path: Path) -> bytes:
-        handle = self._disk.open_read(path)
-        try:
+        with opened(self._disk, path) as handle:
             return self._disk.read(handle, SEGMENT_HEADER_BYTES, 0)
-        finally:
-            self._disk.close(handle)
 
     def _back_up_segment(self, scan: Scan, handle: int) -> BackupSegment:
         name = f"{self._log}/{segment_name(scan.first_seq)}"
@@ -276,13 +266,10 @@ class _Run:
     def _ends_of(self, path: Path, size: int) -> tuple[bytes, bytes] | None:
         """None if there is no such file of that size."""
         try:
-            handle = self._disk.open_read(path)
+            with opened(self._disk, path) as handle:
+                return self._ends(handle, size) if self._disk.size(handle) == size else None
         except FileNotFoundError:
             return None
-        try:
-            return self._ends(handle, size) if self._disk.size(handle) == size else None
-        finally:
-            self._disk.close(handle)
 
     # Other files.
 
@@ -293,7 +280,7 @@ class _Run:
         if self._old.get(name) == file and self._size(path) == file.size:
             return file
         self._make_folders(path.parent)
-        write_durably(self._disk, next_path(path), [data])
+        write_whole(self._disk, next_path(path), [data])
         self._staged[name] = None
         self._bytes_copied += file.size
         return file
@@ -301,24 +288,21 @@ class _Run:
     # Files of the backup.
 
     def _stage(self, name: str, handle: int, size: int, crc_end: int) -> tuple[str, int]:
-        """Write the first `size` bytes to NAME.next, durably; their SHA-256, and the CRC-32C of those before
+        """Write the first `size` bytes to NAME.next; their SHA-256, and the CRC-32C of those before
         `crc_end`."""
         path = next_path(self._backup / name)
         self._make_folders(path.parent)
         digests = _Digests(crc_end)
-        write_durably(self._disk, path, self._read_through(handle, size, digests))
+        write_whole(self._disk, path, self._read_through(handle, size, digests))
         self._staged[name] = None
         self._bytes_copied += size
         return digests.sha256, digests.crc
 
     def _digests(self, path: Path, size: int, crc_end: int) -> tuple[str, int]:
         digests = _Digests(crc_end)
-        handle = self._disk.open_read(path)
-        try:
+        with opened(self._disk, path) as handle:
             for _ in self._read_through(handle, size, digests):
                 pass
-        finally:
-            self._disk.close(handle)
         return digests.sha256, digests.crc
 
     def _read_through(self, handle: int, size: int, digests: _Digests) -> Iterator[bytes]:
@@ -335,13 +319,10 @@ class _Run:
     def _size(self, path: Path) -> int:
         """-1 if there is no such file."""
         try:
-            handle = self._disk.open_read(path)
+            with opened(self._disk, path) as handle:
+                return self._disk.size(handle)
         except FileNotFoundError:
             return -1
-        try:
-            return self._disk.size(handle)
-        finally:
-            self._disk.close(handle)
 
     def _make_folders(self, folder: Path) -> None:
         if folder not in self._folders:
@@ -358,7 +339,6 @@ class _Run:
             self._disk.sync_directory(folder)
         data = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         write_durably(self._disk, self._backup / MANIFEST_NAME, [data])
-        self._disk.sync_directory(self._backup)
 
     def _finish(self, manifest: Manifest) -> None:
         """Do what the run that wrote the manifest may not have come to."""
@@ -369,7 +349,7 @@ class _Run:
         for name in names:
             self._disk.rename(self._next(name), self._backup / name)
         for name in manifest.removed:
-            _unlink(self._disk, self._backup / name)
+            unlink_if_there(self._disk, self._backup / name)
         for folder in self._folders_of((*names, *manifest.removed)):
             self._disk.sync_directory(folder)
 
@@ -378,7 +358,7 @@ class _Run:
         for folder in self._folders_of((MANIFEST_NAME, *(file.name for file in manifest.files))):
             for name in self._disk.list_names(folder):
                 if name.endswith((NEXT_SUFFIX, TMP_SUFFIX)):
-                    _unlink(self._disk, folder / name)
+                    unlink_if_there(self._disk, folder / name)
 
     def _next(self, name: str) -> Path:
         return next_path(self._backup / name)
@@ -407,7 +387,7 @@ class _Digests:
         return self._sha256.hexdigest()
 
 
-def _look(disk: Disk, handle: int, first_seq: int) -> Scan:
+def _scan_beside_writer(disk: Disk, handle: int, first_seq: int) -> Scan:
     """Where the segment's whole batches end. A sealed one is believed here; its bytes are checked as they are copied.
 
     What is found wrong in a segment that is being written may only be unfinished (a batch is read half, and then one
@@ -424,16 +404,9 @@ def _look(disk: Disk, handle: int, first_seq: int) -> Scan:
 def _damage(disk: Disk, handle: int, first_seq: int) -> Exception:
     """Why a segment is not what its checksum says."""
     fault = scan_segment(disk.read(handle, disk.size(handle), 0), first_seq).fault
-    file = segment_name(first_seq)
     if fault is None:
+        file = segment_name(first_seq)
         return BackupError(
             f"segment {file} was read twice and was not the same; is the disk or the memory sound?"
         )
-    return CorruptionError(
-        file=file, offset=fault.offset, seq=fault.seq, part=fault.part, problem=fault.problem
-    )
-
-
-def _unlink(disk: Disk, path: Path) -> None:
-    with suppress(FileNotFoundError):  # an earlier run came as far as this
-        disk.unlink(path)
+    return corruption(first_seq, fault)

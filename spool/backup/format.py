@@ -23,9 +23,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from spool.backup.files import read_chunks, read_file
+from spool.backup.files import read_file
 from spool.disk import Disk, RealDisk
 from spool.errors import BackupError
+from spool.files import opened, read_chunks
 
 FORMAT: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
@@ -132,13 +133,10 @@ def find_file(disk: Disk, backup: Path, file: BackupFile) -> Path:
         if holds(disk, candidate, file):
             return candidate
     try:
-        handle = disk.open_read(path)
+        with opened(disk, path) as handle:
+            size = disk.size(handle)
     except FileNotFoundError:
         raise BackupError(f"{path} is missing from the backup") from None
-    try:
-        size = disk.size(handle)
-    finally:
-        disk.close(handle)
     if size != file.size:
         raise BackupError(f"{path} is damaged: it has {size} bytes, the manifest says {file.size}")
     raise BackupError(f"{path} is damaged: its SHA-256 is not the one in the manifest")
@@ -146,19 +144,16 @@ def find_file(disk: Disk, backup: Path, file: BackupFile) -> Path:
 
 def holds(disk: Disk, path: Path, file: BackupFile) -> bool:
     """Whether the file is there and is this one."""
+    sha256 = hashlib.sha256()
     try:
-        handle = disk.open_read(path)
+        with opened(disk, path) as handle:
+            if disk.size(handle) != file.size:
+                return False
+            for chunk in read_chunks(disk, handle, file.size):
+                sha256.update(chunk)
     except FileNotFoundError:
         return False
-    try:
-        if disk.size(handle) != file.size:
-            return False
-        sha256 = hashlib.sha256()
-        for chunk in read_chunks(disk, handle, file.size):
-            sha256.update(chunk)
-        return sha256.hexdigest() == file.sha256
-    finally:
-        disk.close(handle)
+    return sha256.hexdigest() == file.sha256
 
 
 def next_path(path: Path) -> Path:

@@ -15,11 +15,11 @@ Beside what is restored there is, until then::
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from spool.backup.files import locked, read_chunks, read_file, write_durably
+from spool.backup.files import locked, read_file
 from spool.backup.format import (
     BackupFile,
     Manifest,
@@ -29,9 +29,9 @@ from spool.backup.format import (
     holds,
     read_manifest_bytes,
 )
-from spool.directory import TMP_SUFFIX
 from spool.disk import Disk, RealDisk
 from spool.errors import BackupError
+from spool.files import TMP_SUFFIX, opened, read_chunks, write_durably, write_whole
 from spool.reader import LogReader
 from spool.record import CHAIN_START
 from spool.repair import inspect
@@ -69,13 +69,12 @@ def restore(
     with locked(disk, directory / RESTORE_LOCK_NAME, f"another restore into {directory} is running"):
         begun = _begun(disk, directory, source)
         if begun is None:
-            write_durably(disk, mark, [source])
+            write_whole(disk, mark, [source])
         # Also where it stands there: a run that was killed may not have come to this.
         disk.sync_directory(directory)
         if begun != source + _ALL_THERE:
             _restore_files(disk, backup, directory, log, manifest, progress)
             write_durably(disk, mark, [source + _ALL_THERE])
-            disk.sync_directory(directory)
         finish()
         disk.unlink(directory / RESTORE_LOCK_NAME)
         disk.unlink(mark)
@@ -137,11 +136,19 @@ def _restore_files(
 def _restore_file(disk: Disk, backup: Path, path: Path, file: BackupFile) -> None:
     """Copy whichever file of the backup is the one that the manifest means."""
     source = find_file(disk, backup, file)
-    handle = disk.open_read(source)
-    try:
-        write_durably(disk, path, read_chunks(disk, handle, file.size), sha256=file.sha256)
-    finally:
-        disk.close(handle)
+    sha256 = hashlib.sha256()
+
+    def chunks(handle: int) -> Iterator[bytes]:
+        for chunk in read_chunks(disk, handle, file.size):
+            sha256.update(chunk)
+            yield chunk
+
+    def check(_handle: int) -> None:
+        if sha256.hexdigest() != file.sha256:
+            raise BackupError(f"{path.name} has changed while it was copied; run this again")
+
+    with opened(disk, source) as handle:
+        write_whole(disk, path, chunks(handle), check=check)
 
 
 def _check_log(disk: Disk, folder: Path, manifest: Manifest) -> None:

@@ -50,7 +50,7 @@ _CRC: Final = struct.Struct("<I")
 _FLIP_SEARCH_BYTES_MAX: Final = 1 << 20
 
 
-class Problem(NamedTuple):
+class LogProblem(NamedTuple):
     """One thing that is not as it was written."""
 
     file: str
@@ -62,8 +62,8 @@ class Problem(NamedTuple):
     problem: str
 
 
-class Place(NamedTuple):
-    """What the next record must follow from. None is what damage has hidden."""
+class Expected(NamedTuple):
+    """The sequence number of the next record, and what it must follow from. None is what damage has hidden."""
 
     seq: int | None
     chain: bytes | None
@@ -81,7 +81,7 @@ class SegmentCheck:
         self,
         path: Path,
         first_seq: int,
-        place: Place,
+        expected: Expected,
         *,
         last: bool = False,
         witness: Witness | None = None,
@@ -91,8 +91,8 @@ class SegmentCheck:
         self.records = 0
         #: Of these, the ones whose payload was stripped.
         self.stripped = 0
-        self.problems: list[Problem] = []
-        self.torn: Problem | None = None
+        self.problems: list[LogProblem] = []
+        self.torn: LogProblem | None = None
         self._first_seq = first_seq
         self._last = last
         self._witness = witness
@@ -101,8 +101,8 @@ class SegmentCheck:
         # Where the next record stands, and what it must follow from.
         self._offset = SEGMENT_HEADER_BYTES
         self._seq = first_seq
-        self._chain = place.chain
-        self._time_us = place.time_us
+        self._chain = expected.chain
+        self._time_us = expected.time_us
         # The batch that we are in; None between batches, and where damage has hidden which one it is.
         self._batch_seq: int | None = None
         self._batch_hidden = False
@@ -116,10 +116,10 @@ class SegmentCheck:
             self._lose_the_rest()
 
     @property
-    def place(self) -> Place:
+    def expected_next(self) -> Expected:
         """What the next segment must follow from."""
         lost = self._offset > len(self.data)
-        return Place(None if lost else self._seq, self._chain, self._time_us)
+        return Expected(None if lost else self._seq, self._chain, self._time_us)
 
     def _check_header(self) -> bool:
         """False if nothing behind it can be read."""
@@ -311,7 +311,7 @@ class SegmentCheck:
         self._chain = None
 
     def _report(self, offset: int, seq: int, part: str, problem: str) -> None:
-        self.problems.append(Problem(self.file, offset, seq, part, problem))
+        self.problems.append(LogProblem(self.file, offset, seq, part, problem))
 
     def _report_torn(self, offset: int, seq: int, part: str, problem: str) -> None:
         self.records -= self._batch_records
@@ -321,7 +321,7 @@ class SegmentCheck:
             f"torn tail: {problem}; the last {size} bytes, from offset {self._batches_end} on, were never "
             f"acknowledged{believed}; the next start cuts them and keeps a copy"
         )
-        self.torn = Problem(self.file, offset, seq, part, problem)
+        self.torn = LogProblem(self.file, offset, seq, part, problem)
 
     def _flip(self, offset: int, part: str) -> str:
         """Which bit it was, where one flipped bit explains the damage."""

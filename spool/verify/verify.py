@@ -5,7 +5,7 @@ stands at the end of the last segment and is no whole batch is *in flight* while
 *torn* otherwise. A fault counts only if it is found again by a look that began after it was found, for a batch may
 be finished while one looks. So does a difference between log and views, for payloads may be stripped while one looks.
 
-What is checked in a segment is said in `verify_segment`, what is checked in the views in `verify_views`.
+What is checked in a segment is said in `spool.verify.segment`, what is checked in the views in `spool.verify.views`.
 """
 
 from __future__ import annotations
@@ -22,24 +22,36 @@ from spool.disk import RealDisk
 from spool.record import CHAIN_START, Record
 from spool.recovery import Witness
 from spool.segment import SEGMENT_HEADER_BYTES, segment_name
-from spool.verify.segment import Place, Problem, SegmentCheck
+from spool.verify.segment import Expected, LogProblem, SegmentCheck
 from spool.verify.views import Progress, ViewVerdict, see_views, verify_views
 from spool.views import Projector
 
-__all__ = ["LogVerdict", "Problem", "Verdict", "ViewVerdict", "is_being_written", "verify", "verify_log"]
+__all__ = [
+    "LogProblem",
+    "LogVerdict",
+    "VerifyVerdict",
+    "ViewVerdict",
+    "is_being_written",
+    "verify",
+    "verify_log",
+]
 
 E = TypeVar("E")
 
 
 class LogVerdict(NamedTuple):
+    """On the log alone."""
+
     records: int
     """Whole records, in whole batches."""
-    problems: list[Problem]
+    problems: list[LogProblem]
     stripped: int = 0
     """Of these, the ones whose payload was removed on purpose: they are whole, and say so."""
 
 
-class Verdict(NamedTuple):
+class VerifyVerdict(NamedTuple):
+    """On the log and on what was made from it."""
+
     log: LogVerdict
     views: list[ViewVerdict]
 
@@ -55,7 +67,7 @@ def verify(
     decode: Callable[[Record], E],
     *,
     progress: Progress | None = None,
-) -> Verdict:
+) -> VerifyVerdict:
     """Check the log, and the views that were made from it.
 
     Damage is never raised. `OSError` may be: for a directory that cannot be listed, or where there is no room for
@@ -70,7 +82,7 @@ def verify(
         views = verify_views(log_directory, views_directory, projectors, decode, seen=seen, progress=progress)
         wrong = {view.name for view in views if not view.ok}
         if not wrong or wrong == before or not is_being_written(log_directory):
-            return Verdict(log, views)
+            return VerifyVerdict(log, views)
         # A writer that rewrites a segment meanwhile (payloads are stripped from it) changes what the log gives, and
         # corrects the index a moment later. So what differs must differ again, while no segment was rewritten.
         now = _headers(log_directory)
@@ -100,33 +112,35 @@ def verify_log(
     seqs = segment_seqs(RealDisk(), directory)
     total = sum((directory / segment_name(seq)).stat().st_size for seq in seqs)
     done = records = stripped = 0
-    problems: list[Problem] = []
-    place = Place(1, CHAIN_START, 0)
+    problems: list[LogProblem] = []
+    expected = Expected(1, CHAIN_START, 0)
     for first_seq in seqs:
-        if place.seq is not None and place.seq != first_seq:
-            problems.append(_gap(place.seq, first_seq))
-            place = place._replace(chain=None)
+        if expected.seq is not None and expected.seq != first_seq:
+            problems.append(_gap(expected.seq, first_seq))
+            expected = expected._replace(chain=None)
         path = directory / segment_name(first_seq)
         try:
             if first_seq == seqs[-1]:
-                check = _check_last(path, first_seq, place, witness)
+                check = _check_last(path, first_seq, expected, witness)
             else:
-                check = SegmentCheck(path, first_seq, place)
+                check = SegmentCheck(path, first_seq, expected)
         except OSError as error:
-            problems.append(Problem(path.name, 0, first_seq, "segment", f"the file cannot be read: {error}"))
-            place = Place(None, None, place.time_us)
+            problems.append(
+                LogProblem(path.name, 0, first_seq, "segment", f"the file cannot be read: {error}")
+            )
+            expected = Expected(None, None, expected.time_us)
             continue
         records += check.records
         stripped += check.stripped
         problems += check.problems
-        place = check.place
+        expected = check.expected_next
         done += len(check.data)
         if progress is not None:
             progress("checking the log", done, total)
     if not seqs and witness is not None:
         problem = f"the file is missing; sequence {witness.seq} had been durable, as the views have seen"
         file = segment_name(witness.segment)
-        problems.append(Problem(file, witness.end_offset, witness.seq, "segment", problem))
+        problems.append(LogProblem(file, witness.end_offset, witness.seq, "segment", problem))
     return LogVerdict(records, problems, stripped)
 
 
@@ -149,23 +163,23 @@ def is_being_written(directory: Path) -> bool:
     return False
 
 
-def _gap(expected_seq: int, first_seq: int) -> Problem:
+def _gap(expected_seq: int, first_seq: int) -> LogProblem:
     if expected_seq < first_seq:
         problem = f"the file is missing: the next segment begins with {first_seq}"
-        return Problem(segment_name(expected_seq), 0, expected_seq, "segment", problem)
+        return LogProblem(segment_name(expected_seq), 0, expected_seq, "segment", problem)
     problem = f"the segment begins with {first_seq} where {expected_seq} belongs"
-    return Problem(segment_name(first_seq), 0, first_seq, "segment", problem)
+    return LogProblem(segment_name(first_seq), 0, first_seq, "segment", problem)
 
 
-def _check_last(path: Path, first_seq: int, place: Place, witness: Witness | None) -> SegmentCheck:
+def _check_last(path: Path, first_seq: int, expected: Expected, witness: Witness | None) -> SegmentCheck:
     """Check the segment that somebody may be writing.
 
     What is wrong in it may only be unfinished: a batch is seen in part, or what stands behind it is seen and it is
     not, because it was read first. So everything that is found must be found again by a look that began after it.
     """
-    before: list[Problem] = []
+    before: list[LogProblem] = []
     while True:
-        check = SegmentCheck(path, first_seq, place, last=True, witness=witness)
+        check = SegmentCheck(path, first_seq, expected, last=True, witness=witness)
         if check.torn is not None and not is_being_written(path.parent):
             check.problems.append(check.torn)
         if not check.problems or check.problems == before:

@@ -30,6 +30,9 @@ from spool.record import Record
 from spool.recovery import Witness
 from spool.segment import segment_name
 from spool.views import (
+    DATA_NAME,
+    INDEX,
+    META,
     POSITION,
     Projector,
     Snapshot,
@@ -44,12 +47,8 @@ E = TypeVar("E")
 Progress = Callable[[str, int, int], None]
 """What is being done, how much of it is done, and how much there is."""
 
-# `index`: where each record stands. `meta`: the position with its chain value, and the versions of the code; without
-# it, views of another log might pass.
-_META: Final = "meta"
-_INDEX: Final = "index"
-_OWN_TABLES: Final = (_META, _INDEX)
-_DATA_NAME: Final = "data.mdb"
+# `meta` has the position with its chain value: without it, views of another log might pass.
+_OWN_TABLES: Final = (META, INDEX)
 _SHOWN_BYTES_MAX: Final = 48
 _PROGRESS_RECORDS: Final = 1000
 
@@ -78,19 +77,19 @@ def see_views(directory: Path, projectors: Iterable[Projector[Any]]) -> ViewsSee
     In a process of its own. LMDB maps its file into memory and trusts it: where the file has been cut short, reading
     it ends the process (SIGBUS), and that is an answer too.
     """
-    if not (directory / _DATA_NAME).exists():
+    if not (directory / DATA_NAME).exists():
         return ViewsSeen(None, {}, "absent: there are no views; the next start builds them from the log")
     doubt = reason_not_to_open(directory)
     if doubt is not None:
         return ViewsSeen(None, {}, f"unreadable: {doubt}; the next start builds them again")
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(_look, directory, _compared_tables(projectors)).result()
+            return pool.submit(_digests_of, directory, _compared_tables(projectors)).result()
         except BrokenProcessPool:
             return ViewsSeen(None, {}, "unreadable: LMDB crashes on them")
 
 
-def _look(directory: Path, tables: list[str]) -> ViewsSeen:
+def _digests_of(directory: Path, tables: list[str]) -> ViewsSeen:
     try:
         with open_views_read_only(directory, tables) as snapshot:
             return ViewsSeen(snapshot.witness(), {table: snapshot.digest(table) for table in tables})
@@ -135,7 +134,7 @@ def verify_views(
             unfinished = _unfinished_strip(fresh, wrong, log_directory, views_directory)
             if unfinished is not None:
                 return [
-                    ViewVerdict(table, True, unfinished=unfinished if table == _INDEX else None)
+                    ViewVerdict(table, True, unfinished=unfinished if table == INDEX else None)
                     for table in tables
                 ]
             differences = _first_differences(fresh, wrong, log_directory, views_directory, projectors)
@@ -148,7 +147,7 @@ def _unfinished_strip(
     fresh: Views[Any], wrong: list[str], log_directory: Path, views_directory: Path
 ) -> str | None:
     """What a strip has left to be done, if that and nothing else is what makes these tables differ."""
-    if _INDEX not in wrong or not set(wrong) <= set(_OWN_TABLES):
+    if INDEX not in wrong or not set(wrong) <= set(_OWN_TABLES):
         return None
     try:
         with (
@@ -173,7 +172,7 @@ def _unfinished_strip(
 
 def _differs_by_end_offset(live: Snapshot, expected: Snapshot, awaited: dict[int, int]) -> bool:
     """Whether `meta` is the same, but for where the position ends, if it is the end of a segment in `awaited`."""
-    found, right = dict(live.scan(_META)), dict(expected.scan(_META))
+    found, right = dict(live.scan(META)), dict(expected.scan(META))
     if found == right:
         return True
     before, after = live.witness(), expected.witness()
@@ -188,7 +187,7 @@ def _count_stale(
 ) -> int | None:
     """How many records the index has at old places in segments of `awaited`; None if it differs in any other way."""
     stale = 0
-    for found, right in zip_longest(live.scan(_INDEX), expected.scan(_INDEX)):
+    for found, right in zip_longest(live.scan(INDEX), expected.scan(INDEX)):
         if found == right:
             continue
         if found is None or right is None or found[0] != right[0]:

@@ -1,8 +1,8 @@
 """Backups of one simulated relay: taken at any moment of its lives and between them, broken off, and restored.
 
 A run is one step here: nobody else gets on meanwhile, but the disk may fail or fill up in the middle, or the machine
-die (`tests/test_backup_under_load.py` has a real process that writes beside it). It goes to the relay's own disk, which
-forgets what was not synced.
+die (`tests/service/test_backup_under_load.py` has a real process that writes beside it). It goes to the relay's own
+disk, which forgets what was not synced.
 
 Whatever has happened, what is restored is the beginning of the log, and has at least all that had been acknowledged
 when the last run that ended began. Whose payloads are gone from it is what it says itself (`tests.world.payloads`). A
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from relay.codec import Recorded, decode
-from relay.store import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY
 from spool.backup.backup import back_up
 from spool.backup.restore import restore
 from spool.errors import BackupError, CorruptionError

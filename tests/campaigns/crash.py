@@ -41,7 +41,7 @@ from pathlib import Path
 
 import trio
 
-from relay.store import VIEWS_DIRECTORY
+from relay.file_names import VIEWS_DIRECTORY
 from spool.errors import SpoolError
 from tests.campaigns.life import KILLED, Life, Tally, Violation, open_life
 from tests.campaigns.subscriber import leaves

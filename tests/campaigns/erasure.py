@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from relay.codec import Recorded, decode
-from relay.store import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY
 from spool.reader import LogReader
 from tests.world.payloads import Payloads
 

@@ -1,7 +1,8 @@
 """Properties of everything that reads what strangers, or broken disks, have written; each takes any octets.
 
 A property is a function of `data: bytes` that returns where the input was read or refused as its reader promises, and
-raises otherwise. `tests/test_inputs.py` runs each for a moment with hypothesis; for a campaign, or for one input again:
+raises otherwise. `tests/campaigns/test_inputs.py` runs each for a moment with hypothesis; for a campaign, or for one
+input again:
 
     python -m tests.campaigns.inputs --seconds 60 [--only records]
     python -m tests.campaigns.inputs --only records --again FILE
@@ -64,8 +65,8 @@ from spool.segment import (
     encode_segment_header,
     scan_segment,
 )
-from tests.test_smtp_client import talk
 from tests.world.dns import hostile_resolver
+from tests.world.smtp_talk import talk
 
 BOUNCES = BounceAddresses(b"v" * 32, "relay.example")
 TOKENS = UnsubscribeTokens(b"u" * 64)

@@ -17,7 +17,6 @@ import trio
 
 from relay.message.tokens import Unsubscribe
 from relay.operator.retention import strip
-from relay.operator.socket import COMMANDS
 from relay.refusals import Refusal
 from relay.views import due
 from spool.errors import SpoolError
@@ -297,7 +296,7 @@ class People:
         if message_id is None:
             return
         command = dice.choice(("queue_hold", "queue_hold", "queue_release", "queue_cancel", "queue_flush"))
-        answer = await self.command(command, "operator", message=[message_id], reason="trouble")
+        answer = await self.command(command, message=[message_id], reason="trouble")
         if answer is not None and answer["done"]["count"]:
             if command == "queue_hold":
                 self.ledger.held.append(message_id)
@@ -319,7 +318,7 @@ class People:
     async def _erase_by_order(self, message_ids: list[int], **what: Any) -> None:
         async def carry_out(world: World) -> None:
             with suppress(Refusal, SpoolError, OSError):
-                await COMMANDS["log_erase"](world.core, "operator", reason="trouble", **what)
+                await world.command("log_erase", reason="trouble", **what)
                 if self._machine.world is world:  # else it was said by a dead process
                     last_seq = world.core.store.log.last_seq
                     self.ledger.erased += [(message_id, last_seq) for message_id in message_ids]
@@ -335,12 +334,12 @@ class People:
             ids = [waiting.message_id for waiting in due.waiting_after(view, 0)]
         return dice.choice(ids) if ids else None
 
-    async def command(self, name: str, *by: str, **arguments: Any) -> Any:
+    async def command(self, name: str, **arguments: Any) -> Any:
         """The operator's command; None where it was refused or nobody knows."""
 
         async def carry_out(world: World) -> Any:
             try:
-                return await COMMANDS[name](world.core, *by, **arguments)
+                return await world.command(name, **arguments)
             except (Refusal, SpoolError):
                 return None
 

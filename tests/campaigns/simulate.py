@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from relay.presentation import rfc3339
+from relay.times import rfc3339
 from tests.campaigns.story import Run, draw_faults, simulate
 from tests.campaigns.workers import run_in_processes
 

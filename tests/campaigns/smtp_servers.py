@@ -1,7 +1,7 @@
 """A campaign against the SMTP client: `python -m tests.campaigns.smtp_servers [--seconds 60] [--seed 1]`.
 
 Servers that behave for a while and then say whatever they like, in whatever pieces; each is a whole session, played by
-`test_smtp_client.talk`, which knows what must hold. Replies are legal or the server is told off by
+`tests.world.smtp_talk.talk`, which knows what must hold. Replies are legal or the server is told off by
 RemoteProtocolError; anything else ends the campaign with the server's words, ready to become a test.
 
 The same seed gives the same servers; how many there are in the time depends on the machine.
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from relay.delivery.smtp import RemoteProtocolError
-from tests.test_smtp_client import BEHAVING, UTTERANCES, talk
+from tests.world.smtp_talk import BEHAVING, UTTERANCES, talk
 
 
 def server(dice: random.Random) -> list[bytes]:

@@ -36,9 +36,8 @@ import relay.api.server
 from relay.codec import Recorded, decode
 from relay.config import CONFIG_FILE, load_config
 from relay.events import AttemptStarted, MessageBounced, MessageSent, TornTailCut
+from relay.file_names import VIEWS_DIRECTORY
 from relay.operator.retention import strip
-from relay.operator.socket import COMMANDS
-from relay.store import VIEWS_DIRECTORY
 from relay.views import messages, relay_views
 from spool.reader import LogReader
 from spool.verify.verify import verify_log
@@ -391,7 +390,7 @@ class _Story:
         for member in await world.command("member_list"):
             if member["status"] != "active":
                 await world.command("member_resume", did=member["did"])
-        await COMMANDS["queue_release"](world.core, "operator", everything=True, reason="the end")
+        await world.command("queue_release", everything=True, reason="the end")
 
     # ---------------------------------------------------------------- faults
 

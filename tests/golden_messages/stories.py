@@ -15,7 +15,8 @@ from relay.domains.records import dkim_record
 from relay.events import DsnQueued, MessageBounced, MessageQueued, Recipient, RemoteSide, SendAccepted
 from relay.message.compose import Content, Message, compose, compose_body, feedback_id, message_id_header
 from relay.message.dsn import compose_dsn
-from relay.message.signing import Signer, sign
+from relay.message.signer import Signer
+from relay.message.signing import sign
 
 HERE: Final = Path(__file__).parent
 DID: Final = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"

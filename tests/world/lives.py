@@ -30,8 +30,9 @@ import trio
 import trio.abc
 
 from relay.codec import Recorded
+from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.service import Relay, open_relay
-from relay.store import LOG_DIRECTORY, VIEWS_DIRECTORY, Store
+from relay.store import Store
 from relay.surroundings import Surroundings
 from spool.errors import LogPoisonedError
 from spool.log import Log

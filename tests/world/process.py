@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.config import CONFIG_FILE
-from relay.service import HTTP_ADDRESS_FILE
+from relay.file_names import HTTP_ADDRESS_FILE
 from tests.world.relay import DID, DOMAIN, make_directory
 
 #: Nothing here takes nearly that long; it is what tells a hanging relay from a slow machine.

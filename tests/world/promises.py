@@ -68,7 +68,7 @@ from relay.events import (
     SendAccepted,
     UnsubscribeCalled,
 )
-from relay.presentation import rfc3339
+from relay.times import rfc3339
 from tests.world.internet import Receipt
 
 IN_FLIGHT_BATCHES = 2

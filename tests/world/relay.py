@@ -31,11 +31,10 @@ from relay.api import create_app
 from relay.codec import Recorded
 from relay.config import CONFIG_FILE
 from relay.events import Event, MessageBounced, MessageSent
+from relay.file_names import LOG_DIRECTORY
 from relay.message.keys import KeyRing
 from relay.operator.initialise import initialise
-from relay.operator.socket import COMMANDS
 from relay.service import Relay, open_relay
-from relay.store import LOG_DIRECTORY
 from relay.surroundings import Surroundings
 from relay.views import relay_views
 from spool.disk import Disk, RealDisk
@@ -43,6 +42,7 @@ from spool.reader import LogReader
 from tests.world.dns import FakeDns
 from tests.world.internet import Internet
 from tests.world.mx import Mx, MxOptions
+from tests.world.orders import order
 
 #: Trio's mock clock starts at 0; the relay's time must look like one.
 EPOCH_US = 1_790_000_000_000_000
@@ -117,7 +117,7 @@ class World:
     @cached_property
     def app(self) -> Any:
         """Made when first wanted: it takes longer than many a test."""
-        return create_app(self.relay.core)
+        return create_app(self.relay.core.edge)
 
     @cached_property
     def client(self) -> Any:
@@ -129,7 +129,7 @@ class World:
 
     async def command(self, name: str, **arguments: Any) -> Any:
         """An operator's command."""
-        return await COMMANDS[name](self.relay.core, **arguments)
+        return await order(self.relay.core, name, **arguments)
 
     async def enrol(self, did: str = DID, *domains: str) -> dict[str, str]:
         """Enrol a member and return its credentials."""

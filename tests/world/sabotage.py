@@ -28,7 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import relay.api.send
+import relay.acceptance
 from spool.disk import RealDisk
 from tools.cli import main
 
@@ -74,14 +74,14 @@ def break_pages(file: Path) -> None:
 
 
 def break_decision(file: Path) -> None:
-    decide = relay.api.send.accept_send
+    decide = relay.acceptance.accept_send
 
     def decide_or_fail(*arguments: Any, **more: Any) -> Any:
         if file.exists():
             raise BrokenPartError(f"{arguments} {more}")
         return decide(*arguments, **more)
 
-    relay.api.send.accept_send = decide_or_fail
+    relay.acceptance.accept_send = decide_or_fail
 
 
 def break_clock(file: Path) -> None:

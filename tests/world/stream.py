@@ -83,7 +83,7 @@ async def open_stream(
     tell, receive = trio.open_memory_channel[Any](1)
     refused: Refused | None = None  # raised outside the nursery, which would make a group of it
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(create_app(world.core), scope, receive.receive, send.send)
+        nursery.start_soon(create_app(world.core.edge), scope, receive.receive, send.send)
         await tell.send({"type": "websocket.connect"})
         first = await said.receive()
         if first["type"] == "websocket.http.response.start":

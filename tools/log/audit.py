@@ -36,12 +36,19 @@ from relay.events import (
     UnsubscribeCalled,
 )
 from relay.past.audit import Audit, Decision, Limits, Told, Window, audit
-from relay.presentation import rfc3339
+from relay.times import rfc3339
 from spool.reader import LogReader
-from tools.log.events import as_object, printable, show
-from tools.log.read import log_directory, quiet_when_nobody_reads
+from tools.log.directory import log_directory
+from tools.log.event_text import as_object, show
 from tools.meter import open_meter
-from tools.output import counted, directory_argument, json_option, print_json
+from tools.output import (
+    counted,
+    directory_argument,
+    json_option,
+    print_json,
+    printable,
+    quiet_when_nobody_reads,
+)
 
 #: By whom and why is told where it was done, by its `payload.erased`.
 _REMOVED = "(removed)"

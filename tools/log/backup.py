@@ -14,23 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import click
-import trio
 
 from relay.config import CONFIG_FILE
-from relay.core import open_core
-from relay.delivery.interrupted import name_interrupted
-from relay.operator.queue import queue_hold
-from relay.operator.socket import administer, user_name
-from relay.store import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY
+from relay.operator.client import administer, user_name
+from relay.principals import Operator
 from spool.backup.backup import BackupReport, back_up
 from spool.backup.format import BEGUN_NAME, MANIFEST_NAME, Manifest, Progress, check_files, read_manifest
 from spool.backup.restore import restore
 from spool.errors import BackupError
-from spool.verify.verify import LogVerdict, Problem, verify_log
-from tools.log.events import printable
-from tools.log.read import log_directory
+from spool.verify.verify import LogProblem, LogVerdict, verify_log
+from tools.log.directory import log_directory
 from tools.meter import open_meter
-from tools.output import counted, directory_argument, json_option, print_json
+from tools.output import counted, directory_argument, json_option, print_json, printable
 
 _PEPPER = "pepper"
 _KEYS = "keys"
@@ -46,8 +42,9 @@ _HELD_BECAUSE = "restored from a backup"
 @click.option("--without-secrets", is_flag=True, help="Leave out signing keys and pepper.")
 @json_option
 def backup_command(directory: Path, destination: Path, without_secrets: bool, as_json: bool) -> None:
-    """Copy log, keys and configuration to DEST, or bring DEST up to date.
+    """Copy log, keys and configuration to DEST.
 
+    Where DEST has a backup already, it is brought up to date.
     Works beside a running relay and disturbs nothing. Only what is new or has changed is copied. Broken off, run it
     again: it goes on. DEST holds secrets and everybody's mail, so it is for its owner only.
     """
@@ -123,8 +120,9 @@ def _has_secrets(manifest: Manifest) -> bool:
 @json_option
 @click.pass_context
 def restore_command(context: click.Context, backup: Path, directory: Path, hold: bool, as_json: bool) -> None:
-    """Make a data directory DIR, which is not there or empty, from BACKUP.
+    """Make a data directory DIR from BACKUP.
 
+    DIR is not there, or empty.
     Every file is checked against the backup's manifest, and the log from its first record to its last. Broken off,
     run it again: it goes on. What waited when the backup was made is sent when DIR is served, also what has been
     sent since; --hold keeps it back.
@@ -140,7 +138,7 @@ def restore_command(context: click.Context, backup: Path, directory: Path, hold:
     _make_private(directory, ours=())
     with open_meter() as meter:
         progress = None if as_json else meter
-        finish = partial(trio.run, _hold, directory) if hold else lambda: None
+        finish = partial(_hold, directory) if hold else lambda: None
         manifest = restore(backup, directory, log=LOG_DIRECTORY, finish=finish, progress=progress)
         verdict = verify_log(directory / LOG_DIRECTORY, progress=progress)
     waiting = _count_waiting(directory) if can_serve else None
@@ -162,20 +160,31 @@ def restore_command(context: click.Context, backup: Path, directory: Path, hold:
         context.exit(1)
 
 
-async def _hold(directory: Path) -> None:
+def _hold(directory: Path) -> None:
     """Hold all that waits. Doing it again holds the rest."""
-    async with open_core(directory, restoring=True) as core:
-        # As a start does. Left to the start, it would let go of what is held.
-        await name_interrupted(core.store)
-        place: dict[str, Any] = {}
-        while place.get("after", 0) is not None:
-            by = user_name(os.getuid())
-            answer = await queue_hold(core, by, reason=_HELD_BECAUSE, everything=True, **place)
-            place = {"after": answer["next"], "until": answer["until"]}
+    # Nearly the whole relay, for this alone.
+    import trio
+
+    from relay.core import open_core
+    from relay.delivery.interrupted import name_interrupted
+    from relay.operator.queue_orders import QueueHold, queue_hold
+
+    async def hold() -> None:
+        by = Operator(user_name(os.getuid()))
+        async with open_core(directory, restoring=True) as core:
+            # As a start does. Left to the start, it would let go of what is held.
+            await name_interrupted(core.store)
+            place: dict[str, Any] = {}
+            while place.get("after", 0) is not None:
+                order = QueueHold(reason=_HELD_BECAUSE, everything=True, **place)
+                answer: Any = await queue_hold(core, order, by)
+                place = {"after": answer["next"], "until": answer["until"]}
+
+    trio.run(hold)
 
 
 def _count_waiting(directory: Path) -> int:
-    answer: Any = trio.run(administer, directory, "queue_list", {"each": True, "limit": 1})
+    answer: Any = administer(directory, "queue_list", {"each": True, "limit": 1})
     total: int = answer["total"]
     return total
 
@@ -219,7 +228,7 @@ def verify_backup(context: click.Context, backup: Path, *, as_json: bool) -> Non
         progress: Progress | None = None if as_json else meter
         files = check_files(backup, progress=progress)
         verdict = verify_log(backup / LOG_DIRECTORY, progress=progress)
-    problems = verdict.problems + [Problem(file.name, 0, 0, "file", file.problem) for file in files]
+    problems = verdict.problems + [LogProblem(file.name, 0, 0, "file", file.problem) for file in files]
     if as_json:
         print_json(
             {
@@ -242,7 +251,7 @@ def verify_backup(context: click.Context, backup: Path, *, as_json: bool) -> Non
         context.exit(1)
 
 
-def _print_problems(problems: Sequence[Problem]) -> None:
+def _print_problems(problems: Sequence[LogProblem]) -> None:
     for problem in problems:
         click.echo(
             f"segment {problem.file} offset {problem.offset} sequence {problem.seq}, "

@@ -19,11 +19,11 @@ from typing import Any, BinaryIO
 import click
 
 from spool.reader import LogReader
-from tools.log.events import as_json
-from tools.log.read import log_directory, quiet_when_nobody_reads, selection_options
-from tools.log.select import Bound, Selection, select
+from tools.log.directory import log_directory
+from tools.log.event_text import as_json
+from tools.log.selection import Bound, EventSelection, select, selection_options
 from tools.meter import open_meter
-from tools.output import directory_argument
+from tools.output import directory_argument, quiet_when_nobody_reads
 
 _CHUNK_BYTES = 64 << 10
 #: A batch of the log is smaller than this, whatever JSON makes of it.
@@ -39,8 +39,8 @@ _LINE_BYTES_MAX = 128 << 20
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write to this file, and where it is there already, go on behind its last line.",
 )
-def export_command(directory: Path, selection: Selection, output: Path | None) -> None:
-    """Write the events as JSON lines, as `log cat --json` prints them.
+def export_command(directory: Path, selection: EventSelection, output: Path | None) -> None:
+    """Write the events as JSON lines, as `log cat --json` does.
 
     With --output, broken off, run the same command again: it goes on, as it does for what was logged meanwhile. Exit
     status 0 says that the file holds all that was selected. It holds personal data, so it is for its owner only.
@@ -81,7 +81,7 @@ def _open_for_us(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def _go_on(file: BinaryIO, path: Path, reader: LogReader, selection: Selection) -> int | None:
+def _go_on(file: BinaryIO, path: Path, reader: LogReader, selection: EventSelection) -> int | None:
     """Place the file behind its last whole line and cut what follows; the sequence number of that line."""
     line, end = _last_line(file)
     seq = None
@@ -123,7 +123,7 @@ def _seq_of(line: bytes) -> int | None:
     return seq if isinstance(seq, int) and seq > 0 else None
 
 
-def _is_ours(line: bytes, seq: int, reader: LogReader, selection: Selection) -> bool:
+def _is_ours(line: bytes, seq: int, reader: LogReader, selection: EventSelection) -> bool:
     """Whether an export of this log with these options has this line. Personal data may be gone from it since."""
     event = next(select(reader, selection._replace(begin=Bound(seq=seq))), None)
     return event is not None and without_personal_data(as_json(event)) == without_personal_data(line)

@@ -20,15 +20,21 @@ import click
 
 from relay.codec import Recorded
 from relay.past.rows import VIEWS, Change, Moment, Row, differences
-from relay.presentation import rfc3339
+from relay.times import rfc3339
 from relay.views import open_temporary_views
 from spool.reader import LogReader
 from spool.views import Views
-from tools.log.events import printable
-from tools.log.read import log_directory, quiet_when_nobody_reads
-from tools.log.select import Bound, parse_bound, seq_at
+from tools.log.directory import log_directory
+from tools.log.selection import Bound, parse_bound, seq_at
 from tools.meter import open_meter
-from tools.output import directory_argument, json_option, print_json_lists, print_table
+from tools.output import (
+    directory_argument,
+    json_option,
+    print_json_lists,
+    print_table,
+    printable,
+    quiet_when_nobody_reads,
+)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -58,8 +64,8 @@ _message_option = click.option("--message", "message_id", type=int, metavar="ID"
 
 @click.command(
     "replay",
-    help="Show the views as they were right after an event, or at a time (the last event up to it).\n\n"
-    + _VIEWS_HELP,
+    help="Show the views as they were at an event or a time.\n\n"
+    "That is right after the event; of a time, right after the last event up to it.\n\n" + _VIEWS_HELP,
 )
 @directory_argument
 @click.option(
@@ -93,8 +99,8 @@ def replay_command(
 
 @click.command(
     "diff",
-    help="Show what changed in the views from right after one event to right after another. Each may be a time: the "
-    "last event up to it.\n\n"
+    help="Show what changed in the views between two events or times.\n\n"
+    "That is from right after the one to right after the other. A time is the last event up to it.\n\n"
     "Exit status 0, whether anything changed or not.\n\n" + _VIEWS_HELP,
 )
 @directory_argument

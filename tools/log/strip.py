@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import trio
 
-from relay.operator.socket import administer
-from tools.log.events import printable
-from tools.output import counted, directory_argument, json_option, print_json, print_table
+from relay.operator.client import administer
+from tools.output import counted, directory_argument, json_option, print_json, print_table, printable
 
 
 @click.command("strip")
@@ -24,12 +22,12 @@ from tools.output import counted, directory_argument, json_option, print_json, p
 @click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
 @json_option
 def strip_command(directory: Path, older_than: int | None, dry_run: bool, as_json: bool) -> None:
-    """Remove the personal data of messages that have been over for some time. Counts and histories stay.
+    """Remove the personal data of messages that are long over.
 
-    A running relay does this by itself, once a day.
+    Counts and histories stay. A running relay does this by itself, once a day.
     """
     arguments = {"older_than": older_than, "dry_run": dry_run}
-    answer = trio.run(administer, directory, "log_strip", arguments)
+    answer = administer(directory, "log_strip", arguments)
     assert isinstance(answer, dict)
     if as_json:
         print_json(answer)
@@ -57,15 +55,15 @@ def erase_command(
     reason: str,
     as_json: bool,
 ) -> None:
-    """Remove the personal data of a message, or of all messages to an address, now.
+    """Remove personal data of a message or a recipient, now.
 
-    A message that is not final must be cancelled first. Suppressions of the address stay: they are what keeps mail
-    from it. That it was done, by whom and why stays in the log.
+    Of a recipient: of all messages to an address. A message that is not final must be cancelled first. Suppressions
+    of the address stay: they are what keeps mail from it. That it was done, by whom and why stays in the log.
     """
     if (message_id is None) == (recipient is None):
         raise click.UsageError("say either --message or --recipient")
     arguments = {"message": message_id, "recipient": recipient, "did": did, "reason": reason}
-    answer = trio.run(administer, directory, "log_erase", arguments)
+    answer = administer(directory, "log_erase", arguments)
     assert isinstance(answer, dict)
     if as_json:
         print_json(answer)

@@ -1,0 +1,129 @@
+"""One send, from an authenticated member and a parsed request to events that are durable (SPEC 1.1 and 1.2).
+
+It knows no HTTP: any door that can say who asks, and what, may hand a send in. Cancelled: it was not written. Returned:
+it is durable and in the views.
+
+`Idempotency-Key`: the first answer again. It is made from the accepted events, like the first one was, so it is the
+same on every replay. Sends with the same key take turns; others do not wait for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from relay.codec import Recorded
+from relay.core import Core
+from relay.data_directory import ReadableStore
+from relay.decisions.send import Origin, accept_send
+from relay.events import MessageQueued, SendAccepted
+from relay.presentation import Accepted, SendAnswer, rejected_recipient
+from relay.principals import Principal
+from relay.refusals import Refusal
+from relay.registry import decision
+from relay.requests import SendRequest
+from relay.views import idempotency
+
+
+class Idempotency(NamedTuple):
+    """An Idempotency-Key and the body that it came with: SHA-256, hex. What a member puts into a key is nobody else's
+    business."""
+
+    key_sha256: str
+    body_sha256: str
+
+
+class Send(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of `send`."""
+
+    request: SendRequest
+    client_address: str | None = None
+    idempotency: Idempotency | None = None
+
+
+class Sent(NamedTuple):
+    #: The `send.accepted`, and the `message.queued` of each recipient.
+    records: Sequence[Recorded]
+    #: They are those of an earlier send with this key.
+    is_replay: bool = False
+
+
+@decision(by=Principal)
+async def send(core: Core, wanted: Send, member: Principal) -> Sent:
+    """Accept a send, or find the one that its key stands for. Raises Refusal."""
+    if wanted.idempotency is None:
+        return Sent(await _accept(core, wanted, member))
+    async with core.reservations.key_in_turn(member.did, wanted.idempotency.key_sha256):
+        first = first_use(core.store, member, wanted.idempotency)
+        return first or Sent(await _accept(core, wanted, member))
+
+
+async def _accept(core: Core, wanted: Send, member: Principal) -> Sequence[Recorded]:
+    key, body = wanted.idempotency or (None, None)
+    origin = Origin(
+        client_address=wanted.client_address,
+        message_id_entropy=f"{core.surroundings.dice.getrandbits(64):016x}",
+        operator_stem=core.operator_stem,
+        idempotency_key=key,
+        body_sha256=body,
+    )
+    with core.store.read() as view:
+        events = accept_send(
+            view,
+            core.config,
+            member,
+            wanted.request,
+            origin,
+            reserved=core.reservations.recipients,
+            now_us=core.store.now_us(),
+        )
+    core.check_accepting()
+    with core.reservations.hold(events):
+        return await core.store.append(events, patient=False)
+
+
+def first_use(store: ReadableStore, member: Principal, idempotency_of: Idempotency) -> Sent | None:
+    """The send that this key stands for; None where it is new.
+
+    Raises Refusal(IDEMPOTENCY_CONFLICT) where it stands for another body.
+    """
+    with store.read() as view:
+        first = idempotency.first_use(view, member.did, idempotency_of.key_sha256, store.now_us())
+    if first is None:
+        return None
+    if first.body_sha256 != idempotency_of.body_sha256:
+        raise Refusal(
+            "IDEMPOTENCY_CONFLICT",
+            "Idempotency-Key: it was used for another request in the last 24 hours; use a new key for a new mail",
+        )
+    accepted = store.get(first.seq)
+    assert isinstance(accepted.event, SendAccepted)
+    queued = [store.get(first.seq + index + 1) for index in range(accepted.event.recipients)]
+    return Sent([accepted, *queued], is_replay=True)
+
+
+def answer_to(sent: Sent) -> SendAnswer:
+    """The answer to a send, from its events: the same now and on every replay.
+
+    Raises Refusal(IDEMPOTENCY_CONFLICT) where part of them was erased by an order meanwhile: it was sent, and must not
+    be sent again, but the answer cannot be given any more.
+    """
+    accepted = sent.records[0].event
+    assert isinstance(accepted, SendAccepted)
+    if any(item.event.personal is None for item in sent.records):
+        raise Refusal(
+            "IDEMPOTENCY_CONFLICT",
+            "Idempotency-Key: the mail was accepted, and its personal data have been erased since; use a new key for "
+            "a new mail",
+        )
+    assert accepted.personal is not None
+    recipients = []
+    for seq, _, event in sent.records[1:]:
+        assert isinstance(event, MessageQueued)
+        assert event.personal is not None
+        recipients.append(Accepted(event.personal.given, seq))
+    return SendAnswer(
+        recipients, [rejected_recipient(given, reason) for given, reason in accepted.personal.rejected]
+    )

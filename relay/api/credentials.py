@@ -1,0 +1,58 @@
+"""Who asks: the credentials of a request, which are the same for every path."""
+
+from __future__ import annotations
+
+import re
+
+from relay.api.request import Request
+from relay.authentication import authenticate, check_not_suspended, is_active_key
+from relay.dids import is_valid_did
+from relay.edge import Edge
+from relay.principals import Principal
+from relay.refusals import Refusal
+
+_BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+
+
+def member_of(edge: Edge, request: Request, *, suspended_may: bool = False) -> Principal:
+    """The member that sent this request. Raises Refusal in the order of SPEC 1.1."""
+    did = request.header(b"x-atmos-did") or request.argument("did")
+    key = _bearer(request.header(b"authorization"))
+    if not did or not key:
+        raise Refusal(
+            "AUTH_REQUIRED",
+            "send your DID in the X-Atmos-DID header and your API key as `Authorization: Bearer atmos_...`",
+        )
+    if not is_valid_did(did):
+        raise Refusal("INVALID_DID", "X-Atmos-DID: not a valid did:plc: or did:web:")
+    with edge.store.read() as view:
+        principal, member = authenticate(view, edge.pepper, did, key)
+    if not suspended_may:
+        check_not_suspended(member)
+    return principal
+
+
+def reader_of(edge: Edge, request: Request) -> Principal:
+    """The member that sent this request, which only reads: a suspended one may. Raises Refusal."""
+    return member_of(edge, request, suspended_may=True)
+
+
+def listener_of(edge: Edge, request: Request) -> Principal:
+    """The member that asks for a stream, which may be a suspended one: by headers, or by a ticket, which is used up.
+
+    Raises Refusal.
+    """
+    ticket = request.argument("ticket")
+    if ticket is None:
+        return reader_of(edge, request)
+    issued_to = edge.streams.redeem_ticket(ticket, edge.store.now_us())
+    if issued_to is not None:
+        with edge.store.read() as view:
+            if is_active_key(view, issued_to):
+                return issued_to
+    raise Refusal("AUTH_FAILED", "the ticket is not known, used, or older than 60 seconds")
+
+
+def _bearer(authorization: str | None) -> str | None:
+    found = _BEARER.fullmatch(authorization or "")
+    return found[1] if found else None

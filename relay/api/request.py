@@ -1,0 +1,138 @@
+"""One request, whatever path it is for: what handlers of `relay.api.operations` are given.
+
+A request through quart-trio costs a nursery, two tasks, two contexts, a routing and three header objects, together
+twice what accepting a mail costs (docs/PERFORMANCE.md). So everything that answers JSON is a function from a `Request`
+to an `Answer`; only pages for people go through Quart.
+
+A body is read once, never beyond its limit, and never for ever: `deadline` is the time that the whole request has, and
+whoever has read the body says how long the rest may take. When a client hangs up after its request, that is carried to
+its end all the same; nobody is there to be answered. Half a request is none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+import trio
+
+from relay.refusals import Refusal
+
+#: So long a body has to arrive.
+BODY_SECONDS_MAX = 4.0
+#: So long the end of an answer waits for the end of its request.
+REST_OF_REQUEST_SECONDS_MAX = 2.0
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+Fields = TypeVar("Fields")
+
+
+class Request:
+    """One HTTP request, as ASGI has it."""
+
+    def __init__(self, scope: Any, receive: Receive, in_path: Mapping[str, str] | None = None) -> None:
+        self.method: str = scope.get("method", "GET")  # a websocket's has none
+        #: What stands in the path in the place of `{name}`, decoded.
+        self.in_path: Mapping[str, str] = in_path or {}
+        #: When its time is over (`trio.current_time`). Where it is cancelled, `is_over` tells whose fault that was.
+        self.limit = trio.CancelScope()
+        self._scope = scope
+        self._receive = receive
+        self._headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:  # names are in lower case already
+            self._headers.setdefault(name, value)
+        #: Nothing more is to come: all of its body has been received, or its client has gone.
+        self.is_over = False
+        self._has_gone = False
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of this name, given in lower case."""
+        value = self._headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def argument(self, name: str) -> str | None:
+        """The first argument of this name in the query string."""
+        query: bytes = self._scope["query_string"]
+        values = parse_qs(query.decode("latin-1"), keep_blank_values=True).get(name) if query else None
+        return values[0] if values else None
+
+    @property
+    def client_address(self) -> str | None:
+        client = self._scope.get("client")  # optional in ASGI
+        return str(client[0]) if client else None
+
+    @property
+    def media_type(self) -> str:
+        """Of the Content-Type, in lower case and without parameters; empty where there is none."""
+        return (self.header(b"content-type") or "").partition(";")[0].strip().lower()
+
+    async def json(self, bytes_max: int, *, then_seconds: float = math.inf) -> bytes:
+        """The whole body, which says that it is JSON or says nothing. What comes after it has `then_seconds`.
+
+        Raises Refusal(UNSUPPORTED_MEDIA_TYPE, or as `whole`), and Refusal(INVALID_REQUEST), which nobody will read,
+        where the client goes before it was whole.
+        """
+        if self.media_type not in ("", "application/json"):
+            raise Refusal("UNSUPPORTED_MEDIA_TYPE", "Content-Type: send application/json")
+        self.limit.deadline = trio.current_time() + BODY_SECONDS_MAX
+        body = await whole(self._parts(), self.header(b"content-length"), bytes_max)
+        if self._has_gone:
+            raise Refusal("INVALID_REQUEST", "the request ended before its body was whole")
+        self.limit.deadline = trio.current_time() + then_seconds
+        return body
+
+    async def fields(
+        self, decode: Callable[[bytes], Fields], bytes_max: int, *, then_seconds: float = math.inf
+    ) -> Fields:
+        """The body as what `decode` (of msgspec) makes of it. Raises Refusal as `json` and `decoded` do."""
+        return decoded(decode, await self.json(bytes_max, then_seconds=then_seconds))
+
+    async def drop_the_rest(self) -> None:
+        """Read what is still to come of the body, for a while, and forget it."""
+        with trio.move_on_after(REST_OF_REQUEST_SECONDS_MAX):
+            while not self.is_over:
+                await self._next_part()
+
+    async def _parts(self) -> AsyncIterator[bytes]:
+        while not self.is_over:
+            yield await self._next_part()
+
+    async def _next_part(self) -> bytes:
+        message = await self._receive()
+        if message["type"] != "http.request":  # http.disconnect
+            self.is_over = self._has_gone = True
+            return b""
+        self.is_over = not message.get("more_body", False)
+        part: bytes = message.get("body", b"")
+        return part
+
+
+async def whole(parts: AsyncIterator[bytes], content_length: str | None, bytes_max: int) -> bytes:
+    """All of a body. Raises Refusal(PAYLOAD_TOO_LARGE) as soon as it is known to be larger."""
+    too_large = Refusal("PAYLOAD_TOO_LARGE", f"the request body is larger than {bytes_max} bytes")
+    length = content_length or ""
+    if length.isascii() and length.isdigit() and int(length[:20]) > bytes_max:
+        raise too_large
+    body: list[bytes] = []
+    size = 0
+    async for part in parts:
+        if part:
+            body.append(part)
+            size += len(part)
+            if size > bytes_max:
+                raise too_large
+    return body[0] if len(body) == 1 else b"".join(body)
+
+
+def decoded(decode: Callable[[bytes], Fields], body: bytes) -> Fields:
+    """What `decode` (of msgspec) makes of a body. Raises Refusal(INVALID_REQUEST), which names the field."""
+    try:
+        return decode(body)
+    except msgspec.ValidationError as error:
+        raise Refusal("INVALID_REQUEST", str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal("INVALID_REQUEST", f"the body is not JSON in UTF-8: {error}") from error

@@ -1,0 +1,49 @@
+"""What an edge may have: whoever answers requests, today in the core's process, one day in its own.
+
+The invariant: **an edge changes nothing.** It reads configuration, views and log, and knows who asks; whatever has to
+be decided goes through one door, `decide`, to the core, which alone sees everything that is under way. So a door for
+SMTP, or a process that only answers, needs nothing that is not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from relay.config import Config
+from relay.data_directory import LogToRead
+from relay.message.keys import Pepper
+from relay.message.tokens import UnsubscribeTokens
+from relay.metrics import Metrics
+from relay.principals import Asker
+from relay.refusals import Refusal
+from relay.streams import Streams
+
+
+class Decide(Protocol):
+    """The door. `await decide("send", arguments, asker)` is what that decision of `relay.registry` returns.
+
+    Returned: it is durable and in the views. Cancelled: it was not written. Raises Refusal, an error of `spool` where
+    the log cannot be written, or LookupError where this asker has no such decision, which is a defect of the caller.
+    """
+
+    def __call__(self, name: str, arguments: msgspec.Struct, asker: Asker) -> Awaitable[Any]: ...
+
+
+@dataclass(frozen=True)
+class Edge:
+    config: Config
+    #: Views and log, to read.
+    store: LogToRead
+    #: By which API keys are known.
+    pepper: Pepper
+    #: Opens the tokens of unsubscribe links.
+    unsubscribe_tokens: UnsubscribeTokens
+    streams: Streams
+    metrics: Metrics
+    decide: Decide
+    #: None: a send can be taken now.
+    why_not_accepting: Callable[[], Refusal | None]

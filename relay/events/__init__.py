@@ -1,0 +1,167 @@
+"""The vocabulary: every kind of event that the relay's log can hold.
+
+An event is immutable and past. It has two parts, because the log has two (SPEC 8):
+
+- its own fields are the *skeleton*: ids, types, times, codes, counts and digests, kept for good;
+- `personal`, where it has one, is the *payload*: addresses, subject, bodies, headers, remote reply texts. Retention
+  removes it one day, and it is then None; everything that folds events must live with that.
+
+Conventions. Times are integers, microseconds since the epoch. A message is known by its `message_id`, which *is* the
+sequence number of its `message.queued` event: unique, growing, and nothing has to be counted. `did` says to whom
+an event belongs. Whatever was decided by dice or by a clock (jitter, random ids, due times) is in the event, so that
+a fold needs neither.
+
+Versions. A (type, version) that has once been written to a log never changes: `tests/golden_events/` keeps one file
+for each. To change an event, give the class the next version and add a pure function to `relay.codec.UPCASTS`.
+
+To add an event:
+
+1. Write its class into the module here of what it is about, with `TYPE` and `STREAMED`. The class that it is made from
+   (`MessageEvent`, `DomainEvent` ...) says what it is about, `ABOUT`.
+2. Name it in the two lists below.
+3. Give `tests/golden_events/literals.py` one with a value in every field, and have its file written (README.md there).
+
+That is all that an event needs. It can be written and read, and it has its place: one about a message stands in that
+message's timeline, and its payload goes when the message's does; one that is streamed stands in its member's stream
+and in `/v1/events`, with its type and what it is about.
+
+What else it means is said where that is decided, and only there: in the view whose rows it changes (`relay.views`, the
+fold named `apply`); in `relay.presentation.timeline_entry` or `relay.stream_events.stream_event`, where members are to
+see more of it than its type; in `tools/log`, where the operator is to read a sentence instead of its fields.
+
+This room may import nothing of ours. It must never hold anything but words: what follows from an event is decided
+above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relay.events.base import (
+    About,
+    DomainEvent,
+    Event,
+    KeyEvent,
+    LogEvent,
+    MemberEvent,
+    MessageEvent,
+    OwnedEvent,
+    Personal,
+    RecipientEvent,
+)
+from relay.events.delivery import (
+    AttemptInterrupted,
+    AttemptStarted,
+    MessageBounced,
+    MessageComplained,
+    MessageDeferred,
+    MessageSent,
+    Outcome,
+    RemoteSide,
+)
+from relay.events.log import LogStripped, PayloadErased, TornTailCut, ViewsRebuilt
+from relay.events.members import (
+    DomainAdded,
+    DomainCheckFailed,
+    DomainForwardSet,
+    DomainPaused,
+    DomainResumed,
+    DomainUnverified,
+    DomainVerified,
+    Evidence,
+    ForwardAddress,
+    KeyIssued,
+    KeyRevoked,
+    MemberAdded,
+    MemberLimitsSet,
+    MemberResumed,
+    MemberSuspended,
+)
+from relay.events.queue import MessageHeld, MessageReleased, MessageRescheduled, OperatorsReason
+from relay.events.sending import (
+    BULK_CATEGORIES,
+    DSN_CATEGORY,
+    TRANSACTIONAL_CATEGORIES,
+    Content,
+    DsnQueued,
+    MessageQueued,
+    Recipient,
+    SendAccepted,
+)
+from relay.events.suppression import (
+    CallResult,
+    RecipientSuppressed,
+    RecipientUnsuppressed,
+    SuppressedRecipient,
+    UnsubscribeCalled,
+)
+
+__all__ = [
+    "BULK_CATEGORIES",
+    "DSN_CATEGORY",
+    "EVENT_TYPES",
+    "TRANSACTIONAL_CATEGORIES",
+    "About",
+    "AttemptInterrupted",
+    "AttemptStarted",
+    "CallResult",
+    "Content",
+    "DomainAdded",
+    "DomainCheckFailed",
+    "DomainEvent",
+    "DomainForwardSet",
+    "DomainPaused",
+    "DomainResumed",
+    "DomainUnverified",
+    "DomainVerified",
+    "DsnQueued",
+    "Event",
+    "Evidence",
+    "ForwardAddress",
+    "KeyEvent",
+    "KeyIssued",
+    "KeyRevoked",
+    "LogEvent",
+    "LogStripped",
+    "MemberAdded",
+    "MemberEvent",
+    "MemberLimitsSet",
+    "MemberResumed",
+    "MemberSuspended",
+    "MessageBounced",
+    "MessageComplained",
+    "MessageDeferred",
+    "MessageEvent",
+    "MessageHeld",
+    "MessageQueued",
+    "MessageReleased",
+    "MessageRescheduled",
+    "MessageSent",
+    "OperatorsReason",
+    "Outcome",
+    "OwnedEvent",
+    "PayloadErased",
+    "Personal",
+    "Recipient",
+    "RecipientEvent",
+    "RecipientSuppressed",
+    "RecipientUnsuppressed",
+    "RemoteSide",
+    "SendAccepted",
+    "SuppressedRecipient",
+    "TornTailCut",
+    "UnsubscribeCalled",
+    "ViewsRebuilt",
+]
+
+
+def _kinds(of: type[Event]) -> Iterator[type[Event]]:
+    """The classes of events that can stand in a log, in the order in which they are defined."""
+    for kind in of.__subclasses__():
+        if "TYPE" in vars(kind):
+            yield kind
+        yield from _kinds(kind)
+
+
+#: By what stands in the log.
+EVENT_TYPES: dict[str, type[Event]] = {kind.TYPE: kind for kind in _kinds(Event)}

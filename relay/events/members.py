@@ -1,0 +1,135 @@
+"""Members, their API keys and their sending domains."""
+
+from __future__ import annotations
+
+import msgspec
+
+from relay.events.base import DomainEvent, KeyEvent, MemberEvent, Personal
+
+
+class MemberAdded(MemberEvent, frozen=True, kw_only=True, omit_defaults=True):
+    TYPE = "member.added"
+    STREAMED = True
+
+
+class MemberSuspended(MemberEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """The member may not send; what it has queued is held."""
+
+    TYPE = "member.suspended"
+    STREAMED = True
+    reason: str | None = None
+
+
+class MemberResumed(MemberEvent, frozen=True, kw_only=True, omit_defaults=True):
+    TYPE = "member.resumed"
+    STREAMED = True
+    reason: str | None = None
+
+
+class MemberLimitsSet(MemberEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Limits of the member's domains instead of those of their age; None for both takes them back."""
+
+    TYPE = "member.limits_set"
+    STREAMED = True
+    hour: int | None = None
+    day: int | None = None
+
+
+class KeyIssued(KeyEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """An API key was made. Only its keyed hash (HMAC-SHA-256 under the pepper, hex) is kept anywhere."""
+
+    TYPE = "key.issued"
+    STREAMED = False
+    key_hash: str
+
+
+class KeyRevoked(KeyEvent, frozen=True, kw_only=True, omit_defaults=True):
+    TYPE = "key.revoked"
+    STREAMED = False
+
+
+class DomainAdded(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A sending domain was enrolled, with the public halves of its two keys (base64, as in DNS)."""
+
+    TYPE = "domain.added"
+    STREAMED = True
+    #: DKIM selectors are `<stem>r` (RSA-2048) and `<stem>e` (Ed25519).
+    selector_stem: str
+    rsa_public: str
+    ed25519_public: str
+
+
+class DomainVerified(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """The domain's DNS records were found to be right."""
+
+    TYPE = "domain.verified"
+    STREAMED = True
+
+
+class DomainCheckFailed(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A verified domain's DNS records were found to be wrong. It may send until the grace time is over."""
+
+    TYPE = "domain.check_failed"
+    STREAMED = True
+    #: Which of the checks, as in `relay.domains.diagnosis.CHECKS`.
+    failed: list[str]
+
+
+class DomainUnverified(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """The grace time after a failed check is over: the domain may not send until it is verified again."""
+
+    TYPE = "domain.unverified"
+    STREAMED = True
+    failed: list[str]
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a rate was computed from: the final messages of a domain in (window_start, window_end]."""
+
+    window_start: int
+    window_end: int
+    #: First and last sequence number of what was counted.
+    first_seq: int
+    last_seq: int
+    final: int
+    bounced: int
+    complaints: int
+
+
+class DomainPaused(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Nothing more is accepted from the domain, and what it has queued is held, until the operator resumes it.
+
+    `status` is `paused_bounce_rate`, `paused_complaint_rate` (with the evidence) or `paused` (by the operator).
+    """
+
+    TYPE = "domain.paused"
+    STREAMED = True
+    status: str
+    evidence: Evidence | None = None
+    reason: str | None = None
+
+
+class DomainResumed(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """The domain may send again; rates are counted anew from here."""
+
+    TYPE = "domain.resumed"
+    STREAMED = True
+    reason: str | None = None
+
+
+class ForwardAddress(Personal, frozen=True, kw_only=True, omit_defaults=True):
+    #: Normal form, as `Recipient.address`.
+    address: str
+
+
+class DomainForwardSet(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the domain wants to hear of its bounces from now on (SPEC 6); without a payload: nowhere any more.
+
+    The payload stays until a later one of the domain takes its place: stripped, it would read as taken back.
+    """
+
+    TYPE = "domain.forward_set"
+    STREAMED = True
+    #: The member's API key by which it was set; None: by the operator.
+    key_id: str | None = None
+    personal: ForwardAddress | None = None

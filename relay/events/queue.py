@@ -1,0 +1,50 @@
+"""What is done to a message that waits: it is held, let go of, given another time."""
+
+from __future__ import annotations
+
+from relay.events.base import MessageEvent, Personal
+
+
+class OperatorsReason(Personal, frozen=True, kw_only=True, omit_defaults=True):
+    """Why the operator gave an order. What people type may name people: retention removes it."""
+
+    why: str
+
+
+class MessageHeld(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """The message must not be tried now. Its status stays; it waits to be released.
+
+    `because`: `domain` (its sending domain is paused) or `member` (its member is suspended), found when it came up for
+    an attempt, and resuming releases it; or `operator`, who ordered it, and `message.released` releases it. One
+    holder holds a message: the operator's hold takes the place of another, which comes back, where it still must, when
+    the message comes up again.
+
+    Version 2 has `by` and the reason.
+    """
+
+    TYPE = "message.held"
+    VERSION = 2
+    STREAMED = True
+    because: str
+    #: The Unix user who gave the order. It stays for good: months later, somebody asks who it was.
+    by: str | None = None
+    personal: OperatorsReason | None = None
+
+
+class MessageReleased(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """The operator holds the message no more: it is due again at its old time."""
+
+    TYPE = "message.released"
+    STREAMED = True
+    by: str
+    personal: OperatorsReason | None = None
+
+
+class MessageRescheduled(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """The operator gave a waiting message another time for its next attempt."""
+
+    TYPE = "message.rescheduled"
+    STREAMED = True
+    next_attempt_at: int
+    by: str
+    personal: OperatorsReason | None = None

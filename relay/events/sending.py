@@ -1,0 +1,108 @@
+"""What is accepted to be sent: a send, a message for each of its recipients, and notifications of bounces."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from relay.events.base import OwnedEvent, Personal
+
+#: The categories of SPEC 1.1 and the class that each belongs to.
+TRANSACTIONAL_CATEGORIES = ("transactional", "login-link", "password-reset", "mfa-otp", "verification")
+BULK_CATEGORIES = ("bulk", "broadcast")
+#: The category of notifications. No member can send it.
+DSN_CATEGORY = "dsn"
+
+
+class Content(Personal, frozen=True, kw_only=True, omit_defaults=True):
+    """What the member gave us to send, as it was validated; addresses are `Mailbox` strings in normal form."""
+
+    from_name: str = ""
+    from_address: str
+    reply_to: tuple[str, str] | None = None
+    subject: str
+    text: str | None = None
+    html: str | None = None
+    headers: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    #: The member's own https unsubscribe link, taken out of its List-Unsubscribe header.
+    unsubscribe_url: str | None = None
+    #: Where the request came from.
+    client_address: str | None = None
+    #: The suppressed recipients, as given, each with its reason: they are in the answer, and nothing else.
+    rejected: list[tuple[str, str]] = msgspec.field(default_factory=list)
+
+
+class SendAccepted(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """One request was accepted. The `recipients` records after this one are its `message.queued` events.
+
+    It holds everything that composing needs and that configuration could change later, so that composing the same
+    event again gives the same bytes (SPEC 3.1).
+    """
+
+    TYPE = "send.accepted"
+    ABOUT = "send"
+    STREAMED = False
+    domain: str
+    category: str
+    recipients: int
+    key_id: str
+    #: Selector stem of the member's keys that sign this send, and the operator's domain and stem.
+    selector_stem: str
+    operator_domain: str
+    operator_stem: str
+    #: Right after the message id in the Message-ID header, where the member gave none.
+    message_id_entropy: str
+    #: Base of the unsubscribe links; None for the transactional class.
+    unsubscribe_base: str | None = None
+    #: SHA-256 (hex) of the Idempotency-Key and of the request's body, where there was a key.
+    idempotency_key: str | None = None
+    body_sha256: str | None = None
+    personal: Content | None = None
+
+
+class Recipient(Personal, frozen=True, kw_only=True, omit_defaults=True):
+    #: As the client sent it, byte for byte.
+    given: str
+    name: str = ""
+    #: Normal form: domain in lower-case A-labels, local part as given.
+    address: str
+
+
+class MessageQueued(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """One recipient of a send. This record's sequence number is the message id."""
+
+    TYPE = "message.queued"
+    ABOUT = "message"
+    STREAMED = True
+    domain: str
+    category: str
+    #: 1 for the first recipient: the `send.accepted` record is `index` records before this one.
+    index: int
+    next_attempt_at: int
+    give_up_at: int
+    personal: Recipient | None = None
+
+
+class DsnQueued(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A bounce is made known to its domain's `forward_to`. This record's sequence number is the DSN's message id.
+
+    The `message.bounced` that it is about is the record right before this one, in the same batch: no crash can part
+    them, so that no DSN is forgotten and none is made twice.
+    """
+
+    TYPE = "dsn.queued"
+    ABOUT = "message"
+    STREAMED = True
+    category: ClassVar[str] = DSN_CATEGORY
+    domain: str
+    #: The message id of what bounced.
+    about: int
+    next_attempt_at: int
+    give_up_at: int
+    #: The operator's domain and the selector stem of its keys: it is the relay that speaks.
+    operator_domain: str
+    operator_stem: str
+    #: Right after the message id in the Message-ID header.
+    message_id_entropy: str
+    personal: Recipient | None = None

@@ -1,0 +1,11 @@
+"""The names of what is in a data directory, for whoever only has to find it.
+
+(`relay.config` has its own, `relay.toml`; `pepper` and `keys/` belong to `relay.message.key_files`.)
+"""
+
+LOG_DIRECTORY = "log"
+VIEWS_DIRECTORY = "views"
+#: Where a running relay is told what to do (relay.operator).
+ADMIN_SOCKET = "admin.sock"
+#: Where a running relay answers HTTP: its first line is `host:port`.
+HTTP_ADDRESS_FILE = "http.address"

@@ -1,0 +1,138 @@
+"""The files of the relay's secrets: where they are, that they are private, and how one comes to be.
+
+Contract. A secret is on disk, whole and fsynced, before it is used for anything (a DKIM key that was
+announced in DNS, or a pepper that hashed a key, must not be gone after a crash). Its file has mode 0600
+in directories of mode 0700, and one that others can read is refused with the command that mends it: it
+must be taken for known, and only the operator can decide what that means. No secret is ever in an error
+message.
+
+Under the data directory:
+
+* ``pepper``: 32 random octets, from which every symmetric key is derived (`relay.message.keys`).
+* ``keys/<domain>/<selector>.pem``: a DKIM private key (PKCS #8). A selector is a stem and ``r`` (RSA-2048)
+  or ``e`` (Ed25519). Old stems stay, because mail accepted under them is still to be sent.
+
+Nothing here knows what the octets mean, so a command that only has to see that the secrets are in order
+needs no cryptography.
+"""
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final
+
+PEPPER_OCTETS: Final = 32
+
+
+class KeyFileError(Exception):
+    """A file of secrets that cannot be used: which, why, and what to do."""
+
+
+def read_pepper(directory: Path) -> bytes:
+    """Return the pepper of a data directory. Raises `KeyFileError`."""
+    path = directory / "pepper"
+    root = read_private(path)
+    if len(root) != PEPPER_OCTETS:
+        raise KeyFileError(f"{path}: has {len(root)} octets, not {PEPPER_OCTETS}; restore it from a backup")
+    return root
+
+
+def write_pepper(directory: Path, root: bytes) -> None:
+    """Keep the pepper of a data directory. Raises `KeyFileError` where there is one already."""
+    write_new(directory / "pepper", root)
+
+
+class KeyFiles:
+    """The files of DKIM keys below a data directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._root: Final = directory / "keys"
+
+    def path(self, domain: str, selector: str) -> Path:
+        return self._root / domain / f"{selector}.pem"
+
+    def make_room(self, domain: str) -> None:
+        """Make the directory of a domain's keys, where it is not there."""
+        make_private_directory(self._root / domain)
+
+    def stems(self, domain: str) -> list[str]:
+        """Return the stems of a domain of which both keys are there, oldest first: they hold a date."""
+        selectors = {path.stem for path in (self._root / domain).glob("*.pem")}
+        return sorted(
+            stem
+            for stem in {selector[:-1] for selector in selectors}
+            if {stem + "r", stem + "e"} <= selectors
+        )
+
+    def operator_stem(self, operator_domain: str) -> str:
+        """Return the newest stem of the operator's domain. Raises `KeyFileError` where it has no keys."""
+        stems = self.stems(operator_domain)
+        if stems:
+            return stems[-1]
+        others = sorted(path.name for path in self._root.glob("*") if path.is_dir())
+        known = f" (there are keys for {', '.join(others[:5])})" if others else ""
+        raise KeyFileError(
+            f"{self._root / operator_domain}: the operator domain has no DKIM keys{known}; it is fixed once "
+            "its keys exist, so set operator_domain back, or run `atmos-relay init` for a new directory"
+        )
+
+    def check(self) -> None:
+        """Raise `KeyFileError` for the first key file that others can read. For start-up: looks at all."""
+        for path in sorted(self._root.glob("*/*.pem")):
+            _check_private(path, path.stat())
+
+
+def read_private(path: Path) -> bytes:
+    """Return what is in a file of secrets. Raises `KeyFileError`."""
+    try:
+        with path.open("rb") as file:
+            _check_private(path, os.fstat(file.fileno()))
+            return file.read()
+    except FileNotFoundError:
+        raise KeyFileError(f"{path}: is missing; restore it from a backup") from None
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def write_new(path: Path, octets: bytes) -> None:
+    """Write a file that must not exist yet: after a crash at any point it is there whole, or not at all."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(octets)
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike a rename, a link never replaces what is there: no key is lost to a mistake or a race.
+        os.link(temporary, path)
+    except FileExistsError:
+        raise KeyFileError(f"{path}: exists already; it is not overwritten") from None
+    finally:
+        os.unlink(temporary)
+    _fsync_directory(path.parent)
+
+
+def make_private_directory(directory: Path) -> None:
+    """Make `directory` and its parent with mode 0700, and make their names durable."""
+    for path in (directory.parent, directory):
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+            _fsync_directory(path.parent)
+
+
+def _check_private(path: Path, status: os.stat_result) -> None:
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise KeyFileError(
+            f"{path}: others than its owner can use this secret (mode {stat.S_IMODE(status.st_mode):04o}); "
+            f"run `chmod 600 {path}`, and replace the secret if somebody may have read it"
+        )
+
+
+def _fsync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

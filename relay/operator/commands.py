@@ -1,0 +1,31 @@
+"""The operator's commands, whichever way they come: found in the registry and carried out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from relay.data_directory import Readable
+from relay.dids import is_valid_did
+from relay.operator.protocol import CommandAnswer
+from relay.principals import Operator
+from relay.refusals import Refusal
+from relay.registry import Decision
+
+
+def make_all_known() -> None:
+    """Import every module of commands, so that the registry has them all. It brings nearly the whole relay with it."""
+    from relay.operator import membership, membership_shown, queue_orders, queue_shown, retention  # noqa: F401
+
+
+async def carry_out(
+    core: Readable, command: Decision, arguments: msgspec.Struct, by: Operator
+) -> CommandAnswer:
+    """What the command answers. Raises Refusal, or what the command raises."""
+    did: Any = getattr(arguments, "did", None)
+    if did is not None and not is_valid_did(did):
+        # Before a view is asked: what is no DID may be no key of a table either.
+        raise Refusal("INVALID_DID", f"did: {did[:300]!r} is not a valid did:plc: or did:web:")
+    answer: CommandAnswer = await command.run(core, arguments, by)
+    return answer

@@ -1,0 +1,123 @@
+"""The operator's commands that show members, their domains and keys, and the DNS records that they need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relay.data_directory import Readable
+from relay.decisions.members import known_member
+from relay.domains.records import Record, member_records, operator_records
+from relay.fields import domain_in
+from relay.operator.protocol import CommandAnswer
+from relay.principals import Operator
+from relay.refusals import Refusal
+from relay.registry import Arguments, decision
+from relay.times import rfc3339, rfc3339_or_none
+from relay.views import members
+
+
+class MemberList(Arguments, frozen=True, kw_only=True):
+    """All members."""
+
+
+@decision(by=Operator, reads=True)
+async def member_list(core: Readable, asked: MemberList, by: Operator) -> CommandAnswer:
+    with core.store.read() as view:
+        return [
+            {
+                "did": member.did,
+                "status": member.status,
+                "addedAt": rfc3339(member.added_at),
+                "domains": [state.domain for state in members.domains_of(view, member.did)],
+            }
+            for member in members.members(view)
+        ]
+
+
+class DomainList(Arguments, frozen=True, kw_only=True):
+    """All sending domains."""
+
+
+@decision(by=Operator, reads=True)
+async def domain_list(core: Readable, asked: DomainList, by: Operator) -> CommandAnswer:
+    with core.store.read() as view:
+        return [
+            {
+                "did": state.did,
+                "domain": state.domain,
+                "status": state.status,
+                "selector": state.selector_stem,
+                "addedAt": rfc3339(state.added_at),
+                "verified": state.verified,
+                "forwardTo": state.forward_to,
+            }
+            for state in members.domains(view)
+        ]
+
+
+class KeyList(Arguments, frozen=True, kw_only=True):
+    """All keys, or those of one member."""
+
+    did: str | None = None
+
+
+@decision(by=Operator, reads=True)
+async def key_list(core: Readable, asked: KeyList, by: Operator) -> CommandAnswer:
+    with core.store.read() as view:
+        if asked.did is not None:
+            known_member(view, asked.did)
+        dids = [asked.did] if asked.did is not None else [member.did for member in members.members(view)]
+        return [
+            {
+                "did": owner,
+                "keyId": state.key_id,
+                "status": "active" if state.revoked_at is None else "revoked",
+                "issuedAt": rfc3339(state.issued_at),
+                "revokedAt": rfc3339_or_none(state.revoked_at),
+            }
+            for owner in dids
+            for state in members.keys_of(view, owner)
+        ]
+
+
+class Dns(Arguments, frozen=True, kw_only=True):
+    """The records of all, or of one sending domain."""
+
+    domain: str | None = None
+
+
+@decision(by=Operator, reads=True)
+async def dns(core: Readable, asked: Dns, by: Operator) -> CommandAnswer:
+    name = None if asked.domain is None else domain_in("domain", asked.domain)
+    with core.store.read() as view:
+        states = [state for state in members.domains(view) if name is None or state.domain == name]
+    if asked.domain is not None and not states:
+        raise Refusal("NOT_FOUND", f"domain: {asked.domain} is not enrolled")
+    return {"operator": _operator_answer(core), "domains": [domain_answer(core, state) for state in states]}
+
+
+def domain_answer(core: Readable, state: members.DomainState) -> dict[str, Any]:
+    """A sending domain with the DNS records that it needs."""
+    records = member_records(
+        state.domain,
+        did=state.did,
+        operator_domain=core.config.operator_domain,
+        signers=core.keyring.signers(state.domain, state.selector_stem),
+    )
+    return {
+        "domain": state.domain,
+        "selector": state.selector_stem,
+        "did": state.did,
+        "status": state.status,
+        "records": [_record(record) for record in records],
+    }
+
+
+def _operator_answer(core: Readable) -> dict[str, Any]:
+    domain, stem = core.config.operator_domain, core.operator_stem
+    records = operator_records(domain, host=core.config.ehlo_name, signers=core.keyring.signers(domain, stem))
+    return {"domain": domain, "selector": stem, "records": [_record(record) for record in records]}
+
+
+def _record(record: Record) -> dict[str, str]:
+    return {"type": record.type, "name": record.name, "value": record.value, "purpose": record.purpose}

@@ -1,0 +1,69 @@
+"""What members change of their own: their suppression list, and who is told of their bounces.
+
+Each is a decision of `relay.registry`; returned, it is durable. What holds already is decided by no events.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from relay.core import Core
+from relay.decisions import suppression
+from relay.decisions.members import set_forward
+from relay.events import Event
+from relay.principals import Principal
+from relay.refusals import Refusal
+from relay.registry import decision
+from relay.views import members
+from spool.views import Snapshot
+
+
+class Suppress(msgspec.Struct, frozen=True, kw_only=True):
+    """Add an address (in normal form) to the member's suppression list."""
+
+    address: str
+    note: str | None = None
+
+
+class Unsuppress(msgspec.Struct, frozen=True, kw_only=True):
+    """Take back the member's own reasons for an address (in normal form)."""
+
+    address: str
+
+
+class SetForwardTo(msgspec.Struct, frozen=True, kw_only=True):
+    """Tell `address` (in normal form) of the domain's bounces; None: nobody."""
+
+    domain: str
+    address: str | None
+
+
+@decision(by=Principal)
+async def suppress(core: Core, wanted: Suppress, member: Principal) -> bool:
+    """Whether it was not so already."""
+    recorded = await core.store.decide(
+        lambda view: suppression.suppress(view, member.did, wanted.address, "manual", note=wanted.note),
+        patient=False,
+    )
+    return bool(recorded)
+
+
+@decision(by=Principal)
+async def unsuppress(core: Core, wanted: Unsuppress, member: Principal) -> None:
+    """Raises Refusal(NOT_FOUND or SUPPRESSION_LOCKED)."""
+    await core.store.decide(
+        lambda view: suppression.unsuppress(view, member.did, wanted.address), patient=False
+    )
+
+
+@decision(by=Principal)
+async def set_forward_to(core: Core, wanted: SetForwardTo, member: Principal) -> None:
+    """Raises Refusal(DOMAIN_MISMATCH or SUPPRESSION_LOCKED)."""
+
+    def decide(view: Snapshot) -> list[Event]:
+        domain = members.domain(view, wanted.domain)
+        if domain is None or domain.did != member.did:
+            raise Refusal("DOMAIN_MISMATCH", f"domain: {wanted.domain} is not enrolled under this DID")
+        return set_forward(view, domain, wanted.address, key_id=member.key_id)
+
+    await core.store.decide(decide, patient=False)

@@ -1,0 +1,333 @@
+"""The fold that makes the views from the log, and keeps them beside it.
+
+The invariant: **the views are the fold of the log's records 1..position, and nothing else.** A record's changes,
+the new position and the place of the record in the log are one LMDB transaction, and a record is only applied
+when it is exactly ``position + 1``. So a view can be thrown away at any time and comes back the same: `verify`
+proves it by comparing digests.
+
+The position is also a **witness**: it says how far the log has been durable, so that recovery can tell a torn
+tail (never acknowledged) from damage to records that were.
+
+Nobody but `apply` changes a table. Everything else reads through a `Snapshot`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import lmdb
+
+from spool.reader import LogReader
+from spool.record import Record
+from spool.recovery import Witness
+from spool.views.snapshot import (
+    DATA_NAME,
+    INDEX,
+    MAP_BYTES,
+    META,
+    PLACE,
+    POSITION,
+    POSITION_VALUE,
+    SEQ,
+    TABLES_MAX,
+    Projector,
+    Snapshot,
+    Transaction,
+    with_end_offset,
+)
+
+E = TypeVar("E")
+
+REBUILD_RECORDS_PER_TRANSACTION = 10_000
+#: About a millisecond's work, for it is done in between a running relay's batches.
+MOVED_RECORDS_PER_TRANSACTION = 500
+
+_FORMAT = 1
+#: In `meta`: which code has filled the tables.
+_SHAPE = b"shape"
+#: Stands in `boot` once LMDB has met a page that cannot be right.
+_DAMAGED = "damaged"
+
+
+def _boot_id() -> str:
+    """Changes with every boot of the machine. Where the system cannot tell, every start counts as another boot."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except FileNotFoundError:
+        return f"unknown, process {os.getpid()}"
+
+
+def _is_of_the_system(error: lmdb.Error) -> bool:
+    """Whether the system has refused something to LMDB, on a full disk say: ENOSPC, or EIO where a write came to half.
+    LMDB undoes the transaction then, and what was there is sound. Errors of its own have classes of their own."""
+    return type(error) is lmdb.Error or isinstance(error, lmdb.DiskError)
+
+
+def reason_not_to_open(directory: Path) -> str | None:
+    """Why the views there must not even be opened; None if nothing speaks against it."""
+    if not (directory / DATA_NAME).exists():
+        return "there were none"
+    boot = directory / "boot"
+    marked = boot.read_text().strip() if boot.exists() else _boot_id()
+    if marked == _DAMAGED:
+        return "they were found to be damaged"
+    if marked != _boot_id():
+        return "the machine went down while they were in use"
+    return None
+
+
+class Views(Generic[E]):
+    """One LMDB environment and the projectors that fill it.
+
+    `decode` makes a record into what the projectors fold, once for all of them; what it raises (an unknown event
+    type, say) stops the projection, loudly.
+    """
+
+    def __init__(
+        self, directory: Path, projectors: Sequence[Projector[E]], decode: Callable[[Record], E]
+    ) -> None:
+        self.directory = directory
+        self._projectors = projectors
+        self._decode = decode
+        self._env: Any = None
+        self._tables: dict[str, Any] = {}
+        self.position = 0
+        #: Of the segment whose rows in the index are being corrected: its first sequence number, and all offsets.
+        self._moved: tuple[int, Sequence[int]] | None = None
+        self._is_damaged = False
+        #: Why the views had to be built again at `open`; None when they were found good.
+        self.rebuilt_because: str | None = None
+        #: Called with the decoded events after their transaction is committed, in log order.
+        self.observers: list[Callable[[Sequence[E]], None]] = []
+
+    @property
+    def table_names(self) -> tuple[str, ...]:
+        return (INDEX, *(table for projector in self._projectors for table in projector.tables))
+
+    # ---------------------------------------------------------------- opening and closing
+
+    def open(self) -> Witness | None:
+        """Open for writing, and say how far the log has been durable; None where nothing can be said.
+
+        What cannot be trusted is discarded here and built again by `catch_up`. The caller holds the log's lock, so
+        this is the only writer.
+        """
+        doubt = reason_not_to_open(self.directory)
+        if doubt is None:
+            try:
+                self._open_environment()
+                doubt = self._shape_mismatch()
+            except lmdb.Error as error:
+                doubt = f"LMDB cannot be opened: {error}"
+        if doubt is not None:
+            self._discard()
+            self._open_environment()
+            self.rebuilt_because = doubt
+        self._mark_in_use()
+        with self.read() as snapshot:
+            self.position = snapshot.position
+            return snapshot.witness()
+
+    def _open_environment(self) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._env = lmdb.open(
+            str(self.directory),
+            map_size=MAP_BYTES,
+            max_dbs=TABLES_MAX,
+            mode=0o600,
+            # A killed process loses nothing, and after a crash of the machine `boot` tells us to rebuild.
+            sync=False,
+            metasync=False,
+        )
+        # Touching a page beyond the end of the file would kill the process (SIGBUS), so look before.
+        pages, page_bytes = self._env.info()["last_pgno"] + 1, self._env.stat()["psize"]
+        if (self.directory / DATA_NAME).stat().st_size < pages * page_bytes:
+            raise lmdb.CorruptedError(f"{DATA_NAME} is cut short")
+        self._tables = {name: self._env.open_db(name.encode()) for name in (META, *self.table_names)}
+
+    def _shape(self) -> bytes:
+        """Identifies the code that filled the tables."""
+        versions = {projector.name: projector.version for projector in self._projectors}
+        return json.dumps([_FORMAT, versions], sort_keys=True).encode()
+
+    def _shape_mismatch(self) -> str | None:
+        with self.read() as snapshot:
+            shape = snapshot.get(META, _SHAPE)
+        if shape == self._shape():
+            return None
+        return f"they were made by other code: {shape!r} instead of {self._shape()!r}"
+
+    def _mark_in_use(self) -> None:
+        with self._env.begin(write=True) as txn:
+            txn.put(_SHAPE, self._shape(), db=self._tables[META])
+        self._write_boot(_boot_id())
+
+    def _write_boot(self, text: str) -> None:
+        path = self.directory / "boot"
+        path.write_text(text)
+        path.chmod(0o600)
+
+    def _discard(self) -> None:
+        self._close_environment()
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
+        self.position = 0
+
+    def _close_environment(self) -> None:
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+            self._tables = {}
+
+    def close(self) -> None:
+        """Sync and close. After this even a crash of the machine leaves the views trusted, unless they were found to be
+        damaged."""
+        if self._env is None:
+            return
+        self._env.sync(True)
+        self._close_environment()
+        if not self._is_damaged:
+            (self.directory / "boot").unlink(missing_ok=True)
+
+    # ---------------------------------------------------------------- the fold
+
+    def catch_up(self, reader: LogReader, *, until: int | None = None) -> None:
+        """Apply what the log has beyond the position, and correct the index for segments that were rewritten meanwhile.
+        Where the log is not the one these views were made from (the chain value at the position differs), begin again
+        from the first record."""
+        if self.position and not self._is_of(reader):
+            self._discard()
+            self._open_environment()
+            self._mark_in_use()
+            self.rebuilt_because = "they were made from another log"
+        self.correct_index(reader)
+        batch: list[Record] = []
+        for record in reader.read(self.position + 1, until):
+            batch.append(record)
+            if len(batch) >= REBUILD_RECORDS_PER_TRANSACTION:
+                self._apply(batch)
+                batch = []
+        if batch:
+            self._apply(batch)
+
+    def correct_index(self, reader: LogReader) -> None:
+        """Views that were away while segments were rewritten (a copy that was brought back), or in use when a process
+        ended or a disk failed before `move` was through, know where records stood before."""
+        for first_seq, last_seq in reader.misplaced(self.locate, self.position):
+            offsets, end_offset = array("Q"), 0
+            for record in reader.read(first_seq, last_seq):
+                offsets.append(record.offset)
+                end_offset = record.end_offset
+            for _ in self.move(first_seq, offsets, end_offset):
+                pass
+
+    def _is_of(self, reader: LogReader) -> bool:
+        with self.read() as snapshot:
+            value = snapshot.get(META, POSITION)
+        assert value is not None
+        seq, _segment, _end_offset, chain = POSITION_VALUE.unpack(value)
+        try:
+            return bool(reader.get(seq).chain == chain)
+        except LookupError:
+            return False
+
+    def apply(self, records: Sequence[Record]) -> None:
+        """Apply new durable records, all in one transaction, then tell the observers."""
+        events = self._apply(records)
+        for observer in self.observers:
+            observer(events)
+
+    def _apply(self, records: Sequence[Record]) -> list[E]:
+        try:
+            return self._fold(records)
+        except lmdb.Error as error:
+            # LMDB has no checksums: a damaged page is noticed when it is met. The next start builds them anew.
+            if not _is_of_the_system(error):
+                self._is_damaged = True
+                self._write_boot(_DAMAGED)
+            raise
+
+    def _fold(self, records: Sequence[Record]) -> list[E]:
+        events = []
+        position = self.position
+        index = self._tables[INDEX]
+        with self._env.begin(write=True) as txn:
+            tx = Transaction(txn, self._tables)
+            for record in records:
+                if record.seq != position + 1:
+                    raise AssertionError(f"views are at {position}, the next record is {record.seq}")
+                position = record.seq
+                txn.put(SEQ.pack(position), PLACE.pack(record.segment, record.offset), db=index, append=True)
+                event = self._decode(record)
+                events.append(event)
+                for projector in self._projectors:
+                    projector.apply(tx, event)
+            last = records[-1]
+            txn.put(
+                POSITION,
+                POSITION_VALUE.pack(last.seq, last.segment, last.end_offset, last.chain),
+                db=self._tables[META],
+            )
+        self.position = position
+        return events
+
+    # ---------------------------------------------------------------- a segment was rewritten
+
+    def move(self, segment: int, offsets: Sequence[int], end_offset: int) -> Iterator[None]:
+        """Correct the index for a segment whose records stand at other offsets now, in pieces of one short
+        transaction each: iterate, and let others work in between.
+
+        The position is corrected too, where it is the end of that segment. From the first piece on `locate` gives the
+        new offsets, of all the records. Where it is broken off the index is part old, part new, and harmless (a reader
+        looks whether what it wants is there), until it is done again.
+        """
+        self._moved = segment, offsets
+        try:
+            index = self._tables[INDEX]
+            for start in range(0, len(offsets), MOVED_RECORDS_PER_TRANSACTION):
+                piece = enumerate(offsets[start : start + MOVED_RECORDS_PER_TRANSACTION], segment + start)
+                with self._env.begin(write=True) as txn:
+                    for seq, offset in piece:
+                        txn.put(SEQ.pack(seq), PLACE.pack(segment, offset), db=index)
+                    if start + MOVED_RECORDS_PER_TRANSACTION >= len(offsets):
+                        self._move_position(txn, segment, segment + len(offsets) - 1, end_offset)
+                yield
+        finally:
+            self._moved = None
+
+    def _move_position(self, txn: Any, segment: int, last_seq: int, end_offset: int) -> None:
+        value = txn.get(POSITION, db=self._tables[META])
+        seq, position_segment, _, _ = POSITION_VALUE.unpack(value)
+        if (seq, position_segment) == (last_seq, segment):
+            txn.put(POSITION, with_end_offset(value, end_offset), db=self._tables[META])
+
+    # ---------------------------------------------------------------- reading
+
+    @contextmanager
+    def read(self) -> Iterator[Snapshot]:
+        """A consistent snapshot. Keep it short: LMDB cannot reuse pages that a snapshot still sees."""
+        snapshot = Snapshot(self._env.begin(buffers=False), self._tables)
+        try:
+            yield snapshot
+        finally:
+            snapshot.end()
+
+    def locate(self, seq: int) -> tuple[int, int] | None:
+        if self._moved is not None:
+            segment, offsets = self._moved
+            if 0 <= seq - segment < len(offsets):
+                return segment, offsets[seq - segment]
+        with self.read() as snapshot:
+            return snapshot.place(seq)
+
+    def digests(self) -> dict[str, str]:
+        """Digest of every table, for comparing with a fresh fold of the same log."""
+        with self.read() as snapshot:
+            return {table: snapshot.digest(table) for table in self.table_names}

@@ -1,0 +1,1 @@
+"""May it? Limits, warming, suspension, pauses and suppression, through a whole relay."""

@@ -1,0 +1,1 @@
+"""Delivery: the scheduler, attempts and their outcomes, the SMTP client, alone and against receivers."""

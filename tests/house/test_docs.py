@@ -1,0 +1,331 @@
+"""docs/: every command is run, every code and setting is there, every link leads somewhere."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pytest
+import requests
+
+from relay.config import Config, SiteConfig, WarmingTier
+from relay.file_names import LOG_DIRECTORY
+from relay.refusals import STATUS_OF_CODE
+from spool.reader import LogReader
+from tests.world.daemon import free_port, is_listening, open_daemon_directory, require_daemon, running
+from tests.world.mx import self_signed_pem
+from tests.world.pages import DOCS, Example, examples, says
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
+from tests.world.relay import DID, DOMAIN
+
+PAGES = sorted(DOCS.glob("*.md"))
+#: Pages whose examples have tests of their own, beside those of this module.
+ELSEWHERE = {"AUDIT.md", "BACKUP.md", "RETENTION.md", "STREAM.md"}
+HERE = {"SEND_API.md", "DOMAINS.md", "OPERATING.md", "CORRUPTION.md"}
+
+
+#: Commands of the pages that are not run as they stand, each with the reason.
+NOT_RUN = {
+    "make demo": "serves until Ctrl-C; tests of the demo and CI run it with ONCE=1",
+    "make test": "runs this",
+    "make setup": "CI runs it before this",
+    "make bench": "takes minutes; benchmarks are no tests",
+    "git clone": "needs a repository's address",
+    "adduser": "changes the machine; the unit names the same user",
+    "systemctl": "needs systemd as the first process; the unit is verified",
+    ".venv/bin/atmos-relay serve": "serves until it is stopped: every test with a process of the relay does that",
+    ".venv/bin/atmos-relay member add": "asks the PLC directory; docs/DOMAINS.md runs it with --offline",
+    "python -m benchmarks": "as make bench",
+}
+#: Examples that are meant to find a problem: exit status 1.
+PROBLEMS = {
+    "atmos-relay log verify TORN",
+    "atmos-relay log verify DAMAGED",
+    "atmos-relay log repair DAMAGED",
+}
+
+
+def run(example: Example, environment: dict[str, str], *, replace: dict[str, Path] = {}) -> None:  # noqa: B006
+    """As a reader would type it. Its exit status is good, and what it prints is what the page says."""
+    command = example.command
+    for name, directory in replace.items():
+        command = re.sub(rf"\b{name}\b", str(directory), command)
+    done = subprocess.run(
+        ["bash", "-c", command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        env={**os.environ, **environment},
+    )
+    # `log verify TORN` stands twice, before and after the repair.
+    wanted = 1 if example.command in PROBLEMS and "nothing is damaged" not in example.output else 0
+    assert done.returncode == wanted, (command, done.stdout)
+    assert says(example.output, done.stdout), (command, done.stdout)
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> dict[str, str]:
+    """An environment in which `atmos-relay` is this one's."""
+    command = tmp_path / "bin" / "atmos-relay"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m relay "$@"\n')
+    command.chmod(0o755)
+    return {"PATH": f"{command.parent}:{os.environ['PATH']}", "CURL_HOME": str(tmp_path)}
+
+
+def of(page: str) -> list[Example]:
+    found = list(examples((DOCS / page).read_text()))
+    assert found, page
+    return found
+
+
+def test_the_send_api(tmp_path: Path, typed: dict[str, str]) -> None:
+    relay = RelayProcess(make_process_directory(tmp_path / "data", route="127.0.0.1:9"))
+    key = relay.enrol()["Authorization"].removeprefix("Bearer ")
+    with relay.running():
+        for example in of("SEND_API.md"):
+            run(example, {**typed, "RELAY": f"http://{relay.address}", "DID": DID, "KEY": key})
+
+
+def test_domains(tmp_path: Path, typed: dict[str, str]) -> None:
+    directory = make_process_directory(tmp_path / "data", route="127.0.0.1:9")
+    for example in of("DOMAINS.md"):
+        run(example, typed, replace={"DIR": directory})
+
+
+def test_operating(tmp_path: Path, typed: dict[str, str]) -> None:
+    for example in of("OPERATING.md"):
+        run(example, typed, replace={"DIR": tmp_path / "data"})
+
+
+def test_corruption(tmp_path: Path, typed: dict[str, str]) -> None:
+    relay = RelayProcess(make_process_directory(tmp_path / "data", route="127.0.0.1:9"))
+    relay.enrol()
+    for order in ("suspend", "resume"):  # two more batches
+        relay.command("member", order, "--did", DID)
+    torn, damaged = tmp_path / "torn", tmp_path / "damaged"
+    shutil.copytree(relay.directory, torn)
+    with last_segment(torn).open("ab") as file:
+        file.write(b"half a record")
+    shutil.copytree(relay.directory, damaged)
+    with LogReader(damaged / LOG_DIRECTORY) as reader:
+        fourth = reader.get(4)
+    content = bytearray(last_segment(damaged).read_bytes())
+    content[fourth.offset + 100] ^= 1
+    last_segment(damaged).write_bytes(content)
+    for example in of("CORRUPTION.md"):
+        run(example, typed, replace={"DIR": relay.directory, "TORN": torn, "DAMAGED": damaged})
+
+
+def last_segment(directory: Path) -> Path:
+    return max((directory / LOG_DIRECTORY).glob("*.seg"))
+
+
+def test_the_readme_begins_as_it_says(tmp_path: Path, typed: dict[str, str]) -> None:
+    """The commands to run a relay, but for those that are in `NOT_RUN`."""
+    commands = [
+        line.strip().partition("#")[0].strip()
+        for line in (DOCS.parent / "README.md").read_text().splitlines()
+        if line.startswith("    .venv/bin/atmos-relay")
+    ]
+    wanted = [command for command in commands if not reason_not_to_run(command)]
+    assert [command.split()[1] for command in wanted] == ["init", "dns"]
+    for command in wanted:
+        run(
+            Example(command.removeprefix(".venv/bin/"), "..."),
+            typed,
+            replace={"DIR": tmp_path / "data"},
+        )
+
+
+def reason_not_to_run(command: str) -> str | None:
+    return next((why for start, why in NOT_RUN.items() if command.startswith(start)), None)
+
+
+@pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.name)
+def test_every_command_is_run_or_named_here(page: Path) -> None:
+    """Of every block that shows commands: those of `console` blocks are run by this module or the page's own test,
+    those of `sh` and `bash` blocks by the page's own test."""
+    text = page.read_text()
+    if page.name not in ELSEWHERE:
+        assert not re.search(r"^```(sh|bash)$", text, re.MULTILINE)
+    if "```console" in text:
+        assert page.name in HERE | ELSEWHERE
+    indented = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    for line in indented:
+        first = line.split("&&")[0].strip()
+        if re.match(
+            r"(\.venv/bin/)?(atmos-relay|python -m)|make |curl |git |adduser|systemctl|apt-get", first
+        ):
+            own_test = page.name == "README.md" and re.search(r"atmos-relay (init|dns) ", first)
+            assert reason_not_to_run(first) or own_test, first
+
+
+def test_every_code_is_explained() -> None:
+    rows = re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|", (DOCS / "TROUBLESHOOTING.md").read_text(), re.MULTILINE)
+    assert {code: int(status) for status, code in rows} == {**STATUS_OF_CODE, "RECIPIENT_SUPPRESSED": 200}
+
+
+def test_every_setting_is_named_with_its_table() -> None:
+    page = (DOCS / "OPERATING.md").read_text()
+    rows = dict(re.findall(r"^\| (?:`\[)?([a-z()]+)(?:\]`)? \| (.*) \|$", page, re.MULTILINE))
+    tables = {
+        field.name: {inner.name for inner in msgspec.structs.fields(field.type)}
+        for field in msgspec.structs.fields(Config)
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+    }
+    tables["(top)"] = {field.name for field in msgspec.structs.fields(Config)} - set(tables)
+    tables["delivery"] |= {field.name for field in msgspec.structs.fields(SiteConfig)}
+    tables["warming"] |= {field.name for field in msgspec.structs.fields(WarmingTier)}
+    for table, settings in tables.items():
+        assert set(re.findall(r"`([a-z_]+)`", rows[table])) == settings, table
+
+
+def test_every_metric_exists(tmp_path: Path) -> None:
+    relay = RelayProcess(make_process_directory(tmp_path / "data", route="127.0.0.1:9"))
+    with relay.running():
+        exposed = requests.get(f"http://{relay.address}/metrics", timeout=PATIENCE_SECONDS).text
+    named = re.findall(r"`(atmos_[a-z_]+)`", (DOCS / "OPERATING.md").read_text())
+    assert len(named) >= 7
+    for name in named:
+        assert re.search(rf"^# TYPE {name} ", exposed, re.MULTILINE), name
+
+
+def test_the_unit_starts_this_command_and_gives_it_time() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(DOCS / "atmos-relay.service")
+    service = unit["Service"]
+    assert service["ExecStart"].split()[0].endswith("/.venv/bin/atmos-relay")
+    assert service["ExecStart"].split()[1] == "serve"
+    assert service["ExecStart"].endswith(service["StateDirectory"])
+    assert int(service["TimeoutStopSec"]) > 30 + 10
+    assert service["Restart"] == "on-failure"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = (
+        (DOCS / "atmos-relay.service")
+        .read_text()
+        .replace("/opt/atmos-relay/.venv/bin/atmos-relay", "/bin/true")
+    )
+    file = tmp_path / "atmos-relay.service"
+    file.write_text(unit)
+    done = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_nginx_in_front(tmp_path: Path, typed: dict[str, str]) -> None:
+    nginx = require_daemon("nginx")
+    server, behind = _proxy(tmp_path, "nginx")
+    (upgrade,) = re.findall(r"`(map \$http_upgrade .*?\})`", (DOCS / "OPERATING.md").read_text())
+    with behind.relay.running(), open_daemon_directory("nginx", owner="root") as directory:
+        server = _replaced(
+            server,
+            ("443 ssl", f"127.0.0.1:{behind.port} ssl"),
+            ("relay.example;", "localhost;"),
+            ("/etc/letsencrypt/live/relay.example/fullchain.pem", str(behind.pem)),
+            ("/etc/letsencrypt/live/relay.example/privkey.pem", str(behind.pem)),
+            ("127.0.0.1:8025", behind.relay.address),
+        )
+        config = directory / "nginx.conf"
+        config.write_text(
+            f"daemon off; user root; pid {directory}/pid; error_log stderr;\n"
+            f"events {{}}\nhttp {{ access_log off; {upgrade}\n{server} }}\n"
+        )
+        command = [nginx, "-p", str(directory), "-c", str(config)]
+        with running(command, directory, ready=lambda: is_listening(behind.port)):
+            behind.send_and_watch(typed)
+
+
+def test_caddy_in_front(tmp_path: Path, typed: dict[str, str]) -> None:
+    caddy = require_daemon("caddy")
+    site, behind = _proxy(tmp_path, "caddyfile")
+    with behind.relay.running(), open_daemon_directory("caddy", owner="root") as directory:
+        site = _replaced(
+            site,
+            # Caddy would have its certificate from an authority that is not on loopback.
+            (
+                "relay.example {",
+                f"localhost:{behind.port} {{\n    bind 127.0.0.1\n    tls {behind.pem} {behind.pem}",
+            ),
+            ("127.0.0.1:8025", behind.relay.address),
+        )
+        config = directory / "Caddyfile"
+        config.write_text(
+            f"{{\n    admin off\n    auto_https disable_redirects\n    storage file_system {directory}\n}}\n{site}"
+        )
+        # It keeps a copy of its configuration in a directory of the user's.
+        ours = ["env", f"XDG_CONFIG_HOME={directory}"]
+        command = [*ours, caddy, "run", "--config", str(config), "--adapter", "caddyfile"]
+        with running(command, directory, ready=lambda: is_listening(behind.port)):
+            behind.send_and_watch(typed)
+
+
+class _Behind(NamedTuple):
+    """A relay that a proxy is to stand before."""
+
+    relay: RelayProcess
+    key: str
+    #: Certificate and key of the proxy, and where it is to listen.
+    pem: Path
+    port: int
+
+    def send_and_watch(self, typed: dict[str, str]) -> None:
+        """A big send goes through the proxy, and so does the stream, over TLS."""
+        base = f"https://localhost:{self.port}"
+        answer = requests.post(
+            f"{base}/v1/send",
+            headers={"X-Atmos-DID": DID, "Authorization": f"Bearer {self.key}"},
+            json={"from": f"you@{DOMAIN}", "to": "friend@example.com", "subject": "", "text": "x" * 900_000},
+            verify=self.pem,
+            timeout=PATIENCE_SECONDS,
+        )
+        assert answer.status_code == 200, answer.text
+        variables = {"ATMOS_DID": DID, "ATMOS_KEY": self.key, "SSL_CERT_FILE": str(self.pem)}
+        with subprocess.Popen(
+            ["atmos-relay", "watch", base, "--cursor", "0", "--json"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **typed, **variables},
+        ) as process:
+            try:
+                assert process.stdout is not None
+                assert '"member.added"' in process.stdout.readline()
+            finally:
+                process.kill()
+
+
+def _proxy(tmp_path: Path, language: str) -> tuple[str, _Behind]:
+    """The page's configuration of a proxy, and the relay that is to be behind it."""
+    page = (DOCS / "OPERATING.md").read_text()
+    (config,) = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    pem = tmp_path / "pem"
+    pem.write_bytes(self_signed_pem("localhost"))
+    relay = RelayProcess(make_process_directory(tmp_path / "data", route="127.0.0.1:9"))
+    key = relay.enrol()["Authorization"].removeprefix("Bearer ")
+    return config, _Behind(relay, key, pem, free_port())
+
+
+def _replaced(config: str, *replacements: tuple[str, str]) -> str:
+    """The names, ports and files of the page by those that are here; all else stays."""
+    for before, after in replacements:
+        assert before in config
+        config = config.replace(before, after)
+    return config
+
+
+@pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target

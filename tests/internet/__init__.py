@@ -1,0 +1,1 @@
+"""What the relay asks of strangers other than receivers of mail: HTTPS."""

@@ -1,0 +1,1 @@
+"""The commands as an operator types them: what they print, their exit status, what they leave alone."""

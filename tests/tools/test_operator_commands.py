@@ -1,0 +1,538 @@
+"""The operator's commands: what they print, and their exit status: 0 good, 1 a problem, 2 usage (SPEC 7, 10 to 12)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from relay.codec import decode
+from relay.config import CONFIG_FILE
+from relay.domains.records import TXT_STRING_OCTETS_MAX
+from relay.file_names import ADMIN_SOCKET, HTTP_ADDRESS_FILE, LOG_DIRECTORY
+from relay.message.keys import load_pepper
+from spool.reader import LogReader
+from tests.world.operator import Operator
+from tests.world.relay import DID, OPERATOR_DOMAIN, OTHER_DID, make_directory
+from tools.cli import cli
+
+STRANGER = "did:plc:cccccccccccccccccccccccc"
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+
+@pytest.fixture
+def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Operator:
+    """A directory that `init` made, in which nothing has happened."""
+    return Operator(make_directory(tmp_path / "data"), monkeypatch, capsys)
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Operator:
+    """No directory yet."""
+    return Operator(tmp_path / "below" / "data", monkeypatch, capsys)
+
+
+# ------------------------------------------------------------------------------------------------ all commands
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+        else:
+            yield (*path, name)
+
+
+EVERY_COMMAND = list(commands(cli))
+
+
+def test_the_commands_are_those_of_the_specification() -> None:
+    assert {" ".join(path) for path in EVERY_COMMAND} >= {
+        "init",
+        "serve",
+        "doctor",
+        "dns",
+        "member add",
+        "member list",
+        "domain add",
+        "domain list",
+        "key issue",
+        "key list",
+        "key revoke",
+        "log",
+    }
+
+
+@pytest.mark.parametrize("path", EVERY_COMMAND, ids=lambda path: " ".join(path) or "atmos-relay")
+def test_every_command_has_help(operator: Operator, path: tuple[str, ...]) -> None:
+    said = operator.run(*path, "--help")
+    assert (said.status, said.err) == (0, "")
+    usage, about, *_ = said.out.split("\n\n")
+    assert re.fullmatch(rf"Usage: .+{' '.join(('', *path))} \[OPTIONS\].*", usage)
+    # It says what it is for, not only how it is called.
+    assert about.strip()
+    assert "Options:" not in about
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("bogus",),
+        ("member", "bogus"),
+        ("init",),
+        ("member", "add"),
+        ("member", "add", "DIR", "--offline", "--did", DID),
+        ("member", "add", "DIR", "--offline", "--domain", "a.example"),
+        ("member", "list", "DIR", "--bogus"),
+        ("key", "revoke", "DIR", "--did", DID),
+        ("dns", "DIR", "superfluous"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2(operator: Operator, words: tuple[str, ...]) -> None:
+    assert operator.misused(*words).startswith("Usage: ")
+
+
+def test_python_m_relay_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "relay", "--help"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Atmosphere Mail relay" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("serve", "DIR"),
+        ("dns", "DIR"),
+        ("member", "list", "DIR"),
+        ("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example"),
+        ("key", "issue", "DIR", "--did", DID),
+    ],
+    ids=" ".join,
+)
+def test_a_directory_that_is_none_is_refused_with_what_to_do(
+    newcomer: Operator, words: tuple[str, ...]
+) -> None:
+    sentence = newcomer.refused(*words)
+    assert "does not exist; `atmos-relay init" in sentence
+    assert not newcomer.directory.exists()
+
+
+# ------------------------------------------------------------------------------------------------ init
+
+
+def test_init_makes_a_directory_that_is_private_and_complete(newcomer: Operator) -> None:
+    said = newcomer.run(
+        "init", "DIR", "--operator-domain", "mail.example", "--public-url", "https://relay.mail.example"
+    )
+    assert (said.status, said.err) == (0, "")
+    directory = newcomer.directory
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (directory, *directory.rglob("*"))}
+    assert {mode for path, mode in modes.items() if path.is_file()} == {0o600}
+    assert {mode for path, mode in modes.items() if path.is_dir()} == {0o700}
+    answer = newcomer.run("dns", "DIR", "--json").json
+    assert answer["operator"]["domain"] == "mail.example"
+    assert answer["domains"] == []
+    assert 'public_url = "https://relay.mail.example"' in (directory / CONFIG_FILE).read_text()
+
+
+def test_init_twice_changes_nothing(newcomer: Operator) -> None:
+    assert newcomer.run("init", "DIR").status == 0
+    before = {path: path.read_bytes() for path in newcomer.directory.rglob("*") if path.is_file()}
+    assert "nothing was changed" in newcomer.refused("init", "DIR", "--operator-domain", "other.example")
+    assert {path: path.read_bytes() for path in newcomer.directory.rglob("*") if path.is_file()} == before
+
+
+def test_init_that_was_cut_short_can_be_run_again(newcomer: Operator) -> None:
+    assert newcomer.run("init", "DIR").status == 0
+    pepper = load_pepper(newcomer.directory).bounce_key
+    keys = sorted((newcomer.directory / "keys").rglob("*.pem"))
+    contents = [path.read_bytes() for path in keys]
+    (newcomer.directory / CONFIG_FILE).unlink()
+    assert newcomer.run("init", "DIR").status == 0
+    assert load_pepper(newcomer.directory).bounce_key == pepper
+    assert [path.read_bytes() for path in keys] == contents
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--operator-domain", "localhost"),
+        ("--operator-domain", "Mail.example"),
+        ("--operator-domain", 'a.example"\nx = "'),
+        ("--public-url", "mail.example"),
+        ("--public-url", "https://mail.example/"),
+    ],
+)
+def test_init_with_a_bad_name_makes_nothing(newcomer: Operator, option: str, value: str) -> None:
+    newcomer.refused("init", "DIR", option, value)
+    assert not newcomer.directory.exists()
+
+
+# ------------------------------------------------------------------------------------------------ member add and dns
+
+
+def check_records(records: list[dict[str, str]], domain: str, selector: str) -> dict[str, str]:
+    """Every record has the shape of SPEC 10; the TXT records by name."""
+    for record in records:
+        assert record.keys() == {"type", "name", "value", "purpose"}
+        assert all(isinstance(value, str) and value for value in record.values())
+        assert record["name"] == domain or record["name"].endswith(f".{domain}")
+        assert '"' not in record["value"]
+    txt = {record["name"]: record["value"] for record in records if record["type"] == "TXT"}
+    assert re.fullmatch(r"v=DKIM1; k=rsa; p=[A-Za-z0-9+/]{300,}=*", txt[f"{selector}r._domainkey.{domain}"])
+    assert re.fullmatch(r"v=DKIM1; k=ed25519; p=[A-Za-z0-9+/]{43}=", txt[f"{selector}e._domainkey.{domain}"])
+    assert txt[f"_dmarc.{domain}"] == "v=DMARC1; p=reject; adkim=r; aspf=r"
+    return txt
+
+
+def test_member_add_prints_the_key_and_the_records(operator: Operator) -> None:
+    answer = operator.run(
+        "member",
+        "add",
+        "DIR",
+        "--offline",
+        "--did",
+        DID,
+        "--domain",
+        "a.example",
+        "--domain",
+        "BÜCHER.example",
+        "--json",
+    ).json
+    assert {"did", "apiKey", "domains"} <= answer.keys()
+    assert answer["did"] == DID
+    assert re.fullmatch(r"atmos_[A-Za-z0-9]{32,}", answer["apiKey"])
+    assert [enrolled["domain"] for enrolled in answer["domains"]] == ["a.example", "xn--bcher-kva.example"]
+    for enrolled in answer["domains"]:
+        assert {"domain", "selector", "records"} <= enrolled.keys()
+        assert re.fullmatch(r"atmos\d{8}", enrolled["selector"])
+        txt = check_records(enrolled["records"], enrolled["domain"], enrolled["selector"])
+        assert txt[enrolled["domain"]] == f"v=spf1 include:{OPERATOR_DOMAIN} ~all"
+        assert DID in txt[f"_atmos-verify.{enrolled['domain']}"]
+        assert len(enrolled["records"]) == 5
+
+
+def test_the_key_that_member_add_prints_is_kept_nowhere(operator: Operator) -> None:
+    said = operator.run("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example")
+    assert (said.status, said.err) == (0, "")
+    (key,) = re.findall(r"atmos_[A-Za-z0-9]{32,}", said.out)
+    files = [path for path in operator.directory.rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if key.encode() in path.read_bytes()] == []
+
+
+def test_dns_has_the_operator_and_every_domain(operator: Operator) -> None:
+    enrolled = operator.run(
+        "member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example", "--json"
+    ).json
+    other = operator.run(
+        "member", "add", "DIR", "--offline", "--did", OTHER_DID, "--domain", "b.example", "--json"
+    ).json
+    answer = operator.run("dns", "DIR", "--json").json
+    assert answer.keys() == {"operator", "domains"}
+    assert {"domain", "selector", "records"} <= answer["operator"].keys()
+    txt = check_records(answer["operator"]["records"], OPERATOR_DOMAIN, answer["operator"]["selector"])
+    assert txt[OPERATOR_DOMAIN].startswith("v=spf1 ")
+    assert answer["domains"] == enrolled["domains"] + other["domains"]
+    one = operator.run("dns", "DIR", "--domain", "B.example", "--json").json
+    assert one["domains"] == other["domains"]
+    assert "not enrolled" in operator.refused("dns", "DIR", "--domain", "c.example")
+    assert "domain: " in operator.refused("dns", "DIR", "--domain", "c")
+
+
+def test_dns_for_people_is_a_zone_file_whose_strings_are_short_enough(operator: Operator) -> None:
+    operator.run("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example")
+    answer = operator.run("dns", "DIR", "--json").json
+    expected = {
+        (f"{record['name']}.", record["type"], record["value"])
+        for part in (answer["operator"], *answer["domains"])
+        for record in part["records"]
+    }
+    said = operator.run("dns", "DIR")
+    assert (said.status, said.err) == (0, "")
+    found = set()
+    split = 0
+    for line in said.out.splitlines():
+        if not line or line.startswith(";"):
+            continue
+        name, _ttl, _in, kind, data = line.split(" ", 4)
+        if kind == "TXT":
+            strings = re.findall(r'"([^"]*)"', data)
+            assert all(len(string.encode()) <= TXT_STRING_OCTETS_MAX for string in strings)
+            split += len(strings) > 1
+            data = "".join(strings)
+        found.add((name, kind, data.rstrip(".") if kind == "MX" else data))
+    assert found == expected
+    # The two RSA keys.
+    assert split == 2
+
+
+@pytest.mark.parametrize(
+    ("did", "domains", "named"),
+    [
+        ("did:plc:short", ["a.example"], "did: "),
+        ("did:plc:" + "A" * 24, ["a.example"], "did: "),
+        ("did:web:", ["a.example"], "did: "),
+        ("did:key:z6Mk", ["a.example"], "did: "),
+        ("", ["a.example"], "did: "),
+        (DID, ["localhost"], "domain: "),
+        (DID, ["a.example."], "domain: "),
+        (DID, ["a_b.example"], "domain: "),
+        (DID, [""], "domain: "),
+        (DID, ["a.example", "b.example", "c.example"], "domain: a member may have 2 domains"),
+    ],
+)
+def test_a_member_that_cannot_be_is_refused(
+    operator: Operator, did: str, domains: list[str], named: str
+) -> None:
+    before = sorted((operator.directory / "keys").rglob("*"))
+    options = [word for domain in domains for word in ("--domain", domain)]
+    assert operator.refused("member", "add", "DIR", "--offline", "--did", did, *options).startswith(named)
+    assert operator.run("member", "list", "DIR", "--json").json == []
+    # Refused before keys were made.
+    assert sorted((operator.directory / "keys").rglob("*")) == before
+
+
+def test_a_member_or_a_domain_is_enrolled_once(operator: Operator) -> None:
+    operator.run("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example")
+    assert "is a member already" in operator.refused(
+        "member", "add", "DIR", "--offline", "--did", DID, "--domain", "b.example"
+    )
+    taken = "a.example is enrolled already"
+    assert taken in operator.refused(
+        "member", "add", "DIR", "--offline", "--did", OTHER_DID, "--domain", "A.example"
+    )
+    assert taken in operator.refused("domain", "add", "DIR", "--did", DID, "--domain", "a.example")
+    (member,) = operator.run("member", "list", "DIR", "--json").json
+    assert member["domains"] == ["a.example"]
+
+
+def test_a_domain_that_is_named_twice_is_enrolled_once(operator: Operator) -> None:
+    answer = operator.run(
+        "member",
+        "add",
+        "DIR",
+        "--offline",
+        "--did",
+        DID,
+        "--domain",
+        "a.example",
+        "--domain",
+        "A.Example",
+        "--json",
+    ).json
+    assert [enrolled["domain"] for enrolled in answer["domains"]] == ["a.example"]
+    with LogReader(operator.directory / LOG_DIRECTORY) as reader:
+        types = [decode(record).event.TYPE for record in reader.read(1)]
+    assert types.count("domain.added") == 1
+
+
+# ------------------------------------------------------------------------------------------------ domains and lists
+
+
+def test_domain_add_up_to_the_limit(operator: Operator) -> None:
+    operator.run("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example")
+    answer = operator.run("domain", "add", "DIR", "--did", DID, "--domain", "b.example", "--json").json
+    assert {"domain", "selector", "records"} <= answer.keys()
+    check_records(answer["records"], "b.example", answer["selector"])
+    sentence = operator.refused("domain", "add", "DIR", "--did", DID, "--domain", "c.example")
+    assert sentence.startswith("domain: a member may have 2 domains")
+    sentence = operator.refused("domain", "add", "DIR", "--did", STRANGER, "--domain", "c.example")
+    assert sentence == f"did: {STRANGER} is not a member"
+
+
+def test_lists_are_arrays_of_objects(operator: Operator) -> None:
+    for command in ("member", "domain", "key"):
+        assert operator.run(command, "list", "DIR", "--json").json == []
+        assert operator.run(command, "list", "DIR").out.startswith("There are no ")
+    operator.run("member", "add", "DIR", "--offline", "--did", OTHER_DID, "--domain", "b.example")
+    operator.run(
+        "member", "add", "DIR", "--offline", "--did", DID, "--domain", "z.example", "--domain", "a.example"
+    )
+    rows = operator.run("member", "list", "DIR", "--json").json
+    assert [(row["did"], row["status"], row["domains"]) for row in rows] == [
+        (DID, "active", ["a.example", "z.example"]),
+        (OTHER_DID, "active", ["b.example"]),
+    ]
+    assert all(TIME.fullmatch(row["addedAt"]) for row in rows)
+    rows = operator.run("domain", "list", "DIR", "--json").json
+    assert [(row["did"], row["domain"], row["status"]) for row in rows] == [
+        (DID, "a.example", "active"),
+        (OTHER_DID, "b.example", "active"),
+        (DID, "z.example", "active"),
+    ]
+    assert all(TIME.fullmatch(row["addedAt"]) for row in rows)
+    rows = operator.run("key", "list", "DIR", "--json").json
+    assert [(row["did"], row["status"], row["revokedAt"]) for row in rows] == [
+        (DID, "active", None),
+        (OTHER_DID, "active", None),
+    ]
+    table = operator.run("member", "list", "DIR").out.splitlines()
+    assert table[0].split() == ["did", "status", "domains", "addedAt"]
+    assert [line.split()[0] for line in table[1:]] == [DID, OTHER_DID]
+
+
+# ------------------------------------------------------------------------------------------------ keys
+
+
+def test_a_key_is_issued_listed_and_revoked(operator: Operator) -> None:
+    first = operator.run(
+        "member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example", "--json"
+    ).json
+    issued = operator.run("key", "issue", "DIR", "--did", DID, "--json").json
+    assert issued.keys() == {"did", "keyId", "apiKey"}
+    assert issued["did"] == DID
+    assert re.fullmatch(r"atmos_[A-Za-z0-9]{32,}", issued["apiKey"])
+    assert issued["apiKey"] != first["apiKey"]
+    assert operator.run("key", "revoke", "DIR", "--did", DID, "--key-id", issued["keyId"]).status == 0
+    rows = operator.run("key", "list", "DIR", "--did", DID, "--json").json
+    status = {row["keyId"]: row["status"] for row in rows}
+    assert status == {first["keyId"]: "active", issued["keyId"]: "revoked"}
+    (revoked,) = [row for row in rows if row["status"] == "revoked"]
+    assert TIME.fullmatch(revoked["revokedAt"])
+
+
+def test_a_key_that_is_revoked_or_unknown_or_anothers_cannot_be_revoked(operator: Operator) -> None:
+    mine = operator.run(
+        "member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example", "--json"
+    ).json
+    theirs = operator.run(
+        "member", "add", "DIR", "--offline", "--did", OTHER_DID, "--domain", "b.example", "--json"
+    ).json
+
+    def revoke(did: str, key_id: str) -> str:
+        return operator.refused("key", "revoke", "DIR", "--did", did, "--key-id", key_id)
+
+    assert "has no key" in revoke(DID, theirs["keyId"])
+    assert "has no key" in revoke(DID, "unheard-of")
+    assert "not a member" in revoke(STRANGER, mine["keyId"])
+    assert operator.run("key", "revoke", "DIR", "--did", DID, "--key-id", mine["keyId"]).status == 0
+    assert "was revoked already" in revoke(DID, mine["keyId"])
+
+
+@pytest.mark.parametrize("command", ["issue", "list"])
+def test_keys_of_nobody(operator: Operator, command: str) -> None:
+    assert operator.refused("key", command, "DIR", "--did", STRANGER) == f"did: {STRANGER} is not a member"
+    # What is no DID is not looked up: a table's key has a greatest length.
+    assert "not a valid did:plc:" in operator.refused("key", command, "DIR", "--did", "x" * 2_000)
+
+
+def test_only_so_many_keys_are_active(operator: Operator) -> None:
+    operator.run("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example")
+    issued = [operator.run("key", "issue", "DIR", "--did", DID, "--json").json for _ in range(9)]
+    assert "10 active keys" in operator.refused("key", "issue", "DIR", "--did", DID)
+    operator.run("key", "revoke", "DIR", "--did", DID, "--key-id", issued[0]["keyId"])
+    assert operator.run("key", "issue", "DIR", "--did", DID).status == 0
+
+
+# ------------------------------------------------------------------------------------------------ secrets and doctor
+
+
+@pytest.mark.parametrize("secret", ["pepper", f"keys/{OPERATOR_DOMAIN}/atmos20260101r.pem"])
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_a_secret_that_others_can_read_is_refused(operator: Operator, secret: str, mode: int) -> None:
+    path = operator.directory / secret
+    path.chmod(mode)
+    for words in (("member", "list", "DIR"), ("serve", "DIR")):
+        sentence = operator.refused(*words)
+        assert sentence.startswith(f"{path}: ")
+        assert f"chmod 600 {path}" in sentence
+    report = operator.run("doctor", "DIR")
+    assert report.status == 1
+    assert f"PROBLEM  keys: {path}: " in report.out
+    path.chmod(0o600)
+    assert operator.run("member", "list", "DIR").status == 0
+
+
+def doctor(operator: Operator) -> tuple[int, dict[str, tuple[bool, str]]]:
+    said = operator.run("doctor", "DIR", "--json")
+    findings = json.loads(said.out)
+    assert all(finding.keys() == {"check", "ok", "says"} for finding in findings)
+    return said.status, {finding["check"]: (finding["ok"], finding["says"]) for finding in findings}
+
+
+def test_doctor_finds_nothing_wrong_and_changes_nothing(operator: Operator) -> None:
+    config = operator.directory / CONFIG_FILE
+    config.write_text(config.read_text().replace("# free_bytes_min = 1073741824", "free_bytes_min = 0"))
+    before = {path: path.stat().st_mtime_ns for path in operator.directory.rglob("*")}
+    status, findings = doctor(operator)
+    assert [check for check, (ok, _) in findings.items() if not ok] == []
+    assert status == 0
+    assert {"configuration", "permissions", "keys", "disk space", "log", "relay"} <= findings.keys()
+    assert {path: path.stat().st_mtime_ns for path in operator.directory.rglob("*")} == before
+
+
+def test_doctor_exits_1_and_names_what_is_wrong(operator: Operator) -> None:
+    operator.directory.chmod(0o755)
+    config = operator.directory / CONFIG_FILE
+    config.write_text(
+        config.read_text()
+        .replace("# free_bytes_min = 1073741824", f"free_bytes_min = {2**62}")
+        .replace('public_url = "https', 'public_url = "http')
+    )
+    status, findings = doctor(operator)
+    assert status == 1
+    wrong = {check: says for check, (ok, says) in findings.items() if not ok}
+    assert wrong.keys() == {"permissions", "disk space", "public_url"}
+    assert f"chmod 700 {operator.directory}" in wrong["permissions"]
+    assert "https" in wrong["public_url"]
+
+
+def test_doctor_is_not_taken_in_by_what_a_killed_relay_left_behind(operator: Operator) -> None:
+    (operator.directory / HTTP_ADDRESS_FILE).write_text("127.0.0.1:8025\n")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(operator.directory / ADMIN_SOCKET))
+        left.listen()
+        assert doctor(operator)[1]["relay"] == (True, "running, HTTP on 127.0.0.1:8025")
+    assert (operator.directory / ADMIN_SOCKET).exists()
+    assert doctor(operator)[1]["relay"] == (True, "not running")
+
+
+def test_doctor_without_a_configuration_that_can_be_read(operator: Operator) -> None:
+    (operator.directory / CONFIG_FILE).write_text("colour = 1\n")
+    status, findings = doctor(operator)
+    assert status == 1
+    assert findings.keys() == {"configuration"}
+    assert f"{operator.directory / CONFIG_FILE} line 1: " in findings["configuration"][1]
+
+
+def test_doctor_finds_a_damaged_log(operator: Operator) -> None:
+    operator.run("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example")
+    (segment,) = (operator.directory / "log").glob("*.seg")
+    with segment.open("r+b") as file:
+        file.write(b"X")
+    os.utime(segment)
+    status, findings = doctor(operator)
+    assert status == 1
+    ok, says = findings["log"]
+    assert not ok
+    assert segment.name in says
+    # And nothing that would need it goes on.
+    assert segment.name in operator.refused("member", "list", "DIR")
+
+
+# ------------------------------------------------------------------------------------------------ the changed domain
+
+
+def test_a_changed_operator_domain_is_refused_at_start(operator: Operator) -> None:
+    config = operator.directory / CONFIG_FILE
+    config.write_text(config.read_text().replace(OPERATOR_DOMAIN, "new.example"))
+    assert "set operator_domain back" in operator.refused("serve", "DIR")
+    status, findings = doctor(operator)
+    assert status == 1
+    assert "set operator_domain back" in findings["keys"][1]

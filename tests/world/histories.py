@@ -1,0 +1,390 @@
+"""Legal histories of a relay, drawn by hypothesis, and the views folded from them.
+
+Members, domains, keys, sends, attempts with every outcome and every interruption, in any order that the relay could
+bring about.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from relay.codec import Recorded, encode
+from relay.events import (
+    AttemptInterrupted,
+    AttemptStarted,
+    Content,
+    DomainAdded,
+    DomainForwardSet,
+    DomainPaused,
+    DomainResumed,
+    DsnQueued,
+    Event,
+    ForwardAddress,
+    KeyIssued,
+    KeyRevoked,
+    MemberAdded,
+    MemberResumed,
+    MemberSuspended,
+    MessageBounced,
+    MessageDeferred,
+    MessageHeld,
+    MessageQueued,
+    MessageReleased,
+    MessageRescheduled,
+    MessageSent,
+    OperatorsReason,
+    Recipient,
+    RecipientSuppressed,
+    RecipientUnsuppressed,
+    RemoteSide,
+    SendAccepted,
+    SuppressedRecipient,
+    TornTailCut,
+)
+from relay.views import relay_views
+from spool.record import Record
+from spool.views import Snapshot, Views
+
+DIDS = ("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb", "did:web:c.example")
+#: Two share a beginning, and one is the other's sub-domain: table keys must not run into each other.
+RECIPIENTS = ("a@example.com", "ab@example.com", "a@example.co", "jörg@mail.example.com")
+START_US = 1_764_000_000_000_000
+SECOND_US = 1_000_000
+History = list[Event]
+repeatable = settings(derandomize=True, deadline=None)
+#: Where each example folds more than once.
+repeatable_and_few = settings(repeatable, max_examples=40)
+
+
+class _Draft:
+    """A history in the making, and what may come next."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self.draw = draw
+        self.events: History = []
+        self.members: list[str] = []
+        self.active_keys: list[tuple[str, str]] = []
+        #: Message id -> owner and attempts begun, for what is not final.
+        self.resting: dict[int, tuple[str, int]] = {}
+        self.under_way: dict[int, tuple[str, int]] = {}
+        #: What is resting and may not be tried, and what holds it.
+        self.held: dict[int, str] = {}
+        #: Members that are suspended and domains that are paused.
+        self.stopped: set[str] = set()
+
+    def choices(self) -> list[Any]:
+        """The steps that are legal now, the interesting ones more often."""
+        steps = [self.cut_a_torn_tail]
+        if len(self.members) < len(DIDS):
+            steps += [self.add_member]
+        if self.members:
+            steps += [self.issue_key, self.send, self.send, self.stop, self.suppress, self.unsuppress]
+            steps += [self.forward]
+        if self.active_keys:
+            steps += [self.revoke_key]
+        if self.resting:
+            steps += [self.give_up]
+        if self.triable():
+            steps += [self.start, self.start, self.start]
+        if self.resting:
+            steps += [self.order_hold]
+        if self.triable():
+            steps += [self.reschedule]
+        if "operator" in self.held.values():
+            steps += [self.release, self.release]
+        if self.holdable():
+            steps += [self.hold, self.hold, self.hold, self.hold]
+        if self.stopped:
+            steps += [self.resume, self.resume]
+        if self.under_way:
+            steps += [self.end, self.end, self.end, self.interrupt]
+        return steps
+
+    def add_member(self) -> None:
+        did = DIDS[len(self.members)]
+        self.members.append(did)
+        self.events += [
+            MemberAdded(did=did),
+            DomainAdded(
+                did=did,
+                domain=domain_of(did),
+                selector_stem="atmos20251124",
+                rsa_public="r",
+                ed25519_public="e",
+            ),
+        ]
+
+    def issue_key(self) -> None:
+        did = self.pick(self.members)
+        key_id = f"{len(self.events):012x}"
+        self.active_keys.append((did, key_id))
+        self.events.append(KeyIssued(did=did, key_id=key_id, key_hash="0" * 64))
+
+    def revoke_key(self) -> None:
+        did, key_id = self.pick(self.active_keys)
+        self.active_keys.remove((did, key_id))
+        self.events.append(KeyRevoked(did=did, key_id=key_id))
+
+    def send(self) -> None:
+        did = self.pick(self.members)
+        recipients = self.draw(st.lists(st.sampled_from(RECIPIENTS), min_size=1, max_size=3, unique=True))
+        self.events.append(
+            SendAccepted(
+                did=did,
+                domain=domain_of(did),
+                category="bulk",
+                recipients=len(recipients),
+                key_id="k",
+                selector_stem="s",
+                operator_domain="relay.example",
+                operator_stem="s",
+                message_id_entropy="e",
+                personal=Content(from_address="x@d.example", subject="s", text="t"),
+            )
+        )
+        for index, address in enumerate(recipients, 1):
+            at = self.time()
+            self.events.append(
+                MessageQueued(
+                    did=did,
+                    domain=domain_of(did),
+                    category="bulk",
+                    index=index,
+                    next_attempt_at=at,
+                    give_up_at=at + 3_600 * SECOND_US,
+                    personal=Recipient(given=address, address=address),
+                )
+            )
+            self.resting[len(self.events)] = did, 0
+
+    def triable(self) -> list[int]:
+        return sorted(self.resting.keys() - self.held.keys())
+
+    def stop(self) -> None:
+        did = self.pick(self.members)
+        if self.draw(st.booleans()):
+            self.stopped.add(did)
+            self.events.append(MemberSuspended(did=did))
+        else:
+            self.stopped.add(domain_of(did))
+            self.events.append(DomainPaused(did=did, domain=domain_of(did), status="paused"))
+
+    def resume(self) -> None:
+        name = self.pick(sorted(self.stopped))
+        self.stopped.remove(name)
+        self.held = {message_id: holder for message_id, holder in self.held.items() if holder != name}
+        if name in DIDS:
+            self.events.append(MemberResumed(did=name))
+        else:
+            did = next(did for did in DIDS if domain_of(did) == name)
+            self.events.append(DomainResumed(did=did, domain=name))
+
+    def holdable(self) -> list[tuple[int, str, str]]:
+        """What came up for an attempt and must not be made: message id, why, and what holds it then."""
+        return [
+            (message_id, because, holder)
+            for message_id in self.triable()
+            for because, holder in (
+                ("member", self.resting[message_id][0]),
+                ("domain", domain_of(self.resting[message_id][0])),
+            )
+            if holder in self.stopped
+        ]
+
+    def hold(self) -> None:
+        message_id, because, holder = self.pick(self.holdable())
+        self.held[message_id] = holder
+        self.events.append(
+            MessageHeld(did=self.resting[message_id][0], message_id=message_id, because=because)
+        )
+
+    def order_hold(self) -> None:
+        """By the operator: whatever rests, also what somebody else holds."""
+        message_id = self.pick(sorted(self.resting))
+        self.held[message_id] = "operator"
+        self.events.append(
+            MessageHeld(
+                did=self.resting[message_id][0],
+                message_id=message_id,
+                because="operator",
+                by="root",
+                personal=OperatorsReason(why="x"),
+            )
+        )
+
+    def release(self) -> None:
+        message_id = self.pick(sorted(key for key, holder in self.held.items() if holder == "operator"))
+        del self.held[message_id]
+        self.events.append(MessageReleased(did=self.resting[message_id][0], message_id=message_id, by="root"))
+
+    def reschedule(self) -> None:
+        message_id = self.pick(self.triable())
+        self.events.append(
+            MessageRescheduled(
+                did=self.resting[message_id][0],
+                message_id=message_id,
+                next_attempt_at=self.time(),
+                by="root",
+                personal=OperatorsReason(why="x"),
+            )
+        )
+
+    def suppress(self) -> None:
+        self.events.append(
+            RecipientSuppressed(
+                did=self.pick(self.members),
+                reason=self.pick(["unsubscribe", "complaint", "manual"]),
+                personal=SuppressedRecipient(address=self.pick(RECIPIENTS)),
+            )
+        )
+
+    def unsuppress(self) -> None:
+        self.events.append(
+            RecipientUnsuppressed(
+                did=self.pick(self.members), personal=SuppressedRecipient(address=self.pick(RECIPIENTS))
+            )
+        )
+
+    def start(self) -> None:
+        message_id = self.pick(self.triable())
+        did, attempts = self.resting.pop(message_id)
+        self.under_way[message_id] = did, attempts + 1
+        self.events.append(
+            AttemptStarted(did=did, message_id=message_id, attempt=attempts + 1, next_attempt_at=self.time())
+        )
+
+    def interrupt(self) -> None:
+        message_id = self.pick(sorted(self.under_way))
+        did, attempt = self.resting[message_id] = self.under_way.pop(message_id)
+        self.events.append(
+            AttemptInterrupted(did=did, message_id=message_id, attempt=attempt, next_attempt_at=self.time())
+        )
+
+    def end(self) -> None:
+        message_id = self.pick(sorted(self.under_way))
+        did, attempt = self.under_way.pop(message_id)
+        facts: dict[str, Any] = {
+            "did": did,
+            "message_id": message_id,
+            "attempt": attempt,
+            "code": 250,
+            "personal": RemoteSide(text="x"),
+        }
+        match self.draw(st.sampled_from(["deferred", "sent", "bounced"])):
+            case "deferred":
+                self.resting[message_id] = did, attempt
+                self.events.append(MessageDeferred(**facts, next_attempt_at=self.time()))
+            case "sent":
+                self.events.append(MessageSent(**facts))
+            case _:
+                self.events.append(MessageBounced(**facts, reason="rejected"))
+                self.tell(did, message_id)
+
+    def give_up(self) -> None:
+        """Without an attempt: its time passed while the relay was down."""
+        message_id = self.pick(sorted(self.resting))
+        did, _ = self.resting.pop(message_id)
+        self.held.pop(message_id, None)
+        self.events.append(MessageBounced(did=did, message_id=message_id, attempt=0, reason="expired"))
+        self.tell(did, message_id)
+
+    def tell(self, did: str, message_id: int) -> None:
+        """Perhaps the bounce that was just written makes a DSN."""
+        if isinstance(self.events[message_id - 1], DsnQueued) or not self.draw(st.booleans()):
+            return
+        at = self.time()
+        address = self.pick(RECIPIENTS)
+        self.events.append(
+            DsnQueued(
+                did=did,
+                domain=domain_of(did),
+                about=message_id,
+                next_attempt_at=at,
+                give_up_at=at + 3_600 * SECOND_US,
+                operator_domain="relay.example",
+                operator_stem="s",
+                message_id_entropy="e",
+                personal=Recipient(given=address, address=address),
+            )
+        )
+        self.resting[len(self.events)] = did, 0
+
+    def forward(self) -> None:
+        did = self.pick(self.members)
+        address = self.pick((None, *RECIPIENTS))
+        personal = None if address is None else ForwardAddress(address=address)
+        self.events.append(DomainForwardSet(did=did, domain=domain_of(did), personal=personal))
+
+    def cut_a_torn_tail(self) -> None:
+        self.events.append(TornTailCut(segment="s", offset=80, bytes_cut=1, loss_ruled_out=True))
+
+    def pick(self, among: Sequence[Any]) -> Any:
+        return self.draw(st.sampled_from(among))
+
+    def time(self) -> int:
+        """Few different times, so that several messages are due at the same one."""
+        return START_US + self.draw(st.integers(0, 4)) * SECOND_US
+
+
+def domain_of(did: str) -> str:
+    return f"d{DIDS.index(did) + 1}.example"
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    draft = _Draft(draw)
+    draft.add_member()
+    for _ in range(draw(st.integers(5, 40))):
+        draw(st.sampled_from(draft.choices()))()
+    return draft.events
+
+
+def records_of(history: History) -> list[Record]:
+    """As a log would hold them. Only what views look at is filled in."""
+    return [
+        Record(seq, START_US + seq, seq, True, *encode(event), bytes(32), seq.to_bytes(32), False, 1, seq)
+        for seq, event in enumerate(history, 1)
+    ]
+
+
+class LogOf:
+    """What views ask of a log's reader."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = records
+
+    def read(self, first: int, until: int | None = None) -> Iterator[Record]:
+        return iter(self.records[first - 1 : until])
+
+    def get(self, seq: int) -> Record:
+        return self.records[seq - 1]
+
+    def misplaced(self, *arguments: object) -> Iterator[tuple[int, int]]:
+        """Its segments are never rewritten."""
+        return iter(())
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[Views[Recorded]]:
+    views = relay_views(directory)
+    views.open()
+    try:
+        yield views
+    finally:
+        views.close()
+
+
+@contextmanager
+def fold(history: History) -> Iterator[Snapshot]:
+    """The views of a whole history."""
+    with tempfile.TemporaryDirectory() as name, opened(Path(name)) as views:
+        views.apply(records_of(history))
+        with views.read() as view:
+            yield view

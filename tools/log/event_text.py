@@ -1,0 +1,281 @@
+"""How events of the log are shown: as a JSON object for programs, as a line that tells a story for people.
+
+Whatever is in the log can be shown, events of a newer relay and records that are no events included. What strangers
+wrote (a receiver's reply, a subject) is escaped before it comes near a terminal, so that it can neither move the
+cursor nor pass for a line of ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import cbor2
+
+from relay.codec import decode_raw
+from relay.times import rfc3339
+from spool.record import Record
+from tools.output import counted, printable
+
+#: The events whose sequence number is a message's id.
+_OF_A_MESSAGE_OF_THEIR_OWN = ("message.queued", "dsn.queued")
+
+
+class Shown(NamedTuple):
+    """A record, read as far as it can be read."""
+
+    seq: int
+    time_us: int
+    type: str
+    version: int | None
+    did: str | None
+    message_id: int | None
+    data: dict[str, Any]
+    stripped: bool
+
+
+def show(record: Record) -> Shown:
+    try:
+        raw = decode_raw(record)
+    except (cbor2.CBORDecodeError, ValueError, AttributeError):
+        raw = {"type": "(not an event)", "version": None, "data": {"skeleton": record.skeleton}}
+    data = raw["data"]
+    name = str(raw["type"])
+    message_id = record.seq if name in _OF_A_MESSAGE_OF_THEIR_OWN else data.get("message_id")
+    return Shown(
+        seq=record.seq,
+        time_us=record.time_us,
+        type=name,
+        version=raw["version"],
+        did=data.get("did"),
+        message_id=message_id if isinstance(message_id, int) else None,
+        data=data,
+        stripped=record.stripped,
+    )
+
+
+def as_object(event: Shown) -> dict[str, Any]:
+    """What JSON can hold of it. `stripped` is there only where retention has taken the personal data."""
+    return {
+        "seq": event.seq,
+        "time": rfc3339(event.time_us),
+        "type": event.type,
+        "version": event.version,
+        "did": event.did,
+        "messageId": event.message_id,
+        "data": _json_value(event.data),
+        **({"stripped": True} if event.stripped else {}),
+    }
+
+
+def as_json(event: Shown) -> str:
+    """One line of ASCII, so that no terminal can be played tricks on through it either."""
+    return json.dumps(as_object(event))
+
+
+def as_line(event: Shown) -> str:
+    """`448  2025-01-07T10:11:12.000000Z  message.deferred  message 447: deferred at attempt 1, mx…: 451 …`"""
+    story = _story(event)
+    if event.stripped:
+        story += " (personal data removed)"
+    line = f"{event.seq:>7}  {rfc3339(event.time_us)}  {event.type:<20}  {story}"
+    return printable(line.rstrip())
+
+
+def _story(event: Shown) -> str:
+    """A sentence, where the event has the fields for it; else its fields as they are."""
+    try:
+        if event.type in _SENTENCES:
+            return _SENTENCES[event.type].format_map(event.data)
+        if event.type in _STORIES:
+            return _STORIES[event.type](event)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        pass  # another version's fields
+    return _fields(event)
+
+
+def _json_value(value: Any) -> Any:
+    """CBOR can say more than JSON: byte strings are shown in hex, and what else JSON lacks as its text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if value - value == 0 else str(value)  # neither infinite nor NaN
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {str(_json_value(key)): _json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(item) for item in value]
+    return str(value)
+
+
+# ------------------------------------------------------------------------------------------------ the stories
+
+
+def _fields(event: Shown) -> str:
+    version = [] if event.version == 1 else [f"version {event.version}"]
+    fields = (f"{key}={json.dumps(_json_value(value))}" for key, value in event.data.items())
+    return " ".join([*version, *fields])
+
+
+def _tell_send(event: Shown) -> str:
+    data = event.data
+    recipients = counted(data["recipients"], "recipient")
+    content = data.get("personal")
+    letter = "" if content is None else f' from {content["from_address"]}: "{content["subject"]}"'
+    return f"{data['did']} sends to {recipients}{letter} ({data['category']})"
+
+
+def _tell_queued(event: Shown) -> str:
+    recipient = event.data.get("personal")
+    to = "" if recipient is None else f" to {recipient['address']}"
+    return f"message {event.seq}{to} is queued ({event.data['category']}, for {event.data['did']})"
+
+
+def _tell_dsn(event: Shown) -> str:
+    recipient = event.data.get("personal")
+    to = "" if recipient is None else f" to {recipient['address']}"
+    return f"message {event.seq}{to} is queued: it tells of the bounce of message {event.data['about']}"
+
+
+def _tell_forward(event: Shown) -> str:
+    told = "nobody" if event.data.get("personal") is None else event.data["personal"]["address"]
+    if event.stripped:
+        told = "a mailbox"
+    return f"{told} is told of the bounces of {event.data['domain']}"
+
+
+def _tell_interrupted(event: Shown) -> str:
+    return (
+        f"message {event.message_id}: attempt {event.data['attempt']} was interrupted, it may have been "
+        f"delivered; next at {rfc3339(event.data['next_attempt_at'])}"
+    )
+
+
+def _tell_sent(event: Shown) -> str:
+    return f"message {event.message_id}: sent{_attempt(event)}{_protection(event)}{_reply(event)}"
+
+
+def _tell_deferred(event: Shown) -> str:
+    next_at = rfc3339(event.data["next_attempt_at"])
+    return f"message {event.message_id}: deferred{_class(event)}{_attempt(event)}{_reply(event)}; next at {next_at}"
+
+
+def _tell_bounced(event: Shown) -> str:
+    by = f" by {event.data['by']}" if event.data.get("by") else ""
+    reason = f"{event.data['reason']}{_class(event)}{by}"
+    return f"message {event.message_id}: bounced, {reason}{_attempt(event)}{_reply(event)}"
+
+
+def _class(event: Shown) -> str:
+    """In one word, where it is known."""
+    return f" ({event.data['bounce_class']})" if event.data.get("bounce_class") else ""
+
+
+def _tell_held(event: Shown) -> str:
+    if event.data["because"] == "operator":
+        return f"message {event.message_id}: held by {event.data['by']}{_why(event)}"
+    return f"message {event.message_id}: held, its {event.data['because']} may not send now"
+
+
+def _tell_released(event: Shown) -> str:
+    return f"message {event.message_id}: released by {event.data['by']}{_why(event)}"
+
+
+def _tell_rescheduled(event: Shown) -> str:
+    next_at = rfc3339(event.data["next_attempt_at"])
+    return f"message {event.message_id}: rescheduled by {event.data['by']}{_why(event)}; next at {next_at}"
+
+
+def _why(event: Shown) -> str:
+    order = event.data.get("personal")
+    return "" if order is None else f": {order['why']}"
+
+
+def _attempt(event: Shown) -> str:
+    return f" at attempt {event.data['attempt']}" if event.data["attempt"] else ""
+
+
+def _protection(event: Shown) -> str:
+    """What the mail travelled in; it did not travel where no attempt was made."""
+    if not event.data["attempt"]:
+        return ""
+    version = event.data.get("tls_version")
+    return " in the clear" if version is None else f" over {version}"
+
+
+def _reply(event: Shown) -> str:
+    """Who said what."""
+    data = event.data
+    remote = data.get("personal") or {}
+    codes = " ".join(str(data[key]) for key in ("code", "enhanced") if data.get(key) is not None)
+    text = f'"{remote["text"]}"' if remote.get("text") else ""
+    said = " ".join(filter(None, (codes, text)))
+    speaker = f", {remote['mx']}" if remote.get("mx") else ""
+    if speaker and remote.get("address") not in (None, remote["mx"]):
+        speaker += f" ({remote['address']})"
+    return speaker + (f": {said}" if said else "")
+
+
+def _tell_suppressed(event: Shown) -> str:
+    recipient = event.data.get("personal") or {}
+    return f"{event.data['did']} may not write to {recipient.get('address', 'a recipient')}: {event.data['reason']}"
+
+
+def _tell_unsuppressed(event: Shown) -> str:
+    recipient = event.data.get("personal") or {}
+    return f"{event.data['did']} takes back its suppression of {recipient.get('address', 'a recipient')}"
+
+
+def _tell_erased(event: Shown) -> str:
+    data = event.data
+    ids = [f"message {message_id}" for message_id in data.get("message_ids", [])]
+    ids += [f"send {seq}" for seq in data.get("send_ids", [])]
+    named = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+    who = f" by {data['by']}" if data.get("by") else ""
+    why = f": {data['reason']}" if data.get("reason") else ""
+    return f"personal data of {named} are erased ({data['because']}){who}{why}"
+
+
+def _tell_stripped(event: Shown) -> str:
+    data = event.data
+    payloads, segments = counted(data["payloads"], "payload"), counted(data["segments"], "segment")
+    return f"removed: {payloads} from {segments}, {counted(data['bytes_freed'], 'byte')}"
+
+
+#: Events whose fields say it all.
+_SENTENCES = {
+    "attempt.started": "message {message_id}: attempt {attempt} begins",
+    "domain.added": "{domain} is enrolled for {did}",
+    "domain.check_failed": "{domain} is verified no more unless its DNS is put right: {failed}",
+    "domain.paused": "{domain} is paused: {status}",
+    "domain.resumed": "{domain} may send again",
+    "domain.unverified": "{domain} may not send, its DNS is wrong: {failed}",
+    "domain.verified": "{domain} has the DNS records that it needs",
+    "key.issued": "key {key_id} is issued to {did}",
+    "key.revoked": "key {key_id} of {did} is revoked",
+    "log.torn_tail_cut": "{bytes_cut} bytes that were never acknowledged are cut from {segment} at {offset}",
+    "log.views_rebuilt": "the views are built again: {because}",
+    "member.added": "{did} is enrolled",
+    "member.resumed": "{did} may send again",
+    "member.suspended": "{did} is suspended",
+    "message.complained": "message {message_id}: the recipient complained",
+}
+_STORIES: dict[str, Callable[[Shown], str]] = {
+    "attempt.interrupted": _tell_interrupted,
+    "domain.forward_set": _tell_forward,
+    "dsn.queued": _tell_dsn,
+    "log.stripped": _tell_stripped,
+    "message.bounced": _tell_bounced,
+    "message.deferred": _tell_deferred,
+    "message.held": _tell_held,
+    "message.queued": _tell_queued,
+    "message.released": _tell_released,
+    "message.rescheduled": _tell_rescheduled,
+    "message.sent": _tell_sent,
+    "payload.erased": _tell_erased,
+    "recipient.suppressed": _tell_suppressed,
+    "recipient.unsuppressed": _tell_unsuppressed,
+    "send.accepted": _tell_send,
+}

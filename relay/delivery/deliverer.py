@@ -55,6 +55,7 @@ from relay.events import (
 from relay.message.dsn import dsn_for
 from relay.message.keys import KeyFileError
 from relay.message.outgoing import Outgoing, PayloadGoneError, is_smoke_sink
+from relay.times import SECOND_US
 from relay.views import due, members, messages, suppressions
 from relay.views.due import Lane
 from spool.views import Snapshot

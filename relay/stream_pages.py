@@ -25,12 +25,12 @@ def parse_cursor(text: str) -> int:
 
 
 def is_future(store: Store, cursor: int) -> bool:
-    return cursor > store.log.last_seq
+    return cursor > store.last_seq
 
 
 def kept_from(store: Store) -> int:
     """The oldest cursor behind which everything is kept."""
-    return store.log.reader.first_seq() - 1
+    return store.first_seq() - 1
 
 
 def events_after(store: Store, did: str, cursor: int, *, limit: int) -> list[StreamEvent]:

@@ -1,5 +1,10 @@
 """A durable, append-only log in a directory of files. It knows nothing of what is in the records.
 
+It imports nothing of `relay` and `tools`, and must never know what a mail is. `interface` says what a log is to those
+who use it, and `log` is one. `record`, `segment` and `recovery` are the bytes and what start-up makes of them;
+`repair`, `open_segment`, `strip` and `erasure` change files, `reader` only reads them. What is made from a log has
+rooms of its own: `views`, `backup`, `verify`. Who may import whom stands in pyproject.toml.
+
 This is the layout of the bytes, in enough detail to write a reader from it. All integers are unsigned and
 little-endian; everything begins at a multiple of 8; all checksums are CRC-32C (Castagnoli).
 
@@ -80,7 +85,8 @@ from spool.errors import (
     SequenceNotFoundError,
     SpoolError,
 )
-from spool.log import Log, LogStatistics, open_log
+from spool.interface import DurableLog, ErasedSegment, LogStatistics
+from spool.log import Log, open_log
 from spool.reader import LogReader, SegmentInfo
 from spool.record import Entry, Record
 from spool.recovery import Witness
@@ -91,7 +97,9 @@ __all__ = [
     "CorruptionError",
     "Cut",
     "Disk",
+    "DurableLog",
     "Entry",
+    "ErasedSegment",
     "LockedError",
     "Log",
     "LogClosedError",

@@ -23,7 +23,7 @@ def routes(core: Core) -> Blueprint:
             core.check_accepting()
         except Refusal as refusal:
             return json_answer(ErrorAnswer(refusal.message, refusal.code), 503)
-        return json_answer({"status": "ready", "seq": core.store.log.last_seq})
+        return json_answer({"status": "ready", "seq": core.store.last_seq})
 
     @blueprint.get("/metrics")
     async def metrics() -> Response:

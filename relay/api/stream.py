@@ -71,7 +71,7 @@ async def answer_by_http(send: Send, answer: Answer) -> None:
 async def _serve(
     core: Core, subscriber: Subscriber, cursor: int | None, receive: Receive, send: Send
 ) -> None:
-    begin = core.store.log.last_seq if cursor is None else cursor
+    begin = core.store.last_seq if cursor is None else cursor
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_drop_what_comes, receive, nursery.cancel_scope)
         headers = [(b"atmos-cursor", str(begin).encode())]

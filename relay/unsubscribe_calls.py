@@ -88,7 +88,7 @@ async def call_members(
     An unexpected exception ends it, and with it the process.
     """
     caller = _Caller(core, post)
-    observers = core.store.views.observers
+    observers = core.store.observers
     observers.append(caller.observe)
     try:
         async with trio.open_nursery() as nursery:

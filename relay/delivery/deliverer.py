@@ -141,7 +141,7 @@ class Deliverer:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until `stop`. An unexpected exception ends it, and with it the process."""
         await name_interrupted(self._store)
-        self._store.views.observers.append(self._observe)
+        self._store.observers.append(self._observe)
         self._claimed.observers.append(self._look_again)
         try:
             with self._scope:
@@ -160,7 +160,7 @@ class Deliverer:
                     finally:
                         await self._hang_up()
         finally:
-            self._store.views.observers.remove(self._observe)
+            self._store.observers.remove(self._observe)
             self._claimed.observers.remove(self._look_again)
 
     def stop(self) -> None:

@@ -160,7 +160,7 @@ async def reverify_domains(core: Core, task_status: trio.TaskStatus[None] = trio
     An unexpected exception ends it, and with it the process.
     """
     reverifier = _Reverifier(core)
-    observers = core.store.views.observers
+    observers = core.store.observers
     observers.append(reverifier.observe)
     try:
         task_status.started()

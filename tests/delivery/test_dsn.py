@@ -116,9 +116,9 @@ def test_no_crash_can_part_a_bounce_from_its_dsn(tmp_path: Path) -> None:
             await forward(world)
             message_id = await world.send(to="permfail@example.com")
             await world.until_final(message_id)
-            reader = world.core.store.log.reader
-            bounce, dsn = reader.get(dsn_id(world) - 1), reader.get(dsn_id(world))
-            assert isinstance(world.core.store.get(bounce.seq).event, MessageBounced)
+            store = world.core.store
+            bounce, dsn = store.record(dsn_id(world) - 1), store.record(dsn_id(world))
+            assert isinstance(store.get(bounce.seq).event, MessageBounced)
             assert bounce.batch_seq == dsn.batch_seq == bounce.seq
             assert (bounce.batch_end, dsn.batch_end) == (False, True)
             copy_of(tmp_path / "data", tmp_path / "killed")

@@ -15,8 +15,8 @@ from relay.delivery.scheduler import (
     MEMORY_SECONDS,
     WINDOW_AT_FIRST,
     Feedback,
-    Limits,
     Scheduler,
+    SchedulerLimits,
     SiteLimits,
     SiteState,
     Start,
@@ -40,8 +40,8 @@ def limits(
     messages: int = 100,
     seconds: float = 300,
     idle: float = 5,
-) -> Limits:
-    return Limits(
+) -> SchedulerLimits:
+    return SchedulerLimits(
         connections_max=connections_max,
         member_connections_max=per_member,
         messages_per_minute_max=per_minute,

@@ -18,7 +18,7 @@ from relay.delivery.smtp import (
     Command,
     LocalProtocolError,
     RemoteProtocolError,
-    Reply,
+    SmtpReply,
     State,
     check_message,
 )
@@ -35,7 +35,7 @@ def ready(*keywords: str) -> Client:
     ehlo = "".join(f"250-{line}\r\n" for line in lines[:-1]) + f"250 {lines[-1]}\r\n"
     for reply in ("220 mx.example\r\n", ehlo):
         client.receive_data(reply.encode())
-        assert isinstance(client.next_event(), Reply)
+        assert isinstance(client.next_event(), SmtpReply)
     client.data_to_send()
     assert client.state is State.READY
     return client
@@ -250,7 +250,7 @@ def test_the_longest_reply_that_is_read() -> None:
         b"220-x\r\n" * (REPLY_LINES_MAX - 1) + b"220 " + b"x" * (REPLY_LINE_BYTES_MAX - 5) + b"\r\n"
     )
     reply = client.next_event()
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, SmtpReply)
     assert len(reply.lines) == REPLY_LINES_MAX
 
 
@@ -258,7 +258,7 @@ def test_a_reply_cannot_turn_what_is_shown_around() -> None:
     client = Client("relay.test")
     client.receive_data("220 a\u202eb\u00adc\x1b[31m\ttab Grüße\r\n".encode())
     reply = client.next_event()
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, SmtpReply)
     assert reply.text == "a�b�c�[31m tab Grüße"
 
 
@@ -284,10 +284,10 @@ UTTERANCES = [
 ]
 
 
-def talk(pieces: list[bytes]) -> list[Reply]:
+def talk(pieces: list[bytes]) -> list[SmtpReply]:
     """A whole session with a server that says `pieces`, each when it is its turn."""
     client = Client("relay.test")
-    replies: list[Reply] = []
+    replies: list[SmtpReply] = []
     accepted_bodies = 0
     for piece in [*pieces, b""]:
         client.receive_data(piece)
@@ -317,7 +317,7 @@ def talk(pieces: list[bytes]) -> list[Reply]:
             event = client.next_event()
             if event is NEED_DATA:
                 break
-            assert isinstance(event, Reply)
+            assert isinstance(event, SmtpReply)
             assert 200 <= event.code <= 599
             assert event.text.isprintable()
             replies.append(event)
@@ -359,7 +359,7 @@ def test_a_reply_is_read_the_same_whole_and_byte_by_byte(data: bytes) -> None:
         try:
             for piece in pieces:
                 client.receive_data(piece)
-                event = event if isinstance(event, Reply) else client.next_event()
+                event = event if isinstance(event, SmtpReply) else client.next_event()
         except RemoteProtocolError as error:
             event = str(error)
         results.append(event)

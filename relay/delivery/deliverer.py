@@ -27,11 +27,11 @@ from relay.alarm import Alarm
 from relay.codec import Recorded
 from relay.config import DeliveryConfig
 from relay.core import Core
-from relay.delivery.connect import Connector, Site
+from relay.delivery.connect import Connector, Destination
 from relay.delivery.interrupted import name_interrupted
 from relay.delivery.replies import Failure, FailureKind
-from relay.delivery.scheduler import Feedback, Limits, Scheduler, SiteLimits, Start
-from relay.delivery.session import Outcome, Session, SessionFailed
+from relay.delivery.scheduler import Feedback, Scheduler, SchedulerLimits, SiteLimits, Start
+from relay.delivery.session import AttemptOutcome, Session, SessionFailed
 from relay.delivery.smtp import Command
 from relay.delivery.story import Story, Tried
 from relay.delivery.waiting import Waiting
@@ -99,7 +99,7 @@ class _Worker:
 
 
 class _Known(NamedTuple):
-    site: Site
+    site: Destination
     until: float
 
 
@@ -272,7 +272,7 @@ class Deliverer:
             else:
                 self._scheduler.add(site.name, lane, unroutable=site.unroutable)
 
-    def _site_of(self, lane: Lane) -> Site | None:
+    def _site_of(self, lane: Lane) -> Destination | None:
         """None: not known, or not lately enough to be believed."""
         known = self._known.get(lane.domain)
         return known.site if known is not None and trio.current_time() < known.until else None
@@ -296,7 +296,7 @@ class Deliverer:
         self._lookups -= 1
 
     async def _look_up(self, domain: str) -> None:
-        site = await self._connector.site(domain)
+        site = await self._connector.destination(domain)
         self._known.pop(domain, None)  # to the end: the oldest are forgotten first
         self._known[domain] = _Known(site, trio.current_time() + SITE_SECONDS)
         self._core.sites[domain] = site.name
@@ -375,7 +375,9 @@ class Deliverer:
         await session.quit()
         self._sessions.pop(session, None)
 
-    async def _attempt(self, task: _Task, session: Session | None) -> tuple[Session | None, Outcome | None]:
+    async def _attempt(
+        self, task: _Task, session: Session | None
+    ) -> tuple[Session | None, AttemptOutcome | None]:
         """Try one message. It ends in exactly one outcome event, or in an event that takes its place.
 
         Returns the session where it can carry another, and what came of the dialogue where there was one.
@@ -395,7 +397,9 @@ class Deliverer:
             await self._record(story.expired())
             return session, None
         if task.instead is not None:
-            await self._end(task.lane, story.ended(Tried(None, Outcome.of(task.instead), None), None, 0.0))
+            await self._end(
+                task.lane, story.ended(Tried(None, AttemptOutcome.of(task.instead), None), None, 0.0)
+            )
             return session, None
         try:
             outgoing = self._core.composer.outgoing_of(state, self._store.get)
@@ -423,7 +427,7 @@ class Deliverer:
         finally:
             # Also when this attempt is being cancelled: what is known about it is written down.
             if started.is_set():
-                stopped = Outcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
+                stopped = AttemptOutcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
                 tried = tried or Tried(session, stopped, session.peer if session else None)
                 ended = story.ended(tried, outgoing, trio.current_time() - begun)
                 with trio.CancelScope(shield=True):
@@ -524,7 +528,7 @@ def _lane_of(queued: MessageQueued | DsnQueued) -> Lane:
     return due.lane_of(did=queued.did, category=queued.category, address=queued.personal.address)
 
 
-def _feedback(outcome: Outcome | None) -> tuple[Feedback, str]:
+def _feedback(outcome: AttemptOutcome | None) -> tuple[Feedback, str]:
     """What an attempt tells the scheduler of its site, and in which words."""
     if outcome is None:
         return Feedback.NOTHING, ""
@@ -536,7 +540,7 @@ def _feedback(outcome: Outcome | None) -> tuple[Feedback, str]:
     return (Feedback.ANSWERED if reply else Feedback.NOTHING), ""
 
 
-def _broke_off(outcome: Outcome) -> bool:
+def _broke_off(outcome: AttemptOutcome) -> bool:
     """Whether a receiver that had greeted us stumbled, perhaps over this very message: the others get their own try.
 
     One that falls silent is another matter: to find that out message by message would take minutes for each.
@@ -549,8 +553,8 @@ def _broke_off(outcome: Outcome) -> bool:
     )
 
 
-def _limits(config: DeliveryConfig) -> Limits:
-    return Limits(
+def _limits(config: DeliveryConfig) -> SchedulerLimits:
+    return SchedulerLimits(
         connections_max=config.connections_max,
         member_connections_max=config.connections_per_member_max,
         messages_per_minute_max=config.messages_per_minute_max or None,

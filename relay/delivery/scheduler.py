@@ -66,7 +66,7 @@ class SiteLimits(NamedTuple):
     messages_per_minute_max: int | None = None
 
 
-class Limits(NamedTuple):
+class SchedulerLimits(NamedTuple):
     connections_max: int
     member_connections_max: int
     #: None: as many as the connections bear.
@@ -102,7 +102,7 @@ class SiteState(NamedTuple):
 
 
 class Scheduler:
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: SchedulerLimits) -> None:
         self._limits = limits
         self._pace = _Pace(limits.messages_per_minute_max)
         self._sites: dict[str, _Site] = {}

@@ -2,7 +2,7 @@
 
 The contract.
 
-- `deliver` ends in exactly one `Outcome`, whatever the receiver does: refuses, hangs, drips, hangs up,
+- `deliver` ends in exactly one `AttemptOutcome`, whatever the receiver does: refuses, hangs, drips, hangs up,
   resets, answers with another protocol or 100 MB. Only programmers' errors (LocalProtocolError), the hook's
   own exceptions and cancellation come out of it as exceptions; each closes the connection without a dot.
 - `before_final_dot` is awaited once the receiver has said 354 and the body has been handed to the network,
@@ -34,7 +34,7 @@ from outcome import Outcome as Captured
 from outcome import acapture
 
 from relay.delivery.certificates import describe, opportunistic_context
-from relay.delivery.replies import Failure, FailureKind, Judgement, Verdict, judge, why_unfit
+from relay.delivery.replies import DeliveryVerdict, Failure, FailureKind, Judgement, judge, why_unfit
 from relay.delivery.smtp import (
     NEED_DATA,
     Capabilities,
@@ -42,7 +42,7 @@ from relay.delivery.smtp import (
     Command,
     ConnectionLost,
     RemoteProtocolError,
-    Reply,
+    SmtpReply,
     State,
 )
 from relay.message.envelope import Envelope
@@ -105,11 +105,11 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AttemptOutcome:
     """What one attempt came to: exactly one of `reply` and `failure` says why."""
 
     judgement: Judgement
-    reply: Reply | None = None
+    reply: SmtpReply | None = None
     failure: Failure | None = None
     started: bool = False
     """before_final_dot had returned. Without a reply the receiver may nevertheless have the message."""
@@ -119,23 +119,28 @@ class Outcome:
 
     @classmethod
     def of(
-        cls, said: Reply | Failure, *, reused: bool = False, started: bool = False, body_begun: bool = False
+        cls,
+        said: SmtpReply | Failure,
+        *,
+        reused: bool = False,
+        started: bool = False,
+        body_begun: bool = False,
     ) -> Self:
         """Judge what was said."""
         judgement = judge(said, reused=reused)
-        if isinstance(said, Reply):
+        if isinstance(said, SmtpReply):
             return cls(judgement, reply=said, started=started, body_begun=body_begun)
         return cls(judgement, failure=said, started=started, body_begun=body_begun)
 
     @property
-    def said(self) -> Reply | Failure:
+    def said(self) -> SmtpReply | Failure:
         """What was judged."""
         said = self.reply or self.failure
         assert said is not None
         return said
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> DeliveryVerdict:
         """What becomes of the recipient."""
         return self.judgement.verdict
 
@@ -158,7 +163,7 @@ class Outcome:
 class SessionFailed(Exception):
     """No session came about; `outcome` says why. What a receiver says before MAIL never bounces the recipient."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: AttemptOutcome) -> None:
         said = outcome.reply
         super().__init__(f"{said.code} {said.text}" if said else outcome.error)
         self.outcome = outcome
@@ -195,10 +200,10 @@ async def open_session(
             stream = await open_stream(address, port)
     except trio.TooSlowError:
         text = f"no connection to {address} within {timeouts.connect:g} s"
-        raise SessionFailed(Outcome.of(Failure(FailureKind.CONNECT, text))) from None
+        raise SessionFailed(AttemptOutcome.of(Failure(FailureKind.CONNECT, text))) from None
     except OSError as error:
         text = f"no connection to {address}: {_reason(error)}"
-        raise SessionFailed(Outcome.of(Failure(FailureKind.CONNECT, text))) from error
+        raise SessionFailed(AttemptOutcome.of(Failure(FailureKind.CONNECT, text))) from error
     return await start_session(
         stream, peer=peer, ehlo_name=ehlo_name, tls=tls, timeouts=timeouts, trust=trust
     )
@@ -264,11 +269,11 @@ class Session:
         message: bytes,
         *,
         before_final_dot: Callable[[], Awaitable[None]],
-    ) -> Outcome:
+    ) -> AttemptOutcome:
         """Carry one message to one recipient. See the module docstring."""
         unfit = why_unfit(self.capabilities, envelope, message)
         if unfit is not None:
-            return Outcome.of(unfit)
+            return AttemptOutcome.of(unfit)
         reused = self.transactions > 0
         self.transactions += 1
         settled = False
@@ -278,7 +283,7 @@ class Session:
         finally:
             if not settled:
                 await self._abandon()
-        outcome = Outcome.of(said, reused=reused, started=started, body_begun=self._body_begun)
+        outcome = AttemptOutcome.of(said, reused=reused, started=started, body_begun=self._body_begun)
         if not (self.usable and outcome.judgement.usable):
             await self._abandon()
         return outcome
@@ -315,14 +320,14 @@ class Session:
     async def _greet(self, deadline: float) -> None:
         failure = await self._attempt(self._exchange, deadline)
         if failure is not None:
-            raise SessionFailed(Outcome.of(failure))
+            raise SessionFailed(AttemptOutcome.of(failure))
         self._require(State.READY)
 
     async def _secure(self, deadline: float, trust: ssl.SSLContext | None) -> None:
         self._client.starttls()
         failure = await self._attempt(self._exchange, deadline)
         if failure is not None:
-            raise SessionFailed(Outcome.of(failure))
+            raise SessionFailed(AttemptOutcome.of(failure))
         if self._client.state is State.READY:
             return  # it thought better of its offer, and plain text was good enough before
         self._require(State.HANDSHAKE)
@@ -331,12 +336,12 @@ class Session:
         failure = failure or await self._attempt(self._exchange, deadline)
         if failure is not None:
             text = f"STARTTLS: {failure.text}"
-            raise TlsFailed(Outcome.of(Failure(FailureKind.TLS, text, Command.STARTTLS)))
+            raise TlsFailed(AttemptOutcome.of(Failure(FailureKind.TLS, text, Command.STARTTLS)))
         self._require(State.READY)
 
     def _require(self, state: State) -> None:
         if self._client.state is not state:
-            raise SessionFailed(Outcome.of(self._decisive()))
+            raise SessionFailed(AttemptOutcome.of(self._decisive()))
 
     async def _handshake(self, trust: ssl.SSLContext | None) -> None:
         context = opportunistic_context()
@@ -362,7 +367,7 @@ class Session:
 
     async def _transact(
         self, envelope: Envelope, message: bytes, before_final_dot: Callable[[], Awaitable[None]]
-    ) -> tuple[Reply | Failure, bool]:
+    ) -> tuple[SmtpReply | Failure, bool]:
         """What decided, and whether before_final_dot had returned."""
         deadline = trio.current_time() + self._timeouts.transaction
         self._body_begun = False
@@ -383,13 +388,13 @@ class Session:
 
     async def _send_body(
         self, before_final_dot: Callable[[], Awaitable[None]], deadline: float
-    ) -> tuple[Reply | Failure | None, bool]:
+    ) -> tuple[SmtpReply | Failure | None, bool]:
         """What the receiver said or did before the dot, if anything; and whether the hook has returned.
 
         The receiver is listened to all the while: it may refuse half-way and hang up, and what it says now
         must not pass for the answer to the dot.
         """
-        overheard: list[Reply | Failure] = []
+        overheard: list[SmtpReply | Failure] = []
         heard = trio.Event()
         hooked: Captured[None] | None = None
 
@@ -415,7 +420,7 @@ class Session:
             nursery.cancel_scope.cancel()
         if hooked is not None:
             hooked.unwrap()
-        replied = next((said for said in overheard if isinstance(said, Reply)), None)
+        replied = next((said for said in overheard if isinstance(said, SmtpReply)), None)
         return replied or failure or next(iter(overheard), None), hooked is not None
 
     async def _send_blocks(self) -> None:
@@ -471,7 +476,7 @@ class Session:
     def _failure(self, kind: FailureKind, text: str) -> Failure:
         return Failure(kind, text, self._under_way)
 
-    def _decisive(self) -> Reply:
+    def _decisive(self) -> SmtpReply:
         assert self._client.decisive is not None, "asked before anything was said"
         return self._client.decisive
 

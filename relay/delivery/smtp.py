@@ -104,7 +104,7 @@ class ConnectionLost(RemoteProtocolError):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class SmtpReply:
     """One reply of the server, whole. RFC 5321 section 4.2."""
 
     command: Command
@@ -162,7 +162,7 @@ class Client:
             raise LocalProtocolError(f"{ehlo_name!r} is neither a domain nor an address literal")
         self.state = State.GREETING
         self.capabilities = Capabilities()
-        self.decisive: Reply | None = None
+        self.decisive: SmtpReply | None = None
         """The first refusal since the last intention; without one, the last reply."""
         self._ehlo_name = ehlo_name
         self._reader = _ReplyReader()
@@ -259,7 +259,7 @@ class Client:
         if self.state is not State.CLOSED:
             self._reader.feed(data)
 
-    def next_event(self) -> Reply | Literal[NeedData.NEED_DATA]:
+    def next_event(self) -> SmtpReply | Literal[NeedData.NEED_DATA]:
         """The next reply, or NEED_DATA. After RemoteProtocolError the state is CLOSED."""
         if self.state is State.CLOSED:
             raise LocalProtocolError("the dialogue is over")
@@ -270,7 +270,7 @@ class Client:
                     raise ConnectionLost(f"the connection was closed, {self._waited_for()}")
                 return NEED_DATA
             code, lines = parsed
-            reply = Reply(self._answered_by(code), code, _enhanced_status(code, lines), lines)
+            reply = SmtpReply(self._answered_by(code), code, _enhanced_status(code, lines), lines)
             self._advance(reply)
         except RemoteProtocolError:
             self._close()
@@ -290,7 +290,7 @@ class Client:
             return Command.IDLE
         raise RemoteProtocolError(f"the server said {code} without having been asked")
 
-    def _advance(self, reply: Reply) -> None:
+    def _advance(self, reply: SmtpReply) -> None:
         """Everything that a reply does to the state is here and in the functions below."""
         if reply.code < 400 and (reply.code >= 300) != (reply.command is Command.DATA):
             raise RemoteProtocolError(f"{reply.code} is no answer to {reply.command.value}")
@@ -323,13 +323,13 @@ class Client:
             case _:
                 assert_never(reply.command)
 
-    def _on_banner(self, reply: Reply) -> None:
+    def _on_banner(self, reply: SmtpReply) -> None:
         if reply.accepts:
             self._greet()
         else:
             self.state = State.REFUSED
 
-    def _on_greeted(self, reply: Reply) -> None:
+    def _on_greeted(self, reply: SmtpReply) -> None:
         if reply.accepts:
             self.capabilities = _capabilities(reply) if reply.command is Command.EHLO else Capabilities()
             self.state = State.READY
@@ -340,7 +340,7 @@ class Client:
         else:
             self.state = State.REFUSED
 
-    def _on_starttls(self, reply: Reply) -> None:
+    def _on_starttls(self, reply: SmtpReply) -> None:
         if not reply.accepts:
             self.state = State.READY
             return
@@ -350,7 +350,7 @@ class Client:
             )
         self.state = State.HANDSHAKE
 
-    def _on_envelope(self, reply: Reply) -> None:
+    def _on_envelope(self, reply: SmtpReply) -> None:
         """One of RSET, MAIL, RCPT, DATA was answered; with pipelining more answers may be on their way."""
         refused = self.decisive is not None and not self.decisive.accepts
         if reply.command is Command.DATA and reply.accepts and not refused:
@@ -538,7 +538,7 @@ def _enhanced_status(code: int, lines: tuple[str, ...]) -> str | None:
     return match[0] if match and match[1] == str(code)[0] else None
 
 
-def _capabilities(reply: Reply) -> Capabilities:
+def _capabilities(reply: SmtpReply) -> Capabilities:
     """RFC 5321 section 4.1.1.1. The first line is the server's name; keywords are in any case."""
     offered: dict[str, list[str]] = {}
     for line in reply.lines[1:]:

@@ -12,7 +12,7 @@ from relay.core import Core
 from relay.data_directory import Readable
 from relay.decisions import members as decisions
 from relay.decisions import suppression
-from relay.domains.records import Record, member_records, operator_records
+from relay.domains.records import DnsRecord, member_records, operator_records
 from relay.domains.verification import verify_domain
 from relay.events import Event
 from relay.internet.https import HttpAnswer, fetch
@@ -249,5 +249,5 @@ def _operator_answer(core: Readable) -> dict[str, Any]:
     return {"domain": domain, "selector": stem, "records": [_record(record) for record in records]}
 
 
-def _record(record: Record) -> dict[str, str]:
+def _record(record: DnsRecord) -> dict[str, str]:
     return {"type": record.type, "name": record.name, "value": record.value, "purpose": record.purpose}

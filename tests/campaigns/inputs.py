@@ -37,7 +37,7 @@ from relay.delivery.resolve import (
 )
 from relay.delivery.smtp import RemoteProtocolError
 from relay.domains.diagnosis import FIX_CHARACTERS_MAX, FOUND_CHARACTERS_MAX, FOUND_VALUES_MAX, diagnose
-from relay.domains.records import Record as DnsRecord
+from relay.domains.records import DnsRecord
 from relay.internet.resolver import LOOKUP_SECONDS_MAX, LookupFailed, NoSuchName
 from relay.message.headers import HeaderError, check_headers, unsubscribe_https_url
 from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens

@@ -104,7 +104,7 @@ def test_refusals_utf8_and_the_null_sender() -> None:
         assert await deliver("ann@relay.test", "nobody@mx.test") is DeliveryVerdict.BOUNCED
         assert await deliver("ann@relay.test", "jürgen@mx.test") is DeliveryVerdict.SENT
         assert await deliver("", "bob@mx.test") is DeliveryVerdict.SENT
-        assert await session.reset()
+        assert session.usable
         await session.quit()
 
     with running_aiosmtpd(None) as (handler, port):

@@ -143,7 +143,6 @@ def test_every_intention_out_of_its_turn() -> None:
         client.tls_established,
         client.take_body,
         client.end_of_data,
-        client.reset,
         client.quit,
     ):
         with pytest.raises(LocalProtocolError):

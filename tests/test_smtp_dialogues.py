@@ -108,8 +108,6 @@ class Player:
                 self.client.starttls()
             case "tls":
                 self.client.tls_established()
-            case "reset":
-                self.client.reset()
             case "quit":
                 self.client.quit()
             case _:

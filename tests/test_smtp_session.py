@@ -295,11 +295,11 @@ def test_utf8_throughout() -> None:
     with_mx(check)
 
 
-def test_reset_says_whether_the_connection_is_good() -> None:
+def test_after_a_refusal_the_next_message_begins_with_a_reset() -> None:
     async def check(mx: Mx) -> None:
         session = await connect(mx)
         await deliver(session, "permfail")
-        assert await session.reset()
+        assert session.usable
         assert (await deliver(session, "bob")).verdict is DeliveryVerdict.SENT
         assert mx.commands.count("RSET") == 1
         await session.quit()

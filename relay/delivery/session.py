@@ -175,9 +175,6 @@ class TlsFailed(SessionFailed):
     """The receiver offered STARTTLS and the handshake failed; plain text may work on a new connection."""
 
 
-"""Connects to an address and port. Raises OSError where that fails."""
-
-
 async def open_session(
     host: str,
     address: str,
@@ -287,18 +284,6 @@ class Session:
         if not (self.usable and outcome.judgement.usable):
             await self._abandon()
         return outcome
-
-    async def reset(self) -> bool:
-        """RSET, for a connection that has rested: whether it is still good for a transaction. Closed otherwise.
-
-        It costs a round trip. `deliver` does without: it clears the state of a reused connection in the same
-        breath as MAIL, and says by `judgement.reconnect` that the receiver had given the connection up.
-        """
-        self._client.reset()
-        await self._attempt(self._exchange, trio.current_time() + self._timeouts.reset)
-        if not self.usable:
-            await self._abandon()
-        return self.usable
 
     async def quit(self) -> None:
         """Say goodbye where that is possible, and close. Never fails, never takes long."""

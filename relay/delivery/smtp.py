@@ -1,6 +1,6 @@
 """The sending side of SMTP as a state machine: bytes in, bytes and replies out, no I/O, no clock.
 
-The contract. The caller states an intention (`begin`, `end_of_data`, `starttls`, `reset`, `quit`), sends
+The contract. The caller states an intention (`begin`, `end_of_data`, `starttls`, `quit`), sends
 whatever `data_to_send` returns, feeds what it receives to `receive_data`, and takes replies from `next_event`
 until that says NEED_DATA or nothing is awaited any more. `awaiting` is the command whose reply is due (the
 caller chooses its timeout by it); None means that it is our turn. `state` says what may be done next,
@@ -68,7 +68,7 @@ class State(Enum):
     GREETING = "greeting"
     """The banner or the answer to EHLO or HELO is awaited."""
     READY = "ready"
-    """begin, starttls, reset or quit."""
+    """begin, starttls or quit."""
     STARTTLS = "starttls"
     HANDSHAKE = "handshake"
     """The caller does the TLS handshake, then calls tls_established."""
@@ -79,7 +79,6 @@ class State(Enum):
     END_OF_DATA = "end of data"
     RESET_DUE = "reset due"
     """The transaction failed half-way. As READY: the next one begins with RSET."""
-    RESET = "reset"
     REFUSED = "refused"
     """The server does not want to talk to us: nothing but quit."""
     QUIT = "quit"
@@ -170,7 +169,7 @@ class Client:
         self._awaiting: deque[Command] = deque([Command.BANNER])
         self._unasked = False
         self._carried = False
-        """A transaction has been begun since the server last cleared its state (EHLO, RSET)."""
+        """A transaction has been begun since the server last greeted us."""
         self._plan: deque[tuple[Command, bytes]] = deque()
         self._body: bytes | None = None
 
@@ -234,12 +233,6 @@ class Client:
             raise LocalProtocolError("the body has not been sent")
         self._intend(State.END_OF_DATA)
         self._say(Command.END_OF_DATA, b".\r\n")
-
-    def reset(self) -> None:
-        """Clear the server's transaction state, or ask whether it is still there."""
-        self._require(State.READY, State.RESET_DUE)
-        self._intend(State.RESET)
-        self._say(Command.RSET, b"RSET\r\n")
 
     def quit(self) -> None:
         """Say goodbye. Whatever is answered, State.CLOSED follows."""
@@ -306,13 +299,8 @@ class Client:
                 self._on_greeted(reply)
             case Command.STARTTLS:
                 self._on_starttls(reply)
-            case Command.MAIL | Command.RCPT | Command.DATA:
+            case Command.RSET | Command.MAIL | Command.RCPT | Command.DATA:
                 self._on_envelope(reply)
-            case Command.RSET if self.state is State.ENVELOPE:
-                self._on_envelope(reply)
-            case Command.RSET:
-                self.state = State.READY if reply.accepts else State.REFUSED
-                self._carried = False
             case Command.END_OF_DATA:
                 # Accepted or refused, the transaction is over and needs no RSET.
                 self.state = State.READY

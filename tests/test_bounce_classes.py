@@ -24,7 +24,8 @@ from relay.delivery.bounce_classes import (
     words_of,
 )
 from relay.delivery.replies import Failure, FailureKind
-from relay.delivery.smtp import Client, Command, SmtpReply
+from relay.delivery.reply_reader import Command, SmtpReply
+from relay.delivery.smtp import Client
 
 CORPUS = Path(__file__).parent / "bounce_corpus.txt"
 CLASSES_PAGE = Path(__file__).parent.parent / "docs" / "BOUNCE_CLASSES.md"

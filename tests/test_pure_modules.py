@@ -27,6 +27,7 @@ PURE = (
     "relay.decisions.suppression",
     "relay.delivery.bounce_classes",
     "relay.delivery.replies",
+    "relay.delivery.reply_reader",
     "relay.decisions.retry",
     "relay.delivery.smtp",
     "relay.delivery.waiting",

@@ -8,17 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.delivery.smtp import (
-    NEED_DATA,
+from relay.delivery.reply_reader import (
     REPLY_BYTES_MAX,
     REPLY_LINE_BYTES_MAX,
     REPLY_LINES_MAX,
     Capabilities,
-    Client,
     Command,
-    LocalProtocolError,
     RemoteProtocolError,
     SmtpReply,
+)
+from relay.delivery.smtp import (
+    NEED_DATA,
+    Client,
+    LocalProtocolError,
     State,
     check_message,
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.delivery.smtp import NEED_DATA, Client, RemoteProtocolError, State
+from relay.delivery.reply_reader import RemoteProtocolError
+from relay.delivery.smtp import NEED_DATA, Client, State
 from relay.message.envelope import Envelope
 
 DIALOGUES = sorted(Path(__file__).with_name("dialogues").glob("*.txt"))

@@ -3,7 +3,7 @@
 import pytest
 
 from relay.delivery.replies import DeliveryVerdict, Failure, FailureKind, Judgement, judge, why_unfit
-from relay.delivery.smtp import Capabilities, Command, SmtpReply
+from relay.delivery.reply_reader import Capabilities, Command, SmtpReply
 from relay.message.envelope import Envelope
 
 BEFORE_MAIL = [Command.BANNER, Command.EHLO, Command.HELO, Command.STARTTLS]

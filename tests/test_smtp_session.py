@@ -7,8 +7,9 @@ import pytest
 import trio
 
 from relay.delivery.replies import DeliveryVerdict, FailureKind
+from relay.delivery.reply_reader import Command
 from relay.delivery.session import AttemptOutcome, Session, SessionFailed, TlsFailed, TlsPolicy, open_session
-from relay.delivery.smtp import Command, LocalProtocolError
+from relay.delivery.smtp import LocalProtocolError
 from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts
 from tests.world.mx import Mx, open_mx, self_signed_context

@@ -30,7 +30,7 @@ from enum import StrEnum
 from typing import Final
 
 from relay.delivery.replies import Failure, FailureKind
-from relay.delivery.smtp import Command, SmtpReply
+from relay.delivery.reply_reader import Command, SmtpReply
 
 TEXT_CHARACTERS_MAX: Final = 1000
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from relay.delivery.smtp import Capabilities, Command, SmtpReply
+from relay.delivery.reply_reader import Capabilities, Command, SmtpReply
 from relay.message.envelope import Envelope
 
 

@@ -35,16 +35,14 @@ from outcome import acapture
 
 from relay.delivery.certificates import describe, opportunistic_context
 from relay.delivery.replies import DeliveryVerdict, Failure, FailureKind, Judgement, judge, why_unfit
-from relay.delivery.smtp import (
-    NEED_DATA,
+from relay.delivery.reply_reader import (
     Capabilities,
-    Client,
     Command,
     ConnectionLost,
     RemoteProtocolError,
     SmtpReply,
-    State,
 )
+from relay.delivery.smtp import NEED_DATA, Client, State
 from relay.message.envelope import Envelope
 from relay.surroundings import OpenStream, Timeouts
 

@@ -10,16 +10,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from relay.delivery.replies import Failure, FailureKind
 from relay.delivery.scheduler import (
-    DOWN_SECONDS,
-    DOWN_SECONDS_MAX,
     MEMORY_SECONDS,
-    WINDOW_AT_FIRST,
-    Feedback,
     Scheduler,
     SchedulerLimits,
-    SiteLimits,
     SiteState,
     Start,
+)
+from relay.delivery.sites import (
+    DOWN_SECONDS,
+    DOWN_SECONDS_MAX,
+    WINDOW_AT_FIRST,
+    Feedback,
+    SiteLimits,
 )
 from relay.views.due import Lane, lane_of
 

@@ -7,8 +7,9 @@ import pytest
 import trio
 import trio.testing
 
+from relay.delivery.outcomes import AttemptOutcome, Peer
 from relay.delivery.replies import DeliveryVerdict, FailureKind
-from relay.delivery.session import AttemptOutcome, Peer, Session, start_session
+from relay.delivery.session import Session, start_session
 from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts
 

@@ -11,8 +11,9 @@ from functools import partial
 import pytest
 import trio
 
+from relay.delivery.outcomes import AttemptOutcome
 from relay.delivery.replies import FailureKind
-from relay.delivery.session import AttemptOutcome, SessionFailed, open_session
+from relay.delivery.session import SessionFailed, open_session
 from relay.message.envelope import Envelope
 from tests.world.https import Authority
 from tests.world.mx import HUGE_REPLY_BYTES

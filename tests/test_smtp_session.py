@@ -6,9 +6,16 @@ from typing import Any
 import pytest
 import trio
 
+from relay.delivery.outcomes import AttemptOutcome
 from relay.delivery.replies import DeliveryVerdict, FailureKind
 from relay.delivery.reply_reader import Command
-from relay.delivery.session import AttemptOutcome, Session, SessionFailed, TlsFailed, TlsPolicy, open_session
+from relay.delivery.session import (
+    Session,
+    SessionFailed,
+    TlsFailed,
+    TlsPolicy,
+    open_session,
+)
 from relay.delivery.smtp import LocalProtocolError
 from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts

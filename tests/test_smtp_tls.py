@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, memory_stream_pair
 
 from relay.delivery.certificates import describe
+from relay.delivery.outcomes import Peer, TlsInfo
 from relay.delivery.replies import DeliveryVerdict, FailureKind, judge
 from relay.delivery.session import (
-    Peer,
     SessionFailed,
     TlsFailed,
-    TlsInfo,
     TlsPolicy,
     open_session,
     start_session,

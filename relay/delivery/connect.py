@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import trio
 
+from relay.delivery.outcomes import AttemptOutcome, Peer
 from relay.delivery.replies import Failure
 from relay.delivery.resolve import (
     RoutingFailed,
@@ -24,8 +25,6 @@ from relay.delivery.resolve import (
     site_of,
 )
 from relay.delivery.session import (
-    AttemptOutcome,
-    Peer,
     Session,
     SessionFailed,
     TlsFailed,

@@ -29,10 +29,12 @@ from relay.config import DeliveryConfig
 from relay.core import Core
 from relay.delivery.connect import Connector, Destination
 from relay.delivery.interrupted import name_interrupted
+from relay.delivery.outcomes import AttemptOutcome
 from relay.delivery.replies import Failure, FailureKind
 from relay.delivery.reply_reader import Command
-from relay.delivery.scheduler import Feedback, Scheduler, SchedulerLimits, SiteLimits, Start
-from relay.delivery.session import AttemptOutcome, Session, SessionFailed
+from relay.delivery.scheduler import Scheduler, SchedulerLimits, Start
+from relay.delivery.session import Session, SessionFailed
+from relay.delivery.sites import Feedback, SiteLimits
 from relay.delivery.story import Story, Tried
 from relay.delivery.waiting import Waiting
 from relay.events import (

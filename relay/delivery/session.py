@@ -23,18 +23,18 @@ import ipaddress
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
-from typing import Final, Self
+from typing import Final
 
 import trio
 from outcome import Outcome as Captured
 from outcome import acapture
 
 from relay.delivery.certificates import describe, opportunistic_context
-from relay.delivery.replies import DeliveryVerdict, Failure, FailureKind, Judgement, judge, why_unfit
+from relay.delivery.outcomes import AttemptOutcome, Peer, TlsInfo
+from relay.delivery.replies import Failure, FailureKind, why_unfit
 from relay.delivery.reply_reader import (
     Capabilities,
     Command,
@@ -80,82 +80,6 @@ class TlsPolicy(Enum):
     OPPORTUNISTIC = "opportunistic"
     """Where it is offered."""
     NEVER = "never"
-
-
-@dataclass(frozen=True, slots=True)
-class TlsInfo:
-    """What the connection is protected by."""
-
-    version: str
-    cipher: str
-    certificate: str
-    """"verified", or why it proves nothing: "unverified: …"."""
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who is being talked to."""
-
-    host: str
-    """The name from the MX record or the route."""
-    address: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptOutcome:
-    """What one attempt came to: exactly one of `reply` and `failure` says why."""
-
-    judgement: Judgement
-    reply: SmtpReply | None = None
-    failure: Failure | None = None
-    started: bool = False
-    """before_final_dot had returned. Without a reply the receiver may nevertheless have the message."""
-
-    body_begun: bool = False
-    """Bytes of the message have been handed to the network."""
-
-    @classmethod
-    def of(
-        cls,
-        said: SmtpReply | Failure,
-        *,
-        reused: bool = False,
-        started: bool = False,
-        body_begun: bool = False,
-    ) -> Self:
-        """Judge what was said."""
-        judgement = judge(said, reused=reused)
-        if isinstance(said, SmtpReply):
-            return cls(judgement, reply=said, started=started, body_begun=body_begun)
-        return cls(judgement, failure=said, started=started, body_begun=body_begun)
-
-    @property
-    def said(self) -> SmtpReply | Failure:
-        """What was judged."""
-        said = self.reply or self.failure
-        assert said is not None
-        return said
-
-    @property
-    def verdict(self) -> DeliveryVerdict:
-        """What becomes of the recipient."""
-        return self.judgement.verdict
-
-    @property
-    def command(self) -> Command | None:
-        """What was answered, or under way."""
-        return self.reply.command if self.reply else self.failure.command if self.failure else None
-
-    @property
-    def enhanced(self) -> str | None:
-        """The receiver's enhanced status code, or ours for a failure."""
-        return self.reply.enhanced if self.reply else self.failure.enhanced if self.failure else None
-
-    @property
-    def error(self) -> str | None:
-        """The failure as a sentence; None where the receiver replied."""
-        return self.failure.text if self.failure else None
 
 
 class SessionFailed(Exception):

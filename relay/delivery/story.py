@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from relay.core import Core
 from relay.decisions.retry import is_given_up, next_attempt_at
 from relay.delivery.bounce_classes import BounceClass, classify
+from relay.delivery.outcomes import AttemptOutcome, Peer
 from relay.delivery.replies import DeliveryVerdict, FailureKind
-from relay.delivery.session import AttemptOutcome, Peer, Session
+from relay.delivery.session import Session
 from relay.events import (
     AttemptInterrupted,
     AttemptStarted,

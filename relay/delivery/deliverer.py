@@ -28,12 +28,14 @@ from relay.codec import Recorded
 from relay.config import DeliveryConfig
 from relay.core import Core
 from relay.data_directory import SiteStatus
-from relay.delivery.connect import Connector, Site
+from relay.delivery.connect import Connector, Destination
 from relay.delivery.interrupted import name_interrupted
+from relay.delivery.outcomes import AttemptOutcome
 from relay.delivery.replies import Failure, FailureKind
-from relay.delivery.scheduler import Feedback, Limits, Scheduler, SiteLimits, Start
-from relay.delivery.session import Outcome, Session, SessionFailed
-from relay.delivery.smtp import Command
+from relay.delivery.reply_reader import Command
+from relay.delivery.scheduler import Scheduler, SchedulerLimits, Start
+from relay.delivery.session import Session, SessionFailed
+from relay.delivery.sites import Feedback, SiteLimits
 from relay.delivery.story import Story, Tried
 from relay.delivery.waiting import Waiting
 from relay.events import (
@@ -101,7 +103,7 @@ class _Worker:
 
 
 class _Known(NamedTuple):
-    site: Site
+    site: Destination
     until: float
 
 
@@ -287,7 +289,7 @@ class Deliverer:
             else:
                 self._scheduler.add(site.name, lane, unroutable=site.unroutable)
 
-    def _site_of(self, lane: Lane) -> Site | None:
+    def _site_of(self, lane: Lane) -> Destination | None:
         """None: not known, or not lately enough to be believed."""
         known = self._known.get(lane.domain)
         return known.site if known is not None and trio.current_time() < known.until else None
@@ -311,7 +313,7 @@ class Deliverer:
         self._lookups -= 1
 
     async def _look_up(self, domain: str) -> None:
-        site = await self._connector.site(domain)
+        site = await self._connector.destination(domain)
         self._known.pop(domain, None)  # to the end: the oldest are forgotten first
         self._known[domain] = _Known(site, trio.current_time() + SITE_SECONDS)
         self._core.sites[domain] = site.name
@@ -390,7 +392,9 @@ class Deliverer:
         await session.quit()
         self._sessions.pop(session, None)
 
-    async def _attempt(self, task: _Task, session: Session | None) -> tuple[Session | None, Outcome | None]:
+    async def _attempt(
+        self, task: _Task, session: Session | None
+    ) -> tuple[Session | None, AttemptOutcome | None]:
         """Try one message. It ends in exactly one outcome event, or in an event that takes its place.
 
         Returns the session where it can carry another, and what came of the dialogue where there was one.
@@ -410,7 +414,9 @@ class Deliverer:
             await self._record(story.expired())
             return session, None
         if task.instead is not None:
-            await self._end(task.lane, story.ended(Tried(None, Outcome.of(task.instead), None), None, 0.0))
+            await self._end(
+                task.lane, story.ended(Tried(None, AttemptOutcome.of(task.instead), None), None, 0.0)
+            )
             return session, None
         try:
             outgoing = self._core.composer.outgoing_of(state, self._store.get)
@@ -438,7 +444,7 @@ class Deliverer:
         finally:
             # Also when this attempt is being cancelled: what is known about it is written down.
             if started.is_set():
-                stopped = Outcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
+                stopped = AttemptOutcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
                 tried = tried or Tried(session, stopped, session.peer if session else None)
                 ended = story.ended(tried, outgoing, trio.current_time() - begun)
                 with trio.CancelScope(shield=True):
@@ -539,7 +545,7 @@ def _lane_of(queued: MessageQueued | DsnQueued) -> Lane:
     return due.lane_of(did=queued.did, category=queued.category, address=queued.personal.address)
 
 
-def _feedback(outcome: Outcome | None) -> tuple[Feedback, str]:
+def _feedback(outcome: AttemptOutcome | None) -> tuple[Feedback, str]:
     """What an attempt tells the scheduler of its site, and in which words."""
     if outcome is None:
         return Feedback.NOTHING, ""
@@ -551,7 +557,7 @@ def _feedback(outcome: Outcome | None) -> tuple[Feedback, str]:
     return (Feedback.ANSWERED if reply else Feedback.NOTHING), ""
 
 
-def _broke_off(outcome: Outcome) -> bool:
+def _broke_off(outcome: AttemptOutcome) -> bool:
     """Whether a receiver that had greeted us stumbled, perhaps over this very message: the others get their own try.
 
     One that falls silent is another matter: to find that out message by message would take minutes for each.
@@ -564,8 +570,8 @@ def _broke_off(outcome: Outcome) -> bool:
     )
 
 
-def _limits(config: DeliveryConfig) -> Limits:
-    return Limits(
+def _limits(config: DeliveryConfig) -> SchedulerLimits:
+    return SchedulerLimits(
         connections_max=config.connections_max,
         member_connections_max=config.connections_per_member_max,
         messages_per_minute_max=config.messages_per_minute_max or None,

@@ -36,7 +36,7 @@ from relay.domains.diagnosis import (
     failed_checks,
     wrong_places,
 )
-from relay.domains.records import Record, member_records
+from relay.domains.records import DnsRecord, member_records
 from relay.events import DomainCheckFailed, DomainUnverified, DomainVerified, Event
 from relay.internet.resolver import LookupFailed, NoSuchName, Resolver
 from relay.times import SECOND_US
@@ -66,7 +66,7 @@ async def check_domain(core: Core, state: members.DomainState, resolver: Resolve
     return findings
 
 
-def _records(core: Core, state: members.DomainState) -> list[Record]:
+def _records(core: Core, state: members.DomainState) -> list[DnsRecord]:
     """What we would tell the member to publish, with the keys that we sign with."""
     return member_records(
         state.domain,

@@ -24,7 +24,7 @@ from relay.events import (
     SendAccepted,
 )
 from relay.message.outgoing import PayloadGoneError
-from relay.message.signing import Verdict, verify
+from relay.message.signing import DkimVerdict, verify
 from relay.views import messages
 from tests.mailauth import verify_all
 from tests.world.directories import copy_of
@@ -100,7 +100,7 @@ def test_the_operators_two_keys_sign_it(tmp_path: Path) -> None:
             (received,) = world.mx.messages
             signers = world.core.keyring.signers(OPERATOR_DOMAIN, world.core.operator_stem)
             records = {record.name: record.value for record in map(dkim_record, signers)}
-            expected = [Verdict(signer.domain, signer.selector, True) for signer in signers]
+            expected = [DkimVerdict(signer.domain, signer.selector, True) for signer in signers]
             assert verify(received.data, records.get) == expected
             assert verify_all([received.data], records) == [expected]
 

@@ -24,6 +24,7 @@ HANDS: dict[str, frozenset[str]] = {
         {
             "__main__",
             "acceptance",
+            "alarm",
             "config",
             "core",
             "data_directory",
@@ -60,7 +61,10 @@ HANDS: dict[str, frozenset[str]] = {
             "directory",
             "disk",
             "files",
+            "erasure",
+            "interface",
             "log",
+            "open_segment",
             "reader",
             "repair",
             "strip",

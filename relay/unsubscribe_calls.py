@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import trio
 
+from relay.alarm import Alarm
 from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.retry import is_given_up, next_attempt_at
@@ -93,7 +94,7 @@ async def call_members(
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
-                await caller.wait_for_news(caller.start_due(nursery))
+                await caller.wait_for_next(caller.start_due(nursery))
     finally:
         observers.remove(caller.observe)
 
@@ -114,13 +115,13 @@ class _Caller:
         self._post = post
         #: By their `recipient.suppressed`: the calls that are being made.
         self._under_way: set[int] = set()
-        self._news = trio.Event()
+        self._alarm = Alarm(core.store.now_us)
 
     def observe(self, recorded: Sequence[Recorded]) -> None:
         """Called with all new events as they become true."""
         for item in recorded:
             if isinstance(item.event, RecipientSuppressed) and item.event.call_at is not None:
-                self._news.set()
+                self._alarm.ring()
 
     def start_due(self, nursery: trio.Nursery) -> int | None:
         """Start what is due, and return when the next call will be; None where news will tell."""
@@ -139,13 +140,9 @@ class _Caller:
             nursery.start_soon(self._call, call)
         return None
 
-    async def wait_for_news(self, next_at_us: int | None) -> None:
-        seconds = float("inf")
-        if next_at_us is not None:
-            seconds = max(0.0, (next_at_us - self._store.now_us()) / SECOND_US)
-        with trio.move_on_after(seconds):
-            await self._news.wait()
-        self._news = trio.Event()
+    async def wait_for_next(self, at_us: int | None) -> None:
+        """Until a call becomes due, or something has changed."""
+        await self._alarm.wait(at_us)
 
     async def _call(self, call: calls.Call) -> None:
         """One try, which ends in one event."""
@@ -156,7 +153,7 @@ class _Caller:
             await self._store.append([self._event(call, suppressed, answer)])
         finally:
             self._under_way.discard(call.suppressed_seq)
-            self._news.set()
+            self._alarm.ring()
         logger.info("unsubscribe.called", extra={"seq": call.suppressed_seq, "status": answer.status})
 
     async def _try(self, suppressed: RecipientSuppressed) -> _Answer:

@@ -17,13 +17,13 @@ different sites never wait for each other.
 from __future__ import annotations
 
 import logging
-import math
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import trio
 
+from relay.alarm import Alarm
 from relay.codec import Recorded
 from relay.config import DeliveryConfig
 from relay.core import Core
@@ -73,9 +73,6 @@ SITE_SECONDS = 60.0
 SITES_KNOWN_MAX = 10_000
 #: Domains that are looked up at the same time: a name server that does not answer holds up nobody else.
 LOOKUPS_MAX = 200
-#: How long the loop sleeps at most while something waits. Due times are wall-clock times, and that clock may be set, or
-#: go on while the machine is suspended, which the one that sleeping is measured by does not notice.
-ASLEEP_SECONDS_MAX = 60.0
 #: Of what was wrong with a site, as it is told of the mail that is put off for it.
 BECAUSE_CHARACTERS_MAX = 300
 
@@ -129,9 +126,7 @@ class Deliverer:
         self._nursery: trio.Nursery | None = None
         #: Of the look-ups: nothing depends on them when the relay stops.
         self._lookups_nursery: trio.Nursery | None = None
-        self._news = trio.Event()
-        #: When the loop looks again by itself (trio's seconds); while it is awake, nobody has to wake it.
-        self._asleep_until = -math.inf
+        self._alarm = Alarm(self._store.now_us)
         #: (member, address) that were suppressed, and whose waiting messages have not been looked at.
         self._suppressed: list[tuple[str, str]] = []
         self._stopping = False
@@ -161,8 +156,7 @@ class Deliverer:
                                 await self._wait_for_news()
                             self._lookups_nursery.cancel_scope.cancel()
                         while self._workers:
-                            await self._news.wait()
-                            self._news = trio.Event()
+                            await self._alarm.wait()
                     finally:
                         await self._hang_up()
         finally:
@@ -172,7 +166,7 @@ class Deliverer:
     def stop(self) -> None:
         """Begin nothing new. `run` returns when the attempts under way are over."""
         self._stopping = True
-        self._news.set()
+        self._alarm.ring()
         for worker in self._workers.values():
             worker.wake()
 
@@ -199,10 +193,10 @@ class Deliverer:
                     self._forgive_site_of(event.message_id)
                 case DomainResumed() | MemberResumed():
                     self._waiting.forget_what_is_known()
-                    self._news.set()
+                    self._alarm.ring()
                 case RecipientSuppressed() if event.personal is not None:
                     self._suppressed.append((event.did, event.personal.address))
-                    self._news.set()
+                    self._alarm.ring()
                 case _:
                     pass
 
@@ -243,7 +237,7 @@ class Deliverer:
         with self._store.read() as view:
             if suppressions.suppression(view, did, queued.event.personal.address) is not None:
                 self._suppressed.append((did, queued.event.personal.address))
-                self._news.set()
+                self._alarm.ring()
 
     async def _stop_suppressed(self) -> None:
         """Bounce what waits for recipients who have been suppressed. What is being tried at this moment comes back here
@@ -271,27 +265,12 @@ class Deliverer:
                 self._claimed.let_go(waiting)
 
     async def _wait_for_news(self) -> None:
-        seconds = math.inf
-        due_at = self._waiting.next_at()
-        if due_at is not None:
-            seconds = min(max(0.0, (due_at - self._store.now_us()) / SECOND_US), ASLEEP_SECONDS_MAX)
-        wake_at = self._scheduler.wake_at()
-        if wake_at is not None:
-            seconds = min(seconds, max(0.0, wake_at - trio.current_time()))
-        self._asleep_until = trio.current_time() + seconds
-        with trio.move_on_after(seconds):
-            await self._news.wait()
-        self._asleep_until = -math.inf
-        self._news = trio.Event()
+        await self._alarm.wait(self._waiting.next_at(), deadline=self._scheduler.wake_at())
 
     def _wait_for(self, lane: Lane, at_us: int) -> None:
         """Something in `lane` is due at that time."""
         self._waiting.add(lane, at_us)
-        self._wake_at(trio.current_time() + (at_us - self._store.now_us()) / SECOND_US)
-
-    def _wake_at(self, seconds: float) -> None:
-        if seconds < self._asleep_until:
-            self._news.set()
+        self._alarm.ring_by(at_us)
 
     # ---------------------------------------------------------------- from due lanes to workers
 
@@ -367,9 +346,7 @@ class Deliverer:
             worker = self._workers[number]
             worker.is_to_close = True
             worker.wake()
-        wake_at = self._scheduler.wake_at()
-        if wake_at is not None:
-            self._wake_at(wake_at)
+        self._alarm.ring_by(deadline=self._scheduler.wake_at())
 
     def _claim(self, start: Start) -> _Task | None:
         """The lane's next message that is due. What is not due yet waits for its time again."""
@@ -407,7 +384,7 @@ class Deliverer:
         self._scheduler.closed(worker.number)
         self._dispatch()
         if self._stopping:
-            self._news.set()
+            self._alarm.ring()
 
     async def _part(self, session: Session) -> None:
         await session.quit()

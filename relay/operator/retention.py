@@ -45,6 +45,7 @@ from typing import Any, NamedTuple
 import trio
 
 from relay.addresses import AddressError, parse_address
+from relay.alarm import Alarm
 from relay.codec import decode_raw
 from relay.core import Core
 from relay.events import DsnQueued, Event, LogStripped, MessageQueued, PayloadErased, SendAccepted
@@ -52,6 +53,7 @@ from relay.operator.protocol import CommandAnswer
 from relay.principals import Operator
 from relay.refusals import Refusal, invalid
 from relay.registry import Arguments, decision
+from relay.times import SECOND_US
 from relay.views import calls, members, messages, retention
 from spool.directory import TORN_NAME, segment_seqs
 from spool.disk import Disk
@@ -82,6 +84,7 @@ class NotErasable(NamedTuple):
 
 async def keep_retention(core: Core, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Remove what is over, once a day, until cancelled. A failure of the disk is reported, and tried again."""
+    alarm = Alarm(core.store.now_us)
     task_status.started()
     while True:
         seconds = DAY_SECONDS
@@ -95,7 +98,7 @@ async def keep_retention(core: Core, task_status: trio.TaskStatus[None] = trio.T
             if core.store.log.poisoned:
                 raise
             logger.error("retention.failed", extra={"because": str(error)})
-        await trio.sleep(seconds)
+        await alarm.wait(core.store.now_us() + seconds * SECOND_US)
 
 
 # ------------------------------------------------------------------------------------------------ the two commands

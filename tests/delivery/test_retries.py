@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import trio
 
+from relay.alarm import ASLEEP_SECONDS_MAX
 from relay.decisions.retry import is_given_up, next_attempt_at
-from relay.delivery.deliverer import ASLEEP_SECONDS_MAX
 from relay.events import AttemptStarted, MessageBounced
 from tests.world.relay import EPOCH_US, make_directory, open_world, run, virtual_clock
 

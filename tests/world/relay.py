@@ -51,6 +51,8 @@ OTHER_DID = "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"
 DOMAIN = "yourdomain.com"
 OTHER_DOMAIN = "other.example"
 OPERATOR_DOMAIN = "relay.example"
+#: Of the relay's own time. What has not happened by then was forgotten: mail is given up after five days.
+PATIENCE_SECONDS = 8 * 24 * 3600
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -172,21 +174,23 @@ class World:
         return answer
 
     async def until(self, message_id: int, *statuses: str) -> Any:
-        """The message, as soon as it has one of the statuses."""
-        while True:
-            news = self._news
-            message = await self.message(message_id)
-            if message["status"] in statuses:
-                return message
-            await news.wait()
+        """The message, as soon as it has one of the statuses. Raises trio.TooSlowError where it never has."""
+        with trio.fail_after(PATIENCE_SECONDS):
+            while True:
+                news = self._news
+                message = await self.message(message_id)
+                if message["status"] in statuses:
+                    return message
+                await news.wait()
 
     async def until_final(self, message_id: int) -> Any:
         return await self.until(message_id, "sent", "bounced")
 
     async def until_so_many_are_final(self, count: int) -> None:
-        """Messages that have become final since this relay was started."""
-        while self._final < count:
-            await self._news.wait()
+        """Messages that have become final since this relay was started. Raises trio.TooSlowError."""
+        with trio.fail_after(PATIENCE_SECONDS):
+            while self._final < count:
+                await self._news.wait()
 
     def events(self) -> list[Event]:
         """The whole log, as events."""

@@ -52,13 +52,14 @@ run: setup ## serve DATA=./data, which is made where it is missing
 # ------------------------------------------------------------------------------------------------ to change it
 
 test: check tests/verifier/node_modules/.ready ## everything that CI runs: check, and all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
-check: $(VENV)/.develop ## ruff, mypy and import-linter
+check: $(VENV)/.develop ## ruff, mypy, import-linter, and the fences of tests/house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.house
 
 # The JavaScript parts: an independent DKIM verifier (mailauth).
 tests/verifier/node_modules/.ready: tests/verifier/package-lock.json

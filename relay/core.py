@@ -71,9 +71,9 @@ class Core:
         self.writes = Writes(self.store, self.space)
         self.streams = Streams(self.config.http, self.surroundings.dice.randbytes)
         self.metrics.streams.set_function(lambda: self.streams.count)
-        self.store.views.observers.append(self.streams.observe)
-        self.store.views.observers.append(self.metrics.observe)
-        self.store.views.observers.append(self.reservations.observe)
+        self.store.observers.append(self.streams.observe)
+        self.store.observers.append(self.metrics.observe)
+        self.store.observers.append(self.reservations.observe)
 
     async def pause(self) -> None:
         """Let others work, in the middle of something long."""
@@ -81,7 +81,7 @@ class Core:
 
     def why_not_accepting(self) -> Refusal | None:
         """Why no send can be taken now: QUEUE_FULL or TEMPORARILY_UNAVAILABLE. None: it can."""
-        if self.stopping or self.store.log.poisoned:
+        if self.stopping or self.store.poisoned:
             return unavailable()
         try:
             self.space.check(_ANY_MEMBER)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import trio
 
+from relay.alarm import Alarm
 from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.reputation import judge
@@ -29,7 +30,7 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
     # Outcomes of before a crash may not have been judged.
     with store.read() as view:
         pending = {state.domain: None for state in members.domains(view)}
-    news = trio.Event()
+    alarm = Alarm(store.now_us)
 
     def observe(recorded: Sequence[Recorded]) -> None:
         for item in recorded:
@@ -38,9 +39,9 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
                     state = messages.message(view, item.event.message_id)
                 assert state is not None
                 pending[state.domain] = None
-                news.set()
+                alarm.ring()
 
-    store.views.observers.append(observe)
+    store.observers.append(observe)
     try:
         task_status.started()
         while True:
@@ -48,10 +49,9 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
                 name = next(iter(pending))
                 del pending[name]
                 await _judge(core, name)
-            await news.wait()
-            news = trio.Event()
+            await alarm.wait()
     finally:
-        store.views.observers.remove(observe)
+        store.observers.remove(observe)
 
 
 async def _judge(core: Core, name: str) -> None:

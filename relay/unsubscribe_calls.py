@@ -25,11 +25,12 @@ from typing import NamedTuple
 
 import trio
 
+from relay.alarm import Alarm
 from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.retry import is_given_up, next_attempt_at
 from relay.events import CallResult, RecipientSuppressed, SendAccepted, UnsubscribeCalled
-from relay.internet.https import FetchError, Limits, fetch
+from relay.internet.https import FetchError, FetchLimits, fetch
 from relay.store import Store
 from relay.surroundings import Surroundings
 from relay.times import SECOND_US
@@ -44,7 +45,7 @@ GIVE_UP_SECONDS = 24 * 3600
 CONCURRENT_MAX = 16
 
 #: Only the status is of interest.
-LIMITS = Limits(seconds_max=20.0, body_bytes_max=0)
+LIMITS = FetchLimits(seconds_max=20.0, body_bytes_max=0)
 
 #: `await post(url)` sends BODY there and returns the status of the answer. Raises FetchError where there is none.
 Post = Callable[[str], Awaitable[int]]
@@ -87,18 +88,18 @@ async def call_members(
     An unexpected exception ends it, and with it the process.
     """
     caller = _Caller(core, post)
-    observers = core.store.views.observers
+    observers = core.store.observers
     observers.append(caller.observe)
     try:
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
-                await caller.wait_for_news(caller.start_due(nursery))
+                await caller.wait_for_next(caller.start_due(nursery))
     finally:
         observers.remove(caller.observe)
 
 
-class _Answer(NamedTuple):
+class _Heard(NamedTuple):
     """What came of a try: `error` is None where it was heard."""
 
     status: int | None
@@ -114,13 +115,13 @@ class _Caller:
         self._post = post
         #: By their `recipient.suppressed`: the calls that are being made.
         self._under_way: set[int] = set()
-        self._news = trio.Event()
+        self._alarm = Alarm(core.store.now_us)
 
     def observe(self, recorded: Sequence[Recorded]) -> None:
         """Called with all new events as they become true."""
         for item in recorded:
             if isinstance(item.event, RecipientSuppressed) and item.event.call_at is not None:
-                self._news.set()
+                self._alarm.ring()
 
     def start_due(self, nursery: trio.Nursery) -> int | None:
         """Start what is due, and return when the next call will be; None where news will tell."""
@@ -139,13 +140,9 @@ class _Caller:
             nursery.start_soon(self._call, call)
         return None
 
-    async def wait_for_news(self, next_at_us: int | None) -> None:
-        seconds = float("inf")
-        if next_at_us is not None:
-            seconds = max(0.0, (next_at_us - self._store.now_us()) / SECOND_US)
-        with trio.move_on_after(seconds):
-            await self._news.wait()
-        self._news = trio.Event()
+    async def wait_for_next(self, at_us: int | None) -> None:
+        """Until a call becomes due, or something has changed."""
+        await self._alarm.wait(at_us)
 
     async def _call(self, call: calls.Call) -> None:
         """One try, which ends in one event."""
@@ -156,27 +153,27 @@ class _Caller:
             await self._store.append([self._event(call, suppressed, answer)])
         finally:
             self._under_way.discard(call.suppressed_seq)
-            self._news.set()
+            self._alarm.ring()
         logger.info("unsubscribe.called", extra={"seq": call.suppressed_seq, "status": answer.status})
 
-    async def _try(self, suppressed: RecipientSuppressed) -> _Answer:
+    async def _try(self, suppressed: RecipientSuppressed) -> _Heard:
         assert suppressed.message_id is not None
         with self._store.read() as view:
             message = messages.message(view, suppressed.message_id)
         assert message is not None
         url = members_url(self._store, message)
         if url is None:
-            return _Answer(None, "the URL was removed with the message's content", final=True)
+            return _Heard(None, "the URL was removed with the message's content", final=True)
         try:
             status = await self._post(url)
         except FetchError as error:
-            return _Answer(None, str(error))
+            return _Heard(None, str(error))
         if 200 <= status < 300:
-            return _Answer(status, None, final=True)
+            return _Heard(status, None, final=True)
         redirect = "; redirects are not followed" if 300 <= status < 400 else ""
-        return _Answer(status, f"the server answered {status}{redirect}")
+        return _Heard(status, f"the server answered {status}{redirect}")
 
-    def _event(self, call: calls.Call, suppressed: RecipientSuppressed, answer: _Answer) -> UnsubscribeCalled:
+    def _event(self, call: calls.Call, suppressed: RecipientSuppressed, answer: _Heard) -> UnsubscribeCalled:
         assert suppressed.message_id is not None
         assert suppressed.call_at is not None
         attempt = call.attempts + 1

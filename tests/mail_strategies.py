@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from relay.addresses import AddressError, Mailbox, parse_mailbox
 from relay.characters import FORBIDDEN, invisible
-from relay.message.compose import Content
+from relay.message.compose import Draft
 from relay.message.headers import HeaderError, check_headers
 
 ATEXT = "abcXYZ019!#$%&'*+/=?^_`{|}~-"
@@ -112,7 +112,7 @@ _headers = st.one_of(
 
 
 @st.composite
-def contents(draw: st.DrawFn) -> Content:
+def contents(draw: st.DrawFn) -> Draft:
     text, html = draw(
         st.one_of(
             st.tuples(bodies, st.none()),
@@ -120,7 +120,7 @@ def contents(draw: st.DrawFn) -> Content:
             st.tuples(bodies, bodies),
         )
     )
-    return Content(
+    return Draft(
         sender=draw(mailboxes()),
         subject=draw(lines),
         text=text,

@@ -4,5 +4,5 @@
 `queue`, `policy`, `watch`, and the room `log`). A module here is imported when its command is called, and imports no
 more than that command uses: an operator types many commands (`lazy`). `demo` is `make demo`.
 
-May import `relay` and `spool`. It must decide nothing: what a command changes, it asks of `relay.operator`.
+May import `relay` and `spool`. It must never decide anything: what a command changes, it asks of `relay.operator`.
 """

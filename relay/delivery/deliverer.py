@@ -17,23 +17,25 @@ different sites never wait for each other.
 from __future__ import annotations
 
 import logging
-import math
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import trio
 
+from relay.alarm import Alarm
 from relay.codec import Recorded
 from relay.config import DeliveryConfig
 from relay.core import Core
 from relay.data_directory import SiteStatus
-from relay.delivery.connect import Connector, Site
+from relay.delivery.connect import Connector, Destination
 from relay.delivery.interrupted import name_interrupted
+from relay.delivery.outcomes import AttemptOutcome
 from relay.delivery.replies import Failure, FailureKind
-from relay.delivery.scheduler import Feedback, Limits, Scheduler, SiteLimits, Start
-from relay.delivery.session import Outcome, Session, SessionFailed
-from relay.delivery.smtp import Command
+from relay.delivery.reply_reader import Command
+from relay.delivery.scheduler import Scheduler, SchedulerLimits, Start
+from relay.delivery.session import Session, SessionFailed
+from relay.delivery.sites import Feedback, SiteLimits
 from relay.delivery.story import Story, Tried
 from relay.delivery.waiting import Waiting
 from relay.events import (
@@ -73,9 +75,6 @@ SITE_SECONDS = 60.0
 SITES_KNOWN_MAX = 10_000
 #: Domains that are looked up at the same time: a name server that does not answer holds up nobody else.
 LOOKUPS_MAX = 200
-#: How long the loop sleeps at most while something waits. Due times are wall-clock times, and that clock may be set, or
-#: go on while the machine is suspended, which the one that sleeping is measured by does not notice.
-ASLEEP_SECONDS_MAX = 60.0
 #: Of what was wrong with a site, as it is told of the mail that is put off for it.
 BECAUSE_CHARACTERS_MAX = 300
 
@@ -104,7 +103,7 @@ class _Worker:
 
 
 class _Known(NamedTuple):
-    site: Site
+    site: Destination
     until: float
 
 
@@ -129,9 +128,7 @@ class Deliverer:
         self._nursery: trio.Nursery | None = None
         #: Of the look-ups: nothing depends on them when the relay stops.
         self._lookups_nursery: trio.Nursery | None = None
-        self._news = trio.Event()
-        #: When the loop looks again by itself (trio's seconds); while it is awake, nobody has to wake it.
-        self._asleep_until = -math.inf
+        self._alarm = Alarm(self._store.now_us)
         #: (member, address) that were suppressed, and whose waiting messages have not been looked at.
         self._suppressed: list[tuple[str, str]] = []
         self._stopping = False
@@ -146,7 +143,7 @@ class Deliverer:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until `stop`. An unexpected exception ends it, and with it the process."""
         await name_interrupted(self._store)
-        self._store.views.observers.append(self._observe)
+        self._store.observers.append(self._observe)
         self._claimed.observers.append(self._look_again)
         try:
             with self._scope:
@@ -161,18 +158,17 @@ class Deliverer:
                                 await self._wait_for_news()
                             self._lookups_nursery.cancel_scope.cancel()
                         while self._workers:
-                            await self._news.wait()
-                            self._news = trio.Event()
+                            await self._alarm.wait()
                     finally:
                         await self._hang_up()
         finally:
-            self._store.views.observers.remove(self._observe)
+            self._store.observers.remove(self._observe)
             self._claimed.observers.remove(self._look_again)
 
     def stop(self) -> None:
         """Begin nothing new. `run` returns when the attempts under way are over."""
         self._stopping = True
-        self._news.set()
+        self._alarm.ring()
         for worker in self._workers.values():
             worker.wake()
 
@@ -199,10 +195,10 @@ class Deliverer:
                     self._forgive_site_of(event.message_id)
                 case DomainResumed() | MemberResumed():
                     self._waiting.forget_what_is_known()
-                    self._news.set()
+                    self._alarm.ring()
                 case RecipientSuppressed() if event.personal is not None:
                     self._suppressed.append((event.did, event.personal.address))
-                    self._news.set()
+                    self._alarm.ring()
                 case _:
                     pass
 
@@ -243,7 +239,7 @@ class Deliverer:
         with self._store.read() as view:
             if suppressions.suppression(view, did, queued.event.personal.address) is not None:
                 self._suppressed.append((did, queued.event.personal.address))
-                self._news.set()
+                self._alarm.ring()
 
     async def _stop_suppressed(self) -> None:
         """Bounce what waits for recipients who have been suppressed. What is being tried at this moment comes back here
@@ -271,27 +267,12 @@ class Deliverer:
                 self._claimed.let_go(waiting)
 
     async def _wait_for_news(self) -> None:
-        seconds = math.inf
-        due_at = self._waiting.next_at()
-        if due_at is not None:
-            seconds = min(max(0.0, (due_at - self._store.now_us()) / SECOND_US), ASLEEP_SECONDS_MAX)
-        wake_at = self._scheduler.wake_at()
-        if wake_at is not None:
-            seconds = min(seconds, max(0.0, wake_at - trio.current_time()))
-        self._asleep_until = trio.current_time() + seconds
-        with trio.move_on_after(seconds):
-            await self._news.wait()
-        self._asleep_until = -math.inf
-        self._news = trio.Event()
+        await self._alarm.wait(self._waiting.next_at(), deadline=self._scheduler.wake_at())
 
     def _wait_for(self, lane: Lane, at_us: int) -> None:
         """Something in `lane` is due at that time."""
         self._waiting.add(lane, at_us)
-        self._wake_at(trio.current_time() + (at_us - self._store.now_us()) / SECOND_US)
-
-    def _wake_at(self, seconds: float) -> None:
-        if seconds < self._asleep_until:
-            self._news.set()
+        self._alarm.ring_by(at_us)
 
     # ---------------------------------------------------------------- from due lanes to workers
 
@@ -308,7 +289,7 @@ class Deliverer:
             else:
                 self._scheduler.add(site.name, lane, unroutable=site.unroutable)
 
-    def _site_of(self, lane: Lane) -> Site | None:
+    def _site_of(self, lane: Lane) -> Destination | None:
         """None: not known, or not lately enough to be believed."""
         known = self._known.get(lane.domain)
         return known.site if known is not None and trio.current_time() < known.until else None
@@ -332,7 +313,7 @@ class Deliverer:
         self._lookups -= 1
 
     async def _look_up(self, domain: str) -> None:
-        site = await self._connector.site(domain)
+        site = await self._connector.destination(domain)
         self._known.pop(domain, None)  # to the end: the oldest are forgotten first
         self._known[domain] = _Known(site, trio.current_time() + SITE_SECONDS)
         self._core.sites[domain] = site.name
@@ -367,9 +348,7 @@ class Deliverer:
             worker = self._workers[number]
             worker.is_to_close = True
             worker.wake()
-        wake_at = self._scheduler.wake_at()
-        if wake_at is not None:
-            self._wake_at(wake_at)
+        self._alarm.ring_by(deadline=self._scheduler.wake_at())
 
     def _claim(self, start: Start) -> _Task | None:
         """The lane's next message that is due. What is not due yet waits for its time again."""
@@ -407,13 +386,15 @@ class Deliverer:
         self._scheduler.closed(worker.number)
         self._dispatch()
         if self._stopping:
-            self._news.set()
+            self._alarm.ring()
 
     async def _part(self, session: Session) -> None:
         await session.quit()
         self._sessions.pop(session, None)
 
-    async def _attempt(self, task: _Task, session: Session | None) -> tuple[Session | None, Outcome | None]:
+    async def _attempt(
+        self, task: _Task, session: Session | None
+    ) -> tuple[Session | None, AttemptOutcome | None]:
         """Try one message. It ends in exactly one outcome event, or in an event that takes its place.
 
         Returns the session where it can carry another, and what came of the dialogue where there was one.
@@ -433,7 +414,9 @@ class Deliverer:
             await self._record(story.expired())
             return session, None
         if task.instead is not None:
-            await self._end(task.lane, story.ended(Tried(None, Outcome.of(task.instead), None), None, 0.0))
+            await self._end(
+                task.lane, story.ended(Tried(None, AttemptOutcome.of(task.instead), None), None, 0.0)
+            )
             return session, None
         try:
             outgoing = self._core.composer.outgoing_of(state, self._store.get)
@@ -461,7 +444,7 @@ class Deliverer:
         finally:
             # Also when this attempt is being cancelled: what is known about it is written down.
             if started.is_set():
-                stopped = Outcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
+                stopped = AttemptOutcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
                 tried = tried or Tried(session, stopped, session.peer if session else None)
                 ended = story.ended(tried, outgoing, trio.current_time() - begun)
                 with trio.CancelScope(shield=True):
@@ -562,7 +545,7 @@ def _lane_of(queued: MessageQueued | DsnQueued) -> Lane:
     return due.lane_of(did=queued.did, category=queued.category, address=queued.personal.address)
 
 
-def _feedback(outcome: Outcome | None) -> tuple[Feedback, str]:
+def _feedback(outcome: AttemptOutcome | None) -> tuple[Feedback, str]:
     """What an attempt tells the scheduler of its site, and in which words."""
     if outcome is None:
         return Feedback.NOTHING, ""
@@ -574,7 +557,7 @@ def _feedback(outcome: Outcome | None) -> tuple[Feedback, str]:
     return (Feedback.ANSWERED if reply else Feedback.NOTHING), ""
 
 
-def _broke_off(outcome: Outcome) -> bool:
+def _broke_off(outcome: AttemptOutcome) -> bool:
     """Whether a receiver that had greeted us stumbled, perhaps over this very message: the others get their own try.
 
     One that falls silent is another matter: to find that out message by message would take minutes for each.
@@ -587,8 +570,8 @@ def _broke_off(outcome: Outcome) -> bool:
     )
 
 
-def _limits(config: DeliveryConfig) -> Limits:
-    return Limits(
+def _limits(config: DeliveryConfig) -> SchedulerLimits:
+    return SchedulerLimits(
         connections_max=config.connections_max,
         member_connections_max=config.connections_per_member_max,
         messages_per_minute_max=config.messages_per_minute_max or None,

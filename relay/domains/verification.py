@@ -23,6 +23,7 @@ from typing import Any
 
 import trio
 
+from relay.alarm import Alarm
 from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.members import known_domain
@@ -35,7 +36,7 @@ from relay.domains.diagnosis import (
     failed_checks,
     wrong_places,
 )
-from relay.domains.records import Record, member_records
+from relay.domains.records import DnsRecord, member_records
 from relay.events import DomainCheckFailed, DomainUnverified, DomainVerified, Event
 from relay.internet.resolver import LookupFailed, NoSuchName, Resolver
 from relay.times import SECOND_US
@@ -65,7 +66,7 @@ async def check_domain(core: Core, state: members.DomainState, resolver: Resolve
     return findings
 
 
-def _records(core: Core, state: members.DomainState) -> list[Record]:
+def _records(core: Core, state: members.DomainState) -> list[DnsRecord]:
     """What we would tell the member to publish, with the keys that we sign with."""
     return member_records(
         state.domain,
@@ -159,7 +160,7 @@ async def reverify_domains(core: Core, task_status: trio.TaskStatus[None] = trio
     An unexpected exception ends it, and with it the process.
     """
     reverifier = _Reverifier(core)
-    observers = core.store.views.observers
+    observers = core.store.observers
     observers.append(reverifier.observe)
     try:
         task_status.started()
@@ -178,14 +179,14 @@ class _Reverifier:
         #: By domain, not before when to ask a DNS again that could not tell.
         #: In memory only: a new start may well ask at once.
         self._retry_at: dict[str, int] = {}
-        self._news = trio.Event()
+        self._alarm = Alarm(self._store.now_us)
 
     def observe(self, recorded: Sequence[Recorded]) -> None:
         """Called with all new events as they become true."""
         if any(
             isinstance(item.event, DomainVerified | DomainCheckFailed | DomainUnverified) for item in recorded
         ):
-            self._news.set()
+            self._alarm.ring()
 
     async def check_due(self) -> None:
         now = self._store.now_us()
@@ -201,13 +202,7 @@ class _Reverifier:
 
     async def wait_for_next(self) -> None:
         """Sleep until a domain is due, or one has changed."""
-        due_at = min(map(self._due_at, self._verified()), default=None)
-        self._news = trio.Event()
-        seconds = float("inf")
-        if due_at is not None:
-            seconds = max(0.0, (due_at - self._store.now_us()) / SECOND_US)
-        with trio.move_on_after(seconds):
-            await self._news.wait()
+        await self._alarm.wait(min(map(self._due_at, self._verified()), default=None))
 
     async def _check(self, state: members.DomainState) -> None:
         findings = await _check_and_record(self._core, state, self._resolver)

@@ -1,6 +1,6 @@
 """Makes the message that is sent, from what was accepted: a pure function of its arguments.
 
-Contract. Composing the same content for the same recipient gives the same bytes, today or in a year, on
+Contract. Composing the same draft for the same recipient gives the same bytes, today or in a year, on
 any machine. Whatever the relay accepted comes out
 
 * as CRLF lines of at most 998 octets (RFC 5322 §2.1.1), header lines folded at 78 where they can be;
@@ -43,7 +43,7 @@ Header = tuple[bytes, bytes]
 MIME_VERSION: Final[Header] = (b"MIME-Version", b"1.0")
 
 
-class Content(NamedTuple):
+class Draft(NamedTuple):
     """What a member asked to send, checked: see `relay.addresses` and `relay.message.headers`."""
 
     sender: Mailbox
@@ -93,7 +93,7 @@ def header_line(header: Header) -> bytes:
 
 
 def compose(
-    content: Content,
+    draft: Draft,
     body: Body,
     *,
     to: Mailbox,
@@ -104,12 +104,12 @@ def compose(
     list_unsubscribe_url: str | None = None,
     shared: Shared | None = None,
 ) -> Message:
-    """Return one recipient's message. `body` is `compose_body` of the same content, `shared` its `shared_fields`.
+    """Return one recipient's message. `body` is `compose_body` of the same draft, `shared` its `shared_fields`.
 
     `message_id` includes its angle brackets. A `list_unsubscribe_url` (bulk class) puts the relay's pair of
     headers (RFC 8058) in the place of any that the member gave: there is exactly one pair.
     """
-    shared = shared or shared_fields(content)
+    shared = shared or shared_fields(draft)
     headers = [
         shared.sender,
         (b"To", mailbox_value("To", to)),
@@ -129,16 +129,16 @@ def compose(
     return Message((*headers, *body.headers), body.octets)
 
 
-def shared_fields(content: Content, composition: int = 1) -> Shared:
-    """What `compose` takes from the content. In composition 2 more of the member's fields are known to be structured,
+def shared_fields(draft: Draft, composition: int = 1) -> Shared:
+    """What `compose` takes from the draft. In composition 2 more of the member's fields are known to be structured,
     in which nothing may become an encoded word (RFC 2047 §5)."""
     structured = STRUCTURED if composition == 1 else STRUCTURED | STRUCTURED_SINCE_2
-    reply_to = content.reply_to
+    reply_to = draft.reply_to
     return Shared(
-        (b"From", mailbox_value("From", content.sender)),
-        (b"Subject", _subject(content.subject)),
+        (b"From", mailbox_value("From", draft.sender)),
+        (b"Subject", _subject(draft.subject)),
         () if reply_to is None else ((b"Reply-To", mailbox_value("Reply-To", reply_to)),),
-        tuple((name.encode(), _member_value(name, value, structured)) for name, value in content.headers),
+        tuple((name.encode(), _member_value(name, value, structured)) for name, value in draft.headers),
     )
 
 
@@ -166,9 +166,9 @@ def multipart(subtype: str, parts: Sequence[Body]) -> Body:
     return Body(((b"Content-Type", content_type), (b"Content-Transfer-Encoding", b"7bit")), octets)
 
 
-def message_id_header(content: Content, *, message_id: int, entropy: str, domain: str) -> str:
+def message_id_header(draft: Draft, *, message_id: int, entropy: str, domain: str) -> str:
     """Return the Message-ID of one message: the member's own, or one made of what was recorded."""
-    for name, value in content.headers:
+    for name, value in draft.headers:
         if name.lower() == "message-id":
             return value
     return f"<{message_id}.{entropy}@{domain}>"

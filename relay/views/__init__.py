@@ -2,6 +2,9 @@
 
 A fold is a pure function of its tables and the event (see `spool.views.Projector`). `PROJECTORS` is their order: some
 ask `messages` for the message that an event is about, so that one comes before them.
+
+May import `codec` and the words. A fold must never read a clock, dice or anything but its tables and the event: views
+are thrown away and folded again, and have to come out the same.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ async def events(world: World, credentials: dict[str, str] | None = None, query:
 def expected(world: World, did: str = DID) -> list[int]:
     """Which events the member must see, found the long way."""
     store = world.core.store
-    found = [store.get(seq) for seq in range(1, store.log.last_seq + 1)]
+    found = [store.get(seq) for seq in range(1, store.last_seq + 1)]
     return [recorded.seq for recorded in found if recorded.event.STREAMED and recorded.event.did == did]
 
 
@@ -128,7 +128,7 @@ def test_a_bounce_and_the_dsn_that_tells_of_it_with_what_the_operator_did_in_bet
         async with open_world(tmp_path / "data") as world:
             forward = {"domain": DOMAIN, "forward_to": "me@b.example"}
             await world.request("PUT", "/member/forward-to", json=forward)
-            begin = world.core.store.log.last_seq
+            begin = world.core.store.last_seq
             bounced = await world.send(to="permfail@example.com")
             await world.until_final(bounced)
             seen = (await events(world, query=f"?cursor={begin}"))["events"]
@@ -139,7 +139,7 @@ def test_a_bounce_and_the_dsn_that_tells_of_it_with_what_the_operator_did_in_bet
 
             deferred = await world.send(to="tempfail@example.com")
             await world.until(deferred, "deferred")
-            before = world.core.store.log.last_seq
+            before = world.core.store.last_seq
             for command in ("queue_hold", "queue_release"):
                 await world.command(command, message=[deferred], by="alice", reason="look")
             orders = (await events(world, query=f"?cursor={before}"))["events"]
@@ -191,7 +191,7 @@ def test_without_a_cursor_it_begins_now_and_says_where(tmp_path: Path) -> None:
             await world.until_final(await world.send())
             async with open_stream(world) as stream:
                 begin = int(stream.headers["atmos-cursor"])
-                assert begin == world.core.store.log.last_seq
+                assert begin == world.core.store.last_seq
                 await nothing_comes(stream)
             # Gone before its first event: nothing is lost.
             message_id = await world.send()
@@ -221,7 +221,7 @@ def test_from_the_beginning_and_across_what_comes_meanwhile(tmp_path: Path) -> N
 def test_a_cursor_of_the_future(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
-            last = world.core.store.log.last_seq
+            last = world.core.store.last_seq
             async with open_stream(world, cursor=last + 1) as stream:
                 frame = await stream.next()
                 assert frame.keys() == {"error", "message"}
@@ -243,7 +243,7 @@ def test_a_cursor_older_than_what_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
             message_id = await world.send()
             await world.until_final(message_id)
             # As if the segments before it had been taken away.
-            monkeypatch.setattr(world.core.store.log.reader, "first_seq", lambda: message_id)
+            monkeypatch.setattr(world.core.store, "first_seq", lambda: message_id)
             async with open_stream(world, cursor=1) as stream:
                 frame = await stream.next()
                 assert frame.keys() == {"info", "message"}

@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 
 from relay.addresses import AddressError, parse_domain, parse_mailbox
 from relay.codec import UnknownEventError, decode
+from relay.delivery.reply_reader import RemoteProtocolError
 from relay.delivery.resolve import (
     ADDRESSES_MAX,
     HOSTS_MAX,
@@ -36,9 +37,8 @@ from relay.delivery.resolve import (
     resolve_mx,
     resolve_targets,
 )
-from relay.delivery.smtp import RemoteProtocolError
 from relay.domains.diagnosis import FIX_CHARACTERS_MAX, FOUND_CHARACTERS_MAX, FOUND_VALUES_MAX, diagnose
-from relay.domains.records import Record as DnsRecord
+from relay.domains.records import DnsRecord
 from relay.internet.resolver import LOOKUP_SECONDS_MAX, LookupFailed, NoSuchName
 from relay.message.headers import HeaderError, check_headers, unsubscribe_https_url
 from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens

@@ -341,7 +341,7 @@ class _Story:
         """After each restart: in the end the log may have another reason for what is gone."""
         if "erasures" in self.faults:
             store = world.core.store
-            self.payloads.compare([store.get(seq) for seq in range(1, store.log.last_seq + 1)])
+            self.payloads.compare([store.get(seq) for seq in range(1, store.last_seq + 1)])
 
     async def _last_life(self, world: World) -> None:
         self._look_at_payloads(world)
@@ -357,7 +357,7 @@ class _Story:
             if "verification" in self.faults:
                 await self.zones.settle()
             # A domain may be checked once more before the relay ends: of that nobody need have heard.
-            seq = world.core.store.log.last_seq
+            seq = world.core.store.last_seq
             for did in MEMBERS:
                 while await self.people.read_page(did, 1000):
                     pass
@@ -443,7 +443,7 @@ class _Story:
                 machine.disk.after_operation = at_call(int(2 ** dice.uniform(0, 7)), die)
             case "batch":
                 observer = at_call(int(2 ** dice.uniform(0, 5)), die)
-                machine.world.core.store.views.observers.append(lambda recorded: observer())
+                machine.world.core.store.observers.append(lambda recorded: observer())
             case "receipt":
                 on_receipt = at_call(dice.randint(1, 5), die)
                 life = machine.lives

@@ -39,6 +39,8 @@ from tests.world.payloads import Payloads, without_payload
 from tests.world.sabotage import file_of_failure
 
 
+# Real processes, killed under load and started again, once for each trouble.
+@pytest.mark.timeout(900)
 def test_a_round_of_each_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorter ones than in a campaign."""
     monkeypatch.setattr(crash, "ANSWERS_MAX", 12)

@@ -42,7 +42,7 @@ def test_a_judge_that_fails_is_a_broken_promise(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(story, "broken_promises", fail)
     assert simulate(2).breaches == [
-        "the judgement ended with KeyError('what is this') in test_campaign_judgement.fail"
+        "the judgement ended with KeyError('what is this') in test_judgement.fail"
     ]
 
 

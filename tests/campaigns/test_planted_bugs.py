@@ -44,7 +44,8 @@ import relay.unsubscribe_calls
 import relay.views.calls
 import relay.views.retention
 import spool.backup.backup
-import spool.log
+import spool.erasure
+import spool.open_segment
 from relay.codec import Recorded
 from relay.core import Core
 from relay.delivery.session import Session
@@ -66,6 +67,7 @@ from relay.views.due import DueProjector
 from relay.views.members import MembersProjector
 from relay.views.warming import WarmingProjector
 from spool.disk import Disk
+from spool.open_segment import OpenSegment
 from spool.record import Record
 from spool.segment import segment_name
 from spool.views import Transaction, Views
@@ -90,7 +92,7 @@ def acknowledged_before_the_sync(stack: ExitStack) -> None:
         disk.write(handle, data, offset)
         return 0.0
 
-    _replace(stack, spool.log, "_write_and_sync", write)
+    _replace(stack, spool.open_segment, "_write_and_sync", write)
 
 
 def sync_tried_again(stack: ExitStack) -> None:
@@ -104,7 +106,7 @@ def sync_tried_again(stack: ExitStack) -> None:
             disk.fdatasync(handle)
         return 0.0
 
-    _replace(stack, spool.log, "_write_and_sync", write_and_sync)
+    _replace(stack, spool.open_segment, "_write_and_sync", write_and_sync)
 
 
 def no_sync_of_the_directory(stack: ExitStack) -> None:
@@ -135,11 +137,11 @@ def recovered_tail_not_written_again(stack: ExitStack) -> None:
 def time_that_goes_back(stack: ExitStack) -> None:
     """Records are stamped as the clock says, even after it has been set back."""
 
-    def encode_by_clock(log: spool.log.Log) -> Any:
-        log._end = log._end._replace(time_us=0)
-        return encode(log)
+    def encode_by_clock(segment: OpenSegment, appends: Any) -> Any:
+        segment.end = segment.end._replace(time_us=0)
+        return encode(segment, appends)
 
-    encode = _replace(stack, spool.log.Log, "_encode", encode_by_clock)
+    encode = _replace(stack, OpenSegment, "encode", encode_by_clock)
 
 
 # ------------------------------------------------------------------------------------------------ the views
@@ -345,7 +347,7 @@ def stream_of_another_member(stack: ExitStack) -> None:
     """Whoever is awake is told of what has just happened."""
 
     def events_of_the_latest(store: Store, did: str, cursor: int, *, limit: int) -> Any:
-        latest = getattr(store.get(store.log.last_seq).event, "did", did)
+        latest = getattr(store.get(store.last_seq).event, "did", did)
         return events_after(store, latest, cursor, limit=limit)
 
     events_after = _replace(stack, relay.api.stream, "events_after", events_of_the_latest)
@@ -363,7 +365,7 @@ def stream_before_the_sync(stack: ExitStack) -> None:
     async def tell_and_append(
         store: Store, events: Sequence[Event], *, patient: bool = True
     ) -> list[Recorded]:
-        first = store.log.last_seq + 1
+        first = store.last_seq + 1
         hopes[id(store)] = [Recorded(seq, store.now_us(), event) for seq, event in enumerate(events, first)]
         for of_member in opened[-1]._open.values():
             for subscriber in of_member:
@@ -393,17 +395,10 @@ def payloads_gone_before_their_event(stack: ExitStack) -> None:
     ) -> list[Recorded]:
         for event in events:
             if isinstance(event, PayloadErased):
-                await strip_segments(cores[-1], {*event.message_ids})
+                await store.erase_payloads({*event.message_ids})
                 await trio.sleep(300)  # it is a long job
         return await append(store, events, patient=patient)
 
-    def init(core: Core, *arguments: Any) -> None:
-        begin(core, *arguments)
-        cores.append(core)
-
-    cores: list[Core] = []
-    begin = _replace(stack, Core, "__init__", init)
-    strip_segments = relay.operator.retention._strip_segments
     append = _replace(stack, Store, "append", strip_then_append)
 
 
@@ -438,7 +433,7 @@ def stripped_segment_not_renamed_for_good(stack: ExitStack) -> None:
     def strip_hastily(disk: Any, *arguments: Any, **more: Any) -> Any:
         return strip_segment(Hasty(disk), *arguments, **more)
 
-    strip_segment = _replace(stack, relay.operator.retention, "strip_segment", strip_hastily)
+    strip_segment = _replace(stack, spool.erasure, "strip_segment", strip_hastily)
 
 
 def content_that_stays(stack: ExitStack) -> None:

@@ -16,6 +16,9 @@ SEEDS = range(1, 41)
 #: Seeds in which relays are killed, lose power and fail, and are started again.
 RESTARTED = (4, 101, 102)
 
+# Each seed is a relay's whole life; forty of them are a minute of work.
+pytestmark = pytest.mark.timeout(900)
+
 
 def test_no_promise_is_broken_in_a_slice_of_the_campaign() -> None:
     totals, queued = Totals(), list[int]()

@@ -98,6 +98,8 @@ def test_the_operator_overrides_the_tiers(tmp_path: Path) -> None:
     run(main)
 
 
+# Twenty thousand requests.
+@pytest.mark.timeout(600)
 def test_two_hundred_times_a_hundred_at_once_against_a_limit_of_ten(tmp_path: Path) -> None:
     """Each round is a new hour; a hundred requests come at once."""
     settings_text = "\n[warming]\ntiers = [ { hour = 10, day = 1000000 } ]\n"

@@ -15,7 +15,7 @@ import dns.rrset
 import pytest
 import trio
 
-from relay.delivery.replies import FailureKind, Verdict, judge
+from relay.delivery.replies import DeliveryVerdict, FailureKind, judge
 from relay.delivery.resolve import (
     ADDRESSES_MAX,
     HOSTS_MAX,
@@ -58,7 +58,9 @@ def find(domain: str, dns: Resolver, *, own: tuple[str, ...] = (), seed: int = 1
     return trio.run(main)
 
 
-def failure(domain: str, dns: Resolver, *, own: tuple[str, ...] = ()) -> tuple[FailureKind, Verdict, str]:
+def failure(
+    domain: str, dns: Resolver, *, own: tuple[str, ...] = ()
+) -> tuple[FailureKind, DeliveryVerdict, str]:
     with pytest.raises(RoutingFailed) as raised:
         find(domain, dns, own=own)
     reason = raised.value.failure
@@ -99,22 +101,25 @@ def test_an_international_domain_is_looked_up_by_its_a_labels() -> None:
 @pytest.mark.parametrize(
     ("dns", "expected"),
     [
-        (FakeDns(), (FailureKind.NO_SUCH_DOMAIN, Verdict.BOUNCED, "5.1.2")),
-        (FakeDns(mx={"a.example": [(0, "")]}), (FailureKind.NULL_MX, Verdict.BOUNCED, "5.1.10")),
-        (FakeDns(mx={"a.example": []}), (FailureKind.NO_ADDRESS, Verdict.BOUNCED, "5.4.4")),
+        (FakeDns(), (FailureKind.NO_SUCH_DOMAIN, DeliveryVerdict.BOUNCED, "5.1.2")),
+        (FakeDns(mx={"a.example": [(0, "")]}), (FailureKind.NULL_MX, DeliveryVerdict.BOUNCED, "5.1.10")),
+        (FakeDns(mx={"a.example": []}), (FailureKind.NO_ADDRESS, DeliveryVerdict.BOUNCED, "5.4.4")),
         (
             FakeDns(mx={"a.example": [(1, "gone.example")]}),
-            (FailureKind.NO_ADDRESS, Verdict.BOUNCED, "5.4.4"),
+            (FailureKind.NO_ADDRESS, DeliveryVerdict.BOUNCED, "5.4.4"),
         ),
-        (FakeDns(mx={"a.example": [(1, "no\\000host")]}), (FailureKind.NO_ADDRESS, Verdict.BOUNCED, "5.4.4")),
+        (
+            FakeDns(mx={"a.example": [(1, "no\\000host")]}),
+            (FailureKind.NO_ADDRESS, DeliveryVerdict.BOUNCED, "5.4.4"),
+        ),
         (
             FakeDns(addresses={"a.example": ["127.0.0.1", "10.1.2.3"]}),
-            (FailureKind.FORBIDDEN_ADDRESS, Verdict.BOUNCED, "5.4.4"),
+            (FailureKind.FORBIDDEN_ADDRESS, DeliveryVerdict.BOUNCED, "5.4.4"),
         ),
-        (FakeDns(broken={"a.example"}), (FailureKind.DNS, Verdict.DEFERRED, "4.4.3")),
+        (FakeDns(broken={"a.example"}), (FailureKind.DNS, DeliveryVerdict.DEFERRED, "4.4.3")),
         (
             FakeDns(mx={"a.example": [(1, "b.example")]}, broken={"b.example"}),
-            (FailureKind.DNS, Verdict.DEFERRED, "4.4.3"),
+            (FailureKind.DNS, DeliveryVerdict.DEFERRED, "4.4.3"),
         ),
         # A failed lookup may have hidden a good address.
         (
@@ -123,11 +128,11 @@ def test_an_international_domain_is_looked_up_by_its_a_labels() -> None:
                 addresses={"c.example": ["127.0.0.1"]},
                 broken={"b.example"},
             ),
-            (FailureKind.DNS, Verdict.DEFERRED, "4.4.3"),
+            (FailureKind.DNS, DeliveryVerdict.DEFERRED, "4.4.3"),
         ),
     ],
 )
-def test_nowhere_to_go(dns: FakeDns, expected: tuple[FailureKind, Verdict, str]) -> None:
+def test_nowhere_to_go(dns: FakeDns, expected: tuple[FailureKind, DeliveryVerdict, str]) -> None:
     assert failure("a.example", dns) == expected
 
 
@@ -162,7 +167,7 @@ def test_hosts_from_our_own_preference_on_are_left_out() -> None:
     )
     assert find("a.example", dns, own=(PUBLIC,)) == [Target("best.example", "8.8.8.8", 25)]
     del dns.mx["a.example"][0]
-    assert failure("a.example", dns, own=(PUBLIC,)) == (FailureKind.LOOP, Verdict.BOUNCED, "5.4.6")
+    assert failure("a.example", dns, own=(PUBLIC,)) == (FailureKind.LOOP, DeliveryVerdict.BOUNCED, "5.4.6")
 
 
 def test_a_host_with_our_own_name_is_ourselves_whatever_its_addresses() -> None:

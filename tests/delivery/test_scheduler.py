@@ -10,16 +10,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from relay.delivery.replies import Failure, FailureKind
 from relay.delivery.scheduler import (
-    DOWN_SECONDS,
-    DOWN_SECONDS_MAX,
     MEMORY_SECONDS,
-    WINDOW_AT_FIRST,
-    Feedback,
-    Limits,
     Scheduler,
-    SiteLimits,
+    SchedulerLimits,
     SiteState,
     Start,
+)
+from relay.delivery.sites import (
+    DOWN_SECONDS,
+    DOWN_SECONDS_MAX,
+    WINDOW_AT_FIRST,
+    Feedback,
+    SiteLimits,
 )
 from relay.views.due import Lane, lane_of
 
@@ -40,8 +42,8 @@ def limits(
     messages: int = 100,
     seconds: float = 300,
     idle: float = 5,
-) -> Limits:
-    return Limits(
+) -> SchedulerLimits:
+    return SchedulerLimits(
         connections_max=connections_max,
         member_connections_max=per_member,
         messages_per_minute_max=per_minute,

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from relay.delivery.deliverer import IDLE_SECONDS_MAX, SITE_SECONDS
-from relay.delivery.scheduler import DOWN_SECONDS
+from relay.delivery.sites import DOWN_SECONDS
 from relay.internet.resolver import Mx as MxRecord
 from tests.world.dns import FakeDns
 from tests.world.relay import OTHER_DID, OTHER_DOMAIN, World, make_directory, open_world, run

@@ -30,7 +30,7 @@ from relay.domains.diagnosis import (
     failed_checks,
     wrong_places,
 )
-from relay.domains.records import Record, zone_text
+from relay.domains.records import DnsRecord, zone_text
 from relay.domains.verification import (
     CHECK_SECONDS,
     CHECKS_AT_ONCE_MAX,
@@ -69,11 +69,11 @@ RSA_KEY = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A" + "aB3/+" * 71 + "AQAB"
 ED25519_KEY = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
 
 RECORDS = [
-    Record("TXT", OWNER, f"atmos-verify={DID}", "Ownership."),
-    Record("TXT", RSA, f"v=DKIM1; k=rsa; p={RSA_KEY}", "DKIM."),
-    Record("TXT", ED25519, f"v=DKIM1; k=ed25519; p={ED25519_KEY}", "DKIM."),
-    Record("TXT", MEMBER, "v=spf1 include:relay.example ~all", "SPF."),
-    Record("TXT", DMARC, "v=DMARC1; p=reject; adkim=r; aspf=r", "DMARC."),
+    DnsRecord("TXT", OWNER, f"atmos-verify={DID}", "Ownership."),
+    DnsRecord("TXT", RSA, f"v=DKIM1; k=rsa; p={RSA_KEY}", "DKIM."),
+    DnsRecord("TXT", ED25519, f"v=DKIM1; k=ed25519; p={ED25519_KEY}", "DKIM."),
+    DnsRecord("TXT", MEMBER, "v=spf1 include:relay.example ~all", "SPF."),
+    DnsRecord("TXT", DMARC, "v=DMARC1; p=reject; adkim=r; aspf=r", "DMARC."),
 ]
 EXPECTED = dict(zip(CHECKS, RECORDS, strict=True))
 
@@ -786,7 +786,7 @@ def test_dnspython_asks_a_real_server(tmp_path: Path) -> None:
         async with open_core(directory) as core:
             await order(core, "member_add", did=DID, domains=[DOMAIN], offline=True)
             answer: Any = await order(core, "dns", domain=DOMAIN)
-            records = [Record(**record) for record in answer["domains"][0]["records"]]
+            records = [DnsRecord(**record) for record in answer["domains"][0]["records"]]
             with core.store.read() as view:
                 state = members.domain(view, DOMAIN)
             assert state is not None

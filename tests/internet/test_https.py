@@ -14,8 +14,8 @@ from relay.internet.https import (
     ADDRESSES_TRIED_MAX,
     INTERIM_ANSWERS_MAX,
     FetchError,
+    FetchLimits,
     HttpAnswer,
-    Limits,
     Url,
     fetch,
     parse_url,
@@ -195,14 +195,14 @@ def test_an_endless_body_is_read_to_its_limit_and_no_further(first: bytes, more:
     async def handle(stream: Stream, request: bytes) -> None:
         await _for_ever(stream, b"HTTP/1.1 200 OK\r\n" + first, more)
 
-    answer = Visit(handle, limits=Limits(body_bytes_max=5_000)).answer
+    answer = Visit(handle, limits=FetchLimits(body_bytes_max=5_000)).answer
     assert answer is not None
     assert (answer.status, answer.body, answer.truncated) == (200, b"x" * 5_000, True)
 
 
 def test_a_body_of_exactly_the_limit_is_whole() -> None:
     answer = Visit(
-        says(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello"), limits=Limits(body_bytes_max=5)
+        says(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello"), limits=FetchLimits(body_bytes_max=5)
     ).answer
     assert answer is not None
     assert (answer.body, answer.truncated) == (b"hello", False)
@@ -277,7 +277,7 @@ def test_one_byte_a_second_does_not_stretch_the_deadline() -> None:
                     resolver=dns,
                     open_stream=open_stream,
                     tls=AUTHORITY.trust,
-                    limits=Limits(seconds_max=30),
+                    limits=FetchLimits(seconds_max=30),
                 )
             seen.append(trio.current_time())
 

@@ -83,9 +83,9 @@ def test_what_is_held_is_not_flushed(tmp_path: Path) -> None:
         async with open_world(tmp_path / "data") as world:
             message_id = await deferred(world)
             await order(world, "hold", message=[message_id])
-            seq = world.core.store.log.last_seq
+            seq = world.core.store.last_seq
             assert passed(await order(world, "flush", everything=True)) == {"held": [message_id]}
-            assert world.core.store.log.last_seq == seq
+            assert world.core.store.last_seq == seq
 
     run(main)
 
@@ -263,10 +263,10 @@ def test_what_is_no_order_changes_nothing(
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
             await deferred(world)
-            seq = world.core.store.log.last_seq
+            seq = world.core.store.last_seq
             with pytest.raises(Refusal, match=f"^{field}: "):
                 await order(world, name, **arguments)
-            assert world.core.store.log.last_seq == seq
+            assert world.core.store.last_seq == seq
 
     run(main)
 
@@ -483,7 +483,7 @@ def test_a_large_order_is_given_piece_by_piece(tmp_path: Path, monkeypatch: pyte
                     [item.event.message_id for item in recorded if isinstance(item.event, MessageHeld)]
                 )
 
-            world.core.store.views.observers.append(observe)
+            world.core.store.observers.append(observe)
             answer = await order(world, "hold", everything=True, limit=5)
             assert batches == [ids[:2], ids[2:4], ids[4:5]]
             assert (done(answer), answer["next"]) == (ids[:5], ids[4])

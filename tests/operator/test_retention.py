@@ -269,10 +269,10 @@ def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
         async with open_world(tmp_path / "data") as world:
             await world.until_final(await world.send(to=FRIEND))
             await trio.sleep(3 * DAY)
-            last_seq = world.core.store.log.last_seq
+            last_seq = world.core.store.last_seq
             said = await world.command("log_strip", older_than=2, dry_run=True)
             assert (said["messages"], said["segments"]) == (1, [])
-            assert world.core.store.log.last_seq == last_seq
+            assert world.core.store.last_seq == last_seq
             said = await world.command("log_strip", older_than=4)
             assert said["messages"] == 0
             said = await world.command("log_strip", older_than=2)
@@ -290,8 +290,8 @@ def test_what_stays_of_a_payload_cannot_be_tried_out(tmp_path: Path) -> None:
             ids = [await world.send(to=FRIEND, subject="The same") for _ in range(2)]
             for message_id in ids:
                 await world.until_final(message_id)
-            reader = world.core.store.log.reader
-            records = [reader.get(seq) for message_id in ids for seq in (message_id - 1, message_id)]
+            store = world.core.store
+            records = [store.record(seq) for message_id in ids for seq in (message_id - 1, message_id)]
             assert len({record.payload_sha256 for record in records}) == 4
             for record in records:
                 guess = encode(decode(record).event)
@@ -340,13 +340,13 @@ def test_mail_is_sent_and_read_while_segments_are_rewritten(
 
 def count_walks(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     walks: list[int] = []
-    read = store.log.reader.read
+    read = store._log.reader.read
 
     def counted(from_seq: int, to_seq: int | None = None) -> Any:
         walks.append(from_seq)
         return read(from_seq, to_seq)
 
-    monkeypatch.setattr(store.log.reader, "read", counted)
+    monkeypatch.setattr(store._log.reader, "read", counted)
     return walks
 
 
@@ -402,7 +402,7 @@ def test_a_full_disk_is_reported_and_the_rest_is_done_later(
         async with open_world(tmp_path / "data", disk=disk) as world:
             message_id = await world.send(to=FRIEND)
             await world.until_final(message_id)
-            await world.core.store.log.rotate()
+            await world.core.store._log.rotate()
             await trio.sleep(29.9 * DAY)
             disk.operations, disk.fail_at = 0, fail_at
             await trio.sleep(1.01 * DAY)
@@ -425,7 +425,7 @@ def test_who_gives_an_order_on_a_full_disk_is_told_what_is_left(tmp_path: Path) 
         async with open_world(tmp_path / "data", disk=disk) as world:
             message_id = await world.send(to=FRIEND)
             await world.until_final(message_id)
-            await world.core.store.log.rotate()
+            await world.core.store._log.rotate()
             disk.operations, disk.fail_at = 0, 2
             with pytest.raises(Refusal) as told:
                 await erase(world, recipient=FRIEND)
@@ -452,7 +452,7 @@ def test_a_relay_killed_in_the_middle_finishes_at_its_next_start(
             ids = [await world.send(to=f"friend{number}@example.com") for number in range(3)]
             for message_id in ids:
                 await world.until_final(message_id)
-            move = world.core.store.views.move
+            move = world.core.store._views.move
 
             def broken_off(*moved: Any) -> Any:
                 for number, piece in enumerate(move(*moved)):
@@ -460,7 +460,7 @@ def test_a_relay_killed_in_the_middle_finishes_at_its_next_start(
                         shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("admin.sock"))
                     yield piece
 
-            monkeypatch.setattr(world.core.store.views, "move", broken_off)
+            monkeypatch.setattr(world.core.store._views, "move", broken_off)
             await erase(world, message=ids[0])
         monkeypatch.undo()
         # Whoever looks now, with no relay running, is told what it is.
@@ -517,7 +517,7 @@ def test_a_disk_that_fails_in_the_last_step_leaves_an_index_that_is_right(tmp_pa
         async with open_world(tmp_path / "data", disk=disk) as world:
             message_id = await world.send(to=FRIEND, text="x" * 300)
             await world.until_final(message_id)
-            await world.core.store.log.rotate()
+            await world.core.store._log.rotate()
             disk.is_told = True
             with pytest.raises(Refusal, match="told to fail"):
                 await erase(world, message=message_id)
@@ -538,9 +538,9 @@ def test_a_relay_that_stops_in_a_strip_leaves_an_index_that_is_right(
             ids = [await world.send(to=f"friend{number}@example.com", text="x" * 300) for number in range(3)]
             for message_id in ids:
                 await world.until_final(message_id)
-            moves = world.core.store.views.move
+            moves = world.core.store._views.move
             monkeypatch.setattr(
-                world.core.store.views, "move", lambda *where: (stopping.cancel(), moves(*where))[1]
+                world.core.store._views, "move", lambda *where: (stopping.cancel(), moves(*where))[1]
             )
             with stopping:
                 await erase(world, message=ids[0])
@@ -575,7 +575,7 @@ def test_every_crash_of_a_strip_leaves_a_log_that_says_the_same(tmp_path: Path) 
 
     async def strip() -> None:
         async with open_core(directory, surroundings(disk)) as core:
-            acknowledged.extend(core.store.log.reader.read(1))
+            acknowledged.extend(core.store.records(1))
             disk.after_operation = crash_here
             await order(core, "log_erase", by="maria", reason="ticket", message=ids[0])
             disk.after_operation = None
@@ -613,8 +613,8 @@ def run_again(directory: Path, disk: FakeDisk, acknowledged: list[Record], erase
     async def main() -> None:
         nonlocal stage
         async with open_core(directory, surroundings(disk)) as core:
-            check_records(list(core.store.log.reader.read(1)), acknowledged, erased_id)
-            found = [core.store.get(seq).event for seq in range(1, core.store.log.last_seq + 1)]
+            check_records(list(core.store.records(1)), acknowledged, erased_id)
+            found = [core.store.get(seq).event for seq in range(1, core.store.last_seq + 1)]
             has_event = any(isinstance(event, PayloadErased) for event in found)
             has_end = any(isinstance(event, LogStripped) for event in found)
             assert has_event or not has_end
@@ -625,8 +625,8 @@ def run_again(directory: Path, disk: FakeDisk, acknowledged: list[Record], erase
             await retention.strip(core, 30)
             payloads = [core.store.get(seq).event.personal for seq in (erased_id - 1, erased_id)]
             assert payloads == [None, None] if has_event else None not in payloads
-            check_records(list(core.store.log.reader.read(1)), acknowledged, erased_id)
-            live = core.store.views.digests()
+            check_records(list(core.store.records(1)), acknowledged, erased_id)
+            live = core.store._views.digests()
         fresh = relay_views(directory / "fresh")
         fresh.open()
         with LogReader(log, disk=disk) as reader:
@@ -656,8 +656,8 @@ def test_planted_payloads_that_go_before_their_event_are_found(tmp_path: Path) -
         async with open_world(tmp_path / "data", stop=False) as world:
             message_id = await world.send(to=FRIEND)
             await world.until_final(message_id)
-            await world.core.store.log.rotate()
-            await retention._strip_segments(world.core, {message_id})
+            await world.core.store._log.rotate()
+            await world.core.store.erase_payloads({message_id})
         verdict = verify(
             tmp_path / "data" / LOG_DIRECTORY, tmp_path / "data" / VIEWS_DIRECTORY, PROJECTORS, decode
         )

@@ -217,7 +217,7 @@ def test_as_of_any_event_the_api_answers_what_it_answered_then(tmp_path: Path) -
                         said = message_detail(state, timeline, store.get)
                         answers[view.position, state.message_id] = said
 
-            store.views.observers.append(observe)
+            store.observers.append(observe)
             first = await world.send(to="tempfail-2@example.com")
             await world.until(first, "deferred")
             await world.command("queue_hold", by="root", message=[first], reason="asked for")
@@ -232,7 +232,7 @@ def test_as_of_any_event_the_api_answers_what_it_answered_then(tmp_path: Path) -
                 status, now, _ = await world.request("GET", f"/v1/messages/{message_id}?asOf={seq}")
                 assert status == 200
                 assert now == msgspec.to_builtins(said)
-            last = store.log.last_seq
+            last = store.last_seq
             assert (await world.request("GET", f"/v1/messages/{first}?asOf={last}"))[
                 1
             ] == await world.message(first)
@@ -266,7 +266,7 @@ def test_beside_a_running_relay_and_nothing_is_changed(tmp_path: Path) -> None:
             await world.until_final(message_id)
             before = contents(directory)
             found = answer("replay", directory)
-            assert found["seq"] == world.core.store.log.last_seq
+            assert found["seq"] == world.core.store.last_seq
             (row,) = found["messages"]
             assert (row["messageId"], row["status"], row["did"]) == (message_id, "sent", DID)
             assert answer("replay", directory, "--until", message_id)["messages"][0]["status"] == "queued"

@@ -121,8 +121,7 @@ async def click(core: Core, url: str | None = URL, address: str = ADDRESS) -> in
 
 
 def called(core: Core) -> list[Recorded]:
-    log = core.store.log
-    every = [core.store.get(seq) for seq in range(1, log.last_seq + 1)]
+    every = [core.store.get(seq) for seq in range(1, core.store.last_seq + 1)]
     return [recorded for recorded in every if isinstance(recorded.event, UnsubscribeCalled)]
 
 
@@ -144,9 +143,9 @@ async def until_settled(core: Core) -> list[Recorded]:
         def observe(recorded: Sequence[Recorded], news: trio.Event = news) -> None:
             news.set()
 
-        core.store.views.observers.append(observe)
+        core.store.observers.append(observe)
         await news.wait()
-        core.store.views.observers.remove(observe)
+        core.store.observers.remove(observe)
     return called(core)
 
 

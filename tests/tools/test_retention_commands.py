@@ -70,6 +70,7 @@ def test_what_the_commands_say(tmp_path: Path) -> None:
     relay_with_mail(tmp_path, then)
 
 
+@pytest.mark.timeout(180 * ROUNDS)
 @pytest.mark.parametrize("moment", ["asked", "recorded", "renamed"])
 def test_a_relay_that_is_killed_meanwhile_finishes_when_it_starts_again(tmp_path: Path, moment: str) -> None:
     """For a campaign: `ERASE_ROUNDS=50 python -m pytest tests/tools/test_retention_commands.py`."""

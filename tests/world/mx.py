@@ -47,6 +47,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 HUGE_REPLY_BYTES = 100 * 1024 * 1024
+#: Longer than any mail waits: for a clock that jumps.
+WAIT_SECONDS_MAX = 8 * 24 * 3600
 
 # A word that ends in a digit of its own ("421") is told from a count by the hyphen.
 _LOCAL_PART = re.compile(r"(?P<word>[a-z0-9]+(?:-[a-z]+)*)(?:-(?P<times>[0-9]+))?(?:\+.*)?")
@@ -136,9 +138,10 @@ class Mx:
         self.options = replace(self.options, **changes)
 
     async def wait_messages(self, count: int) -> list[ReceivedMessage]:
-        """Wait until at least `count` messages have been accepted."""
-        while len(self.messages) < count:
-            await self._changed.wait()
+        """Wait until at least `count` messages have been accepted. Raises trio.TooSlowError, after days."""
+        with trio.fail_after(WAIT_SECONDS_MAX):
+            while len(self.messages) < count:
+                await self._changed.wait()
         return self.messages
 
     def accept(self, message: ReceivedMessage) -> None:

@@ -51,6 +51,8 @@ OTHER_DID = "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"
 DOMAIN = "yourdomain.com"
 OTHER_DOMAIN = "other.example"
 OPERATOR_DOMAIN = "relay.example"
+#: Of the relay's own time. What has not happened by then was forgotten: mail is given up after five days.
+PATIENCE_SECONDS = 8 * 24 * 3600
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -112,7 +114,7 @@ class World:
         self.credentials: dict[str, str] = {}
         self._news = trio.Event()
         self._final = 0
-        relay.core.store.views.observers.append(self._observe)
+        relay.core.store.observers.append(self._observe)
 
     @cached_property
     def app(self) -> Any:
@@ -172,26 +174,28 @@ class World:
         return answer
 
     async def until(self, message_id: int, *statuses: str) -> Any:
-        """The message, as soon as it has one of the statuses."""
-        while True:
-            news = self._news
-            message = await self.message(message_id)
-            if message["status"] in statuses:
-                return message
-            await news.wait()
+        """The message, as soon as it has one of the statuses. Raises trio.TooSlowError where it never has."""
+        with trio.fail_after(PATIENCE_SECONDS):
+            while True:
+                news = self._news
+                message = await self.message(message_id)
+                if message["status"] in statuses:
+                    return message
+                await news.wait()
 
     async def until_final(self, message_id: int) -> Any:
         return await self.until(message_id, "sent", "bounced")
 
     async def until_so_many_are_final(self, count: int) -> None:
-        """Messages that have become final since this relay was started."""
-        while self._final < count:
-            await self._news.wait()
+        """Messages that have become final since this relay was started. Raises trio.TooSlowError."""
+        with trio.fail_after(PATIENCE_SECONDS):
+            while self._final < count:
+                await self._news.wait()
 
     def events(self) -> list[Event]:
         """The whole log, as events."""
         store = self.relay.core.store
-        return [store.get(seq).event for seq in range(1, store.log.last_seq + 1)]
+        return [store.get(seq).event for seq in range(1, store.last_seq + 1)]
 
     def _observe(self, recorded: Sequence[Recorded]) -> None:
         self._final += sum(isinstance(item.event, MessageSent | MessageBounced) for item in recorded)
@@ -267,4 +271,4 @@ def assert_views_are_the_log(relay: Relay, directory: Path) -> None:
         reader.close()
         expected = fresh.digests()
         fresh.close()
-    assert relay.core.store.views.digests() == expected
+    assert relay.core.store._views.digests() == expected

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: Reached into by name of what is not promised, beside those whose modules say so by an underscore.
 REACHED_INTO = {"hypercorn", "quart", "quart-trio", "dkimpy"}

@@ -436,6 +436,8 @@ bind = "127.0.0.1:8025"
 # free_bytes_min = 1073741824
 # The log may not grow beyond this; 0 for no limit.
 # bytes_max = 0
+# Personal data of messages that have been final for so many days are removed; 36500 keeps them for a hundred years.
+# retention_days = 30
 
 [service]
 # How long running deliveries may go on after SIGTERM.

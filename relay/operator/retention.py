@@ -185,7 +185,8 @@ def _told_what_is_left() -> Iterator[None]:
 
 async def strip(core: Core, days: int, *, dry_run: bool = False) -> dict[str, Any]:
     """Remove the personal data of all that has been over for so many days, and what is still owed."""
-    until_us = core.store.now_us() - days * DAY_SECONDS * 1_000_000
+    # More days than there have been since 1970 is for ever: nothing is as old as that.
+    until_us = max(0, core.store.now_us() - days * DAY_SECONDS * 1_000_000)
     removed = _Removed()
     async with core.erasing:
         await _erase_old(core, until_us, removed, dry_run=dry_run)

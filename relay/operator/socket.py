@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import secrets
 import socket
 import struct
 from typing import Any
@@ -96,6 +97,14 @@ async def _answer(core: Core, line: bytes, by: Operator, patience: trio.CancelSc
         return _refused("TEMPORARILY_UNAVAILABLE", str(error))
     except (KeyFileError, OSError) as error:  # a file that the operator has to put right
         return _refused("INTERNAL_ERROR", str(error))
+    except Exception as error:  # no order of the operator may end a running relay, whatever it says
+        request_id = secrets.token_hex(8)
+        logger.error(
+            "admin.defect", exc_info=error, extra={"request_id": request_id, "command": request.command}
+        )
+        return _refused(
+            "INTERNAL_ERROR", f"a defect of the relay; its log has it under request id {request_id}"
+        )
 
 
 def _uid_of(stream: trio.SocketStream) -> int:

@@ -33,6 +33,7 @@ from tests.world.disk import Directory, FakeDisk, File, State, surviving_subsets
 from tests.world.erasing import erase
 from tests.world.one_click import unsubscribe_path
 from tests.world.orders import order
+from tests.world.process import configure
 from tests.world.relay import (
     DID,
     DOMAIN,
@@ -40,6 +41,7 @@ from tests.world.relay import (
     OTHER_DOMAIN,
     World,
     call_here,
+    make_directory,
     open_world,
     run,
     virtual_clock,
@@ -113,6 +115,24 @@ def test_after_thirty_days_they_go_and_the_rest_stays(tmp_path: Path) -> None:
             assert answer.status_code == 200
             _, refused = await world.post_send(to=FRIEND, category="bulk")
             assert refused["accepted"] == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("days", [36_500, 25_000])
+def test_more_days_than_there_have_been_since_1970_remove_nothing(tmp_path: Path, days: int) -> None:
+    directory = make_directory(tmp_path / "data")
+    configure(directory, spool=f"retention_days = {days}")
+
+    async def main() -> None:
+        async with open_world(directory) as world:
+            message_id = await world.send()
+            before = await world.until_final(message_id)
+            await trio.sleep(2 * DAY)  # the relay has looked twice
+            for dry_run in (True, False):
+                answer = await world.command("log_strip", older_than=days, dry_run=dry_run)
+                assert (answer["messages"], answer["segments"]) == (0, [])
+            assert await world.message(message_id) == before
 
     run(main)
 

@@ -17,7 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from relay.core import open_core
 from relay.file_names import ADMIN_SOCKET
-from relay.operator import client
+from relay.operator import client, membership
 from relay.operator.socket import LINE_BYTES_MAX, REQUEST_SECONDS_MAX
 from relay.principals import Operator
 from relay.refusals import Refusal
@@ -281,6 +281,26 @@ def test_a_line_that_is_too_long_is_refused_while_it_is_read(tmp_path: Path) -> 
                 with pytest.raises(trio.BrokenResourceError):
                     for _ in range(8 * LINE_BYTES_MAX // 65_536):
                         await stream.send_all(b"x" * 65_536)
+            await assert_unharmed(world, seq)
+
+    run(main)
+
+
+def test_a_defect_in_an_order_is_told_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever an order says, a relay that runs goes on running."""
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            seq = world.core.store.last_seq
+            monkeypatch.setattr(membership, "members", None)
+            with pytest.raises(
+                Refusal, match="a defect of the relay; its log has it under request id"
+            ) as refused:
+                await administer(world.core.directory, "member_list", {})
+            assert refused.value.code == "INTERNAL_ERROR"
+            monkeypatch.undo()
             await assert_unharmed(world, seq)
 
     run(main)

@@ -22,6 +22,7 @@ PURE = (
     "relay.addresses",
     "relay.codec",
     "relay.message.compose",
+    "relay.decisions.attempt",
     "relay.decisions.send",
     "relay.decisions.limits",
     "relay.decisions.suppression",

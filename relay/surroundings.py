@@ -17,10 +17,8 @@ from typing import Any
 import trio
 
 from relay.internet.resolver import DnsResolver, Resolver
+from relay.internet.tcp import OpenStream
 from spool.disk import Disk, RealDisk
-
-#: How a TCP connection is made: host, port.
-OpenStream = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
 
 def wall_clock_us() -> int:

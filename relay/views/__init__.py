@@ -2,6 +2,10 @@
 
 A fold is a pure function of its tables and the event (see `spool.views.Projector`). `PROJECTORS` is their order: some
 ask `messages` for the message that an event is about, so that one comes before them.
+
+May import the words, `codec` and `spool`'s tables. A fold must never decide, nor depend on anything but the log: the
+same log gives the same tables, byte for byte, whenever it is folded. Whoever changes what a fold makes of a log that
+exists gives it the next `version`, so that its tables are built anew.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ import relay.acceptance
 import relay.api.stream
 import relay.decisions.send
 import relay.decisions.suppression
+import relay.delivery.attempts
 import relay.delivery.deliverer
 import relay.domains.verification
 import relay.in_hand
@@ -289,7 +290,7 @@ def suppression_not_looked_at_again(stack: ExitStack) -> None:
         event: Event | None = prevented(*arguments)
         return None if isinstance(event, MessageBounced) else event
 
-    prevented = _replace(stack, relay.delivery.deliverer, "_prevented", prevented_but_for)
+    prevented = _replace(stack, relay.delivery.attempts, "prevented", prevented_but_for)
 
 
 def pause_not_looked_at_by_the_deliverer(stack: ExitStack) -> None:
@@ -297,7 +298,7 @@ def pause_not_looked_at_by_the_deliverer(stack: ExitStack) -> None:
         event: Event | None = prevented(*arguments)
         return event if isinstance(event, MessageBounced) else None
 
-    prevented = _replace(stack, relay.delivery.deliverer, "_prevented", prevented_but_for)
+    prevented = _replace(stack, relay.delivery.attempts, "prevented", prevented_but_for)
 
 
 def orders_about_what_is_being_tried(stack: ExitStack) -> None:

@@ -112,6 +112,35 @@ def test_throttling_narrows_the_window_and_never_to_nothing() -> None:
     assert state_of(scheduler).window == 1
 
 
+def test_connections_that_a_narrower_window_has_no_room_for_do_not_rest() -> None:
+    """Else a site that asks for less of us keeps all that it had, as long as there is mail."""
+    scheduler = Scheduler(limits())
+    scheduler.add(SITE, lane())
+    begun = [number for number, _ in begin_all(scheduler)]
+    assert len(begun) == WINDOW_AT_FIRST
+    # Two are told "not so many": the window is 4.6 wide, then 4.3, then 4.0.
+    closed = []
+    for number in begun[:2]:
+        if not scheduler.ended(number, 0, Feedback.THROTTLED):
+            scheduler.closed(number)
+            closed.append(number)
+    window = state_of(scheduler).window
+    assert int(window) == WINDOW_AT_FIRST - 1
+    # One is too many, and only one; whoever ends first goes.
+    assert closed == begun[:1]
+    assert state_of(scheduler).connections == WINDOW_AT_FIRST - 1
+
+
+def test_a_site_that_goes_down_keeps_no_connection_that_ends_well_by_chance() -> None:
+    scheduler = Scheduler(limits())
+    scheduler.add(SITE, lane())
+    *failing, last = [number for number, _ in begin_all(scheduler)]
+    for number in failing:
+        fail(scheduler, number, 0)
+    assert scheduler.ended(last, 0, Feedback.THROTTLED)  # it is alone: the window is never below 1
+    assert state_of(scheduler).resting == 1
+
+
 def test_domains_at_one_provider_share_its_window() -> None:
     scheduler = Scheduler(limits())
     for number in range(20):
@@ -298,6 +327,18 @@ def test_where_all_connections_are_taken_a_resting_one_is_given_up() -> None:
     start = scheduler.next_start(3)
     assert start is not None
     assert start.site == OTHER_SITE
+
+
+def test_a_site_that_waits_only_for_itself_keeps_its_connections() -> None:
+    """It has work for more connections than there are. Nobody else waits: closing one to open it again helps nobody."""
+    scheduler = Scheduler(limits(connections_max=2))
+    scheduler.add(SITE, lane())
+    begun = begin_all(scheduler)
+    assert len(begun) == 2  # and would have more: its window is wider
+    number, _ = begun[0]
+    assert scheduler.ended(number, 0, Feedback.ANSWERED)
+    ((again, start),) = begin_all(scheduler)
+    assert (again, start.connection) == (number, number)
 
 
 def test_sites_that_crowd_each_other_out_take_turns() -> None:

@@ -41,7 +41,7 @@ from relay.internet.resolver import (
     Resolver,
 )
 from relay.routes import Route, route_for
-from tests.campaigns.inputs import ANSWER, BY_TCP, MANY, RAW, WITH_ID, answer, answering, part, record
+from tests.campaigns.dns_inputs import ANSWER, BY_TCP, MANY, RAW, WITH_ID, answer, answering, part, record
 from tests.world.dns import FakeDns, open_dns_server, open_hostile_server
 
 # Addresses that are nobody's but public by registry; nothing here connects to anything.

@@ -43,8 +43,9 @@ from relay.delivery.reply_reader import (
     SmtpReply,
 )
 from relay.delivery.smtp import NEED_DATA, Client, State
+from relay.internet.tcp import OpenStream
 from relay.message.envelope import Envelope
-from relay.surroundings import OpenStream, Timeouts
+from relay.surroundings import Timeouts
 
 _RECEIVE_BYTES: Final = 16 * 1024
 _BODY_BLOCK_BYTES: Final = 64 * 1024

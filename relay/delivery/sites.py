@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, NamedTuple
 
+from relay.delivery.outcomes import AttemptOutcome
 from relay.delivery.replies import Failure, FailureKind
+from relay.delivery.reply_reader import Command
 from relay.views.due import Lane
 
 #: A site's window before anything is known of it.
@@ -18,6 +20,8 @@ WINDOW_AT_FIRST: Final = 5
 #: How long a site stays down, at first and at most; it doubles with every probe that fails.
 DOWN_SECONDS: Final = 60.0
 DOWN_SECONDS_MAX: Final = 300.0
+#: Of what was wrong with a site, as it is told of the mail that is put off for it.
+BECAUSE_CHARACTERS_MAX: Final = 300
 
 
 class Feedback(Enum):
@@ -158,3 +162,28 @@ class Pace:
 
     def count(self, now: float) -> None:
         self.free_at = now + self._seconds
+
+
+def feedback_of(outcome: AttemptOutcome | None) -> tuple[Feedback, str]:
+    """What an attempt tells the scheduler of its site, and in which words."""
+    if outcome is None:
+        return Feedback.NOTHING, ""
+    judgement, reply = outcome.judgement, outcome.reply
+    if judgement.blame_site:
+        said = f"{reply.code} {reply.text}" if reply else str(outcome.error)
+        at_home = judgement.usable or _broke_off(outcome)
+        return (Feedback.THROTTLED if at_home else Feedback.DOWN), said[:BECAUSE_CHARACTERS_MAX]
+    return (Feedback.ANSWERED if reply else Feedback.NOTHING), ""
+
+
+def _broke_off(outcome: AttemptOutcome) -> bool:
+    """Whether a receiver that had greeted us stumbled, perhaps over this very message: the others get their own try.
+
+    One that falls silent is another matter: to find that out message by message would take minutes for each.
+    """
+    failure = outcome.failure
+    return (
+        failure is not None
+        and failure.kind in (FailureKind.CLOSED, FailureKind.NOT_SMTP)
+        and failure.command in (Command.MAIL, Command.RCPT, Command.DATA, Command.END_OF_DATA)
+    )

@@ -32,7 +32,7 @@ import trio
 from relay.addresses import is_host_name
 from relay.internet.public_addresses import why_not_public
 from relay.internet.resolver import LookupFailed, NoSuchName, Resolver
-from relay.surroundings import OpenStream
+from relay.internet.tcp import OpenStream
 
 HTTPS_PORT: Final = 443
 URL_CHARACTERS_MAX: Final = 4096

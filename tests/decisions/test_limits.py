@@ -98,6 +98,23 @@ def test_the_operator_overrides_the_tiers(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_send_to_nobody_passes_whatever_is_left_of_a_limit(tmp_path: Path) -> None:
+    """All its recipients are suppressed: it is answered as it is, though the limit was lowered below what was sent."""
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            await world.request("POST", "/v1/suppressions", json={"recipient": "friend0@example.com"})
+            for _ in range(3):
+                await world.send(to="friend@example.org")
+            await world.command("member_limits", did=DID, hour=1, day=2)
+            status, answer, _ = await post(world)
+            assert (status, answer["accepted"]) == (200, [])
+            assert [rejected["recipient"] for rejected in answer["rejected"]] == ["friend0@example.com"]
+            assert (await post(world, 2))[0] == 429  # the other one counts
+
+    run(main)
+
+
 # Twenty thousand requests.
 @pytest.mark.timeout(600)
 def test_two_hundred_times_a_hundred_at_once_against_a_limit_of_ten(tmp_path: Path) -> None:

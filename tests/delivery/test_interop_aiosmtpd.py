@@ -19,9 +19,9 @@ from aiosmtpd.smtp import Session as ReceiverSession
 from relay.delivery.replies import DeliveryVerdict
 from relay.delivery.session import open_session
 from relay.message.envelope import Envelope
-from tests.world.mx import self_signed_context
 from tests.world.process import RelayProcess, make_process_directory, wait_until
 from tests.world.relay import DOMAIN
+from tests.world.self_signed import self_signed_context
 
 MESSAGES = {
     "plain": b"Subject: hello\r\n\r\nHello.\r\n",

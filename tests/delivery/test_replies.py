@@ -120,6 +120,17 @@ def test_a_failure_bounces_exactly_where_its_enhanced_code_says_so(kind: Failure
     assert {"4": DeliveryVerdict.DEFERRED, "5": DeliveryVerdict.BOUNCED}[failure.enhanced[0]] is verdict
 
 
+def test_a_site_is_blamed_for_what_fails_on_its_side_and_for_nothing_else() -> None:
+    blamed = {kind for kind in FailureKind if judge(Failure(kind, "a sentence")).blame_site}
+    assert blamed == {
+        FailureKind.CONNECT,
+        FailureKind.TIMEOUT,
+        FailureKind.CLOSED,
+        FailureKind.NOT_SMTP,
+        FailureKind.TLS,
+    }
+
+
 def test_what_the_receiver_can_never_take() -> None:
     message = "Subject: Grüße\r\n\r\nHello.\r\n".encode()
     everything = Capabilities(extended=True, eight_bit_mime=True, smtputf8=True)

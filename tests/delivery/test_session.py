@@ -19,7 +19,8 @@ from relay.delivery.session import (
 from relay.delivery.smtp import LocalProtocolError
 from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts
-from tests.world.mx import Mx, open_mx, self_signed_context
+from tests.world.mx import Mx, open_mx
+from tests.world.self_signed import self_signed_context
 
 MESSAGE = b"From: ann@relay.test\r\nSubject: hello\r\n\r\n.Hello.\r\n.\r\n"
 TLS = self_signed_context()

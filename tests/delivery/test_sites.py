@@ -12,6 +12,7 @@ from relay.delivery.sites import DOWN_SECONDS
 from relay.internet.resolver import Mx as MxRecord
 from tests.world.dns import FakeDns
 from tests.world.relay import OTHER_DID, OTHER_DOMAIN, World, make_directory, open_world, run
+from tests.world.self_signed import self_signed_context
 
 
 def dns_of(**domains: str) -> FakeDns:
@@ -114,6 +115,24 @@ def test_a_site_that_is_down_is_not_asked_for_every_message(tmp_path: Path) -> N
             world.mx.configure(banner=b"220 mx.test ESMTP")
             for message_id in ids:
                 await sent(world, message_id)
+
+    run(main)
+
+
+def test_a_site_that_cannot_do_what_it_offers_goes_down_as_well(tmp_path: Path) -> None:
+    """Where nothing is sent in the clear, each handshake that fails is one for nothing."""
+
+    async def main() -> None:
+        directory = directory_with(tmp_path, "plaintext_after_tls_failure = false", route="127.0.0.1:25")
+        broken = {"tls": self_signed_context("mx.test"), "starttls_broken": True}
+        async with open_world(directory, **broken) as world:
+            _, answer = await world.post_send(to=[f"friend{number}@example.com" for number in range(40)])
+            ids = [accepted["messageId"] for accepted in answer["accepted"]]
+            stories = [await world.until(message_id, "deferred") for message_id in ids]
+            texts = [story["lastReply"]["text"] for story in stories]
+            assert world.mx.sessions == sum(text.startswith("STARTTLS: ") for text in texts) < 10
+            put_off = "not tried, because it failed just now: STARTTLS: "
+            assert sum(text.startswith(put_off) for text in texts) == 40 - world.mx.sessions
 
     run(main)
 

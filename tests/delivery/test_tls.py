@@ -24,7 +24,8 @@ from relay.delivery.session import (
 from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts
 from tests.world.https import Authority
-from tests.world.mx import Mx, open_mx, self_signed_context
+from tests.world.mx import Mx, open_mx
+from tests.world.self_signed import self_signed_context
 
 AUTHORITY = Authority()
 INTERMEDIATE = Authority(AUTHORITY)

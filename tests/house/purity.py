@@ -49,7 +49,7 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.decisions": frozenset(),
     "relay.delivery": frozenset(
-        {"certificates", "connect", "deliverer", "interrupted", "resolve", "session", "story"}
+        {"attempts", "certificates", "connect", "deliverer", "interrupted", "resolve", "session", "story"}
     ),
     "relay.domains": frozenset({"verification"}),
     "relay.events": frozenset(),

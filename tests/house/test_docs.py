@@ -23,10 +23,10 @@ from relay.file_names import LOG_DIRECTORY
 from relay.refusals import STATUS_OF_CODE
 from spool.reader import LogReader
 from tests.world.daemon import free_port, is_listening, open_daemon_directory, require_daemon, running
-from tests.world.mx import self_signed_pem
 from tests.world.pages import DOCS, Example, examples, says
 from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
 from tests.world.relay import DID, DOMAIN
+from tests.world.self_signed import self_signed_pem
 
 PAGES = sorted(DOCS.glob("*.md"))
 #: Pages whose examples have tests of their own, beside those of this module.

@@ -12,7 +12,8 @@ from relay.file_names import LOG_DIRECTORY
 from relay.views import relay_views
 from spool.disk import RealDisk
 from spool.reader import LogReader
-from tests.campaigns.crash import can_mount, small_disk
+from tests.campaigns.crash import can_mount
+from tests.campaigns.crash_troubles import small_disk
 from tests.world.process import configure
 from tests.world.relay import World, make_directory, open_world, run
 

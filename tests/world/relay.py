@@ -41,7 +41,8 @@ from spool.disk import Disk, RealDisk
 from spool.reader import LogReader
 from tests.world.dns import FakeDns
 from tests.world.internet import Internet
-from tests.world.mx import Mx, MxOptions
+from tests.world.mx import Mx
+from tests.world.mx_options import MxOptions
 from tests.world.orders import order
 
 #: Trio's mock clock starts at 0; the relay's time must look like one.

@@ -28,6 +28,7 @@ from relay.codec import Recorded
 from relay.config import DeliveryConfig
 from relay.core import Core
 from relay.data_directory import SiteStatus
+from relay.decisions.suppression import hard_bounce
 from relay.delivery.connect import Connector, Site
 from relay.delivery.interrupted import name_interrupted
 from relay.delivery.replies import Failure, FailureKind
@@ -39,10 +40,9 @@ from relay.delivery.waiting import Waiting
 from relay.events import (
     BULK_CATEGORIES,
     AttemptInterrupted,
-    DomainResumed,
     DsnQueued,
     Event,
-    MemberResumed,
+    HeldReleased,
     MessageBounced,
     MessageDeferred,
     MessageHeld,
@@ -197,9 +197,8 @@ class Deliverer:
                     self._wait_for(_lane_of(event), event.next_attempt_at)
                 case MessageRescheduled():
                     self._forgive_site_of(event.message_id)
-                case DomainResumed() | MemberResumed():
-                    self._waiting.forget_what_is_known()
-                    self._news.set()
+                case HeldReleased():
+                    self._look_again(event.message_ids)
                 case RecipientSuppressed() if event.personal is not None:
                     self._suppressed.append((event.did, event.personal.address))
                     self._news.set()
@@ -227,7 +226,8 @@ class Deliverer:
             self._scheduler.forgive(known.site.name)
 
     def _look_again(self, message_ids: Sequence[int]) -> None:
-        """An operator's order had these in hand; some may be due, and were passed over here meanwhile."""
+        """These were held, or an operator's order had them in hand, and they were passed over here meanwhile. Some may
+        be due."""
         with self._store.read() as view:
             for message_id in message_ids:
                 waiting = due.waiting(view, message_id)
@@ -481,8 +481,9 @@ class Deliverer:
             self._wait_for(lane, event.next_attempt_at)
 
     async def _record(self, event: Event) -> None:
-        """Append an outcome and, right behind a bounce, the DSN that it makes: both are recovered, or neither."""
-        events = [event]
+        """Append an outcome and, right behind a bounce, what it makes: a DSN, a suppression. All are recovered, or
+        none is."""
+        events: list[Event] = [event]
         if isinstance(event, MessageBounced):
             with self._store.read() as view:
                 dsn = dsn_for(
@@ -493,8 +494,10 @@ class Deliverer:
                     message_id_entropy=f"{self._dice.getrandbits(64):016x}",
                     now_us=self._store.now_us(),
                 )
+                suppressed = hard_bounce(view, event, self._store.get(event.message_id))
             if dsn is not None:
                 events.append(dsn)
+            events += suppressed
         await self._store.append(events)
 
     async def _prevent(self, state: messages.MessageState, queued: Recorded) -> bool:
@@ -552,7 +555,7 @@ def _prevented(view: Snapshot, state: messages.MessageState, queued: Recorded) -
     assert member is not None
     if member.status == "suspended":
         return MessageHeld(did=state.did, message_id=state.message_id, because="member")
-    if domain.status != "active":
+    if domain.is_stopped(bulk=state.category in BULK_CATEGORIES):
         return MessageHeld(did=state.did, message_id=state.message_id, because="domain")
     return None
 

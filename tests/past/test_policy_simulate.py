@@ -123,7 +123,7 @@ class Draft:
     def fares(self, message_id: int, how: str) -> int:
         more: dict[str, Any] = {} if how == "complained" else {"attempt": 1}
         if how == "bounced":
-            more["reason"] = "rejected"
+            more |= {"reason": "rejected", "bounce_class": "invalid_recipient"}
         return self.add(OUTCOMES[how](did=DID, message_id=message_id, **more))
 
     def resume(self, domain: str = DOMAINS[0]) -> int:
@@ -173,17 +173,23 @@ def recount(log: Sequence[Recorded], config: Config) -> Recount:
                 counted = [how for at, name, how in outcomes if name == domain and at > since]
                 complaints, bounced = counted.count("message.complained"), counted.count("message.bounced")
                 final = len(counted) - complaints
-                if domain in paused or final < rates.messages_min:
+                if paused.get(domain) in ("paused", "paused_complaint_rate") or final < rates.messages_min:
                     continue
-                if bounced / final >= rates.bounce_rate_max:
-                    paused[domain] = "paused_bounce_rate"
-                elif complaints / final >= rates.complaint_rate_max:
+                # Every message here has a recipient of its own.
+                if complaints >= rates.complaints_min and complaints / final >= rates.complaint_rate_max:
                     paused[domain] = "paused_complaint_rate"
+                elif (
+                    domain not in paused
+                    and bounced >= rates.bounces_min
+                    and bounced / final >= rates.bounce_rate_max
+                ):
+                    paused[domain] = "paused_bounce_rate"
                 else:
                     continue
                 found.pauses.append((seq, domain, paused[domain]))
             case DomainPaused(status="paused"):
-                paused.setdefault(event.domain, "paused")
+                if paused.get(event.domain) in (None, "paused_bounce_rate"):
+                    paused[event.domain] = "paused"
             case DomainResumed() if event.domain in paused:
                 del paused[event.domain]
                 resumed[event.domain] = now
@@ -226,12 +232,26 @@ def histories(draw: st.DrawFn) -> list[Recorded]:
     st.integers(1, 30),
     st.sampled_from([0.2, 0.5, 1.0]),
     st.sampled_from([0.1, 0.5, 1.0]),
+    st.integers(1, 3),
+    st.integers(1, 2),
 )
 def test_refused_and_paused_is_what_a_naive_recount_says(
-    log: list[Recorded], hour: int, day: int, window_hours: int, bounces: float, complaints: float
+    log: list[Recorded],
+    hour: int,
+    day: int,
+    window_hours: int,
+    bounces: float,
+    complaints: float,
+    bounces_min: int,
+    complaints_min: int,
 ) -> None:
     rates = ReputationConfig(
-        window_hours=window_hours, messages_min=2, bounce_rate_max=bounces, complaint_rate_max=complaints
+        window_hours=window_hours,
+        messages_min=2,
+        bounces_min=bounces_min,
+        complaints_min=complaints_min,
+        bounce_rate_max=bounces,
+        complaint_rate_max=complaints,
     )
     config = policy(tiers((None, hour, day)), rates)
     found, expected = simulated(log, config), recount(log, config)
@@ -244,7 +264,7 @@ def test_refused_and_paused_is_what_a_naive_recount_says(
 def test_the_policy_that_accepted_a_log_refuses_nothing_of_it_and_neither_does_a_laxer_one(
     log: list[Recorded], hour: int, day: int
 ) -> None:
-    rates = ReputationConfig(messages_min=2, bounce_rate_max=0.5, complaint_rate_max=0.5)
+    rates = STRICT
     config = policy(tiers((None, hour, day)), rates)
     # What this policy would have left of the log, the numbers of what is left out being a member's.
     refused = recount(log, config).refused
@@ -307,12 +327,14 @@ def test_a_policy_that_wants_verified_domains_refuses_until_they_are() -> None:
     draft.after(1).add(DomainVerified(did=DID, domain=DOMAINS[0]))
     draft.after(1).send()
     (refused,) = simulated(draft.log, policy(verified=True)).refused
-    assert (refused.seq, refused.code, refused.retry_after_seconds) == (early, "DOMAIN_MISMATCH", None)
+    assert (refused.seq, refused.code, refused.retry_after_seconds) == (early, "DOMAIN_UNVERIFIED", None)
 
 
 # ------------------------------------------------------------------------------------------------ reputation
 
-STRICT = ReputationConfig(messages_min=2, bounce_rate_max=0.5, complaint_rate_max=0.5)
+STRICT = ReputationConfig(
+    messages_min=2, bounces_min=1, complaints_min=1, bounce_rate_max=0.5, complaint_rate_max=0.5
+)
 
 
 def test_a_pause_has_its_evidence_and_refuses_until_the_log_resumes_the_domain() -> None:
@@ -341,7 +363,7 @@ def test_a_pause_has_its_evidence_and_refuses_until_the_log_resumes_the_domain()
         complaints=0,
     )
     (refused,) = found.refused
-    assert (refused.seq, refused.code, refused.retry_after_seconds) == (late, "DOMAIN_MISMATCH", None)
+    assert (refused.seq, refused.code, refused.retry_after_seconds) == (late, "DOMAIN_PAUSED", None)
     assert "paused_bounce_rate" in refused.because
 
 
@@ -392,7 +414,7 @@ def test_what_the_operator_paused_is_not_judged() -> None:
     assert simulated(draft.log, policy(reputation=STRICT)).pauses == []
 
 
-def test_the_operators_pause_of_what_is_paused_here_changes_nothing() -> None:
+def test_the_operators_pause_takes_the_place_of_one_for_bounces() -> None:
     draft = Draft()
     send = draft.after(1).send(2)
     for index in (1, 2):
@@ -400,7 +422,7 @@ def test_the_operators_pause_of_what_is_paused_here_changes_nothing() -> None:
     draft.after(1).pause("paused")
     draft.after(1).send()
     (refused,) = simulated(draft.log, policy(reputation=STRICT)).refused
-    assert refused.because.endswith("paused_bounce_rate")
+    assert "is paused since" in refused.because
 
 
 # ------------------------------------------------------------------------------------------------ the command
@@ -408,11 +430,12 @@ def test_the_operators_pause_of_what_is_paused_here_changes_nothing() -> None:
 OTHER = 'operator_domain = "relay.example"\npublic_url = "https://relay.example"\nrequire_verified_domains = false\n'
 STRICT_TIERS = "[warming]\ntiers = [ { hour = 2, day = 2 } ]\n"
 STRICT_RATES = (
-    "[reputation]\nmessages_min = 2\nbounce_rate_max = 1.0\ncomplaint_rate_max = 0.25\n"
+    "[reputation]\nmessages_min = 2\ncomplaints_min = 1\nbounce_rate_max = 1.0\ncomplaint_rate_max = 0.25\n"
     "[warming]\ntiers = [ { hour = 1000, day = 1000 } ]\n"
 )
 STRICT_BOTH = (
-    "[reputation]\nmessages_min = 2\nbounce_rate_max = 0.5\n[warming]\ntiers = [ { hour = 4, day = 4 } ]\n"
+    "[reputation]\nmessages_min = 2\nbounces_min = 2\nbounce_rate_max = 0.5\n"
+    "[warming]\ntiers = [ { hour = 4, day = 4 } ]\n"
 )
 
 
@@ -508,6 +531,12 @@ def with_log(directory: Path, draft: Draft) -> Path:
     return directory
 
 
+BECAUSE = (
+    "from: the domain a.example is paused_bounce_rate for bulk mail (the transactional class goes on) since "
+    f"{rfc3339(START_US + 4 * MINUTE_US)}: 2 bounces among 2 final messages; the relay's operator resumes it"
+)
+
+
 def test_for_programs(directory: Path) -> None:
     result = simulate_on(directory, STRICT_BOTH, "--json")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -531,8 +560,8 @@ def test_for_programs(directory: Path) -> None:
                 "did": DID,
                 "domain": "a.example",
                 "recipients": 1,
-                "code": "DOMAIN_MISMATCH",
-                "because": "from: the domain a.example is paused_bounce_rate",
+                "code": "DOMAIN_PAUSED",
+                "because": BECAUSE,
                 "retryAfterSeconds": None,
             },
         ],
@@ -574,7 +603,7 @@ def test_for_people(directory: Path) -> None:
 seq  time                         recipients  because
 7    {rfc3339(START_US + 2 * MINUTE_US)}  3           the domain a.example may send to 4 recipients an hour and 4 \
 a day now; the 3 of this request are more than are left
-14   {rfc3339(START_US + 6 * MINUTE_US)}  1           from: the domain a.example is paused_bounce_rate
+14   {rfc3339(START_US + 6 * MINUTE_US)}  1           {BECAUSE}
 
 seq  time                         domain     status              evidence
 12   {rfc3339(START_US + 4 * MINUTE_US)}  a.example  paused_bounce_rate  2 bounced and 0 complaints of 2

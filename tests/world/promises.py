@@ -14,7 +14,8 @@ Of the log:
   6  no domain has more recipients accepted in a rolling hour or day than its tier, or its member's own limits, allow;
      and nobody is refused for a limit that would not be passed, whatever was on its way into the log meanwhile
   7  no bulk mail is accepted for, or begun to be handed to, an address after its suppression was durable. Nor any mail
-     where the reason is `complaint` or `manual`. Nor is mail of a paused domain or a suspended member begun.
+     where the reason is `complaint` or `manual`. Nor is mail of a suspended member begun, nor of a paused domain: any
+     mail, or that of the bulk class, as the pause says.
      *After*: more than IN_FLIGHT_BATCHES batches later. An attempt looks, takes a step or two, and appends its start;
      what becomes durable meanwhile comes too late for it.
   8  what is held is not tried before it is released; here nothing is in flight, so there is no such allowance
@@ -52,6 +53,7 @@ from relay.events import (
     DomainUnverified,
     DomainVerified,
     DsnQueued,
+    HeldReleased,
     MemberLimitsSet,
     MemberResumed,
     MemberSuspended,
@@ -200,8 +202,8 @@ class _Judge:
         self._held: dict[int, str] = {}
         #: (member, address) -> reason -> the batch of the suppression.
         self._suppressed: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-        #: Domain or member -> the batch of the pause.
-        self._paused: dict[str, int] = {}
+        #: Domain or member, and class of mail -> the batch of the pause.
+        self._paused: dict[tuple[str, str], int] = {}
         self._forwards: set[str] = set()
         #: By their `recipient.suppressed`.
         self._calls: dict[int, _Call] = {}
@@ -280,18 +282,25 @@ class _Judge:
             case RecipientUnsuppressed():
                 assert event.personal is not None
                 reasons = self._suppressed[event.did, event.personal.address.lower()]
-                for reason in ("unsubscribe", "manual"):
+                for reason in ("unsubscribe", "manual", "bounced"):
                     reasons.pop(reason, None)
             case DomainPaused():
-                self._paused.setdefault(event.domain, batch)
+                self._paused.setdefault((event.domain, "bulk"), batch)
+                if event.stops == "all":
+                    self._paused.setdefault((event.domain, "transactional"), batch)
             case MemberSuspended():
-                self._paused.setdefault(event.did, batch)
+                for kind in ("bulk", "transactional"):
+                    self._paused.setdefault((event.did, kind), batch)
             case DomainResumed():
-                self._paused.pop(event.domain, None)
-                self._release("domain", lambda queued: queued.domain == event.domain)
+                self._resume(event.domain)
+                if not event.in_steps:
+                    self._release("domain", lambda queued: queued.domain == event.domain)
             case MemberResumed():
-                self._paused.pop(event.did, None)
-                self._release("member", lambda queued: queued.did == event.did)
+                self._resume(event.did)
+                if not event.in_steps:
+                    self._release("member", lambda queued: queued.did == event.did)
+            case HeldReleased():
+                self._see_released(entry, event)
             case MessageHeld():
                 self._held[event.message_id] = event.because
             case MessageReleased():
@@ -375,7 +384,7 @@ class _Judge:
         (seq, time_us, _), batch = entry
         assert event.personal is not None
         self.sends.append(_Send(seq, event, batch, int(event.personal.subject.removeprefix("request "))))
-        if self._is_paused(event.domain, batch):
+        if self._is_paused(event.domain, event.category, batch):
             self._break(entry, f"the domain {event.domain} is paused")
         if self.config.require_verified_domains and event.domain not in self._verified:
             since = self._unverified.get(event.domain)
@@ -441,17 +450,31 @@ class _Judge:
         assert queued.personal is not None
         self._check_suppression(entry, queued.did, queued.personal.address, queued.category)
         for who in (queued.domain, queued.did):
-            if self._is_paused(who, entry.batch):
+            if self._is_paused(who, queued.category, entry.batch):
                 self._break(entry, f"{who} is paused")
 
     def _check_suppression(self, entry: Entry, did: str, address: str, category: str) -> None:
         for reason, since in self._suppressed.get((did, address.lower()), {}).items():
-            concerns = category in BULK or reason != "unsubscribe"
+            concerns = category in BULK or reason not in ("unsubscribe", "bounced")
             if concerns and entry.batch > since + IN_FLIGHT_BATCHES:
                 self._break(entry, f"its recipient is suppressed ({reason})")
 
-    def _is_paused(self, who: str, batch: int) -> bool:
-        return who in self._paused and batch > self._paused[who] + IN_FLIGHT_BATCHES
+    def _is_paused(self, who: str, category: str, batch: int) -> bool:
+        since = self._paused.get((who, "bulk" if category in BULK else "transactional"))
+        return since is not None and batch > since + IN_FLIGHT_BATCHES
+
+    def _resume(self, who: str) -> None:
+        for kind in ("bulk", "transactional"):
+            self._paused.pop((who, kind), None)
+
+    def _see_released(self, entry: Entry, event: HeldReleased) -> None:
+        for message_id in event.message_ids:
+            queued = self._queued[message_id]
+            who = queued.domain if event.because == "domain" else queued.did
+            if self._is_paused(who, queued.category, entry.batch):
+                self._break(entry, f"{who} is paused, and message {message_id} is released")
+            if self._held.get(message_id) == event.because:
+                del self._held[message_id]
 
     def _release(self, because: str, concerns: Callable[[MessageQueued], bool]) -> None:
         for message_id, held_by in list(self._held.items()):

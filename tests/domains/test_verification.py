@@ -436,9 +436,9 @@ class Domain:
 
 
 @asynccontextmanager
-async def open_domain(directory: Path) -> AsyncIterator[Domain]:
+async def open_domain(directory: Path, *, settings: str = "") -> AsyncIterator[Domain]:
     """A relay that requires verified domains, with a member whose domain has its records and is not verified."""
-    make_directory(directory)
+    make_directory(directory, settings)
     path = directory / "relay.toml"
     path.write_text(
         path.read_text().replace("require_verified_domains = false", "require_verified_domains = true")

@@ -163,6 +163,7 @@ def broken_promises(
     """A sentence for each promise that was broken. `back_us`: the clock was set back by so much at most. What was under
     way then is stamped with the log's last time, which is earlier than when it began."""
     judge = _Judge(log, config, back_us)
+    judge.request_of_body = {sha256(request.body).hexdigest(): request.number for request in ledger.requests}
     judge.read_log()
     judge.hear(ledger)
     judge.look_at(receipts)
@@ -196,12 +197,16 @@ class _Judge:
         self.last_time_us = 0
         self.found: list[str] = []
         self.sends: list[_Send] = []
+        #: By its digest: of a send to nobody the log keeps no more.
+        self.request_of_body: dict[str, int] = {}
         self.addresses: dict[int, str] = {}
         self._given: dict[int, str] = {}
         self._queued: dict[int, MessageQueued] = {}
         self._held: dict[int, str] = {}
         #: (member, address) -> reason -> the batch of the suppression.
         self._suppressed: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+        #: Domain -> (sequence number, time) from which the transactional class has had its trickle, or None: no more.
+        self._trickles: dict[str, list[tuple[int, int | None]]] = defaultdict(list)
         #: Domain or member, and class of mail -> the batch of the pause.
         self._paused: dict[tuple[str, str], int] = {}
         self._forwards: set[str] = set()
@@ -286,6 +291,7 @@ class _Judge:
                     reasons.pop(reason, None)
             case DomainPaused():
                 self._paused.setdefault((event.domain, "bulk"), batch)
+                self._trickles[event.domain].append((seq, time_us if event.stops == "bulk" else None))
                 if event.stops == "all":
                     self._paused.setdefault((event.domain, "transactional"), batch)
             case MemberSuspended():
@@ -293,6 +299,7 @@ class _Judge:
                     self._paused.setdefault((event.did, kind), batch)
             case DomainResumed():
                 self._resume(event.domain)
+                self._trickles[event.domain].append((seq, None))
                 if not event.in_steps:
                     self._release("domain", lambda queued: queued.domain == event.domain)
             case MemberResumed():
@@ -383,7 +390,11 @@ class _Judge:
     def _see_send(self, entry: Entry, event: SendAccepted) -> None:
         (seq, time_us, _), batch = entry
         assert event.personal is not None
-        self.sends.append(_Send(seq, event, batch, int(event.personal.subject.removeprefix("request "))))
+        if event.recipients:
+            request = int(event.personal.subject.removeprefix("request "))
+        else:
+            request = self.request_of_body.get(event.body_sha256 or "", 0)
+        self.sends.append(_Send(seq, event, batch, request))
         if self._is_paused(event.domain, event.category, batch):
             self._break(entry, f"the domain {event.domain} is paused")
         if self.config.require_verified_domains and event.domain not in self._verified:
@@ -411,6 +422,33 @@ class _Judge:
             count = sum(recipients for _, recipients in accepted[first:])
             if event.recipients and count > limit:
                 self._break(entry, f"{count} recipients within a {name}, where {limit} are allowed")
+        trickled = self._trickled(event.domain, entry.recorded.seq, time_us)
+        # What was on its way when the domain was paused is in the log behind that.
+        if trickled is not None and trickled - self._before_pause(entry, event.domain) > self._trickle:
+            self._break(
+                entry, f"{trickled} recipients since the pause, where {self._trickle} an hour are allowed"
+            )
+
+    @property
+    def _trickle(self) -> int:
+        return self.config.reputation.transactional_per_hour_while_paused
+
+    def _trickled(self, domain: str, seq: int, time_us: int, late_us: int = 0) -> int | None:
+        """Recipients of the last hour since the domain was paused for its bounces; None: it is not."""
+        since = next((since for at, since in reversed(self._trickles[domain]) if at <= seq), None)
+        if since is None:
+            return None
+        start = max(since, time_us - HOUR_US)
+        return sum(recipients for at, recipients in self._accepted[domain] if start < at <= time_us + late_us)
+
+    def _before_pause(self, entry: Entry, domain: str) -> int:
+        """Recipients of sends that were decided before the pause, and are in the log a few batches behind it."""
+        paused = self._paused.get((domain, "bulk"), entry.batch)
+        return sum(
+            send.event.recipients
+            for send in self.sends
+            if send.event.domain == domain and paused <= send.batch <= paused + IN_FLIGHT_BATCHES
+        )
 
     def _limits(self, did: str, domain: str, time_us: int, batch: int) -> tuple[int, int]:
         held = [own for since, own in self._own_limits[did] if since >= batch - IN_FLIGHT_BATCHES]
@@ -556,7 +594,8 @@ class _Judge:
         for send in sends:
             if send.event.did != request.did:
                 self.found.append(f"{name} is in the log as another member's")
-            digest = sha256(request.body).hexdigest() if request.key is not None else None
+            is_kept = request.key is not None or not send.event.recipients
+            digest = sha256(request.body).hexdigest() if is_kept else None
             if send.event.body_sha256 != digest:
                 self.found.append(f"{name} is in the log with another body")
         told: dict[tuple[int, ...], set[bytes]] = defaultdict(set)
@@ -565,7 +604,7 @@ class _Judge:
                 told[self._hear_answer(name, request, sends, answer)].add(answer.body)
             elif answer.status == 429:
                 self._hear_limit(name, request, answer)
-            elif answer.status == 403 and b"not verified" in answer.body:
+            elif answer.status == 403 and answer.code == "DOMAIN_UNVERIFIED":
                 self._hear_unverified(name, request, answer)
             elif answer.status >= 500 and answer.status != 503:
                 self.found.append(f"{name} was answered {answer.status}: {answer.code}")
@@ -590,6 +629,9 @@ class _Judge:
             )
             if accepted + self._unknown[request.domain] + count > limit:
                 return
+        trickled = self._trickled(request.domain, answer.at_seq, at_us, ON_ITS_WAY_US)
+        if trickled is not None and trickled + self._unknown[request.domain] + count > self._trickle:
+            return
         self.found.append(f"{name} was refused for a limit that it would not have passed")
 
     def _hear_unverified(self, name: str, request: SendRequest, answer: Answer) -> None:

@@ -47,6 +47,10 @@ UPCASTS: Mapping[tuple[str, int], Upcast] = {
     ("message.deferred", 1): _unchanged,
     ("message.sent", 1): _unchanged,
     ("message.bounced", 1): _unchanged,
+    # They stopped everything, and released everything at once.
+    ("domain.paused", 1): _unchanged,
+    ("domain.resumed", 1): _unchanged,
+    ("member.resumed", 1): _unchanged,
 }
 
 

@@ -123,8 +123,13 @@ class ReputationConfig(_Section, frozen=True, kw_only=True):
     #: The views keep 14 days.
     window_hours: Annotated[int, msgspec.Meta(ge=1, le=14 * 24)] = 24
     messages_min: Count = 10
+    #: A rate alone pauses nobody: so many bounces to different recipients, so many complaints are needed as well.
+    bounces_min: Count = 3
+    complaints_min: Count = 2
     bounce_rate_max: Rate = 0.05
     complaint_rate_max: Rate = 0.0008
+    #: What a domain may still send of the transactional class while it is paused for its bounces.
+    transactional_per_hour_while_paused: Count = 20
 
 
 class SpoolConfig(_Section, frozen=True, kw_only=True):
@@ -427,8 +432,13 @@ bind = "127.0.0.1:8025"
 # [reputation]
 # window_hours = 24
 # messages_min = 10
+# And only where so many different recipients bounced, or so many complained.
+# bounces_min = 3
+# complaints_min = 2
 # bounce_rate_max = 0.05
 # complaint_rate_max = 0.0008
+# A pause for bounces stops the bulk class. Of login links and the like a domain may still send so many an hour.
+# transactional_per_hour_while_paused = 20
 
 [spool]
 # segment_bytes = 67108864

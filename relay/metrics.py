@@ -14,7 +14,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from relay.codec import Recorded
-from relay.events import AttemptStarted, MessageBounced, MessageDeferred, MessageSent, Outcome, SendAccepted
+from relay.events import (
+    RELAY_CLASSES,
+    AttemptStarted,
+    MessageBounced,
+    MessageDeferred,
+    MessageSent,
+    Outcome,
+    SendAccepted,
+)
 from relay.store import Store
 from relay.views import due, members, messages
 from spool.views import Snapshot
@@ -39,6 +47,12 @@ class Metrics:
             "atmos_attempt_outcomes",
             "Attempts ended, by status, first digit of the reply (0: no reply) and why (docs/BOUNCE_CLASSES.md)",
             ["status", "reply_class", "bounce_class"],
+            registry=self._registry,
+        )
+        self._relay_refused = Counter(
+            "atmos_relay_refused",
+            "Bounces that tell of the relay's own address and pause no domain, by class; alarm on any",
+            ["bounce_class"],
             registry=self._registry,
         )
 
@@ -81,6 +95,8 @@ class Metrics:
                 case Outcome() if event.attempt:
                     digit, bounce_class = (event.code or 0) // 100, event.bounce_class or "none"
                     self._outcomes.labels(_status(event), str(digit), bounce_class).inc()
+                    if isinstance(event, MessageBounced) and event.bounce_class in RELAY_CLASSES:
+                        self._relay_refused.labels(event.bounce_class).inc()
                 case _:
                     pass
 

@@ -49,6 +49,7 @@ _SUPPRESSED_BECAUSE = {
     "unsubscribe": "the recipient unsubscribed from your mail",
     "complaint": "the recipient reported your mail as spam",
     "manual": "you suppressed this recipient",
+    "bounced": "a mail to this recipient bounced, because there is no such mailbox any more",
 }
 
 
@@ -193,6 +194,20 @@ class MemberStatus(msgspec.Struct):
     domains: list[MemberDomain]
 
 
+class DomainLimits(msgspec.Struct):
+    """What one of the member's domains may do now."""
+
+    domain: str
+    status: str
+    verified: bool
+    #: With a paused one: `all`, or `bulk` where the transactional class goes on.
+    stops: str | None
+    #: Of an active domain, those of its age or of the member. 0 while nothing may be sent; while only the bulk class is
+    #: stopped, what is left to the transactional one.
+    hourly_limit: int
+    daily_limit: int
+
+
 class Deliverability(msgspec.Struct):
     """The names are those that clients in the wild read. Days are UTC, the oldest first, today last."""
 
@@ -206,6 +221,8 @@ class Deliverability(msgspec.Struct):
     hourly_limit: int
     daily_limit: int
     labels: list[str]
+    #: Each by itself; the two limits above are the sums of those of the active ones.
+    domains: list[DomainLimits]
 
 
 def timeline_entry(recorded: Recorded, message_id: int) -> TimelineEntry:

@@ -1,8 +1,11 @@
-"""The task that pauses domains by their reputation.
+"""The task that pauses domains by their reputation, and alarms the operator about the relay's own.
 
 Whenever something final has happened to a domain's mail, `relay.decisions.reputation.judge` is asked; what it finds
 becomes an event with its evidence, and `domain resume` starts the counting anew. A crash between an outcome and
 its judgement loses nothing: every domain is judged once at the start.
+
+A bounce that tells of the relay itself (`RELAY_CLASSES`: its address is on a list) pauses nobody. It is the operator's
+trouble: `reputation.relay_refused` in the log, for each class at most once in ALARM_SECONDS; the metric counts each.
 """
 
 from __future__ import annotations
@@ -16,11 +19,32 @@ from relay.alarm import Alarm
 from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.reputation import judge
-from relay.events import Event, MessageBounced, MessageComplained, MessageSent
+from relay.events import RELAY_CLASSES, Event, MessageBounced, MessageComplained, MessageSent
 from relay.views import members, messages
 from spool.views import Snapshot
 
 logger = logging.getLogger(__name__)
+
+#: Thousands of refusals for one reason are one alarm.
+ALARM_SECONDS = 3600.0
+
+
+class _Alarms:
+    """When the operator was last told of each class."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+
+    def look_at(self, item: Recorded) -> None:
+        event = item.event
+        if not isinstance(event, MessageBounced) or event.bounce_class not in RELAY_CLASSES:
+            return
+        now = trio.current_time()
+        if now >= self._told.get(event.bounce_class, -ALARM_SECONDS) + ALARM_SECONDS:
+            self._told[event.bounce_class] = now
+            logger.warning(
+                "reputation.relay_refused", extra={"bounce_class": event.bounce_class, "seq": item.seq}
+            )
 
 
 async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -31,9 +55,11 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
     with store.read() as view:
         pending = {state.domain: None for state in members.domains(view)}
     alarm = Alarm(store.now_us)
+    alarms = _Alarms()
 
     def observe(recorded: Sequence[Recorded]) -> None:
         for item in recorded:
+            alarms.look_at(item)
             if isinstance(item.event, MessageSent | MessageBounced | MessageComplained):
                 with store.read() as view:
                     state = messages.message(view, item.event.message_id)

@@ -1,9 +1,9 @@
 """The service: every layer of a running relay, started and stopped in order.
 
-Started: log and views → deliverer → what watches over reputation, calls of members' URLs, verification and retention →
-admin socket → HTTP. Stopped the other way round: the relay accepts nothing new, requests under way are answered,
-nothing new is attempted, attempts under way end (or are abandoned when the grace time is over), and the log's writer
-goes last.
+Started: log and views → deliverer → what releases held mail and watches over reputation, calls of members' URLs,
+verification and retention → admin socket → HTTP. Stopped the other way round: the relay accepts nothing new, requests
+under way are answered, nothing new is attempted, attempts under way end (or are abandoned when the grace time is over),
+and the log's writer goes last.
 
 The core is crash-only: an unexpected exception in the writer, a projector or the deliverer ends the process with a
 non-zero status, and the next start puts things right.
@@ -27,6 +27,7 @@ from relay.api.places import Places
 from relay.core import Core, open_core
 from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
+from relay.delivery.releases import release_held
 from relay.domains.verification import reverify_domains
 from relay.file_names import HTTP_ADDRESS_FILE
 from relay.operator.retention import keep_retention
@@ -132,6 +133,7 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
         async with trio.open_nursery() as nursery:
             relay = Relay(core, deliverer, "", close_http)
             await nursery.start(_run_deliverer, relay)
+            await nursery.start(release_held, core)
             await nursery.start(guard_reputation, core)
             await nursery.start(call_members, core, one_click_post(core.surroundings))
             await nursery.start(reverify_domains, core)

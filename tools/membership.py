@@ -140,17 +140,27 @@ def domain_pause(directory: Path, did: str, domain: str, reason: str | None, as_
 
 @domain_group.command("resume")
 @directory_argument
-@did_option
-@click.option("--domain", required=True, help="The sending domain.")
+@click.option("--did", help="The member. Needed with --domain.")
+@click.option("--domain", help="The sending domain.")
+@click.option("--all", "every", is_flag=True, help="Every paused domain; with --did, of that member.")
 @reason_option
 @json_option
-def domain_resume(directory: Path, did: str, domain: str, reason: str | None, as_json: bool) -> None:
-    """Let a paused domain send again.
+def domain_resume(
+    directory: Path, did: str | None, domain: str | None, every: bool, reason: str | None, as_json: bool
+) -> None:
+    """Let a paused domain, or all of them, send again.
 
-    What was held goes on, and the domain's rates are counted anew.
+    What was held goes on, and the rates are counted anew.
     """
-    answer = _administer(directory, "domain_resume", did=did, domain=domain, reason=reason)
-    _say(answer, f"{domain} is active.", as_json)
+    if every == (domain is not None) or (domain is not None and did is None):
+        raise click.UsageError("give either --did DID --domain DOMAIN or --all")
+    if every:
+        answer = _administer(directory, "domain_resume_all", did=did, reason=reason)
+        names = [state["domain"] for state in answer["domains"]]
+        _say(answer, "\n".join(f"{name} is active." for name in names) or "No domain is paused.", as_json)
+    else:
+        answer = _administer(directory, "domain_resume", did=did, domain=domain, reason=reason)
+        _say(answer, f"{domain} is active.", as_json)
 
 
 @domain_group.command("set-forward")

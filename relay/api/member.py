@@ -2,7 +2,7 @@
 `PUT /member/forward-to`: who is told of a domain's bounces (SPEC 6).
 
 A member with several domains: the limits are those of all its active domains together, since each has its own; it
-counts as paused when all of them are.
+counts as paused when all of them are. What each of them may do stands beside that. A suspended member may send nothing.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from relay.api.answers import Answer
 from relay.api.credentials import reader_of, writer_of
 from relay.api.operations import MEMBERS_ERRORS, Described, operation
 from relay.api.request import Request
+from relay.config import Config
 from relay.decisions.limits import current_limits
 from relay.edge import Edge
 from relay.fields import address_in, domain_in
 from relay.json_body import JsonBody
-from relay.presentation import Deliverability, ForwardTo, MemberDomain, MemberStatus
+from relay.presentation import Deliverability, DomainLimits, ForwardTo, MemberDomain, MemberStatus
 from relay.self_service import SetForwardTo
 from relay.views import members, reputation
 from spool.views import Snapshot
@@ -86,11 +87,8 @@ async def member_deliverability(edge: Edge, request: Request) -> Answer:
         assert member is not None
         days = reputation.days(view, did, now_us)
         sent, bounced = sum(day.sent for day in days), sum(day.bounced for day in days)
-        limits = [
-            current_limits(edge.config, member, state, now_us)
-            for state in domains
-            if state.status == "active"
-        ]
+        limits = [_limits_of(edge.config, member, state, now_us) for state in domains]
+        active = [limit for limit in limits if limit.status == "active"]
         return Answer.of(
             Deliverability(
                 did=did,
@@ -100,11 +98,25 @@ async def member_deliverability(edge: Edge, request: Request) -> Answer:
                 complaints_14d=sum(day.complaints for day in days),
                 bounce_rate=bounced / (sent + bounced) if sent + bounced else 0.0,
                 daily_sends=[day.accepted for day in days],
-                hourly_limit=sum(limit.hour for limit in limits),
-                daily_limit=sum(limit.day for limit in limits),
+                hourly_limit=sum(limit.hourly_limit for limit in active),
+                daily_limit=sum(limit.daily_limit for limit in active),
                 labels=[],
+                domains=limits,
             )
         )
+
+
+def _limits_of(
+    config: Config, member: members.MemberState, domain: members.DomainState, now_us: int
+) -> DomainLimits:
+    hour, day = current_limits(config, member, domain, now_us)
+    if member.status == "suspended" or domain.is_stopped(bulk=False):
+        hour = day = 0
+    elif domain.is_stopped(bulk=True):
+        hour = min(hour, config.reputation.transactional_per_hour_while_paused)
+        day = min(day, hour * 24)
+    stops = None if domain.status == "active" else domain.stops
+    return DomainLimits(domain.domain, domain.status, domain.verified, stops, hour, day)
 
 
 @operation(

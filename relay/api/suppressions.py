@@ -94,7 +94,7 @@ async def suppress(edge: Edge, request: Request) -> Answer:
     "DELETE",
     "/v1/suppressions/{recipient...}",
     "unsuppress",
-    "Take back the reasons `unsubscribe` and `manual`; a complaint stays",
+    "Take back the reasons `unsubscribe`, `manual` and `bounced`; a complaint stays",
     parameters=(
         Parameter("recipient", {"type": "string"}, "The bare address, percent-encoded.", where="path"),
     ),

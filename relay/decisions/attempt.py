@@ -37,6 +37,6 @@ def prevented(view: Snapshot, state: messages.MessageState, queued: Recorded) ->
     assert member is not None
     if member.status == "suspended":
         return MessageHeld(did=state.did, message_id=state.message_id, because="member")
-    if domain.status != "active":
+    if domain.is_stopped(bulk=state.category in BULK_CATEGORIES):
         return MessageHeld(did=state.did, message_id=state.message_id, because="domain")
     return None

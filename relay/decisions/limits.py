@@ -5,6 +5,9 @@ accepted in any rolling hour and `day` in any rolling day. A request counts as a
 
 A refusal's `Retry-After` is true: the first second at which that same request would pass, if nothing else is sent until
 then. Both windows and the domain's coming tiers are looked at.
+
+A domain that is paused for its bounces has a trickle besides: so many recipients an hour, counted from the pause on.
+Only the transactional class comes here then.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import NamedTuple
 
 from relay.config import Config, WarmingTier
 from relay.refusals import Refusal
-from relay.times import DAY_US, HOUR_US, SECOND_US
+from relay.times import DAY_US, HOUR_US, SECOND_US, rfc3339
 from relay.views import warming
 from relay.views.members import DomainState, MemberState
 from spool.views import Snapshot
@@ -79,6 +82,9 @@ def check_limits(
     """
     if not recipients:
         return
+    trickle = config.reputation.transactional_per_hour_while_paused if domain.is_stopped(bulk=True) else None
+    if trickle is not None and recipients > trickle:
+        raise _too_many_at_once(domain, recipients, DomainLimits(trickle, trickle), retry_after_us=HOUR_US)
     possible = False
     # What there is already, of whatever age: a window has what came to it since the window's start.
     total = warming.total_until(view, domain.domain, now_us) + reserved
@@ -91,31 +97,61 @@ def check_limits(
             _passes_at(view, domain.domain, total + recipients - phase.limits.day, DAY_US, now_us),
             phase.start_us,
         )
+        if trickle is not None:
+            needed = total + recipients - trickle
+            at = max(at, _passes_at(view, domain.domain, needed, HOUR_US, now_us, since_us=domain.paused_at))
         if phase.end_us is not None and at >= phase.end_us:
             continue
         if at <= now_us:
             return
         limits = current_limits(config, member, domain, now_us)
+        if recipients > min(limits):
+            raise _too_many_at_once(domain, recipients, limits, retry_after_us=at - now_us, until_us=at)
+        paused = "" if trickle is None else f" ({trickle} an hour while it is {domain.status})"
         raise Refusal(
             "RATE_LIMITED",
-            f"the domain {domain.domain} may send to {limits.hour} recipients an hour and {limits.day} a day now; "
-            f"the {recipients} of this request are more than are left",
-            retry_after_seconds=-((now_us - at) // SECOND_US),
+            f"the domain {domain.domain} may send to {limits.hour} recipients an hour and {limits.day} a day now"
+            f"{paused}; the {recipients} of this request are more than are left",
+            retry_after_seconds=_seconds(at - now_us),
         )
     assert not possible, "in the last phase, every request that fits its limits passes some day"
     limits = current_limits(config, member, domain, now_us)
-    too_many_an_hour = recipients > limits.hour
-    raise Refusal(
+    window_us = HOUR_US if recipients > limits.hour else DAY_US
+    raise _too_many_at_once(domain, recipients, limits, retry_after_us=window_us)
+
+
+def _too_many_at_once(
+    domain: DomainState,
+    recipients: int,
+    limits: DomainLimits,
+    *,
+    retry_after_us: int,
+    until_us: int | None = None,
+) -> Refusal:
+    """No waiting within these limits lets the request pass. `until_us`: until they are others."""
+    many = f"{recipients} recipient{'' if recipients == 1 else 's'}"
+    rate = f"{limits.hour} an hour" if recipients > limits.hour else f"{limits.day} a day"
+    most = min(limits)
+    remedy = f"send to at most {most} at once" if most else "the operator sets its limits"
+    older = "" if until_us is None else f" before {rfc3339(until_us)}, when the domain is older"
+    return Refusal(
         "RATE_LIMITED",
-        f"this request has {recipients} recipients, and the domain {domain.domain} may send to {limits.hour} an hour "
-        f"and {limits.day} a day: it can never pass; divide it",
-        retry_after_seconds=(HOUR_US if too_many_an_hour else DAY_US) // SECOND_US,
+        f"{many} at {rate} (the domain {domain.domain}): this can never fit as it is{older}; {remedy}",
+        retry_after_seconds=_seconds(retry_after_us),
     )
 
 
-def _passes_at(view: Snapshot, domain: str, needed: int, window_us: int, now_us: int) -> int:
-    """The first time at which the window begins after the running total has reached `needed`."""
-    start = now_us - window_us
+def _seconds(microseconds: int) -> int:
+    """Rounded up: a second before its time, it is not yet."""
+    return -(-microseconds // SECOND_US)
+
+
+def _passes_at(
+    view: Snapshot, domain: str, needed: int, window_us: int, now_us: int, *, since_us: int = 0
+) -> int:
+    """The first time at which the window begins after the running total has reached `needed`. What was sent until
+    `since_us` is in no window."""
+    start = max(now_us - window_us, since_us)
     if warming.total_until(view, domain, start) >= needed:
         return now_us
     # One row a send and one recipient a row at least: this ends after `limit` rows.

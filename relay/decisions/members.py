@@ -114,7 +114,7 @@ def suspend_member(view: Snapshot, did: str, reason: str | None) -> list[Event]:
 def resume_member(view: Snapshot, did: str, reason: str | None) -> list[Event]:
     if known_member(view, did).status != "suspended":
         raise Refusal("CONFLICT", f"did: {did} is not suspended")
-    return [MemberResumed(did=did, reason=reason)]
+    return [MemberResumed(did=did, reason=reason, in_steps=True)]
 
 
 def set_member_limits(view: Snapshot, did: str, hour: int | None, day: int | None) -> list[Event]:
@@ -128,7 +128,8 @@ def set_member_limits(view: Snapshot, did: str, hour: int | None, day: int | Non
 
 
 def pause_domain(view: Snapshot, did: str, name: str, reason: str | None) -> list[Event]:
-    if known_domain(view, did, name).status != "active":
+    """Everything of it stops, also where a pause for its bounces has stopped the bulk class."""
+    if known_domain(view, did, name).is_stopped(bulk=False):
         raise Refusal("CONFLICT", f"domain: {name} is paused already")
     return [DomainPaused(did=did, domain=name, status="paused", reason=reason)]
 
@@ -136,7 +137,7 @@ def pause_domain(view: Snapshot, did: str, name: str, reason: str | None) -> lis
 def resume_domain(view: Snapshot, did: str, name: str, reason: str | None) -> list[Event]:
     if known_domain(view, did, name).status == "active":
         raise Refusal("CONFLICT", f"domain: {name} is not paused")
-    return [DomainResumed(did=did, domain=name, reason=reason)]
+    return [DomainResumed(did=did, domain=name, reason=reason, in_steps=True)]
 
 
 def set_forward(

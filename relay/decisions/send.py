@@ -16,6 +16,7 @@ import msgspec
 from relay.config import Config
 from relay.decisions.limits import check_limits
 from relay.decisions.members import known_member
+from relay.decisions.reputation import FOR_COMPLAINTS
 from relay.events import (
     BULK_CATEGORIES,
     Content,
@@ -29,7 +30,7 @@ from relay.message.headers import unsubscribe_https_url
 from relay.principals import Principal
 from relay.refusals import Refusal
 from relay.requests import SendRequest
-from relay.times import SECOND_US
+from relay.times import SECOND_US, rfc3339
 from relay.views import members, suppressions
 from spool.views import Snapshot
 
@@ -60,11 +61,11 @@ def accept_send(
     """One `send.accepted` and a `message.queued` for each recipient that is not suppressed.
 
     `reserved` says how many recipients of a domain are accepted and not in the view yet. Raises
-    Refusal(DOMAIN_MISMATCH or RATE_LIMITED).
+    Refusal(DOMAIN_MISMATCH, DOMAIN_UNVERIFIED, DOMAIN_PAUSED or RATE_LIMITED).
     """
-    domain = sending_domain(view, config, principal.did, request.sender.domain)
-    member = known_member(view, principal.did)
     bulk = request.category in BULK_CATEGORIES
+    domain = sending_domain(view, config, principal.did, request.sender.domain, bulk=bulk)
+    member = known_member(view, principal.did)
     recipients, rejected = [], []
     for given, mailbox in request.recipients:
         reason = suppressions.blocking_reason(view, principal.did, mailbox.address, bulk=bulk)
@@ -122,19 +123,50 @@ def accept_send(
     return [accepted, *queued]
 
 
-def sending_domain(view: Snapshot, config: Config, did: str, name: str) -> members.DomainState:
-    """The domain's state, if this member may send from it now."""
+def sending_domain(view: Snapshot, config: Config, did: str, name: str, *, bulk: bool) -> members.DomainState:
+    """The domain's state, if this member may send mail of this class from it now."""
     domain = members.domain(view, name)
     if domain is None or domain.did != did:
         raise Refusal("DOMAIN_MISMATCH", f"from: the domain {name} is not enrolled under this DID")
-    if domain.status != "active":
-        raise Refusal("DOMAIN_MISMATCH", f"from: the domain {name} is {domain.status}")
     if config.require_verified_domains and not domain.verified:
-        raise Refusal(
-            "DOMAIN_MISMATCH",
-            f"from: the domain {name} is not verified yet; publish its DNS records first",
-        )
+        raise Refusal("DOMAIN_UNVERIFIED", _why_unverified(domain))
+    if domain.is_stopped(bulk=bulk):
+        raise Refusal("DOMAIN_PAUSED", _why_paused(domain))
     return domain
+
+
+def _why_unverified(domain: members.DomainState) -> str:
+    name = domain.domain
+    records = {
+        "ownership": f"TXT _atmos-verify.{name}",
+        "dkim-rsa": f"TXT {domain.selector_stem}r._domainkey.{name}",
+        "dkim-ed25519": f"TXT {domain.selector_stem}e._domainkey.{name}",
+        "spf": f"the SPF record, TXT {name}",
+        "dmarc": f"TXT _dmarc.{name}",
+    }
+    if domain.failed:
+        first = records.get(domain.failed[0], domain.failed[0])
+        return f"from: the domain {name} is not verified any more; put its DNS right, first {first}"
+    return (
+        f"from: the domain {name} is not verified yet; publish its DNS records, first {records['ownership']}"
+    )
+
+
+def _why_paused(domain: members.DomainState) -> str:
+    since, counts = rfc3339(domain.paused_at), ""
+    if domain.evidence is not None:
+        seen = domain.evidence
+        bad = (
+            f"{seen.complaints} complaints"
+            if domain.status == FOR_COMPLAINTS.status
+            else f"{seen.bounced} bounces"
+        )
+        counts = f": {bad} among {seen.final} final messages"
+    rest = "" if domain.stops == "all" else " for bulk mail (the transactional class goes on)"
+    return (
+        f"from: the domain {domain.domain} is {domain.status}{rest} since {since}{counts}; "
+        "the relay's operator resumes it"
+    )
 
 
 def _with_relays_unsubscribe(content: Content) -> Content:

@@ -3,8 +3,9 @@
 Contract. Each is idempotent: what holds already is decided by no events, so that a repeated click, a repeated command
 or a mail client that tries again changes nothing. A reason that was taken back can be given again.
 
-Who may take back what: a member its own reasons, `unsubscribe` and `manual`, which are the recipient's click and the
-member's wish. Never `complaint`: who called a mail spam is not to be written to because the sender thinks otherwise.
+Who may take back what: a member its own reasons, `unsubscribe`, `manual` and `bounced`, which are the recipient's
+click, the member's wish, and a receiver's word that may be out of date. Never `complaint`: who called a mail spam is
+not to be written to because the sender thinks otherwise.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections.abc import Sequence
 
 from relay.codec import Recorded
 from relay.events import (
+    RECIPIENT_CLASSES,
     DsnQueued,
     Event,
+    MessageBounced,
     MessageComplained,
     MessageQueued,
     RecipientSuppressed,
@@ -69,6 +72,20 @@ def unsuppress(view: Snapshot, did: str, address: str) -> list[Event]:
             "recipient: it reported your mail as spam, which cannot be taken back; its suppression stays",
         )
     return [RecipientUnsuppressed(did=did, personal=SuppressedRecipient(address=state.address))]
+
+
+def hard_bounce(view: Snapshot, bounced: MessageBounced, queued: Recorded) -> list[Event]:
+    """A receiver said, for good, that there is no such mailbox: the member's bulk mail does not go there any more.
+
+    Not where the mail was given up after a receiver's "not now" (`expired`), whatever that was about. A DSN's mailbox
+    is the member's own affair. `queued` is the message's first event, which has the address.
+    """
+    if bounced.reason == "expired" or bounced.bounce_class not in RECIPIENT_CLASSES:
+        return []
+    if not isinstance(queued.event, MessageQueued) or queued.event.personal is None:
+        return []
+    address = queued.event.personal.address
+    return suppress(view, bounced.did, address, "bounced", message_id=bounced.message_id)
 
 
 def complaint(view: Snapshot, message_id: int, story: Sequence[Recorded]) -> list[Event]:

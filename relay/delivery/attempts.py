@@ -23,6 +23,7 @@ import trio
 from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.attempt import prevented
+from relay.decisions.suppression import hard_bounce
 from relay.delivery.connect import Connector
 from relay.delivery.outcomes import AttemptOutcome
 from relay.delivery.replies import Failure, FailureKind
@@ -169,8 +170,9 @@ class Attempts:
             session = None
 
     async def _record(self, event: Event) -> Event:
-        """Append an outcome and, right behind a bounce, the DSN that it makes: both are recovered, or neither."""
-        events = [event]
+        """Append an outcome and, right behind a bounce, what it makes: a DSN, a suppression. All are recovered, or none
+        is."""
+        events: list[Event] = [event]
         if isinstance(event, MessageBounced):
             with self._store.read() as view:
                 dsn = dsn_for(
@@ -181,8 +183,10 @@ class Attempts:
                     message_id_entropy=f"{self._dice.getrandbits(64):016x}",
                     now_us=self._store.now_us(),
                 )
+                suppressed = hard_bounce(view, event, self._store.get(event.message_id))
             if dsn is not None:
                 events.append(dsn)
+            events += suppressed
         await self._store.append(events)
         return event
 

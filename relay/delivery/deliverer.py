@@ -28,9 +28,8 @@ from relay.delivery.sites import SiteLimits, feedback_of
 from relay.delivery.waiting import Waiting
 from relay.events import (
     AttemptInterrupted,
-    DomainResumed,
     DsnQueued,
-    MemberResumed,
+    HeldReleased,
     MessageDeferred,
     MessageQueued,
     MessageRescheduled,
@@ -154,9 +153,8 @@ class Deliverer:
                     self._wait_for(_lane_of(event), event.next_attempt_at)
                 case MessageRescheduled():
                     self._forgive_site_of(event.message_id)
-                case DomainResumed() | MemberResumed():
-                    self._waiting.forget_what_is_known()
-                    self._alarm.ring()
+                case HeldReleased():
+                    self._look_again(event.message_ids)
                 case RecipientSuppressed() if event.personal is not None:
                     self._suppressed.append((event.did, event.personal.address))
                     self._alarm.ring()
@@ -184,7 +182,8 @@ class Deliverer:
             self._scheduler.forgive(known.site.name)
 
     def _look_again(self, message_ids: Sequence[int]) -> None:
-        """An operator's order had these in hand; some may be due, and were passed over here meanwhile."""
+        """These were held, or an operator's order had them in hand, and they were passed over here meanwhile. Some may
+        be due."""
         with self._store.read() as view:
             for message_id in message_ids:
                 waiting = due.waiting(view, message_id)

@@ -50,6 +50,8 @@ from relay.events.base import (
     RecipientEvent,
 )
 from relay.events.delivery import (
+    RECIPIENT_CLASSES,
+    RELAY_CLASSES,
     AttemptInterrupted,
     AttemptStarted,
     MessageBounced,
@@ -77,7 +79,7 @@ from relay.events.members import (
     MemberResumed,
     MemberSuspended,
 )
-from relay.events.queue import MessageHeld, MessageReleased, MessageRescheduled, OperatorsReason
+from relay.events.queue import HeldReleased, MessageHeld, MessageReleased, MessageRescheduled, OperatorsReason
 from relay.events.sending import (
     BULK_CATEGORIES,
     DSN_CATEGORY,
@@ -100,6 +102,8 @@ __all__ = [
     "BULK_CATEGORIES",
     "DSN_CATEGORY",
     "EVENT_TYPES",
+    "RECIPIENT_CLASSES",
+    "RELAY_CLASSES",
     "TRANSACTIONAL_CATEGORIES",
     "About",
     "AttemptInterrupted",
@@ -118,6 +122,7 @@ __all__ = [
     "Event",
     "Evidence",
     "ForwardAddress",
+    "HeldReleased",
     "KeyEvent",
     "KeyIssued",
     "KeyRevoked",

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from relay.events.base import MessageEvent, Personal
 
+#: Classes of a bounce (`relay.delivery.bounce_classes`) that tell of the recipient: there is no such mailbox, or nobody
+#: reads it any more. Only these say something of the sender's list.
+RECIPIENT_CLASSES = ("invalid_recipient", "inactive_mailbox", "bad_domain")
+#: Classes that tell of the relay: its address is on a list, what it signs or sends from is not believed. They are the
+#: operator's trouble, and no member's fault.
+RELAY_CLASSES = ("spam_block", "authentication_failed", "policy_related")
+
 
 class AttemptStarted(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
     """Durable before the final dot. Without an outcome it was interrupted: tried again at `next_attempt_at`."""

@@ -21,9 +21,16 @@ class MemberSuspended(MemberEvent, frozen=True, kw_only=True, omit_defaults=True
 
 
 class MemberResumed(MemberEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """The member may send again.
+
+    Version 2 has `in_steps`: as in `DomainResumed`.
+    """
+
     TYPE = "member.resumed"
+    VERSION = 2
     STREAMED = True
     reason: str | None = None
+    in_steps: bool = False
 
 
 class MemberLimitsSet(MemberEvent, frozen=True, kw_only=True, omit_defaults=True):
@@ -97,24 +104,34 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DomainPaused(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """Nothing more is accepted from the domain, and what it has queued is held, until the operator resumes it.
+    """The domain may not send, and what it has queued is held, until the operator resumes it.
 
     `status` is `paused_bounce_rate`, `paused_complaint_rate` (with the evidence) or `paused` (by the operator).
+
+    Version 2 has `stops`: `all`, as every pause of version 1 did, or `bulk`: the transactional class goes on.
     """
 
     TYPE = "domain.paused"
+    VERSION = 2
     STREAMED = True
     status: str
+    stops: str = "all"
     evidence: Evidence | None = None
     reason: str | None = None
 
 
 class DomainResumed(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """The domain may send again; rates are counted anew from here."""
+    """The domain may send again; rates are counted anew from here.
+
+    Version 2 has `in_steps`: what was held is released by the `held.released` events that follow, some hundred messages
+    each. One of version 1 releases all of it by itself, in one fold, however long that takes.
+    """
 
     TYPE = "domain.resumed"
+    VERSION = 2
     STREAMED = True
     reason: str | None = None
+    in_steps: bool = False
 
 
 class ForwardAddress(Personal, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.events.base import MessageEvent, Personal
+from relay.events.base import MessageEvent, OwnedEvent, Personal
 
 
 class OperatorsReason(Personal, frozen=True, kw_only=True, omit_defaults=True):
@@ -15,9 +15,9 @@ class MessageHeld(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The message must not be tried now. Its status stays; it waits to be released.
 
     `because`: `domain` (its sending domain is paused) or `member` (its member is suspended), found when it came up for
-    an attempt, and resuming releases it; or `operator`, who ordered it, and `message.released` releases it. One
-    holder holds a message: the operator's hold takes the place of another, which comes back, where it still must, when
-    the message comes up again.
+    an attempt, and `held.released` releases it after that was resumed; or `operator`, who ordered it, and
+    `message.released` releases it. One holder holds a message: the operator's hold takes the place of another, which
+    comes back, where it still must, when the message comes up again.
 
     Version 2 has `by` and the reason.
     """
@@ -48,3 +48,19 @@ class MessageRescheduled(MessageEvent, frozen=True, kw_only=True, omit_defaults=
     next_attempt_at: int
     by: str
     personal: OperatorsReason | None = None
+
+
+class HeldReleased(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """These messages of the member are held no more by their domain or their member (`because`), which may send again:
+    each is due at its old time. One that something else holds by now stays held.
+
+    It names many, because a resume may release a hundred thousand, and an event and a row in the timeline of each would
+    tell nobody anything: the member's stream has what resumed them, and their timelines have what comes next.
+    """
+
+    TYPE = "held.released"
+    ABOUT = "member"
+    STREAMED = False
+    #: `domain` or `member`, as in `message.held`.
+    because: str
+    message_ids: list[int]

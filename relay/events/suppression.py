@@ -19,9 +19,9 @@ class RecipientSuppressed(RecipientEvent, frozen=True, kw_only=True, omit_defaul
 
     TYPE = "recipient.suppressed"
     STREAMED = True
-    #: `unsubscribe`, `complaint` or `manual`.
+    #: `unsubscribe`, `complaint`, `manual` or `bounced` (a final bounce said that there is no such mailbox any more).
     reason: str
-    #: The message that was complained about, or whose link was followed.
+    #: The message that was complained about, whose link was followed, or that bounced.
     message_id: int | None = None
     #: When the member's own unsubscribe URL is to be called; None where it gave none.
     call_at: int | None = None
@@ -29,7 +29,7 @@ class RecipientSuppressed(RecipientEvent, frozen=True, kw_only=True, omit_defaul
 
 
 class RecipientUnsuppressed(RecipientEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """The member took back its reasons `unsubscribe` and `manual`."""
+    """The member took back its reasons: all but `complaint`."""
 
     TYPE = "recipient.unsuppressed"
     STREAMED = True

@@ -140,9 +140,39 @@ class DomainResume(Arguments, frozen=True, kw_only=True):
 
 @decision(by=Operator)
 async def domain_resume(core: Core, order: DomainResume, by: Operator) -> CommandAnswer:
+    """What was held goes on step by step (`relay.delivery.releases`), when this has been answered."""
     name = domain_in("domain", order.domain)
     await core.store.decide(lambda view: decisions.resume_domain(view, order.did, name, order.reason))
     return {"did": order.did, "domain": name, "status": "active"}
+
+
+class DomainResumeAll(Arguments, frozen=True, kw_only=True):
+    """Every domain that is paused, for whatever; of one member, where it is named."""
+
+    did: str | None = None
+    reason: str | None = None
+
+
+@decision(by=Operator)
+async def domain_resume_all(core: Core, order: DomainResumeAll, by: Operator) -> CommandAnswer:
+    """One after the other. Cancelled: those that were resumed by then are. None is paused: none is named."""
+    with core.store.read() as view:
+        if order.did is not None:
+            decisions.known_member(view, order.did)
+        paused = [state for state in members.domains(view) if state.status != "active"]
+    resumed = []
+    for state in paused:
+        if order.did in (None, state.did):
+            events = await core.store.decide(partial(_resume_if_paused, state, order.reason))
+            resumed += [{"did": state.did, "domain": state.domain, "status": "active"} for _ in events]
+    return {"domains": resumed}
+
+
+def _resume_if_paused(before: members.DomainState, reason: str | None, view: Snapshot) -> list[Event]:
+    """Somebody else may have resumed it meanwhile."""
+    if decisions.known_domain(view, before.did, before.domain).status == "active":
+        return []
+    return decisions.resume_domain(view, before.did, before.domain, reason)
 
 
 class DomainSetForward(Arguments, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from relay.decisions.members import known_member
 from relay.decisions.reputation import judge
 from relay.decisions.send import sending_domain
 from relay.events import (
+    BULK_CATEGORIES,
     DomainPaused,
     DomainResumed,
     DsnQueued,
@@ -139,9 +140,9 @@ class _Replay:
                 return recorded.seq - event.index != self._refused_seq
             case DsnQueued():
                 return messages.message(self._tables.view, event.about) is not None
-            # As the relay answers the operator: only an active domain is paused, only a paused one resumed.
+            # As the relay answers the operator: only what goes on is paused, only a paused domain is resumed.
             case DomainPaused():
-                return event.status == "paused" and self._domain(event.domain).status == "active"
+                return event.status == "paused" and not self._domain(event.domain).is_stopped(bulk=False)
             case DomainResumed():
                 return self._domain(event.domain).status != "active"
         message_id: int | None = getattr(event, "message_id", None)
@@ -156,7 +157,9 @@ class _Replay:
                 view,
                 self._config,
                 known_member(view, send.did),
-                sending_domain(view, self._config, send.did, send.domain),
+                sending_domain(
+                    view, self._config, send.did, send.domain, bulk=send.category in BULK_CATEGORIES
+                ),
                 recipients=send.recipients,
                 reserved=0,
                 now_us=recorded.time_us,

@@ -21,6 +21,7 @@ from relay.events import (
     AttemptStarted,
     DomainResumed,
     DsnQueued,
+    HeldReleased,
     MemberResumed,
     MessageDeferred,
     MessageHeld,
@@ -80,7 +81,7 @@ def _lane_from(key: bytes) -> Lane:
 
 class DueProjector:
     name = "due"
-    version = 5
+    version = 6
     tables = (_DUE, _DUE_BY_TIME, _WAITING, _HELD, _HELD_BY, _IN_FLIGHT)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -109,9 +110,12 @@ class DueProjector:
                     self._release(tx, _OPERATOR + u64(event.message_id))
             case MessageRescheduled():
                 self._move(tx, event.message_id, event.next_attempt_at)
-            case DomainResumed():
+            case HeldReleased():
+                for message_id in event.message_ids:
+                    self._release_one(tx, event.because, message_id)
+            case DomainResumed() if not event.in_steps:
                 self._release(tx, _holder("domain", event.domain))
-            case MemberResumed():
+            case MemberResumed() if not event.in_steps:
                 self._release(tx, _holder("member", event.did))
             case _:
                 pass
@@ -160,6 +164,11 @@ class DueProjector:
         if holder is not None:
             tx.delete(_HELD_BY, key)
             tx.delete(_HELD, holder + key)
+
+    def _release_one(self, tx: Transaction, because: str, message_id: int) -> None:
+        holder = tx.get(_HELD_BY, u64(message_id))
+        if holder is not None and holder.startswith(because.encode() + b" "):
+            self._release(tx, holder + u64(message_id))
 
     def _release(self, tx: Transaction, held_prefix: bytes) -> None:
         """Back into the queue, each at its old time."""
@@ -224,6 +233,13 @@ def earliest(view: Snapshot) -> int | None:
 def in_flight(view: Snapshot) -> list[tuple[int, int]]:
     """(message id, attempt) of the attempts that were started and have no outcome."""
     return [(read_u64(key), read_u64(value)) for key, value in view.scan(_IN_FLIGHT)]
+
+
+def held_from(view: Snapshot, because: str, name: str, message_id: int) -> Iterator[int]:
+    """The messages that this domain or member (`because`) holds, in the order of their ids, from this one on."""
+    holder = _holder(because, name)
+    for key, _ in view.scan(_HELD, holder + u64(message_id), holder + b"\xff" * 9):
+        yield read_u64(key, len(holder))
 
 
 def held_count(view: Snapshot) -> int:

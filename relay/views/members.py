@@ -17,6 +17,7 @@ from relay.events import (
     DomainResumed,
     DomainUnverified,
     DomainVerified,
+    Evidence,
     KeyIssued,
     KeyRevoked,
     MemberAdded,
@@ -65,6 +66,16 @@ class DomainState(msgspec.Struct, array_like=True):
     checked_at: int | None = None
     #: Who is told of its bounces; None: nobody.
     forward_to: str | None = None
+    #: Which of the checks of its DNS records failed last; none while they are right, and before they first were.
+    failed: tuple[str, ...] = ()
+    #: Of its pause: since when, what it stops (`all` or `bulk`), and the rate's evidence where it is for a rate.
+    paused_at: int = 0
+    stops: str = "all"
+    evidence: Evidence | None = None
+
+    def is_stopped(self, *, bulk: bool) -> bool:
+        """Whether a pause stops mail of this class."""
+        return self.status != "active" and (bulk or self.stops == "all")
 
 
 class KeyState(msgspec.Struct, array_like=True):
@@ -83,7 +94,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 class MembersProjector:
     name = "members"
-    version = 3
+    version = 4
     tables = (_MEMBERS, _DOMAINS, _DOMAINS_OF, _KEYS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -146,14 +157,18 @@ class MembersProjector:
                 state.verified = True
                 state.first_verified_at = state.first_verified_at or time
                 state.failing_since = None
+                state.failed = ()
             case DomainCheckFailed():
                 state.failing_since = state.failing_since or time
+                state.failed = tuple(event.failed)
             case DomainUnverified():
                 state.verified = False
+                state.failed = tuple(event.failed)
             case DomainPaused():
-                state.status = event.status
+                state.status, state.stops, state.evidence = event.status, event.stops, event.evidence
+                state.paused_at = time
             case DomainResumed():
-                state.status = "active"
+                state.status, state.stops, state.evidence = "active", "all", None
                 state.resumed_at = time
             case DomainForwardSet():
                 state.forward_to = None if event.personal is None else event.personal.address

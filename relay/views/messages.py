@@ -90,6 +90,11 @@ def _recipient_digest(address: str) -> bytes:
     return hashlib.sha256(comparable(address).encode()).digest()[:16]
 
 
+def recipient_digest(view: Snapshot, message_id: int) -> bytes | None:
+    """What is equal for messages to the same recipient; None once that was erased."""
+    return view.get(_RECIPIENT_OF, u64(message_id))
+
+
 class MessagesProjector:
     name = "messages"
     #: Which characters fold to which is Unicode's, and grows with Python.

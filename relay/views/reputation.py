@@ -4,6 +4,10 @@ For the windows, one row for each final message and each complaint, with the run
 the difference of two look-ups, and its evidence (counts, sequence range) can be named. Rows older than the longest
 window that can be configured go when the next one comes, but for the last of them.
 
+A bounce counts as one in the rate where it tells of the recipient (`RECIPIENT_CLASSES`). One that tells of the relay
+(`RELAY_CLASSES`) is counted apart: it is no final message of the rate either. All others are final and not bounced. One
+without a class was written by a relay that gave none, and nobody guesses it now.
+
 What was never given to a receiver (`suppressed`, `cancelled`, the smoke sink) does not count in rates, and neither do
 DSNs: they are the relay's own mail.
 """
@@ -12,10 +16,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from relay.codec import Recorded
-from relay.events import Evidence, MessageBounced, MessageComplained, MessageSent, SendAccepted
+from relay.events import (
+    RECIPIENT_CLASSES,
+    RELAY_CLASSES,
+    Evidence,
+    MessageBounced,
+    MessageComplained,
+    MessageSent,
+    SendAccepted,
+)
 from relay.times import DAY_US
 from relay.views import messages
 from relay.views.keys import owned, read_u64, two_u64, u64
@@ -23,13 +36,19 @@ from spool.views import Snapshot, Transaction
 
 _FINALS = "reputation_finals"
 _DAYS = "reputation_days"
+#: domain, time, sequence number -> message id, of each bounce that counts in the rate
+_BOUNCES = "reputation_bounces"
+
+#: So many bounces are looked through for different recipients, the newest first. A domain is judged after each of its
+#: bounces, so a third recipient is missed only if that many bounces of the other two stand between.
+_BOUNCES_LOOKED_AT_MAX = 2000
 
 WINDOW_DAYS_MAX = 14
 WINDOW_US_MAX = WINDOW_DAYS_MAX * DAY_US
 #: Bounces that say nothing of the domain's mail.
 UNCOUNTED_REASONS = ("suppressed", "cancelled")
 
-_TOTALS = struct.Struct(">QQQ")
+_TOTALS = struct.Struct(">QQQQ")
 _DAY = struct.Struct(">QQQQ")
 
 
@@ -37,6 +56,8 @@ class Totals(NamedTuple):
     final: int = 0
     bounced: int = 0
     complaints: int = 0
+    #: Refused for what the relay is.
+    of_relay: int = 0
 
 
 class Day(NamedTuple):
@@ -50,8 +71,8 @@ class Day(NamedTuple):
 
 class ReputationProjector:
     name = "reputation"
-    version = 2
-    tables = (_FINALS, _DAYS)
+    version = 3
+    tables = (_FINALS, _DAYS, _BOUNCES)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
@@ -61,7 +82,7 @@ class ReputationProjector:
             case MessageSent() if event.attempt:
                 self._count(tx, recorded, event, Totals(final=1), Day(sent=1))
             case MessageBounced() if event.reason not in UNCOUNTED_REASONS:
-                self._count(tx, recorded, event, Totals(final=1, bounced=1), Day(bounced=1))
+                self._count(tx, recorded, event, _bounce_in_rates(event), Day(bounced=1))
             case MessageComplained():
                 self._count(tx, recorded, event, Totals(complaints=1), Day(complaints=1))
             case _:
@@ -84,16 +105,25 @@ class ReputationProjector:
         before = totals_until(tx, state.domain, recorded.time_us)
         after = Totals(*(have + add for have, add in zip(before, more, strict=True)))
         tx.put(_FINALS, prefix + two_u64(recorded.time_us, recorded.seq), _TOTALS.pack(*after))
-        oldest = max(0, recorded.time_us - WINDOW_US_MAX)
-        keys = [key for key, _ in tx.scan(_FINALS, prefix, prefix + u64(oldest + 1))]
-        for key in keys[:-1]:
+        oldest = prefix + u64(max(0, recorded.time_us - WINDOW_US_MAX) + 1)
+        for key in [key for key, _ in tx.scan(_FINALS, prefix, oldest)][:-1]:
             tx.delete(_FINALS, key)
+        if more.bounced:
+            tx.put(_BOUNCES, prefix + two_u64(recorded.time_us, recorded.seq), u64(event.message_id))
+            for key in [key for key, _ in tx.scan(_BOUNCES, prefix, oldest)]:
+                tx.delete(_BOUNCES, key)
 
     def _count_day(self, tx: Transaction, did: str, time_us: int, more: Day) -> None:
         key = owned(did) + u64(time_us // DAY_US)
         value = tx.get(_DAYS, key)
         have = Day(*_DAY.unpack(value)) if value else Day()
         tx.put(_DAYS, key, _DAY.pack(*(was + add for was, add in zip(have, more, strict=True))))
+
+
+def _bounce_in_rates(event: MessageBounced) -> Totals:
+    if event.bounce_class in RELAY_CLASSES:
+        return Totals(of_relay=1)
+    return Totals(final=1, bounced=int(event.bounce_class in RECIPIENT_CLASSES))
 
 
 def _prefix(domain: str) -> bytes:
@@ -104,6 +134,21 @@ def totals_until(view: Snapshot, domain: str, time_us: int) -> Totals:
     prefix = _prefix(domain)
     last = view.last(_FINALS, prefix, prefix + u64(time_us + 1))
     return Totals() if last is None else Totals(*_TOTALS.unpack(last[1]))
+
+
+def bounced_recipients(view: Snapshot, domain: str, start_us: int, end_us: int, count_max: int) -> int:
+    """How many different recipients bounced in (start, end], as addresses are compared; `count_max` at most.
+
+    To whom a message was whose address was erased, nobody knows: it counts as one to somebody else.
+    """
+    prefix = _prefix(domain)
+    rows = view.scan(_BOUNCES, prefix + u64(start_us + 1), prefix + u64(end_us + 1), reverse=True)
+    found: set[bytes] = set()
+    for _, message_id in islice(rows, _BOUNCES_LOOKED_AT_MAX):
+        found.add(messages.recipient_digest(view, read_u64(message_id)) or message_id)
+        if len(found) >= count_max:
+            break
+    return len(found)
 
 
 def evidence(view: Snapshot, domain: str, start_us: int, end_us: int) -> Evidence:

@@ -22,8 +22,12 @@ _SUPPRESSIONS = "suppressions"
 #: member, sequence number of the first reason -> key in `suppressions`: the order of listings
 _BY_SEQ = "suppressions_by_seq"
 
+REASONS = ("unsubscribe", "complaint", "manual", "bounced")
 #: What a member may take back itself.
-REVOCABLE = ("unsubscribe", "manual")
+REVOCABLE = ("unsubscribe", "manual", "bounced")
+#: What stops the bulk class only. A click, or a mailbox that a receiver did not know for an hour, must not lock someone
+#: out of their own login.
+_OF_BULK = ("unsubscribe", "bounced")
 
 
 class Reason(msgspec.Struct, array_like=True):
@@ -94,12 +98,11 @@ def suppression(view: Snapshot, did: str, address: str) -> Suppression | None:
 
 
 def blocking_reason(view: Snapshot, did: str, address: str, *, bulk: bool) -> str | None:
-    """Why a mail of this class may not go to the address; None: it may. A click on `unsubscribe` must not lock
-    someone out of their own login, so it stops the bulk class only."""
+    """Why a mail of this class may not go to the address; None: it may."""
     state = suppression(view, did, address)
     if state is None:
         return None
-    reasons = [reason.reason for reason in state.reasons if bulk or reason.reason != "unsubscribe"]
+    reasons = [reason.reason for reason in state.reasons if bulk or reason.reason not in _OF_BULK]
     return reasons[0] if reasons else None
 
 

@@ -155,6 +155,7 @@ def test_a_dsn_is_part_of_the_story_that_log_cat_tells(tmp_path: Path) -> None:
         "attempt.started",
         "message.bounced",
         "dsn.queued",
+        "recipient.suppressed",
     ]
     assert types(found["dsn"]) == ["dsn.queued", "attempt.started", "message.sent"]
     lines = CliRunner().invoke(cli, ["log", "cat", str(tmp_path / "data")]).output

@@ -182,7 +182,7 @@ def test_filters_and_pages_together(tmp_path: Path) -> None:
             sent = []
             for _ in range(3):
                 sent.append(await world.send(to="friend@example.com"))
-                await world.until_final(await world.send(to="permfail@example.com"))
+                await world.until_final(await world.send(to="refuse-message@example.com"))
                 await world.until_final(sent[-1])
             sent.reverse()
             query = "?status=sent&recipient=friend@example.com&limit=2"

@@ -248,7 +248,9 @@ def test_an_unverified_domain_may_not_send(tmp_path: Path) -> None:
             config.read_text().replace("require_verified_domains = false", "require_verified_domains = true")
         )
         async with open_world(directory) as world:
-            assert "verified" in await refused(world, 403, "DOMAIN_MISMATCH")
+            error = await refused(world, 403, "DOMAIN_UNVERIFIED")
+            assert "not verified yet" in error
+            assert "first TXT _atmos-verify.yourdomain.com" in error
 
     run(main)
 

@@ -40,6 +40,9 @@ retention_days = {retention_days}
 REPUTATION = """
 [reputation]
 messages_min = {messages_min}
+bounces_min = 1
+complaints_min = 1
+transactional_per_hour_while_paused = 2
 """
 NO_LIMITS = "tiers = [ { hour = 1000000, day = 1000000 } ]"
 SMALL_TIERS = "tiers = [ { until_day = 1, hour = 4, day = 12 }, { hour = 6, day = 20 } ]"

@@ -86,7 +86,7 @@ def test_queued_mail_of_a_paused_domain_is_held_and_goes_on(tmp_path: Path) -> N
                 "message.held",
             ]
             status, answer = await world.post_send()
-            assert (status, answer["code"]) == (403, "DOMAIN_MISMATCH")
+            assert (status, answer["code"]) == (403, "DOMAIN_PAUSED")
             await world.command("domain_resume", did=DID, domain=DOMAIN)
             assert (await world.until_final(message_id))["status"] == "sent"
 
@@ -116,18 +116,21 @@ def test_bounces_pause_the_domain_with_the_evidence(tmp_path: Path) -> None:
         async with open_world(tmp_path / "data") as world:
             for number in range(9):
                 await world.until_final(await world.send(to=f"friend{number}@example.com"))
-            assert not paused(world)
-            bounced = await world.until_final(await world.send(to="permfail@example.com"))
+            for name in ("permfail", "permfail+b"):
+                await world.until_final(await world.send(to=f"{name}@example.com"))
+                await wait_all_tasks_blocked()
+                assert not paused(world)
+            bounced = await world.until_final(await world.send(to="permfail+c@example.com"))
             await wait_all_tasks_blocked()
             (event,) = paused(world)
             assert event.status == "paused_bounce_rate"
             assert event.evidence is not None
-            assert (event.evidence.final, event.evidence.bounced, event.evidence.complaints) == (10, 1, 0)
+            assert (event.evidence.final, event.evidence.bounced, event.evidence.complaints) == (12, 3, 0)
             assert event.evidence.last_seq == bounced["timeline"][-1]["seq"]
             _, answer, _ = await world.request("GET", "/member/deliverability")
             assert answer["status"] == "paused_bounce_rate"
-            assert (answer["sent_14d"], answer["bounced_14d"], answer["bounce_rate"]) == (9, 1, 0.1)
-            assert answer["daily_sends"] == [0] * 13 + [10]
+            assert (answer["sent_14d"], answer["bounced_14d"], answer["bounce_rate"]) == (9, 3, 0.25)
+            assert answer["daily_sends"] == [0] * 13 + [12]
             # Resumed, it is counted anew, from the next microsecond on.
             await world.command("domain_resume", did=DID, domain=DOMAIN)
             await trio.sleep(1)
@@ -162,6 +165,9 @@ def test_complaints_pause_the_domain(tmp_path: Path) -> None:
             for message_id in ids:
                 await world.until_final(message_id)
             await world.command("complaint_record", message=ids[0])
+            await wait_all_tasks_blocked()
+            assert not paused(world)
+            await world.command("complaint_record", message=ids[1])
             await wait_all_tasks_blocked()
             (event,) = paused(world)
             assert event.status == "paused_complaint_rate"

@@ -55,7 +55,14 @@ def test_a_request_counts_as_a_whole_and_refused_ones_count_nothing(tmp_path: Pa
         async with open_world(tmp_path / "data", settings=TIERS) as world:
             status, answer, headers = await post(world, 11)
             assert (status, headers["retry-after"]) == (429, "3600")
-            assert "never" in answer["error"]
+            assert "11 recipients at 2 an hour" in answer["error"]
+            assert "can never fit as it is; send to at most 2 at once" in answer["error"]
+            # What the next tier has room for fits then, and not before; Retry-After says when.
+            status, answer, headers = await post(world, 3)
+            assert (status, headers["retry-after"]) == (429, str(7 * 24 * 3600))
+            assert "3 recipients at 2 an hour" in answer["error"]
+            assert "can never fit as it is before 20" in answer["error"]
+            assert "send to at most 2 at once" in answer["error"]
             assert (await post(world, 2))[0] == 200
             for _ in range(5):
                 assert (await post(world, 1))[0] == 429

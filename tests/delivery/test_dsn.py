@@ -21,6 +21,7 @@ from relay.events import (
     MessageBounced,
     MessageQueued,
     MessageSent,
+    RecipientSuppressed,
     SendAccepted,
 )
 from relay.message.outgoing import PayloadGoneError
@@ -117,10 +118,12 @@ def test_no_crash_can_part_a_bounce_from_its_dsn(tmp_path: Path) -> None:
             message_id = await world.send(to="permfail@example.com")
             await world.until_final(message_id)
             store = world.core.store
-            bounce, dsn = store.record(dsn_id(world) - 1), store.record(dsn_id(world))
+            # The mailbox does not exist, so that it is suppressed as well.
+            bounce, dsn, suppressed = (store.record(dsn_id(world) + place) for place in (-1, 0, 1))
             assert isinstance(store.get(bounce.seq).event, MessageBounced)
-            assert bounce.batch_seq == dsn.batch_seq == bounce.seq
-            assert (bounce.batch_end, dsn.batch_end) == (False, True)
+            assert isinstance(store.get(suppressed.seq).event, RecipientSuppressed)
+            assert bounce.batch_seq == dsn.batch_seq == suppressed.batch_seq == bounce.seq
+            assert (bounce.batch_end, dsn.batch_end, suppressed.batch_end) == (False, False, True)
             copy_of(tmp_path / "data", tmp_path / "killed")
         async with open_world(tmp_path / "killed", enrol=False) as world:
             world.credentials = credentials
@@ -257,7 +260,7 @@ def test_who_calls_a_dsn_spam_gets_no_other(tmp_path: Path) -> None:
             answer = await world.command("complaint_record", message=dsn)
             assert answer["recorded"] == ["message.complained", "recipient.suppressed"]
             assert types(await world.message(dsn))[-1] == "message.complained"
-            await world.until_final(await world.send(to="permfail@example.com"))
+            await world.until_final(await world.send(to="permfail+2@example.com"))
             assert len(dsns(world)) == 1
             status, answer, _ = await world.request(
                 "PUT", "/member/forward-to", json={"domain": DOMAIN, "forward_to": OWNER.upper()}

@@ -22,6 +22,7 @@ from relay.events import (
     Event,
     Evidence,
     ForwardAddress,
+    HeldReleased,
     KeyIssued,
     KeyRevoked,
     LogStripped,
@@ -92,6 +93,7 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
     ("key.revoked", 1): KeyRevoked(did=DID, key_id="0a1b2c3d4e5f"),
     ("member.suspended", 1): MemberSuspended(did=DID, reason="unpaid"),
     ("member.resumed", 1): MemberResumed(did=DID, reason="paid"),
+    ("member.resumed", 2): MemberResumed(did=DID, reason="paid", in_steps=True),
     ("member.limits_set", 1): MemberLimitsSet(did=DID, hour=500, day=5_000),
     ("domain.verified", 1): DomainVerified(did=DID, domain="member.example"),
     ("domain.check_failed", 1): DomainCheckFailed(did=DID, domain="member.example", failed=["spf", "dmarc"]),
@@ -111,7 +113,26 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
         ),
         reason="too many bounces",
     ),
+    ("domain.paused", 2): DomainPaused(
+        did=DID,
+        domain="member.example",
+        status="paused_bounce_rate",
+        stops="bulk",
+        evidence=Evidence(
+            window_start=ACCEPTED_AT_US - 24 * 60 * MINUTE_US,
+            window_end=ACCEPTED_AT_US,
+            first_seq=12,
+            last_seq=440,
+            final=100,
+            bounced=7,
+            complaints=1,
+        ),
+        reason="too many bounces",
+    ),
     ("domain.resumed", 1): DomainResumed(did=DID, domain="member.example", reason="list cleaned"),
+    ("domain.resumed", 2): DomainResumed(
+        did=DID, domain="member.example", reason="list cleaned", in_steps=True
+    ),
     ("domain.forward_set", 1): DomainForwardSet(
         did=DID,
         domain="member.example",
@@ -194,6 +215,7 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
     ("message.released", 1): MessageReleased(
         did=DID, message_id=448, by="postmaster", personal=OperatorsReason(why="it is not")
     ),
+    ("held.released", 1): HeldReleased(did=DID, because="domain", message_ids=[444, 448]),
     ("message.rescheduled", 1): MessageRescheduled(
         did=DID,
         message_id=448,

@@ -49,7 +49,17 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.decisions": frozenset(),
     "relay.delivery": frozenset(
-        {"attempts", "certificates", "connect", "deliverer", "interrupted", "resolve", "session", "story"}
+        {
+            "attempts",
+            "certificates",
+            "connect",
+            "releases",
+            "deliverer",
+            "interrupted",
+            "resolve",
+            "session",
+            "story",
+        }
     ),
     "relay.domains": frozenset({"verification"}),
     "relay.events": frozenset(),

@@ -39,6 +39,7 @@ LINES = [
     ("domain", "verify", "DIR", *ENROLLED),
     ("domain", "pause", "DIR", *ENROLLED, "--reason", "x"),
     ("domain", "resume", "DIR", *ENROLLED),
+    ("domain", "resume", "DIR", "--all"),
     ("domain", "set-forward", "DIR", *ENROLLED, "--to", "b@example.org"),
     ("domain", "set-forward", "DIR", "--domain", DOMAIN, "--none"),
     ("key", "issue", "DIR", *MEMBER),

@@ -47,7 +47,7 @@ def test_after_thirty_days_they_go_and_the_rest_stays(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(directory) as world:
             message_id = await world.send(to=FRIEND, subject="Only for you", category="bulk")
-            bounced = await world.send(to="permfail@example.com")
+            bounced = await world.send(to="refuse-message@example.com")
             before = await world.until_final(message_id)
             await world.until_final(bounced)
             link = unsubscribe_path(world.mx.messages[0].data)
@@ -76,7 +76,7 @@ def test_after_thirty_days_they_go_and_the_rest_stays(tmp_path: Path) -> None:
             assert {message for event in erased for message in event.message_ids} == {message_id, bounced}
             assert {event.because for event in erased} == {"retention"}
             assert sum(event.payloads for event in of_type(world, LogStripped)) > 4
-            for text in (FRIEND, "permfail@example.com", "Only for you"):
+            for text in (FRIEND, "refuse-message@example.com", "Only for you"):
                 assert names_in(directory, text) == []
             assert names_in(directory, "late@example.com") != []
 
@@ -139,7 +139,7 @@ def test_what_is_still_needed_waits(tmp_path: Path) -> None:
             assert answer["messages"] == 0
             assert answer["kept"][0]["messageId"] == waiting
 
-            bounced = await world.send(to="permfail@example.com")
+            bounced = await world.send(to="refuse-message@example.com")
             await world.until_final(bounced)
             with pytest.raises(Refusal, match="notification of its bounce"):
                 await erase(world, message=bounced)

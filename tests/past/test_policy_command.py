@@ -11,21 +11,26 @@ import trio
 from click.testing import CliRunner, Result
 
 from relay.codec import encode
-from relay.config import ReputationConfig
 from relay.events import (
     Evidence,
     MemberResumed,
 )
 from relay.times import DAY_US, HOUR_US, MINUTE_US, rfc3339
 from spool import open_log
-from tests.world.policies import DOMAINS, LAX, START_US, Draft, policy, simulated, tiers
+from tests.world.policies import (
+    DOMAINS,
+    LAX,
+    START_US,
+    STRICT,
+    Draft,
+    policy,
+    simulated,
+    tiers,
+)
 from tests.world.relay import DID, make_directory, open_world, run
 from tools.cli import cli, expected_errors
 
 # ------------------------------------------------------------------------------------------------ reputation
-
-
-STRICT = ReputationConfig(messages_min=2, bounce_rate_max=0.5, complaint_rate_max=0.5)
 
 
 def test_a_pause_has_its_evidence_and_refuses_until_the_log_resumes_the_domain() -> None:
@@ -54,7 +59,7 @@ def test_a_pause_has_its_evidence_and_refuses_until_the_log_resumes_the_domain()
         complaints=0,
     )
     (refused,) = found.refused
-    assert (refused.seq, refused.code, refused.retry_after_seconds) == (late, "DOMAIN_MISMATCH", None)
+    assert (refused.seq, refused.code, refused.retry_after_seconds) == (late, "DOMAIN_PAUSED", None)
     assert "paused_bounce_rate" in refused.because
 
 
@@ -105,7 +110,7 @@ def test_what_the_operator_paused_is_not_judged() -> None:
     assert simulated(draft.log, policy(reputation=STRICT)).pauses == []
 
 
-def test_the_operators_pause_of_what_is_paused_here_changes_nothing() -> None:
+def test_the_operators_pause_takes_the_place_of_one_for_bounces() -> None:
     draft = Draft()
     send = draft.after(1).send(2)
     for index in (1, 2):
@@ -113,7 +118,7 @@ def test_the_operators_pause_of_what_is_paused_here_changes_nothing() -> None:
     draft.after(1).pause("paused")
     draft.after(1).send()
     (refused,) = simulated(draft.log, policy(reputation=STRICT)).refused
-    assert refused.because.endswith("paused_bounce_rate")
+    assert "is paused since" in refused.because
 
 
 # ------------------------------------------------------------------------------------------------ the command
@@ -126,13 +131,14 @@ STRICT_TIERS = "[warming]\ntiers = [ { hour = 2, day = 2 } ]\n"
 
 
 STRICT_RATES = (
-    "[reputation]\nmessages_min = 2\nbounce_rate_max = 1.0\ncomplaint_rate_max = 0.25\n"
+    "[reputation]\nmessages_min = 2\ncomplaints_min = 1\nbounce_rate_max = 1.0\ncomplaint_rate_max = 0.25\n"
     "[warming]\ntiers = [ { hour = 1000, day = 1000 } ]\n"
 )
 
 
 STRICT_BOTH = (
-    "[reputation]\nmessages_min = 2\nbounce_rate_max = 0.5\n[warming]\ntiers = [ { hour = 4, day = 4 } ]\n"
+    "[reputation]\nmessages_min = 2\nbounces_min = 2\nbounce_rate_max = 0.5\n"
+    "[warming]\ntiers = [ { hour = 4, day = 4 } ]\n"
 )
 
 
@@ -228,6 +234,12 @@ def with_log(directory: Path, draft: Draft) -> Path:
     return directory
 
 
+BECAUSE = (
+    "from: the domain a.example is paused_bounce_rate for bulk mail (the transactional class goes on) since "
+    f"{rfc3339(START_US + 4 * MINUTE_US)}: 2 bounces among 2 final messages; the relay's operator resumes it"
+)
+
+
 def test_for_programs(directory: Path) -> None:
     result = simulate_on(directory, STRICT_BOTH, "--json")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -251,8 +263,8 @@ def test_for_programs(directory: Path) -> None:
                 "did": DID,
                 "domain": "a.example",
                 "recipients": 1,
-                "code": "DOMAIN_MISMATCH",
-                "because": "from: the domain a.example is paused_bounce_rate",
+                "code": "DOMAIN_PAUSED",
+                "because": BECAUSE,
                 "retryAfterSeconds": None,
             },
         ],
@@ -294,7 +306,7 @@ def test_for_people(directory: Path) -> None:
 seq  time                         recipients  because
 7    {rfc3339(START_US + 2 * MINUTE_US)}  3           the domain a.example may send to 4 recipients an hour and 4 \
 a day now; the 3 of this request are more than are left
-14   {rfc3339(START_US + 6 * MINUTE_US)}  1           from: the domain a.example is paused_bounce_rate
+14   {rfc3339(START_US + 6 * MINUTE_US)}  1           {BECAUSE}
 
 seq  time                         domain     status              evidence
 12   {rfc3339(START_US + 4 * MINUTE_US)}  a.example  paused_bounce_rate  2 bounced and 0 complaints of 2

@@ -24,7 +24,14 @@ from relay.events import (
     SendAccepted,
 )
 from relay.times import DAY_US, HOUR_US, MINUTE_US
-from tests.world.policies import DOMAINS, Draft, policy, simulated, tiers
+from tests.world.policies import (
+    DOMAINS,
+    STRICT,
+    Draft,
+    policy,
+    simulated,
+    tiers,
+)
 from tests.world.relay import DID
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=200)
@@ -74,17 +81,23 @@ def recount(log: Sequence[Recorded], config: Config) -> Recount:
                 counted = [how for at, name, how in outcomes if name == domain and at > since]
                 complaints, bounced = counted.count("message.complained"), counted.count("message.bounced")
                 final = len(counted) - complaints
-                if domain in paused or final < rates.messages_min:
+                if paused.get(domain) in ("paused", "paused_complaint_rate") or final < rates.messages_min:
                     continue
-                if bounced / final >= rates.bounce_rate_max:
-                    paused[domain] = "paused_bounce_rate"
-                elif complaints / final >= rates.complaint_rate_max:
+                # Every message here has a recipient of its own.
+                if complaints >= rates.complaints_min and complaints / final >= rates.complaint_rate_max:
                     paused[domain] = "paused_complaint_rate"
+                elif (
+                    domain not in paused
+                    and bounced >= rates.bounces_min
+                    and bounced / final >= rates.bounce_rate_max
+                ):
+                    paused[domain] = "paused_bounce_rate"
                 else:
                     continue
                 found.pauses.append((seq, domain, paused[domain]))
             case DomainPaused(status="paused"):
-                paused.setdefault(event.domain, "paused")
+                if paused.get(event.domain) in (None, "paused_bounce_rate"):
+                    paused[event.domain] = "paused"
             case DomainResumed() if event.domain in paused:
                 del paused[event.domain]
                 resumed[event.domain] = now
@@ -127,12 +140,26 @@ def histories(draw: st.DrawFn) -> list[Recorded]:
     st.integers(1, 30),
     st.sampled_from([0.2, 0.5, 1.0]),
     st.sampled_from([0.1, 0.5, 1.0]),
+    st.integers(1, 3),
+    st.integers(1, 2),
 )
 def test_refused_and_paused_is_what_a_naive_recount_says(
-    log: list[Recorded], hour: int, day: int, window_hours: int, bounces: float, complaints: float
+    log: list[Recorded],
+    hour: int,
+    day: int,
+    window_hours: int,
+    bounces: float,
+    complaints: float,
+    bounces_min: int,
+    complaints_min: int,
 ) -> None:
     rates = ReputationConfig(
-        window_hours=window_hours, messages_min=2, bounce_rate_max=bounces, complaint_rate_max=complaints
+        window_hours=window_hours,
+        messages_min=2,
+        bounces_min=bounces_min,
+        complaints_min=complaints_min,
+        bounce_rate_max=bounces,
+        complaint_rate_max=complaints,
     )
     config = policy(tiers((None, hour, day)), rates)
     found, expected = simulated(log, config), recount(log, config)
@@ -145,7 +172,7 @@ def test_refused_and_paused_is_what_a_naive_recount_says(
 def test_the_policy_that_accepted_a_log_refuses_nothing_of_it_and_neither_does_a_laxer_one(
     log: list[Recorded], hour: int, day: int
 ) -> None:
-    rates = ReputationConfig(messages_min=2, bounce_rate_max=0.5, complaint_rate_max=0.5)
+    rates = STRICT
     config = policy(tiers((None, hour, day)), rates)
     # What this policy would have left of the log, the numbers of what is left out being a member's.
     refused = recount(log, config).refused
@@ -208,4 +235,4 @@ def test_a_policy_that_wants_verified_domains_refuses_until_they_are() -> None:
     draft.after(1).add(DomainVerified(did=DID, domain=DOMAINS[0]))
     draft.after(1).send()
     (refused,) = simulated(draft.log, policy(verified=True)).refused
-    assert (refused.seq, refused.code, refused.retry_after_seconds) == (early, "DOMAIN_MISMATCH", None)
+    assert (refused.seq, refused.code, refused.retry_after_seconds) == (early, "DOMAIN_UNVERIFIED", None)

@@ -1,9 +1,10 @@
 """A small story in which everything happens that an audit can tell, the same every time, to the last byte.
 
-A mail to nobody bounces, which its domain is told by a DSN. Then a send under an Idempotency-Key to Ann, and to a
-suppressed address (rejected). Ann's mail is deferred, held by the operator and released, held again because its domain
-is paused, given to a receiver that never answers, so that the relay is stopped in the middle of it (interrupted), then
-sent; later she calls it spam. One thing happens at a time, so that no scheduling decides about the order.
+A mail to nobody bounces: its domain is told by a DSN, and the address is suppressed. Then a send under an
+Idempotency-Key to Ann, and to a suppressed address (rejected). Ann's mail is deferred, held by the operator and
+released, held again because its domain is paused, given to a receiver that never answers, so that the relay is stopped
+in the middle of it (interrupted), then sent; later she calls it spam. One thing happens at a time, so that no
+scheduling decides about the order.
 `tests/golden_audit/` holds what `atmos-relay log audit` says of them. After a change that is meant to change that:
 
     python -m tests.world.audited
@@ -29,7 +30,7 @@ GOLDEN = Path(__file__).parent.parent / "golden_audit"
 DID = "did:plc:harbourharbourharbour234"
 DOMAIN = "forum.example"
 #: Message ids in the story.
-NOBODY, DSN, ANN = 7, 10, 14
+NOBODY, DSN, ANN = 7, 10, 15
 SEED = 7
 
 _MAIL = {

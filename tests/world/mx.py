@@ -9,6 +9,7 @@ A local part is a magic word, perhaps `-N` (misbehave for the first N offers of 
 
     tempfail      451 4.7.1 to RCPT; once, unless -N says how often
     permfail      550 5.1.1 to RCPT
+    blocklisted   550 5.7.1 to RCPT, because of the address that it comes from
     full          452 4.2.2 to RCPT
     toomany       452 4.5.3 to RCPT
     421           421 4.3.2 to RCPT, and closes
@@ -54,6 +55,7 @@ _RCPT = re.compile(r"RCPT TO:<(?P<address>[^<>\s]+@[^<>\s]+)>")
 _TO_RCPT = {
     "tempfail": b"451 4.7.1 Greylisted, try again later",
     "permfail": b"550 5.1.1 No such mailbox here",
+    "blocklisted": b"550 5.7.1 Service unavailable; client host blocked using zen.blocklist.example",
     "full": b"452 4.2.2 Mailbox full",
     "toomany": b"452 4.5.3 Too many recipients",
     "421": b"421 4.3.2 Shutting down",

@@ -105,7 +105,7 @@ class Draft:
     def fares(self, message_id: int, how: str) -> int:
         more: dict[str, Any] = {} if how == "complained" else {"attempt": 1}
         if how == "bounced":
-            more["reason"] = "rejected"
+            more |= {"reason": "rejected", "bounce_class": "invalid_recipient"}
         return self.add(OUTCOMES[how](did=DID, message_id=message_id, **more))
 
     def resume(self, domain: str = DOMAINS[0]) -> int:
@@ -113,3 +113,8 @@ class Draft:
 
     def pause(self, status: str, domain: str = DOMAINS[0]) -> int:
         return self.add(DomainPaused(did=DID, domain=domain, status=status))
+
+
+STRICT = ReputationConfig(
+    messages_min=2, bounces_min=1, complaints_min=1, bounce_rate_max=0.5, complaint_rate_max=0.5
+)

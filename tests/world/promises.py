@@ -14,7 +14,8 @@ Of the log:
   6  no domain has more recipients accepted in a rolling hour or day than its tier, or its member's own limits, allow;
      and nobody is refused for a limit that would not be passed, whatever was on its way into the log meanwhile
   7  no bulk mail is accepted for, or begun to be handed to, an address after its suppression was durable. Nor any mail
-     where the reason is `complaint` or `manual`. Nor is mail of a paused domain or a suspended member begun.
+     where the reason is `complaint` or `manual`. Nor is mail of a suspended member begun, nor of a paused domain: any
+     mail, or that of the bulk class, as the pause says.
      *After*: more than IN_FLIGHT_BATCHES batches later. An attempt looks, takes a step or two, and appends its start;
      what becomes durable meanwhile comes too late for it.
   8  what is held is not tried before it is released; here nothing is in flight, so there is no such allowance
@@ -49,6 +50,7 @@ from relay.events import (
     DomainUnverified,
     DomainVerified,
     DsnQueued,
+    HeldReleased,
     MemberLimitsSet,
     MemberResumed,
     MemberSuspended,
@@ -94,6 +96,7 @@ def broken_promises(
     """A sentence for each promise that was broken. `back_us`: the clock was set back by so much at most. What was under
     way then is stamped with the log's last time, which is earlier than when it began."""
     judge = _Judge(log, config, back_us)
+    judge.request_of_body = {sha256(request.body).hexdigest(): request.number for request in ledger.requests}
     judge.read_log()
     judge.hear(ledger)
     judge.look_at(receipts)
@@ -108,14 +111,18 @@ class _Judge:
         self.last_time_us = 0
         self.found: list[str] = []
         self.sends: list[_Send] = []
+        #: By its digest: of a send to nobody the log keeps no more.
+        self.request_of_body: dict[str, int] = {}
         self.addresses: dict[int, str] = {}
         self._given: dict[int, str] = {}
         self._queued: dict[int, MessageQueued] = {}
         self._held: dict[int, str] = {}
         #: (member, address) -> reason -> the batch of the suppression.
         self._suppressed: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-        #: Domain or member -> the batch of the pause.
-        self._paused: dict[str, int] = {}
+        #: Domain -> (sequence number, time) from which the transactional class has had its trickle, or None: no more.
+        self._trickles: dict[str, list[tuple[int, int | None]]] = defaultdict(list)
+        #: Domain or member, and class of mail -> the batch of the pause.
+        self._paused: dict[tuple[str, str], int] = {}
         self._forwards: set[str] = set()
         #: By their `recipient.suppressed`.
         self._calls: dict[int, _Call] = {}
@@ -194,18 +201,27 @@ class _Judge:
             case RecipientUnsuppressed():
                 assert event.personal is not None
                 reasons = self._suppressed[event.did, event.personal.address.lower()]
-                for reason in ("unsubscribe", "manual"):
+                for reason in ("unsubscribe", "manual", "bounced"):
                     reasons.pop(reason, None)
             case DomainPaused():
-                self._paused.setdefault(event.domain, batch)
+                self._paused.setdefault((event.domain, "bulk"), batch)
+                self._trickles[event.domain].append((seq, time_us if event.stops == "bulk" else None))
+                if event.stops == "all":
+                    self._paused.setdefault((event.domain, "transactional"), batch)
             case MemberSuspended():
-                self._paused.setdefault(event.did, batch)
+                for kind in ("bulk", "transactional"):
+                    self._paused.setdefault((event.did, kind), batch)
             case DomainResumed():
-                self._paused.pop(event.domain, None)
-                self._release("domain", lambda queued: queued.domain == event.domain)
+                self._resume(event.domain)
+                self._trickles[event.domain].append((seq, None))
+                if not event.in_steps:
+                    self._release("domain", lambda queued: queued.domain == event.domain)
             case MemberResumed():
-                self._paused.pop(event.did, None)
-                self._release("member", lambda queued: queued.did == event.did)
+                self._resume(event.did)
+                if not event.in_steps:
+                    self._release("member", lambda queued: queued.did == event.did)
+            case HeldReleased():
+                self._see_released(entry, event)
             case MessageHeld():
                 self._held[event.message_id] = event.because
             case MessageReleased():
@@ -288,8 +304,12 @@ class _Judge:
     def _see_send(self, entry: Entry, event: SendAccepted) -> None:
         (seq, time_us, _), batch = entry
         assert event.personal is not None
-        self.sends.append(_Send(seq, event, batch, int(event.personal.subject.removeprefix("request "))))
-        if self._is_paused(event.domain, batch):
+        if event.recipients:
+            request = int(event.personal.subject.removeprefix("request "))
+        else:
+            request = self.request_of_body.get(event.body_sha256 or "", 0)
+        self.sends.append(_Send(seq, event, batch, request))
+        if self._is_paused(event.domain, event.category, batch):
             self._break(entry, f"the domain {event.domain} is paused")
         if self.config.require_verified_domains and event.domain not in self._verified:
             since = self._unverified.get(event.domain)
@@ -316,6 +336,33 @@ class _Judge:
             count = sum(recipients for _, recipients in accepted[first:])
             if event.recipients and count > limit:
                 self._break(entry, f"{count} recipients within a {name}, where {limit} are allowed")
+        trickled = self._trickled(event.domain, entry.recorded.seq, time_us)
+        # What was on its way when the domain was paused is in the log behind that.
+        if trickled is not None and trickled - self._before_pause(entry, event.domain) > self._trickle:
+            self._break(
+                entry, f"{trickled} recipients since the pause, where {self._trickle} an hour are allowed"
+            )
+
+    @property
+    def _trickle(self) -> int:
+        return self.config.reputation.transactional_per_hour_while_paused
+
+    def _trickled(self, domain: str, seq: int, time_us: int, late_us: int = 0) -> int | None:
+        """Recipients of the last hour since the domain was paused for its bounces; None: it is not."""
+        since = next((since for at, since in reversed(self._trickles[domain]) if at <= seq), None)
+        if since is None:
+            return None
+        start = max(since, time_us - HOUR_US)
+        return sum(recipients for at, recipients in self._accepted[domain] if start < at <= time_us + late_us)
+
+    def _before_pause(self, entry: Entry, domain: str) -> int:
+        """Recipients of sends that were decided before the pause, and are in the log a few batches behind it."""
+        paused = self._paused.get((domain, "bulk"), entry.batch)
+        return sum(
+            send.event.recipients
+            for send in self.sends
+            if send.event.domain == domain and paused <= send.batch <= paused + IN_FLIGHT_BATCHES
+        )
 
     def _limits(self, did: str, domain: str, time_us: int, batch: int) -> tuple[int, int]:
         held = [own for since, own in self._own_limits[did] if since >= batch - IN_FLIGHT_BATCHES]
@@ -355,17 +402,31 @@ class _Judge:
         assert queued.personal is not None
         self._check_suppression(entry, queued.did, queued.personal.address, queued.category)
         for who in (queued.domain, queued.did):
-            if self._is_paused(who, entry.batch):
+            if self._is_paused(who, queued.category, entry.batch):
                 self._break(entry, f"{who} is paused")
 
     def _check_suppression(self, entry: Entry, did: str, address: str, category: str) -> None:
         for reason, since in self._suppressed.get((did, address.lower()), {}).items():
-            concerns = category in BULK or reason != "unsubscribe"
+            concerns = category in BULK or reason not in ("unsubscribe", "bounced")
             if concerns and entry.batch > since + IN_FLIGHT_BATCHES:
                 self._break(entry, f"its recipient is suppressed ({reason})")
 
-    def _is_paused(self, who: str, batch: int) -> bool:
-        return who in self._paused and batch > self._paused[who] + IN_FLIGHT_BATCHES
+    def _is_paused(self, who: str, category: str, batch: int) -> bool:
+        since = self._paused.get((who, "bulk" if category in BULK else "transactional"))
+        return since is not None and batch > since + IN_FLIGHT_BATCHES
+
+    def _resume(self, who: str) -> None:
+        for kind in ("bulk", "transactional"):
+            self._paused.pop((who, kind), None)
+
+    def _see_released(self, entry: Entry, event: HeldReleased) -> None:
+        for message_id in event.message_ids:
+            queued = self._queued[message_id]
+            who = queued.domain if event.because == "domain" else queued.did
+            if self._is_paused(who, queued.category, entry.batch):
+                self._break(entry, f"{who} is paused, and message {message_id} is released")
+            if self._held.get(message_id) == event.because:
+                del self._held[message_id]
 
     def _release(self, because: str, concerns: Callable[[MessageQueued], bool]) -> None:
         for message_id, held_by in list(self._held.items()):
@@ -447,7 +508,8 @@ class _Judge:
         for send in sends:
             if send.event.did != request.did:
                 self.found.append(f"{name} is in the log as another member's")
-            digest = sha256(request.body).hexdigest() if request.key is not None else None
+            is_kept = request.key is not None or not send.event.recipients
+            digest = sha256(request.body).hexdigest() if is_kept else None
             if send.event.body_sha256 != digest:
                 self.found.append(f"{name} is in the log with another body")
         told: dict[tuple[int, ...], set[bytes]] = defaultdict(set)
@@ -456,7 +518,7 @@ class _Judge:
                 told[self._hear_answer(name, request, sends, answer)].add(answer.body)
             elif answer.status == 429:
                 self._hear_limit(name, request, answer)
-            elif answer.status == 403 and b"not verified" in answer.body:
+            elif answer.status == 403 and answer.code == "DOMAIN_UNVERIFIED":
                 self._hear_unverified(name, request, answer)
             elif answer.status >= 500 and answer.status != 503:
                 self.found.append(f"{name} was answered {answer.status}: {answer.code}")
@@ -481,6 +543,9 @@ class _Judge:
             )
             if accepted + self._unknown[request.domain] + count > limit:
                 return
+        trickled = self._trickled(request.domain, answer.at_seq, at_us, ON_ITS_WAY_US)
+        if trickled is not None and trickled + self._unknown[request.domain] + count > self._trickle:
+            return
         self.found.append(f"{name} was refused for a limit that it would not have passed")
 
     def _hear_unverified(self, name: str, request: SendRequest, answer: Answer) -> None:

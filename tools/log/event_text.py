@@ -244,6 +244,11 @@ def _tell_stripped(event: Shown) -> str:
     return f"removed: {payloads} from {segments}, {counted(data['bytes_freed'], 'byte')}"
 
 
+def _tell_held_released(event: Shown) -> str:
+    held = counted(len(event.data["message_ids"]), "message")
+    return f"{held} of {event.data['did']} held by the {event.data['because']} may go on"
+
+
 #: Events whose fields say it all.
 _SENTENCES = {
     "attempt.started": "message {message_id}: attempt {attempt} begins",
@@ -266,6 +271,7 @@ _STORIES: dict[str, Callable[[Shown], str]] = {
     "attempt.interrupted": _tell_interrupted,
     "domain.forward_set": _tell_forward,
     "dsn.queued": _tell_dsn,
+    "held.released": _tell_held_released,
     "log.stripped": _tell_stripped,
     "message.bounced": _tell_bounced,
     "message.deferred": _tell_deferred,

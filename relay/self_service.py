@@ -14,7 +14,7 @@ from relay.events import Event
 from relay.principals import Principal
 from relay.refusals import Refusal
 from relay.registry import decision
-from relay.views import members
+from relay.views import members, suppressions
 from spool.views import Snapshot
 
 
@@ -40,12 +40,23 @@ class SetForwardTo(msgspec.Struct, frozen=True, kw_only=True):
 
 @decision(by=Principal)
 async def suppress(core: Core, wanted: Suppress, member: Principal) -> bool:
-    """Whether it was not so already."""
-    recorded = await core.writes.decide(
-        member,
-        lambda view: suppression.suppress(view, member.did, wanted.address, "manual", note=wanted.note),
-    )
-    return bool(recorded)
+    """Whether it was not so already. Raises Refusal(CONFLICT) where the list is full; what recipients say themselves
+    always finds room."""
+    most = core.config.members.suppressions_per_member_max
+
+    def decide(view: Snapshot) -> list[Event]:
+        if (
+            suppressions.count_of(view, member.did) >= most
+            and suppressions.suppression(view, member.did, wanted.address) is None
+        ):
+            raise Refusal(
+                "CONFLICT",
+                f"recipient: your suppression list has {most} addresses, the most ([members] "
+                "suppressions_per_member_max); take some back first",
+            )
+        return suppression.suppress(view, member.did, wanted.address, "manual", note=wanted.note)
+
+    return bool(await core.writes.decide(member, decide))
 
 
 @decision(by=Principal)

@@ -126,7 +126,7 @@ def _limits_of(
     "Set who is told of a domain's bounces",
     body=ForwardToBody,
     answers={200: Described("Set: durable on the relay's disk", ForwardTo)},
-    errors=(400, 401, 403, 408, 409, 413, 415, 500, 503),
+    errors=(400, 401, 403, 408, 409, 413, 415, 429, 500, 503),
 )
 async def set_forward_to(edge: Edge, request: Request) -> Answer:
     member = writer_of(edge, request)

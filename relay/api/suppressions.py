@@ -78,7 +78,7 @@ async def list_suppressions(edge: Edge, request: Request) -> Answer:
         200: Described("It was suppressed by the member already", SuppressedAddress),
         201: Described("Suppressed: durable on the relay's disk", SuppressedAddress),
     },
-    errors=(400, 401, 403, 408, 413, 415, 500, 503),
+    errors=(400, 401, 403, 408, 409, 413, 415, 429, 500, 503),
 )
 async def suppress(edge: Edge, request: Request) -> Answer:
     member = writer_of(edge, request)
@@ -99,7 +99,7 @@ async def suppress(edge: Edge, request: Request) -> Answer:
         Parameter("recipient", {"type": "string"}, "The bare address, percent-encoded.", where="path"),
     ),
     answers={204: Described("Taken back")},
-    errors=(400, 401, 403, 404, 409, 500, 503),
+    errors=(400, 401, 403, 404, 409, 429, 500, 503),
 )
 async def unsuppress(edge: Edge, request: Request) -> Answer:
     member = writer_of(edge, request)

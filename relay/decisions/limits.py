@@ -120,6 +120,28 @@ def check_limits(
     raise _too_many_at_once(domain, recipients, limits, retry_after_us=window_us)
 
 
+def check_bytes(view: Snapshot, config: Config, did: str, size: int, now_us: int) -> None:
+    """Raise Refusal(RATE_LIMITED) if `size` octets more would pass `[members] bytes_per_day`.
+
+    Sends that are on their way into the log at this moment are not counted; there are few at a time (`relay.writes`).
+    """
+    most = config.members.bytes_per_day
+    start = now_us - DAY_US
+    needed = warming.bytes_until(view, did, now_us) + size - most
+    if needed <= warming.bytes_until(view, did, start):
+        return
+    passes_at = now_us + DAY_US
+    for time_us, running_total in warming.bytes_after(view, did, start):
+        if running_total >= needed:
+            passes_at = time_us + DAY_US
+            break
+    raise Refusal(
+        "RATE_LIMITED",
+        f"your mail of the last 24 hours and this one are more than {most} bytes ([members] bytes_per_day)",
+        retry_after_seconds=_seconds(passes_at - now_us),
+    )
+
+
 def _too_many_at_once(
     domain: DomainState,
     recipients: int,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from relay.config import Config
-from relay.decisions.limits import check_limits
+from relay.decisions.limits import check_bytes, check_limits
 from relay.decisions.members import known_member
 from relay.decisions.reputation import FOR_COMPLAINTS
 from relay.events import (
@@ -83,6 +83,7 @@ def accept_send(
         now_us=now_us,
     )
     if recipients:
+        check_bytes(view, config, principal.did, origin.size, now_us)
         content = msgspec.structs.replace(
             request.content, client_address=origin.client_address, rejected=rejected
         )

@@ -15,12 +15,14 @@ import msgspec
 from relay.characters import UNICODE_VERSION, comparable
 from relay.codec import Recorded
 from relay.events import RecipientSuppressed, RecipientUnsuppressed
-from relay.views.keys import owned, u64
+from relay.views.keys import owned, read_u64, u64
 from spool.views import Snapshot, Transaction
 
 _SUPPRESSIONS = "suppressions"
 #: member, sequence number of the first reason -> key in `suppressions`: the order of listings
 _BY_SEQ = "suppressions_by_seq"
+#: member -> how many there are
+_COUNTS = "suppression_counts"
 
 REASONS = ("unsubscribe", "complaint", "manual", "bounced")
 #: What a member may take back itself.
@@ -62,15 +64,17 @@ def _key(did: str, address: str) -> bytes:
 class SuppressionsProjector:
     name = "suppressions"
     #: Which characters fold to which is Unicode's, and grows with Python.
-    version = 200 + UNICODE_VERSION
-    tables = (_SUPPRESSIONS, _BY_SEQ)
+    version = 300 + UNICODE_VERSION
+    tables = (_SUPPRESSIONS, _BY_SEQ, _COUNTS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
         if isinstance(event, RecipientSuppressed) and event.personal is not None:
             key = _key(event.did, event.personal.address)
             state = suppression(tx, event.did, event.personal.address)
-            state = state or Suppression(event.personal.address, [])
+            if state is None:
+                state = Suppression(event.personal.address, [])
+                _count(tx, event.did, 1)
             if any(reason.reason == event.reason for reason in state.reasons):
                 return
             state.reasons.append(Reason(event.reason, recorded.time_us, recorded.seq, event.personal.note))
@@ -86,10 +90,21 @@ class SuppressionsProjector:
                 self._put(tx, event.did, key, state)
             else:
                 tx.delete(_SUPPRESSIONS, key)
+                _count(tx, event.did, -1)
 
     def _put(self, tx: Transaction, did: str, key: bytes, state: Suppression) -> None:
         tx.put(_SUPPRESSIONS, key, _encode(state))
         tx.put(_BY_SEQ, owned(did) + u64(state.seq), key)
+
+
+def _count(tx: Transaction, did: str, change: int) -> None:
+    tx.put(_COUNTS, owned(did), u64(count_of(tx, did) + change))
+
+
+def count_of(view: Snapshot, did: str) -> int:
+    """How many addresses the member's list has."""
+    value = view.get(_COUNTS, owned(did))
+    return 0 if value is None else read_u64(value)
 
 
 def suppression(view: Snapshot, did: str, address: str) -> Suppression | None:

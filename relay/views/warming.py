@@ -1,8 +1,8 @@
-"""How much each domain has sent in the last hour and the last day, exactly (SPEC 4).
+"""How much each domain has sent in the last hour and day, and how many bytes each member: exactly (SPEC 4, 13).
 
-One row for each accepted send with the running total of its domain, so that the count of any window is the difference
-of two look-ups. Rows older than the longest window go when the next send comes, but for the last of them, from which
-the window's difference is taken.
+One row for each accepted send with the running total of its domain, and one with that of its member, so that the count
+of any window is the difference of two look-ups. Rows older than the longest window go when the next send comes, but for
+the last of them, from which the window's difference is taken.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from collections.abc import Iterator
 from relay.codec import Recorded
 from relay.events import SendAccepted
 from relay.times import DAY_US
-from relay.views.keys import read_u64, two_u64, u64
+from relay.views.keys import owned, read_u64, two_u64, u64
 from spool.views import Snapshot, Transaction
 
 _SENDS = "warming_sends"
+#: member, time, sequence number -> octets of all its sends up to this one
+_BYTES = "accepted_bytes"
 
 WINDOW_US_MAX = DAY_US
 
 
 class WarmingProjector:
     name = "warming"
-    version = 1
-    tables = (_SENDS,)
+    version = 2
+    tables = (_SENDS, _BYTES)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
@@ -31,13 +33,15 @@ class WarmingProjector:
             return
         total = total_until(tx, event.domain, recorded.time_us) + event.recipients
         tx.put(_SENDS, _prefix(event.domain) + two_u64(recorded.time_us, recorded.seq), u64(total))
-        self._forget(tx, event.domain, recorded.time_us - WINDOW_US_MAX)
+        octets = _until(tx, _BYTES, owned(event.did), recorded.time_us) + event.size
+        tx.put(_BYTES, owned(event.did) + two_u64(recorded.time_us, recorded.seq), u64(octets))
+        self._forget(tx, _SENDS, _prefix(event.domain), recorded.time_us - WINDOW_US_MAX)
+        self._forget(tx, _BYTES, owned(event.did), recorded.time_us - WINDOW_US_MAX)
 
-    def _forget(self, tx: Transaction, domain: str, until_us: int) -> None:
-        old = tx.scan(_SENDS, _prefix(domain), _prefix(domain) + u64(max(0, until_us) + 1))
-        keys = [key for key, _ in old]
+    def _forget(self, tx: Transaction, table: str, prefix: bytes, until_us: int) -> None:
+        keys = [key for key, _ in tx.scan(table, prefix, prefix + u64(max(0, until_us) + 1))]
         for key in keys[:-1]:
-            tx.delete(_SENDS, key)
+            tx.delete(table, key)
 
 
 def _prefix(domain: str) -> bytes:
@@ -49,8 +53,16 @@ def total_until(view: Snapshot, domain: str, time_us: int) -> int:
 
     Exact for times that are not older than the longest window before the domain's last send.
     """
-    prefix = _prefix(domain)
-    last = view.last(_SENDS, prefix, prefix + u64(time_us + 1))
+    return _until(view, _SENDS, _prefix(domain), time_us)
+
+
+def bytes_until(view: Snapshot, did: str, time_us: int) -> int:
+    """As `total_until`: how many octets the member's sends had, that went to anybody."""
+    return _until(view, _BYTES, owned(did), time_us)
+
+
+def _until(view: Snapshot, table: str, prefix: bytes, time_us: int) -> int:
+    last = view.last(table, prefix, prefix + u64(max(0, time_us) + 1))
     return 0 if last is None else read_u64(last[1])
 
 
@@ -61,7 +73,15 @@ def used(view: Snapshot, domain: str, now_us: int, window_us: int) -> int:
 
 def sends_after(view: Snapshot, domain: str, time_us: int) -> Iterator[tuple[int, int]]:
     """(time, running total) of the domain's sends after that time, the oldest first."""
-    prefix = _prefix(domain)
+    return _after(view, _SENDS, _prefix(domain), time_us)
+
+
+def bytes_after(view: Snapshot, did: str, time_us: int) -> Iterator[tuple[int, int]]:
+    """As `sends_after`, of a member's octets."""
+    return _after(view, _BYTES, owned(did), time_us)
+
+
+def _after(view: Snapshot, table: str, prefix: bytes, time_us: int) -> Iterator[tuple[int, int]]:
     start = prefix + u64(time_us + 1)
-    for key, value in view.scan(_SENDS, start, prefix + b"\xff" * 16):
+    for key, value in view.scan(table, start, prefix + b"\xff" * 16):
         yield read_u64(key, len(prefix)), read_u64(value)

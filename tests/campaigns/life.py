@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -68,6 +68,8 @@ from tests.world.self_signed import self_signed_context
 
 CONNECTIONS = 6
 KILLED = -signal.SIGKILL
+#: What can be broken of the relay in a campaign of crashes.
+SABOTAGED = ("sync", "pages", "directory", "clock", "die")
 #: What chose the moment of a kill -9.
 ANY_MOMENT, IN_A_CHANGE = "at any moment", "in a change of the disk"
 #: SPEC 12.
@@ -81,19 +83,34 @@ DAY_SECONDS = 25 * 3600
 
 
 class Life:
-    """See the module. Made by `open_life`."""
+    """See the module. Made by `open_life`.
 
-    def __init__(self, directory: Path, internet: Internet, seed: int) -> None:
+    `beside`: where everything stands that is not the relay's own, if not beside the directory. `parts`: what of the
+    relay can be broken (`tests.world.sabotage`).
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        internet: Internet,
+        seed: int,
+        *,
+        beside: Path | None = None,
+        parts: Sequence[str] = SABOTAGED,
+    ) -> None:
         self.directory = directory
         self.internet = internet
         self.dice = random.Random(f"life {seed}")
         self.tally = Tally()
-        self.faults = directory.with_name(directory.name + ".faults")
+        beside = beside or directory.parent
+        self.faults = beside / (directory.name + ".faults")
         self.faults.mkdir()
-        command = ["-m", "tests.world.sabotage"]
-        for part in ("sync", "pages", "directory", "clock", "die"):
-            command += [part, str(self.faults / part)]
-        self.relay = RelayProcess(directory, command=command)
+        #: What is run in the place of the relay's own command.
+        self.sabotage = ["-m", "tests.world.sabotage"]
+        for part in parts:
+            self.sabotage += [part, str(self.faults / part)]
+        self.relay = RelayProcess(directory, command=self.sabotage)
+        self.relay.output_file = beside / self.relay.output_file.name
         self.credentials: dict[str, dict[str, str]] = {}
         #: messageId -> member and recipient, of every 200.
         self.told: dict[int, tuple[str, str]] = {}
@@ -110,13 +127,15 @@ class Life:
         self._clock = 0.0
         #: Nobody has written to the directory since a relay ended in order.
         self._is_in_order = False
+        #: The machine has lost its power since a relay last began to start.
+        self.power_was_cut = False
 
     # ------------------------------------------------------------------------------------------------ the process
 
     async def start(self) -> None:
         """Start the relay. Raises Violation where it is not ready within the time of SPEC 12."""
         begun = time.monotonic()
-        self._is_in_order = False
+        self._is_in_order = self.power_was_cut = False
         await trio.to_thread.run_sync(self.relay.start)
         start = Start(time.monotonic() - begun, waited_for_a_core(self.relay.pid))
         self.tally.starts.append(start)
@@ -128,7 +147,7 @@ class Life:
 
     def launch(self) -> None:
         """Begin to start it, and wait for nothing."""
-        self._is_in_order = False
+        self._is_in_order = self.power_was_cut = False
         self.relay.launch()
 
     def kill(self) -> None:
@@ -349,9 +368,11 @@ class Life:
         self.tally.told += len(accepted)
         self._settled.append(send)
 
-    async def order_to_erase(self) -> list[str]:
-        """The words of an order that has one message erased, by its number or by its recipient."""
-        await trio.to_thread.run_sync(self.erasures.see_new)
+    async def order_to_erase(self, *, look: bool = True) -> list[str]:
+        """The words of an order that has one message erased, by its number or by its recipient. `look`: at the log,
+        before its payload is gone."""
+        if look:
+            await trio.to_thread.run_sync(self.erasures.see_new)
         message_id = self.dice.choice(list(self.told))
         self._send_of[message_id].erasing = True
         which = ["--message", str(message_id)]
@@ -370,7 +391,10 @@ class Life:
     # ------------------------------------------------------------------------------------------------ the judgement
 
     async def judge(self) -> None:
-        """Whether the log has all that was told, whole, and nothing that was refused. The relay may be running."""
+        """Whether the log has all that was told, whole, and nothing that was refused. The relay may be running.
+
+        After a loss of power it may not: of what is read from the log of one that runs, the end may not be durable.
+        """
         told = dict(self.told)
         contents = await trio.to_thread.run_sync(self.erasures.read)
         self._judge_events(contents.events, told)
@@ -385,7 +409,7 @@ class Life:
         if not self.relay.is_running:
             # Whatever it has shown is in the log that it left; while it runs it may show what came after we read.
             self._judge_streams(contents.events, all_seen=False)
-        await self._verify()
+        await self.verify()
 
     async def settle(self) -> None:
         """Let every message end, what is to be erased go, and subscribers see all; then the receivers, the streams and
@@ -486,10 +510,13 @@ class Life:
         _refuse(self.erasures.breaches_of_copy(copy))
         self.tally.checks["a backup restored, and held against what clients were told"] += 1
 
-    async def _verify(self) -> None:
-        """Where the last relay or command was killed, or ended by an error, the tail may be torn and views be absent.
-        While payloads are owed a running relay's index may have the old offsets of a segment that was rewritten, which
-        readers notice (`spool.views`). Nothing else may be wrong.
+    async def verify(self) -> None:
+        """What `log verify` says; raises Violation.
+
+        Where the last relay or command was killed, or ended by an error, the tail may be torn and views be absent.
+        Where the power was cut, views may be such as the next start knows that it must not open. While payloads are
+        owed a running relay's index may have the old offsets of a segment that was rewritten, which readers notice
+        (`spool.views`). Nothing else may be wrong.
         """
         done = await trio.to_thread.run_sync(
             lambda: self.relay.run_command("log", "verify", str(self.directory), "--json")
@@ -499,11 +526,14 @@ class Life:
         problems += [f"view {view['name']}: {view['problem']}" for view in verdict["views"] if not view["ok"]]
         is_broken_off = not self.relay.is_running and not self._is_in_order
         is_moving = self.relay.is_running and self.erasures.is_owed
-        torn = [problem for problem in problems if is_broken_off and "torn" in problem]
+        torn = [problem for problem in problems if is_broken_off and problem.startswith("torn tail")]
         views = [
             problem
             for problem in problems
             if (is_broken_off and problem.startswith("view ") and "absent" in problem)
+            or (
+                self.power_was_cut and problem.startswith("view ") and "the next start builds them" in problem
+            )
             or (is_moving and problem.startswith("view index: key "))
         ]
         self.tally.torn += bool(torn)
@@ -528,8 +558,16 @@ class Life:
 
 
 @asynccontextmanager
-async def open_life(directory: Path, seed: int) -> AsyncIterator[Life]:
-    """A fresh data directory with its members, its relay running, and its receivers."""
+async def open_life(
+    directory: Path,
+    seed: int,
+    *,
+    beside: Path | None = None,
+    parts: Sequence[str] = SABOTAGED,
+    before_start: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Life]:
+    """A fresh data directory with its members, its relay running, and its receivers. `before_start` is called when the
+    directory is there."""
     internet = Internet()
     options = {
         "plain": MxOptions(),
@@ -549,8 +587,9 @@ async def open_life(directory: Path, seed: int) -> AsyncIterator[Life]:
         path = directory / "relay.toml"
         text = path.read_text().replace('{ "*" = "127.0.0.1:9" }', f"{{ {', '.join(routes)} }}")
         path.write_text(text + NO_PAUSES)
-        life = Life(directory, internet, seed)
+        life = Life(directory, internet, seed, beside=beside, parts=parts)
         life.credentials = credentials
+        before_start()
         try:
             await life.start()
             for did, credentials in life.credentials.items():

@@ -12,6 +12,8 @@ Until FILE exists this is `atmos-relay serve DIR`. From then on PART is broken:
     clock      the wall clock is off by as many seconds as FILE says
     die        FILE holds a number n: in the n-th change of the disk from then on, the process is killed (SIGKILL);
                of a write, the first half has been written
+    no-fdatasync, no-fsync, no-directory-sync
+               that call, of whoever makes it, says that it has done it, and has not; `no-fsync` is of files
 
 Of the first sync that fails FILE.failed has the time by the machine's monotonic clock, which all its processes share.
 """
@@ -21,6 +23,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -125,6 +128,16 @@ def break_off(file: Path) -> None:
     RealDisk.write = write_or_die  # type: ignore[method-assign]
 
 
+def forget(file: Path, name: str, is_meant: Callable[[int], bool]) -> None:
+    sync = getattr(os, name)
+
+    def sync_or_say_so(handle: int) -> None:
+        if not (file.exists() and is_meant(os.fstat(handle).st_mode)):
+            sync(handle)
+
+    setattr(os, name, sync_or_say_so)
+
+
 PARTS: dict[str, Callable[[Path], None]] = {
     "sync": break_sync,
     "pages": break_pages,
@@ -132,6 +145,9 @@ PARTS: dict[str, Callable[[Path], None]] = {
     "decision": break_decision,
     "clock": break_clock,
     "die": break_off,
+    "no-fdatasync": lambda file: forget(file, "fdatasync", stat.S_ISREG),
+    "no-fsync": lambda file: forget(file, "fsync", stat.S_ISREG),
+    "no-directory-sync": lambda file: forget(file, "fsync", stat.S_ISDIR),
 }
 
 if __name__ == "__main__":

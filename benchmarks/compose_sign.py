@@ -18,7 +18,7 @@ from typing import NamedTuple
 from benchmarks.command import Effort, run
 from benchmarks.report import Comparison, Demand, Row
 from relay.addresses import parse_mailbox
-from relay.message.compose import Body, Content, Message, compose, compose_body, feedback_id
+from relay.message.compose import Body, Draft, Message, compose, compose_body, feedback_id
 from relay.message.keys import KeyRing
 from relay.message.signing import body_hash, sign
 
@@ -29,7 +29,7 @@ ACCEPTED_AT_US = 1_764_000_000_000_000
 DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 TEXT = "Hello Jane,\n\nthree things happened this week, and here is the first of them.\n" * 6
 HTML = "<p>Hello Jane,</p>\n<p>three things happened this week, and <b>here</b> is the first.</p>\n" * 6
-CONTENT = Content(parse_mailbox("Member News <news@member.example>"), "Your weekly digest", TEXT, HTML)
+CONTENT = Draft(parse_mailbox("Member News <news@member.example>"), "Your weekly digest", TEXT, HTML)
 JANE = parse_mailbox("Jane Doe <jane@recipient.example>")
 
 

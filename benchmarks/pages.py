@@ -2,7 +2,8 @@
 
     python -m benchmarks.pages              write the tables again, from the newest file in benchmarks/results
 
-A page has its table between two comments; `headlines` are some rows, `all` are all of them:
+A page has its figures between two comments; `all` is a table of all rows, `headlines` one of some, `three` a sentence
+each for three of them:
 
     <!-- figures: headlines -->
     <!-- end of figures -->
@@ -15,13 +16,29 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from statistics import median
 
-from benchmarks.report import Run, closing_line, decode, describe, markdown
+from benchmarks.report import Environment, Run, closing_line, decode, describe, markdown, number
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "PERFORMANCE.md")
-_PLACE = re.compile(r"(<!-- figures: (headlines|all) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
+#: What a stranger asks first: which row, and the sentence that its median completes.
+THREE = (
+    (
+        ("accept", "32 connections, 1.5 KB, 1 recipient", "durable sends/s by the clock"),
+        "sends a second are accepted, each on disk before its 200",
+    ),
+    (
+        ("accept", "32 connections, 1.5 KB, 1 recipient", "p99, ms"),
+        "ms is how long 99 of 100 of them wait at most for their 200, with 32 at a time",
+    ),
+    (
+        ("deliver", "1.5 KB, 1 recipient a send, four signatures", "messages/s, from POST to receiver"),
+        "mails a second go all the way from POST to a receiver, with four signatures each",
+    ),
+)
+_PLACE = re.compile(r"(<!-- figures: (three|headlines|all) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 
 def newest_results() -> Path:
@@ -32,10 +49,32 @@ def with_figures(page: str, run: Run) -> str:
     """The page with its tables as this run has them."""
 
     def place(match: re.Match[str]) -> str:
+        if match[2] == "three":
+            return f"{match[1]}{_sentences(run)}\n\n{_where(run.environment)}\n{match[3]}"
         rows = [row for row in run.rows if match[2] == "all" or row.is_headline]
         return f"{match[1]}{markdown(rows)}\n\n{describe(run.environment)}. {closing_line(run.rows)}.\n{match[3]}"
 
     return _PLACE.sub(place, page)
+
+
+def _sentences(run: Run) -> str:
+    lines = []
+    for (question, case, what), sentence in THREE:
+        # A row of this name may stand against several ceilings; what was measured is the same.
+        values = {
+            tuple(row.values)
+            for row in run.rows
+            if (row.question, row.case, row.what) == (question, case, what)
+        }
+        assert len(values) == 1, f"not one row of {question}: {case}, {what}"
+        lines.append(f"- **{number(median(values.pop()))}** {sentence}")
+    return "\n".join(lines)
+
+
+def _where(environment: Environment) -> str:
+    return (
+        f"{environment.date}; {environment.processor}, {environment.cores} cores, {environment.file_system}."
+    )
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ async def fill(directory: Path, messages: int) -> None:
     async with open_core(directory) as core:
         left = iter(range(messages))
         while some := len(list(islice(left, _MESSAGES_PER_BATCH))):
-            now, next_seq = core.store.now_us(), core.store.log.last_seq + 1
+            now, next_seq = core.store.now_us(), core.store.last_seq + 1
             batch = [
                 event
                 for number in range(some)

@@ -61,7 +61,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     lower_is_better: bool = False
     asked: Demand | None = None
     is_headline: bool = False
-    """Whether it stands in the README."""
+    """Whether it stands in the first table of docs/PERFORMANCE.md."""
 
     @property
     def ratio(self) -> float | None:

@@ -8,7 +8,7 @@ One send, from left to right, never back:
     delivery ◀── the due view ◀────────────────────────────────┘
         └─▶ one SMTP attempt ─▶ event ─▶ store ─▶ …
 
-Where to find what: the vocabulary in `events`, what may happen in `decisions`, what is derived in `views`, what
-a message looks like in `compose`, `signing` and `outgoing`, how it leaves in `delivery`, and how it all starts
-and stops in `service`.
+Where to find what: the vocabulary in `events`, what may happen in `decisions`, what is derived in `views`, what a
+message looks like in `message`, how it leaves in `delivery`, what members ask for in `api` and the operator in
+`operator`, what was in `past`, and how it all starts and stops in `service`.
 """

@@ -56,9 +56,9 @@ class Core:
         self.metrics = Metrics(self.store)
         self.streams = Streams(self.config.http, self.surroundings.dice.randbytes)
         self.metrics.streams.set_function(lambda: self.streams.count)
-        self.store.views.observers.append(self.streams.observe)
-        self.store.views.observers.append(self.metrics.observe)
-        self.store.views.observers.append(self.reservations.observe)
+        self.store.observers.append(self.streams.observe)
+        self.store.observers.append(self.metrics.observe)
+        self.store.observers.append(self.reservations.observe)
 
     async def pause(self) -> None:
         """Let others work, in the middle of something long."""
@@ -66,7 +66,7 @@ class Core:
 
     def check_accepting(self) -> None:
         """Whether a send can be taken now. Raises Refusal(QUEUE_FULL or TEMPORARILY_UNAVAILABLE)."""
-        if self.stopping or self.store.log.poisoned:
+        if self.stopping or self.store.poisoned:
             raise unavailable()
         limits = self.config.spool
         if self.store.free_bytes() < limits.free_bytes_min:

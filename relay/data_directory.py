@@ -72,7 +72,6 @@ class LogToRead(ReadableStore, Protocol):
 
     @property
     def last_seq(self) -> int: ...
-    @property
     def first_seq(self) -> int: ...
 
 

@@ -69,7 +69,7 @@ class Metrics:
 
     def observe(self, recorded: Sequence[Recorded]) -> None:
         """Called once a batch, right after it became durable."""
-        self._sync_seconds.observe(self._store.log.sync_seconds_last)
+        self._sync_seconds.observe(self._store.sync_seconds_last)
         self._batch_records.observe(len(recorded))
         for _, _, event in recorded:
             match event:
@@ -104,7 +104,7 @@ class _ViewsCollector(Collector):
         self._store = store
 
     def collect(self) -> Iterator[Metric]:
-        log = self._store.log.statistics()
+        log = self._store.statistics()
         with self._store.read() as view:
             by_status = GaugeMetricFamily("atmos_messages", "Messages, by status", labels=["status"])
             for status, count in messages.status_counts(view).items():
@@ -120,7 +120,7 @@ class _ViewsCollector(Collector):
             for status, count in _domain_counts(view).items():
                 paused.add_metric([status], count)
             yield paused
-            lag = self._store.log.last_seq - view.position
+            lag = self._store.last_seq - view.position
         yield GaugeMetricFamily(
             "atmos_projector_lag_records", "Records that the views have not seen", value=lag
         )

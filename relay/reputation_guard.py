@@ -41,7 +41,7 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
                 pending[state.domain] = None
                 alarm.ring()
 
-    store.views.observers.append(observe)
+    store.observers.append(observe)
     try:
         task_status.started()
         while True:
@@ -51,7 +51,7 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
                 await _judge(core, name)
             await alarm.wait()
     finally:
-        store.views.observers.remove(observe)
+        store.observers.remove(observe)
 
 
 async def _judge(core: Core, name: str) -> None:

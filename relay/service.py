@@ -142,7 +142,7 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
             written = address_file.with_suffix(".tmp")
             written.write_text(relay.http_address + "\n")
             written.rename(address_file)
-            logger.info("service.ready", extra={"http": relay.http_address, "seq": core.store.log.last_seq})
+            logger.info("service.ready", extra={"http": relay.http_address, "seq": core.store.last_seq})
             try:
                 yield relay
             finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -21,23 +21,24 @@ from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.surroundings import Surroundings
 from relay.views import relay_views
 from spool.errors import LogStalledError
-from spool.log import STALL_SECONDS, Log, open_log
-from spool.repair import Cut
+from spool.interface import STALL_SECONDS, DurableLog, ErasedSegment, LogStatistics
+from spool.log import open_log
+from spool.record import Record
+from spool.repair import Cut, RecoveryReport
 from spool.segment import SALT_BYTES
-from spool.strip import Stripped
 from spool.views import Snapshot, Views
 
 logger = logging.getLogger(__name__)
 
 
 class Store:
-    def __init__(self, log: Log, views: Views[Recorded], surroundings: Surroundings) -> None:
-        self.log = log
-        self.views = views
+    """Made by `open_store`."""
+
+    def __init__(self, log: DurableLog, views: Views[Recorded], surroundings: Surroundings) -> None:
+        self._log = log
+        self._views = views
         self._clock = surroundings.clock
-        self._disk = surroundings.disk
         self._chance = surroundings.chance
-        self._bytes_at_start = sum(segment.bytes for segment in log.reader.segments())
         # Decisions that must not run beside each other (enrolment) take turns.
         self._turn = trio.Lock()
         #: The last decision was given up while the disk was at it: it may become true yet.
@@ -45,28 +46,48 @@ class Store:
 
     def now_us(self) -> int:
         """The time to decide by: never before what the log already holds, even if the clock was set back."""
-        return max(self._clock(), self.log.last_time_us)
+        return max(self._clock(), self._log.last_time_us)
 
-    @property
-    def last_seq(self) -> int:
-        """Of the last record that is durable; 0 where there is none."""
-        return self.log.last_seq
-
-    @property
-    def first_seq(self) -> int:
-        """Of the oldest record that is kept."""
-        return self.log.reader.first_seq()
+    # ------------------------------------------------------------------------------------------------ what is true
 
     def read(self) -> AbstractContextManager[Snapshot]:
         """The views at this moment; never keep it across an `await`."""
-        return self.views.read()
+        return self._views.read()
+
+    @property
+    def observers(self) -> list[Callable[[Sequence[Recorded]], None]]:
+        """Called with each batch of events, in the log's order, when it is durable and in the views."""
+        return self._views.observers
+
+    @property
+    def last_seq(self) -> int:
+        """Of the last event; 0 if there is none."""
+        return self._log.last_seq
+
+    def first_seq(self) -> int:
+        """Of the first event that is kept; 1 where there is none yet."""
+        return self._log.first_seq()
+
+    def get(self, seq: int) -> Recorded:
+        """The event with this sequence number, from the log. Raises LookupError."""
+        return decode(self._log.get(seq))
+
+    def record(self, seq: int) -> Record:
+        """As `get`, for who looks at the bytes."""
+        return self._log.get(seq)
+
+    def records(self, from_seq: int, to_seq: int | None = None) -> Iterator[Record]:
+        """As `record`, of a part of the log, which is read from end to end. May be used in another thread."""
+        return self._log.read(from_seq, to_seq)
+
+    # ------------------------------------------------------------------------------------------------ making it so
 
     async def append(self, events: Sequence[Event], *, patient: bool = True) -> list[Recorded]:
         """Make the events true, together. Cancelled: none is. Returned: all are durable and in the views.
 
         Not `patient`: LogStalledError when the disk does not answer; they may become true yet.
         """
-        records = await self.log.append([encode(event, self._chance) for event in events], patient=patient)
+        records = await self._log.append([encode(event, self._chance) for event in events], patient=patient)
         return [
             Recorded(record.seq, record.time_us, event) for record, event in zip(records, events, strict=True)
         ]
@@ -98,7 +119,7 @@ class Store:
             await self._turn.acquire()
             try:
                 if self._is_in_doubt:
-                    await self.log.settle()
+                    await self._log.settle()
                     self._is_in_doubt = False
             except BaseException:
                 self._turn.release()
@@ -110,35 +131,41 @@ class Store:
         finally:
             self._turn.release()
 
-    def get(self, seq: int) -> Recorded:
-        """The event with this sequence number, from the log. Raises LookupError."""
-        return decode(self.log.reader.get(seq))
+    # ------------------------------------------------------------------------------------------------ erasing
 
-    async def segment_was_stripped(self, stripped: Stripped) -> None:
-        """Go on with the file that has taken the place of the old one. Others work in between.
+    async def erase_payloads(self, seqs: Collection[int]) -> Sequence[ErasedSegment]:
+        """Erase what is personal in these events from the disk: see `spool.interface.DurableLog.erase_payloads`.
 
-        Cancelled, it goes on to its end, a second at most, so that a relay that stops in order leaves an index that is
-        right. After a crash the next start corrects it (`Views.catch_up`).
+        That it goes must be an event already (`payload.erased`), else the views are not what the log gives any more.
         """
-        # It may have the old file open, and would find there what was removed.
-        self.log.reader.close()
-        self._bytes_at_start -= stripped.bytes_freed
-        with trio.CancelScope(shield=True):
-            for _ in self.views.move(stripped.first_seq, stripped.offsets, stripped.end_offset):
-                await trio.lowlevel.checkpoint()
+        return await self._log.erase_payloads(seqs)
 
-    def segment_may_be_stripped(self) -> None:
-        """As `segment_was_stripped`, where the disk failed: if only in the last step, the new file is there."""
-        self.log.reader.close()
-        self.views.correct_index(self.log.reader)
+    async def remove_torn_copies(self, is_meant: Callable[[str, bytes], bool]) -> int:
+        """Remove the copies of torn tails that are meant, by their names and bytes; how many there were."""
+        return await self._log.remove_torn_copies(is_meant)
+
+    # ------------------------------------------------------------------------------------------------ how it is
+
+    @property
+    def poisoned(self) -> bool:
+        """Nothing becomes true any more, and the relay is about to end."""
+        return self._log.poisoned
+
+    @property
+    def sync_seconds_last(self) -> float:
+        """How long the last batch took to become durable."""
+        return self._log.sync_seconds_last
+
+    def statistics(self) -> LogStatistics:
+        return self._log.statistics()
 
     def free_bytes(self) -> int:
         """What is left on the disk that holds the log."""
-        return self._disk.free_bytes(self.log.directory)
+        return self._log.free_bytes()
 
     def log_bytes(self) -> int:
         """How large the log is, to within its headers and footers."""
-        return self._bytes_at_start + self.log.bytes_written
+        return self._log.size_bytes()
 
 
 @asynccontextmanager
@@ -155,7 +182,7 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
             witness=views.open,
             on_recovered=lambda log: views.catch_up(log.reader),
             on_durable=views.apply,
-            locate=views.locate,
+            index=views,
             disk=surroundings.disk,
             clock=surroundings.clock,
             new_salt=lambda: surroundings.dice.randbytes(SALT_BYTES),
@@ -163,7 +190,7 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
             segment_bytes_max=config.spool.segment_bytes,
         ) as log:
             store = Store(log, views, surroundings)
-            await _report(store)
+            await _report(store, log.recovery, views.rebuilt_because)
             yield store
     finally:
         views.close()
@@ -174,14 +201,13 @@ def torn_tail_cut(cut: Cut, *, loss_ruled_out: bool) -> TornTailCut:
     return TornTailCut(segment=cut.file, offset=cut.offset, bytes_cut=cut.size, loss_ruled_out=loss_ruled_out)
 
 
-async def _report(store: Store) -> None:
+async def _report(store: Store, recovery: RecoveryReport, rebuilt_because: str | None) -> None:
     """Put into the log what had to be done to open it."""
     events: list[Event] = []
-    recovery = store.log.recovery
     if recovery.cut is not None:
         logger.warning("log.torn_tail_cut", extra={"because": recovery.because, "copy": recovery.cut.kept})
         events.append(torn_tail_cut(recovery.cut, loss_ruled_out=recovery.loss_ruled_out))
-    if store.views.rebuilt_because is not None and store.log.last_seq:
-        events.append(ViewsRebuilt(because=store.views.rebuilt_because))
+    if rebuilt_because is not None and store.last_seq:
+        events.append(ViewsRebuilt(because=rebuilt_because))
     if events:
         await store.append(events)

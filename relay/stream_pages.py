@@ -30,7 +30,7 @@ def is_future(store: LogToRead, cursor: int) -> bool:
 
 def kept_from(store: LogToRead) -> int:
     """The oldest cursor behind which everything is kept."""
-    return store.first_seq - 1
+    return store.first_seq() - 1
 
 
 def events_after(store: LogToRead, did: str, cursor: int, *, limit: int) -> list[StreamEvent]:

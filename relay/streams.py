@@ -64,7 +64,7 @@ class Subscriber:
         self.wake()
 
 
-class _Ticket(NamedTuple):
+class _Issued(NamedTuple):
     principal: Principal
     expires_at: int
 
@@ -78,7 +78,7 @@ class Streams:
         self._open: dict[str, set[Subscriber]] = {}
         self._count = 0
         self._stopping = False
-        self._tickets: dict[str, _Ticket] = {}
+        self._tickets: dict[str, _Issued] = {}
 
     @property
     def count(self) -> int:
@@ -147,7 +147,7 @@ class Streams:
             )
         ticket = self._randbytes(32).hex()
         expires_at = now_us + TICKET_SECONDS * SECOND_US
-        self._tickets[ticket] = _Ticket(principal, expires_at)
+        self._tickets[ticket] = _Issued(principal, expires_at)
         return ticket, expires_at
 
     def redeem_ticket(self, ticket: str, now_us: int) -> Principal | None:

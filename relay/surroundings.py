@@ -16,11 +16,9 @@ from typing import Any
 import trio
 
 from relay.internet.resolver import DnsResolver, Resolver
+from relay.internet.tcp import OpenStream
 from spool.clock import wall_clock_us
 from spool.disk import Disk, RealDisk
-
-#: How a TCP connection is made: host, port.
-OpenStream = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.retry import is_given_up, next_attempt_at
 from relay.events import CallResult, RecipientSuppressed, SendAccepted, UnsubscribeCalled
-from relay.internet.https import FetchError, Limits, fetch
+from relay.internet.https import FetchError, FetchLimits, fetch
 from relay.store import Store
 from relay.surroundings import Surroundings
 from relay.times import SECOND_US
@@ -45,7 +45,7 @@ GIVE_UP_SECONDS = 24 * 3600
 CONCURRENT_MAX = 16
 
 #: Only the status is of interest.
-LIMITS = Limits(seconds_max=20.0, body_bytes_max=0)
+LIMITS = FetchLimits(seconds_max=20.0, body_bytes_max=0)
 
 #: `await post(url)` sends BODY there and returns the status of the answer. Raises FetchError where there is none.
 Post = Callable[[str], Awaitable[int]]
@@ -88,7 +88,7 @@ async def call_members(
     An unexpected exception ends it, and with it the process.
     """
     caller = _Caller(core, post)
-    observers = core.store.views.observers
+    observers = core.store.observers
     observers.append(caller.observe)
     try:
         async with trio.open_nursery() as nursery:
@@ -99,7 +99,7 @@ async def call_members(
         observers.remove(caller.observe)
 
 
-class _Answer(NamedTuple):
+class _Heard(NamedTuple):
     """What came of a try: `error` is None where it was heard."""
 
     status: int | None
@@ -156,24 +156,24 @@ class _Caller:
             self._alarm.ring()
         logger.info("unsubscribe.called", extra={"seq": call.suppressed_seq, "status": answer.status})
 
-    async def _try(self, suppressed: RecipientSuppressed) -> _Answer:
+    async def _try(self, suppressed: RecipientSuppressed) -> _Heard:
         assert suppressed.message_id is not None
         with self._store.read() as view:
             message = messages.message(view, suppressed.message_id)
         assert message is not None
         url = members_url(self._store, message)
         if url is None:
-            return _Answer(None, "the URL was removed with the message's content", final=True)
+            return _Heard(None, "the URL was removed with the message's content", final=True)
         try:
             status = await self._post(url)
         except FetchError as error:
-            return _Answer(None, str(error))
+            return _Heard(None, str(error))
         if 200 <= status < 300:
-            return _Answer(status, None, final=True)
+            return _Heard(status, None, final=True)
         redirect = "; redirects are not followed" if 300 <= status < 400 else ""
-        return _Answer(status, f"the server answered {status}{redirect}")
+        return _Heard(status, f"the server answered {status}{redirect}")
 
-    def _event(self, call: calls.Call, suppressed: RecipientSuppressed, answer: _Answer) -> UnsubscribeCalled:
+    def _event(self, call: calls.Call, suppressed: RecipientSuppressed, answer: _Heard) -> UnsubscribeCalled:
         assert suppressed.message_id is not None
         assert suppressed.call_at is not None
         attempt = call.attempts + 1

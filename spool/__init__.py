@@ -1,5 +1,10 @@
 """A durable, append-only log in a directory of files. It knows nothing of what is in the records.
 
+It imports nothing of `relay` and `tools`, and must never know what a mail is. `interface` says what a log is to those
+who use it, and `log` is one. `record`, `segment` and `recovery` are the bytes and what start-up makes of them;
+`repair`, `open_segment`, `strip` and `erasure` change files, `reader` only reads them. What is made from a log has
+rooms of its own: `views`, `backup`, `verify`. Who may import whom stands in pyproject.toml.
+
 This is the layout of the bytes, in enough detail to write a reader from it. All integers are unsigned and
 little-endian; everything begins at a multiple of 8; all checksums are CRC-32C (Castagnoli).
 
@@ -82,6 +87,7 @@ from spool.errors import (
     SequenceNotFoundError,
     SpoolError,
 )
+from spool.interface import DurableLog, ErasedSegment, LogStatistics
 from spool.reader import LogReader, SegmentInfo
 from spool.record import Entry, Record
 from spool.recovery import Witness
@@ -89,13 +95,15 @@ from spool.repair import Cut, RecoveryReport, repair
 from spool.strip import Stripped, strip_segment
 
 if TYPE_CHECKING:
-    from spool.log import Log, LogStatistics, open_log
+    from spool.log import Log, open_log
 
 __all__ = [
     "CorruptionError",
     "Cut",
     "Disk",
+    "DurableLog",
     "Entry",
+    "ErasedSegment",
     "LockedError",
     "Log",
     "LogClosedError",
@@ -119,7 +127,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The writer is loaded when it is first wanted (PEP 562): it needs trio, and whoever only reads does not."""
-    if name not in ("Log", "LogStatistics", "open_log"):
+    if name not in ("Log", "open_log"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from spool import log
 

@@ -14,11 +14,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from spool.errors import LockedError
+
+Offload = Callable[..., Awaitable[Any]]
+"""`await offload(f, *args)` is f(*args), run where it may block: in another thread."""
 
 
 class Disk(Protocol):

@@ -1,6 +1,6 @@
 """What can go wrong in the log, by whose fault it is and what is left to do about it.
 
-*Absent* and *unreadable* are different answers: a sequence that was never written is a
+The invariant: ***absent* and *unreadable* are different answers.** A sequence that was never written is a
 `SequenceNotFoundError`, one that was written and cannot be read back is a `CorruptionError`. Nothing in
 `spool` turns one into the other.
 """

@@ -51,8 +51,8 @@ def write_whole(
 ) -> None:
     """As `write_durably`, but that the name is durable only after its directory is synced: for many files at once."""
     tmp = path.with_name(path.name + TMP_SUFFIX)
-    handle = disk.create(tmp)
     try:
+        handle = disk.create(tmp)
         try:
             offset = 0
             for chunk in chunks:

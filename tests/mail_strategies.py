@@ -5,7 +5,7 @@ import re
 from hypothesis import strategies as st
 
 from relay.addresses import FORBIDDEN, AddressError, Mailbox, parse_mailbox
-from relay.message.compose import Content
+from relay.message.compose import Draft
 from relay.message.headers import HeaderError, check_headers
 
 ATEXT = "abcXYZ019!#$%&'*+/=?^_`{|}~-"
@@ -111,7 +111,7 @@ _headers = st.one_of(
 
 
 @st.composite
-def contents(draw: st.DrawFn) -> Content:
+def contents(draw: st.DrawFn) -> Draft:
     text, html = draw(
         st.one_of(
             st.tuples(bodies, st.none()),
@@ -119,7 +119,7 @@ def contents(draw: st.DrawFn) -> Content:
             st.tuples(bodies, bodies),
         )
     )
-    return Content(
+    return Draft(
         sender=draw(mailboxes()),
         subject=draw(lines),
         text=text,

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from relay.message.signing import Verdict
+from relay.message.signing import DkimVerdict
 
 VERIFIER = Path(__file__).parent / "verifier"
 
 
-def verify_all(messages: Iterable[bytes], records: Mapping[str, str]) -> list[list[Verdict]]:
+def verify_all(messages: Iterable[bytes], records: Mapping[str, str]) -> list[list[DkimVerdict]]:
     """Return mailauth's verdicts on each message, topmost signature first; skips without mailauth."""
     node = shutil.which("node")
     if node is None or not (VERIFIER / "node_modules" / "mailauth").is_dir():
@@ -31,6 +31,6 @@ def verify_all(messages: Iterable[bytes], records: Mapping[str, str]) -> list[li
         timeout=120,
     )
     return [
-        [Verdict(one["d"], one["s"], one["result"] == "pass") for one in verdicts]
+        [DkimVerdict(one["d"], one["s"], one["result"] == "pass") for one in verdicts]
         for verdicts in json.loads(answer.stdout)
     ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from relay.domains.records import Record, zone_text
+from relay.domains.records import DnsRecord, zone_text
 from relay.operator.client import administer
 from tools.output import directory_argument, json_option, print_json, print_table
 
@@ -285,6 +285,6 @@ def dns_command(directory: Path, domain: str | None, as_json: bool) -> None:
 
 def _print_records(answer: dict[str, Any]) -> None:
     """As a zone file, which is what a DNS provider's import and its form both understand."""
-    records = [Record(**record) for record in answer["records"]]
+    records = [DnsRecord(**record) for record in answer["records"]]
     click.echo(f"; DNS records for {answer['domain']}")
     click.echo(zone_text(records))

@@ -1,6 +1,10 @@
-"""What may happen: pure functions from (views, request, now) to events, or a Refusal.
+"""What may happen: pure functions from views, a request and the time to events, or a Refusal.
 
-Nothing here reads a clock, dice or a disk: `now` is given, and so is everything random. What is decided becomes true
-only when the log has it; `relay.store.Store` sees to that. May import `store`'s words, `message`, the views and what
-stands below them; a file that is added here has to be pure. It must never append an event itself.
+`send` (may this mail be accepted), `attempt` (may it be tried now), `retry` (when again), `limits`, `suppression`,
+`reputation` (what stops it), `members` (enrolment, keys, domains, and what the operator may change of them).
+
+Nothing here reads a clock, dice or a disk: the time is given, and so is everything random. A file that is added here
+has to be pure. What is decided becomes true only when the log has it, and that is `relay.store.Store`'s business: this
+room must never append, and may import neither `store` nor anything above it. It may import `requests`, the views, what
+`message` says of header fields, and what stands below these.
 """

@@ -20,7 +20,7 @@ from relay.views.members import DomainState, MemberState
 from spool.views import Snapshot
 
 
-class Limits(NamedTuple):
+class DomainLimits(NamedTuple):
     hour: int
     day: int
 
@@ -30,7 +30,7 @@ class Phase(NamedTuple):
 
     start_us: int
     end_us: int | None
-    limits: Limits
+    limits: DomainLimits
 
 
 def age_starts_at(config: Config, domain: DomainState) -> int:
@@ -46,20 +46,20 @@ def age_starts_at(config: Config, domain: DomainState) -> int:
 def phases(config: Config, member: MemberState, domain: DomainState, now_us: int) -> Iterator[Phase]:
     """The phase that the domain is in now, and those to come."""
     if member.hour_limit is not None and member.day_limit is not None:
-        yield Phase(now_us, None, Limits(member.hour_limit, member.day_limit))
+        yield Phase(now_us, None, DomainLimits(member.hour_limit, member.day_limit))
         return
     born = age_starts_at(config, domain)
     for start, tier in zip(_tier_starts(config.warming.tiers), config.warming.tiers, strict=True):
         end = None if tier.until_day is None else born + tier.until_day * DAY_US
         if end is None or end > now_us:
-            yield Phase(max(now_us, born + start * DAY_US), end, Limits(tier.hour, tier.day))
+            yield Phase(max(now_us, born + start * DAY_US), end, DomainLimits(tier.hour, tier.day))
 
 
 def _tier_starts(tiers: tuple[WarmingTier, ...]) -> list[int]:
     return [0, *(tier.until_day for tier in tiers if tier.until_day is not None)]
 
 
-def current_limits(config: Config, member: MemberState, domain: DomainState, now_us: int) -> Limits:
+def current_limits(config: Config, member: MemberState, domain: DomainState, now_us: int) -> DomainLimits:
     return next(phases(config, member, domain, now_us)).limits
 
 

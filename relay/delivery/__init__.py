@@ -1,8 +1,12 @@
-"""The way of a queued message to its receiver: who is tried next, one attempt, and what came of it.
+"""How mail leaves the relay: whose turn it is, the connection, the dialogue, and what its outcome means.
 
-`scheduler` and `waiting` decide who is next, `deliverer` makes the attempts over `connect`, `session` and `smtp`;
-`replies` and `bounce_classes` say what an answer means, and `story` what is recorded of an attempt.
+A message goes through these files in turn: `waiting` (it is due), `scheduler` and `sites` (its turn, on which
+connection), `deliverer` (gives it to a worker), `attempts` (the attempt), `resolve` and `connect` (to whom), `session`,
+`smtp`, `reply_reader` and `certificates` (the dialogue), `replies` and `bounce_classes` (what was said, and what it
+means), `outcomes` and `story` (what is recorded). `interrupted` names what a crash left.
 
-May import `domains` and everything below it. It must never accept a mail or change one: what was queued goes out with
-the bytes that its events give, or bounces. What decides here (all but the modules that talk) is pure.
+May import `core` and whatever stands below it; nothing imports it but `service`. `waiting`, `scheduler`, `sites`,
+`smtp`, `reply_reader`, `replies`, `bounce_classes` and `outcomes` do no I/O and read no clock. Whatever a receiver does
+or says, this room must never end an attempt without exactly one durable event, never say the final dot before
+`attempt.started` is durable, and never connect to an address that is not public, unless the operator's route names it.
 """

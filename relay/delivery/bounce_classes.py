@@ -1,6 +1,6 @@
 """Why a message was deferred or bounced, in one word of a small vocabulary, for people and for graphs.
 
-The contract. `classify` is a pure function of what was said (a `Reply` or a `Failure`). It never fails, always
+The contract. `classify` is a pure function of what was said (a `SmtpReply` or a `Failure`). It never fails, always
 gives the same word for the same reply, and decides nothing: what becomes of the message is for `replies.judge`. A
 message that was sent has no class.
 
@@ -30,7 +30,7 @@ from enum import StrEnum
 from typing import Final
 
 from relay.delivery.replies import Failure, FailureKind
-from relay.delivery.smtp import Command, Reply
+from relay.delivery.reply_reader import Command, SmtpReply
 
 TEXT_CHARACTERS_MAX: Final = 1000
 
@@ -459,7 +459,7 @@ RULES: Final = (
 )
 
 
-def classify(said: Reply | Failure) -> BounceClass | None:
+def classify(said: SmtpReply | Failure) -> BounceClass | None:
     """The class of the reply or failure that decided an attempt; None where that was success."""
     if isinstance(said, Failure):
         return _FAILURES[said.kind]
@@ -467,7 +467,7 @@ def classify(said: Reply | Failure) -> BounceClass | None:
     return rule.bounce_class if rule else None
 
 
-def rule_for(reply: Reply) -> Rule | None:
+def rule_for(reply: SmtpReply) -> Rule | None:
     """The rule that classifies the reply. None for success: the last two rules take every refusal."""
     if reply.accepts:
         return None
@@ -476,7 +476,7 @@ def rule_for(reply: Reply) -> Rule | None:
     return next((rule for rule in RULES if _matches(rule, reply, status, words)), None)
 
 
-def _matches(rule: Rule, reply: Reply, status: str, words: str) -> bool:
+def _matches(rule: Rule, reply: SmtpReply, status: str, words: str) -> bool:
     return (
         (rule.digit is None or reply.code // 100 == rule.digit)
         and (not rule.codes or reply.code in rule.codes)

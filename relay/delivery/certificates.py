@@ -53,7 +53,7 @@ class OpportunisticContext(ssl.SSLContext):
 def opportunistic_context() -> OpportunisticContext:
     """TLS 1.2 or later to whoever it may be."""
     context = OpportunisticContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.sslobject_class = _Connection
+    context.sslobject_class = _SslConnection
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     # Old receivers have short DH parameters. What they would get instead of a weak key is no encryption.
@@ -61,7 +61,7 @@ def opportunistic_context() -> OpportunisticContext:
     return context
 
 
-class _Connection(ssl.SSLObject):
+class _SslConnection(ssl.SSLObject):
     def do_handshake(self) -> None:
         super().do_handshake()
         if isinstance(self.context, OpportunisticContext):

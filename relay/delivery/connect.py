@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import trio
 
+from relay.delivery.outcomes import AttemptOutcome, Peer
 from relay.delivery.replies import Failure
 from relay.delivery.resolve import (
     RoutingFailed,
@@ -24,8 +25,6 @@ from relay.delivery.resolve import (
     site_of,
 )
 from relay.delivery.session import (
-    Outcome,
-    Peer,
     Session,
     SessionFailed,
     TlsFailed,
@@ -44,7 +43,7 @@ AVOIDED_MAX = 10_000
 CONNECTING_SECONDS_MAX = 900.0
 
 
-class Site(NamedTuple):
+class Destination(NamedTuple):
     """Where a domain's mail goes: a name to count by, and why there is nowhere to go where that is so."""
 
     name: str
@@ -67,23 +66,23 @@ class Connector:
         self._plaintext_after_tls_failure = plaintext_after_tls_failure
         self._avoided: dict[str, float] = {}
 
-    async def site(self, domain: str) -> Site:
+    async def destination(self, domain: str) -> Destination:
         """The site of a recipient domain, as the DNS has it now."""
         route = route_for(self._routes, domain)
         if route is not None:
-            return Site(f"route {route}")
+            return Destination(f"route {route}")
         try:
             hosts = await self._hosts(domain)
         except RoutingFailed as error:
-            return Site(f"unroutable {domain}", error.failure)
-        return Site(site_of(hosts))
+            return Destination(f"unroutable {domain}", error.failure)
+        return Destination(site_of(hosts))
 
     async def connect(self, domain: str) -> Session:
         """A session with a receiver for `domain`. Raises SessionFailed, whose outcome says why there is none."""
         try:
             targets = await self._targets(domain)
         except RoutingFailed as error:
-            raise SessionFailed(Outcome.of(error.failure)) from error
+            raise SessionFailed(AttemptOutcome.of(error.failure)) from error
         last: SessionFailed | None = None
         begun = trio.current_time()
         for target in sorted(targets, key=self._is_avoided):  # stable: otherwise in their order

@@ -1,22 +1,13 @@
-"""The deliverer: takes what is due, tries it, and reports back with events.
+"""The deliverer: takes what is due, has it tried, and sees to it that it is tried again.
 
-It reads views and writes nothing but events. The story of one attempt:
-
-    due → compose and sign → `attempt.started` (its fsync overlaps resolving, connecting and greeting)
-        → MAIL, RCPT, DATA, body → wait until `attempt.started` is durable → the dot → the reply
-        → `message.sent` | `message.deferred` | `message.bounced`, durable before the connection is used again
-
-A crash between the dot and the outcome is the only window in which a mail can be delivered twice. It leaves a start
-without an outcome, which the next start names (`attempt.interrupted`) and retries after that attempt's ordinary delay.
-
-What is tried next, and on which connection, `relay.delivery.scheduler` decides. One worker is one connection: it
-tries what it is given, rests when there is nothing for its site, and says QUIT when it is told to. Workers of
-different sites never wait for each other.
+It reads views and writes nothing but events. What is tried next, and on which connection, `relay.delivery.scheduler`
+decides; what one attempt is, `relay.delivery.attempts` says. One worker is one connection: it tries what it is given,
+rests when there is nothing for its site, and says QUIT when it is told to. Workers of different sites never wait for
+each other.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,39 +19,26 @@ from relay.codec import Recorded
 from relay.config import DeliveryConfig
 from relay.core import Core
 from relay.data_directory import SiteStatus
-from relay.delivery.connect import Connector, Site
+from relay.delivery.attempts import Attempted, Attempts, Due
+from relay.delivery.connect import Connector, Destination
 from relay.delivery.interrupted import name_interrupted
-from relay.delivery.replies import Failure, FailureKind
-from relay.delivery.scheduler import Feedback, Limits, Scheduler, SiteLimits, Start
-from relay.delivery.session import Outcome, Session, SessionFailed
-from relay.delivery.smtp import Command
-from relay.delivery.story import Story, Tried
+from relay.delivery.scheduler import Scheduler, SchedulerLimits, Start
+from relay.delivery.session import Session
+from relay.delivery.sites import SiteLimits, feedback_of
 from relay.delivery.waiting import Waiting
 from relay.events import (
-    BULK_CATEGORIES,
     AttemptInterrupted,
     DomainResumed,
     DsnQueued,
-    Event,
     MemberResumed,
-    MessageBounced,
     MessageDeferred,
-    MessageHeld,
     MessageQueued,
     MessageRescheduled,
-    MessageSent,
     RecipientSuppressed,
-    RemoteSide,
 )
-from relay.message.dsn import dsn_for
-from relay.message.keys import KeyFileError
-from relay.message.outgoing import Outgoing, PayloadGoneError, is_smoke_sink
 from relay.times import SECOND_US
-from relay.views import due, members, messages, suppressions
+from relay.views import due, messages, suppressions
 from relay.views.due import Lane
-from spool.views import Snapshot
-
-logger = logging.getLogger(__name__)
 
 #: A connection carries at most so many messages and lives at most so long, so that a receiver behind a balancer can
 #: spread its load.
@@ -73,25 +51,14 @@ SITE_SECONDS = 60.0
 SITES_KNOWN_MAX = 10_000
 #: Domains that are looked up at the same time: a name server that does not answer holds up nobody else.
 LOOKUPS_MAX = 200
-#: Of what was wrong with a site, as it is told of the mail that is put off for it.
-BECAUSE_CHARACTERS_MAX = 300
-
-
-class _Task(NamedTuple):
-    """A message that a worker has taken: nobody else tries it until the worker lets go."""
-
-    message_id: int
-    lane: Lane
-    #: It is not to be tried, and this is its outcome.
-    instead: Failure | None
 
 
 class _Worker:
     """A connection's task, as the scheduler's orders reach it."""
 
-    def __init__(self, number: int, task: _Task) -> None:
+    def __init__(self, number: int, task: Due) -> None:
         self.number = number
-        self.task: _Task | None = task
+        self.task: Due | None = task
         self.is_to_close = False
         self.news = trio.Event()
 
@@ -101,7 +68,7 @@ class _Worker:
 
 
 class _Known(NamedTuple):
-    site: Site
+    site: Destination
     until: float
 
 
@@ -112,7 +79,7 @@ class Deliverer:
         self._core = core
         self._store = core.store
         self._connector = connector
-        self._dice = core.surroundings.dice
+        self._attempts = Attempts(core, connector)
         self._waiting = Waiting()
         self._scheduler = Scheduler(_limits(core.config.delivery))
         self._claimed = core.in_hand
@@ -130,10 +97,7 @@ class Deliverer:
         #: (member, address) that were suppressed, and whose waiting messages have not been looked at.
         self._suppressed: list[tuple[str, str]] = []
         self._stopping = False
-        #: A dict for its order: in a simulation, who is hung up on first must not depend on addresses in memory.
-        self._sessions: dict[Session, None] = {}
         self._scope = trio.CancelScope()
-        core.metrics.connections.set_function(lambda: len(self._sessions))
         core.site_statuses = self._site_statuses
 
     # ---------------------------------------------------------------- the loop
@@ -141,7 +105,7 @@ class Deliverer:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until `stop`. An unexpected exception ends it, and with it the process."""
         await name_interrupted(self._store)
-        self._store.views.observers.append(self._observe)
+        self._store.observers.append(self._observe)
         self._claimed.observers.append(self._look_again)
         try:
             with self._scope:
@@ -160,7 +124,7 @@ class Deliverer:
                     finally:
                         await self._hang_up()
         finally:
-            self._store.views.observers.remove(self._observe)
+            self._store.observers.remove(self._observe)
             self._claimed.observers.remove(self._look_again)
 
     def stop(self) -> None:
@@ -179,8 +143,7 @@ class Deliverer:
         """Where `run` was cut short, by `abandon` or by a defect, no attempt is waited for: the wait for the reply to
         a dot is shielded, and a receiver may make it last ten minutes."""
         with trio.CancelScope(shield=True):
-            for session in list(self._sessions):
-                await session.aclose()
+            await self._attempts.hang_up()
 
     def _observe(self, recorded: Sequence[Recorded]) -> None:
         """Called with all new events as they become true."""
@@ -228,15 +191,16 @@ class Deliverer:
                 if waiting is not None and waiting.held_by is None:
                     self._wait_for(waiting.lane, waiting.next_attempt_at)
 
-    def _stop_if_suppressed(self, did: str, queued: Recorded) -> None:
+    def _stop_if_suppressed(self, message_id: int) -> None:
         """A suppression came while the attempt was under way: look at this recipient's messages once more."""
-        if isinstance(queued.event, DsnQueued):
+        queued = self._store.get(message_id).event
+        if isinstance(queued, DsnQueued):
             return  # no suppression stops it
-        assert isinstance(queued.event, MessageQueued)
-        assert queued.event.personal is not None
+        assert isinstance(queued, MessageQueued)
+        assert queued.personal is not None
         with self._store.read() as view:
-            if suppressions.suppression(view, did, queued.event.personal.address) is not None:
-                self._suppressed.append((did, queued.event.personal.address))
+            if suppressions.suppression(view, queued.did, queued.personal.address) is not None:
+                self._suppressed.append((queued.did, queued.personal.address))
                 self._alarm.ring()
 
     async def _stop_suppressed(self) -> None:
@@ -254,12 +218,7 @@ class Deliverer:
             self._claimed.update(waiting)
             try:
                 for message_id in waiting:
-                    with self._store.read() as view:
-                        state = messages.message(view, message_id)
-                        assert state is not None
-                        event = _prevented(view, state, self._store.get(message_id))
-                    if isinstance(event, MessageBounced):
-                        await self._record(event)
+                    await self._attempts.bounce_if_suppressed(message_id)
             finally:
                 # Whoever looked for work meanwhile passed over those of them that stay.
                 self._claimed.let_go(waiting)
@@ -287,7 +246,7 @@ class Deliverer:
             else:
                 self._scheduler.add(site.name, lane, unroutable=site.unroutable)
 
-    def _site_of(self, lane: Lane) -> Site | None:
+    def _site_of(self, lane: Lane) -> Destination | None:
         """None: not known, or not lately enough to be believed."""
         known = self._known.get(lane.domain)
         return known.site if known is not None and trio.current_time() < known.until else None
@@ -311,7 +270,7 @@ class Deliverer:
         self._lookups -= 1
 
     async def _look_up(self, domain: str) -> None:
-        site = await self._connector.site(domain)
+        site = await self._connector.destination(domain)
         self._known.pop(domain, None)  # to the end: the oldest are forgotten first
         self._known[domain] = _Known(site, trio.current_time() + SITE_SECONDS)
         self._core.sites[domain] = site.name
@@ -348,7 +307,7 @@ class Deliverer:
             worker.wake()
         self._alarm.ring_by(deadline=self._scheduler.wake_at())
 
-    def _claim(self, start: Start) -> _Task | None:
+    def _claim(self, start: Start) -> Due | None:
         """The lane's next message that is due. What is not due yet waits for its time again."""
         now = self._store.now_us()
         with self._store.read() as view:
@@ -359,7 +318,7 @@ class Deliverer:
                     self._wait_for(start.lane, at)
                     return None
                 self._claimed.add(message_id)
-                return _Task(message_id, start.lane, start.instead)
+                return Due(message_id, start.lane, start.instead)
         return None
 
     # ---------------------------------------------------------------- a worker
@@ -369,169 +328,35 @@ class Deliverer:
         session: Session | None = None
         while worker.task is not None:
             task, worker.task = worker.task, None
-            session, outcome = await self._attempt(task, session)
+            attempted = await self._attempts.make(task, session)
+            session = attempted.session
+            self._look_after(task, attempted)
             self._claimed.discard(task.message_id)
             if not self._scheduler.ended(
-                worker.number, trio.current_time(), *_feedback(outcome), usable=session is not None
+                worker.number,
+                trio.current_time(),
+                *feedback_of(attempted.outcome),
+                usable=session is not None,
             ):
                 break
             self._dispatch()
             while worker.task is None and not worker.is_to_close and not self._stopping:
                 await worker.news.wait()
         if session is not None:
-            await self._part(session)
+            await self._attempts.part(session)
         del self._workers[worker.number]
         self._scheduler.closed(worker.number)
         self._dispatch()
         if self._stopping:
             self._alarm.ring()
 
-    async def _part(self, session: Session) -> None:
-        await session.quit()
-        self._sessions.pop(session, None)
-
-    async def _attempt(self, task: _Task, session: Session | None) -> tuple[Session | None, Outcome | None]:
-        """Try one message. It ends in exactly one outcome event, or in an event that takes its place.
-
-        Returns the session where it can carry another, and what came of the dialogue where there was one.
-        """
-        queued = self._store.get(task.message_id)
-        with self._store.read() as view:
-            state = messages.message(view, task.message_id)
-            assert state is not None
-            is_prevented = _prevented(view, state, queued) is not None
-        story = Story(self._core, state, self._dice.random())
-        if is_smoke_sink(queued, self._core.config.operator_domain):
-            await self._record(story.dropped())
-            return session, None
-        if is_prevented and await self._prevent(state, queued):
-            return session, None
-        if self._store.now_us() > state.give_up_at:
-            await self._record(story.expired())
-            return session, None
-        if task.instead is not None:
-            await self._end(task.lane, story.ended(Tried(None, Outcome.of(task.instead), None), None, 0.0))
-            return session, None
-        try:
-            outgoing = self._core.composer.outgoing_of(state, self._store.get)
-        except PayloadGoneError as error:
-            logger.warning("delivery.payload_gone", extra={"message_id": state.message_id}, exc_info=error)
-            await self._record(story.erased())
-            return session, None
-        except KeyFileError as error:
-            # One member's lost key must not stop everybody's mail. It waits for the operator to restore the key.
-            logger.error("delivery.key_missing", extra={"message_id": state.message_id}, exc_info=error)
-            await self._end(task.lane, story.unsigned())
-            return session, None
-        started = trio.Event()
-
-        async def record_start() -> None:
-            await self._store.append([story.started()])
-            started.set()
-
-        begun = trio.current_time()
-        tried: Tried | None = None
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(record_start)
-                tried = await self._try(task.lane.domain, session, outgoing, started)
-        finally:
-            # Also when this attempt is being cancelled: what is known about it is written down.
-            if started.is_set():
-                stopped = Outcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
-                tried = tried or Tried(session, stopped, session.peer if session else None)
-                ended = story.ended(tried, outgoing, trio.current_time() - begun)
-                with trio.CancelScope(shield=True):
-                    await self._end(task.lane, ended)
-                if not isinstance(ended, MessageSent | MessageBounced):
-                    self._stop_if_suppressed(state.did, queued)
-        session = tried.session
-        if session is not None and not session.usable:
-            self._sessions.pop(session, None)
-            session = None
-        return session, tried.outcome
-
-    async def _end(self, lane: Lane, event: Event) -> None:
-        """Record what an attempt came to."""
-        await self._record(event)
+    def _look_after(self, task: Due, attempted: Attempted) -> None:
+        """What is not over is due again."""
+        event = attempted.event
         if isinstance(event, MessageDeferred | AttemptInterrupted):
-            self._wait_for(lane, event.next_attempt_at)
-
-    async def _record(self, event: Event) -> None:
-        """Append an outcome and, right behind a bounce, the DSN that it makes: both are recovered, or neither."""
-        events = [event]
-        if isinstance(event, MessageBounced):
-            with self._store.read() as view:
-                dsn = dsn_for(
-                    view,
-                    event,
-                    config=self._core.config,
-                    operator_stem=self._core.operator_stem,
-                    message_id_entropy=f"{self._dice.getrandbits(64):016x}",
-                    now_us=self._store.now_us(),
-                )
-            if dsn is not None:
-                events.append(dsn)
-        await self._store.append(events)
-
-    async def _prevent(self, state: messages.MessageState, queued: Recorded) -> bool:
-        """Whether there is an event in the place of the attempt, decided in turn with the operator's hand: what was
-        just resumed must not be held for ever."""
-
-        def decision(view: Snapshot) -> list[Event]:
-            event = _prevented(view, state, queued)
-            return [] if event is None else [event]
-
-        return bool(await self._store.decide(decision))
-
-    async def _try(
-        self, domain: str, session: Session | None, outgoing: Outgoing, started: trio.Event
-    ) -> Tried:
-        """The dialogue itself. A connection that its server had given up is replaced at once: no new attempt."""
-        while True:
-            if session is None:
-                try:
-                    session = await self._connector.connect(domain)
-                except SessionFailed as error:
-                    return Tried(None, error.outcome, error.peer)
-                self._sessions[session] = None
-            outcome = await session.deliver(
-                outgoing.envelope, outgoing.message, before_final_dot=started.wait
-            )
-            if not outcome.judgement.reconnect:
-                return Tried(session, outcome, session.peer)
-            await self._part(session)
-            session = None
-
-
-def _prevented(view: Snapshot, state: messages.MessageState, queued: Recorded) -> Event | None:
-    """The event that takes the place of an attempt which must not be made; None: it may be made.
-
-    Nothing prevents a DSN: it is the relay's mail, not the member's, and tells of what was sent before.
-    """
-    if state.is_dsn:
-        return None
-    assert isinstance(queued.event, MessageQueued)
-    assert queued.event.personal is not None
-    if suppressions.blocking_reason(
-        view, state.did, queued.event.personal.address, bulk=state.category in BULK_CATEGORIES
-    ):
-        return MessageBounced(
-            did=state.did,
-            message_id=state.message_id,
-            attempt=0,
-            reason="suppressed",
-            enhanced="5.7.1",
-            personal=RemoteSide(text="the recipient was suppressed before it could be delivered"),
-        )
-    domain, member = members.domain(view, state.domain), members.member(view, state.did)
-    assert domain is not None
-    assert member is not None
-    if member.status == "suspended":
-        return MessageHeld(did=state.did, message_id=state.message_id, because="member")
-    if domain.status != "active":
-        return MessageHeld(did=state.did, message_id=state.message_id, because="domain")
-    return None
+            self._wait_for(task.lane, event.next_attempt_at)
+            if attempted.outcome is not None:
+                self._stop_if_suppressed(task.message_id)
 
 
 def _lane_of(queued: MessageQueued | DsnQueued) -> Lane:
@@ -539,33 +364,8 @@ def _lane_of(queued: MessageQueued | DsnQueued) -> Lane:
     return due.lane_of(did=queued.did, category=queued.category, address=queued.personal.address)
 
 
-def _feedback(outcome: Outcome | None) -> tuple[Feedback, str]:
-    """What an attempt tells the scheduler of its site, and in which words."""
-    if outcome is None:
-        return Feedback.NOTHING, ""
-    judgement, reply = outcome.judgement, outcome.reply
-    if judgement.blame_site:
-        said = f"{reply.code} {reply.text}" if reply else str(outcome.error)
-        at_home = judgement.usable or _broke_off(outcome)
-        return (Feedback.THROTTLED if at_home else Feedback.DOWN), said[:BECAUSE_CHARACTERS_MAX]
-    return (Feedback.ANSWERED if reply else Feedback.NOTHING), ""
-
-
-def _broke_off(outcome: Outcome) -> bool:
-    """Whether a receiver that had greeted us stumbled, perhaps over this very message: the others get their own try.
-
-    One that falls silent is another matter: to find that out message by message would take minutes for each.
-    """
-    failure = outcome.failure
-    return (
-        failure is not None
-        and failure.kind in (FailureKind.CLOSED, FailureKind.NOT_SMTP)
-        and failure.command in (Command.MAIL, Command.RCPT, Command.DATA, Command.END_OF_DATA)
-    )
-
-
-def _limits(config: DeliveryConfig) -> Limits:
-    return Limits(
+def _limits(config: DeliveryConfig) -> SchedulerLimits:
+    return SchedulerLimits(
         connections_max=config.connections_max,
         member_connections_max=config.connections_per_member_max,
         messages_per_minute_max=config.messages_per_minute_max or None,

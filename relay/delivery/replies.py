@@ -1,6 +1,6 @@
 """What a reply, or the lack of one, means for the recipient, the connection and the site.
 
-The contract. `judge` is a pure function of what was said (a `Reply` or a `Failure`) and of whether the
+The contract. `judge` is a pure function of what was said (a `SmtpReply` or a `Failure`) and of whether the
 connection had carried a transaction before. The rules are data, first match wins, each says why. In short:
 
 - The first digit decides: 2 sent, 4 deferred, 5 bounced. An enhanced status code refines it (RFC 3463).
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from relay.delivery.smtp import Capabilities, Command, Reply
+from relay.delivery.reply_reader import Capabilities, Command, SmtpReply
 from relay.message.envelope import Envelope
 
 
-class Verdict(Enum):
+class DeliveryVerdict(Enum):
     """What becomes of the recipient."""
 
     SENT = "sent"
@@ -30,7 +30,7 @@ class Verdict(Enum):
 class Judgement:
     """What to do after an attempt."""
 
-    verdict: Verdict
+    verdict: DeliveryVerdict
     usable: bool
     """The connection can carry another transaction (after a RSET, where its state says so)."""
     blame_site: bool
@@ -79,33 +79,37 @@ class Failure:
 @dataclass(frozen=True, slots=True)
 class _FailureRule:
     enhanced: str
-    verdict: Verdict
+    verdict: DeliveryVerdict
     usable: bool
     blame_site: bool
 
 
 _FAILURES: Final = {
     # The site does not answer, or not sensibly.
-    FailureKind.CONNECT: _FailureRule("4.4.1", Verdict.DEFERRED, usable=False, blame_site=True),
-    FailureKind.TIMEOUT: _FailureRule("4.4.2", Verdict.DEFERRED, usable=False, blame_site=True),
-    FailureKind.CLOSED: _FailureRule("4.4.2", Verdict.DEFERRED, usable=False, blame_site=True),
-    FailureKind.NOT_SMTP: _FailureRule("4.5.0", Verdict.DEFERRED, usable=False, blame_site=True),
-    FailureKind.TLS: _FailureRule("4.7.5", Verdict.DEFERRED, usable=False, blame_site=True),
+    FailureKind.CONNECT: _FailureRule("4.4.1", DeliveryVerdict.DEFERRED, usable=False, blame_site=True),
+    FailureKind.TIMEOUT: _FailureRule("4.4.2", DeliveryVerdict.DEFERRED, usable=False, blame_site=True),
+    FailureKind.CLOSED: _FailureRule("4.4.2", DeliveryVerdict.DEFERRED, usable=False, blame_site=True),
+    FailureKind.NOT_SMTP: _FailureRule("4.5.0", DeliveryVerdict.DEFERRED, usable=False, blame_site=True),
+    FailureKind.TLS: _FailureRule("4.7.5", DeliveryVerdict.DEFERRED, usable=False, blame_site=True),
     # Nobody was at home a moment ago (scheduler.py): not asked again for every single message.
-    FailureKind.SITE_DOWN: _FailureRule("4.4.1", Verdict.DEFERRED, usable=False, blame_site=False),
+    FailureKind.SITE_DOWN: _FailureRule("4.4.1", DeliveryVerdict.DEFERRED, usable=False, blame_site=False),
     # We hung up ourselves, shutting down.
-    FailureKind.ABANDONED: _FailureRule("4.3.2", Verdict.DEFERRED, usable=False, blame_site=False),
+    FailureKind.ABANDONED: _FailureRule("4.3.2", DeliveryVerdict.DEFERRED, usable=False, blame_site=False),
     # The name leads nowhere, for now or for good.
-    FailureKind.DNS: _FailureRule("4.4.3", Verdict.DEFERRED, usable=False, blame_site=False),
-    FailureKind.NO_SUCH_DOMAIN: _FailureRule("5.1.2", Verdict.BOUNCED, usable=False, blame_site=False),
-    FailureKind.NULL_MX: _FailureRule("5.1.10", Verdict.BOUNCED, usable=False, blame_site=False),
-    FailureKind.NO_ADDRESS: _FailureRule("5.4.4", Verdict.BOUNCED, usable=False, blame_site=False),
-    FailureKind.FORBIDDEN_ADDRESS: _FailureRule("5.4.4", Verdict.BOUNCED, usable=False, blame_site=False),
-    FailureKind.LOOP: _FailureRule("5.4.6", Verdict.BOUNCED, usable=False, blame_site=False),
+    FailureKind.DNS: _FailureRule("4.4.3", DeliveryVerdict.DEFERRED, usable=False, blame_site=False),
+    FailureKind.NO_SUCH_DOMAIN: _FailureRule(
+        "5.1.2", DeliveryVerdict.BOUNCED, usable=False, blame_site=False
+    ),
+    FailureKind.NULL_MX: _FailureRule("5.1.10", DeliveryVerdict.BOUNCED, usable=False, blame_site=False),
+    FailureKind.NO_ADDRESS: _FailureRule("5.4.4", DeliveryVerdict.BOUNCED, usable=False, blame_site=False),
+    FailureKind.FORBIDDEN_ADDRESS: _FailureRule(
+        "5.4.4", DeliveryVerdict.BOUNCED, usable=False, blame_site=False
+    ),
+    FailureKind.LOOP: _FailureRule("5.4.6", DeliveryVerdict.BOUNCED, usable=False, blame_site=False),
     # This receiver can never take this message; the connection has not been touched.
-    FailureKind.TOO_BIG: _FailureRule("5.3.4", Verdict.BOUNCED, usable=True, blame_site=False),
-    FailureKind.NEEDS_8BITMIME: _FailureRule("5.6.3", Verdict.BOUNCED, usable=True, blame_site=False),
-    FailureKind.NEEDS_SMTPUTF8: _FailureRule("5.6.7", Verdict.BOUNCED, usable=True, blame_site=False),
+    FailureKind.TOO_BIG: _FailureRule("5.3.4", DeliveryVerdict.BOUNCED, usable=True, blame_site=False),
+    FailureKind.NEEDS_8BITMIME: _FailureRule("5.6.3", DeliveryVerdict.BOUNCED, usable=True, blame_site=False),
+    FailureKind.NEEDS_SMTPUTF8: _FailureRule("5.6.7", DeliveryVerdict.BOUNCED, usable=True, blame_site=False),
 }
 
 
@@ -114,7 +118,7 @@ class _ReplyRule:
     """Matches where every condition that is given holds."""
 
     why: str
-    verdict: Verdict
+    verdict: DeliveryVerdict
     usable: bool
     blame_site: bool
     digit: int | None = None
@@ -136,7 +140,7 @@ _NOT_ABOUT_THE_MESSAGE: Final = frozenset(Command) - {
 _REPLIES: Final = (
     _ReplyRule(
         "the receiver took responsibility (RFC 5321 section 4.2.5)",
-        Verdict.SENT,
+        DeliveryVerdict.SENT,
         usable=True,
         blame_site=False,
         digit=2,
@@ -144,21 +148,21 @@ _REPLIES: Final = (
     ),
     _ReplyRule(
         "the server is closing the channel, whatever was asked (RFC 5321 section 3.8)",
-        Verdict.DEFERRED,
+        DeliveryVerdict.DEFERRED,
         usable=False,
         blame_site=True,
         codes=frozenset({421}),
     ),
     _ReplyRule(
         "it refuses us, not the recipient",
-        Verdict.DEFERRED,
+        DeliveryVerdict.DEFERRED,
         usable=False,
         blame_site=True,
         commands=_NOT_ABOUT_THE_MESSAGE,
     ),
     _ReplyRule(
         "too many recipients: RFC 5321 section 4.5.3.1.10 has 552 mean 452 here",
-        Verdict.DEFERRED,
+        DeliveryVerdict.DEFERRED,
         usable=True,
         blame_site=False,
         codes=frozenset({452, 552}),
@@ -169,7 +173,7 @@ _REPLIES: Final = (
         # Only where it says so: our transactions have one recipient each, and a bare 552 is a full mailbox, which
         # its server calls permanent (GMX does), as others do with 552 5.2.2.
         "the same without an enhanced code",
-        Verdict.DEFERRED,
+        DeliveryVerdict.DEFERRED,
         usable=True,
         blame_site=False,
         codes=frozenset({452, 552}),
@@ -179,7 +183,7 @@ _REPLIES: Final = (
     ),
     _ReplyRule(
         "this mailbox, not the site: RFC 3463 section 3.2 and 3.3",
-        Verdict.DEFERRED,
+        DeliveryVerdict.DEFERRED,
         usable=True,
         blame_site=False,
         digit=4,
@@ -187,15 +191,15 @@ _REPLIES: Final = (
     ),
     _ReplyRule(
         "most likely this mailbox: greylisted, busy or full, without saying which",
-        Verdict.DEFERRED,
+        DeliveryVerdict.DEFERRED,
         usable=True,
         blame_site=False,
         digit=4,
         commands=frozenset({Command.RCPT}),
         subjects=frozenset({""}),
     ),
-    _ReplyRule("not now", Verdict.DEFERRED, usable=True, blame_site=True, digit=4),
-    _ReplyRule("not ever", Verdict.BOUNCED, usable=True, blame_site=False, digit=5),
+    _ReplyRule("not now", DeliveryVerdict.DEFERRED, usable=True, blame_site=True, digit=4),
+    _ReplyRule("not ever", DeliveryVerdict.BOUNCED, usable=True, blame_site=False, digit=5),
 )
 
 # Up to the 354 nothing of the message has been taken: a connection that the server had given up while
@@ -203,7 +207,7 @@ _REPLIES: Final = (
 _BEFORE_THE_BODY: Final = frozenset({Command.IDLE, Command.RSET, Command.MAIL, Command.RCPT, Command.DATA})
 
 
-def judge(said: Reply | Failure, *, reused: bool = False) -> Judgement:
+def judge(said: SmtpReply | Failure, *, reused: bool = False) -> Judgement:
     """What follows from the reply or failure that decided an attempt.
 
     `reused`: the connection had carried a transaction before this one. A reply that decides nothing (a 2xx
@@ -224,7 +228,7 @@ def judge(said: Reply | Failure, *, reused: bool = False) -> Judgement:
     )
 
 
-def _rule_for(reply: Reply) -> _ReplyRule:
+def _rule_for(reply: SmtpReply) -> _ReplyRule:
     decides = reply.command is Command.END_OF_DATA or not reply.accepts
     assert decides, f"{reply.code} to {reply.command.value} decides nothing"
     subject = reply.enhanced[2:] if reply.enhanced else ""

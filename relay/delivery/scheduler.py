@@ -30,43 +30,19 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable
-from enum import Enum
+from collections.abc import Callable
 from itertools import chain
 from typing import Final, NamedTuple
 
-from relay.delivery.replies import Failure, FailureKind
+from relay.delivery.replies import Failure
+from relay.delivery.sites import Feedback, Pace, Site, SiteLimits
 from relay.views.due import Lane
 
-#: A site's window before anything is known of it.
-WINDOW_AT_FIRST: Final = 5
-#: How long a site stays down, at first and at most; it doubles with every probe that fails.
-DOWN_SECONDS: Final = 60.0
-DOWN_SECONDS_MAX: Final = 300.0
 #: How long trouble is remembered of a site that has nothing to do.
 MEMORY_SECONDS: Final = 3600.0
 
 
-class Feedback(Enum):
-    """What an attempt tells of its site."""
-
-    ANSWERED = "answered"
-    """It works, whatever it says of the message."""
-    THROTTLED = "throttled"
-    """It works, and wants less of us."""
-    DOWN = "down"
-    """It does not answer, or sends everybody away."""
-    NOTHING = "nothing"
-    """The attempt ended for reasons of our own."""
-
-
-class SiteLimits(NamedTuple):
-    connections_max: int
-    #: None: as many as the connections bear.
-    messages_per_minute_max: int | None = None
-
-
-class Limits(NamedTuple):
+class SchedulerLimits(NamedTuple):
     connections_max: int
     member_connections_max: int
     #: None: as many as the connections bear.
@@ -102,11 +78,11 @@ class SiteState(NamedTuple):
 
 
 class Scheduler:
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: SchedulerLimits) -> None:
         self._limits = limits
-        self._pace = _Pace(limits.messages_per_minute_max)
-        self._sites: dict[str, _Site] = {}
-        self._site_of: dict[Lane, _Site] = {}
+        self._pace = Pace(limits.messages_per_minute_max)
+        self._sites: dict[str, Site] = {}
+        self._site_of: dict[Lane, Site] = {}
         #: Sites that may have something to start, in turn. What changes for another site puts it back.
         self._open: dict[str, None] = {}
         #: (when, site): those that wait for their own rate.
@@ -134,7 +110,7 @@ class Scheduler:
         """Something is due in `lane`, whose domain's mail goes to `site`, or nowhere."""
         state = self._sites.get(site)
         if state is None:
-            state = self._sites[site] = _Site(site, self._limits.of_site(site))
+            state = self._sites[site] = Site(site, self._limits.of_site(site))
         state.unroutable = unroutable
         if self._site_of.get(lane, state) is not state:  # its MX records have changed
             self.drop(lane)
@@ -298,7 +274,7 @@ class Scheduler:
                 return name
         return None
 
-    def _start_at(self, site: _Site, now: float) -> Start | None:
+    def _start_at(self, site: Site, now: float) -> Start | None:
         failure = site.standing_failure(now)
         if failure is not None:
             lane = None if site.is_putting_off else site.next_lane_to_put_off()
@@ -360,7 +336,7 @@ class Scheduler:
         self._wake(number)
         self._given_up.append(number)
 
-    def _forget_if_idle(self, site: _Site) -> None:
+    def _forget_if_idle(self, site: Site) -> None:
         if site.is_idle and not site.failures:
             self._sites.pop(site.name, None)
 
@@ -373,56 +349,10 @@ class Scheduler:
                 del self._sites[site.name]
 
 
-class _Turns:
-    """Lanes in turn: by member, and each member's by domain. Dictionaries, because they keep their order."""
-
-    def __init__(self) -> None:
-        self._members: dict[bytes, dict[Lane, None]] = {}
-
-    def __len__(self) -> int:
-        return sum(map(len, self._members.values()))
-
-    def __bool__(self) -> bool:
-        return bool(self._members)
-
-    def add(self, lane: Lane) -> None:
-        self._members.setdefault(lane.member, {})[lane] = None
-
-    def discard(self, lane: Lane) -> None:
-        lanes = self._members.get(lane.member, {})
-        lanes.pop(lane, None)
-        if not lanes:
-            self._members.pop(lane.member, None)
-
-    def members(self) -> Iterable[bytes]:
-        return self._members
-
-    def first(self, may_start: Callable[[bytes], bool] = lambda member: True) -> Lane | None:
-        """The first lane whose member may start something."""
-        return next((next(iter(lanes)) for member, lanes in self._members.items() if may_start(member)), None)
-
-    def to_the_end(self, lane: Lane) -> None:
-        lanes = self._members.pop(lane.member)
-        del lanes[lane]
-        lanes[lane] = None
-        self._members[lane.member] = lanes
-
-
-class _Pace:
-    """At most so many a minute, evenly."""
-
-    def __init__(self, per_minute: int | None) -> None:
-        self._seconds = 60 / per_minute if per_minute else 0.0
-        self.free_at = 0.0
-
-    def count(self, now: float) -> None:
-        self.free_at = now + self._seconds
-
-
 class _Connection:
     """`is_real`: to a receiver. The other kind only keeps one message after the other from being tried."""
 
-    def __init__(self, site: _Site, now: float, *, is_real: bool) -> None:
+    def __init__(self, site: Site, now: float, *, is_real: bool) -> None:
         self.site = site
         self.opened_at = now
         self.is_real = is_real
@@ -430,78 +360,3 @@ class _Connection:
         #: Whose message it carries; None while it rests.
         self.member: bytes | None = None
         self.idle_since: float | None = None
-
-
-class _Site:
-    def __init__(self, name: str, limits: SiteLimits) -> None:
-        self.name = name
-        self.connections_max = limits.connections_max
-        self.window = float(min(WINDOW_AT_FIRST, limits.connections_max))
-        self.pace = _Pace(limits.messages_per_minute_max)
-        self.paced_until = 0.0
-        #: By "is bulk".
-        self.turns = {False: _Turns(), True: _Turns()}
-        #: Not closed yet, whatever they are doing.
-        self.connections = 0
-        self.resting: dict[int, None] = {}
-        self.is_putting_off = False
-        self.unroutable: Failure | None = None
-        #: In a row.
-        self.failures = 0
-        self.failed_at = 0.0
-        self.down_seconds = DOWN_SECONDS
-        self.down_until: float | None = None
-        self.down_because: str | None = None
-
-    @property
-    def has_lanes(self) -> bool:
-        return any(self.turns.values())
-
-    @property
-    def is_idle(self) -> bool:
-        return not (self.connections or self.is_putting_off or self.has_lanes)
-
-    def is_down(self, now: float) -> bool:
-        return self.down_until is not None and now < self.down_until
-
-    def standing_failure(self, now: float) -> Failure | None:
-        """Why nothing is tried here at present."""
-        if self.unroutable is not None:
-            return self.unroutable
-        if self.is_down(now):
-            return Failure(
-                FailureKind.SITE_DOWN, f"not tried, because it failed just now: {self.down_because}"
-            )
-        return None
-
-    def open_turns(self) -> list[_Turns]:
-        """Those for which the window has room, transactional mail first."""
-        working = self.connections - len(self.resting)
-        room = {False: int(self.window), True: max(1, int(self.window) - 1)}
-        return [turns for bulk, turns in self.turns.items() if working < room[bulk]]
-
-    def next_lane_to_put_off(self) -> Lane | None:
-        return self.turns[False].first() or self.turns[True].first()
-
-    def learn(self, feedback: Feedback, because: str, now: float) -> None:
-        match feedback:
-            case Feedback.ANSWERED:
-                self.failures, self.down_seconds = 0, DOWN_SECONDS
-                self.down_until = self.down_because = None
-                self.window = min(self.window + 1 / self.window, float(self.connections_max))
-            case Feedback.THROTTLED:
-                self._narrow()
-            case Feedback.DOWN:
-                self.failures += 1
-                self.failed_at = now
-                if self.failures < int(self.window):
-                    self._narrow()
-                elif not self.is_down(now):  # what was under way when it went down says nothing new
-                    self.window, self.down_because = 1.0, because
-                    self.down_until = now + self.down_seconds
-                    self.down_seconds = min(self.down_seconds * 2, DOWN_SECONDS_MAX)
-            case Feedback.NOTHING:
-                pass
-
-    def _narrow(self) -> None:
-        self.window = max(self.window - 1 / self.window, 1.0)

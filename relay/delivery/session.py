@@ -2,7 +2,7 @@
 
 The contract.
 
-- `deliver` ends in exactly one `Outcome`, whatever the receiver does: refuses, hangs, drips, hangs up,
+- `deliver` ends in exactly one `AttemptOutcome`, whatever the receiver does: refuses, hangs, drips, hangs up,
   resets, answers with another protocol or 100 MB. Only programmers' errors (LocalProtocolError), the hook's
   own exceptions and cancellation come out of it as exceptions; each closes the connection without a dot.
 - `before_final_dot` is awaited once the receiver has said 354 and the body has been handed to the network,
@@ -23,30 +23,29 @@ import ipaddress
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
-from typing import Final, Self
+from typing import Final
 
 import trio
 from outcome import Outcome as Captured
 from outcome import acapture
 
 from relay.delivery.certificates import describe, opportunistic_context
-from relay.delivery.replies import Failure, FailureKind, Judgement, Verdict, judge, why_unfit
-from relay.delivery.smtp import (
-    NEED_DATA,
+from relay.delivery.outcomes import AttemptOutcome, Peer, TlsInfo
+from relay.delivery.replies import Failure, FailureKind, why_unfit
+from relay.delivery.reply_reader import (
     Capabilities,
-    Client,
     Command,
     ConnectionLost,
     RemoteProtocolError,
-    Reply,
-    State,
+    SmtpReply,
 )
+from relay.delivery.smtp import NEED_DATA, Client, State
+from relay.internet.tcp import OpenStream
 from relay.message.envelope import Envelope
-from relay.surroundings import OpenStream, Timeouts
+from relay.surroundings import Timeouts
 
 _RECEIVE_BYTES: Final = 16 * 1024
 _BODY_BLOCK_BYTES: Final = 64 * 1024
@@ -84,81 +83,10 @@ class TlsPolicy(Enum):
     NEVER = "never"
 
 
-@dataclass(frozen=True, slots=True)
-class TlsInfo:
-    """What the connection is protected by."""
-
-    version: str
-    cipher: str
-    certificate: str
-    """"verified", or why it proves nothing: "unverified: …"."""
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who is being talked to."""
-
-    host: str
-    """The name from the MX record or the route."""
-    address: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one attempt came to: exactly one of `reply` and `failure` says why."""
-
-    judgement: Judgement
-    reply: Reply | None = None
-    failure: Failure | None = None
-    started: bool = False
-    """before_final_dot had returned. Without a reply the receiver may nevertheless have the message."""
-
-    body_begun: bool = False
-    """Bytes of the message have been handed to the network."""
-
-    @classmethod
-    def of(
-        cls, said: Reply | Failure, *, reused: bool = False, started: bool = False, body_begun: bool = False
-    ) -> Self:
-        """Judge what was said."""
-        judgement = judge(said, reused=reused)
-        if isinstance(said, Reply):
-            return cls(judgement, reply=said, started=started, body_begun=body_begun)
-        return cls(judgement, failure=said, started=started, body_begun=body_begun)
-
-    @property
-    def said(self) -> Reply | Failure:
-        """What was judged."""
-        said = self.reply or self.failure
-        assert said is not None
-        return said
-
-    @property
-    def verdict(self) -> Verdict:
-        """What becomes of the recipient."""
-        return self.judgement.verdict
-
-    @property
-    def command(self) -> Command | None:
-        """What was answered, or under way."""
-        return self.reply.command if self.reply else self.failure.command if self.failure else None
-
-    @property
-    def enhanced(self) -> str | None:
-        """The receiver's enhanced status code, or ours for a failure."""
-        return self.reply.enhanced if self.reply else self.failure.enhanced if self.failure else None
-
-    @property
-    def error(self) -> str | None:
-        """The failure as a sentence; None where the receiver replied."""
-        return self.failure.text if self.failure else None
-
-
 class SessionFailed(Exception):
     """No session came about; `outcome` says why. What a receiver says before MAIL never bounces the recipient."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: AttemptOutcome) -> None:
         said = outcome.reply
         super().__init__(f"{said.code} {said.text}" if said else outcome.error)
         self.outcome = outcome
@@ -168,9 +96,6 @@ class SessionFailed(Exception):
 
 class TlsFailed(SessionFailed):
     """The receiver offered STARTTLS and the handshake failed; plain text may work on a new connection."""
-
-
-"""Connects to an address and port. Raises OSError where that fails."""
 
 
 async def open_session(
@@ -195,10 +120,10 @@ async def open_session(
             stream = await open_stream(address, port)
     except trio.TooSlowError:
         text = f"no connection to {address} within {timeouts.connect:g} s"
-        raise SessionFailed(Outcome.of(Failure(FailureKind.CONNECT, text))) from None
+        raise SessionFailed(AttemptOutcome.of(Failure(FailureKind.CONNECT, text))) from None
     except OSError as error:
         text = f"no connection to {address}: {_reason(error)}"
-        raise SessionFailed(Outcome.of(Failure(FailureKind.CONNECT, text))) from error
+        raise SessionFailed(AttemptOutcome.of(Failure(FailureKind.CONNECT, text))) from error
     return await start_session(
         stream, peer=peer, ehlo_name=ehlo_name, tls=tls, timeouts=timeouts, trust=trust
     )
@@ -264,11 +189,11 @@ class Session:
         message: bytes,
         *,
         before_final_dot: Callable[[], Awaitable[None]],
-    ) -> Outcome:
+    ) -> AttemptOutcome:
         """Carry one message to one recipient. See the module docstring."""
         unfit = why_unfit(self.capabilities, envelope, message)
         if unfit is not None:
-            return Outcome.of(unfit)
+            return AttemptOutcome.of(unfit)
         reused = self.transactions > 0
         self.transactions += 1
         settled = False
@@ -278,22 +203,10 @@ class Session:
         finally:
             if not settled:
                 await self._abandon()
-        outcome = Outcome.of(said, reused=reused, started=started, body_begun=self._body_begun)
+        outcome = AttemptOutcome.of(said, reused=reused, started=started, body_begun=self._body_begun)
         if not (self.usable and outcome.judgement.usable):
             await self._abandon()
         return outcome
-
-    async def reset(self) -> bool:
-        """RSET, for a connection that has rested: whether it is still good for a transaction. Closed otherwise.
-
-        It costs a round trip. `deliver` does without: it clears the state of a reused connection in the same
-        breath as MAIL, and says by `judgement.reconnect` that the receiver had given the connection up.
-        """
-        self._client.reset()
-        await self._attempt(self._exchange, trio.current_time() + self._timeouts.reset)
-        if not self.usable:
-            await self._abandon()
-        return self.usable
 
     async def quit(self) -> None:
         """Say goodbye where that is possible, and close. Never fails, never takes long."""
@@ -315,14 +228,14 @@ class Session:
     async def _greet(self, deadline: float) -> None:
         failure = await self._attempt(self._exchange, deadline)
         if failure is not None:
-            raise SessionFailed(Outcome.of(failure))
+            raise SessionFailed(AttemptOutcome.of(failure))
         self._require(State.READY)
 
     async def _secure(self, deadline: float, trust: ssl.SSLContext | None) -> None:
         self._client.starttls()
         failure = await self._attempt(self._exchange, deadline)
         if failure is not None:
-            raise SessionFailed(Outcome.of(failure))
+            raise SessionFailed(AttemptOutcome.of(failure))
         if self._client.state is State.READY:
             return  # it thought better of its offer, and plain text was good enough before
         self._require(State.HANDSHAKE)
@@ -331,12 +244,12 @@ class Session:
         failure = failure or await self._attempt(self._exchange, deadline)
         if failure is not None:
             text = f"STARTTLS: {failure.text}"
-            raise TlsFailed(Outcome.of(Failure(FailureKind.TLS, text, Command.STARTTLS)))
+            raise TlsFailed(AttemptOutcome.of(Failure(FailureKind.TLS, text, Command.STARTTLS)))
         self._require(State.READY)
 
     def _require(self, state: State) -> None:
         if self._client.state is not state:
-            raise SessionFailed(Outcome.of(self._decisive()))
+            raise SessionFailed(AttemptOutcome.of(self._decisive()))
 
     async def _handshake(self, trust: ssl.SSLContext | None) -> None:
         context = opportunistic_context()
@@ -362,7 +275,7 @@ class Session:
 
     async def _transact(
         self, envelope: Envelope, message: bytes, before_final_dot: Callable[[], Awaitable[None]]
-    ) -> tuple[Reply | Failure, bool]:
+    ) -> tuple[SmtpReply | Failure, bool]:
         """What decided, and whether before_final_dot had returned."""
         deadline = trio.current_time() + self._timeouts.transaction
         self._body_begun = False
@@ -383,13 +296,13 @@ class Session:
 
     async def _send_body(
         self, before_final_dot: Callable[[], Awaitable[None]], deadline: float
-    ) -> tuple[Reply | Failure | None, bool]:
+    ) -> tuple[SmtpReply | Failure | None, bool]:
         """What the receiver said or did before the dot, if anything; and whether the hook has returned.
 
         The receiver is listened to all the while: it may refuse half-way and hang up, and what it says now
         must not pass for the answer to the dot.
         """
-        overheard: list[Reply | Failure] = []
+        overheard: list[SmtpReply | Failure] = []
         heard = trio.Event()
         hooked: Captured[None] | None = None
 
@@ -415,7 +328,7 @@ class Session:
             nursery.cancel_scope.cancel()
         if hooked is not None:
             hooked.unwrap()
-        replied = next((said for said in overheard if isinstance(said, Reply)), None)
+        replied = next((said for said in overheard if isinstance(said, SmtpReply)), None)
         return replied or failure or next(iter(overheard), None), hooked is not None
 
     async def _send_blocks(self) -> None:
@@ -471,7 +384,7 @@ class Session:
     def _failure(self, kind: FailureKind, text: str) -> Failure:
         return Failure(kind, text, self._under_way)
 
-    def _decisive(self) -> Reply:
+    def _decisive(self) -> SmtpReply:
         assert self._client.decisive is not None, "asked before anything was said"
         return self._client.decisive
 

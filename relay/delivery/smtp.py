@@ -1,10 +1,10 @@
 """The sending side of SMTP as a state machine: bytes in, bytes and replies out, no I/O, no clock.
 
-The contract. The caller states an intention (`begin`, `end_of_data`, `starttls`, `reset`, `quit`), sends
-whatever `data_to_send` returns, feeds what it receives to `receive_data`, and takes replies from `next_event`
-until that says NEED_DATA or nothing is awaited any more. `awaiting` is the command whose reply is due (the
-caller chooses its timeout by it); None means that it is our turn. `state` says what may be done next,
-`decisive` is the reply that decided the last intention.
+The contract. The caller states an intention (`begin`, `end_of_data`, `starttls`, `quit`), sends whatever
+`data_to_send` returns, feeds what it receives to `receive_data`, and takes replies from `next_event` until that says
+NEED_DATA or nothing is awaited any more. `awaiting` is the command whose reply is due (the caller chooses its timeout
+by it); None means that it is our turn. `state` says what may be done next, `decisive` is the reply that decided the
+last intention. `relay.delivery.reply_reader` cuts the server's bytes into replies.
 
 Three guarantees:
 
@@ -21,45 +21,30 @@ Three guarantees:
 
 One recipient for each transaction: a member's recipients do not see each other.
 
-Sources: RFC 5321 (SMTP), 2920 (PIPELINING), 1870 (SIZE), 6152 (8BITMIME), 6531 (SMTPUTF8), 3207 (STARTTLS),
-2034 and 3463 (enhanced status codes).
+Sources: RFC 5321 (SMTP), 2920 (PIPELINING), 1870 (SIZE), 6152 (8BITMIME), 6531 (SMTPUTF8), 3207 (STARTTLS).
 """
 
 import re
 from collections import deque
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Literal, assert_never
 
+from relay.delivery.reply_reader import (
+    Capabilities,
+    Command,
+    ConnectionLost,
+    ProtocolError,
+    RemoteProtocolError,
+    ReplyReader,
+    SmtpReply,
+    capabilities_in,
+    enhanced_status,
+)
 from relay.message.envelope import Envelope
-
-# RFC 5321 section 4.5.3.1.5 allows 512 octets for a reply line. Receivers that put URLs into refusals do pass
-# it, so four times as much is read; beyond these limits it is no reply but an attack or another protocol.
-REPLY_LINE_BYTES_MAX: Final = 2048
-REPLY_LINES_MAX: Final = 100
-REPLY_BYTES_MAX: Final = 16 * 1024
 
 # RFC 5321 sections 4.5.3.1.6 (1000 with the CRLF) and 4.5.3.1.3 (256 with the angle brackets).
 MESSAGE_LINE_BYTES_MAX: Final = 998
 ADDRESS_BYTES_MAX: Final = 254
-
-
-class Command(Enum):
-    """What a reply answers."""
-
-    BANNER = "banner"
-    """No command at all: the server speaks first."""
-    EHLO = "EHLO"
-    HELO = "HELO"
-    STARTTLS = "STARTTLS"
-    MAIL = "MAIL"
-    RCPT = "RCPT"
-    DATA = "DATA"
-    END_OF_DATA = "end of data"
-    RSET = "RSET"
-    QUIT = "QUIT"
-    IDLE = "idle"
-    """Nothing was asked: a 421 on a resting connection (RFC 5321 section 3.8)."""
 
 
 class State(Enum):
@@ -68,7 +53,7 @@ class State(Enum):
     GREETING = "greeting"
     """The banner or the answer to EHLO or HELO is awaited."""
     READY = "ready"
-    """begin, starttls, reset or quit."""
+    """begin, starttls or quit."""
     STARTTLS = "starttls"
     HANDSHAKE = "handshake"
     """The caller does the TLS handshake, then calls tls_established."""
@@ -79,7 +64,6 @@ class State(Enum):
     END_OF_DATA = "end of data"
     RESET_DUE = "reset due"
     """The transaction failed half-way. As READY: the next one begins with RSET."""
-    RESET = "reset"
     REFUSED = "refused"
     """The server does not want to talk to us: nothing but quit."""
     QUIT = "quit"
@@ -87,45 +71,8 @@ class State(Enum):
     """Nothing more is sent or read."""
 
 
-class ProtocolError(Exception):
-    """The dialogue cannot go on."""
-
-
 class LocalProtocolError(ProtocolError):
     """We were about to do what SMTP does not allow: a defect of ours. Nothing of it has been sent."""
-
-
-class RemoteProtocolError(ProtocolError):
-    """The server did what SMTP does not allow. The connection is of no further use."""
-
-
-class ConnectionLost(RemoteProtocolError):
-    """The server closed the connection without a 421."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One reply of the server, whole. RFC 5321 section 4.2."""
-
-    command: Command
-    code: int
-    enhanced: str | None
-    """RFC 3463, only where it is well-formed and its class is the code's first digit."""
-    lines: tuple[str, ...]
-    """What follows the code, line by line: undecodable bytes and control characters are U+FFFD."""
-
-    @property
-    def text(self) -> str:
-        """The lines as one sentence for people, without the enhanced code that begins each of them."""
-        lines = self.lines
-        if self.enhanced is not None:
-            lines = tuple(line.removeprefix(self.enhanced) for line in lines)
-        return " ".join(stripped for line in lines if (stripped := line.strip()))
-
-    @property
-    def accepts(self) -> bool:
-        """2xx or 3xx: the server goes along."""
-        return self.code < 400
 
 
 class NeedData(Enum):
@@ -138,22 +85,6 @@ NEED_DATA: Final = NeedData.NEED_DATA
 """The next event is not complete: feed receive_data."""
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What the server's EHLO offered, of what we know how to use."""
-
-    extended: bool = False
-    """It answered EHLO, not only HELO."""
-    pipelining: bool = False
-    eight_bit_mime: bool = False
-    smtputf8: bool = False
-    starttls: bool = False
-    enhanced_status_codes: bool = False
-    size: bool = False
-    size_max: int | None = None
-    """Octets in a message; None where the server states no fixed limit (RFC 1870 section 4)."""
-
-
 class Client:
     """One connection's dialogue. See the module docstring for the contract."""
 
@@ -162,15 +93,15 @@ class Client:
             raise LocalProtocolError(f"{ehlo_name!r} is neither a domain nor an address literal")
         self.state = State.GREETING
         self.capabilities = Capabilities()
-        self.decisive: Reply | None = None
+        self.decisive: SmtpReply | None = None
         """The first refusal since the last intention; without one, the last reply."""
         self._ehlo_name = ehlo_name
-        self._reader = _ReplyReader()
+        self._reader = ReplyReader()
         self._outgoing = b""
         self._awaiting: deque[Command] = deque([Command.BANNER])
         self._unasked = False
         self._carried = False
-        """A transaction has been begun since the server last cleared its state (EHLO, RSET)."""
+        """A transaction has been begun since the server last greeted us."""
         self._plan: deque[tuple[Command, bytes]] = deque()
         self._body: bytes | None = None
 
@@ -235,12 +166,6 @@ class Client:
         self._intend(State.END_OF_DATA)
         self._say(Command.END_OF_DATA, b".\r\n")
 
-    def reset(self) -> None:
-        """Clear the server's transaction state, or ask whether it is still there."""
-        self._require(State.READY, State.RESET_DUE)
-        self._intend(State.RESET)
-        self._say(Command.RSET, b"RSET\r\n")
-
     def quit(self) -> None:
         """Say goodbye. Whatever is answered, State.CLOSED follows."""
         self._require(State.READY, State.RESET_DUE, State.REFUSED)
@@ -259,7 +184,7 @@ class Client:
         if self.state is not State.CLOSED:
             self._reader.feed(data)
 
-    def next_event(self) -> Reply | Literal[NeedData.NEED_DATA]:
+    def next_event(self) -> SmtpReply | Literal[NeedData.NEED_DATA]:
         """The next reply, or NEED_DATA. After RemoteProtocolError the state is CLOSED."""
         if self.state is State.CLOSED:
             raise LocalProtocolError("the dialogue is over")
@@ -270,7 +195,7 @@ class Client:
                     raise ConnectionLost(f"the connection was closed, {self._waited_for()}")
                 return NEED_DATA
             code, lines = parsed
-            reply = Reply(self._answered_by(code), code, _enhanced_status(code, lines), lines)
+            reply = SmtpReply(self._answered_by(code), code, enhanced_status(code, lines), lines)
             self._advance(reply)
         except RemoteProtocolError:
             self._close()
@@ -290,7 +215,7 @@ class Client:
             return Command.IDLE
         raise RemoteProtocolError(f"the server said {code} without having been asked")
 
-    def _advance(self, reply: Reply) -> None:
+    def _advance(self, reply: SmtpReply) -> None:
         """Everything that a reply does to the state is here and in the functions below."""
         if reply.code < 400 and (reply.code >= 300) != (reply.command is Command.DATA):
             raise RemoteProtocolError(f"{reply.code} is no answer to {reply.command.value}")
@@ -306,13 +231,8 @@ class Client:
                 self._on_greeted(reply)
             case Command.STARTTLS:
                 self._on_starttls(reply)
-            case Command.MAIL | Command.RCPT | Command.DATA:
+            case Command.RSET | Command.MAIL | Command.RCPT | Command.DATA:
                 self._on_envelope(reply)
-            case Command.RSET if self.state is State.ENVELOPE:
-                self._on_envelope(reply)
-            case Command.RSET:
-                self.state = State.READY if reply.accepts else State.REFUSED
-                self._carried = False
             case Command.END_OF_DATA:
                 # Accepted or refused, the transaction is over and needs no RSET.
                 self.state = State.READY
@@ -323,15 +243,15 @@ class Client:
             case _:
                 assert_never(reply.command)
 
-    def _on_banner(self, reply: Reply) -> None:
+    def _on_banner(self, reply: SmtpReply) -> None:
         if reply.accepts:
             self._greet()
         else:
             self.state = State.REFUSED
 
-    def _on_greeted(self, reply: Reply) -> None:
+    def _on_greeted(self, reply: SmtpReply) -> None:
         if reply.accepts:
-            self.capabilities = _capabilities(reply) if reply.command is Command.EHLO else Capabilities()
+            self.capabilities = capabilities_in(reply) if reply.command is Command.EHLO else Capabilities()
             self.state = State.READY
         elif reply.command is Command.EHLO and reply.code >= 500:
             # RFC 5321 section 3.2: a server that does not know EHLO may know HELO.
@@ -340,7 +260,7 @@ class Client:
         else:
             self.state = State.REFUSED
 
-    def _on_starttls(self, reply: Reply) -> None:
+    def _on_starttls(self, reply: SmtpReply) -> None:
         if not reply.accepts:
             self.state = State.READY
             return
@@ -350,7 +270,7 @@ class Client:
             )
         self.state = State.HANDSHAKE
 
-    def _on_envelope(self, reply: Reply) -> None:
+    def _on_envelope(self, reply: SmtpReply) -> None:
         """One of RSET, MAIL, RCPT, DATA was answered; with pipelining more answers may be on their way."""
         refused = self.decisive is not None and not self.decisive.accepts
         if reply.command is Command.DATA and reply.accepts and not refused:
@@ -378,7 +298,7 @@ class Client:
         self.state = State.CLOSED
         self._awaiting.clear()
         self._plan.clear()
-        self._reader = _ReplyReader()
+        self._reader = ReplyReader()
         self._outgoing = b""
         self._body = None
 
@@ -453,111 +373,3 @@ def check_message(message: bytes) -> None:
 
 _EHLO_NAME: Final = re.compile(r"[A-Za-z0-9.-]{1,255}|\[[A-Za-z0-9.:-]{1,64}\]")
 _NOT_IN_ADDRESS: Final = re.compile(r"[\x00-\x20\x7f-\xa0<>\u2028\u2029]")
-
-# replies
-
-
-class _ReplyReader:
-    """Cuts the server's bytes into replies, within the limits above.
-
-    A lone LF ends a line as well: some servers send it, and in a reply nothing can be smuggled by it.
-    """
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._searched = 0
-        self._ended = False
-        self._code: int | None = None
-        self._lines: list[str] = []
-        self._reply_bytes = 0
-
-    @property
-    def is_empty(self) -> bool:
-        """Nothing has been received that has not been returned."""
-        return not self._buffer and not self._lines
-
-    @property
-    def at_end(self) -> bool:
-        return self._ended
-
-    def feed(self, data: bytes) -> None:
-        if data:
-            self._buffer += data
-        else:
-            self._ended = True
-
-    def next_reply(self) -> tuple[int, tuple[str, ...]] | None:
-        """Code and lines of the next complete reply; None where there is none yet."""
-        while (line := self._next_line()) is not None:
-            match = _REPLY_LINE.fullmatch(line)
-            if match is None:
-                raise RemoteProtocolError(f"not a line of an SMTP reply: {_printable(line[:80])!r}")
-            code = int(match["code"])
-            if self._code not in (None, code):
-                raise RemoteProtocolError(f"one reply with two codes, {self._code} and {code}")
-            self._code = code
-            self._lines.append(_printable(match["text"] or b""))
-            self._reply_bytes += len(line)
-            if self._reply_bytes > REPLY_BYTES_MAX or len(self._lines) > REPLY_LINES_MAX:
-                raise RemoteProtocolError("an endless reply")
-            if match["more"] != b"-":
-                lines, self._lines = tuple(self._lines), []
-                self._code, self._reply_bytes = None, 0
-                return code, lines
-        return None
-
-    def _next_line(self) -> bytes | None:
-        # Remembering how far was searched keeps a server that sends byte by byte from costing quadratic time.
-        end = self._buffer.find(b"\n", self._searched)
-        self._searched = len(self._buffer)
-        if (end if end >= 0 else len(self._buffer)) > REPLY_LINE_BYTES_MAX:
-            raise RemoteProtocolError(f"a reply line over {REPLY_LINE_BYTES_MAX} octets")
-        if end < 0:
-            return None
-        line = bytes(self._buffer[:end]).removesuffix(b"\r")
-        del self._buffer[: end + 1]
-        self._searched = 0
-        return line
-
-
-# A bare code is a complete last line (RFC 5321 section 4.2: clients must accept it). SMTP has no 1yz replies.
-_REPLY_LINE: Final = re.compile(rb"(?P<code>[2-5][0-9][0-9])(?:(?P<more>[ -])(?P<text>.*))?", re.DOTALL)
-_ENHANCED: Final = re.compile(r"([245])\.(?:0|[1-9][0-9]{0,2})\.(?:0|[1-9][0-9]{0,2})(?= |$)")
-
-
-def _printable(raw: bytes) -> str:
-    """Text that is one line wherever it is shown, in the order in which it was written (no U+202E)."""
-    text = raw.decode("utf-8", "replace").replace("\t", " ")
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else "�" for character in text)
-
-
-def _enhanced_status(code: int, lines: tuple[str, ...]) -> str | None:
-    match = _ENHANCED.match(lines[0])
-    return match[0] if match and match[1] == str(code)[0] else None
-
-
-def _capabilities(reply: Reply) -> Capabilities:
-    """RFC 5321 section 4.1.1.1. The first line is the server's name; keywords are in any case."""
-    offered: dict[str, list[str]] = {}
-    for line in reply.lines[1:]:
-        keyword, *parameters = line.upper().split() or [""]
-        offered.setdefault(keyword, parameters)
-    return Capabilities(
-        extended=True,
-        pipelining="PIPELINING" in offered,
-        eight_bit_mime="8BITMIME" in offered,
-        smtputf8="SMTPUTF8" in offered,
-        starttls="STARTTLS" in offered,
-        enhanced_status_codes="ENHANCEDSTATUSCODES" in offered,
-        size="SIZE" in offered,
-        size_max=_size_max(offered.get("SIZE", [])),
-    )
-
-
-def _size_max(parameters: list[str]) -> int | None:
-    """RFC 1870 section 4: up to 20 digits; 0 or nothing is no fixed limit."""
-    if len(parameters) == 1 and re.fullmatch(r"[0-9]{1,20}", parameters[0]):
-        return int(parameters[0]) or None
-    return None

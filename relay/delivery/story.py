@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from relay.core import Core
 from relay.decisions.retry import is_given_up, next_attempt_at
 from relay.delivery.bounce_classes import BounceClass, classify
-from relay.delivery.replies import FailureKind, Verdict
-from relay.delivery.session import Outcome, Peer, Session
+from relay.delivery.outcomes import AttemptOutcome, Peer
+from relay.delivery.replies import DeliveryVerdict, FailureKind
+from relay.delivery.session import Session
 from relay.events import (
     AttemptInterrupted,
     AttemptStarted,
@@ -29,7 +30,7 @@ class Tried(NamedTuple):
     """What a dialogue came to, and with whom it was."""
 
     session: Session | None
-    outcome: Outcome
+    outcome: AttemptOutcome
     peer: Peer | None
 
 
@@ -110,9 +111,9 @@ class Story:
                 next_attempt_at=self._next_attempt_at(),
             )
         facts = self._facts(tried, outgoing, seconds)
-        if outcome.verdict is Verdict.SENT:
+        if outcome.verdict is DeliveryVerdict.SENT:
             return MessageSent(**facts)
-        if outcome.verdict is Verdict.BOUNCED:
+        if outcome.verdict is DeliveryVerdict.BOUNCED:
             return MessageBounced(**facts, reason="rejected" if outcome.reply else "undeliverable")
         next_at = self._next_attempt_at()
         if is_given_up(next_at, self._state.give_up_at):

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from relay.addresses import DOMAIN_OCTETS_MAX
-from relay.domains.records import TXT_STRING_OCTETS_MAX, Record
+from relay.domains.records import TXT_STRING_OCTETS_MAX, DnsRecord
 
 #: The checks, in the order of `relay.domains.records.member_records`. Events name them.
 CHECKS: Final = ("ownership", "dkim-rsa", "dkim-ed25519", "spf", "dmarc")
@@ -50,7 +50,7 @@ Facts: TypeAlias = Mapping[str, tuple[Strings, ...] | Unanswered]
 
 class Finding(NamedTuple):
     check: str
-    record: Record
+    record: DnsRecord
     found: tuple[str, ...]
     #: None: the DNS could not tell.
     ok: bool | None
@@ -58,13 +58,13 @@ class Finding(NamedTuple):
     fix: str | None
 
 
-def diagnose(domain: str, records: Sequence[Record], facts: Facts) -> list[Finding]:
+def diagnose(domain: str, records: Sequence[DnsRecord], facts: Facts) -> list[Finding]:
     """Judge a domain's records (of `member_records`). `facts` has at least their names; those of `wrong_places` help
     to say where a missing record went."""
     return [_finding(check, domain, record, facts) for check, record in zip(CHECKS, records, strict=True)]
 
 
-def wrong_places(domain: str, records: Iterable[Record]) -> list[str]:
+def wrong_places(domain: str, records: Iterable[DnsRecord]) -> list[str]:
     """The names at which a record ends up whose owner filled in the form wrongly."""
     zones = _zones(domain)
     names = []
@@ -82,15 +82,15 @@ def failed_checks(findings: Iterable[Finding]) -> list[str]:
     return [finding.check for finding in findings if finding.ok is False]
 
 
-class _Judgement(NamedTuple):
+class _Diagnosis(NamedTuple):
     ok: bool
     fix: str | None = None
 
 
-_RIGHT: Final = _Judgement(True)
+_RIGHT: Final = _Diagnosis(True)
 
 
-def _finding(check: str, domain: str, record: Record, facts: Facts) -> Finding:
+def _finding(check: str, domain: str, record: DnsRecord, facts: Facts) -> Finding:
     answer = facts[record.name]
     if isinstance(answer, Unanswered):
         untold = f"the DNS could not tell: {answer.why}; check again later"
@@ -103,7 +103,7 @@ def _finding(check: str, domain: str, record: Record, facts: Facts) -> Finding:
     return Finding(check, record, _shown(values), judgement.ok, fix)
 
 
-def _judge(check: str, record: Record, values: Sequence[_Value]) -> _Judgement | None:
+def _judge(check: str, record: DnsRecord, values: Sequence[_Value]) -> _Diagnosis | None:
     """None: nothing there looks like the record."""
     match check:
         case "ownership":
@@ -119,24 +119,24 @@ def _judge(check: str, record: Record, values: Sequence[_Value]) -> _Judgement |
 # ------------------------------------------------------------------------------------------------ ownership
 
 
-def _ownership(record: Record, values: Sequence[_Value]) -> _Judgement | None:
+def _ownership(record: DnsRecord, values: Sequence[_Value]) -> _Diagnosis | None:
     if any(value.text == record.value for value in values):
         return _RIGHT
     tag, _, did = record.value.partition("=")
     for value in values:
         if value.is_damaged(record.value):
-            return _Judgement(False, _damage(value.text))
+            return _Diagnosis(False, _damage(value.text))
         if value.text.startswith(f"{tag}="):
-            return _Judgement(False, f"the record names another member: the DID must be {did}")
+            return _Diagnosis(False, f"the record names another member: the DID must be {did}")
         if value.text == did:
-            return _Judgement(False, f"the DID is there, but {tag}= in front of it is missing")
+            return _Diagnosis(False, f"the DID is there, but {tag}= in front of it is missing")
     return None
 
 
 # ------------------------------------------------------------------------------------------------ DKIM
 
 
-def _dkim(record: Record, values: Sequence[_Value]) -> _Judgement | None:
+def _dkim(record: DnsRecord, values: Sequence[_Value]) -> _Diagnosis | None:
     if len(values) < 2:
         return _dkim_key(record, values[0]) if values else None
     few = values[:FOUND_VALUES_MAX]  # every one is held against every other
@@ -146,42 +146,42 @@ def _dkim(record: Record, values: Sequence[_Value]) -> _Judgement | None:
         for second in few
         if first is not second
     ):
-        return _Judgement(
+        return _Diagnosis(
             False,
             "the value was stored as several records; make it one record, which may have several strings "
             f"of at most {TXT_STRING_OCTETS_MAX} octets",
         )
     # RFC 6376 section 3.6.2.2: with several records the result is undefined.
     if any(_dkim_key(record, value).ok for value in values):
-        return _Judgement(
+        return _Diagnosis(
             False, "there are other records beside the right one, and receivers may take those; remove them"
         )
-    return _Judgement(
+    return _Diagnosis(
         False, f"there are {len(values)} records, and none is right; leave only the expected one"
     )
 
 
-def _dkim_key(record: Record, value: _Value) -> _Judgement:
+def _dkim_key(record: DnsRecord, value: _Value) -> _Diagnosis:
     if value.is_damaged(record.value) and _has_quotes(value.text):
-        return _Judgement(False, _damage(value.text))
+        return _Diagnosis(False, _damage(value.text))
     tags, expected = _tags(value.text), _tags(record.value)
     assert expected is not None
     # RFC 6376 section 3.6.1: v= may be left out; where it is there, it is DKIM1 and comes first.
     if tags is None or "p" not in tags or ("v" in tags and next(iter(tags.items())) != ("v", "DKIM1")):
-        return _Judgement(False, "this is not a DKIM key record; replace it with the expected value")
+        return _Diagnosis(False, "this is not a DKIM key record; replace it with the expected value")
     key, expected_key = "".join(tags["p"].split()), expected["p"]
     if not key:
-        return _Judgement(
+        return _Diagnosis(
             False, "p= is empty, which tells receivers that the key is revoked; publish the key"
         )
     if key != expected_key:
-        return _Judgement(False, _other_key(key, expected_key, value))
+        return _Diagnosis(False, _other_key(key, expected_key, value))
     if tags.get("k", "rsa") != expected["k"]:
         says = f"k={tags['k']}" if "k" in tags else "no k=, which means k=rsa,"
-        return _Judgement(False, f"the key is right, but the record says {says} instead of k={expected['k']}")
+        return _Diagnosis(False, f"the key is right, but the record says {says} instead of k={expected['k']}")
     if key != tags["p"]:
         # Legal, RFC 6376 section 3.6.1 (FWS in base64string), but whoever pasted it did not mean it.
-        return _Judgement(
+        return _Diagnosis(
             True, "there is white space within the key; receivers should skip it, but better paste it without"
         )
     return _RIGHT
@@ -202,14 +202,14 @@ def _other_key(key: str, expected_key: str, value: _Value) -> str:
 # ------------------------------------------------------------------------------------------------ SPF
 
 
-def _spf(record: Record, values: Sequence[_Value]) -> _Judgement | None:
+def _spf(record: DnsRecord, values: Sequence[_Value]) -> _Diagnosis | None:
     include = record.value.split()[1]
     found = [value for value in values if _is_spf(value.text)]
     if not found:
-        return _Judgement(False, _begins_wrongly(values[0], "v=spf1 and a space")) if values else None
+        return _Diagnosis(False, _begins_wrongly(values[0], "v=spf1 and a space")) if values else None
     whole = _spf_with(include, [value.text for value in found])
     if len(found) > 1:
-        return _Judgement(
+        return _Diagnosis(
             False,
             f"there are {len(found)} SPF records, which receivers take for an error (RFC 7208 section 3.2); "
             f"make them one: {whole}",
@@ -219,7 +219,7 @@ def _spf(record: Record, values: Sequence[_Value]) -> _Judgement | None:
     reached = terms[: next((at for at, term in enumerate(terms) if _is_all(term)), None)]
     if include in (term.removeprefix("+") for term in reached):
         return _RIGHT
-    return _Judgement(False, f"{_why_not_included(include, terms, found[0])}; make it: {whole}")
+    return _Diagnosis(False, f"{_why_not_included(include, terms, found[0])}; make it: {whole}")
 
 
 def _why_not_included(include: str, terms: Sequence[str], value: _Value) -> str:
@@ -256,24 +256,24 @@ def _is_all(term: str) -> bool:
 # ------------------------------------------------------------------------------------------------ DMARC
 
 
-def _dmarc(record: Record, values: Sequence[_Value]) -> _Judgement | None:
+def _dmarc(record: DnsRecord, values: Sequence[_Value]) -> _Diagnosis | None:
     found = [value for value in values if _is_dmarc(value.text)]
     if len(found) > 1:
-        return _Judgement(
+        return _Diagnosis(
             False,
             f"there are {len(found)} DMARC records, and receivers then use none (RFC 7489 section 6.6.3); leave one",
         )
     if not found:
-        return _Judgement(False, _begins_wrongly(values[0], "v=DMARC1;")) if values else None
+        return _Diagnosis(False, _begins_wrongly(values[0], "v=DMARC1;")) if values else None
     tags = _tags(found[0].text)
     if tags is None or next(iter(tags.items())) != ("v", "DMARC1"):
-        return _Judgement(False, "the record is not made of tag=value; tag=value, beginning with v=DMARC1")
+        return _Diagnosis(False, "the record is not made of tag=value; tag=value, beginning with v=DMARC1")
     policy = tags.get("p", "").lower()
     if policy not in DMARC_POLICIES:
         problem = f"p={policy} is no policy" if policy else "p= is missing"
-        return _Judgement(False, f"{problem}; it is one of {', '.join(DMARC_POLICIES)}")
+        return _Diagnosis(False, f"{problem}; it is one of {', '.join(DMARC_POLICIES)}")
     if policy != "reject":
-        return _Judgement(
+        return _Diagnosis(
             True,
             f"p={policy} is yours to choose; p=reject protects the name best, once all your mail is signed",
         )
@@ -287,17 +287,17 @@ def _is_dmarc(text: str) -> bool:
 # ------------------------------------------------------------------------------------------------ in the wrong place
 
 
-def _missing(check: str, domain: str, record: Record, facts: Facts) -> _Judgement:
+def _missing(check: str, domain: str, record: DnsRecord, facts: Facts) -> _Diagnosis:
     """The record is not where it should be. Perhaps it is somewhere else."""
     for name, answer in facts.items():
         if name == record.name or isinstance(answer, Unanswered):
             continue
         if any(_is_like(check, record, _Value(strings).text) for strings in answer):
-            return _Judgement(False, _misplaced(domain, record, name))
-    return _Judgement(False, "there is no such record; publish it")
+            return _Diagnosis(False, _misplaced(domain, record, name))
+    return _Diagnosis(False, "there is no such record; publish it")
 
 
-def _misplaced(domain: str, record: Record, name: str) -> str:
+def _misplaced(domain: str, record: DnsRecord, name: str) -> str:
     for zone in _zones(domain):
         if name == f"{record.name}.{zone}":
             host = record.name.removesuffix(zone).removesuffix(".") or "@"
@@ -308,7 +308,7 @@ def _misplaced(domain: str, record: Record, name: str) -> str:
     return f"the record stands at {name}; move it to {record.name}"
 
 
-def _is_like(check: str, record: Record, text: str) -> bool:
+def _is_like(check: str, record: DnsRecord, text: str) -> bool:
     match check:
         case "ownership":
             return _squeeze(text) == _squeeze(record.value)

@@ -1,6 +1,6 @@
 """Says which DNS records the operator and the members must publish.
 
-Contract: pure functions from names and public keys to `Record`s that are ready to paste. A name is fully
+Contract: pure functions from names and public keys to `DnsRecord`s that are ready to paste. A name is fully
 qualified without a final dot; the value of a TXT record is one string, unquoted. `zone_text` writes the
 same as a zone file (RFC 1035 §5.1), where a string has at most 255 octets: an RSA key becomes several,
 which the verifier joins (RFC 6376 §3.6.2.2).
@@ -18,7 +18,7 @@ TXT_STRING_OCTETS_MAX: Final = 255  # RFC 1035 §3.3
 TTL_SECONDS: Final = 3600
 
 
-class Record(NamedTuple):
+class DnsRecord(NamedTuple):
     """One record. The value of an MX is its preference and its host."""
 
     type: Literal["TXT", "MX"]
@@ -27,17 +27,19 @@ class Record(NamedTuple):
     purpose: str
 
 
-def member_records(domain: str, *, did: str, operator_domain: str, signers: Iterable[Signer]) -> list[Record]:
+def member_records(
+    domain: str, *, did: str, operator_domain: str, signers: Iterable[Signer]
+) -> list[DnsRecord]:
     """Return what a member publishes for a sending domain."""
     return [
-        Record(
+        DnsRecord(
             "TXT",
             f"_atmos-verify.{domain}",
             f"atmos-verify={did}",
             "Proves to the relay that the domain belongs to the member.",
         ),
         *map(dkim_record, signers),
-        Record(
+        DnsRecord(
             "TXT",
             domain,
             f"v=spf1 include:{operator_domain} ~all",
@@ -47,21 +49,21 @@ def member_records(domain: str, *, did: str, operator_domain: str, signers: Iter
     ]
 
 
-def operator_records(domain: str, *, host: str, signers: Iterable[Signer]) -> list[Record]:
+def operator_records(domain: str, *, host: str, signers: Iterable[Signer]) -> list[DnsRecord]:
     """Return what the operator publishes; `host` is the relay's own name, with its A and AAAA records.
 
     Members' SPF records include this domain's, so this one names the machine that sends.
     """
     return [
         *map(dkim_record, signers),
-        Record(
+        DnsRecord(
             "TXT",
             domain,
             f"v=spf1 a:{host} ~all",
             "SPF: names the machine that sends, for this domain and for every member's that includes it.",
         ),
         _dmarc(domain),
-        Record(
+        DnsRecord(
             "MX",
             domain,
             f"10 {host}",
@@ -70,10 +72,10 @@ def operator_records(domain: str, *, host: str, signers: Iterable[Signer]) -> li
     ]
 
 
-def dkim_record(signer: Signer) -> Record:
+def dkim_record(signer: Signer) -> DnsRecord:
     """Return the record of one DKIM key (RFC 6376 §3.6.1, RFC 8463 §4)."""
     what: Literal["RSA", "Ed25519"] = "RSA" if signer.algorithm == "rsa-sha256" else "Ed25519"
-    return Record(
+    return DnsRecord(
         "TXT",
         dkim_name(signer.domain, signer.selector),
         dkim_value(what, signer.public_key),
@@ -90,13 +92,13 @@ def dkim_value(kind: Literal["RSA", "Ed25519"], public_key: str) -> str:
     return f"v=DKIM1; k={kind.lower()}; p={public_key}"
 
 
-def zone_text(records: Sequence[Record]) -> str:
+def zone_text(records: Sequence[DnsRecord]) -> str:
     """Return the records as lines of a zone file, each under a comment with its purpose."""
     return "".join(f"; {record.purpose}\n{_zone_line(record)}\n" for record in records)
 
 
-def _dmarc(domain: str) -> Record:
-    return Record(
+def _dmarc(domain: str) -> DnsRecord:
+    return DnsRecord(
         "TXT",
         f"_dmarc.{domain}",
         "v=DMARC1; p=reject; adkim=r; aspf=r",
@@ -104,7 +106,7 @@ def _dmarc(domain: str) -> Record:
     )
 
 
-def _zone_line(record: Record) -> str:
+def _zone_line(record: DnsRecord) -> str:
     if record.type == "MX":
         data = f"{record.value}."
     else:

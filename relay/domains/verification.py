@@ -36,7 +36,7 @@ from relay.domains.diagnosis import (
     failed_checks,
     wrong_places,
 )
-from relay.domains.records import Record, member_records
+from relay.domains.records import DnsRecord, member_records
 from relay.events import DomainCheckFailed, DomainUnverified, DomainVerified, Event
 from relay.internet.resolver import LookupFailed, NoSuchName, Resolver
 from relay.times import SECOND_US
@@ -66,7 +66,7 @@ async def check_domain(core: Core, state: members.DomainState, resolver: Resolve
     return findings
 
 
-def _records(core: Core, state: members.DomainState) -> list[Record]:
+def _records(core: Core, state: members.DomainState) -> list[DnsRecord]:
     """What we would tell the member to publish, with the keys that we sign with."""
     return member_records(
         state.domain,
@@ -160,7 +160,7 @@ async def reverify_domains(core: Core, task_status: trio.TaskStatus[None] = trio
     An unexpected exception ends it, and with it the process.
     """
     reverifier = _Reverifier(core)
-    observers = core.store.views.observers
+    observers = core.store.observers
     observers.append(reverifier.observe)
     try:
         task_status.started()

@@ -36,7 +36,7 @@ class Outcome(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
     """What all three outcomes of an attempt record. `attempt` is 0 where none was made."""
 
     attempt: int
-    #: The command that was answered, as in `relay.delivery.smtp.Command`.
+    #: The command that was answered, as in `relay.delivery.reply_reader.Command`.
     command: str | None = None
     code: int | None = None
     enhanced: str | None = None

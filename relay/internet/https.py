@@ -9,7 +9,7 @@ with a sentence that says what went wrong. Members choose the URLs, so the serve
 - A URL has the scheme https, a host name of two labels or more or an IP address, and no user name. It is printable
   ASCII, so that nothing in it can break out of the request's head.
 - Time is bounded by one deadline for everything, DNS included, which a server cannot stretch by dripping. Memory is
-  bounded by `Limits`. A body that is longer is not an error, because often only the status is of interest: reading
+  bounded by `FetchLimits`. A body that is longer is not an error, because often only the status is of interest: reading
   stops, and the answer says that it is `truncated`.
 
 Cancellation, like every other end, closes the connection at once. Nothing is tried twice once a request may have
@@ -21,7 +21,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
@@ -32,6 +32,7 @@ import trio
 from relay.addresses import is_host_name
 from relay.internet.public_addresses import why_not_public
 from relay.internet.resolver import LookupFailed, NoSuchName, Resolver
+from relay.internet.tcp import OpenStream
 
 HTTPS_PORT: Final = 443
 URL_CHARACTERS_MAX: Final = 4096
@@ -43,7 +44,6 @@ USER_AGENT: Final = "atmos-relay"
 _RECEIVE_BYTES: Final = 16 * 1024
 
 Headers = Sequence[tuple[str, str]]
-OpenStream = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
 
 class FetchError(Exception):
@@ -55,7 +55,7 @@ class FetchError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FetchLimits:
     seconds_max: float = 15.0
     head_bytes_max: int = 16 * 1024
     body_bytes_max: int = 64 * 1024
@@ -116,7 +116,7 @@ async def fetch(
     resolver: Resolver,
     open_stream: OpenStream = trio.open_tcp_stream,
     tls: ssl.SSLContext | None = None,
-    limits: Limits = Limits(),
+    limits: FetchLimits = FetchLimits(),
 ) -> HttpAnswer:
     """Ask once; see the module. `tls` None: the certificate authorities that the system trusts."""
     where = parse_url(url)
@@ -191,7 +191,7 @@ def _why_no_tls(error: BaseException) -> str:
 
 
 async def _ask(
-    stream: trio.abc.Stream, method: str, where: Url, headers: Headers, body: bytes, limits: Limits
+    stream: trio.abc.Stream, method: str, where: Url, headers: Headers, body: bytes, limits: FetchLimits
 ) -> HttpAnswer:
     http = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.head_bytes_max)
     request = h11.Request(
@@ -216,7 +216,7 @@ async def _ask(
         raise FetchError(f"{where.host} hung up") from error
 
 
-async def _read_answer(stream: trio.abc.Stream, http: h11.Connection, limits: Limits) -> HttpAnswer:
+async def _read_answer(stream: trio.abc.Stream, http: h11.Connection, limits: FetchLimits) -> HttpAnswer:
     head: h11.Response | None = None
     interim = 0
     body = bytearray()

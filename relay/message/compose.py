@@ -1,6 +1,6 @@
 """Makes the message that is sent, from what was accepted: a pure function of its arguments.
 
-Contract. Composing the same content for the same recipient gives the same bytes, today or in a year, on
+Contract. Composing the same draft for the same recipient gives the same bytes, today or in a year, on
 any machine. Whatever the relay accepted comes out
 
 * as CRLF lines of at most 998 octets (RFC 5322 §2.1.1), header lines folded at 78 where they can be;
@@ -43,7 +43,7 @@ Header = tuple[bytes, bytes]
 MIME_VERSION: Final[Header] = (b"MIME-Version", b"1.0")
 
 
-class Content(NamedTuple):
+class Draft(NamedTuple):
     """What a member asked to send, checked: see `relay.addresses` and `relay.message.headers`."""
 
     sender: Mailbox
@@ -83,7 +83,7 @@ def header_line(header: Header) -> bytes:
 
 
 def compose(
-    content: Content,
+    draft: Draft,
     body: Body,
     *,
     to: Mailbox,
@@ -93,20 +93,20 @@ def compose(
     member_did: str,
     list_unsubscribe_url: str | None = None,
 ) -> Message:
-    """Return one recipient's message. `body` is `compose_body` of the same content.
+    """Return one recipient's message. `body` is `compose_body` of the same draft.
 
     `message_id` includes its angle brackets. A `list_unsubscribe_url` (bulk class) puts the relay's pair of
     headers (RFC 8058) in the place of any that the member gave: there is exactly one pair.
     """
     headers = [
-        (b"From", mailbox_value("From", content.sender)),
+        (b"From", mailbox_value("From", draft.sender)),
         (b"To", mailbox_value("To", to)),
-        (b"Subject", _subject(content.subject)),
+        (b"Subject", _subject(draft.subject)),
         (b"Date", date_value(accepted_at_us).encode()),
         (b"Message-ID", message_id.encode()),
     ]
-    if content.reply_to is not None:
-        headers.append((b"Reply-To", mailbox_value("Reply-To", content.reply_to)))
+    if draft.reply_to is not None:
+        headers.append((b"Reply-To", mailbox_value("Reply-To", draft.reply_to)))
 
     replaced = {"message-id"}
     if list_unsubscribe_url is not None:
@@ -115,7 +115,7 @@ def compose(
         headers.append((b"List-Unsubscribe-Post", b"List-Unsubscribe=One-Click"))
     headers.extend(
         (name.encode(), _member_value(name, value))
-        for name, value in content.headers
+        for name, value in draft.headers
         if name.lower() not in replaced
     )
     headers.append((b"Feedback-ID", feedback_id.encode()))
@@ -147,9 +147,9 @@ def multipart(subtype: str, parts: Sequence[Body]) -> Body:
     return Body(((b"Content-Type", content_type), (b"Content-Transfer-Encoding", b"7bit")), octets)
 
 
-def message_id_header(content: Content, *, message_id: int, entropy: str, domain: str) -> str:
+def message_id_header(draft: Draft, *, message_id: int, entropy: str, domain: str) -> str:
     """Return the Message-ID of one message: the member's own, or one made of what was recorded."""
-    for name, value in content.headers:
+    for name, value in draft.headers:
         if name.lower() == "message-id":
             return value
     return f"<{message_id}.{entropy}@{domain}>"

@@ -17,7 +17,7 @@ from relay.codec import Recorded
 from relay.events import DsnQueued, MessageQueued, SendAccepted
 from relay.message.compose import (
     Body,
-    Content,
+    Draft,
     Message,
     compose,
     compose_body,
@@ -63,7 +63,7 @@ class _Send(NamedTuple):
     """What all recipients of a send share."""
 
     accepted: Recorded
-    content: Content
+    draft: Draft
     body: Body
     bh: bytes
 
@@ -77,9 +77,9 @@ class _Send(NamedTuple):
         send = accepted.event
         assert isinstance(send, SendAccepted)
         assert send.personal is not None
-        content = _content(send.personal)
-        body = compose_body(content.text, content.html)
-        return cls(accepted, content, body, body_hash(body.octets))
+        draft = _draft_of(send.personal)
+        body = compose_body(draft.text, draft.html)
+        return cls(accepted, draft, body, body_hash(body.octets))
 
 
 class _Sends:
@@ -192,13 +192,13 @@ class Composer:
 
     def _composed(self, send: _Send, recipient: events.Recipient, message_id: int) -> Message:
         """A member's message, without its signatures."""
-        event, content = send.event, send.content
+        event = send.event
         return compose(
-            content,
+            send.draft,
             send.body,
             to=Mailbox.recorded(recipient.name, recipient.address),
             message_id=message_id_header(
-                content, message_id=message_id, entropy=event.message_id_entropy, domain=event.domain
+                send.draft, message_id=message_id, entropy=event.message_id_entropy, domain=event.domain
             ),
             accepted_at_us=send.accepted.time_us,
             feedback_id=feedback_id(
@@ -227,8 +227,8 @@ def is_smoke_sink(queued: Recorded, operator_domain: str) -> bool:
     return message.personal is not None and message.personal.address == f"{SMOKE_SINK}@{operator_domain}"
 
 
-def _content(content: events.Content) -> Content:
-    return Content(
+def _draft_of(content: events.Content) -> Draft:
+    return Draft(
         sender=Mailbox.recorded(content.from_name, content.from_address),
         subject=content.subject,
         text=content.text,

@@ -50,7 +50,7 @@ _SIGNED_IF_PRESENT: Final = (b"list-unsubscribe", b"list-unsubscribe-post")
 _LINE_MAX: Final = 76
 
 
-class Verdict(NamedTuple):
+class DkimVerdict(NamedTuple):
     """What became of one signature."""
 
     d: str
@@ -78,7 +78,7 @@ def sign(message: Message, signers: Sequence[Signer], *, timestamp: int, bh: byt
     return b"".join([*map(header_line, signatures), message.as_bytes()])
 
 
-def verify(message: bytes, lookup_txt: Callable[[str], str | None]) -> list[Verdict]:
+def verify(message: bytes, lookup_txt: Callable[[str], str | None]) -> list[DkimVerdict]:
     """Return a verdict on each DKIM-Signature, topmost first, by dkimpy, with the records of `lookup_txt`.
 
     `lookup_txt` gets a name without its final dot and answers with the joined strings of the TXT record.
@@ -89,7 +89,7 @@ def verify(message: bytes, lookup_txt: Callable[[str], str | None]) -> list[Verd
         record = lookup_txt(name.decode("ascii", "replace").rstrip("."))
         return None if record is None else record.encode()
 
-    verdicts: list[Verdict] = []
+    verdicts: list[DkimVerdict] = []
     try:
         count = sum(name.lower() == b"dkim-signature" for name, _ in dkim.DKIM(message).headers)
     except dkim.DKIMException:
@@ -102,7 +102,7 @@ def verify(message: bytes, lookup_txt: Callable[[str], str | None]) -> list[Verd
         except (dkim.DKIMException, binascii.Error):
             valid = False
         fields = verifier.signature_fields
-        verdicts.append(Verdict(_tag(fields, b"d"), _tag(fields, b"s"), bool(valid)))
+        verdicts.append(DkimVerdict(_tag(fields, b"d"), _tag(fields, b"s"), bool(valid)))
     return verdicts
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from relay.data_directory import Readable
 from relay.decisions.members import known_member
-from relay.domains.records import Record, member_records, operator_records
+from relay.domains.records import DnsRecord, member_records, operator_records
 from relay.fields import domain_in
 from relay.operator.protocol import CommandAnswer
 from relay.principals import Operator
@@ -119,5 +119,5 @@ def _operator_answer(core: Readable) -> dict[str, Any]:
     return {"domain": domain, "selector": stem, "records": [_record(record) for record in records]}
 
 
-def _record(record: Record) -> dict[str, str]:
+def _record(record: DnsRecord) -> dict[str, str]:
     return {"type": record.type, "name": record.name, "value": record.value, "purpose": record.purpose}

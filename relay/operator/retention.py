@@ -8,13 +8,12 @@ nothing that came from those payloads, and whether the log still holds them make
 The order, which is everything:
 
 1. `payload.erased` is appended. From here on the data are gone for everybody who asks the relay.
-2. The open segment is sealed, if some of the payloads are in it.
-3. Each segment that holds some is rewritten without them (`spool.strip`: whole and durable, or not at all), and the
-   index is corrected for it, as offsets have changed.
-4. `log.stripped` is appended: nothing is owed any more.
+2. The log erases the payloads (`spool.erasure`): each segment that holds some is rewritten without them, whole and
+   durable, or not at all.
+3. `log.stripped` is appended: nothing is owed any more.
 
 A crash or a full disk in between leaves a `payload.erased` without its `log.stripped`, which the views know
-(`relay.views.retention`). The next start, the next day or the next order does 2 to 4 again for all that is owed; where
+(`relay.views.retention`). The next start, the next day or the next order does 2 and 3 again for all that is owed; where
 a segment has been rewritten already, that changes nothing.
 
 Which payloads. Those of a message that is final: its `message.queued` or `dsn.queued` and all that followed; and its
@@ -25,21 +24,16 @@ is still to be made. Suppressions keep their address, and `domain.forward_set` i
 Copies of torn tails (`log/torn`) may hold addresses too: they go by the same age, and by an order if they hold the
 address.
 
-All of it runs beside a serving relay: the writer only ever touches the open segment, rewriting is done in another
-thread, the index is corrected in pieces, and one such job runs at a time.
+All of it runs beside a serving relay, and one such job runs at a time.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import trio
@@ -55,12 +49,9 @@ from relay.refusals import Refusal, invalid
 from relay.registry import Arguments, decision
 from relay.times import SECOND_US
 from relay.views import calls, members, messages, retention
-from spool.directory import TORN_NAME, segment_seqs
-from spool.disk import Disk
 from spool.errors import SpoolError
-from spool.reader import LogReader
-from spool.segment import SALT_BYTES, segment_name
-from spool.strip import Stripped, strip_segment
+from spool.interface import ErasedSegment
+from spool.record import Record
 from spool.views import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -95,7 +86,7 @@ async def keep_retention(core: Core, task_status: trio.TaskStatus[None] = trio.T
             logger.error("retention.failed", extra={"because": error.strerror or type(error).__name__})
             seconds = RETRY_SECONDS
         except SpoolError as error:
-            if core.store.log.poisoned:
+            if core.store.poisoned:
                 raise
             logger.error("retention.failed", extra={"because": str(error)})
         await alarm.wait(core.store.now_us() + seconds * SECOND_US)
@@ -146,8 +137,7 @@ async def log_erase(core: Core, order: LogErase, asker: Operator) -> CommandAnsw
             "reason", "it is kept for good, so it must not name an address; a ticket number will do"
         )
     address = None if recipient is None else _address(recipient)
-    removed, store, disk = _Removed(), core.store, core.surroundings.disk
-    offload, log = core.surroundings.offload, store.log.directory
+    removed, store = _Removed(), core.store
     with _told_what_is_left():
         async with core.erasing:
             if message is not None:
@@ -161,12 +151,15 @@ async def log_erase(core: Core, order: LogErase, asker: Operator) -> CommandAnsw
             answer = removed.answer()
             if recipient is not None:
                 assert address is not None
-                answer["tornCopies"] = await offload(_remove_torn_copies, disk, log, _naming(address))
+                names = _naming(address)
+                answer["tornCopies"] = await store.remove_torn_copies(lambda _name, data: names(data))
             # So that nobody believes that more is gone than is. Null where it had been removed before.
             answer["stillNamed"] = (
                 None
                 if address is None
-                else await offload(_naming_records, disk, log, address, store.log.last_seq)
+                else await core.surroundings.offload(
+                    _naming_records, store.records(1, store.last_seq), address
+                )
             )
     return answer
 
@@ -200,11 +193,8 @@ async def strip(core: Core, days: int, *, dry_run: bool = False) -> dict[str, An
             await _settle(core, removed)
             with core.store.read() as view:
                 stems = tuple(retention.torn_until(view, until_us))
-            removed.torn_copies = await core.surroundings.offload(
-                _remove_torn_copies,
-                core.surroundings.disk,
-                core.store.log.directory,
-                lambda name, _data: name.startswith(stems),
+            removed.torn_copies = await core.store.remove_torn_copies(
+                lambda name, _data: name.startswith(stems)
             )
     if removed.messages or removed.segments or removed.torn_copies:
         logger.info("retention.stripped", extra={"messages": removed.messages, "dry_run": dry_run})
@@ -219,7 +209,7 @@ class _Removed:
         self.sends = 0
         self.kept: list[NotErasable] = []
         self.kept_count = 0
-        self.segments: list[Stripped] = []
+        self.segments: list[ErasedSegment] = []
         self.torn_copies = 0
 
     def keep(self, message_id: int, because: str) -> None:
@@ -235,7 +225,7 @@ class _Removed:
             "kept": [{"messageId": item.message_id, "because": item.because} for item in self.kept],
             "segments": [
                 {
-                    "file": segment_name(item.first_seq),
+                    "file": item.file,
                     "payloads": item.payloads,
                     "bytesFreed": item.bytes_freed,
                 }
@@ -384,8 +374,8 @@ async def _erase_rejected(
         if not seqs:
             return
         after = seqs[-1]
-        records = [core.store.log.reader.get(seq) for seq in seqs]
-        naming = [record.seq for record in records if record.payload and names("", record.payload)]
+        records = [core.store.record(seq) for seq in seqs]
+        naming = [record.seq for record in records if record.payload and names(record.payload)]
         events = [
             event
             for event in _erased_sends(core, naming, because="operator", by=by, reason=reason)
@@ -400,7 +390,7 @@ def _erased_by_order(did: str, message_ids: list[int], by: str, reason: str) -> 
     return PayloadErased(did=did, because="operator", message_ids=message_ids, by=by, reason=reason)
 
 
-# ------------------------------------------------------------------------------------------------ steps 2 to 4
+# ------------------------------------------------------------------------------------------------ steps 2 and 3
 
 
 async def _settle(core: Core, removed: _Removed) -> None:
@@ -418,86 +408,36 @@ async def _settle(core: Core, removed: _Removed) -> None:
             with store.read() as view:
                 seqs |= retention.payloads_of(view, seq, erased)
             await trio.lowlevel.checkpoint()
-        round_of = await _strip_segments(core, seqs)
-        removed.segments += round_of
+        segments = await store.erase_payloads(seqs)
+        removed.segments += segments
         await store.append(
             [
                 LogStripped(
                     until=owed[-1],
-                    segments=sum(item.payloads > 0 for item in round_of),
-                    payloads=sum(item.payloads for item in round_of),
-                    bytes_freed=sum(item.bytes_freed for item in round_of),
+                    segments=sum(item.payloads > 0 for item in segments),
+                    payloads=sum(item.payloads for item in segments),
+                    bytes_freed=sum(item.bytes_freed for item in segments),
                 )
             ]
         )
 
 
-async def _strip_segments(core: Core, seqs: set[int]) -> list[Stripped]:
-    log, disk, dice = core.store.log, core.surroundings.disk, core.surroundings.dice
-    if seqs and max(seqs) >= log.durable_end.segment:
-        await log.rotate()
-    firsts = segment_seqs(disk, log.directory)
-    by_segment: dict[int, set[int]] = defaultdict(set)
-    for seq in seqs:
-        by_segment[firsts[bisect_right(firsts, seq) - 1]].add(seq)
-    done: list[Stripped] = []
-    for first_seq, wanted in sorted(by_segment.items()):
-        try:
-            stripped: Stripped = await core.surroundings.offload(
-                partial(strip_segment, pause=_let_others_work),
-                disk,
-                log.directory,
-                first_seq,
-                wanted,
-                lambda: dice.randbytes(SALT_BYTES),
-            )
-        except OSError:
-            core.store.segment_may_be_stripped()
-            raise
-        await core.store.segment_was_stripped(stripped)
-        done.append(stripped._replace(offsets=stripped.offsets[:0]))
-    return done
+# ------------------------------------------------------------------------------------------------ what names an address
 
 
-def _let_others_work() -> None:
-    """There is no hurry, and mail waits for the interpreter meanwhile."""
-    time.sleep(0.001)
-
-
-# ------------------------------------------------------------------------------------------------ copies and the rest
-
-
-def _naming(address: str) -> Callable[[str, bytes], bool]:
+def _naming(address: str) -> Callable[[bytes], bool]:
     """Whether bytes hold the address, in any case of its ASCII letters."""
     wanted = address.encode().lower()
-    return lambda _name, data: wanted in data.lower()
+    return lambda data: wanted in data.lower()
 
 
-def _remove_torn_copies(disk: Disk, log_directory: Path, is_meant: Callable[[str, bytes], bool]) -> int:
-    folder = log_directory / TORN_NAME
-    removed = 0
-    for name in disk.list_names(folder):
-        handle = disk.open_read(folder / name)
-        try:
-            data = disk.read(handle, disk.size(handle), 0)
-        finally:
-            disk.close(handle)
-        if is_meant(name, data):
-            disk.unlink(folder / name)
-            removed += 1
-    if removed:
-        disk.sync_directory(folder)
-    return removed
-
-
-def _naming_records(disk: Disk, log_directory: Path, address: str, until: int) -> dict[str, int]:
-    """How many records of each type still hold the address. Reads the whole log."""
+def _naming_records(records: Iterable[Record], address: str) -> dict[str, int]:
+    """How many records of each type still hold the address."""
     names = _naming(address)
     found: Counter[str] = Counter()
-    with LogReader(log_directory, disk=disk) as reader:
-        for record in reader.read(1, until):
-            if record.payload is not None and names("", record.payload):
-                found[str(decode_raw(record)["type"])] += 1
+    for record in records:
+        if record.payload is not None and names(record.payload):
+            found[str(decode_raw(record)["type"])] += 1
     return dict(sorted(found.items()))
 
 

@@ -1,5 +1,6 @@
-"""What was, and what would have been: one message's whole story, the rows of views of then, policies tried on the log.
+"""What was, and what would have been: one message's whole story (`audit`), policies tried on the log (`simulation`),
+the rows of views of then (`rows`).
 
-May import everything that decides and composes. It must never append an event or send a mail: whatever is asked of
-the past, the log stays as it is.
+May import what decides, what composes and what presents, and what stands below these. It must never append an event or
+send a mail: whatever is asked of the past, the log stays as it is.
 """

@@ -84,7 +84,7 @@ class Window(NamedTuple):
     after: int
 
 
-class Limits(NamedTuple):
+class LimitsThen(NamedTuple):
     hour: Window
     day: Window
     #: Age of the domain in days where its warming tier decides; None where the member has limits of its own.
@@ -95,14 +95,14 @@ class Limits(NamedTuple):
     refused_now: str | None
 
 
-class Decision(NamedTuple):
+class DecisionThen(NamedTuple):
     """What the relay knew when it accepted the send. None: the log does not have it."""
 
     member: MemberState | None
     domain: DomainState | None
     key: KeyState | None
     key_seq: int | None
-    limits: Limits | None
+    limits: LimitsThen | None
     #: Why the limits are not known.
     limits_unknown: str | None
     #: For what the recipient was on the member's suppression list. None: its address has been removed.
@@ -134,7 +134,7 @@ class Audit(NamedTuple):
     #: The send and the message's own events, what became of its recipient and its domain meanwhile, in log order.
     story: list[Told]
     #: None for a DSN, which nobody sent.
-    decision: Decision | None
+    decision: DecisionThen | None
     outgoing: Outgoing | None
     message_id_header: str | None
     #: Why the message cannot be composed again.
@@ -211,7 +211,7 @@ def audit(
 # ------------------------------------------------------------------------------------------------ reading the log
 
 
-class _Reading:
+class _OnePass:
     """What one pass over the log has found of a message."""
 
     def __init__(self, directory: Path, queued: Recorded) -> None:
@@ -224,7 +224,7 @@ class _Reading:
         self.begin = queued.seq - (message.index if isinstance(message, MessageQueued) else 1)
         self.state = messages.begun(queued)
         self.story: list[Told] = []
-        self.decision: Decision | None = None
+        self.decision: DecisionThen | None = None
         self.records = 0
         #: The last before the send.
         self.domain_added: Recorded | None = None
@@ -265,7 +265,7 @@ class _Reading:
             suppressed_for = [] if held is None else [reason.reason for reason in held.reasons]
         key = next((key for key in members.keys_of(then, send.did) if key.key_id == send.key_id), None)
         key_seq = self._key_seqs.get(send.key_id)
-        self.decision = Decision(member, domain, key, key_seq, limits, unknown, suppressed_for)
+        self.decision = DecisionThen(member, domain, key, key_seq, limits, unknown, suppressed_for)
 
     def look(self, told: Told) -> None:
         """At the send, or an event after it."""
@@ -302,9 +302,9 @@ def _is_own(event: Event, message_id: int) -> bool:
 
 def _read(
     directory: Path, reader: LogReader, queued: Recorded, decode: Callable[[Record], Recorded]
-) -> _Reading:
+) -> _OnePass:
     """Read the whole log once. Up to the send it is folded; from there on it is only looked at."""
-    reading = _Reading(directory, queued)
+    reading = _OnePass(directory, queued)
     with open_scratch(_DECISION_PROJECTORS) as tables:
         for record in reader.read(1):
             recorded = decode(record)
@@ -330,7 +330,7 @@ def _limits(
     accepted: Recorded,
     send: SendAccepted,
     limits_seq: int | None,
-) -> Limits:
+) -> LimitsThen:
     now = accepted.time_us
     limits = current_limits(config, member, domain, now)
     own = member.hour_limit is not None and member.day_limit is not None
@@ -341,7 +341,7 @@ def _limits(
         refused = refusal.message
     hour = warming.used(then, send.domain, now, HOUR_US)
     day = warming.used(then, send.domain, now, DAY_US)
-    return Limits(
+    return LimitsThen(
         Window(limits.hour, hour, hour + send.recipients),
         Window(limits.day, day, day + send.recipients),
         # A domain that waits for its verification is as young as can be.

@@ -3,8 +3,9 @@
 A fold is a pure function of its tables and the event (see `spool.views.Projector`). `PROJECTORS` is their order: some
 ask `messages` for the message that an event is about, so that one comes before them.
 
-May import `codec` and the words. A fold must never read a clock, dice or anything but its tables and the event: views
-are thrown away and folded again, and have to come out the same.
+May import the words, `codec` and `spool`'s tables. A fold must never decide, nor depend on anything but the log: the
+same log gives the same tables, byte for byte, whenever it is folded. Whoever changes what a fold makes of a log that
+exists gives it the next `version`, so that its tables are built anew.
 """
 
 from __future__ import annotations

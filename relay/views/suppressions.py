@@ -20,7 +20,6 @@ _SUPPRESSIONS = "suppressions"
 #: member, sequence number of the first reason -> key in `suppressions`: the order of listings
 _BY_SEQ = "suppressions_by_seq"
 
-REASONS = ("unsubscribe", "complaint", "manual")
 #: What a member may take back itself.
 REVOCABLE = ("unsubscribe", "manual")
 
@@ -121,11 +120,3 @@ def by_address(view: Snapshot) -> Iterator[tuple[bytes, str, Suppression]]:
     """(table key, DID, suppression) of every member, each under the key that its address keeps."""
     for key, value in view.scan(_SUPPRESSIONS):
         yield key, key[:-_KEY_TAIL].decode(), _suppression.decode(value)
-
-
-def all_suppressions(view: Snapshot) -> Iterator[tuple[str, Suppression]]:
-    """(DID, suppression) of every member."""
-    for where, key in view.scan(_BY_SEQ):
-        value = view.get(_SUPPRESSIONS, key)
-        assert value is not None
-        yield where[:-9].decode(), _suppression.decode(value)

@@ -1,9 +1,10 @@
 """Which bit was flipped, where one was.
 
-A checksum says that a part is damaged; for the commonest damage, a single flipped bit, it also says where. A CRC is
-linear: the stored checksum and the one of the damaged bytes differ by what the flip alone contributes, and CRC-32C
-gives each bit of anything shorter than 256 MiB a contribution of its own. So the answer, if there is one, is the
-only one; but damage of another kind may look like a flip by chance, once in 2^32 divided by the bits searched.
+The invariant: **the answer, if there is one, is the only one.** A checksum says that a part is damaged; for the
+commonest damage, a single flipped bit, it also says where. A CRC is linear: the stored checksum and the one of the
+damaged bytes differ by what the flip alone contributes, and CRC-32C gives each bit of anything shorter than 256 MiB a
+contribution of its own. (Damage of another kind may look like a flip by chance, once in 2^32 divided by the bits
+searched.)
 """
 
 from __future__ import annotations

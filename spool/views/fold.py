@@ -320,8 +320,9 @@ class Views(Generic[E]):
             snapshot.end()
 
     def locate(self, seq: int) -> tuple[int, int] | None:
-        if self._moved is not None:
-            segment, offsets = self._moved
+        moved = self._moved  # another thread may ask, while `move` comes to its end
+        if moved is not None:
+            segment, offsets = moved
             if 0 <= seq - segment < len(offsets):
                 return segment, offsets[seq - segment]
         with self.read() as snapshot:

@@ -14,7 +14,7 @@ MAIL = {"from": f"you@{DOMAIN}", "to": "friend@example.com", "subject": "Hello",
 
 async def refused(world: World, status: int, code: str, **request: Any) -> str:
     """Send what is to be refused; the error's sentence. Nothing may have changed."""
-    before = world.core.store.log.last_seq
+    before = world.core.store.last_seq
     request.setdefault("headers", world.credentials)
     if not {"json", "data"} & request.keys():
         request["json"] = MAIL

@@ -38,7 +38,7 @@ INSTRUMENTED: dict[str, tuple[str, ...]] = {
     "tokens": ("relay.message.tokens",),
     "headers": ("relay.message.headers", "relay.addresses"),
     "requests": ("relay.requests", "relay.addresses", "relay.message.headers"),
-    "replies": ("relay.delivery.smtp",),
+    "replies": ("relay.delivery.reply_reader", "relay.delivery.smtp"),
     "dns_answers": (
         "relay.delivery.resolve",
         "relay.internet.bounded_answers",

@@ -18,25 +18,20 @@ three messages and knows no PIPELINING. Some recipients misbehave by their magic
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import random
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import trio
 
@@ -51,18 +46,28 @@ from relay.events import (
     SendAccepted,
 )
 from tests.campaigns.erasure import Erasures, read_contents
+from tests.campaigns.small_relay import (
+    HOSTS,
+    MEMBERS,
+    MOODS,
+    NO_PAUSES,
+    _by_its_word,
+    _enrolled,
+    _refuse,
+    waited_for_a_core,
+)
 from tests.campaigns.subscriber import Subscriber
+from tests.campaigns.tally import CLOCK_SLACK_US, RECIPIENTS_MAX, Send, Start, Tally, Violation
 from tests.world.checker import breaches, half_accepted
 from tests.world.http import NoAnswerError, open_http
-from tests.world.internet import Host, Internet
-from tests.world.mx import Mx, MxOptions, self_signed_context
-from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
+from tests.world.internet import Internet
+from tests.world.mx_options import MxOptions
+from tests.world.process import PATIENCE_SECONDS, RelayProcess
 from tests.world.sabotage import file_of_failure
+from tests.world.self_signed import self_signed_context
 
-MEMBERS = {f"did:plc:{letter * 24}": f"{name}.example" for letter, name in (("a", "forum"), ("b", "shop"))}
 CONNECTIONS = 6
 KILLED = -signal.SIGKILL
-RECIPIENTS_MAX = 4
 #: What chose the moment of a kill -9.
 ANY_MOMENT, IN_A_CHANGE = "at any moment", "in a change of the disk"
 #: SPEC 12.
@@ -71,92 +76,8 @@ START_SECONDS_MAX = 10.0
 #: Nothing here takes nearly that long; it is what tells a hanging relay.
 ROUND_SECONDS_MAX = 120.0
 SETTLE_SECONDS_MAX = 120.0
-#: How far clocks jump and processes stand still, so that times between events say nothing.
-CLOCK_SLACK_US = 24 * 3600 * 1_000_000
 #: And some more, for the relay looks at whole days.
 DAY_SECONDS = 25 * 3600
-
-#: What a recipient may be, and how often in a hundred. Those with a count relent after it.
-MOODS = {
-    "friend": 72, "tempfail": 4, "permfail": 4, "disconnect-in-data-1": 2, "disconnect-after-dot-1": 3,
-    "defer-message-1": 2, "refuse-message": 2, "421-1": 1, "garbage-1": 1, "reset-1": 2, "refuse-early": 1,
-    "close-after-message": 2, "slow": 2, "hang-1": 1, "hang-after-dot-1": 1,
-}  # fmt: skip
-HOSTS = {"plain.example": "plain", "tls.example": "tls", "picky.example": "picky"}
-SETTINGS = {
-    "retry": "delays_seconds = [1]",
-    # So that rotation happens all the time.
-    "spool": "segment_bytes = 300000\nfree_bytes_min = 8000000",
-    "service": "grace_seconds = 2",
-}
-#: Rates are not what this is about.
-NO_PAUSES = "\n[reputation]\nmessages_min = 1000000\n"
-
-
-class Violation(AssertionError):
-    """The relay has broken a promise."""
-
-
-@dataclass
-class Send:
-    did: str
-    key: str
-    body: bytes
-    recipients: list[str]
-    #: The 200 that was read to its end.
-    answer: bytes | None = None
-    #: Answered 503 QUEUE_FULL, and not sent again since: the log must not know it.
-    refused: bool = False
-    #: An order to erase one of its messages was given: from some moment on a replay is refused.
-    erasing: bool = False
-
-
-@dataclass
-class Tally:
-    """What has happened, for the record."""
-
-    answers: int = 0
-    #: Messages that the answers told of.
-    told: int = 0
-    replays: int = 0
-    refusals: Counter[str] = field(default_factory=Counter)
-    unanswered: int = 0
-    #: kill -9 of the relay, by what chose the moment.
-    kills: Counter[str] = field(default_factory=Counter)
-    #: kill -9 of a command, and not of the relay.
-    command_kills: Counter[str] = field(default_factory=Counter)
-    starts: list[Start] = field(default_factory=list)
-    #: Ends of the log that `log verify` found torn after a kill.
-    torn: int = 0
-    #: Of the log as it is in the end, or was when last it could be read.
-    events: Counter[str] = field(default_factory=Counter)
-    #: Receipts but for each message's first, by what excuses them.
-    received_again: Counter[str] = field(default_factory=Counter)
-    payloads_gone: int = 0
-    frames: int = 0
-    streams: int = 0
-    #: How often each check was made.
-    checks: Counter[str] = field(default_factory=Counter)
-
-    def add(self, other: Tally) -> None:
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
-
-    @property
-    def start_seconds_median(self) -> float:
-        return statistics.median(start.own_seconds for start in self.starts)
-
-
-class Start(NamedTuple):
-    """How long the relay took until it served."""
-
-    seconds: float
-    #: Of them it stood ready to run, and waited for a core.
-    waiting_seconds: float
-
-    @property
-    def own_seconds(self) -> float:
-        return self.seconds - self.waiting_seconds
 
 
 class Life:
@@ -639,27 +560,3 @@ async def open_life(directory: Path, seed: int) -> AsyncIterator[Life]:
         finally:
             life.relay.kill()
         nursery.cancel_scope.cancel()
-
-
-@cache
-def _enrolled() -> tuple[Path, dict[str, dict[str, str]]]:
-    """A data directory with its members, and their credentials: made once, for each enrolment is a process."""
-    parent = Path(tempfile.mkdtemp(prefix="life-template-"))
-    atexit.register(shutil.rmtree, parent)
-    relay = RelayProcess(make_process_directory(parent / "data", route="127.0.0.1:9", **SETTINGS))
-    return relay.directory, {did: relay.enrol(did, domain) for did, domain in MEMBERS.items()}
-
-
-def waited_for_a_core(pid: int) -> float:
-    """For how many seconds the process's main thread was ready to run and did not (Linux, sched-stats.rst)."""
-    _, waiting, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
-    return int(waiting) / 1e9
-
-
-def _by_its_word(host: Host) -> Any:
-    return lambda address, offer: Mx.misbehaviour(host, address)
-
-
-def _refuse(sentences: list[str]) -> None:
-    if sentences:
-        raise Violation("\n".join(sentences))

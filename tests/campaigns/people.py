@@ -23,8 +23,8 @@ from spool.errors import SpoolError
 from tests.campaigns.sites import HOST, INSIDE
 from tests.world.asgi import call
 from tests.world.internet import DAY, HOUR, MINUTE
+from tests.world.ledger import Answer, Ledger, SendRequest
 from tests.world.lives import Machine
-from tests.world.promises import Answer, Ledger, SendRequest
 from tests.world.relay import World
 
 MEMBERS = {f"did:plc:{letter * 24}": f"{name}.example" for letter, name in (("a", "forum"), ("b", "shop"))}
@@ -186,7 +186,7 @@ class People:
         with trio.move_on_after(patience):
             answer = await call(world.app, method, path, headers, body)
             store = world.core.store
-            return Answer(*answer, store.now_us(), store.log.last_seq)
+            return Answer(*answer, store.now_us(), store.last_seq)
         return None
 
     async def follow(self, did: str) -> None:
@@ -320,7 +320,7 @@ class People:
             with suppress(Refusal, SpoolError, OSError):
                 await world.command("log_erase", reason="trouble", **what)
                 if self._machine.world is world:  # else it was said by a dead process
-                    last_seq = world.core.store.log.last_seq
+                    last_seq = world.core.store.last_seq
                     self.ledger.erased += [(message_id, last_seq) for message_id in message_ids]
 
         await self._machine.ask(carry_out)

@@ -24,7 +24,8 @@ from functools import partial
 from pathlib import Path
 
 from relay.times import rfc3339
-from tests.campaigns.story import Run, draw_faults, simulate
+from tests.campaigns.faults import draw_faults
+from tests.campaigns.story import Run, simulate
 from tests.campaigns.workers import run_in_processes
 
 

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from relay.delivery.smtp import RemoteProtocolError
+from relay.delivery.reply_reader import RemoteProtocolError
 from tests.world.smtp_talk import BEHAVING, UTTERANCES, talk
 
 

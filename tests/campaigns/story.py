@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,72 +34,42 @@ import trio
 
 import relay.api.server
 from relay.codec import Recorded, decode
-from relay.config import CONFIG_FILE, load_config
-from relay.events import AttemptStarted, MessageBounced, MessageSent, TornTailCut
+from relay.config import load_config
+from relay.events import MessageBounced, MessageSent, TornTailCut
 from relay.file_names import VIEWS_DIRECTORY
 from relay.operator.retention import strip
 from relay.views import messages, relay_views
 from spool.reader import LogReader
 from spool.verify.verify import verify_log
 from tests.campaigns.backups import Backups
+from tests.campaigns.faults import (
+    FREE_BYTES_MIN,
+    HOST_TROUBLES,
+    MOODS,
+    SITES,
+    _configure,
+    _template,
+    _trouble,
+    draw_faults,
+)
 from tests.campaigns.listeners import Listeners
 from tests.campaigns.people import DAYS_SECONDS, MEMBERS, TROUBLE_SECONDS, People, pace
 from tests.campaigns.sites import Sites
+from tests.campaigns.watch import Watch, WatchedInternet
 from tests.campaigns.zones import Zones
 from tests.world.checker import SLACK_US, breaches
-from tests.world.deterministic import make_seeded_directory, run_seeded
-from tests.world.internet import DAY, HOUR, MINUTE, Internet, Receipt, Trouble
+from tests.world.deterministic import run_seeded
+from tests.world.internet import DAY, HOUR, MINUTE
+from tests.world.ledger import Entry
 from tests.world.lives import Death, Machine, at_call
-from tests.world.mx import ReceivedMessage
 from tests.world.payloads import Payloads
-from tests.world.promises import Entry, broken_promises
+from tests.world.promises import broken_promises
 from tests.world.relay import World
 
-FAULTS = (
-    # of the machine
-    "kill", "power", "stop", "failing-disk", "full-disk", "slow-disk", "clock", "lost-views", "old-views",
-    # of the network and of receivers
-    "dns", "receivers", "moods", "hang-ups",
-    # what people do
-    "crowd", "keys", "pauses", "suppressions", "orders", "limits", "reputation", "notifications",
-    "erasures", "streams", "backups", "verification", "calls",
-)  # fmt: skip
-
-SITES = {
-    "one.example": ("mx1.one.example",),
-    "two.example": ("mx1.two.example", "mx2.two.example"),
-    "three.example": ("mx1.three.example",),
-}
 #: Long after the last give-up time, whatever the clock did.
 PATIENCE_SECONDS = 10 * DAY
-FREE_BYTES_MIN = 16_384
 #: Where nothing has to be kept.
 MEMORY = "/dev/shm" if Path("/dev/shm").exists() else None
-
-RETRY = """[retry]
-delays_seconds = [60, 300, 900, 1800]
-give_up_seconds = 14400
-"""
-SPOOL = """[spool]
-segment_bytes = {segment_bytes}
-free_bytes_min = {free_bytes_min}
-retention_days = {retention_days}
-"""
-REPUTATION = """
-[reputation]
-messages_min = {messages_min}
-"""
-NO_LIMITS = "tiers = [ { hour = 1000000, day = 1000000 } ]"
-SMALL_TIERS = "tiers = [ { until_day = 1, hour = 4, day = 12 }, { hour = 6, day = 20 } ]"
-
-HOST_TROUBLES = (
-    "refuses", "silent", "mute", "busy", "throttles", "greylisting", "tempfail", "full", "421", "hang", "reset",
-    "garbage", "permfail", "defer-message", "disconnect-after-dot", "hang-after-dot",
-)  # fmt: skip
-MOODS = (
-    "tempfail", "full", "421", "garbage", "reset", "hang", "permfail", "disconnect-in-data", "disconnect-after-dot",
-    "hang-after-dot", "refuse-early", "defer-message", "refuse-message", "close-after-message",
-)  # fmt: skip
 
 
 @dataclass
@@ -144,11 +114,6 @@ def simulate(seed: int, *, directory: Path | None = None, faults: Sequence[str] 
     return run
 
 
-def draw_faults(seed: int) -> tuple[str, ...]:
-    dice = random.Random(f"faults {seed}")
-    return tuple(fault for fault in FAULTS if dice.random() < 0.5)
-
-
 def _nobody_watches_sockets() -> AbstractContextManager[Any]:
     """This world has none, and to look at them every 15 s, for days, is most of what such a seed would cost."""
     return mock.patch.object(relay.api.server, "WRITE_SECONDS_MAX", 40 * DAY)
@@ -163,75 +128,12 @@ def _directory(kept: Path | None) -> Iterator[Path]:
         yield Path(name) / "data"
 
 
-@cache
-def _template() -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="relay-template-")) / "data"
-    return make_seeded_directory(directory, MEMBERS.values())
-
-
-def _configure(data: Path, faults: Sequence[str], dice: random.Random) -> None:
-    path = data / CONFIG_FILE
-    spool = SPOOL.format(
-        segment_bytes=dice.choice((4096, 16_384, 1 << 20)),
-        free_bytes_min=FREE_BYTES_MIN if "full-disk" in faults else 0,
-        retention_days=1 if "erasures" in faults else 30,
-    )
-    text = path.read_text().replace("[retry]\n", RETRY).replace("[spool]\n", spool)
-    if "verification" in faults:
-        text = text.replace("require_verified_domains = false", "require_verified_domains = true")
-    if "limits" in faults:
-        text = text.replace(NO_LIMITS, SMALL_TIERS)
-        share = f"connections_per_member_max = {dice.choice((1, 2, 250))}"
-        assert "# connections_per_member_max = 250" in text
-        text = text.replace("# connections_per_member_max = 250", share)
-    path.write_text(text + REPUTATION.format(messages_min=3 if "reputation" in faults else 1_000_000))
-
-
 def _tell(error: BaseException) -> str:
     """The first of those that it is made of, and the function that raised it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
     return f"{error!r} in {Path(frames[-1].co_filename).stem}.{frames[-1].co_name}"
-
-
-class WatchedInternet(Internet):
-    """An internet that says at once what a receiver has got."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.on_receipt: list[Callable[[Receipt], None]] = []
-
-    def receive(self, host: str, message: ReceivedMessage, *, confirmed: bool) -> None:
-        super().receive(host, message, confirmed=confirmed)
-        for observer in self.on_receipt:
-            observer(self.receipts[-1])
-
-
-class Watch:
-    """What must hold when a receiver gets a message: its attempt is durable, and it has no final outcome."""
-
-    def __init__(self, found: list[str]) -> None:
-        self.found = found
-        self._started: Counter[int] = Counter()
-        self._received: Counter[int] = Counter()
-        self._final: set[int] = set()
-
-    def see(self, recorded: Sequence[Recorded]) -> None:
-        for item in recorded:
-            match item.event:
-                case AttemptStarted(message_id=message_id):
-                    self._started[message_id] += 1
-                case MessageSent(message_id=message_id) | MessageBounced(message_id=message_id):
-                    self._final.add(message_id)
-
-    def receive(self, receipt: Receipt) -> None:
-        number = receipt.message_id
-        self._received[number] += 1
-        if self._received[number] > self._started[number]:
-            self.found.append(f"message {number} was handed over before its attempt was durable")
-        if number in self._final:
-            self.found.append(f"message {number} was handed over, and its outcome was in the log before")
 
 
 class _Story:
@@ -341,7 +243,7 @@ class _Story:
         """After each restart: in the end the log may have another reason for what is gone."""
         if "erasures" in self.faults:
             store = world.core.store
-            self.payloads.compare([store.get(seq) for seq in range(1, store.log.last_seq + 1)])
+            self.payloads.compare([store.get(seq) for seq in range(1, store.last_seq + 1)])
 
     async def _last_life(self, world: World) -> None:
         self._look_at_payloads(world)
@@ -357,7 +259,7 @@ class _Story:
             if "verification" in self.faults:
                 await self.zones.settle()
             # A domain may be checked once more before the relay ends: of that nobody need have heard.
-            seq = world.core.store.log.last_seq
+            seq = world.core.store.last_seq
             for did in MEMBERS:
                 while await self.people.read_page(did, 1000):
                     pass
@@ -443,7 +345,7 @@ class _Story:
                 machine.disk.after_operation = at_call(int(2 ** dice.uniform(0, 7)), die)
             case "batch":
                 observer = at_call(int(2 ** dice.uniform(0, 5)), die)
-                machine.world.core.store.views.observers.append(lambda recorded: observer())
+                machine.world.core.store.observers.append(lambda recorded: observer())
             case "receipt":
                 on_receipt = at_call(dice.randint(1, 5), die)
                 life = machine.lives
@@ -590,9 +492,3 @@ def _in_batches(reader: LogReader) -> list[Entry]:
             batch, batch_seq = batch + 1, record.batch_seq
         entries.append(Entry(decode(record), batch))
     return entries
-
-
-def _trouble(dice: random.Random, kinds: Sequence[str]) -> Trouble:
-    begin = dice.uniform(0, TROUBLE_SECONDS)
-    length = dice.choice((MINUTE, 10 * MINUTE, HOUR, DAY))
-    return Trouble(dice.choice(kinds), begin, begin + length, count=dice.choice((1, 2, 600)))

@@ -20,7 +20,7 @@ from relay.events import (
     SendAccepted,
     SuppressedRecipient,
 )
-from tests.campaigns import crash
+from tests.campaigns import crash_troubles
 from tests.campaigns.crash import (
     DESCRIPTIONS,
     TROUBLES,
@@ -32,7 +32,8 @@ from tests.campaigns.crash import (
     fill_the_disk,
     report,
 )
-from tests.campaigns.life import IN_A_CHANGE, Life, Violation, open_life
+from tests.campaigns.life import IN_A_CHANGE, Life, open_life
+from tests.campaigns.tally import Violation
 from tests.world.checker import half_accepted
 from tests.world.internet import Internet
 from tests.world.payloads import Payloads, without_payload
@@ -43,7 +44,7 @@ from tests.world.sabotage import file_of_failure
 @pytest.mark.timeout(900)
 def test_a_round_of_each_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorter ones than in a campaign."""
-    monkeypatch.setattr(crash, "ANSWERS_MAX", 12)
+    monkeypatch.setattr(crash_troubles, "ANSWERS_MAX", 12)
     deck = deck_of(may_mount=False, each=True)
     record = Record(1)
     trio.run(lambda: campaign(tmp_path, record, rounds=len(deck), deck=deck))

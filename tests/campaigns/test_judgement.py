@@ -10,7 +10,8 @@ from relay.config import load_config
 from tests.campaigns import story
 from tests.campaigns.listeners import Listeners
 from tests.campaigns.story import _Story, simulate
-from tests.world.promises import Ledger, broken_promises
+from tests.world.ledger import Ledger
+from tests.world.promises import broken_promises
 from tests.world.relay import make_directory
 
 

@@ -8,8 +8,9 @@ from statistics import median
 
 import pytest
 
+from tests.campaigns.faults import FAULTS
 from tests.campaigns.simulate import Totals
-from tests.campaigns.story import FAULTS, simulate
+from tests.campaigns.story import simulate
 from tests.world.deterministic import log_bytes
 
 SEEDS = range(1, 41)

@@ -66,7 +66,7 @@ def test_ctrl_c_in_a_terminal_and_timeout_reach_the_parent_alone() -> None:
 def test_a_mistake_of_the_campaign_is_one_of_its_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.campaigns.story.SPOOL", "{no_such_setting}")
+    monkeypatch.setattr("tests.campaigns.faults.SPOOL", "{no_such_setting}")
     assert run_seed(7, tmp_path).breaches == ["the campaign ended with KeyError('no_such_setting')"]
 
 

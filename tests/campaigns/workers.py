@@ -23,7 +23,8 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from tests.campaigns.story import MEMORY, Run, draw_faults
+from tests.campaigns.faults import draw_faults
+from tests.campaigns.story import MEMORY, Run
 
 #: Runs a seed in a directory that is there for it, and is removed afterwards.
 Work = Callable[[int, Path], Run]

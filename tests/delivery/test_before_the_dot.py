@@ -7,8 +7,9 @@ import pytest
 import trio
 import trio.testing
 
-from relay.delivery.replies import FailureKind, Verdict
-from relay.delivery.session import Outcome, Peer, Session, start_session
+from relay.delivery.outcomes import AttemptOutcome, Peer
+from relay.delivery.replies import DeliveryVerdict, FailureKind
+from relay.delivery.session import Session, start_session
 from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts
 
@@ -27,7 +28,7 @@ class Stage:
         self.server = server
         self.heard = b""
 
-    async def deliver(self, hook: Callable[[], Awaitable[None]]) -> Outcome:
+    async def deliver(self, hook: Callable[[], Awaitable[None]]) -> AttemptOutcome:
         return await self.session.deliver(ENVELOPE, MESSAGE, before_final_dot=hook)
 
     async def hear(self, expected: bytes) -> None:
@@ -106,7 +107,7 @@ def test_the_dot_waits_for_the_hook() -> None:
 
         nursery.start_soon(server)
         outcome = await stage.deliver(hook)
-        assert outcome.verdict is Verdict.SENT
+        assert outcome.verdict is DeliveryVerdict.SENT
         assert outcome.started
 
     on_stage(scene, Timeouts(transaction=1e6))
@@ -165,7 +166,7 @@ def test_between_dot_and_reply_nothing_cancels() -> None:
             hook = Hook()
             hook.released.set()
             outcomes.append(await stage.deliver(hook))
-        assert [outcome.verdict for outcome in outcomes] == [Verdict.SENT]
+        assert [outcome.verdict for outcome in outcomes] == [DeliveryVerdict.SENT]
 
     on_stage(scene, Timeouts(final_dot=1e6))
 
@@ -183,7 +184,7 @@ def test_closing_from_outside_ends_even_the_wait_for_the_reply() -> None:
         hook.released.set()
         outcome = await stage.deliver(hook)
         assert outcome.failure is not None
-        assert (outcome.verdict, outcome.failure.kind) == (Verdict.DEFERRED, FailureKind.ABANDONED)
+        assert (outcome.verdict, outcome.failure.kind) == (DeliveryVerdict.DEFERRED, FailureKind.ABANDONED)
         assert outcome.started
         assert not outcome.judgement.blame_site
 
@@ -193,14 +194,16 @@ def test_closing_from_outside_ends_even_the_wait_for_the_reply() -> None:
 @pytest.mark.parametrize(
     ("early", "verdict", "code"),
     [
-        (b"421 4.3.2 Shutting down\r\n", Verdict.DEFERRED, 421),
-        (b"452 4.3.1 Disk full\r\n", Verdict.DEFERRED, 452),
-        (b"552 5.3.4 Too big\r\n", Verdict.BOUNCED, 552),
-        (b"250 2.0.0 Accepted unseen\r\n", Verdict.DEFERRED, None),
-        (b"", Verdict.DEFERRED, None),
+        (b"421 4.3.2 Shutting down\r\n", DeliveryVerdict.DEFERRED, 421),
+        (b"452 4.3.1 Disk full\r\n", DeliveryVerdict.DEFERRED, 452),
+        (b"552 5.3.4 Too big\r\n", DeliveryVerdict.BOUNCED, 552),
+        (b"250 2.0.0 Accepted unseen\r\n", DeliveryVerdict.DEFERRED, None),
+        (b"", DeliveryVerdict.DEFERRED, None),
     ],
 )
-def test_what_is_said_before_the_dot_stops_it(early: bytes, verdict: Verdict, code: int | None) -> None:
+def test_what_is_said_before_the_dot_stops_it(
+    early: bytes, verdict: DeliveryVerdict, code: int | None
+) -> None:
     async def scene(stage: Stage, nursery: trio.Nursery) -> None:
         hook = Hook()
 
@@ -239,7 +242,7 @@ def test_a_refusal_before_the_hook_spares_it() -> None:
 
         nursery.start_soon(server)
         outcome = await stage.deliver(hook)
-        assert outcome.verdict is Verdict.BOUNCED
+        assert outcome.verdict is DeliveryVerdict.BOUNCED
         assert not outcome.started
 
     on_stage(scene)
@@ -275,7 +278,7 @@ def test_a_refusal_half_way_ends_the_sending_at_once() -> None:
             before = trio.current_time()
             outcome = await session.deliver(ENVELOPE, b"Hello.\r\n" * 1000, before_final_dot=Hook())
             assert trio.current_time() == before
-            assert outcome.verdict is Verdict.BOUNCED
+            assert outcome.verdict is DeliveryVerdict.BOUNCED
             assert not outcome.started
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

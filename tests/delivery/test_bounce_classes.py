@@ -24,7 +24,8 @@ from relay.delivery.bounce_classes import (
     words_of,
 )
 from relay.delivery.replies import Failure, FailureKind
-from relay.delivery.smtp import Client, Command, Reply
+from relay.delivery.reply_reader import Command, SmtpReply
+from relay.delivery.smtp import Client
 
 CORPUS = Path(__file__).parent.parent / "bounce_corpus.txt"
 CLASSES_PAGE = Path(__file__).parent.parent.parent / "docs" / "BOUNCE_CLASSES.md"
@@ -34,7 +35,7 @@ COMMANDS = {command.value.casefold(): command for command in Command}
 class Example(NamedTuple):
     line: int
     expected: BounceClass
-    reply: Reply
+    reply: SmtpReply
 
 
 def read_corpus(text: str) -> Iterator[Example]:
@@ -54,12 +55,12 @@ def read_corpus(text: str) -> Iterator[Example]:
             head = number, COMMANDS[said.casefold()], BounceClass(word)
 
 
-def reply_of(command: Command, wire: list[str]) -> Reply:
+def reply_of(command: Command, wire: list[str]) -> SmtpReply:
     """As our client reads it; it has to be one whole reply."""
     client = Client("relay.example")
     client.receive_data("".join(f"{line}\r\n" for line in wire).encode())
     reply = client.next_event()
-    assert isinstance(reply, Reply), wire
+    assert isinstance(reply, SmtpReply), wire
     assert len(reply.lines) == len(wire), wire
     return replace(reply, command=command)
 
@@ -67,7 +68,7 @@ def reply_of(command: Command, wire: list[str]) -> Reply:
 EXAMPLES = list(read_corpus(CORPUS.read_text()))
 
 
-def decided_by(reply: Reply) -> Rule:
+def decided_by(reply: SmtpReply) -> Rule:
     rule = bounce_classes.rule_for(reply)
     assert rule is not None
     return rule
@@ -121,11 +122,11 @@ def test_phrases_are_written_as_words_are_compared() -> None:
 )
 def test_every_refusal_has_a_class(command: Command, code: int, status: str | None, lines: list[str]) -> None:
     enhanced = None if status is None else f"{code // 100}.{status}"
-    assert classify(Reply(command, code, enhanced, tuple(lines))) in BounceClass
+    assert classify(SmtpReply(command, code, enhanced, tuple(lines))) in BounceClass
 
 
 def test_what_is_accepted_has_no_class() -> None:
-    assert classify(Reply(Command.END_OF_DATA, 250, "2.0.0", ("user unknown, but never mind",))) is None
+    assert classify(SmtpReply(Command.END_OF_DATA, 250, "2.0.0", ("user unknown, but never mind",))) is None
 
 
 def test_every_kind_of_failure_has_a_class() -> None:
@@ -142,7 +143,7 @@ def test_every_class_can_come_about() -> None:
 
 def test_only_so_much_of_a_text_is_read() -> None:
     def said(text: str) -> BounceClass | None:
-        return classify(Reply(Command.MAIL, 550, None, (text,)))
+        return classify(SmtpReply(Command.MAIL, 550, None, (text,)))
 
     before = "x" * (TEXT_CHARACTERS_MAX - len(" user unknown"))
     assert said(f"{before} user unknown") is BounceClass.INVALID_RECIPIENT

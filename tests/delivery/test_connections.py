@@ -8,8 +8,8 @@ import trio.testing
 
 from relay.delivery.deliverer import IDLE_SECONDS_MAX
 from relay.internet.resolver import Mx as MxRecord
-from tests.world.mx import self_signed_context
 from tests.world.relay import make_directory, open_world, run
+from tests.world.self_signed import self_signed_context
 
 
 def test_a_backlog_goes_over_few_connections_with_one_transaction_at_a_time(tmp_path: Path) -> None:

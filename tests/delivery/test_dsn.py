@@ -24,7 +24,7 @@ from relay.events import (
     SendAccepted,
 )
 from relay.message.outgoing import PayloadGoneError
-from relay.message.signing import Verdict, verify
+from relay.message.signing import DkimVerdict, verify
 from relay.views import messages
 from tests.mailauth import verify_all
 from tests.world.directories import copy_of
@@ -100,7 +100,7 @@ def test_the_operators_two_keys_sign_it(tmp_path: Path) -> None:
             (received,) = world.mx.messages
             signers = world.core.keyring.signers(OPERATOR_DOMAIN, world.core.operator_stem)
             records = {record.name: record.value for record in map(dkim_record, signers)}
-            expected = [Verdict(signer.domain, signer.selector, True) for signer in signers]
+            expected = [DkimVerdict(signer.domain, signer.selector, True) for signer in signers]
             assert verify(received.data, records.get) == expected
             assert verify_all([received.data], records) == [expected]
 
@@ -116,9 +116,9 @@ def test_no_crash_can_part_a_bounce_from_its_dsn(tmp_path: Path) -> None:
             await forward(world)
             message_id = await world.send(to="permfail@example.com")
             await world.until_final(message_id)
-            reader = world.core.store.log.reader
-            bounce, dsn = reader.get(dsn_id(world) - 1), reader.get(dsn_id(world))
-            assert isinstance(world.core.store.get(bounce.seq).event, MessageBounced)
+            store = world.core.store
+            bounce, dsn = store.record(dsn_id(world) - 1), store.record(dsn_id(world))
+            assert isinstance(store.get(bounce.seq).event, MessageBounced)
             assert bounce.batch_seq == dsn.batch_seq == bounce.seq
             assert (bounce.batch_end, dsn.batch_end) == (False, True)
             copy_of(tmp_path / "data", tmp_path / "killed")

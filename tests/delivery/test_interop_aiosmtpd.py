@@ -16,12 +16,12 @@ from aiosmtpd.smtp import SMTP
 from aiosmtpd.smtp import Envelope as Received
 from aiosmtpd.smtp import Session as ReceiverSession
 
-from relay.delivery.replies import Verdict
+from relay.delivery.replies import DeliveryVerdict
 from relay.delivery.session import open_session
 from relay.message.envelope import Envelope
-from tests.world.mx import self_signed_context
 from tests.world.process import RelayProcess, make_process_directory, wait_until
 from tests.world.relay import DOMAIN
+from tests.world.self_signed import self_signed_context
 
 MESSAGES = {
     "plain": b"Subject: hello\r\n\r\nHello.\r\n",
@@ -82,7 +82,7 @@ def test_every_byte_arrives(tls: bool) -> None:
         for name, message in MESSAGES.items():
             envelope = Envelope("ann@relay.test", f"{name.replace(' ', '-')}@mx.test")
             outcome = await session.deliver(envelope, message, before_final_dot=trio.lowlevel.checkpoint)
-            assert outcome.verdict is Verdict.SENT, outcome
+            assert outcome.verdict is DeliveryVerdict.SENT, outcome
             assert outcome.enhanced == "2.0.0"
         await session.quit()
 
@@ -96,15 +96,15 @@ def test_refusals_utf8_and_the_null_sender() -> None:
     async def main(port: int) -> None:
         session = await open_session("mx.test", "127.0.0.1", port, ehlo_name="relay.test")
 
-        async def deliver(mail_from: str, rcpt_to: str) -> Verdict:
+        async def deliver(mail_from: str, rcpt_to: str) -> DeliveryVerdict:
             envelope = Envelope(mail_from, rcpt_to, smtputf8=not rcpt_to.isascii())
             hook = trio.lowlevel.checkpoint
             return (await session.deliver(envelope, MESSAGES["plain"], before_final_dot=hook)).verdict
 
-        assert await deliver("ann@relay.test", "nobody@mx.test") is Verdict.BOUNCED
-        assert await deliver("ann@relay.test", "jürgen@mx.test") is Verdict.SENT
-        assert await deliver("", "bob@mx.test") is Verdict.SENT
-        assert await session.reset()
+        assert await deliver("ann@relay.test", "nobody@mx.test") is DeliveryVerdict.BOUNCED
+        assert await deliver("ann@relay.test", "jürgen@mx.test") is DeliveryVerdict.SENT
+        assert await deliver("", "bob@mx.test") is DeliveryVerdict.SENT
+        assert session.usable
         await session.quit()
 
     with running_aiosmtpd(None) as (handler, port):

@@ -2,20 +2,22 @@
 
 import pytest
 
-from relay.delivery.replies import Failure, FailureKind, Judgement, Verdict, judge, why_unfit
-from relay.delivery.smtp import Capabilities, Command, Reply
+from relay.delivery.replies import DeliveryVerdict, Failure, FailureKind, Judgement, judge, why_unfit
+from relay.delivery.reply_reader import Capabilities, Command, SmtpReply
 from relay.message.envelope import Envelope
 
 BEFORE_MAIL = [Command.BANNER, Command.EHLO, Command.HELO, Command.STARTTLS]
 TRANSACTION = [Command.MAIL, Command.RCPT, Command.DATA, Command.END_OF_DATA]
 
 
-def reply(command: Command, code: int, enhanced: str | None = None) -> Reply:
-    return Reply(command, code, enhanced, (enhanced or "",))
+def reply(command: Command, code: int, enhanced: str | None = None) -> SmtpReply:
+    return SmtpReply(command, code, enhanced, (enhanced or "",))
 
 
 def test_sent_is_2xx_to_the_end_of_data() -> None:
-    assert judge(reply(Command.END_OF_DATA, 250)) == Judgement(Verdict.SENT, usable=True, blame_site=False)
+    assert judge(reply(Command.END_OF_DATA, 250)) == Judgement(
+        DeliveryVerdict.SENT, usable=True, blame_site=False
+    )
 
 
 @pytest.mark.parametrize("command", [*BEFORE_MAIL, Command.MAIL, Command.RCPT, Command.RSET])
@@ -27,29 +29,34 @@ def test_2xx_to_anything_else_decides_nothing(command: Command) -> None:
 @pytest.mark.parametrize("command", [*BEFORE_MAIL, Command.RSET, Command.IDLE])
 @pytest.mark.parametrize("code", [421, 450, 500, 521, 550, 554])
 def test_a_refusal_before_mail_never_charges_the_recipient(command: Command, code: int) -> None:
-    assert judge(reply(command, code)) == Judgement(Verdict.DEFERRED, usable=False, blame_site=True)
+    assert judge(reply(command, code)) == Judgement(DeliveryVerdict.DEFERRED, usable=False, blame_site=True)
 
 
 @pytest.mark.parametrize("command", TRANSACTION)
 @pytest.mark.parametrize(
     ("code", "enhanced", "verdict", "usable", "blame_site"),
     [
-        (421, "4.7.0", Verdict.DEFERRED, False, True),
-        (421, None, Verdict.DEFERRED, False, True),
-        (451, "4.7.1", Verdict.DEFERRED, True, True),
-        (450, "4.2.1", Verdict.DEFERRED, True, False),
-        (452, "4.2.2", Verdict.DEFERRED, True, False),
-        (451, "4.3.0", Verdict.DEFERRED, True, True),
-        (550, "5.1.1", Verdict.BOUNCED, True, False),
-        (552, "5.2.2", Verdict.BOUNCED, True, False),
-        (552, "5.3.4", Verdict.BOUNCED, True, False),
-        (554, None, Verdict.BOUNCED, True, False),
-        (503, "5.5.1", Verdict.BOUNCED, True, False),
-        (571, "5.7.1", Verdict.BOUNCED, True, False),
+        (421, "4.7.0", DeliveryVerdict.DEFERRED, False, True),
+        (421, None, DeliveryVerdict.DEFERRED, False, True),
+        (451, "4.7.1", DeliveryVerdict.DEFERRED, True, True),
+        (450, "4.2.1", DeliveryVerdict.DEFERRED, True, False),
+        (452, "4.2.2", DeliveryVerdict.DEFERRED, True, False),
+        (451, "4.3.0", DeliveryVerdict.DEFERRED, True, True),
+        (550, "5.1.1", DeliveryVerdict.BOUNCED, True, False),
+        (552, "5.2.2", DeliveryVerdict.BOUNCED, True, False),
+        (552, "5.3.4", DeliveryVerdict.BOUNCED, True, False),
+        (554, None, DeliveryVerdict.BOUNCED, True, False),
+        (503, "5.5.1", DeliveryVerdict.BOUNCED, True, False),
+        (571, "5.7.1", DeliveryVerdict.BOUNCED, True, False),
     ],
 )
 def test_a_refusal_in_the_transaction(
-    command: Command, code: int, enhanced: str | None, verdict: Verdict, usable: bool, blame_site: bool
+    command: Command,
+    code: int,
+    enhanced: str | None,
+    verdict: DeliveryVerdict,
+    usable: bool,
+    blame_site: bool,
 ) -> None:
     assert judge(reply(command, code, enhanced)) == Judgement(verdict, usable, blame_site)
 
@@ -57,14 +64,16 @@ def test_a_refusal_in_the_transaction(
 @pytest.mark.parametrize(
     ("command", "code", "enhanced", "verdict"),
     [
-        (Command.RCPT, 452, "4.5.3", Verdict.DEFERRED),
-        (Command.RCPT, 452, None, Verdict.DEFERRED),
-        (Command.RCPT, 552, "5.5.3", Verdict.DEFERRED),
-        (Command.END_OF_DATA, 552, None, Verdict.BOUNCED),
-        (Command.RCPT, 552, "5.5.30", Verdict.BOUNCED),
+        (Command.RCPT, 452, "4.5.3", DeliveryVerdict.DEFERRED),
+        (Command.RCPT, 452, None, DeliveryVerdict.DEFERRED),
+        (Command.RCPT, 552, "5.5.3", DeliveryVerdict.DEFERRED),
+        (Command.END_OF_DATA, 552, None, DeliveryVerdict.BOUNCED),
+        (Command.RCPT, 552, "5.5.30", DeliveryVerdict.BOUNCED),
     ],
 )
-def test_too_many_recipients(command: Command, code: int, enhanced: str | None, verdict: Verdict) -> None:
+def test_too_many_recipients(
+    command: Command, code: int, enhanced: str | None, verdict: DeliveryVerdict
+) -> None:
     judgement = judge(reply(command, code, enhanced))
     assert judgement == Judgement(verdict, usable=True, blame_site=False)
 
@@ -72,13 +81,13 @@ def test_too_many_recipients(command: Command, code: int, enhanced: str | None, 
 @pytest.mark.parametrize(
     ("text", "verdict"),
     [
-        ("Too many recipients in this session", Verdict.DEFERRED),
-        ("Requested mail action aborted: exceeded storage allocation", Verdict.BOUNCED),
-        ("", Verdict.BOUNCED),
+        ("Too many recipients in this session", DeliveryVerdict.DEFERRED),
+        ("Requested mail action aborted: exceeded storage allocation", DeliveryVerdict.BOUNCED),
+        ("", DeliveryVerdict.BOUNCED),
     ],
 )
-def test_a_bare_552_is_a_full_mailbox_unless_it_says_otherwise(text: str, verdict: Verdict) -> None:
-    judgement = judge(Reply(Command.RCPT, 552, None, (text,)))
+def test_a_bare_552_is_a_full_mailbox_unless_it_says_otherwise(text: str, verdict: DeliveryVerdict) -> None:
+    judgement = judge(SmtpReply(Command.RCPT, 552, None, (text,)))
     assert judgement == Judgement(verdict, usable=True, blame_site=False)
 
 
@@ -108,7 +117,7 @@ def test_once_the_body_is_on_its_way_nothing_is_replaced_unnoticed() -> None:
 def test_a_failure_bounces_exactly_where_its_enhanced_code_says_so(kind: FailureKind) -> None:
     failure = Failure(kind, "a sentence")
     verdict = judge(failure).verdict
-    assert {"4": Verdict.DEFERRED, "5": Verdict.BOUNCED}[failure.enhanced[0]] is verdict
+    assert {"4": DeliveryVerdict.DEFERRED, "5": DeliveryVerdict.BOUNCED}[failure.enhanced[0]] is verdict
 
 
 def test_a_site_is_blamed_for_what_fails_on_its_side_and_for_nothing_else() -> None:

@@ -195,7 +195,7 @@ def test_the_smoke_sink_is_accepted_and_dropped(tmp_path: Path) -> None:
 def attempt_times(world: Any) -> list[float]:
     """When each attempt was started, in seconds since the virtual clock's start."""
     store = world.core.store
-    found = [store.get(seq) for seq in range(1, store.log.last_seq + 1)]
+    found = [store.get(seq) for seq in range(1, store.last_seq + 1)]
     return [(item.time_us - EPOCH_US) / 1e6 for item in found if isinstance(item.event, AttemptStarted)]
 
 

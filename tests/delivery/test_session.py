@@ -1,4 +1,4 @@
-"""Sessions against our own receiver: every misbehaviour is one Outcome, and the next message is unaffected."""
+"""Sessions against our own receiver: every misbehaviour is one outcome, and the next message is unaffected."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -6,12 +6,21 @@ from typing import Any
 import pytest
 import trio
 
-from relay.delivery.replies import FailureKind, Verdict
-from relay.delivery.session import Outcome, Session, SessionFailed, TlsFailed, TlsPolicy, open_session
-from relay.delivery.smtp import Command, LocalProtocolError
+from relay.delivery.outcomes import AttemptOutcome
+from relay.delivery.replies import DeliveryVerdict, FailureKind
+from relay.delivery.reply_reader import Command
+from relay.delivery.session import (
+    Session,
+    SessionFailed,
+    TlsFailed,
+    TlsPolicy,
+    open_session,
+)
+from relay.delivery.smtp import LocalProtocolError
 from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts
-from tests.world.mx import Mx, open_mx, self_signed_context
+from tests.world.mx import Mx, open_mx
+from tests.world.self_signed import self_signed_context
 
 MESSAGE = b"From: ann@relay.test\r\nSubject: hello\r\n\r\n.Hello.\r\n.\r\n"
 TLS = self_signed_context()
@@ -23,7 +32,7 @@ async def connect(
     return await open_session("mx.test", mx.host, mx.port, ehlo_name="relay.test", tls=tls, timeouts=timeouts)
 
 
-async def deliver(session: Session, local_part: str, message: bytes = MESSAGE) -> Outcome:
+async def deliver(session: Session, local_part: str, message: bytes = MESSAGE) -> AttemptOutcome:
     """One delivery; the outcome must know whether the hook was called."""
     hooked = []
 
@@ -66,7 +75,7 @@ def test_two_messages_on_one_connection(options: dict[str, object]) -> None:
         session = await connect(mx)
         for name in ("bob", "carol"):
             outcome = await deliver(session, name)
-            assert outcome.verdict is Verdict.SENT
+            assert outcome.verdict is DeliveryVerdict.SENT
             assert outcome.command is Command.END_OF_DATA
             assert (outcome.error, outcome.enhanced) == (None, "2.0.0")
             assert session.usable
@@ -83,20 +92,25 @@ def test_two_messages_on_one_connection(options: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("local_part", "verdict", "command", "code", "usable"),
     [
-        ("tempfail", Verdict.DEFERRED, Command.RCPT, 451, True),
-        ("permfail", Verdict.BOUNCED, Command.RCPT, 550, True),
-        ("full", Verdict.DEFERRED, Command.RCPT, 452, True),
-        ("toomany", Verdict.DEFERRED, Command.RCPT, 452, True),
-        ("421", Verdict.DEFERRED, Command.RCPT, 421, False),
-        ("defer-message", Verdict.DEFERRED, Command.END_OF_DATA, 451, True),
-        ("refuse-message", Verdict.BOUNCED, Command.END_OF_DATA, 554, True),
-        ("refuse-early", Verdict.BOUNCED, Command.END_OF_DATA, 552, None),
-        ("close-after-message", Verdict.SENT, Command.END_OF_DATA, 250, True),
+        ("tempfail", DeliveryVerdict.DEFERRED, Command.RCPT, 451, True),
+        ("permfail", DeliveryVerdict.BOUNCED, Command.RCPT, 550, True),
+        ("full", DeliveryVerdict.DEFERRED, Command.RCPT, 452, True),
+        ("toomany", DeliveryVerdict.DEFERRED, Command.RCPT, 452, True),
+        ("421", DeliveryVerdict.DEFERRED, Command.RCPT, 421, False),
+        ("defer-message", DeliveryVerdict.DEFERRED, Command.END_OF_DATA, 451, True),
+        ("refuse-message", DeliveryVerdict.BOUNCED, Command.END_OF_DATA, 554, True),
+        ("refuse-early", DeliveryVerdict.BOUNCED, Command.END_OF_DATA, 552, None),
+        ("close-after-message", DeliveryVerdict.SENT, Command.END_OF_DATA, 250, True),
     ],
 )
 @pytest.mark.parametrize("pipelining", [True, False])
 def test_a_refusal(
-    local_part: str, verdict: Verdict, command: Command, code: int, usable: bool | None, pipelining: bool
+    local_part: str,
+    verdict: DeliveryVerdict,
+    command: Command,
+    code: int,
+    usable: bool | None,
+    pipelining: bool,
 ) -> None:
     async def check(mx: Mx) -> None:
         session = await connect(mx)
@@ -106,7 +120,7 @@ def test_a_refusal(
         # Whether the receiver's early refusal is heard before the dot is a matter of timing.
         assert usable is None or session.usable is usable
         if usable and local_part != "close-after-message":
-            assert (await deliver(session, "bob")).verdict is Verdict.SENT
+            assert (await deliver(session, "bob")).verdict is DeliveryVerdict.SENT
         await session.quit()
 
     with_mx(check, pipelining=pipelining)
@@ -134,13 +148,17 @@ def test_a_failure_is_one_outcome_and_the_next_connection_is_good(
         session = await connect(mx, timeouts=brief.get(local_part, Timeouts()))
         outcome = await deliver(session, local_part)
         assert outcome.failure is not None
-        assert (outcome.verdict, outcome.failure.kind, outcome.command) == (Verdict.DEFERRED, kind, command)
+        assert (outcome.verdict, outcome.failure.kind, outcome.command) == (
+            DeliveryVerdict.DEFERRED,
+            kind,
+            command,
+        )
         assert outcome.error
         assert outcome.judgement.blame_site
         assert not outcome.judgement.reconnect
         assert not session.usable
         session = await connect(mx)
-        assert (await deliver(session, "bob")).verdict is Verdict.SENT
+        assert (await deliver(session, "bob")).verdict is DeliveryVerdict.SENT
         await session.quit()
 
     with_mx(check, tls=tls)
@@ -152,12 +170,12 @@ def test_a_big_message_is_refused_half_way_or_cut_off() -> None:
     async def check(mx: Mx) -> None:
         outcome = await deliver(await connect(mx), "refuse-early", message)
         assert outcome.reply is not None
-        assert (outcome.reply.code, outcome.verdict, outcome.started) == (552, Verdict.BOUNCED, False)
+        assert (outcome.reply.code, outcome.verdict, outcome.started) == (552, DeliveryVerdict.BOUNCED, False)
         outcome = await deliver(await connect(mx), "disconnect-in-data", message)
         assert outcome.failure is not None
         assert (outcome.failure.kind, outcome.started) == (FailureKind.CLOSED, False)
         session = await connect(mx)
-        assert (await deliver(session, "bob", message)).verdict is Verdict.SENT
+        assert (await deliver(session, "bob", message)).verdict is DeliveryVerdict.SENT
         await session.quit()
         assert mx.messages[0].data == message
 
@@ -173,7 +191,7 @@ def test_a_connection_that_the_receiver_gave_up_is_to_be_replaced_at_once() -> N
         assert not outcome.started
         assert not session.usable
         session = await connect(mx)
-        assert (await deliver(session, "close-after-message")).verdict is Verdict.SENT
+        assert (await deliver(session, "close-after-message")).verdict is DeliveryVerdict.SENT
         mx.configure(messages_per_session=None)
         outcome = await deliver(session, "carol")
         assert outcome.judgement.reconnect
@@ -197,7 +215,11 @@ def test_no_session_because_the_receiver_says_so(
             await connect(mx)
         outcome = raised.value.outcome
         assert outcome.reply is not None
-        assert (outcome.verdict, outcome.command, outcome.reply.code) == (Verdict.DEFERRED, command, code)
+        assert (outcome.verdict, outcome.command, outcome.reply.code) == (
+            DeliveryVerdict.DEFERRED,
+            command,
+            code,
+        )
         assert outcome.judgement.blame_site
         assert str(code) in str(raised.value)
 
@@ -219,7 +241,7 @@ def test_no_session_because_something_fails(options: dict[str, object], kind: Fa
             await connect(mx, timeouts=Timeouts(banner=0.2) if mx.options.mute else Timeouts())
         assert raised.value.outcome.failure is not None
         assert raised.value.outcome.failure.kind is kind
-        assert raised.value.outcome.verdict is Verdict.DEFERRED
+        assert raised.value.outcome.verdict is DeliveryVerdict.DEFERRED
 
     with_mx(check, **options)
 
@@ -244,7 +266,7 @@ def test_a_failed_handshake_can_be_followed_by_plain_text() -> None:
         assert raised.value.outcome.failure.kind is FailureKind.TLS
         assert raised.value.outcome.enhanced == "4.7.5"
         session = await connect(mx, tls=TlsPolicy.NEVER)
-        assert (await deliver(session, "bob")).verdict is Verdict.SENT
+        assert (await deliver(session, "bob")).verdict is DeliveryVerdict.SENT
         assert session.tls is None
         await session.quit()
 
@@ -255,11 +277,11 @@ def test_what_can_never_work_bounces_without_being_tried() -> None:
     async def check(mx: Mx) -> None:
         session = await connect(mx)
         outcome = await deliver(session, "jürgen")
-        assert (outcome.verdict, outcome.enhanced) == (Verdict.BOUNCED, "5.6.7")
+        assert (outcome.verdict, outcome.enhanced) == (DeliveryVerdict.BOUNCED, "5.6.7")
         outcome = await deliver(session, "bob", "Grüße\r\n".encode())
-        assert (outcome.verdict, outcome.enhanced) == (Verdict.BOUNCED, "5.6.3")
+        assert (outcome.verdict, outcome.enhanced) == (DeliveryVerdict.BOUNCED, "5.6.3")
         outcome = await deliver(session, "bob", b"x" * 99 + b"\r\n")
-        assert (outcome.verdict, outcome.enhanced) == (Verdict.BOUNCED, "5.3.4")
+        assert (outcome.verdict, outcome.enhanced) == (DeliveryVerdict.BOUNCED, "5.3.4")
         assert session.transactions == 0
         assert session.usable
         assert "MAIL" not in mx.commands
@@ -272,7 +294,7 @@ def test_utf8_throughout() -> None:
     async def check(mx: Mx) -> None:
         session = await connect(mx)
         outcome = await deliver(session, "jürgen", "Subject: Grüße\r\n\r\nÄÖÜ\r\n".encode())
-        assert outcome.verdict is Verdict.SENT
+        assert outcome.verdict is DeliveryVerdict.SENT
         [message] = mx.messages
         assert message.rcpt_to == ("jürgen@mx.test",)
         assert message.smtputf8
@@ -282,12 +304,12 @@ def test_utf8_throughout() -> None:
     with_mx(check)
 
 
-def test_reset_says_whether_the_connection_is_good() -> None:
+def test_after_a_refusal_the_next_message_begins_with_a_reset() -> None:
     async def check(mx: Mx) -> None:
         session = await connect(mx)
         await deliver(session, "permfail")
-        assert await session.reset()
-        assert (await deliver(session, "bob")).verdict is Verdict.SENT
+        assert session.usable
+        assert (await deliver(session, "bob")).verdict is DeliveryVerdict.SENT
         assert mx.commands.count("RSET") == 1
         await session.quit()
         await session.quit()

@@ -11,8 +11,9 @@ from functools import partial
 import pytest
 import trio
 
+from relay.delivery.outcomes import AttemptOutcome
 from relay.delivery.replies import FailureKind
-from relay.delivery.session import Outcome, SessionFailed, open_session
+from relay.delivery.session import SessionFailed, open_session
 from relay.message.envelope import Envelope
 from tests.world.https import Authority
 from tests.world.mx import HUGE_REPLY_BYTES
@@ -83,7 +84,7 @@ async def at_mail_again(stream: trio.abc.Stream, block: bytes) -> None:
     await flood(stream, block)
 
 
-async def attempt(port: int) -> Outcome:
+async def attempt(port: int) -> AttemptOutcome:
     try:
         session = await open_session("mx.test", "127.0.0.1", port, ehlo_name="relay.test")
     except SessionFailed as error:

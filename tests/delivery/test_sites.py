@@ -8,11 +8,11 @@ import trio
 import trio.testing
 
 from relay.delivery.deliverer import IDLE_SECONDS_MAX, SITE_SECONDS
-from relay.delivery.scheduler import DOWN_SECONDS
+from relay.delivery.sites import DOWN_SECONDS
 from relay.internet.resolver import Mx as MxRecord
 from tests.world.dns import FakeDns
-from tests.world.mx import self_signed_context
 from tests.world.relay import OTHER_DID, OTHER_DOMAIN, World, make_directory, open_world, run
+from tests.world.self_signed import self_signed_context
 
 
 def dns_of(**domains: str) -> FakeDns:

@@ -8,16 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.delivery.smtp import (
-    NEED_DATA,
+from relay.delivery.reply_reader import (
     REPLY_BYTES_MAX,
     REPLY_LINE_BYTES_MAX,
     REPLY_LINES_MAX,
     Capabilities,
+    RemoteProtocolError,
+    SmtpReply,
+)
+from relay.delivery.smtp import (
+    NEED_DATA,
     Client,
     LocalProtocolError,
-    RemoteProtocolError,
-    Reply,
     State,
     check_message,
 )
@@ -34,7 +36,7 @@ def ready(*keywords: str) -> Client:
     ehlo = "".join(f"250-{line}\r\n" for line in lines[:-1]) + f"250 {lines[-1]}\r\n"
     for reply in ("220 mx.example\r\n", ehlo):
         client.receive_data(reply.encode())
-        assert isinstance(client.next_event(), Reply)
+        assert isinstance(client.next_event(), SmtpReply)
     client.data_to_send()
     assert client.state is State.READY
     return client
@@ -142,7 +144,6 @@ def test_every_intention_out_of_its_turn() -> None:
         client.tls_established,
         client.take_body,
         client.end_of_data,
-        client.reset,
         client.quit,
     ):
         with pytest.raises(LocalProtocolError):
@@ -249,7 +250,7 @@ def test_the_longest_reply_that_is_read() -> None:
         b"220-x\r\n" * (REPLY_LINES_MAX - 1) + b"220 " + b"x" * (REPLY_LINE_BYTES_MAX - 5) + b"\r\n"
     )
     reply = client.next_event()
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, SmtpReply)
     assert len(reply.lines) == REPLY_LINES_MAX
 
 
@@ -257,7 +258,7 @@ def test_a_reply_cannot_turn_what_is_shown_around() -> None:
     client = Client("relay.test")
     client.receive_data("220 a\u202eb\u00adc\x1b[31m\ttab Grüße\r\n".encode())
     reply = client.next_event()
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, SmtpReply)
     assert reply.text == "a�b�c�[31m tab Grüße"
 
 
@@ -285,7 +286,7 @@ def test_a_reply_is_read_the_same_whole_and_byte_by_byte(data: bytes) -> None:
         try:
             for piece in pieces:
                 client.receive_data(piece)
-                event = event if isinstance(event, Reply) else client.next_event()
+                event = event if isinstance(event, SmtpReply) else client.next_event()
         except RemoteProtocolError as error:
             event = str(error)
         results.append(event)

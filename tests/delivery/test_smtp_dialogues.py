@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.delivery.smtp import NEED_DATA, Client, RemoteProtocolError, State
+from relay.delivery.reply_reader import RemoteProtocolError
+from relay.delivery.smtp import NEED_DATA, Client, State
 from relay.message.envelope import Envelope
 
 DIALOGUES = sorted(Path(__file__).parent.with_name("dialogues").glob("*.txt"))
@@ -108,8 +109,6 @@ class Player:
                 self.client.starttls()
             case "tls":
                 self.client.tls_established()
-            case "reset":
-                self.client.reset()
             case "quit":
                 self.client.quit()
             case _:

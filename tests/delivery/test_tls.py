@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, memory_stream_pair
 
 from relay.delivery.certificates import describe
-from relay.delivery.replies import FailureKind, Verdict, judge
+from relay.delivery.outcomes import Peer, TlsInfo
+from relay.delivery.replies import DeliveryVerdict, FailureKind, judge
 from relay.delivery.session import (
-    Peer,
     SessionFailed,
     TlsFailed,
-    TlsInfo,
     TlsPolicy,
     open_session,
     start_session,
@@ -25,7 +24,8 @@ from relay.delivery.session import (
 from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts
 from tests.world.https import Authority
-from tests.world.mx import Mx, open_mx, self_signed_context
+from tests.world.mx import Mx, open_mx
+from tests.world.self_signed import self_signed_context
 
 AUTHORITY = Authority()
 INTERMEDIATE = Authority(AUTHORITY)
@@ -41,7 +41,7 @@ async def tls_of(mx: Mx, host: str, trust: ssl.SSLContext | None) -> TlsInfo:
     envelope = Envelope("ann@relay.test", "bob@mx.test")
     outcome = await session.deliver(envelope, MESSAGE, before_final_dot=trio.lowlevel.checkpoint)
     await session.quit()
-    assert outcome.verdict is Verdict.SENT
+    assert outcome.verdict is DeliveryVerdict.SENT
     assert session.tls is not None
     assert session.tls.version == mx.messages[-1].tls
     return session.tls
@@ -165,7 +165,7 @@ def test_a_handshake_that_fails_can_be_followed_by_plain_text(server: Callable[[
                 await connect()
             failure = raised.value.outcome.failure
             assert failure is not None
-            assert (failure.kind, judge(failure).verdict) == (FailureKind.TLS, Verdict.DEFERRED)
+            assert (failure.kind, judge(failure).verdict) == (FailureKind.TLS, DeliveryVerdict.DEFERRED)
             session = await connect(tls=TlsPolicy.NEVER)
             assert session.tls is None
             await session.quit()

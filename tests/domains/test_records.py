@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dns.rdtypes.ANY.TXT import TXT
 
-from relay.domains.records import Record, member_records, operator_records, zone_text
+from relay.domains.records import DnsRecord, member_records, operator_records, zone_text
 from relay.message.signer import Signer
 
 DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
@@ -23,7 +23,7 @@ def signers() -> list[Signer]:
     ]
 
 
-def by_name(records: list[Record]) -> dict[str, str]:
+def by_name(records: list[DnsRecord]) -> dict[str, str]:
     return {f"{record.type} {record.name}": record.value for record in records}
 
 
@@ -53,7 +53,7 @@ def test_the_operators_records(signers: list[Signer]) -> None:
 def test_a_zone_file_reads_back_to_the_records(signers: list[Signer]) -> None:
     records = [
         *operator_records("member.example", host="mx.member.example", signers=signers),
-        Record("TXT", "odd.member.example", 'a "quoted" \\ value; with all' + "x" * 300, "Oddities."),
+        DnsRecord("TXT", "odd.member.example", 'a "quoted" \\ value; with all' + "x" * 300, "Oddities."),
     ]
     text = zone_text(records)
     zone = dns.zone.from_text(text, origin="member.example.", relativize=False, check_origin=False)

@@ -13,7 +13,7 @@ from relay.addresses import parse_mailbox
 from relay.codec import Recorded
 from relay.domains.records import dkim_record
 from relay.events import DsnQueued, MessageBounced, MessageQueued, Recipient, RemoteSide, SendAccepted
-from relay.message.compose import Content, Message, compose, compose_body, feedback_id, message_id_header
+from relay.message.compose import Draft, Message, compose, compose_body, feedback_id, message_id_header
 from relay.message.dsn import compose_dsn
 from relay.message.signer import Signer
 from relay.message.signing import sign
@@ -25,7 +25,7 @@ BOUNCED_AT_US: Final = ACCEPTED_AT_US + 90_000_000
 
 
 class Story(NamedTuple):
-    content: Content
+    content: Draft
     to: str
     category: str = "transactional"
     unsubscribe: str | None = None
@@ -49,7 +49,7 @@ TOKEN: Final = "https://relay.example/u/zKwdoYCW498f_aI4ybWVyRFZ-s9-AgPKuoYsSqav
 
 STORIES: Final[Mapping[str, Story]] = {
     "login-link": Story(
-        Content(
+        Draft(
             parse_mailbox("login@member.example"),
             "Your login link",
             "Follow this link to log in:\n\nhttps://member.example/login/5f1c\n\nIt works once, for an hour.\n",
@@ -58,7 +58,7 @@ STORIES: Final[Mapping[str, Story]] = {
         "login-link",
     ),
     "digest": Story(
-        Content(
+        Draft(
             NEWS,
             "Your weekly digest",
             "Hello Jane,\n\nthree things happened this week.\n",
@@ -75,10 +75,10 @@ STORIES: Final[Mapping[str, Story]] = {
         TOKEN,
     ),
     "html-alone": Story(
-        Content(NEWS, "Receipt", None, "<table>" + "<tr><td>1 × widget</td></tr>" * 40 + "</table>"), JANE
+        Draft(NEWS, "Receipt", None, "<table>" + "<tr><td>1 × widget</td></tr>" * 40 + "</table>"), JANE
     ),
     "international": Story(
-        Content(
+        Draft(
             parse_mailbox("Zoë Müller <zoe@bücher.example>"),
             "今週のお知らせ — Grüße von allen, die diese lange Betreffzeile gelesen haben",
             "今週は三つの出来事がありました。\n",
@@ -86,11 +86,11 @@ STORIES: Final[Mapping[str, Story]] = {
         "Дмитрий <dmitri@recipient.example>",
     ),
     "smtputf8": Story(
-        Content(NEWS, "Ciao", "Ciao!\n", reply_to=parse_mailbox("Søren <søren@member.example>")),
+        Draft(NEWS, "Ciao", "Ciao!\n", reply_to=parse_mailbox("Søren <søren@member.example>")),
         "Zoë <zoë@例え.テスト>",
     ),
     "awkward-body": Story(
-        Content(
+        Draft(
             NEWS,
             "",
             "From me to you\nFrom From\n.\n..\ntrailing \t\nbare\rreturn\n\n-- \nMember\n"
@@ -100,7 +100,7 @@ STORIES: Final[Mapping[str, Story]] = {
         JANE,
     ),
     "awkward-headers": Story(
-        Content(
+        Draft(
             parse_mailbox(r'"Doe, \"JD\" \\ Jane" <jane@member.example>'),
             " two  spaces, a\ttab, and =?utf-8?q?no_encoded_word?= ",
             "text\n",
@@ -115,7 +115,7 @@ STORIES: Final[Mapping[str, Story]] = {
         "J. R. Doe <jr@recipient.example>",
     ),
     "transactional-own-unsubscribe": Story(
-        Content(
+        Draft(
             NEWS,
             "Receipt",
             "Thank you.\n",

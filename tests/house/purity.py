@@ -24,6 +24,7 @@ HANDS: dict[str, frozenset[str]] = {
         {
             "__main__",
             "acceptance",
+            "alarm",
             "config",
             "core",
             "data_directory",
@@ -44,7 +45,7 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.decisions": frozenset(),
     "relay.delivery": frozenset(
-        {"certificates", "connect", "deliverer", "interrupted", "resolve", "session", "story"}
+        {"attempts", "certificates", "connect", "deliverer", "interrupted", "resolve", "session", "story"}
     ),
     "relay.domains": frozenset({"verification"}),
     "relay.events": frozenset(),
@@ -60,7 +61,10 @@ HANDS: dict[str, frozenset[str]] = {
             "directory",
             "disk",
             "files",
+            "erasure",
+            "interface",
             "log",
+            "open_segment",
             "reader",
             "repair",
             "strip",

@@ -110,6 +110,15 @@ def test_the_figures_of_a_page_are_those_of_a_run_that_is_kept(page: Path) -> No
     )
 
 
+def test_a_sentence_whose_row_is_missing_is_no_sentence() -> None:
+    run = decode(newest_results().read_bytes())
+    page = "<!-- figures: three -->\n<!-- end of figures -->"
+    assert with_figures(page, run).count("\n- **") == 3
+    run.rows.clear()
+    with pytest.raises(AssertionError, match="not one row of accept"):
+        with_figures(page, run)
+
+
 def row(values: list[float], against: list[float] | None = None, **more: object) -> Row:
     compared = None if against is None else Comparison("alone", against)
     return Row(question="q", case="c", what="w", values=values, against=compared, **more)  # type: ignore[arg-type]

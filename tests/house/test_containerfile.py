@@ -27,6 +27,7 @@ FILE = DOCS / "Containerfile"
 SUITE = "bookworm"
 #: Everything is fetched and unpacked, on a machine that does other things as well.
 BUILD_SECONDS_MAX = 900
+pytestmark = pytest.mark.timeout(BUILD_SECONDS_MAX)
 DATA = "/var/lib/atmos-relay"
 #: What it prints is a JSON list of everything that is installed beside Python itself.
 INSTALLED = """

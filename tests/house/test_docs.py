@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
+import importlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,15 +18,15 @@ import msgspec
 import pytest
 import requests
 
-from relay.config import Config, SiteConfig, WarmingTier
+from relay.config import CONFIG_FILE, Config, SiteConfig, WarmingTier
 from relay.file_names import LOG_DIRECTORY
 from relay.refusals import STATUS_OF_CODE
 from spool.reader import LogReader
 from tests.world.daemon import free_port, is_listening, open_daemon_directory, require_daemon, running
-from tests.world.mx import self_signed_pem
 from tests.world.pages import DOCS, Example, examples, says
 from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
 from tests.world.relay import DID, DOMAIN
+from tests.world.self_signed import self_signed_pem
 
 PAGES = sorted(DOCS.glob("*.md"))
 #: Pages whose examples have tests of their own, beside those of this module.
@@ -33,10 +36,16 @@ HERE = {"SEND_API.md", "DOMAINS.md", "OPERATING.md", "CORRUPTION.md"}
 
 #: Commands of the pages that are not run as they stand, each with the reason.
 NOT_RUN = {
-    "make demo": "serves until Ctrl-C; tests of the demo and CI run it with ONCE=1",
+    "make demo": "serves until Ctrl-C; tests/tools/test_demo.py runs what it does with ONCE=1",
     "make test": "runs this",
     "make setup": "CI runs it before this",
     "make bench": "takes minutes; benchmarks are no tests",
+    "make wheel": "test_wheel.py builds it, of a tag in a clone",
+    "pipx install": "asks the package index; test_wheel.py installs the wheel beside what the lock names",
+    "git tag": "test_wheel.py does it in a clone",
+    "podman build": "test_containerfile.py builds it with buildah",
+    "podman run": "test_containerfile.py runs what is built, without an engine",
+    "podman exec": "test_containerfile.py runs what is built, without an engine",
     "git clone": "needs a repository's address",
     "adduser": "changes the machine; the unit names the same user",
     "systemctl": "needs systemd as the first process; the unit is verified",
@@ -163,7 +172,8 @@ def test_every_command_is_run_or_named_here(page: Path) -> None:
     for line in indented:
         first = line.split("&&")[0].strip()
         if re.match(
-            r"(\.venv/bin/)?(atmos-relay|python -m)|make |curl |git |adduser|systemctl|apt-get", first
+            r"(\.venv/bin/)?(atmos-relay|python -m)|make |curl |git |adduser|systemctl|apt-get|pipx |podman ",
+            first,
         ):
             own_test = page.name == "README.md" and re.search(r"atmos-relay (init|dns) ", first)
             assert reason_not_to_run(first) or own_test, first
@@ -326,6 +336,61 @@ def _replaced(config: str, *replacements: tuple[str, str]) -> str:
 
 @pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+    text = page.read_text()
+    for target in [
+        *re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text),
+        *re.findall(r'src(?:set)?="([^"]+)"', text),
+    ]:
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= headings
+
+
+def test_every_page_is_listed() -> None:
+    listed = re.findall(r"\]\((\w+\.md)\)", (DOCS / "README.md").read_text())
+    assert sorted([*listed, "README.md"]) == [page.name for page in PAGES]
+
+
+def test_the_floors_of_the_page_are_those_that_are_checked() -> None:
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())
+    (contract,) = (
+        each for each in project["tool"]["importlinter"]["contracts"] if each.get("containers") == ["relay"]
+    )
+    floor_of = {
+        name: floor for floor, names in enumerate(contract["layers"]) for name in re.findall(r"\w+", names)
+    }
+    (table,) = re.findall(
+        r"^\| room or file \|.*?\n\n", (DOCS / "ARCHITECTURE.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    named = [
+        name for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for name in re.findall(r"\w+", row)
+    ]
+    assert sorted(named) == sorted(floor_of)
+    assert named == sorted(named, key=lambda name: floor_of[name])
+
+
+@pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.name)
+def test_what_a_page_names_of_the_source_is_there(page: Path) -> None:
+    """Files, and modules with what is in them. Modules move; pages that name them must follow."""
+    root = DOCS.parent
+    for name in re.findall(
+        r"`((?:benchmarks|docs|locks|relay|spool|tests|tools)(?:/[\w.-]+)*/?)`", page.read_text()
+    ):
+        assert (root / name).exists(), name
+    for name in re.findall(r"`((?:relay|spool|tools)(?:\.\w+)+)`", page.read_text()):
+        assert name == CONFIG_FILE or _is_there(name), name
+
+
+def _is_there(name: str) -> bool:
+    """Whether there is such a module, or such a thing in one."""
+    module, _, inside = name.rpartition(".")
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module(name)
+        return True
+    with contextlib.suppress(ModuleNotFoundError):
+        return hasattr(importlib.import_module(module), inside)
+    return False

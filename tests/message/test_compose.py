@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from relay.addresses import Mailbox, parse_mailbox
 from relay.message.compose import (
-    Content,
+    Draft,
     Message,
     compose,
     compose_body,
@@ -29,7 +29,7 @@ JANE = parse_mailbox("Jane Doe <jane@recipient.example>")
 NEWS = parse_mailbox("Member News <news@member.example>")
 
 
-def compose_one(content: Content, *, to: Mailbox = JANE, unsubscribe: str | None = None) -> Message:
+def compose_one(content: Draft, *, to: Mailbox = JANE, unsubscribe: str | None = None) -> Message:
     return compose(
         content,
         compose_body(content.text, content.html),
@@ -88,7 +88,7 @@ def mailbox_of(message: Message, header: bytes) -> tuple[str, str, str]:
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(contents(), mailboxes(), st.sampled_from([None, "https://relay.example/u/" + "A" * 500]))
-def test_what_is_accepted_reads_back_the_same(content: Content, to: Mailbox, unsubscribe: str | None) -> None:
+def test_what_is_accepted_reads_back_the_same(content: Draft, to: Mailbox, unsubscribe: str | None) -> None:
     message = compose_one(content, to=to, unsubscribe=unsubscribe)
     assert_fit_for_smtp(message)
     assert compose_one(content, to=to, unsubscribe=unsubscribe) == message
@@ -131,7 +131,7 @@ def test_lines_of_quoted_printable_and_base64_are_at_most_76(text: str) -> None:
 @settings(derandomize=True, deadline=None)
 @given(lines, st.sampled_from(["X", "X-Campaign", "X-" + "N" * 40, "X-" + "N" * 74]))
 def test_lines_with_encoded_words_are_at_most_76(value: str, name: str) -> None:
-    message = compose_one(Content(NEWS, value, "text", headers=((name, value),)))
+    message = compose_one(Draft(NEWS, value, "text", headers=((name, value),)))
     for header in message.headers:
         for line in header_line(header).split(b"\r\n"):
             words = re.findall(rb"=\?utf-8\?[qb]\?[^?]*\?=", line)
@@ -141,7 +141,7 @@ def test_lines_with_encoded_words_are_at_most_76(value: str, name: str) -> None:
 
 
 def test_a_plain_message() -> None:
-    content = Content(NEWS, "Hello", "Hi there,\n\nbye\n")
+    content = Draft(NEWS, "Hello", "Hi there,\n\nbye\n")
     assert compose_one(content).as_bytes().decode() == (
         "From: Member News <news@member.example>\r\n"
         "To: Jane Doe <jane@recipient.example>\r\n"
@@ -161,7 +161,7 @@ def test_a_plain_message() -> None:
 
 
 def test_the_recipients_of_a_send_share_one_body() -> None:
-    content = Content(NEWS, "Hello", "text", "<p>html</p>")
+    content = Draft(NEWS, "Hello", "text", "<p>html</p>")
     one, two = (compose_one(content, to=parse_mailbox(to)) for to in ("a@b.example", "c@d.example"))
     assert one.body == two.body
     assert one.headers != two.headers
@@ -172,21 +172,21 @@ def test_a_bulk_message_has_one_unsubscribe_pair_and_it_is_the_relays() -> None:
         ("LIST-UNSUBSCRIBE", "<https://member.example/u>"),
         ("list-unsubscribe-post", "List-Unsubscribe=One-Click"),
     )
-    read = parse(compose_one(Content(NEWS, "", "t", headers=own), unsubscribe="https://relay.example/u/T"))
+    read = parse(compose_one(Draft(NEWS, "", "t", headers=own), unsubscribe="https://relay.example/u/T"))
     assert read.get_all("List-Unsubscribe") == ["<https://relay.example/u/T>"]
     assert read.get_all("List-Unsubscribe-Post") == ["List-Unsubscribe=One-Click"]
 
 
 def test_a_transactional_message_passes_a_members_own_pair_and_adds_none() -> None:
     own = (("List-Unsubscribe", "<mailto:off@member.example>,  <https://member.example/u>"),)
-    read = parse(compose_one(Content(NEWS, "", "t", headers=own)))
+    read = parse(compose_one(Draft(NEWS, "", "t", headers=own)))
     assert read.get_all("List-Unsubscribe") == [own[0][1]]
     assert read["List-Unsubscribe-Post"] is None
-    assert parse(compose_one(Content(NEWS, "", "t")))["List-Unsubscribe"] is None
+    assert parse(compose_one(Draft(NEWS, "", "t")))["List-Unsubscribe"] is None
 
 
 def test_a_members_message_id_is_used_once() -> None:
-    content = Content(NEWS, "", "t", headers=(("message-id", "<own@member.example>"),))
+    content = Draft(NEWS, "", "t", headers=(("message-id", "<own@member.example>"),))
     assert parse(compose_one(content)).get_all("Message-ID") == ["<own@member.example>"]
 
 
@@ -227,7 +227,7 @@ def test_empty_parts_are_no_parts() -> None:
 
 
 def test_words_around_an_encoded_one_stay_as_they_are() -> None:
-    message = compose_one(Content(NEWS, "", "t", headers=(("List-Id", "Über alles <list.example>"),)))
+    message = compose_one(Draft(NEWS, "", "t", headers=(("List-Id", "Über alles <list.example>"),)))
     assert dict(message.headers)[b"List-Id"] == b"=?utf-8?b?w5xiZXI=?= alles <list.example>"
 
 

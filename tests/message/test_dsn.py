@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from relay.addresses import Mailbox
 from relay.delivery.smtp import check_envelope, check_message
 from relay.events import RemoteSide
-from relay.message.compose import Content, Message
+from relay.message.compose import Draft, Message
 from relay.message.envelope import Envelope
-from relay.message.signing import Verdict, verify
+from relay.message.signing import DkimVerdict, verify
 from tests.golden_messages.stories import (
     ACCEPTED_AT_US,
     BOUNCED_AT_US,
@@ -35,7 +35,7 @@ from tests.mail_strategies import contents, mailboxes
 from tests.mailauth import verify_all
 
 PLAIN = DSN_STORIES["dsn"]
-OPERATORS_TWO = [Verdict(signer.domain, signer.selector, True) for signer in OPERATORS_SIGNERS]
+OPERATORS_TWO = [DkimVerdict(signer.domain, signer.selector, True) for signer in OPERATORS_SIGNERS]
 
 
 def parse(message: Message | bytes) -> EmailMessage:
@@ -216,7 +216,7 @@ hostile = st.lists(
     reason=st.sampled_from(["rejected", "undeliverable", "expired", "something new"]),
 )
 def test_whatever_was_said_and_sent_it_is_three_parts_of_the_relays_own(
-    content: Content,
+    content: Draft,
     to: Mailbox,
     forward_to: Mailbox,
     reply: str | None,

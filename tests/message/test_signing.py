@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 
 from relay.addresses import Mailbox, parse_mailbox
-from relay.message.compose import Content, Message, compose, compose_body
+from relay.message.compose import Draft, Message, compose, compose_body
 from relay.message.signer import Signer
-from relay.message.signing import Verdict, body_hash, sign, verify
+from relay.message.signing import DkimVerdict, body_hash, sign, verify
 from tests.golden_messages.stories import (
     DSN_STORIES,
     HERE,
@@ -23,11 +23,11 @@ from tests.mail_strategies import contents, mailboxes
 from tests.mailauth import verify_all
 
 TIMESTAMP = 1_764_000_000
-ALL_VALID = [Verdict(signer.domain, signer.selector, True) for signer in SIGNERS]
+ALL_VALID = [DkimVerdict(signer.domain, signer.selector, True) for signer in SIGNERS]
 ALL_VOID = [verdict._replace(valid=False) for verdict in ALL_VALID]
 
 
-def compose_any(content: Content, to: Mailbox) -> Message:
+def compose_any(content: Draft, to: Mailbox) -> Message:
     return compose(
         content,
         compose_body(content.text, content.html),
@@ -53,7 +53,7 @@ def test_all_signatures_of_anything_accepted_verify_with_dkimpy_and_mailauth() -
 
     @settings(derandomize=True, deadline=None, max_examples=100)
     @given(contents(), mailboxes())
-    def sign_and_verify(content: Content, to: Mailbox) -> None:
+    def sign_and_verify(content: Draft, to: Mailbox) -> None:
         message = sign(compose_any(content, to), SIGNERS, timestamp=TIMESTAMP)
         assert verify(message, RECORDS.get) == ALL_VALID
         messages.append(message)
@@ -133,7 +133,7 @@ def test_signature_lines_are_short_and_a_long_domain_is_not_divided() -> None:
         f"{one.selector}._domainkey.{domain}": RECORDS[f"{one.selector}._domainkey.member.example"]
         for one in signers
     }
-    expected = [Verdict(domain, signer.selector, True) for signer in signers]
+    expected = [DkimVerdict(domain, signer.selector, True) for signer in signers]
     assert verify(message, records.get) == expected
     assert verify_all([message], records) == [expected]
     for line in message.partition(b"\r\nFrom:")[0].split(b"\r\n"):
@@ -173,5 +173,5 @@ def test_damaged_signatures_are_invalid_and_not_errors() -> None:
 
 
 def test_the_bare_address_form_is_signed_too() -> None:
-    message = compose_any(Content(parse_mailbox("a@b.example"), "s", "t"), parse_mailbox("c@d.example"))
+    message = compose_any(Draft(parse_mailbox("a@b.example"), "s", "t"), parse_mailbox("c@d.example"))
     assert verify(sign(message, SIGNERS[2:], timestamp=TIMESTAMP), RECORDS.get) == ALL_VALID[2:]

@@ -11,7 +11,7 @@ import trio
 
 from relay.config import ConfigError, parse_config
 from relay.core import open_core
-from relay.internet.https import Limits
+from relay.internet.https import FetchLimits
 from relay.operator.did_exists import document_id, document_url
 from relay.refusals import Refusal
 from relay.surroundings import Surroundings
@@ -112,7 +112,7 @@ WRONG_DOCUMENTS = {
     "not UTF-8": b'{"id": "\xff"}',
     "nothing": b"",
     "a tower": b"[" * 50_000,
-    "too long": document(WEB) + b" " * Limits().body_bytes_max,
+    "too long": document(WEB) + b" " * FetchLimits().body_bytes_max,
 }
 
 

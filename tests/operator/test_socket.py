@@ -53,7 +53,7 @@ async def answer_to(world: World, line: bytes) -> Any:
 
 async def assert_unharmed(world: World, seq: int) -> None:
     """It still takes commands and mail, and nothing was recorded in between."""
-    assert world.core.store.log.last_seq == seq
+    assert world.core.store.last_seq == seq
     (member,) = await administer(world.core.directory, "member_list", {})
     assert member["did"] == DID
     assert (await world.until_final(await world.send()))["status"] == "sent"
@@ -140,7 +140,7 @@ def test_a_second_relay_on_the_directory_is_refused(tmp_path: Path) -> None:
             with pytest.raises(LockedError):
                 async with open_core(tmp_path / "data"):
                     raise AssertionError("it started")
-            await assert_unharmed(world, world.core.store.log.last_seq)
+            await assert_unharmed(world, world.core.store.last_seq)
 
     run(main)
 
@@ -213,7 +213,7 @@ def line(command: Any, arguments: Any) -> bytes:
 def test_what_is_no_order_is_refused_and_harms_nobody(tmp_path: Path, sent: bytes) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
-            seq = world.core.store.log.last_seq
+            seq = world.core.store.last_seq
             answer = await answer_to(world, sent)
             assert answer.keys() == {"error", "code"}
             assert answer["code"] == "INVALID_REQUEST"
@@ -242,7 +242,7 @@ def test_an_order_that_cannot_be_carried_out(
 ) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
-            seq = world.core.store.log.last_seq
+            seq = world.core.store.last_seq
             with pytest.raises(Refusal) as refused:
                 await administer(world.core.directory, command, arguments)
             assert refused.value.code == code
@@ -275,7 +275,7 @@ def test_no_command_looks_up_what_is_no_did(tmp_path: Path, name: str) -> None:
 def test_a_line_that_is_too_long_is_refused_while_it_is_read(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
-            seq = world.core.store.log.last_seq
+            seq = world.core.store.last_seq
             async with hold_socket(world) as stream:
                 # No end of line: the relay must not go on waiting for one, nor keep what comes.
                 with pytest.raises(trio.BrokenResourceError):
@@ -289,7 +289,7 @@ def test_a_line_that_is_too_long_is_refused_while_it_is_read(tmp_path: Path) -> 
 def test_a_key_file_that_others_can_read_is_told_and_harms_nobody(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
-            seq = world.core.store.log.last_seq
+            seq = world.core.store.last_seq
             # The relay has not loaded this one: it belongs to nobody yet.
             path = next((world.core.directory / "keys" / OTHER_DOMAIN).glob("*r.pem"))
             path.chmod(0o644)
@@ -310,7 +310,7 @@ def test_a_key_file_that_others_can_read_is_told_and_harms_nobody(tmp_path: Path
 def test_who_hangs_up_before_the_order_or_its_answer_harms_nobody(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
-            seq = world.core.store.log.last_seq
+            seq = world.core.store.last_seq
             for sent in (b"", b'{"command": "memb', line(**GOOD)):
                 async with hold_socket(world) as stream:
                     await stream.send_all(sent)

@@ -180,7 +180,7 @@ def test_the_counts_are_those_right_before_the_send_whatever_came_later(tmp_path
                 await trio.sleep(1800)
             did = world.credentials["X-Atmos-DID"]
             await world.command("member_limits", did=did, hour=7, day=70)
-            limits_seq = world.core.store.log.last_seq
+            limits_seq = world.core.store.last_seq
             await world.request("POST", "/v1/suppressions", json={"recipient": "friend@example.com"})
             await trio.sleep(1800)
             # Suppressed for a manual reason, so that only another address can be written to.

@@ -12,7 +12,8 @@ from relay.file_names import LOG_DIRECTORY
 from relay.views import relay_views
 from spool.disk import RealDisk
 from spool.reader import LogReader
-from tests.campaigns.crash import can_mount, small_disk
+from tests.campaigns.crash import can_mount
+from tests.campaigns.crash_troubles import small_disk
 from tests.world.process import configure
 from tests.world.relay import World, make_directory, open_world, run
 
@@ -31,13 +32,13 @@ class RoomyDisk(RealDisk):
 
 async def assert_queue_full(world: World) -> None:
     """A send is refused, says when to come again, and has changed nothing."""
-    last_seq = world.core.store.log.last_seq
+    last_seq = world.core.store.last_seq
     mail = {"from": "you@yourdomain.com", "to": "late@example.com", "subject": "Late", "text": "Hi\n"}
     headers = {**world.credentials, "Idempotency-Key": "late"}
     status, answer, answered = await world.request("POST", "/v1/send", json=mail, headers=headers)
     assert (status, answer["code"]) == (503, "QUEUE_FULL")
     assert int(answered["retry-after"]) > 0
-    assert world.core.store.log.last_seq == last_seq
+    assert world.core.store.last_seq == last_seq
     status, answer, _ = await world.request("GET", "/readyz")
     assert (status, answer["code"]) == (503, "QUEUE_FULL")
     # Reading back costs no disk.

@@ -30,7 +30,8 @@ from relay.file_names import LOG_DIRECTORY
 from spool.reader import LogReader
 from tests.world.checker import half_accepted
 from tests.world.http import HttpConnection, NoAnswerError, open_http
-from tests.world.mx import Mx, ReceivedMessage, open_mx
+from tests.world.mx import Mx, open_mx
+from tests.world.mx_options import ReceivedMessage
 from tests.world.process import RelayProcess, make_process_directory
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "5"))

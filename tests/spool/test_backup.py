@@ -1,7 +1,6 @@
-"""Backups on a disk that loses power: after every operation, with any part of what was not synced.
+"""What a run of a backup copies, what it and a restore refuse, and what they do with damage and unfinished files.
 
-Whatever a crash leaves, a backup that has a manifest is restored to exactly one of the two states that the run was
-going between; the next run ends what was begun; and nothing that the log's readers see is ever different.
+What a crash leaves of them, `test_backup_crashes` enumerates.
 """
 
 from __future__ import annotations
@@ -9,300 +8,42 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import CorruptionError, LogReader, SpoolError
-from spool.backup.backup import BackupReport, back_up
+from spool import CorruptionError, SpoolError
+from spool.backup.backup import back_up
 from spool.backup.format import MANIFEST_NAME, NEXT_SUFFIX, check_files, read_manifest
 from spool.backup.restore import UNFINISHED_NAME, restore
 from spool.directory import segment_seqs
 from spool.errors import BackupError
-from spool.files import TMP_SUFFIX
-from spool.record import Record, crc32c, encode_record
-from spool.segment import (
-    Position,
-    SegmentHeader,
-    encode_footer,
-    encode_segment_header,
-    scan_segment,
-    seal,
-    segment_name,
+from spool.segment import segment_name
+from tests.world.backup import (
+    BACKUP,
+    CLOCK_US,
+    DATA,
+    LOG,
+    RESTORED,
+    SEGMENT_BYTES_MAX,
+    append,
+    data_directory,
+    holds,
+    live_on,
+    make_backup,
+    make_restored,
+    others,
+    records,
+    restored,
+    strip,
+    write,
 )
-from tests.world.disk import FakeDisk, State, surviving_subsets
+from tests.world.disk import FakeDisk, surviving_subsets
 from tests.world.spool import DIRECTORY, group, open_fake, read_all, run
-
-DATA = Path("/")
-BACKUP = Path("/backup")
-RESTORED = Path("/restored")
-LOG = DIRECTORY.name
-#: As small as a header, a record and a footer allow: what is enumerated is what happens to files.
-SEGMENT_BYTES_MAX = 500
-CLOCK_US = 1_700_000_000_000_000
-
-
-def append(disk: FakeDisk, numbers: range) -> None:
-    async def main() -> None:
-        async with open_fake(
-            disk, segment_bytes_max=SEGMENT_BYTES_MAX, new_salt=lambda: numbers.stop.to_bytes(16, "big")
-        ) as log:
-            for number in numbers:
-                await log.append(group(number, size=1, payload_bytes=20))
-
-    run(main)
-
-
-def write(disk: FakeDisk, path: Path, data: bytes) -> None:
-    disk.make_directory(path.parent) if path.parent != DATA else None
-    handle = disk.create(path)
-    disk.write(handle, data, 0)
-    disk.close(handle)
-
-
-def data_directory() -> FakeDisk:
-    """A log of several segments, a secret, a configuration."""
-    disk = FakeDisk()
-    append(disk, range(1, 7))
-    write(disk, Path("/keys/old.pem"), b"an old key")
-    write(disk, Path("/relay.toml"), b"as it was")
-    return disk.copy()
-
-
-def others(disk: FakeDisk) -> Callable[[], list[str]]:
-    return lambda: [*(f"keys/{name}" for name in disk.list_names(Path("/keys"))), "relay.toml"]
-
-
-def make_backup(disk: FakeDisk) -> BackupReport:
-    return back_up(DATA, BACKUP, log=LOG, others=others(disk), disk=disk, clock=lambda: CLOCK_US)
-
-
-def make_restored(disk: FakeDisk) -> None:
-    restore(BACKUP, RESTORED, log=LOG, disk=disk)
-
-
-def strip(disk: FakeDisk, first_seq: int, *, payloads: bool = False) -> None:
-    """What retention does to a sealed segment: another file of the same name, without `payloads`."""
-    path = DIRECTORY / segment_name(first_seq)
-    scan = scan_segment(bytes(disk.file(path)), first_seq)
-    assert scan.header is not None
-    assert scan.footer is not None
-    salt = hashlib.sha256(scan.header.salt).digest()[:16]
-    header = SegmentHeader(first_seq, scan.header.created_us, salt, scan.header.previous_chain)
-    pieces = [encode_segment_header(header)]
-    for record in read_all(disk, first_seq)[: scan.footer.records]:
-        if not payloads:
-            record = record._replace(payload=None, stripped=record.stripped or record.payload is not None)
-        pieces += encode_record(record, header.seed)
-    data = b"".join(pieces)
-    end = Position(first_seq, len(data), scan.end.next_seq, scan.footer.chain, scan.footer.last_time_us)
-    footer = seal(end, crc32c(0, data))._replace(stripped=True)
-    tmp = path.with_name(path.name + TMP_SUFFIX)
-    write(disk, tmp, data + encode_footer(footer, header.seed))
-    disk.rename(tmp, path)
-
-
-def live_on(disk: FakeDisk) -> None:
-    """What happens between two backups: new records, old personal data goes, keys come and go."""
-    append(disk, range(6, 9))
-    strip(disk, 1)
-    disk.unlink(Path("/keys/old.pem"))
-    write(disk, Path("/keys/new.pem"), b"a new key")
-    write(disk, Path("/relay.toml"), b"as it is")
-
-
-def records(disk: FakeDisk, directory: Path) -> list[Record]:
-    with LogReader(directory, disk=disk) as reader:
-        return list(reader.read(1))
-
-
-def holds(disk: FakeDisk, directory: Path) -> dict[str, Any]:
-    """A data directory, as far as a relay would see it."""
-    found: dict[str, Any] = {"log": records(disk, directory / LOG)}
-    for folder in ("", "keys"):
-        for name in disk.list_names(directory / folder):
-            if name.endswith((".pem", ".toml")):
-                found[name] = bytes(disk.file(directory / folder / name))
-    return found
-
-
-def crashes(disk: FakeDisk, action: Callable[[FakeDisk], object]) -> list[FakeDisk]:
-    """Every different disk that a crash during the action can leave, and the one that it leaves in the end."""
-    found: dict[State, FakeDisk] = {}
-
-    def crash_here() -> None:
-        for surviving in surviving_subsets(len(disk.pending)):
-            crashed = disk.crash(surviving)
-            found.setdefault(crashed.state(), crashed)
-
-    disk.after_operation = crash_here
-    action(disk)
-    disk.after_operation = None
-    assert disk.open_handles() == 0
-    return list(found.values())
-
-
-def restored(disk: FakeDisk) -> dict[str, Any]:
-    disk = disk.copy()
-    make_restored(disk)
-    assert UNFINISHED_NAME not in disk.list_names(RESTORED)
-    assert disk.open_handles() == 0
-    return holds(disk, RESTORED)
-
-
-def check_goes_on(disk: FakeDisk, expected: dict[str, Any]) -> None:
-    """The next run ends what was begun, and leaves nothing of it."""
-    make_backup(disk)
-    assert restored(disk) == expected
-    assert check_files(BACKUP, disk=disk) == []
-    # Every file has its own name, so that it reads as any data directory does.
-    assert holds(disk, BACKUP) == expected
-    for folder in (BACKUP, BACKUP / LOG, BACKUP / "keys"):
-        assert not [name for name in disk.list_names(folder) if name.endswith((NEXT_SUFFIX, TMP_SUFFIX))]
-    assert make_backup(disk).copied == []
-
-
-def test_a_first_backup_survives_every_crash() -> None:
-    disk = data_directory()
-    expected = holds(disk, DATA)
-    finished = 0
-    for crashed in crashes(disk, make_backup):
-        assert holds(crashed, DATA) == expected
-        if MANIFEST_NAME in crashed.list_names(BACKUP):
-            finished += 1
-            assert restored(crashed) == expected
-        else:
-            with pytest.raises(BackupError):
-                make_restored(crashed.copy())
-        check_goes_on(crashed, expected)
-    assert finished > 5
-
-
-def test_a_backup_is_good_whatever_interrupts_its_next_run() -> None:
-    disk = data_directory()
-    before = holds(disk, DATA)
-    make_backup(disk)
-    live_on(disk)
-    disk = disk.copy()
-    after = holds(disk, DATA)
-    assert after["log"] != before["log"]
-    seen = {"before": 0, "after": 0}
-    for crashed in crashes(disk, make_backup):
-        found = restored(crashed)
-        assert found in (before, after)
-        seen["before" if found == before else "after"] += 1
-        check_goes_on(crashed, after)
-    # The enumeration is worth something only if it sees both sides of the moment in which the backup changes.
-    assert min(seen.values()) > 5
-
-
-def killed(disk: FakeDisk, action: Callable[[FakeDisk], object]) -> Iterator[FakeDisk]:
-    """The disk as it is when the process was killed before each operation: what is not synced is not lost yet."""
-    whole = disk.copy()
-    action(whole)
-    for operation in range(1, whole.operations + 1):
-        left = disk.copy()
-        left.fail_at = operation
-        with pytest.raises(OSError, match="told to fail"):
-            action(left)
-        yield left.restart()
-
-
-def test_a_backup_is_good_whatever_kills_a_run_and_takes_the_power_from_the_next() -> None:
-    """Found by the simulated world, seed 21583: files were put in place for a manifest that was not durable yet."""
-    disk = data_directory()
-    before = holds(disk, DATA)
-    make_backup(disk)
-    old_manifest = read_manifest(BACKUP, disk=disk)
-    live_on(disk)
-    disk = disk.copy()
-    after = holds(disk, DATA)
-    committed = 0
-    for left in killed(disk, make_backup):
-        # A kill before that moment is a crash that takes nothing, which is enumerated above.
-        if read_manifest(BACKUP, disk=left) != old_manifest:
-            committed += 1
-            for crashed in crashes(left, make_backup):
-                assert restored(crashed) in (before, after)
-            assert restored(left) == after
-    assert committed > 5
-
-
-def check_restore(disk: FakeDisk, expected: dict[str, Any]) -> int:
-    """Crash everywhere in a restore; returns how often it had not ended."""
-    unfinished = 0
-    for crashed in crashes(disk, make_restored):
-        names = crashed.list_names(RESTORED)
-        if "relay.toml" in names:
-            # Where the configuration stands, a relay would start: all the rest must be there.
-            assert holds(crashed, RESTORED) == expected
-        if UNFINISHED_NAME in names or not set(names) - {UNFINISHED_NAME + TMP_SUFFIX}:
-            unfinished += 1
-            make_restored(crashed)
-        assert holds(crashed, RESTORED) == expected
-    return unfinished
-
-
-def test_a_restore_survives_every_crash() -> None:
-    disk = data_directory()
-    make_backup(disk)
-    disk = disk.copy()
-    assert check_restore(disk, holds(disk, DATA)) > 5
-
-
-def test_a_restore_survives_every_kill_and_then_the_loss_of_power() -> None:
-    disk = data_directory()
-    make_backup(disk)
-    disk = disk.copy()
-    expected = holds(disk, DATA)
-    unfinished = [
-        check_restore(left, expected)
-        for left in killed(disk, make_restored)
-        if UNFINISHED_NAME in left.list_names(RESTORED)
-    ]
-    assert len(unfinished) > 5
-
-
-@pytest.mark.parametrize("action", [make_backup, make_restored], ids=["backup", "restore"])
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
-def test_a_disk_that_fails_leaves_nothing_half(action: Callable[[FakeDisk], object], error: int) -> None:
-    start = data_directory()
-    make_backup(start)
-    before = holds(start, DATA)
-    live_on(start)
-    after = holds(start, DATA)
-    fail_at = 0
-    while True:
-        disk = start.copy()
-        fail_at += 1
-        disk.fail_at, disk.error = fail_at, error
-        try:
-            action(disk)
-        except OSError as failure:
-            raised = failure.errno
-        else:
-            break
-        assert raised == error
-        disk.fail_at = 0
-        assert disk.open_handles() == 0
-        for folder in (BACKUP, BACKUP / LOG, RESTORED, RESTORED / LOG):
-            left = [name for name in disk.list_names(folder) if name.endswith(TMP_SUFFIX)]
-            # Only where removing it was what failed.
-            assert not left or disk.log[-1].startswith("unlink"), disk.log[-1]
-        if action is make_backup:
-            assert restored(disk) in (before, after)
-            make_backup(disk)
-            assert restored(disk) == after
-        elif UNFINISHED_NAME in disk.list_names(RESTORED):
-            make_restored(disk)
-            assert holds(disk, RESTORED) == before
-    assert fail_at > 10
-
 
 # ------------------------------------------------------------------------------------------------- incremental
 

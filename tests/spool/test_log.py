@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from spool import Entry, Log, LogClosedError, LogPoisonedError, LogStalledError, Record, Witness
-from spool.log import STALL_SECONDS
+from spool.interface import STALL_SECONDS
 from tests.world.disk import FakeDisk
 from tests.world.gate import Gate
 from tests.world.spool import DIRECTORY, entries, group, open_fake, read_all, run

@@ -73,7 +73,7 @@ def busy(tmp_path: Path) -> Path:
             await world.send(to="hang-after-dot-1@example.com")
             await wait_all_tasks_blocked()
             # Beside the running relay, which does not notice.
-            before = world.core.store.log.last_seq
+            before = world.core.store.last_seq
             assert answer("log", "backup", tmp_path / "busy", tmp_path / "backup")["lastSeq"] == before
 
     run(main)

@@ -65,9 +65,9 @@ def test_ctrl_c_in_the_middle_of_an_erasure_is_no_defect_and_the_next_start_does
         assert relay.stop() == 0
         # As if the terminal sent it while the first segment is rewritten, by a thread.
         script = (
-            "import os, signal, spool.strip, relay.operator.retention\n"
+            "import os, signal, spool.erasure, spool.strip\n"
             "spool.strip.RECORDS_PER_PAUSE = 1\n"
-            "relay.operator.retention._let_others_work = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+            "spool.erasure._let_others_work = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
             "from tools.cli import main\n"
             "main()\n"
         )
@@ -100,14 +100,14 @@ def test_a_message_is_looked_at_from_everywhere_before_and_after_its_erasure(tmp
             await world.command("domain_set_forward", domain=DOMAIN, to="owner@elsewhere.example")
             ids.append(await world.send(to=friend, subject=secret))
             await world.until(ids[0], "deferred")
-            moments.append(world.core.store.log.last_seq)
+            moments.append(world.core.store.last_seq)
             ids.append(await world.send(to=gone, subject=secret))
             _, shared = await world.post_send(to=[friend, "other@example.com"], subject="For both")
             ids.extend(entry["messageId"] for entry in shared["accepted"])
             for message_id in ids:
                 await world.until_final(message_id)
             await trio.sleep(3600)
-            moments.append(world.core.store.log.last_seq)
+            moments.append(world.core.store.last_seq)
 
             before = await look(world)
             good("log", "backup", directory, backup)

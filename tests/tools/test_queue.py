@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from relay.delivery.scheduler import DOWN_SECONDS
+from relay.delivery.sites import DOWN_SECONDS
 from relay.operator.client import administer
 from relay.operator.protocol import ALREADY
 from tests.world.http import open_http

@@ -50,15 +50,15 @@ def test_what_was_found_damaged_while_the_relay_ran_is_built_again_by_the_next_s
 
         async with open_world(directory) as world:
             with monkeypatch.context() as patch:
-                patch.setattr(world.core.store.views, "_fold", meet_a_bad_page)
+                patch.setattr(world.core.store._views, "_fold", meet_a_bad_page)
                 with pytest.raises(lmdb.CorruptedError):
-                    world.core.store.views.apply([])
+                    world.core.store._views.apply([])
         async with open_world(directory, enrol=False) as world:
             assert isinstance(world.events()[-1], ViewsRebuilt)
         async with open_world(directory, enrol=False) as world:
-            before = world.core.store.log.last_seq
+            before = world.core.store.last_seq
         async with open_world(directory, enrol=False) as world:
-            assert world.core.store.log.last_seq == before  # and only once
+            assert world.core.store.last_seq == before  # and only once
 
     run(main)
 

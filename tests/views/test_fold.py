@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.events import (
-    AttemptInterrupted,
     AttemptStarted,
     DomainAdded,
     DomainForwardSet,
@@ -32,25 +30,19 @@ from relay.events import (
     MemberAdded,
     MemberResumed,
     MemberSuspended,
-    MessageBounced,
-    MessageDeferred,
     MessageHeld,
     MessageQueued,
     MessageReleased,
-    MessageSent,
     Outcome,
-    PayloadErased,
-    Recipient,
     RecipientSuppressed,
     RecipientUnsuppressed,
     SendAccepted,
 )
-from relay.views import due, members, messages, retention, suppressions
-from spool.record import Record
+from relay.views import due, members, messages, suppressions
+from tests.world.folding import STORY, address_of, digests_at_once, events_of, queued_of, status_of
 from tests.world.histories import (
     DIDS,
     RECIPIENTS,
-    SECOND_US,
     START_US,
     History,
     LogOf,
@@ -63,16 +55,7 @@ from tests.world.histories import (
     repeatable_and_few,
 )
 
-# ------------------------------------------------------------------------------------------------ legal histories
-
-
 # ------------------------------------------------------------------------------------------------ folding
-
-
-def digests_at_once(records: Sequence[Record]) -> dict[str, str]:
-    with tempfile.TemporaryDirectory() as name, opened(Path(name)) as views:
-        views.apply(records)
-        return views.digests()
 
 
 @repeatable_and_few
@@ -128,30 +111,8 @@ def test_the_comparison_of_digests_can_see() -> None:
 # ------------------------------------------------------------------------------------------------ the recount
 
 
-def events_of(history: History, message_id: int) -> list[tuple[int, Event]]:
-    return [
-        (seq, event)
-        for seq, event in enumerate(history, 1)
-        if seq == message_id or getattr(event, "message_id", None) == message_id
-    ]
-
-
-def queued_of(history: History) -> dict[int, MessageQueued | DsnQueued]:
-    return {
-        seq: event for seq, event in enumerate(history, 1) if isinstance(event, MessageQueued | DsnQueued)
-    }
-
-
 def dsns_about(history: History, message_id: int) -> list[int]:
     return [seq for seq, event in enumerate(history, 1) if getattr(event, "about", None) == message_id]
-
-
-def status_of(history: History, message_id: int) -> str:
-    status = "queued"
-    for _, event in events_of(history, message_id):
-        if isinstance(event, Outcome):
-            status = event.TYPE.removeprefix("message.")
-    return status
 
 
 def timed(history: History, message_id: int) -> list[Event]:
@@ -348,11 +309,6 @@ def test_lists_with_every_filter_and_from_every_place(history: History) -> None:
                         ]
 
 
-def address_of(event: MessageQueued | DsnQueued) -> str:
-    assert event.personal is not None
-    return event.personal.address
-
-
 @repeatable
 @given(histories())
 def test_members_domains_and_keys(history: History) -> None:
@@ -413,151 +369,3 @@ def test_what_is_suppressed_and_why(history: History) -> None:
                 stops_login = suppressions.blocking_reason(view, did, address, bulk=False)
                 assert stops_bulk == (reasons[0] if reasons else None)
                 assert (stops_login is not None) == bool({"complaint", "manual"} & set(reasons))
-
-
-# ------------------------------------------------------------------------------------------------ what retention leaves
-
-
-@repeatable_and_few
-@given(histories())
-def test_without_the_payloads_of_final_messages_only_the_lists_by_recipient_shrink(history: History) -> None:
-    """Retention removes them; everything else that was counted stays counted (SPEC 8)."""
-    stripped = list(history)
-    for message_id in queued_of(history):
-        if status_of(history, message_id) in ("sent", "bounced"):
-            for seq, event in events_of(history, message_id):
-                stripped[seq - 1] = msgspec.structs.replace(event, personal=None)
-    whole = digests_at_once(records_of(history))
-    left = digests_at_once(records_of(stripped))
-    for table in ("by_recipient", "recipient_of"):
-        del whole[table], left[table]
-    assert left == whole
-
-
-@repeatable_and_few
-@given(histories(), st.sets(st.integers(0, 60)))
-def test_after_the_event_that_erases_them_the_payloads_make_no_difference(
-    history: History, kept: set[int]
-) -> None:
-    """The views are the same whether they saw the payloads or not: the invariant of `relay.operator.retention`."""
-    over = [
-        message_id
-        for message_id in queued_of(history)
-        if status_of(history, message_id) in ("sent", "bounced") and message_id not in kept
-    ]
-    erased = [
-        PayloadErased(did=did, because="retention", message_ids=ids)
-        for did in DIDS
-        if (ids := [message_id for message_id in over if queued_of(history)[message_id].did == did])
-    ]
-    stripped = list(history)
-    with fold([*history, *erased]) as view:
-        for seq, event in enumerate(erased, len(history) + 1):
-            gone = retention.payloads_of(view, seq, event)
-            for message_id in event.message_ids:
-                assert not messages.has_personal_data(view, message_id)
-                queued = queued_of(history)[message_id]
-                assert list(messages.messages_of(view, queued.did, recipient=address_of(queued))) == [
-                    state
-                    for state in messages.messages_of(view, queued.did)
-                    if address_of(queued_of(history)[state.message_id]).lower() == address_of(queued).lower()
-                    and state.message_id not in over
-                ]
-            for number in gone:
-                stripped[number - 1] = msgspec.structs.replace(stripped[number - 1], personal=None)
-        assert list(retention.owed(view)) == list(range(len(history) + 1, len(history) + len(erased) + 1))
-        waiting = [
-            message_id
-            for message_id in queued_of(history)
-            if status_of(history, message_id) in ("sent", "bounced") and message_id not in over
-        ]
-        assert sorted(message_id for _, message_id in retention.final_until(view, 1 << 60)) == waiting
-    for message_id, queued in queued_of(history).items():
-        if message_id in over:
-            assert stripped[message_id - 1].personal is None
-            assert all(event.personal is None for _, event in events_of(stripped, message_id))
-        else:
-            assert stripped[message_id - 1] == queued
-    for seq, event in enumerate(history, 1):
-        if isinstance(event, SendAccepted) and event.recipients:
-            ids = range(seq + 1, seq + event.recipients + 1)
-            assert (stripped[seq - 1].personal is None) == (event.personal is None or set(ids) <= set(over))
-    assert digests_at_once(records_of([*stripped, *erased])) == digests_at_once(
-        records_of([*history, *erased])
-    )
-
-
-# ------------------------------------------------------------------------------------------------ what cannot be
-
-
-STORY: History = [
-    MemberAdded(did=DIDS[0]),
-    KeyIssued(did=DIDS[0], key_id="k", key_hash="0" * 64),
-    SendAccepted(
-        did=DIDS[0],
-        domain="d.example",
-        category="bulk",
-        recipients=1,
-        key_id="k",
-        selector_stem="s",
-        operator_domain="relay.example",
-        operator_stem="s",
-        message_id_entropy="e",
-    ),
-    MessageQueued(
-        did=DIDS[0],
-        domain="d.example",
-        category="bulk",
-        index=1,
-        next_attempt_at=START_US,
-        give_up_at=START_US + SECOND_US,
-        personal=Recipient(given="a@example.com", address="a@example.com"),
-    ),
-    AttemptStarted(did=DIDS[0], message_id=4, attempt=1, next_attempt_at=START_US + 1),
-    MessageDeferred(did=DIDS[0], message_id=4, attempt=1, next_attempt_at=START_US + 2),
-    AttemptStarted(did=DIDS[0], message_id=4, attempt=2, next_attempt_at=START_US + 3),
-    AttemptInterrupted(did=DIDS[0], message_id=4, attempt=2, next_attempt_at=START_US + 3),
-    MessageBounced(did=DIDS[0], message_id=4, attempt=0, reason="expired"),
-    KeyRevoked(did=DIDS[0], key_id="k"),
-]
-
-
-def dsn_about(message_id: int) -> DsnQueued:
-    return DsnQueued(
-        did=DIDS[0],
-        domain="d.example",
-        about=message_id,
-        next_attempt_at=START_US,
-        give_up_at=START_US,
-        operator_domain="relay.example",
-        operator_stem="s",
-        message_id_entropy="e",
-    )
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        dsn_about(99),
-        dsn_about(4),  # something else has come between
-        MessageSent(did=DIDS[0], message_id=5, attempt=1),
-        AttemptStarted(did=DIDS[0], message_id=99, attempt=1, next_attempt_at=START_US),
-        KeyRevoked(did=DIDS[0], key_id="unheard-of"),
-    ],
-    ids=[
-        "notification of no message",
-        "notification apart from its bounce",
-        "outcome of no message",
-        "attempt at no message",
-        "revocation of no key",
-    ],
-)
-def test_an_impossible_event_stops_the_fold_and_changes_nothing(event: Event) -> None:
-    records = records_of([*STORY, event])
-    with tempfile.TemporaryDirectory() as name, opened(Path(name)) as views:
-        views.apply(records[:-1])
-        before = views.digests()
-        with pytest.raises(AssertionError):
-            views.apply(records[-1:])
-        assert views.digests() == before
-        assert views.position == len(STORY)

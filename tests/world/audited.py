@@ -20,7 +20,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.world.deterministic import UnsyncedDisk, make_seeded_directory, run_seeded
 from tests.world.internet import DAY, Internet
-from tests.world.mx import MxOptions
+from tests.world.mx_options import MxOptions
 from tests.world.relay import open_world
 from tests.world.scenario import BEGIN_US
 from tools.cli import cli

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from relay.codec import Recorded
 from relay.config import Config
 from relay.decisions.retry import JITTER
-from relay.delivery.smtp import Command
+from relay.delivery.reply_reader import Command
 from relay.events import (
     AttemptInterrupted,
     AttemptStarted,

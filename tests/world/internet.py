@@ -41,7 +41,8 @@ from trio.testing import memory_stream_pair
 from relay.domains.diagnosis import Strings
 from relay.internet.resolver import LookupFailed, NoSuchName
 from tests.world.dns import FakeDns
-from tests.world.mx import Mx, MxOptions, ReceivedMessage
+from tests.world.mx import Mx
+from tests.world.mx_options import MxOptions, ReceivedMessage
 
 MINUTE = 60.0
 HOUR = 3600.0

@@ -35,7 +35,6 @@ from relay.service import Relay, open_relay
 from relay.store import Store
 from relay.surroundings import Surroundings
 from spool.errors import LogPoisonedError
-from spool.log import Log
 from tests.world.disk import FakeDisk, File
 from tests.world.internet import Internet
 from tests.world.mx import Mx
@@ -89,11 +88,11 @@ class Journal:
 
     def begin_life(self, store: Store) -> None:
         """See what became true at the end of the last life, and whether all that was true still is."""
-        if store.log.last_seq < len(self.events):
+        if store.last_seq < len(self.events):
             self.breaches.append(
-                f"{len(self.events)} events had been acknowledged; after a restart there are {store.log.last_seq}"
+                f"{len(self.events)} events had been acknowledged; after a restart there are {store.last_seq}"
             )
-        self.see([store.get(seq) for seq in range(len(self.events) + 1, store.log.last_seq + 1)])
+        self.see([store.get(seq) for seq in range(len(self.events) + 1, store.last_seq + 1)])
 
     def see(self, recorded: Sequence[Recorded]) -> None:
         for item in recorded:
@@ -125,7 +124,7 @@ class Machine:
         self._chance = random.Random(f"chance {seed}")
         self._fate = random.Random(f"fate {seed}")
         self._cables: dict[_Cable, None] = {}
-        self._log: Log | None = None
+        self._store: Store | None = None
         self._start_failed = False
         #: Of the disks that a loss of power has ended.
         self._failures: Counter[str] = Counter()
@@ -157,9 +156,9 @@ class Machine:
 
     async def _serve(self, relay: Relay, story: Callable[[World], Awaitable[None]]) -> None:
         world = World(relay, Mx(), self._internet.dns)
-        self._log, self._start_failed = relay.core.store.log, False
+        self._store, self._start_failed = relay.core.store, False
         self.journal.begin_life(relay.core.store)
-        relay.core.store.views.observers.append(self._observe)
+        relay.core.store.observers.append(self._observe)
         async with trio.open_nursery() as self._requests:
             self.world = world
             try:
@@ -176,7 +175,7 @@ class Machine:
     @property
     def is_log_in_doubt(self) -> bool:
         """A sync of it has failed, and no relay has started since: what can be read of it may be lost all the same."""
-        return self._start_failed or (self._log is not None and self._log.poisoned)
+        return self._start_failed or (self._store is not None and self._store.poisoned)
 
     def die(self, death: Death) -> None:
         """Now. Without effect where the relay is dead or down."""

@@ -30,21 +30,16 @@ Any other local part is accepted.
 
 import itertools
 import re
-import ssl
 import struct
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import trio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tests.world.mx_options import MxOptions, ReceivedMessage
 
 HUGE_REPLY_BYTES = 100 * 1024 * 1024
 #: Longer than any mail waits: for a clock that jumps.
@@ -68,49 +63,6 @@ _TO_MESSAGE = {
     "defer-message": b"451 4.3.0 Try this one later",
     "refuse-message": b"554 5.6.0 We do not like the content",
 }
-
-
-@dataclass(frozen=True)
-class MxOptions:
-    """What this receiver offers, and how it behaves towards everybody."""
-
-    pipelining: bool = True
-    eight_bit_mime: bool = True
-    smtputf8: bool = True
-    enhanced_status_codes: bool = True
-    size_max: int | None = 50_000_000
-    ehlo: bool = True
-    """Whether it knows EHLO; otherwise 502, and HELO works."""
-    tls: ssl.SSLContext | None = None
-    """The server's context: STARTTLS is offered."""
-    starttls_injection: bool = False
-    """Sends plain text right behind its answer to STARTTLS."""
-    starttls_broken: bool = False
-    """Answers the handshake with rubbish."""
-    banner: bytes = b"220 mx.test ESMTP"
-    huge_banner: bool = False
-    mute: bool = False
-    """Accepts connections and never says a word."""
-    drip_seconds: float | None = None
-    """Says everything byte by byte with this pause."""
-    messages_per_session: int | None = None
-    """Then 421 to the next MAIL, and closes."""
-
-
-@dataclass(frozen=True)
-class ReceivedMessage:
-    """A message for which 250 was said, or meant to be said."""
-
-    mail_from: str
-    rcpt_to: tuple[str, ...]
-    data: bytes
-    """Exactly what was sent, after un-stuffing."""
-    tls: str | None
-    """The TLS version."""
-    session: int
-    """Which connection it came on, from 1."""
-    eight_bit: bool
-    smtputf8: bool
 
 
 @dataclass
@@ -518,34 +470,3 @@ class _Session:
         if self._socket is not None:
             self._socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
         raise _HangUp
-
-
-def self_signed_context(host: str = "mx.test", *, days: int = 1) -> ssl.SSLContext:
-    """A server's TLS context with a certificate of `self_signed_pem`."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # The ssl module reads keys from files only.
-    with tempfile.NamedTemporaryFile() as pem:
-        pem.write(self_signed_pem(host, days=days))
-        pem.flush()
-        context.load_cert_chain(pem.name)
-    return context
-
-
-def self_signed_pem(host: str, *, days: int = 1) -> bytes:
-    """A fresh key and its self-signed certificate for `host`; expired where `days` is negative."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
-    end = datetime.now(UTC) + timedelta(days=days)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(end - timedelta(days=30))
-        .not_valid_after(end)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return private + certificate.public_bytes(Encoding.PEM)

@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.world.daemon import free_port, open_daemon_directory, require_daemon, running
-from tests.world.mx import self_signed_pem
 from tests.world.process import wait_until
+from tests.world.self_signed import self_signed_pem
 
 #: What "smtpd -o" takes, by name.
 Settings = Mapping[str, str]

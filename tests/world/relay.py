@@ -41,7 +41,8 @@ from spool.disk import Disk, RealDisk
 from spool.reader import LogReader
 from tests.world.dns import FakeDns
 from tests.world.internet import Internet
-from tests.world.mx import Mx, MxOptions
+from tests.world.mx import Mx
+from tests.world.mx_options import MxOptions
 from tests.world.orders import order
 
 #: Trio's mock clock starts at 0; the relay's time must look like one.
@@ -114,7 +115,7 @@ class World:
         self.credentials: dict[str, str] = {}
         self._news = trio.Event()
         self._final = 0
-        relay.core.store.views.observers.append(self._observe)
+        relay.core.store.observers.append(self._observe)
 
     @cached_property
     def app(self) -> Any:
@@ -195,7 +196,7 @@ class World:
     def events(self) -> list[Event]:
         """The whole log, as events."""
         store = self.relay.core.store
-        return [store.get(seq).event for seq in range(1, store.log.last_seq + 1)]
+        return [store.get(seq).event for seq in range(1, store.last_seq + 1)]
 
     def _observe(self, recorded: Sequence[Recorded]) -> None:
         self._final += sum(isinstance(item.event, MessageSent | MessageBounced) for item in recorded)
@@ -271,4 +272,4 @@ def assert_views_are_the_log(relay: Relay, directory: Path) -> None:
         reader.close()
         expected = fresh.digests()
         fresh.close()
-    assert relay.core.store.views.digests() == expected
+    assert relay.core.store._views.digests() == expected

@@ -29,8 +29,9 @@ from spool.reader import LogReader
 from tests.world.checker import breaches
 from tests.world.deterministic import UnsyncedDisk, make_seeded_directory, run_seeded
 from tests.world.internet import DAY, Internet, Trouble
-from tests.world.mx import MxOptions, self_signed_context
+from tests.world.mx_options import MxOptions
 from tests.world.relay import World, open_world
+from tests.world.self_signed import self_signed_context
 from tools.cli import cli
 
 #: A Monday, 2026-09-21T00:00:00Z: on this day of the calendar the seeded keys are good.

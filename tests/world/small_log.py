@@ -43,7 +43,7 @@ async def open_small(directory: Path, **options: Any) -> AsyncIterator[Log]:
             witness=views.open,
             on_recovered=lambda log: views.catch_up(log.reader),
             on_durable=views.apply,
-            locate=views.locate,
+            index=views,
             clock=clock(),
             new_salt=salts(),
             segment_bytes_max=2000,

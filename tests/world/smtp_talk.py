@@ -1,10 +1,9 @@
 """Sessions of the SMTP client with servers that say anything, and what must hold in each of them."""
 
+from relay.delivery.reply_reader import Command, SmtpReply
 from relay.delivery.smtp import (
     NEED_DATA,
     Client,
-    Command,
-    Reply,
     State,
 )
 from relay.message.envelope import Envelope
@@ -29,10 +28,10 @@ UTTERANCES = [
 ]
 
 
-def talk(pieces: list[bytes]) -> list[Reply]:
+def talk(pieces: list[bytes]) -> list[SmtpReply]:
     """A whole session with a server that says `pieces`, each when it is its turn."""
     client = Client("relay.test")
-    replies: list[Reply] = []
+    replies: list[SmtpReply] = []
     accepted_bodies = 0
     for piece in [*pieces, b""]:
         client.receive_data(piece)
@@ -62,7 +61,7 @@ def talk(pieces: list[bytes]) -> list[Reply]:
             event = client.next_event()
             if event is NEED_DATA:
                 break
-            assert isinstance(event, Reply)
+            assert isinstance(event, SmtpReply)
             assert 200 <= event.code <= 599
             assert event.text.isprintable()
             replies.append(event)

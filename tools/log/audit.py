@@ -35,7 +35,7 @@ from relay.events import (
     SendAccepted,
     UnsubscribeCalled,
 )
-from relay.past.audit import Audit, Decision, Limits, Told, Window, audit
+from relay.past.audit import Audit, DecisionThen, LimitsThen, Told, Window, audit
 from relay.times import rfc3339
 from spool.reader import LogReader
 from tools.log.directory import log_directory
@@ -115,7 +115,7 @@ def as_json_object(found: Audit) -> dict[str, Any]:
     }
 
 
-def _decision_object(decision: Decision) -> dict[str, Any]:
+def _decision_object(decision: DecisionThen) -> dict[str, Any]:
     key, domain, limits = decision.key, decision.domain, decision.limits
     return {
         "memberStatus": None if decision.member is None else decision.member.status,
@@ -130,7 +130,7 @@ def _decision_object(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _limits_object(limits: Limits) -> dict[str, Any]:
+def _limits_object(limits: LimitsThen) -> dict[str, Any]:
     return {
         "hour": limits.hour._asdict(),
         "day": limits.day._asdict(),
@@ -235,7 +235,7 @@ def _tell_send(found: Audit, event: SendAccepted) -> Iterator[str]:
     yield _tell_suppression(decision.suppressed_for)
 
 
-def _tell_request(event: SendAccepted, decision: Decision) -> Iterator[str]:
+def _tell_request(event: SendAccepted, decision: DecisionThen) -> Iterator[str]:
     key = decision.key
     if key is None:
         issued = "of which the log does not have the issue"
@@ -251,7 +251,7 @@ def _tell_request(event: SendAccepted, decision: Decision) -> Iterator[str]:
         yield f"rejected in the same answer: {recipient} ({reason})"
 
 
-def _tell_limits(limits: Limits) -> Iterator[str]:
+def _tell_limits(limits: LimitsThen) -> Iterator[str]:
     yield f"counted before it and with it: {_window(limits.hour, 'hour')}; {_window(limits.day, 'day')}"
     if limits.warming_day is not None:
         yield f"the limits are those of a domain on day {limits.warming_day}, as today's configuration has them"

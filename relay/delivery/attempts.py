@@ -1,0 +1,198 @@
+"""One attempt at one message: from what is due to the event that it ends in.
+
+    due → compose and sign → `attempt.started` (its fsync overlaps resolving, connecting and greeting)
+        → MAIL, RCPT, DATA, body → wait until `attempt.started` is durable → the dot → the reply
+        → `message.sent` | `message.deferred` | `message.bounced`, durable before the connection is used again
+
+The contract. `Attempts.make` ends in exactly one outcome event, or in an event that takes its place, and returns when
+that is durable. Cancelled, or ended by a defect, it still records what is known of an attempt that was started.
+
+A crash between the dot and the outcome is the only window in which a mail can be delivered twice. It leaves a start
+without an outcome, which the next start names (`attempt.interrupted`) and retries after that attempt's ordinary delay.
+
+Which message is due, on which connection it is tried, and when it is due again, is the caller's business.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import trio
+
+from relay.codec import Recorded
+from relay.core import Core
+from relay.decisions.attempt import prevented
+from relay.delivery.connect import Connector
+from relay.delivery.outcomes import AttemptOutcome
+from relay.delivery.replies import Failure, FailureKind
+from relay.delivery.session import Session, SessionFailed
+from relay.delivery.story import Story, Tried
+from relay.events import Event, MessageBounced
+from relay.message.dsn import dsn_for
+from relay.message.keys import KeyFileError
+from relay.message.outgoing import Outgoing, PayloadGoneError, is_smoke_sink
+from relay.views import messages
+from relay.views.due import Lane
+from spool.views import Snapshot
+
+logger = logging.getLogger(__name__)
+
+
+class Due(NamedTuple):
+    """A message whose turn it is."""
+
+    message_id: int
+    lane: Lane
+    #: It is not to be tried, and this is its outcome.
+    instead: Failure | None
+
+
+class Attempted(NamedTuple):
+    """What came of it."""
+
+    #: Where it can carry another message.
+    session: Session | None
+    #: What the event says, durable.
+    event: Event
+    #: What the dialogue came to, where there was one.
+    outcome: AttemptOutcome | None = None
+
+
+class Attempts:
+    """Makes them, any number beside each other."""
+
+    def __init__(self, core: Core, connector: Connector) -> None:
+        self._core = core
+        self._store = core.store
+        self._dice = core.surroundings.dice
+        self._connector = connector
+        #: A dict for its order: in a simulation, who is hung up on first must not depend on addresses in memory.
+        self._sessions: dict[Session, None] = {}
+        core.metrics.connections.set_function(lambda: len(self._sessions))
+
+    async def make(self, due: Due, session: Session | None) -> Attempted:
+        """Try one message, on this session where there is one."""
+        queued = self._store.get(due.message_id)
+        with self._store.read() as view:
+            state = messages.message(view, due.message_id)
+            assert state is not None
+            is_prevented = prevented(view, state, queued) is not None
+        story = Story(self._core, state, self._dice.random())
+        if is_smoke_sink(queued, self._core.config.operator_domain):
+            return Attempted(session, await self._record(story.dropped()))
+        if is_prevented and (event := await self._prevent(state, queued)) is not None:
+            return Attempted(session, event)
+        if self._store.now_us() > state.give_up_at:
+            return Attempted(session, await self._record(story.expired()))
+        if due.instead is not None:
+            tried = Tried(None, AttemptOutcome.of(due.instead), None)
+            return Attempted(session, await self._record(story.ended(tried, None, 0.0)))
+        try:
+            outgoing = self._core.composer.outgoing_of(state, self._store.get)
+        except PayloadGoneError as error:
+            logger.warning("delivery.payload_gone", extra={"message_id": state.message_id}, exc_info=error)
+            return Attempted(session, await self._record(story.erased()))
+        except KeyFileError as error:
+            # One member's lost key must not stop everybody's mail. It waits for the operator to restore the key.
+            logger.error("delivery.key_missing", extra={"message_id": state.message_id}, exc_info=error)
+            return Attempted(session, await self._record(story.unsigned()))
+        return await self._carry_out(story, due.lane.domain, session, outgoing)
+
+    async def bounce_if_suppressed(self, message_id: int) -> None:
+        """A message that waits and may not be sent any more, because its recipient has been suppressed, is over."""
+        with self._store.read() as view:
+            state = messages.message(view, message_id)
+            assert state is not None
+            event = prevented(view, state, self._store.get(message_id))
+        if isinstance(event, MessageBounced):
+            await self._record(event)
+
+    async def part(self, session: Session) -> None:
+        """Say goodbye on a connection that rests, and close it."""
+        await session.quit()
+        self._sessions.pop(session, None)
+
+    async def hang_up(self) -> None:
+        """Close all connections without a word. What is under way on them ends."""
+        for session in list(self._sessions):
+            await session.aclose()
+
+    async def _carry_out(
+        self, story: Story, domain: str, session: Session | None, outgoing: Outgoing
+    ) -> Attempted:
+        started = trio.Event()
+
+        async def record_start() -> None:
+            await self._store.append([story.started()])
+            started.set()
+
+        begun = trio.current_time()
+        tried: Tried | None = None
+        event: Event | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(record_start)
+                tried = await self._try(domain, session, outgoing, started)
+        finally:
+            # Also when this attempt is being cancelled: what is known about it is written down.
+            if started.is_set():
+                stopped = AttemptOutcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
+                tried = tried or Tried(session, stopped, session.peer if session else None)
+                ended = story.ended(tried, outgoing, trio.current_time() - begun)
+                with trio.CancelScope(shield=True):
+                    event = await self._record(ended)
+        assert event is not None
+        session = tried.session
+        if session is not None and not session.usable:
+            self._sessions.pop(session, None)
+            session = None
+        return Attempted(session, event, tried.outcome)
+
+    async def _try(
+        self, domain: str, session: Session | None, outgoing: Outgoing, started: trio.Event
+    ) -> Tried:
+        """The dialogue itself. A connection that its server had given up is replaced at once: no new attempt."""
+        while True:
+            if session is None:
+                try:
+                    session = await self._connector.connect(domain)
+                except SessionFailed as error:
+                    return Tried(None, error.outcome, error.peer)
+                self._sessions[session] = None
+            outcome = await session.deliver(
+                outgoing.envelope, outgoing.message, before_final_dot=started.wait
+            )
+            if not outcome.judgement.reconnect:
+                return Tried(session, outcome, session.peer)
+            await self.part(session)
+            session = None
+
+    async def _record(self, event: Event) -> Event:
+        """Append an outcome and, right behind a bounce, the DSN that it makes: both are recovered, or neither."""
+        events = [event]
+        if isinstance(event, MessageBounced):
+            with self._store.read() as view:
+                dsn = dsn_for(
+                    view,
+                    event,
+                    config=self._core.config,
+                    operator_stem=self._core.operator_stem,
+                    message_id_entropy=f"{self._dice.getrandbits(64):016x}",
+                    now_us=self._store.now_us(),
+                )
+            if dsn is not None:
+                events.append(dsn)
+        await self._store.append(events)
+        return event
+
+    async def _prevent(self, state: messages.MessageState, queued: Recorded) -> Event | None:
+        """The event in the place of the attempt, if there is one, decided in turn with the operator's hand: what was
+        just resumed must not be held for ever."""
+
+        def decision(view: Snapshot) -> list[Event]:
+            event = prevented(view, state, queued)
+            return [] if event is None else [event]
+
+        recorded = await self._store.decide(decision)
+        return recorded[0].event if recorded else None

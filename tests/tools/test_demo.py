@@ -1,0 +1,21 @@
+"""`make demo ONCE=1`, the first thing that a newcomer runs. A second run goes on with the data of the first."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.world.process import PATIENCE_SECONDS
+
+
+def test_the_demo_shows_what_the_readme_says_twice(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tools.demo", "--once", "--directory", tmp_path / "data"]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("  valid    d=") == 4
+        assert "message.queued" in done.stdout
+        assert "message.sent" in done.stdout
+        assert '"code": "RECIPIENT_SUPPRESSED"' in done.stdout
+        assert "\ncurl -X POST http://127.0.0.1:" in done.stdout

@@ -1,0 +1,47 @@
+"""What a receiver of the tests is told to do, and what it has received."""
+
+import ssl
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MxOptions:
+    """What this receiver offers, and how it behaves towards everybody."""
+
+    pipelining: bool = True
+    eight_bit_mime: bool = True
+    smtputf8: bool = True
+    enhanced_status_codes: bool = True
+    size_max: int | None = 50_000_000
+    ehlo: bool = True
+    """Whether it knows EHLO; otherwise 502, and HELO works."""
+    tls: ssl.SSLContext | None = None
+    """The server's context: STARTTLS is offered."""
+    starttls_injection: bool = False
+    """Sends plain text right behind its answer to STARTTLS."""
+    starttls_broken: bool = False
+    """Answers the handshake with rubbish."""
+    banner: bytes = b"220 mx.test ESMTP"
+    huge_banner: bool = False
+    mute: bool = False
+    """Accepts connections and never says a word."""
+    drip_seconds: float | None = None
+    """Says everything byte by byte with this pause."""
+    messages_per_session: int | None = None
+    """Then 421 to the next MAIL, and closes."""
+
+
+@dataclass(frozen=True)
+class ReceivedMessage:
+    """A message for which 250 was said, or meant to be said."""
+
+    mail_from: str
+    rcpt_to: tuple[str, ...]
+    data: bytes
+    """Exactly what was sent, after un-stuffing."""
+    tls: str | None
+    """The TLS version."""
+    session: int
+    """Which connection it came on, from 1."""
+    eight_bit: bool
+    smtputf8: bool

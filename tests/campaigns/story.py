@@ -2,8 +2,8 @@
 
 A random subset of `FAULTS` is switched on (swarm testing: most defects need few kinds of trouble, and hide when there
 are all). The whole relay runs: HTTP application, decisions, log, views, deliverer, SMTP. Its log is on a disk that
-forgets what was not synced; it is killed, loses power, is stopped and started again (`tests.world.machine`), while people
-send and give orders (`tests.campaigns.people`) and listen on websockets (`tests.campaigns.listeners`). With
+forgets what was not synced; it is killed, loses power, is stopped and started again (`tests.world.machine`), while
+people send and give orders (`tests.campaigns.people`) and listen on websockets (`tests.campaigns.listeners`). With
 `verification` domains must be verified, and days of trouble with the members' DNS follow (`tests.campaigns.zones`).
 Members' own unsubscribe URLs are called at their sites (`tests.campaigns.sites`).
 

@@ -117,7 +117,9 @@ def test_making_a_directory_takes_what_makes_keys(tmp_path: Path) -> None:
 
 def test_the_version_is_told_whole() -> None:
     lines = CliRunner().invoke(cli, ["version"]).output
-    assert re.fullmatch(r"atmos-relay \d+\.\d+\.\d+(\.dev\d+)?\nPython 3\.\d+\.\S+\nLMDB \d+\.\d+\.\d+\n", lines)
+    assert re.fullmatch(
+        r"atmos-relay \d+\.\d+\.\d+(\.dev\d+)?\nPython 3\.\d+\.\S+\nLMDB \d+\.\d+\.\d+\n", lines
+    )
     assert CliRunner().invoke(cli, ["--version"]).output == lines
     assert loaded_by("version") == {"lmdb"}
 

@@ -3,6 +3,7 @@
 import signal
 
 from tests.house.time_limit import (
+    pytest_collection_modifyitems,
     pytest_configure,
     pytest_runtest_call,
     pytest_runtest_setup,
@@ -11,6 +12,7 @@ from tests.house.time_limit import (
 )
 
 __all__ = [
+    "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_runtest_call",
     "pytest_runtest_setup",

@@ -25,7 +25,7 @@ from spool.errors import BackupError, CorruptionError
 from spool.reader import LogReader
 from tests.campaigns.people import pace
 from tests.world.internet import MINUTE
-from tests.world.lives import Machine, at_call
+from tests.world.machine import Machine, at_call
 from tests.world.payloads import without_payload
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spool.record import CHAIN_START, Entry, crc32c, encode_record, make_record
 from spool.segment import Position, encode_footer, encode_segment_header, seal
-from tests.campaigns import inputs
+from tests.campaigns import dns_inputs, inputs
 from tests.golden_events import literals as golden
 
 TESTS = Path(__file__).parent.parent
@@ -49,7 +49,7 @@ def seeds(name: str) -> Iterator[bytes]:
                 said = [line[3:] for line in path.read_text().splitlines() if line.startswith("S: ")]
                 yield b"\x3f" + "".join(f"{line}\r\n" for line in said).encode()
         case "dns_answers" | "txt_answers":
-            yield from inputs.dns_seeds()
+            yield from dns_inputs.dns_seeds()
 
 
 def _segments(*, whole: bool, alone: bool) -> Iterator[bytes]:

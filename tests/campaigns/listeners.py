@@ -18,7 +18,7 @@ from tests.campaigns.people import People, pace
 from tests.world.asgi import listen
 from tests.world.internet import HOUR, MINUTE
 from tests.world.ledger import Heard
-from tests.world.lives import Machine
+from tests.world.machine import Machine
 from tests.world.relay import World
 
 

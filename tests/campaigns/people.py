@@ -24,7 +24,7 @@ from tests.campaigns.sites import HOST, INSIDE
 from tests.world.asgi import call
 from tests.world.internet import DAY, HOUR, MINUTE
 from tests.world.ledger import Answer, Ledger, SendRequest
-from tests.world.lives import Machine
+from tests.world.machine import Machine
 from tests.world.relay import World
 
 MEMBERS = {f"did:plc:{letter * 24}": f"{name}.example" for letter, name in (("a", "forum"), ("b", "shop"))}

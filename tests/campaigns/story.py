@@ -2,8 +2,8 @@
 
 A random subset of `FAULTS` is switched on (swarm testing: most defects need few kinds of trouble, and hide when there
 are all). The whole relay runs: HTTP application, decisions, log, views, deliverer, SMTP. Its log is on a disk that
-forgets what was not synced; it is killed, loses power, is stopped and started again (`tests.world.lives`), while people
-send and give orders (`tests.campaigns.people`) and listen on websockets (`tests.campaigns.listeners`). With
+forgets what was not synced; it is killed, loses power, is stopped and started again (`tests.world.machine`), while
+people send and give orders (`tests.campaigns.people`) and listen on websockets (`tests.campaigns.listeners`). With
 `verification` domains must be verified, and days of trouble with the members' DNS follow (`tests.campaigns.zones`).
 Members' own unsubscribe URLs are called at their sites (`tests.campaigns.sites`).
 
@@ -61,7 +61,7 @@ from tests.world.checker import SLACK_US, breaches
 from tests.world.deterministic import run_seeded
 from tests.world.internet import DAY, HOUR, MINUTE
 from tests.world.ledger import Entry
-from tests.world.lives import Death, Machine, at_call
+from tests.world.machine import Death, Machine, at_call
 from tests.world.payloads import Payloads
 from tests.world.promises import broken_promises
 from tests.world.relay import World

@@ -12,6 +12,9 @@ from tests.campaigns.days import Simulation, simulate
 
 MESSAGES = 2000
 
+# Days of 2,000 messages are half a minute of work.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Simulation:

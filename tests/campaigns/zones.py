@@ -31,7 +31,7 @@ from relay.domains.verification import CHECK_SECONDS, RETRY_SECONDS
 from relay.events import DomainCheckFailed, DomainUnverified, DomainVerified
 from tests.campaigns.people import DAYS_SECONDS, MEMBERS, People, pace
 from tests.world.internet import DAY, HOUR, MINUTE, Trouble, TroubledDns
-from tests.world.lives import Machine
+from tests.world.machine import Machine
 from tests.world.relay import World
 
 #: From the first answer of a check until its event is true, at most: the slowest answers, twice, and the slowest disk.

@@ -122,6 +122,18 @@ def test_a_fixture_that_hangs_is_an_error_of_its_test(tmp_path: Path) -> None:
     assert "the test did not end within 1 s" in said
 
 
+def test_a_search_for_the_smallest_example_has_more_time(tmp_path: Path) -> None:
+    """And what it has found is told, in the end."""
+    (tmp_path / "test_example.py").write_text(
+        "import time\n"
+        "from hypothesis import given, strategies as st\n"
+        "@given(st.integers())\n"
+        "def test_slow_to_fail(number):\n    time.sleep(0.15)\n    assert number == 0, 'found it'\n"
+    )
+    status, said = run_tests(tmp_path, "\n    pass\n", "-p", "_hypothesis_pytestplugin")
+    assert (status, "4 passed" in said, "found it" in said) == (1, True, True), said
+
+
 @pytest.mark.parametrize("what", STUBBORN)
 def test_one_that_takes_no_notice_ends_its_process(tmp_path: Path, what: str) -> None:
     status, said = run_tests(tmp_path, STUBBORN[what], "-n2", "--dist=loadfile", "--max-worker-restart=0")

@@ -32,6 +32,8 @@ import trio
 
 #: From the end of a test's time to the end of its process.
 GRACE_SECONDS = 30.0
+#: Where hypothesis has found something it looks for the smallest example, for up to five minutes: that is no hanging.
+HYPOTHESIS_SECONDS = 600
 #: Of each thread, the innermost.
 FRAMES_MAX = 40
 
@@ -135,6 +137,13 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:
 def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
     _watch.end()
     return True
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("hypothesis") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(HYPOTHESIS_SECONDS))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

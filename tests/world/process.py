@@ -15,6 +15,7 @@ receiver or clients live in a trio loop calls those that wait through `trio.to_t
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -46,12 +47,16 @@ def make_process_directory(directory: Path, *, route: str, **settings: str) -> P
 
 
 def configure(directory: Path, **settings: str) -> None:
-    """Put lines of TOML into tables of `relay.toml`."""
+    """Put lines of TOML into tables of `relay.toml`, in the place of what stands there for the same keys."""
     path = directory / CONFIG_FILE
     text = path.read_text()
     for table, lines in settings.items():
         before, header, after = text.partition(f"\n[{table}]\n")
         assert header, f"{path} has no table [{table}]"
+        for line in lines.splitlines():
+            key = re.escape(line.partition("=")[0].strip())
+            own, following, others = after.partition("\n[")
+            after = re.sub(rf"^{key} *=.*\n", "", own, flags=re.MULTILINE) + following + others
         text = f"{before}{header}{lines}\n{after}"
     path.write_text(text)
 

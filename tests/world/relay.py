@@ -101,6 +101,8 @@ def make_directory(directory: Path, settings: str = "", *, route: str = "127.0.0
     text = text.replace(
         "[delivery]\n", f'[delivery]\nroutes = {{ "*" = "{route}" }}\n' if route else "[delivery]\n"
     )
+    # Load is what many tests are about; the quota of writes has its own.
+    text = text.replace("\n[members]\n", "\n[members]\nwrites_per_minute = 1000000\n")
     if "[warming]" not in settings:
         settings += "\n[warming]\ntiers = [ { hour = 1000000, day = 1000000 } ]\n"
     path.write_text(text + settings)

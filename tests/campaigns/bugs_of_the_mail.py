@@ -226,9 +226,9 @@ def stream_before_the_sync(stack: ExitStack) -> None:
 def send_from_a_domain_that_is_not_verified(stack: ExitStack) -> None:
     """It is asked for, and not looked at."""
 
-    def sending_domain_of_any(view: Any, config: Any, did: str, name: str) -> Any:
+    def sending_domain_of_any(view: Any, config: Any, did: str, name: str, **more: Any) -> Any:
         return sending_domain(
-            view, msgspec.structs.replace(config, require_verified_domains=False), did, name
+            view, msgspec.structs.replace(config, require_verified_domains=False), did, name, **more
         )
 
     sending_domain = _replace(stack, relay.decisions.send, "sending_domain", sending_domain_of_any)

@@ -139,7 +139,6 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     "cryptography.hazmat.primitives.ciphers.aead": frozenset({"AESSIV"}),
     "cryptography.hazmat.primitives.serialization": frozenset({"Encoding", "PublicFormat"}),
     "dkim": ALL,
-    "dkim.canonicalization": ALL,
     "google_crc32c": ALL,
     "idna": ALL,
     "msgspec": ALL,

@@ -17,7 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from relay.core import open_core
 from relay.file_names import ADMIN_SOCKET
-from relay.operator import client, membership
+from relay.operator import client, membership_shown
 from relay.operator.socket import LINE_BYTES_MAX, REQUEST_SECONDS_MAX
 from relay.principals import Operator
 from relay.refusals import Refusal
@@ -294,7 +294,7 @@ def test_a_defect_in_an_order_is_told_and_ends_nothing(
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
             seq = world.core.store.last_seq
-            monkeypatch.setattr(membership, "members", None)
+            monkeypatch.setattr(membership_shown, "members", None)
             with pytest.raises(
                 Refusal, match="a defect of the relay; its log has it under request id"
             ) as refused:

@@ -66,32 +66,32 @@
      66  2026-09-22T09:05:00.000000Z  message.queued        message 66 to erin@bigmail.example is queued (bulk, for did:plc:harbourharbourharbour234)
      67  2026-09-22T09:05:00.000000Z  message.queued        message 67 to finn@bigmail-too.example is queued (bulk, for did:plc:harbourharbourharbour234)
      68  2026-09-22T09:05:00.000000Z  message.queued        message 68 to gus@bigmail.example is queued (bulk, for did:plc:harbourharbourharbour234)
-     69  2026-09-22T09:05:00.000000Z  attempt.started       message 68: attempt 1 begins
-     70  2026-09-22T09:05:00.000000Z  attempt.started       message 67: attempt 1 begins
-     71  2026-09-22T09:05:00.000000Z  attempt.started       message 66: attempt 1 begins
-     72  2026-09-22T09:05:00.000000Z  message.deferred      message 68: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.265569Z
-     73  2026-09-22T09:05:00.000000Z  message.deferred      message 66: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.164063Z
-     74  2026-09-22T09:05:00.000000Z  message.deferred      message 67: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:06:05.287783Z
-     75  2026-09-22T09:05:58.164063Z  attempt.started       message 66: attempt 2 begins
-     76  2026-09-22T09:05:58.164063Z  message.deferred      message 66: deferred (transient_failure) at attempt 2, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:11:04.819236Z
-     77  2026-09-22T09:05:58.265569Z  message.deferred      message 68: deferred (transient_failure) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:57.887149Z
-     78  2026-09-22T09:06:05.287783Z  message.deferred      message 67: deferred (transient_failure) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:48.380249Z
-     79  2026-09-22T09:10:48.380249Z  attempt.started       message 67: attempt 3 begins
-     80  2026-09-22T09:10:48.380249Z  message.deferred      message 67: deferred (transient_failure) at attempt 3, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:25:10.117996Z
-     81  2026-09-22T09:10:57.887149Z  message.deferred      message 68: deferred (transient_failure) at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:26:40.792557Z
-     82  2026-09-22T09:11:04.819236Z  message.deferred      message 66: deferred (transient_failure) at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:25:46.440818Z
-     83  2026-09-22T09:25:10.117996Z  attempt.started       message 67: attempt 4 begins
-     84  2026-09-22T09:25:10.117996Z  message.deferred      message 67: deferred (transient_failure) at attempt 4, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:57:40.171837Z
-     85  2026-09-22T09:25:46.440818Z  message.deferred      message 66: deferred (transient_failure) at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:55:45.183230Z
-     86  2026-09-22T09:26:40.792557Z  message.deferred      message 68: deferred (transient_failure) at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:54:40.684419Z
+     69  2026-09-22T09:05:00.000000Z  attempt.started       message 66: attempt 1 begins
+     70  2026-09-22T09:05:00.000000Z  attempt.started       message 68: attempt 1 begins
+     71  2026-09-22T09:05:00.000000Z  attempt.started       message 67: attempt 1 begins
+     72  2026-09-22T09:05:00.000000Z  message.deferred      message 68: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:06:05.287783Z
+     73  2026-09-22T09:05:00.000000Z  message.deferred      message 67: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.164063Z
+     74  2026-09-22T09:05:00.000000Z  message.deferred      message 66: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.265569Z
+     75  2026-09-22T09:05:58.164063Z  attempt.started       message 67: attempt 2 begins
+     76  2026-09-22T09:05:58.164063Z  message.deferred      message 67: deferred (transient_failure) at attempt 2, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:11:04.819236Z
+     77  2026-09-22T09:05:58.265569Z  message.deferred      message 66: deferred (transient_failure) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:57.887149Z
+     78  2026-09-22T09:06:05.287783Z  message.deferred      message 68: deferred (transient_failure) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:48.380249Z
+     79  2026-09-22T09:10:48.380249Z  attempt.started       message 68: attempt 3 begins
+     80  2026-09-22T09:10:48.380249Z  message.deferred      message 68: deferred (transient_failure) at attempt 3, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:25:10.117996Z
+     81  2026-09-22T09:10:57.887149Z  message.deferred      message 66: deferred (transient_failure) at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:26:40.792557Z
+     82  2026-09-22T09:11:04.819236Z  message.deferred      message 67: deferred (transient_failure) at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:25:46.440818Z
+     83  2026-09-22T09:25:10.117996Z  attempt.started       message 68: attempt 4 begins
+     84  2026-09-22T09:25:10.117996Z  message.deferred      message 68: deferred (transient_failure) at attempt 4, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:57:40.171837Z
+     85  2026-09-22T09:25:46.440818Z  message.deferred      message 67: deferred (transient_failure) at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:55:45.183230Z
+     86  2026-09-22T09:26:40.792557Z  message.deferred      message 66: deferred (transient_failure) at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:54:40.684419Z
      87  2026-09-22T09:27:56.702259Z  attempt.started       message 32: attempt 10 begins
      88  2026-09-22T09:27:56.702259Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 10, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-22T17:18:30.173175Z
-     89  2026-09-22T09:54:40.684419Z  attempt.started       message 68: attempt 5 begins
-     90  2026-09-22T09:54:40.684419Z  message.sent          message 68: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 1"
-     91  2026-09-22T09:55:45.183230Z  attempt.started       message 66: attempt 5 begins
-     92  2026-09-22T09:55:45.183230Z  message.sent          message 66: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 2"
-     93  2026-09-22T09:57:40.171837Z  attempt.started       message 67: attempt 5 begins
-     94  2026-09-22T09:57:40.171837Z  message.sent          message 67: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 3"
+     89  2026-09-22T09:54:40.684419Z  attempt.started       message 66: attempt 5 begins
+     90  2026-09-22T09:54:40.684419Z  message.sent          message 66: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 1"
+     91  2026-09-22T09:55:45.183230Z  attempt.started       message 67: attempt 5 begins
+     92  2026-09-22T09:55:45.183230Z  message.sent          message 67: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 2"
+     93  2026-09-22T09:57:40.171837Z  attempt.started       message 68: attempt 5 begins
+     94  2026-09-22T09:57:40.171837Z  message.sent          message 68: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 3"
      95  2026-09-22T10:18:03.923748Z  attempt.started       message 18: attempt 10 begins
      96  2026-09-22T10:18:03.923748Z  message.deferred      message 18: deferred (quota_issues) at attempt 10, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-22T18:22:53.188372Z
      97  2026-09-22T12:00:00.000000Z  send.accepted         did:plc:harbourharbourharbour234 sends to 1 recipient from news@forum.example: "A reply to your post" (bulk)
@@ -146,45 +146,46 @@
     146  2026-09-23T12:00:00.000000Z  send.accepted         did:plc:harbourharbourharbour234 sends to 1 recipient from news@forum.example: "Another reply to your post" (bulk)
     147  2026-09-23T12:00:00.000000Z  message.queued        message 147 to hanna@lapsed.example is queued (bulk, for did:plc:harbourharbourharbour234)
     148  2026-09-23T12:00:00.000000Z  message.bounced       message 147: bounced, undeliverable (bad_domain) at attempt 1: 5.1.2 "lapsed.example: no such domain"
-    149  2026-09-23T15:22:14.951860Z  attempt.started       message 102: attempt 10 begins
-    150  2026-09-23T15:22:14.951860Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 10, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-23T22:52:32.862796Z
-    151  2026-09-23T18:43:01.710279Z  attempt.started       message 32: attempt 14 begins
-    152  2026-09-23T18:43:01.710279Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 14, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T03:29:33.395659Z
-    153  2026-09-23T22:52:32.862796Z  attempt.started       message 102: attempt 11 begins
-    154  2026-09-23T22:52:32.862796Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 11, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-24T06:46:50.873558Z
-    155  2026-09-24T03:29:33.395659Z  attempt.started       message 32: attempt 15 begins
-    156  2026-09-24T03:29:33.395659Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 15, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T10:52:06.582696Z
-    157  2026-09-24T06:46:50.873558Z  attempt.started       message 102: attempt 12 begins
-    158  2026-09-24T06:46:50.873558Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 12, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-24T14:56:31.062579Z
-    159  2026-09-24T10:52:06.582696Z  attempt.started       message 32: attempt 16 begins
-    160  2026-09-24T10:52:06.582696Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 16, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T18:13:56.289179Z
-    161  2026-09-24T12:00:00.000000Z  send.accepted         did:plc:teashopteashopteashop234 sends to 1 recipient from orders@shop.example: "Your tea is on its way" (transactional)
-    162  2026-09-24T12:00:00.000000Z  message.queued        message 162 to kim@hasty.example is queued (transactional, for did:plc:teashopteashopteashop234)
-    163  2026-09-24T12:00:00.000000Z  attempt.started       message 162: attempt 1 begins
-    164  2026-09-24T12:00:00.000000Z  message.deferred      message 162: deferred (bad_connection) at attempt 1, mx.hasty.example (198.41.9.1): 4.4.2 "the connection was closed, end of data was not answered"; next at 2026-09-24T12:01:00.439424Z
-    165  2026-09-24T12:01:00.439424Z  attempt.started       message 162: attempt 2 begins
-    166  2026-09-24T12:01:00.439424Z  message.deferred      message 162: deferred (bad_connection) at attempt 2, mx.hasty.example (198.41.9.1): 4.4.2 "the connection was closed, end of data was not answered"; next at 2026-09-24T12:06:27.376350Z
-    167  2026-09-24T12:06:27.376350Z  attempt.started       message 162: attempt 3 begins
-    168  2026-09-24T12:06:27.376350Z  message.sent          message 162: sent at attempt 3 in the clear, mx.hasty.example (198.41.9.1): 250 2.0.0 "Queued as 1"
-    169  2026-09-24T14:56:31.062579Z  attempt.started       message 102: attempt 13 begins
-    170  2026-09-24T14:56:31.062579Z  message.sent          message 102: sent at attempt 13 in the clear, mx.harbour.example (198.41.3.1): 250 2.0.0 "Queued as 1"
-    171  2026-09-24T18:13:56.289179Z  attempt.started       message 32: attempt 17 begins
-    172  2026-09-24T18:13:56.289179Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 17, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T01:45:54.096632Z
-    173  2026-09-25T01:45:54.096632Z  attempt.started       message 32: attempt 18 begins
-    174  2026-09-25T01:45:54.096632Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 18, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T09:34:01.177756Z
-    175  2026-09-25T09:34:01.177756Z  attempt.started       message 32: attempt 19 begins
-    176  2026-09-25T09:34:01.177756Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 19, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T17:46:55.376928Z
-    177  2026-09-25T10:15:00.000000Z  send.accepted         did:plc:teashopteashopteashop234 sends to 1 recipient from orders@shop.example: "Reset your password" (password-reset)
-    178  2026-09-25T10:15:00.000000Z  message.queued        message 178 to lea@moor.example is queued (password-reset, for did:plc:teashopteashopteashop234)
-    179  2026-09-25T10:15:00.000000Z  message.deferred      message 178: deferred (dns_failure) at attempt 1: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:16:01.227350Z
-    180  2026-09-25T10:16:01.227350Z  message.deferred      message 178: deferred (dns_failure) at attempt 2: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:20:59.676438Z
-    181  2026-09-25T10:20:59.676438Z  message.deferred      message 178: deferred (dns_failure) at attempt 3: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:34:50.440071Z
-    182  2026-09-25T10:34:50.440071Z  message.deferred      message 178: deferred (dns_failure) at attempt 4: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T11:04:46.144572Z
-    183  2026-09-25T11:04:46.144572Z  attempt.started       message 178: attempt 5 begins
-    184  2026-09-25T11:04:46.144572Z  message.sent          message 178: sent at attempt 5 in the clear, mx.moor.example (198.41.7.1): 250 2.0.0 "Queued as 1"
-    185  2026-09-25T17:46:55.376928Z  attempt.started       message 32: attempt 20 begins
-    186  2026-09-25T17:46:55.376928Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 20, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-26T01:45:02.452731Z
-    187  2026-09-26T01:45:02.452731Z  attempt.started       message 32: attempt 21 begins
-    188  2026-09-26T01:45:02.452731Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 21, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-26T09:26:58.722061Z
-    189  2026-09-26T09:26:58.722061Z  attempt.started       message 32: attempt 22 begins
-    190  2026-09-26T09:26:58.722061Z  message.bounced       message 32: bounced, expired (no_answer_from_host) at attempt 22, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"
+    149  2026-09-23T12:00:00.000000Z  recipient.suppressed  did:plc:harbourharbourharbour234 may not write to hanna@lapsed.example: bounced
+    150  2026-09-23T15:22:14.951860Z  attempt.started       message 102: attempt 10 begins
+    151  2026-09-23T15:22:14.951860Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 10, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-23T22:52:32.862796Z
+    152  2026-09-23T18:43:01.710279Z  attempt.started       message 32: attempt 14 begins
+    153  2026-09-23T18:43:01.710279Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 14, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T03:29:33.395659Z
+    154  2026-09-23T22:52:32.862796Z  attempt.started       message 102: attempt 11 begins
+    155  2026-09-23T22:52:32.862796Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 11, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-24T06:46:50.873558Z
+    156  2026-09-24T03:29:33.395659Z  attempt.started       message 32: attempt 15 begins
+    157  2026-09-24T03:29:33.395659Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 15, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T10:52:06.582696Z
+    158  2026-09-24T06:46:50.873558Z  attempt.started       message 102: attempt 12 begins
+    159  2026-09-24T06:46:50.873558Z  message.deferred      message 102: deferred (no_answer_from_host) at attempt 12, mx.harbour.example (198.41.3.1): 4.4.1 "no connection to 198.41.3.1: Connection refused"; next at 2026-09-24T14:56:31.062579Z
+    160  2026-09-24T10:52:06.582696Z  attempt.started       message 32: attempt 16 begins
+    161  2026-09-24T10:52:06.582696Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 16, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-24T18:13:56.289179Z
+    162  2026-09-24T12:00:00.000000Z  send.accepted         did:plc:teashopteashopteashop234 sends to 1 recipient from orders@shop.example: "Your tea is on its way" (transactional)
+    163  2026-09-24T12:00:00.000000Z  message.queued        message 163 to kim@hasty.example is queued (transactional, for did:plc:teashopteashopteashop234)
+    164  2026-09-24T12:00:00.000000Z  attempt.started       message 163: attempt 1 begins
+    165  2026-09-24T12:00:00.000000Z  message.deferred      message 163: deferred (bad_connection) at attempt 1, mx.hasty.example (198.41.9.1): 4.4.2 "the connection was closed, end of data was not answered"; next at 2026-09-24T12:01:00.439424Z
+    166  2026-09-24T12:01:00.439424Z  attempt.started       message 163: attempt 2 begins
+    167  2026-09-24T12:01:00.439424Z  message.deferred      message 163: deferred (bad_connection) at attempt 2, mx.hasty.example (198.41.9.1): 4.4.2 "the connection was closed, end of data was not answered"; next at 2026-09-24T12:06:27.376350Z
+    168  2026-09-24T12:06:27.376350Z  attempt.started       message 163: attempt 3 begins
+    169  2026-09-24T12:06:27.376350Z  message.sent          message 163: sent at attempt 3 in the clear, mx.hasty.example (198.41.9.1): 250 2.0.0 "Queued as 1"
+    170  2026-09-24T14:56:31.062579Z  attempt.started       message 102: attempt 13 begins
+    171  2026-09-24T14:56:31.062579Z  message.sent          message 102: sent at attempt 13 in the clear, mx.harbour.example (198.41.3.1): 250 2.0.0 "Queued as 1"
+    172  2026-09-24T18:13:56.289179Z  attempt.started       message 32: attempt 17 begins
+    173  2026-09-24T18:13:56.289179Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 17, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T01:45:54.096632Z
+    174  2026-09-25T01:45:54.096632Z  attempt.started       message 32: attempt 18 begins
+    175  2026-09-25T01:45:54.096632Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 18, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T09:34:01.177756Z
+    176  2026-09-25T09:34:01.177756Z  attempt.started       message 32: attempt 19 begins
+    177  2026-09-25T09:34:01.177756Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 19, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-25T17:46:55.376928Z
+    178  2026-09-25T10:15:00.000000Z  send.accepted         did:plc:teashopteashopteashop234 sends to 1 recipient from orders@shop.example: "Reset your password" (password-reset)
+    179  2026-09-25T10:15:00.000000Z  message.queued        message 179 to lea@moor.example is queued (password-reset, for did:plc:teashopteashopteashop234)
+    180  2026-09-25T10:15:00.000000Z  message.deferred      message 179: deferred (dns_failure) at attempt 1: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:16:01.227350Z
+    181  2026-09-25T10:16:01.227350Z  message.deferred      message 179: deferred (dns_failure) at attempt 2: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:20:59.676438Z
+    182  2026-09-25T10:20:59.676438Z  message.deferred      message 179: deferred (dns_failure) at attempt 3: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T10:34:50.440071Z
+    183  2026-09-25T10:34:50.440071Z  message.deferred      message 179: deferred (dns_failure) at attempt 4: 4.4.3 "moor.example: MX lookup: SERVFAIL"; next at 2026-09-25T11:04:46.144572Z
+    184  2026-09-25T11:04:46.144572Z  attempt.started       message 179: attempt 5 begins
+    185  2026-09-25T11:04:46.144572Z  message.sent          message 179: sent at attempt 5 in the clear, mx.moor.example (198.41.7.1): 250 2.0.0 "Queued as 1"
+    186  2026-09-25T17:46:55.376928Z  attempt.started       message 32: attempt 20 begins
+    187  2026-09-25T17:46:55.376928Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 20, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-26T01:45:02.452731Z
+    188  2026-09-26T01:45:02.452731Z  attempt.started       message 32: attempt 21 begins
+    189  2026-09-26T01:45:02.452731Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 21, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-26T09:26:58.722061Z
+    190  2026-09-26T09:26:58.722061Z  attempt.started       message 32: attempt 22 begins
+    191  2026-09-26T09:26:58.722061Z  message.bounced       message 32: bounced, expired (no_answer_from_host) at attempt 22, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"

@@ -3,6 +3,18 @@
 import ssl
 from dataclasses import dataclass
 
+#: What is said to STARTTLS where it is refused (`MxOptions.starttls_trouble`); b"" is not a word.
+TO_STARTTLS = {
+    "hang-up": b"",
+    "silence": b"",
+    "rubbish": b"TLS is broken here",
+    "421": b"421 4.7.0 TLS is not available, closing",
+    "refuse": b"454 4.7.0 TLS is not available",
+    "refuse-and-hang-up": b"454 4.7.0 TLS is not available",
+    "refuse-and-hang-up-later": b"454 4.7.0 TLS is not available",
+    "refuse-and-421-later": b"454 4.7.0 TLS is not available",
+}
+
 
 @dataclass(frozen=True)
 class MxOptions:
@@ -21,6 +33,14 @@ class MxOptions:
     """Sends plain text right behind its answer to STARTTLS."""
     starttls_broken: bool = False
     """Answers the handshake with rubbish."""
+    starttls_trouble: str = ""
+    """Offers STARTTLS and does not keep the offer. One of:
+    hang-up                   closes at the command          silence    never answers it
+    rubbish                   answers it with no SMTP        421        says 421 to it, and closes
+    refuse-and-hang-up        454, and closes                refuse     454, and goes on in plain text
+    refuse-and-hang-up-later  454, and closes at MAIL        refuse-and-421-later   454, and 421 to MAIL
+    hang-up-in-handshake      reads the ClientHello, and closes
+    hang-up-after-handshake   closes when EHLO comes under TLS"""
     banner: bytes = b"220 mx.test ESMTP"
     huge_banner: bool = False
     mute: bool = False

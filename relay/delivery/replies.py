@@ -220,7 +220,8 @@ def judge(said: SmtpReply | Failure, *, reused: bool = False, tls_refused: bool 
     rule: _FailureRule | _ReplyRule
     if isinstance(said, Failure):
         rule = _FAILURES[said.kind]
-        hung_up = said.kind is FailureKind.CLOSED
+        # What makes no sense on a connection that has rested may be the end of something said long before.
+        hung_up = said.kind is FailureKind.CLOSED or (reused and said.kind is FailureKind.NOT_SMTP)
     else:
         rule = _rule_for(said)
         hung_up = said.code == 421

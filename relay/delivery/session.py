@@ -307,7 +307,16 @@ class Session:
         with trio.CancelScope(shield=True):
             self._client.end_of_data()
             failure = await self._attempt(self._exchange, trio.current_time() + self._timeouts.final_dot)
+            if failure is not None and await self._has_answered():
+                failure = None
         return failure or self._decisive(), True
+
+    async def _has_answered(self) -> bool:
+        """It fell silent or hung up behind the dot, and had said the code: that counts, though its line has no end."""
+        if self._client.state is not State.END_OF_DATA:
+            return False
+        self._client.receive_data(b"")
+        return await self._attempt(self._receive_reply, float("inf")) is None
 
     async def _send_body(
         self, before_final_dot: Callable[[], Awaitable[None]], deadline: float

@@ -15,6 +15,27 @@ TO_STARTTLS = {
     "refuse-and-421-later": b"454 4.7.0 TLS is not available",
 }
 
+#: What is said, as it stands, to a message that was taken, by the word of its recipient.
+ODD_ANSWERS = {
+    "answer-blank": b"250-2.0.0 Ok\r\n\r\n250 2.0.0 Queued\r\n",
+    "answer-blank-first": b"\r\n\n250 2.0.0 Queued\r\n",
+    "answer-blank-last": b"250 2.0.0 Queued\r\n\r\n",
+    "answer-codeless": b"Thank you.\r\n250-2.0.0 Ok\r\nand again\r\n250 2.0.0 Queued\r\n",
+    "answer-codeless-last": b"250 2.0.0 Queued\r\nas number 7\r\n",
+    "answer-of-no-class": b"150 wait\r\n2500 is no code\r\n250 2.0.0 Queued\r\n",
+    "answer-two-codes": b"251-2.0.0 Ok\r\n250 2.0.0 Queued\r\n",
+    "answer-unspaced": b"250Queued\r\n",
+    "answer-tab": b"250\t2.0.0 Queued\r\n",
+    "answer-indented": b" 250 2.0.0 Queued\r\n",
+    "answer-nul": b"\x00250 2.0.0 Queued\r\n",
+    "answer-noise": b"\xff\xfe\x00\r\n250 2.0.0 Queued\r\n",
+    "answer-long-line": b"250 2.0.0 Queued " + b"x" * 3000 + b"\r\n",
+    "answer-longer-line": b"250-2.0.0 " + b"x" * 40_000 + b"\r\n250 2.0.0 Queued\r\n",
+    "answer-longest-line": b"250 2.0.0 Queued " + b"x" * 40_000 + b"\r\n",
+    "answer-many-lines": b"250-2.0.0 Ok\r\n" * 3000 + b"250 2.0.0 Queued\r\n",
+    "answer-cut-off": b"250 2.0.0 Que",
+}
+
 
 @dataclass(frozen=True)
 class MxOptions:

@@ -153,18 +153,25 @@ class Attempts:
     async def _try(
         self, domain: str, session: Session | None, outgoing: Outgoing, started: trio.Event
     ) -> Tried:
-        """The dialogue itself. A connection that its server had given up is replaced at once: no new attempt."""
+        """The dialogue itself. A connection that its server had given up is replaced at once: no new attempt.
+
+        So is, once for each address, one whose server refused STARTTLS and hung up: by one in plain text.
+        """
+        in_plain_text: set[str] = set()
         while True:
             if session is None:
                 try:
-                    session = await self._connector.connect(domain)
+                    session = await self._connector.connect(domain, in_plain_text=in_plain_text)
                 except SessionFailed as error:
                     return Tried(None, error.outcome, error.peer)
                 self._sessions[session] = None
             outcome = await session.deliver(
                 outgoing.envelope, outgoing.message, before_final_dot=started.wait
             )
-            if not outcome.judgement.reconnect:
+            without_tls = outcome.judgement.in_plain_text and self._connector.plaintext_after_tls_failure
+            if without_tls:
+                in_plain_text.add(session.peer.address)
+            if not (without_tls or outcome.judgement.reconnect):
                 return Tried(session, outcome, session.peer)
             await self.part(session)
             session = None

@@ -4,11 +4,13 @@ A *site* is whom connections are counted against (scheduler.py): the set of MX h
 share, or the fixed route where there is one. Hosts and addresses are tried in their order until one says hello; what
 none of them could do is the attempt's outcome, and none is begun any more after CONNECTING_SECONDS_MAX. Addresses that
 did not work a moment ago are tried last: one dead host of several costs its time-out once, not with every connection.
+
+A host whose offer of STARTTLS comes to nothing is tried again in plain text, where the settings allow it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import trio
@@ -63,7 +65,7 @@ class Connector:
         self._surroundings = surroundings
         self._resolver = surroundings.dns()
         self._ehlo_name = ehlo_name
-        self._plaintext_after_tls_failure = plaintext_after_tls_failure
+        self.plaintext_after_tls_failure = plaintext_after_tls_failure
         self._avoided: dict[str, float] = {}
 
     async def destination(self, domain: str) -> Destination:
@@ -77,8 +79,11 @@ class Connector:
             return Destination(f"unroutable {domain}", error.failure)
         return Destination(site_of(hosts))
 
-    async def connect(self, domain: str) -> Session:
-        """A session with a receiver for `domain`. Raises SessionFailed, whose outcome says why there is none."""
+    async def connect(self, domain: str, *, in_plain_text: Collection[str] = ()) -> Session:
+        """A session with a receiver for `domain`. Raises SessionFailed, whose outcome says why there is none.
+
+        `in_plain_text`: addresses that are not asked for STARTTLS.
+        """
         try:
             targets = await self._targets(domain)
         except RoutingFailed as error:
@@ -87,7 +92,7 @@ class Connector:
         begun = trio.current_time()
         for target in sorted(targets, key=self._is_avoided):  # stable: otherwise in their order
             try:
-                session = await self._open(target)
+                session = await self._open(target, in_plain_text)
             except SessionFailed as error:
                 error.peer = Peer(target.host, target.address, target.port)
                 last = error
@@ -125,11 +130,13 @@ class Connector:
         if len(self._avoided) > AVOIDED_MAX:
             del self._avoided[next(iter(self._avoided))]
 
-    async def _open(self, target: Target) -> Session:
+    async def _open(self, target: Target, in_plain_text: Collection[str]) -> Session:
+        if target.address in in_plain_text:
+            return await self._open_with(target, TlsPolicy.NEVER)
         try:
             return await self._open_with(target, TlsPolicy.OPPORTUNISTIC)
         except TlsFailed:
-            if not self._plaintext_after_tls_failure:
+            if not self.plaintext_after_tls_failure:
                 raise
             return await self._open_with(target, TlsPolicy.NEVER)
 

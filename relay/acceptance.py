@@ -20,7 +20,7 @@ from relay.data_directory import ReadableStore
 from relay.decisions.send import Origin, accept_send
 from relay.events import MessageQueued, SendAccepted
 from relay.presentation import Accepted, SendAnswer, rejected_recipient
-from relay.principals import Principal
+from relay.principals import SEND, Principal
 from relay.refusals import Refusal
 from relay.registry import decision
 from relay.requests import SendRequest
@@ -56,7 +56,7 @@ class Sent(NamedTuple):
     is_replay: bool = False
 
 
-@decision(by=Principal)
+@decision(by=Principal, scope=SEND)
 async def send(core: Core, wanted: Send, member: Principal) -> Sent:
     """Accept a send, or find the one that its key stands for. Raises Refusal."""
     if wanted.idempotency is None:

@@ -19,7 +19,7 @@ from relay.api.request import Request
 from relay.edge import Edge
 from relay.presentation import SendAnswer
 from relay.refusals import Refusal
-from relay.requests import BODY_BYTES_MAX, SendBody, parse_send
+from relay.requests import BODY_BYTES_MAX, DEFAULT_CATEGORY, SendBody, parse_send
 
 #: Waiting for the log's writer; once it has the send, the log says itself when the disk does not answer.
 APPEND_SECONDS_MAX = 1.5
@@ -57,7 +57,7 @@ async def send(edge: Edge, request: Request) -> Answer:
         if first is not None:
             return _answer(first)
     wanted = Send(
-        request=parse_send(body),
+        request=parse_send(body, member.category or DEFAULT_CATEGORY),
         client_address=request.client_address,
         idempotency=idempotency,
         body_sha256=body_sha256,

@@ -1,4 +1,4 @@
-"""Members, their domains and keys: who may be enrolled, paused, suspended, and by which key."""
+"""Members and their domains: who may be enrolled, paused, suspended. `relay.decisions.keys` has their keys."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ from relay.events import (
     Event,
     ForwardAddress,
     KeyIssued,
-    KeyRevoked,
     MemberAdded,
     MemberLimitsSet,
     MemberResumed,
     MemberSuspended,
 )
+from relay.principals import FULL, Scope
 from relay.refusals import Refusal, invalid
 from relay.views import members, suppressions
 from spool.views import Snapshot
-
-ACTIVE_KEYS_MAX = 10
 
 
 class NewDomain(NamedTuple):
@@ -40,6 +38,8 @@ class NewDomain(NamedTuple):
 class NewKey(NamedTuple):
     key_id: str
     key_hash: str
+    scope: Scope = FULL
+    category: str | None = None
 
 
 def add_member(
@@ -85,24 +85,6 @@ def _domain_added(view: Snapshot, config: Config, did: str, new: NewDomain) -> D
         rsa_public=new.rsa_public,
         ed25519_public=new.ed25519_public,
     )
-
-
-def issue_key(view: Snapshot, did: str, key: NewKey) -> list[Event]:
-    known_member(view, did)
-    active = [state for state in members.keys_of(view, did) if state.revoked_at is None]
-    if len(active) >= ACTIVE_KEYS_MAX:
-        raise Refusal("CONFLICT", f"did: it has {len(active)} active keys, the most; revoke one first")
-    return [KeyIssued(did=did, key_id=key.key_id, key_hash=key.key_hash)]
-
-
-def revoke_key(view: Snapshot, did: str, key_id: str) -> list[Event]:
-    known_member(view, did)
-    for state in members.keys_of(view, did):
-        if state.key_id == key_id:
-            if state.revoked_at is not None:
-                raise Refusal("CONFLICT", f"key-id: {key_id} was revoked already")
-            return [KeyRevoked(did=did, key_id=key_id)]
-    raise Refusal("NOT_FOUND", f"key-id: {did} has no key {key_id}")
 
 
 def suspend_member(view: Snapshot, did: str, reason: str | None) -> list[Event]:

@@ -194,6 +194,9 @@ def _keys(moment: Moment) -> Rows:
                 {
                     "did": member.did,
                     "keyId": state.key_id,
+                    "scope": state.scope,
+                    "category": state.category,
+                    "issuedBy": state.issued_by,
                     "issuedAt": rfc3339(state.issued_at),
                     "revokedAt": rfc3339_or_none(state.revoked_at),
                 },
@@ -268,7 +271,7 @@ VIEWS: dict[str, View] = {
         "the API keys, without their secrets",
         _keys,
         ("did", "keyId"),
-        ("did", "keyId", "issuedAt", "revokedAt"),
+        ("did", "keyId", "scope", "category", "issuedAt", "revokedAt"),
     ),
     "statuses": View("how many messages have each status", _statuses, ("status",), ("status", "messages")),
     "due": View(

@@ -26,6 +26,7 @@ from relay.events import (
     MemberResumed,
     MemberSuspended,
 )
+from relay.principals import FULL, Scope
 from relay.views.keys import owned
 from spool.views import Snapshot, Transaction
 
@@ -33,6 +34,9 @@ _MEMBERS = "members"
 _DOMAINS = "domains"
 _DOMAINS_OF = "domains_of"
 _KEYS = "keys"
+
+#: Of one member. A member may issue and revoke keys as long as it likes, and each of its requests looks at them all.
+REVOKED_KEYS_KEPT = 100
 
 
 class MemberState(msgspec.Struct, array_like=True):
@@ -84,6 +88,11 @@ class KeyState(msgspec.Struct, array_like=True):
     key_hash: str
     issued_at: int
     revoked_at: int | None = None
+    scope: Scope = FULL
+    #: The category of sends by it that name none; None: `bulk`.
+    category: str | None = None
+    #: The key that made it. Where that one is kept no more, the one that made that; None: none that is kept.
+    issued_by: str | None = None
 
 
 _member = msgspec.msgpack.Decoder(MemberState)
@@ -94,7 +103,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 class MembersProjector:
     name = "members"
-    version = 4
+    version = 5
     tables = (_MEMBERS, _DOMAINS, _DOMAINS_OF, _KEYS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -121,7 +130,14 @@ class MembersProjector:
             case DomainEvent():
                 self._domain_changed(tx, time, event)
             case KeyIssued():
-                key = KeyState(event.key_id, event.key_hash, time)
+                key = KeyState(
+                    event.key_id,
+                    event.key_hash,
+                    time,
+                    scope=event.scope,
+                    category=event.category,
+                    issued_by=event.issued_by,
+                )
                 tx.put(_KEYS, owned(event.did) + event.key_id.encode(), _encode(key))
             case KeyRevoked():
                 where = owned(event.did) + event.key_id.encode()
@@ -130,6 +146,7 @@ class MembersProjector:
                 key = _key.decode(value)
                 key.revoked_at = time
                 tx.put(_KEYS, where, _encode(key))
+                _forget_the_oldest(tx, event.did)
             case _:
                 pass
 
@@ -203,5 +220,26 @@ def domains_of(view: Snapshot, did: str) -> list[DomainState]:
 
 
 def keys_of(view: Snapshot, did: str) -> list[KeyState]:
-    """All keys that were ever issued to the member, the revoked ones too."""
+    """The member's keys, and of those that were revoked the last REVOKED_KEYS_KEPT."""
     return [_key.decode(value) for _, value in view.scan_prefix(_KEYS, owned(did))]
+
+
+def key(view: Snapshot, did: str, key_id: str) -> KeyState | None:
+    """Only for the id of a key that was issued: what a stranger writes can be longer than a table's key may be."""
+    value = view.get(_KEYS, owned(did) + key_id.encode())
+    return None if value is None else _key.decode(value)
+
+
+def _forget_the_oldest(tx: Transaction, did: str) -> None:
+    """Of the revoked keys, those that were revoked first. What they made counts as made by what had made them: the way
+    from a key to all that came of it has no gap."""
+    keys = keys_of(tx, did)
+    revoked = sorted((state.revoked_at, state.key_id) for state in keys if state.revoked_at is not None)
+    for _, gone in revoked[:-REVOKED_KEYS_KEPT]:
+        (state,) = (state for state in keys if state.key_id == gone)
+        keys.remove(state)
+        tx.delete(_KEYS, owned(did) + gone.encode())
+        for child in keys:
+            if child.issued_by == gone:
+                child.issued_by = state.issued_by
+                tx.put(_KEYS, owned(did) + child.key_id.encode(), _encode(child))

@@ -244,6 +244,22 @@ def _tell_stripped(event: Shown) -> str:
     return f"removed: {payloads} from {segments}, {counted(data['bytes_freed'], 'byte')}"
 
 
+def _tell_key_issued(event: Shown) -> str:
+    data = event.data
+    use = ", ".join(filter(None, (data.get("scope", "full"), data.get("category"))))
+    return f"key {data['key_id']} ({use}) is issued to {data['did']}{_with_key(data.get('issued_by'))}"
+
+
+def _tell_key_revoked(event: Shown) -> str:
+    data = event.data
+    return f"key {data['key_id']} of {data['did']} is revoked{_with_key(data.get('revoked_by'))}"
+
+
+def _with_key(key_id: Any) -> str:
+    """How the member did it; nothing where it was the operator."""
+    return f" with key {key_id}" if key_id else ""
+
+
 def _tell_held_released(event: Shown) -> str:
     held = counted(len(event.data["message_ids"]), "message")
     return f"{held} of {event.data['did']} held by the {event.data['because']} may go on"
@@ -258,8 +274,6 @@ _SENTENCES = {
     "domain.resumed": "{domain} may send again",
     "domain.unverified": "{domain} may not send, its DNS is wrong: {failed}",
     "domain.verified": "{domain} has the DNS records that it needs",
-    "key.issued": "key {key_id} is issued to {did}",
-    "key.revoked": "key {key_id} of {did} is revoked",
     "log.torn_tail_cut": "{bytes_cut} bytes that were never acknowledged are cut from {segment} at {offset}",
     "log.views_rebuilt": "the views are built again: {because}",
     "member.added": "{did} is enrolled",
@@ -272,6 +286,8 @@ _STORIES: dict[str, Callable[[Shown], str]] = {
     "domain.forward_set": _tell_forward,
     "dsn.queued": _tell_dsn,
     "held.released": _tell_held_released,
+    "key.issued": _tell_key_issued,
+    "key.revoked": _tell_key_revoked,
     "log.stripped": _tell_stripped,
     "message.bounced": _tell_bounced,
     "message.deferred": _tell_deferred,

@@ -95,7 +95,7 @@ class Metrics:
             match event:
                 case SendAccepted():
                     self._accepted.inc()
-                    self._recipients.inc(event.recipients)
+                    self._recipients.inc(event.wanted)
                 case AttemptStarted():
                     self._attempts.inc()
                 case Outcome() if event.attempt:

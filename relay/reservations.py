@@ -35,7 +35,7 @@ class Reservations:
         """Reserve for the send in `events`, which is being appended inside the block."""
         send = events[0]
         assert isinstance(send, SendAccepted)
-        self._recipients[send.domain] += send.recipients
+        self._recipients[send.domain] += send.wanted
         try:
             yield
         except LogStalledError:
@@ -55,7 +55,7 @@ class Reservations:
                         self._free(key, done)
 
     def _release(self, send: SendAccepted) -> None:
-        self._recipients[send.domain] -= send.recipients
+        self._recipients[send.domain] -= send.wanted
         if not self._recipients[send.domain]:
             del self._recipients[send.domain]
 

@@ -36,7 +36,8 @@ from spool.segment import FOOTER_BYTES, SALT_BYTES
 
 SEGMENT_BYTES_MAX: Final = 64 << 20
 BATCH_RECORDS_MAX: Final = 1024
-BATCH_BYTES_MAX: Final = 8 << 20
+#: What is larger cannot be appended. A mail of 10 MiB fits, with the events of all its recipients.
+BATCH_BYTES_MAX: Final = 16 << 20
 
 
 class _Append:

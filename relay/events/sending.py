@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -25,6 +25,9 @@ class Content(Personal, frozen=True, kw_only=True, omit_defaults=True):
     subject: str = ""
     text: str | None = None
     html: str | None = None
+    #: The message as it came in whole, without the fields that the relay removes; then there are no `text`, `html`,
+    #: `headers` and `reply_to`, and what stands above is what was read of its From and Subject, to be shown.
+    raw: bytes | None = None
     headers: list[tuple[str, str]] = msgspec.field(default_factory=list)
     #: The member's own https unsubscribe link, taken out of its List-Unsubscribe header.
     unsubscribe_url: str | None = None
@@ -40,11 +43,12 @@ class SendAccepted(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
     It holds everything that composing needs and that configuration could change later, so that composing the same
     event again gives the same bytes (SPEC 3.1).
 
-    Version 2 has `composition` and `size`.
+    Version 2 has `composition` and `size`; version 3 what is known of mail that came in by SMTP: `via`, `suppressed`,
+    `mail_from_null`, `normalised`, `received_by`, `received_with`.
     """
 
     TYPE = "send.accepted"
-    VERSION = 2
+    VERSION = 3
     ABOUT = "send"
     STREAMED = False
     domain: str
@@ -65,9 +69,26 @@ class SendAccepted(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
     body_sha256: str | None = None
     #: By which rules it is composed and signed, for ever: `relay.message`.
     composition: int = 1
-    #: Octets of the request's body.
+    #: Octets of the request's body, or of the message as it was submitted.
     size: int = 0
+    #: The door that it came in by.
+    via: Literal["http", "smtp"] = "http"
+    #: How many of the recipients were suppressed when it was accepted. Their messages are bounced at once, and count in
+    #: no limit and no rate.
+    suppressed: int = 0
+    #: It was submitted with the null sender (RFC 5321 section 4.5.5), and goes out with it.
+    mail_from_null: bool = False
+    #: Line ends in it were mended: it had a bare CR or LF.
+    normalised: bool = False
+    #: What the relay's Received field says of itself and of the connection: its name, and a word of RFC 3848.
+    received_by: str | None = None
+    received_with: str | None = None
     personal: Content | None = None
+
+    @property
+    def wanted(self) -> int:
+        """How many recipients are to get it: what limits, rates and counts are about."""
+        return self.recipients - self.suppressed
 
 
 class Recipient(Personal, frozen=True, kw_only=True, omit_defaults=True):

@@ -336,14 +336,14 @@ def _limits(
     own = member.hour_limit is not None and member.day_limit is not None
     refused = None
     try:
-        check_limits(then, config, member, domain, recipients=send.recipients, reserved=0, now_us=now)
+        check_limits(then, config, member, domain, recipients=send.wanted, reserved=0, now_us=now)
     except Refusal as refusal:
         refused = refusal.message
     hour = warming.used(then, send.domain, now, HOUR_US)
     day = warming.used(then, send.domain, now, DAY_US)
     return LimitsThen(
-        Window(limits.hour, hour, hour + send.recipients),
-        Window(limits.day, day, day + send.recipients),
+        Window(limits.hour, hour, hour + send.wanted),
+        Window(limits.day, day, day + send.wanted),
         # A domain that waits for its verification is as young as can be.
         None if own else max(0, now - age_starts_at(config, domain)) // DAY_US,
         limits_seq if own else None,

@@ -150,7 +150,7 @@ class _Replay:
 
     def _is_accepted(self, recorded: Recorded, send: SendAccepted) -> bool:
         self.found.sends += 1
-        self.found.recipients += send.recipients
+        self.found.recipients += send.wanted
         view = self._tables.view
         try:
             check_limits(
@@ -160,7 +160,7 @@ class _Replay:
                 sending_domain(
                     view, self._config, send.did, send.domain, bulk=send.category in BULK_CATEGORIES
                 ),
-                recipients=send.recipients,
+                recipients=send.wanted,
                 reserved=0,
                 now_us=recorded.time_us,
             )
@@ -172,7 +172,7 @@ class _Replay:
                     recorded.time_us,
                     send.did,
                     send.domain,
-                    send.recipients,
+                    send.wanted,
                     refusal.code,
                     refusal.message,
                     refusal.retry_after_seconds,

@@ -77,8 +77,8 @@ class ReputationProjector:
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
         match event:
-            case SendAccepted() if event.recipients:
-                self._count_day(tx, event.did, recorded.time_us, Day(accepted=event.recipients))
+            case SendAccepted() if event.wanted:
+                self._count_day(tx, event.did, recorded.time_us, Day(accepted=event.wanted))
             case MessageSent() if event.attempt:
                 self._count(tx, recorded, event, Totals(final=1), Day(sent=1))
             case MessageBounced() if event.reason not in UNCOUNTED_REASONS:

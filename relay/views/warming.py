@@ -29,9 +29,9 @@ class WarmingProjector:
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
-        if not isinstance(event, SendAccepted) or not event.recipients:
+        if not isinstance(event, SendAccepted) or not event.wanted:
             return
-        total = total_until(tx, event.domain, recorded.time_us) + event.recipients
+        total = total_until(tx, event.domain, recorded.time_us) + event.wanted
         tx.put(_SENDS, _prefix(event.domain) + two_u64(recorded.time_us, recorded.seq), u64(total))
         octets = _until(tx, _BYTES, owned(event.did), recorded.time_us) + event.size
         tx.put(_BYTES, owned(event.did) + two_u64(recorded.time_us, recorded.seq), u64(octets))

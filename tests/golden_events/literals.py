@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from relay.codec import decode_raw, encode
 from relay.events import (
     AttemptInterrupted,
@@ -202,6 +204,41 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
             rejected=[("Bob <bob@recipient.example>", "unsubscribe")],
         ),
     ),
+    ("send.accepted", 3): SendAccepted(
+        did=DID,
+        domain="member.example",
+        category="bulk",
+        recipients=2,
+        key_id="0a1b2c3d4e5f",
+        selector_stem="atmos20251124",
+        operator_domain="relay.example",
+        operator_stem="atmos20250101",
+        message_id_entropy="00112233445566ff",
+        unsubscribe_base="https://relay.example",
+        idempotency_key=SHA256,
+        body_sha256=SHA256[::-1],
+        composition=2,
+        size=1_234,
+        via="smtp",
+        suppressed=1,
+        mail_from_null=True,
+        normalised=True,
+        received_by="mail.relay.example",
+        received_with="ESMTPSA",
+        personal=Content(
+            from_name="Member Néws",
+            from_address="news@member.example",
+            reply_to=("Replies", "replies@member.example"),
+            subject="Grüße",
+            text="Plain.\n",
+            html="<p>Rich.</p>",
+            raw=b"From: news@member.example\r\n\r\nPlain. \xc3\xbc\r\n",
+            headers=[("X-Campaign", "autumn"), ("Precedence", "bulk")],
+            unsubscribe_url="https://member.example/off?u=1",
+            client_address="203.0.113.7",
+            rejected=[("Bob <bob@recipient.example>", "unsubscribe")],
+        ),
+    ),
     ("message.queued", 1): MessageQueued(
         did=DID,
         domain="member.example",
@@ -355,7 +392,7 @@ def _write_missing() -> None:
         assert version == event.VERSION, f"{path.name} is of an old version: it can only come from history"
         entry = encode(event)
         payload = "-" if entry.payload is None else entry.payload.hex()
-        readable = json.dumps(decode_raw(recorded(entry)), ensure_ascii=False, indent=2)
+        readable = json.dumps(msgspec.to_builtins(decode_raw(recorded(entry))), ensure_ascii=False, indent=2)
         path.write_text(f"skeleton {entry.skeleton.hex()}\npayload {payload}\n{readable}\n")
         print(f"wrote {path.name}")
 

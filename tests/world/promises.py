@@ -329,12 +329,12 @@ class _Judge:
         """
         (_, time_us, _), batch = entry
         accepted = self._accepted[event.domain]
-        accepted.append((time_us, event.recipients))
+        accepted.append((time_us, event.wanted))
         hour, day = self._limits(event.did, event.domain, time_us, batch)
         for name, window_us, limit in (("hour", HOUR_US, hour), ("day", DAY_US, day)):
             first = bisect_right(accepted, (time_us - window_us, 1 << 62))
             count = sum(recipients for _, recipients in accepted[first:])
-            if event.recipients and count > limit:
+            if event.wanted and count > limit:
                 self._break(entry, f"{count} recipients within a {name}, where {limit} are allowed")
         trickled = self._trickled(event.domain, entry.recorded.seq, time_us)
         # What was on its way when the domain was paused is in the log behind that.
@@ -359,7 +359,7 @@ class _Judge:
         """Recipients of sends that were decided before the pause, and are in the log a few batches behind it."""
         paused = self._paused.get((domain, "bulk"), entry.batch)
         return sum(
-            send.event.recipients
+            send.event.wanted
             for send in self.sends
             if send.event.domain == domain and paused <= send.batch <= paused + IN_FLIGHT_BATCHES
         )
@@ -508,7 +508,7 @@ class _Judge:
         for send in sends:
             if send.event.did != request.did:
                 self.found.append(f"{name} is in the log as another member's")
-            is_kept = request.key is not None or not send.event.recipients
+            is_kept = request.key is not None or not send.event.wanted
             digest = sha256(request.body).hexdigest() if is_kept else None
             if send.event.body_sha256 != digest:
                 self.found.append(f"{name} is in the log with another body")

@@ -67,6 +67,8 @@ HANDS: dict[str, frozenset[str]] = {
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.past": frozenset({"audit"}),
+    # What is pure is what reads strangers' octets.
+    "relay.reception": frozenset({"interface"}),
     # The package itself opens the views.
     "relay.views": frozenset({"__init__"}),
     "spool": frozenset(
@@ -122,6 +124,7 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     "json": ALL,
     "re": ALL,
     "struct": ALL,
+    "textwrap": frozenset({"wrap"}),
     "unicodedata": ALL,
     "typing": ALL,
     "urllib.parse": ALL,

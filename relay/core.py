@@ -5,16 +5,18 @@ It owns the data directory for as long as it is open: configuration, secrets, si
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import trio
 
-from relay.config import Config, load_config
+from relay.config import Config, ConfigError, load_config
 from relay.data_directory import SiteStatus, check_may_write
 from relay.edge import Edge
 from relay.in_hand import InHand
@@ -26,11 +28,14 @@ from relay.quota import Quota
 from relay.refusals import Refusal, unavailable
 from relay.registry import decision_for
 from relay.reservations import Reservations
+from relay.settings import Settings
 from relay.space import Space
 from relay.store import Store, open_store
 from relay.streams import Streams
 from relay.surroundings import Surroundings
 from relay.writes import Writes
+
+logger = logging.getLogger(__name__)
 
 #: Whether anybody may write is asked for this one.
 _ANY_MEMBER = Principal("", "")
@@ -40,7 +45,7 @@ _ANY_MEMBER = Principal("", "")
 class Core:
     directory: Path
     surroundings: Surroundings
-    config: Config
+    settings: Settings
     store: Store
     pepper: Pepper
     keyring: KeyRing
@@ -64,16 +69,36 @@ class Core:
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.store)
-        self.quota = Quota(self.config.members)
+        self.quota = Quota(lambda: self.config.members)
         self.space = Space(
-            self.config.spool, free_bytes=self.store.free_bytes, log_bytes=self.store.log_bytes
+            lambda: self.config.spool, free_bytes=self.store.free_bytes, log_bytes=self.store.log_bytes
         )
         self.writes = Writes(self.store, self.space)
-        self.streams = Streams(self.config.http, self.surroundings.dice.randbytes)
+        self.streams = Streams(lambda: self.config.http, self.surroundings.dice.randbytes)
         self.metrics.streams.set_function(lambda: self.streams.count)
         self.store.observers.append(self.streams.observe)
         self.store.observers.append(self.metrics.observe)
         self.store.observers.append(self.reservations.observe)
+
+    @property
+    def config(self) -> Config:
+        """What is in force at this moment. Ask again the next time."""
+        return self.settings.now
+
+    async def read_settings_again(self) -> None:
+        """Read `relay.toml` anew and let it be in force. A file that cannot be used changes nothing; the log says why,
+        and what needs a restart. Cancelled: nothing has changed."""
+        try:
+            read = await self.surroundings.offload(
+                partial(load_config, self.directory, instead_of=self.config)
+            )
+        except ConfigError as error:
+            logger.error("config.refused", extra={"because": str(error)})
+            return
+        changes = self.settings.take(read)
+        logger.info("config.read", extra={"changed": changes.changed})
+        if changes.needs_restart:
+            logger.warning("config.needs_restart", extra={"settings": changes.needs_restart})
 
     async def pause(self) -> None:
         """Let others work, in the middle of something long."""
@@ -99,7 +124,7 @@ class Core:
     def edge(self) -> Edge:
         """What whoever answers requests may have of this core."""
         return Edge(
-            config=self.config,
+            settings=self.settings,
             store=self.store,
             pepper=self.pepper,
             unsubscribe_tokens=self.composer.unsubscribe,
@@ -128,4 +153,4 @@ async def open_core(
     operator_stem = keyring.operator_stem(config.operator_domain)
     composer = Composer.of(keyring, pepper, config.operator_domain)
     async with open_store(directory, config, surroundings) as store:
-        yield Core(directory, surroundings, config, store, pepper, keyring, composer, operator_stem)
+        yield Core(directory, surroundings, Settings(config), store, pepper, keyring, composer, operator_stem)

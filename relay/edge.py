@@ -21,6 +21,7 @@ from relay.metrics import Metrics
 from relay.principals import Asker
 from relay.quota import Quota
 from relay.refusals import Refusal
+from relay.settings import Settings
 from relay.streams import Streams
 
 
@@ -36,7 +37,7 @@ class Decide(Protocol):
 
 @dataclass(frozen=True)
 class Edge:
-    config: Config
+    settings: Settings
     #: Views and log, to read.
     store: LogToRead
     #: By which API keys are known.
@@ -49,3 +50,8 @@ class Edge:
     decide: Decide
     #: None: a send can be taken now.
     why_not_accepting: Callable[[], Refusal | None]
+
+    @property
+    def config(self) -> Config:
+        """What is in force at this moment. Ask again the next time."""
+        return self.settings.now

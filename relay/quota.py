@@ -11,6 +11,7 @@ so there are never more counters than members.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import trio
 
@@ -23,9 +24,9 @@ READS_AT_WORK_MAX = 4
 
 
 class Quota:
-    """Of one relay. Every time is `trio.current_time()`."""
+    """Of one relay. Every time is `trio.current_time()`. `limits` are asked for at each use."""
 
-    def __init__(self, limits: MembersConfig) -> None:
+    def __init__(self, limits: Callable[[], MembersConfig]) -> None:
         self._limits = limits
         self._writes: dict[str, _Bucket] = {}
         self._reads: dict[str, _Reads] = {}
@@ -33,7 +34,7 @@ class Quota:
     def take_write(self, did: str) -> None:
         """Count one write of the member, whatever becomes of it. Raises Refusal(RATE_LIMITED) where it has had all of
         its `writes_per_minute`."""
-        per_minute = self._limits.writes_per_minute
+        per_minute = self._limits().writes_per_minute
         now = trio.current_time()
         bucket = self._writes.get(did)
         if bucket is None:

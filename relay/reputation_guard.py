@@ -17,6 +17,7 @@ import trio
 
 from relay.alarm import Alarm
 from relay.codec import Recorded
+from relay.config import Config
 from relay.core import Core
 from relay.decisions.reputation import judge
 from relay.events import RELAY_CLASSES, Event, MessageBounced, MessageComplained, MessageSent
@@ -51,9 +52,7 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
     """Judge each domain after its mail has fared well or badly. Runs until cancelled; an unexpected exception ends it,
     and with it the process."""
     store = core.store
-    # Outcomes of before a crash may not have been judged.
-    with store.read() as view:
-        pending = {state.domain: None for state in members.domains(view)}
+    pending: dict[str, None] = {}
     alarm = Alarm(store.now_us)
     alarms = _Alarms()
 
@@ -67,7 +66,18 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
                 pending[state.domain] = None
                 alarm.ring()
 
+    def judge_all() -> None:
+        with store.read() as view:
+            pending.update({state.domain: None for state in members.domains(view)})
+        alarm.ring()
+
+    def settings_changed(before: Config) -> None:
+        if core.config.reputation != before.reputation:
+            judge_all()
+
     store.observers.append(observe)
+    core.settings.observers.append(settings_changed)
+    judge_all()  # outcomes of before a crash may not have been judged
     try:
         task_status.started()
         while True:
@@ -78,6 +88,7 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
             await alarm.wait()
     finally:
         store.observers.remove(observe)
+        core.settings.observers.remove(settings_changed)
 
 
 async def _judge(core: Core, name: str) -> None:

@@ -65,8 +65,8 @@ class App(QuartTrio):
         super().__init__("relay", static_folder=None)
         self._edge = edge
         self._router = Router(each for each in OPERATIONS if each.handler is not None)
-        self._clients = Clients(edge.config.http.trusted_proxies)
-        self._at_work = AtWork(edge.config.http.connections_per_address_max)
+        self._clients = Clients(lambda: edge.config.http.trusted_proxies)
+        self._at_work = AtWork(lambda: edge.config.http.connections_per_address_max)
 
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":

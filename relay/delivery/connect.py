@@ -10,11 +10,12 @@ A host whose offer of STARTTLS comes to nothing is tried again in plain text, wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import trio
 
+from relay.config import Config
 from relay.delivery.outcomes import AttemptOutcome, Peer
 from relay.delivery.replies import Failure
 from relay.delivery.resolve import (
@@ -53,24 +54,21 @@ class Destination(NamedTuple):
 
 
 class Connector:
-    def __init__(
-        self,
-        *,
-        routes: Mapping[str, Route],
-        surroundings: Surroundings,
-        ehlo_name: str,
-        plaintext_after_tls_failure: bool,
-    ) -> None:
-        self._routes = routes
+    """`config` is asked for at each use."""
+
+    def __init__(self, config: Callable[[], Config], surroundings: Surroundings) -> None:
+        self._config = config
         self._surroundings = surroundings
         self._resolver = surroundings.dns()
-        self._ehlo_name = ehlo_name
-        self.plaintext_after_tls_failure = plaintext_after_tls_failure
         self._avoided: dict[str, float] = {}
+
+    @property
+    def plaintext_after_tls_failure(self) -> bool:
+        return self._config().delivery.plaintext_after_tls_failure
 
     async def destination(self, domain: str) -> Destination:
         """The site of a recipient domain, as the DNS has it now."""
-        route = route_for(self._routes, domain)
+        route = self._route(domain)
         if route is not None:
             return Destination(f"route {route}")
         try:
@@ -105,19 +103,23 @@ class Connector:
         assert last is not None, "routing gives at least one target or fails"
         raise last
 
+    def _route(self, domain: str) -> Route | None:
+        return route_for(self._config().delivery.routes, domain)
+
     async def _hosts(self, domain: str) -> list[Mx]:
         return await resolve_mx(domain, resolver=self._resolver, rng=self._surroundings.dice)
 
     async def _targets(self, domain: str) -> list[Target]:
-        route = route_for(self._routes, domain)
+        route = self._route(domain)
         if route is not None:
             return await resolve_route(route)
+        own_name = self._config().ehlo_name
         return await resolve_targets(
             await self._hosts(domain),
             resolver=self._resolver,
             rng=self._surroundings.dice,
-            own_name=self._ehlo_name,
-            own_addresses=await own_addresses(self._resolver, self._ehlo_name),
+            own_name=own_name,
+            own_addresses=await own_addresses(self._resolver, own_name),
         )
 
     def _is_avoided(self, target: Target) -> bool:
@@ -145,7 +147,7 @@ class Connector:
             target.host,
             target.address,
             target.port,
-            ehlo_name=self._ehlo_name,
+            ehlo_name=self._config().ehlo_name,
             tls=tls,
             timeouts=self._surroundings.timeouts,
             trust=self._surroundings.tls,

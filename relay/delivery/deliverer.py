@@ -16,7 +16,7 @@ import trio
 
 from relay.alarm import Alarm
 from relay.codec import Recorded
-from relay.config import DeliveryConfig
+from relay.config import Config, DeliveryConfig
 from relay.core import Core
 from relay.data_directory import SiteStatus
 from relay.delivery.attempts import Attempted, Attempts, Due
@@ -106,6 +106,7 @@ class Deliverer:
         await name_interrupted(self._store)
         self._store.observers.append(self._observe)
         self._claimed.observers.append(self._look_again)
+        self._core.settings.observers.append(self._settings_changed)
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
@@ -125,6 +126,7 @@ class Deliverer:
         finally:
             self._store.observers.remove(self._observe)
             self._claimed.observers.remove(self._look_again)
+            self._core.settings.observers.remove(self._settings_changed)
 
     def stop(self) -> None:
         """Begin nothing new. `run` returns when the attempts under way are over."""
@@ -160,6 +162,20 @@ class Deliverer:
                     self._alarm.ring()
                 case _:
                     pass
+
+    def _settings_changed(self, before: Config) -> None:
+        delivery = self._core.config.delivery
+        if self._stopping or delivery == before.delivery:
+            return
+        self._scheduler.change_limits(_limits(delivery))
+        if delivery.routes != before.delivery.routes:
+            # What waits may have another way now. It is not to go the old one on a connection that is there.
+            self._known.clear()
+            self._core.sites.clear()
+            for lane in self._scheduler.lanes():
+                self._scheduler.drop(lane)
+                self._find_site(lane)
+        self._alarm.ring()
 
     def _site_statuses(self) -> dict[str, SiteStatus]:
         """What the scheduler knows of its sites, in times that people have."""
@@ -269,7 +285,11 @@ class Deliverer:
         self._lookups -= 1
 
     async def _look_up(self, domain: str) -> None:
-        site = await self._connector.destination(domain)
+        while True:
+            routes = self._core.config.delivery.routes
+            site = await self._connector.destination(domain)
+            if routes == self._core.config.delivery.routes:
+                break  # else they have changed meanwhile
         self._known.pop(domain, None)  # to the end: the oldest are forgotten first
         self._known[domain] = _Known(site, trio.current_time() + SITE_SECONDS)
         self._core.sites[domain] = site.name

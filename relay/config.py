@@ -316,7 +316,7 @@ def _is_v6(text: str) -> bool:
 
 
 TEMPLATE = """\
-# Atmosphere Mail relay. Checked at start-up: an unknown key or a bad value is named with its line.
+# Atmosphere Mail relay. Read at start-up, and again at SIGHUP: an unknown key or a bad value is named with its line.
 # What is commented out shows the default.
 
 # DKIM d=, VERP, SPF include, Feedback-ID. Fixed once the relay has made its keys.

@@ -6,9 +6,9 @@ key's line. Neither knows what the settings mean.
 
 from __future__ import annotations
 
-import copy
 import re
-import tomllib
+from copy import deepcopy
+from tomllib import loads
 from typing import Any, TypeVar
 
 import msgspec
@@ -55,7 +55,7 @@ def _name_entry(problem: str, values: dict[str, Any], key: KeyPath, type_: type[
     """msgspec writes `[...]` for an entry of a mapping. It means the one that makes the same problem alone."""
     at = key.index("...")
     for name in _get(values, key[:at]):
-        alone = copy.deepcopy(values)
+        alone = deepcopy(values)
         entries = _get(alone, key[:at])
         for other in set(entries) - {name}:
             del entries[other]
@@ -85,21 +85,27 @@ def line_of(text: str, key: KeyPath) -> int | None:
 
     It needs no parser that knows lines: a key stands in the first whole statement after which the file has it.
     """
-    while key and not _has(tomllib.loads(text), key):
+    while key and not _has(loads(text), key):
         key = key[:-1]
     if not key:
         return None
     lines = text.split("\n")
-    begin = 1
-    for end in range(1, len(lines) + 1):
-        try:
-            values = tomllib.loads("\n".join(lines[:end]))
-        except tomllib.TOMLDecodeError:  # within a statement
-            continue
-        if _has(values, key):
-            return begin
-        begin = end + 1
-    raise AssertionError("the whole file has the key")
+    # The first `without` lines lack the key, the first `having` have it: halved until one statement is between them.
+    without, having = 0, len(lines)
+    while True:
+        middle = (without + having + 1) // 2
+        for end in (*range(middle, having), *range(middle - 1, without, -1)):
+            try:
+                values = loads("\n".join(lines[:end]))
+            except ValueError:  # within a statement
+                continue
+            if _has(values, key):
+                having = end
+            else:
+                without = end
+            break
+        else:
+            return without + 1
 
 
 def _has(values: dict[str, Any], key: KeyPath) -> bool:

@@ -6,7 +6,6 @@ connections it is thought to bear. `relay.delivery.scheduler` has the rules and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, NamedTuple
@@ -164,7 +163,7 @@ class Pace:
     """At most so many a minute, evenly."""
 
     def __init__(self, per_minute: int | None) -> None:
-        self._counted_at = -math.inf
+        self._counted_at = float("-inf")
         self.change(per_minute)
 
     @property

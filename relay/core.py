@@ -16,9 +16,11 @@ from typing import Any
 import msgspec
 import trio
 
+from relay.buffers import Buffers
 from relay.config import Config, ConfigError, load_config
 from relay.data_directory import SiteStatus, check_may_write
 from relay.edge import Edge
+from relay.heavy_work import HeavyWork
 from relay.in_hand import InHand
 from relay.message.keys import KeyRing, Pepper, load_pepper
 from relay.message.outgoing import Composer
@@ -36,6 +38,12 @@ from relay.surroundings import Surroundings
 from relay.writes import Writes
 
 logger = logging.getLogger(__name__)
+
+#: Octets of large mails that are on their way to receivers at a time.
+SENDING_OCTETS_MAX = 64 * 1024 * 1024
+#: Octets of large bodies that are received at a time. Read and on its way to the log, a body takes some four times as
+#: much.
+RECEIVING_OCTETS_MAX = 16 * 1024 * 1024
 
 #: Whether anybody may write is asked for this one.
 _ANY_MEMBER = Principal("", "")
@@ -66,6 +74,10 @@ class Core:
     #: What members and strangers cause goes in by this.
     writes: Writes = field(init=False)
     streams: Streams = field(init=False)
+    heavy_work: HeavyWork = field(init=False)
+    #: For large mails while they are sent, and for large bodies while they are received.
+    sending: Buffers = field(default_factory=lambda: Buffers(SENDING_OCTETS_MAX))
+    receiving: Buffers = field(default_factory=lambda: Buffers(RECEIVING_OCTETS_MAX))
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.store)
@@ -74,6 +86,7 @@ class Core:
             lambda: self.config.spool, free_bytes=self.store.free_bytes, log_bytes=self.store.log_bytes
         )
         self.writes = Writes(self.store, self.space)
+        self.heavy_work = HeavyWork(self.surroundings.offload)
         self.streams = Streams(lambda: self.config.http, self.surroundings.dice.randbytes)
         self.metrics.streams.set_function(lambda: self.streams.count)
         self.store.observers.append(self.streams.observe)
@@ -131,6 +144,8 @@ class Core:
             streams=self.streams,
             metrics=self.metrics,
             quota=self.quota,
+            heavy_work=self.heavy_work,
+            receiving=self.receiving,
             decide=self.decide,
             why_not_accepting=self.why_not_accepting,
         )

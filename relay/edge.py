@@ -13,8 +13,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from relay.buffers import Buffers
 from relay.config import Config
 from relay.data_directory import LogToRead
+from relay.heavy_work import HeavyWork
 from relay.message.keys import Pepper
 from relay.message.tokens import UnsubscribeTokens
 from relay.metrics import Metrics
@@ -47,6 +49,10 @@ class Edge:
     streams: Streams
     metrics: Metrics
     quota: Quota
+    #: Reads what is large beside the loop.
+    heavy_work: HeavyWork
+    #: Memory for large bodies.
+    receiving: Buffers
     decide: Decide
     #: None: a send can be taken now.
     why_not_accepting: Callable[[], Refusal | None]

@@ -72,6 +72,15 @@ def _plain(name: str) -> str:
     return name[:64].replace("_", "").replace("-", "").lower()
 
 
+def crowded() -> Refusal:
+    """There is no room for so large a body now: this member has as many under way as one may, or all have."""
+    return Refusal(
+        "TEMPORARILY_UNAVAILABLE",
+        "too many large requests are under way; send fewer at a time, and this one again",
+        retry_after_seconds=5,
+    )
+
+
 def unavailable() -> Refusal:
     """The log cannot be written now, or not in time."""
     return Refusal(

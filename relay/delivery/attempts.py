@@ -5,7 +5,8 @@
         → `message.sent` | `message.deferred` | `message.bounced`, durable before the connection is used again
 
 The contract. `Attempts.make` ends in exactly one outcome event, or in an event that takes its place, and returns when
-that is durable. Cancelled, or ended by a defect, it still records what is known of an attempt that was started.
+that is durable; or, where there is no memory for a large message now, in none, and nothing has been done. Cancelled, or
+ended by a defect, it still records what is known of an attempt that was started.
 
 A crash between the dot and the outcome is the only window in which a mail can be delivered twice. It leaves a start
 without an outcome, which the next start names (`attempt.interrupted`) and retries after that attempt's ordinary delay.
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 import trio
 
+from relay.buffers import Held
 from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.attempt import prevented
@@ -30,14 +32,20 @@ from relay.delivery.replies import Failure, FailureKind
 from relay.delivery.session import Session, SessionFailed
 from relay.delivery.story import Story, Tried
 from relay.events import Event, MessageBounced
+from relay.heavy_work import ON_LOOP_OCTETS_MAX, Do
 from relay.message.dsn import dsn_for
 from relay.message.keys import KeyFileError
-from relay.message.outgoing import Outgoing, PayloadGoneError, is_smoke_sink
+from relay.message.outgoing import Gathered, Outgoing, PayloadGoneError, is_smoke_sink
 from relay.views import messages
 from relay.views.due import Lane
 from spool.views import Snapshot
 
 logger = logging.getLogger(__name__)
+
+#: The message, and what is sent of it, with its dots doubled.
+_HELD_FOR_EACH_OCTET = 2
+#: A large message waits so long for room with a connection in hand; then others have the connection.
+ROOM_SECONDS_MAX = 1.0
 
 
 class Due(NamedTuple):
@@ -54,8 +62,8 @@ class Attempted(NamedTuple):
 
     #: Where it can carry another message.
     session: Session | None
-    #: What the event says, durable.
-    event: Event
+    #: Durable. None: it was not tried, because there was no room for it, and is due as before.
+    event: Event | None
     #: What the dialogue came to, where there was one.
     outcome: AttemptOutcome | None = None
 
@@ -89,8 +97,14 @@ class Attempts:
         if due.instead is not None:
             tried = Tried(None, AttemptOutcome.of(due.instead), None)
             return Attempted(session, await self._record(story.ended(tried, None, 0.0)))
+        with self._core.sending.held(state.did) as held:
+            return await self._make(story, state, due, session, held)
+
+    async def _make(
+        self, story: Story, state: messages.MessageState, due: Due, session: Session | None, held: Held
+    ) -> Attempted:
         try:
-            outgoing = self._core.composer.outgoing_of(state, self._store.get)
+            outgoing = await self._outgoing(state, held)
         except PayloadGoneError as error:
             logger.warning("delivery.payload_gone", extra={"message_id": state.message_id}, exc_info=error)
             return Attempted(session, await self._record(story.erased()))
@@ -98,6 +112,8 @@ class Attempts:
             # One member's lost key must not stop everybody's mail. It waits for the operator to restore the key.
             logger.error("delivery.key_missing", extra={"message_id": state.message_id}, exc_info=error)
             return Attempted(session, await self._record(story.unsigned()))
+        if outgoing is None:
+            return Attempted(session, None)
         return await self._carry_out(story, due.lane.domain, session, outgoing)
 
     async def bounce_if_suppressed(self, message_id: int) -> None:
@@ -118,6 +134,29 @@ class Attempts:
         """Close all connections without a word. What is under way on them ends."""
         for session in list(self._sessions):
             await session.aclose()
+
+    async def _outgoing(self, state: messages.MessageState, held: Held) -> Outgoing | None:
+        """Compose and sign: a small one here, a large one beside the loop. None: there is no room for it now. Raises
+        PayloadGoneError or KeyFileError."""
+        composer, work = self._core.composer, self._core.heavy_work
+        async with work.turn(state.did, 0) as do:
+            gathered = composer.gather(state, self._store.get)
+            octets = gathered.octets
+            if octets <= ON_LOOP_OCTETS_MAX:
+                return await self._composed(do, gathered, held)
+        del gathered  # nobody holds anything large while it waits
+        with trio.move_on_after(ROOM_SECONDS_MAX) as waiting:
+            await held.take(octets * _HELD_FOR_EACH_OCTET)
+        if waiting.cancelled_caught:
+            return None
+        async with work.turn(state.did, octets) as do:
+            return await self._composed(do, composer.gather(state, self._store.get), held)
+
+    async def _composed(self, do: Do, gathered: Gathered, held: Held) -> Outgoing:
+        outgoing: Outgoing = await do(gathered.compose)
+        self._core.composer.keep(gathered)
+        held.resize(len(outgoing.message) * _HELD_FOR_EACH_OCTET)
+        return outgoing
 
     async def _carry_out(
         self, story: Story, domain: str, session: Session | None, outgoing: Outgoing

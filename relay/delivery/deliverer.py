@@ -372,6 +372,8 @@ class Deliverer:
     def _look_after(self, task: Due, attempted: Attempted) -> None:
         """What is not over is due again."""
         event = attempted.event
+        if event is None:
+            self._wait_for(task.lane, self._store.now_us())
         if isinstance(event, MessageDeferred | AttemptInterrupted):
             self._wait_for(task.lane, event.next_attempt_at)
             if attempted.outcome is not None:

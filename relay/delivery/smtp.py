@@ -41,10 +41,10 @@ from relay.delivery.reply_reader import (
     capabilities_in,
     enhanced_status,
 )
+from relay.message.compose import LINE_OCTETS_MAX, has_long_line
 from relay.message.envelope import Envelope
 
 # RFC 5321 sections 4.5.3.1.6 (1000 with the CRLF) and 4.5.3.1.3 (256 with the angle brackets).
-MESSAGE_LINE_BYTES_MAX: Final = 998
 ADDRESS_BYTES_MAX: Final = 254
 
 
@@ -375,8 +375,8 @@ def check_message(message: bytes) -> None:
         raise LocalProtocolError("the message has a bare CR or LF")
     if b"\0" in message:
         raise LocalProtocolError("the message has a NUL")
-    if max(map(len, message.split(b"\r\n"))) > MESSAGE_LINE_BYTES_MAX:
-        raise LocalProtocolError(f"the message has a line over {MESSAGE_LINE_BYTES_MAX} octets")
+    if has_long_line(message):
+        raise LocalProtocolError(f"the message has a line over {LINE_OCTETS_MAX} octets")
 
 
 _EHLO_NAME: Final = re.compile(r"[A-Za-z0-9.-]{1,255}|\[[A-Za-z0-9.:-]{1,64}\]")

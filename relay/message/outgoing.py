@@ -2,13 +2,16 @@
 
 A pure function of the message's events and the relay's keys: `audit` makes the same bytes in a year, and every
 attempt sends the same ones. Nothing of today's configuration is asked; what composing needs is in the events.
+
+It has two steps, because a large mail is made beside the loop (`relay.heavy_work`): `Composer.gather` reads events and
+keys, and `Gathered.compose` makes the message of them, in whatever thread. `Composer.outgoing_of` is both.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from typing import Final, NamedTuple, Self
 
 from relay import events
@@ -30,6 +33,7 @@ from relay.message.compose import (
 from relay.message.dsn import compose_dsn
 from relay.message.envelope import Envelope
 from relay.message.keys import KeyRing, Pepper
+from relay.message.signer import Signer
 from relay.message.signing import sign
 from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
 from relay.times import SECOND_US
@@ -102,13 +106,46 @@ class _Sends:
     def keep(self, send: _Send) -> None:
         """Of a send to one there is nothing to share, and one that would displace all others is not worth it."""
         size = len(send.body.octets)
-        if send.event.recipients == 1 or size > SENDS_KEPT_OCTETS_MAX:
+        if send.event.recipients == 1 or size > SENDS_KEPT_OCTETS_MAX or send.accepted.seq in self._by_seq:
             return
         self._by_seq[send.accepted.seq] = send
         self._octets += size
         while self._octets > SENDS_KEPT_OCTETS_MAX or len(self._by_seq) > SENDS_KEPT_MAX:
             oldest = self._by_seq.pop(next(iter(self._by_seq)))
             self._octets -= len(oldest.body.octets)
+
+
+class Gathered:
+    """All that one outgoing message is made of."""
+
+    def __init__(self, send: _Send | Recorded, make: Callable[[_Send], Outgoing]) -> None:
+        self._send = send
+        self._make = make
+
+    @property
+    def octets(self) -> int:
+        """How large the work is, about: the octets of the body, or of the request that it is made of."""
+        if isinstance(self._send, _Send):
+            return len(self._send.body.octets)
+        send = self._send.event
+        assert isinstance(send, SendAccepted)
+        assert send.personal is not None
+        characters = len(send.personal.text or "") + len(send.personal.html or "")
+        return max(characters, send.size)  # old events do not say their size
+
+    def compose(self) -> Outgoing:
+        """Pure, and shared with nobody: may be called in any thread."""
+        if not isinstance(self._send, _Send):
+            self._send = _Send.of(self._send)
+        outgoing = self._make(self._send)
+        _ = outgoing.sha256  # it takes as long as a signature's digest, and will be wanted
+        return outgoing
+
+    @property
+    def send(self) -> _Send:
+        """When it is composed: what other recipients of the send can use."""
+        assert isinstance(self._send, _Send)
+        return self._send
 
 
 class Composer:
@@ -129,7 +166,11 @@ class Composer:
         )
 
     def outgoing_of(self, state: MessageState, get: Callable[[int], Recorded]) -> Outgoing:
-        """The outgoing message, of a member's or a DSN. `get` reads an event of the log by its sequence number.
+        """Gather and compose. Raises as `gather`."""
+        return self.gather(state, get).compose()
+
+    def gather(self, state: MessageState, get: Callable[[int], Recorded]) -> Gathered:
+        """What a member's message, or a DSN, is made of. `get` reads an event of the log by its sequence number.
 
         Raises PayloadGoneError, or KeyFileError where a signing key of then is missing.
         """
@@ -142,67 +183,83 @@ class Composer:
 
         if state.about is None:
             queued = whole(state.message_id)  # first: retention takes it with the send that may be kept here
-            send = self._sends.get(state.send_seq)
-            if send is None:
-                send = _Send.of(whole(state.send_seq))
-                self._sends.keep(send)
-            return self._outgoing(send, queued)
+            return self._gathered(self._sends.get(state.send_seq) or whole(state.send_seq), queued)
         queued = whole(state.about)
         assert isinstance(queued.event, MessageQueued)
-        return self._dsn(
+        send_seq = queued.seq - queued.event.index
+        return self._gathered_dsn(
             whole(state.message_id),
             get(state.message_id - 1),
-            accepted=whole(queued.seq - queued.event.index),
+            send=self._sends.get(send_seq) or whole(send_seq),
             queued=queued,
         )
+
+    def keep(self, gathered: Gathered) -> None:
+        """Keep what has been composed for the other recipients of its send."""
+        self._sends.keep(gathered.send)
 
     def compose(self, accepted: Recorded, queued: Recorded) -> Outgoing:
         """The outgoing message of a `message.queued` and its `send.accepted`, both with their payloads.
 
         Raises KeyFileError where a signing key of then is missing.
         """
-        return self._outgoing(_Send.of(accepted), queued)
+        return self._gathered(accepted, queued).compose()
 
-    def _outgoing(self, send: _Send, queued: Recorded) -> Outgoing:
+    def _gathered(self, send: _Send | Recorded, queued: Recorded) -> Gathered:
         event, message = send.event, queued.event
+        assert isinstance(event, SendAccepted)
         assert isinstance(message, MessageQueued)
         assert message.personal is not None
-        composed = self._composed(send, message.personal, queued.seq)
         signers = (
             *self.keyring.signers(event.domain, event.selector_stem),
             *self.keyring.signers(event.operator_domain, event.operator_stem),
         )
+        return Gathered(send, partial(self._outgoing, queued.seq, message.personal, signers))
+
+    def _outgoing(
+        self, message_id: int, recipient: events.Recipient, signers: Sequence[Signer], send: _Send
+    ) -> Outgoing:
+        event = send.event
+        composed = self._composed(send, recipient, message_id)
         envelope = Envelope(
-            mail_from=self.bounces.make(queued.seq),
-            rcpt_to=message.personal.address,
-            smtputf8=composed.smtputf8,
+            mail_from=self.bounces.make(message_id), rcpt_to=recipient.address, smtputf8=composed.smtputf8
         )
         timestamp = send.accepted.time_us // SECOND_US
         return Outgoing(
             envelope, sign(composed, signers, timestamp=timestamp, bh=send.bh, composition=event.composition)
         )
 
-    def _dsn(self, dsn: Recorded, bounced: Recorded, *, accepted: Recorded, queued: Recorded) -> Outgoing:
+    def _gathered_dsn(
+        self, dsn: Recorded, bounced: Recorded, *, send: _Send | Recorded, queued: Recorded
+    ) -> Gathered:
         notice, message = dsn.event, queued.event
         assert isinstance(notice, DsnQueued)
         assert isinstance(message, MessageQueued)
         assert notice.personal is not None
         assert message.personal is not None
-        original = self._composed(_Send.of(accepted), message.personal, queued.seq)
-        composed = compose_dsn(dsn, bounced, accepted=accepted, queued=queued, original=original)
-        envelope = Envelope(
-            mail_from=NULL_SENDER, rcpt_to=notice.personal.address, smtputf8=composed.smtputf8
-        )
         signers = self.keyring.signers(notice.operator_domain, notice.operator_stem)
-        return Outgoing(
-            envelope,
-            sign(
-                composed,
-                signers,
-                timestamp=dsn.time_us // SECOND_US,
-                composition=notice.composition,
-            ),
-        )
+
+        def make(send: _Send) -> Outgoing:
+            assert isinstance(notice, DsnQueued)
+            assert isinstance(message, MessageQueued)
+            assert notice.personal is not None
+            assert message.personal is not None
+            original = self._composed(send, message.personal, queued.seq)
+            composed = compose_dsn(dsn, bounced, accepted=send.accepted, queued=queued, original=original)
+            envelope = Envelope(
+                mail_from=NULL_SENDER, rcpt_to=notice.personal.address, smtputf8=composed.smtputf8
+            )
+            return Outgoing(
+                envelope,
+                sign(
+                    composed,
+                    signers,
+                    timestamp=dsn.time_us // SECOND_US,
+                    composition=notice.composition,
+                ),
+            )
+
+        return Gathered(send, make)
 
     def _composed(self, send: _Send, recipient: events.Recipient, message_id: int) -> Message:
         """A member's message, without its signatures."""

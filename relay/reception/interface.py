@@ -22,10 +22,14 @@ of recipients, sizes, lines, NULs, dots, buffers, time, places, and who guesses 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from relay.reception.commands import Transaction
+from relay.reception.data import Message
 from relay.reception.replies import Reply
+
+__all__ = ["Admitted", "Client", "Door", "Message", "Reply", "Transaction", "Visit"]
 
 Who = TypeVar("Who")
 
@@ -69,36 +73,6 @@ class Visit(Generic[Who]):
         if not self.is_extended:
             return "SMTP"
         return "ESMTP" + ("S" if self.tls else "") + ("A" if self.admitted else "")
-
-
-@dataclass(slots=True)
-class Transaction:
-    """MAIL and the RCPTs that were accepted."""
-
-    #: As it was written between < and >; "" is the null sender. Not checked, but that it is UTF-8 (ASCII without
-    #: SMTPUTF8), has no control character and no white space outside quotes, and is at most 1,000 characters long.
-    mail_from: str
-    #: SIZE=, which is at most message_bytes_max.
-    declared_bytes: int | None = None
-    #: BODY=8BITMIME was said. Many clients do not say it and send 8-bit octets all the same.
-    eight_bit: bool = False
-    smtputf8: bool = False
-    #: As they were written, in their order, said twice where they were said twice; the same promises as `mail_from`.
-    recipients: list[str] = field(default_factory=list)
-
-
-class Message(NamedTuple):
-    """What DATA brought, whole.
-
-    `octets` is the stored form: dots are unstuffed, and the final dot is not there; empty, or the last line ends in
-    CRLF. There is no NUL, no line of more than 998 octets, and no bare CR or LF (each has become CRLF where the port mends
-    them, which `normalised` tells). Nothing else was looked at: there need not even be a header.
-    """
-
-    octets: bytes
-    normalised: bool
-    #: SHA-256 of `octets`.
-    sha256: bytes
 
 
 class Door(Protocol[Who]):

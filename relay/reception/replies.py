@@ -61,4 +61,6 @@ NO_ROOM: Final = Reply(
     452, "4.3.1", "the relay holds as much unfinished mail as it can; try again in a minute"
 )
 DEFECT: Final = Reply(451, "4.3.0", "something went wrong in the relay; try again later")
+DEFECT_ENDS: Final = Reply(421, "4.3.0", "something went wrong in the relay; closing the connection")
+AUTHENTICATED: Final = Reply(235, "2.7.0", "welcome")
 WRONG_CREDENTIALS: Final = Reply(535, "5.7.8", "user name or password is wrong")

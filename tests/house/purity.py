@@ -70,7 +70,9 @@ HANDS: dict[str, frozenset[str]] = {
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.past": frozenset({"audit"}),
     # What is pure is what reads strangers' octets.
-    "relay.reception": frozenset({"interface"}),
+    "relay.reception": frozenset(
+        {"buffers", "certificates", "interface", "places", "ports", "session", "wire"}
+    ),
     # The package itself opens the views.
     "relay.views": frozenset({"__init__"}),
     "spool": frozenset(

@@ -28,11 +28,12 @@ from relay.delivery.connect import Connector
 from relay.delivery.outcomes import AttemptOutcome
 from relay.delivery.replies import Failure, FailureKind
 from relay.delivery.session import Session, SessionFailed
+from relay.delivery.smtp import check_message
 from relay.delivery.story import Story, Tried
-from relay.events import Event, MessageBounced
+from relay.events import Event, MessageBounced, SendAccepted
 from relay.message.dsn import dsn_for
 from relay.message.keys import KeyFileError
-from relay.message.outgoing import Outgoing, PayloadGoneError, is_smoke_sink
+from relay.message.outgoing import LARGE_OCTETS, Outgoing, PayloadGoneError, is_smoke_sink
 from relay.views import messages
 from relay.views.due import Lane
 from spool.views import Snapshot
@@ -68,6 +69,7 @@ class Attempts:
         self._store = core.store
         self._dice = core.surroundings.dice
         self._connector = connector
+        self._composing = trio.Lock()
         #: A dict for its order: in a simulation, who is hung up on first must not depend on addresses in memory.
         self._sessions: dict[Session, None] = {}
         core.metrics.connections.set_function(lambda: len(self._sessions))
@@ -90,7 +92,7 @@ class Attempts:
             tried = Tried(None, AttemptOutcome.of(due.instead), None)
             return Attempted(session, await self._record(story.ended(tried, None, 0.0)))
         try:
-            outgoing = self._core.composer.outgoing_of(state, self._store.get)
+            outgoing = await self._composed(state)
         except PayloadGoneError as error:
             logger.warning("delivery.payload_gone", extra={"message_id": state.message_id}, exc_info=error)
             return Attempted(session, await self._record(story.erased()))
@@ -118,6 +120,23 @@ class Attempts:
         """Close all connections without a word. What is under way on them ends."""
         for session in list(self._sessions):
             await session.aclose()
+
+    async def _composed(self, state: messages.MessageState) -> Outgoing:
+        """What takes long runs beside the loop, for one large message at a time: the next may be of the same send, and
+        find it done."""
+        composer, get, offload = self._core.composer, self._store.get, self._core.surroundings.offload
+        if composer.to_prepare(state, get) is None:
+            outgoing = composer.outgoing_of(state, get)
+        else:
+            async with self._composing:
+                send = composer.to_prepare(state, get)
+                if send is not None:
+                    await offload(send.prepare)
+                    composer.have_at_hand(send)
+                outgoing = composer.outgoing_of(state, get)
+        if _is_large(outgoing):
+            await offload(_check, outgoing)
+        return outgoing
 
     async def _carry_out(
         self, story: Story, domain: str, session: Session | None, outgoing: Outgoing
@@ -162,7 +181,10 @@ class Attempts:
                     return Tried(None, error.outcome, error.peer)
                 self._sessions[session] = None
             outcome = await session.deliver(
-                outgoing.envelope, outgoing.message, before_final_dot=started.wait
+                outgoing.envelope,
+                outgoing.message,
+                before_final_dot=started.wait,
+                is_checked=_is_large(outgoing),
             )
             if not outcome.judgement.reconnect:
                 return Tried(session, outcome, session.peer)
@@ -178,6 +200,7 @@ class Attempts:
                 dsn = dsn_for(
                     view,
                     event,
+                    mail_from_null=self._has_null_sender(view, event.message_id),
                     config=self._core.config,
                     operator_stem=self._core.operator_stem,
                     message_id_entropy=f"{self._dice.getrandbits(64):016x}",
@@ -190,6 +213,12 @@ class Attempts:
         await self._store.append(events)
         return event
 
+    def _has_null_sender(self, view: Snapshot, message_id: int) -> bool:
+        """Whether its member submitted it with the null sender."""
+        state = messages.message(view, message_id)
+        send = None if state is None else self._store.get(state.send_seq).event
+        return isinstance(send, SendAccepted) and send.mail_from_null
+
     async def _prevent(self, state: messages.MessageState, queued: Recorded) -> Event | None:
         """The event in the place of the attempt, if there is one, decided in turn with the operator's hand: what was
         just resumed must not be held for ever."""
@@ -200,3 +229,13 @@ class Attempts:
 
         recorded = await self._store.decide(decision)
         return recorded[0].event if recorded else None
+
+
+def _is_large(outgoing: Outgoing) -> bool:
+    return len(outgoing.message) > LARGE_OCTETS
+
+
+def _check(outgoing: Outgoing) -> None:
+    """What else takes long for a large message."""
+    check_message(outgoing.message)
+    outgoing.digest()

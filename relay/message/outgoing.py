@@ -29,9 +29,11 @@ from relay.message.compose import (
 )
 from relay.message.dsn import compose_dsn
 from relay.message.envelope import Envelope
+from relay.message.fields_of import HeaderSection, header_of
 from relay.message.keys import KeyRing, Pepper
 from relay.message.signing import sign
 from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
+from relay.message.whole import WholeMessage, compose_whole
 from relay.times import SECOND_US
 from relay.views.messages import MessageState
 
@@ -39,7 +41,10 @@ SMOKE_SINK = "smoke-sink"
 
 #: How many sends a composer keeps, and how large their bodies may be together.
 SENDS_KEPT_MAX: Final = 64
-SENDS_KEPT_OCTETS_MAX: Final = 8 << 20
+SENDS_KEPT_OCTETS_MAX: Final = 16 << 20
+
+#: A send with more than this takes long to compose and to sign: not to be done where others wait.
+LARGE_OCTETS: Final = 256 * 1024
 
 #: What the envelope of a notification has as its sender, so that nobody answers it (RFC 3464 §2).
 NULL_SENDER = ""
@@ -61,54 +66,92 @@ class Outgoing:
     def sha256(self) -> str:
         return hashlib.sha256(self.message).hexdigest()
 
+    def digest(self) -> None:
+        """Hash it now. Of a large message it takes long, and may run in a thread."""
+        _ = self.sha256
 
-class _Send(NamedTuple):
-    """What all recipients of a send share."""
 
-    accepted: Recorded
+class _Written(NamedTuple):
+    """What a send in fields comes to, for all its recipients."""
+
     draft: Draft
     body: Body
-    bh: bytes
     shared: Shared
 
-    @property
-    def event(self) -> SendAccepted:
-        assert isinstance(self.accepted.event, SendAccepted)
-        return self.accepted.event
 
-    @classmethod
-    def of(cls, accepted: Recorded) -> Self:
-        send = accepted.event
-        assert isinstance(send, SendAccepted)
-        assert send.personal is not None
-        draft = _draft_of(send.personal)
-        body = compose_body(draft.text, draft.html)
-        return cls(accepted, draft, body, body_hash(body.octets), shared_fields(draft, send.composition))
+class Send:
+    """What all recipients of a send share. What takes long is made when first wanted, or by `prepare`."""
+
+    def __init__(self, accepted: Recorded) -> None:
+        self.accepted = accepted
+        assert isinstance(accepted.event, SendAccepted)
+        assert accepted.event.personal is not None
+        self.event: SendAccepted = accepted.event
+        self.content: events.Content = accepted.event.personal
+
+    @property
+    def octets(self) -> int:
+        """About as many as it has to compose."""
+        content = self.content
+        return len(content.raw or content.text or "") + len(content.html or "")
+
+    @property
+    def is_prepared(self) -> bool:
+        return "bh" in vars(self)
+
+    def prepare(self) -> None:
+        """Make what takes long now. May run in a thread."""
+        _ = self.bh
+
+    @cached_property
+    def written(self) -> _Written:
+        draft = _draft_of(self.content)
+        return _Written(
+            draft, compose_body(draft.text, draft.html), shared_fields(draft, self.event.composition)
+        )
+
+    @cached_property
+    def section(self) -> HeaderSection:
+        """Of a message that came in whole."""
+        assert self.content.raw is not None
+        return header_of(self.content.raw)
+
+    @cached_property
+    def bh(self) -> bytes:
+        """The hash of the body: one serves all recipients."""
+        raw = self.content.raw
+        return body_hash(self.written.body.octets if raw is None else raw[self.section.body_start :])
+
+    @property
+    def size(self) -> int:
+        """What it holds in memory."""
+        raw = self.content.raw
+        return len(self.written.body.octets) if raw is None else len(raw)
 
 
 class _Sends:
     """Sends that are being delivered, the last ones, so that a body is not made and hashed for every recipient."""
 
     def __init__(self) -> None:
-        self._by_seq: dict[int, _Send] = {}
+        self._by_seq: dict[int, Send] = {}
         self._octets = 0
 
-    def get(self, seq: int) -> _Send | None:
+    def get(self, seq: int) -> Send | None:
         send = self._by_seq.pop(seq, None)
         if send is not None:
             self._by_seq[seq] = send  # to the end: the one unused for longest goes first
         return send
 
-    def keep(self, send: _Send) -> None:
+    def keep(self, send: Send) -> None:
         """Of a send to one there is nothing to share, and one that would displace all others is not worth it."""
-        size = len(send.body.octets)
+        size = send.size
         if send.event.recipients == 1 or size > SENDS_KEPT_OCTETS_MAX:
             return
         self._by_seq[send.accepted.seq] = send
         self._octets += size
         while self._octets > SENDS_KEPT_OCTETS_MAX or len(self._by_seq) > SENDS_KEPT_MAX:
             oldest = self._by_seq.pop(next(iter(self._by_seq)))
-            self._octets -= len(oldest.body.octets)
+            self._octets -= oldest.size
 
 
 class Composer:
@@ -119,6 +162,8 @@ class Composer:
         self.unsubscribe = unsubscribe
         self.bounces = bounces
         self._sends = _Sends()
+        #: What is composed next is of this one.
+        self._at_hand: Send | None = None
 
     @classmethod
     def of(cls, keyring: KeyRing, pepper: Pepper, operator_domain: str) -> Self:
@@ -128,42 +173,60 @@ class Composer:
             BounceAddresses(pepper.bounce_key, operator_domain),
         )
 
+    def to_prepare(self, state: MessageState, get: Callable[[int], Recorded]) -> Send | None:
+        """What takes long to compose, and is to be prepared first; None: `outgoing_of` does it at once.
+
+        What `prepare` has made is used by the `outgoing_of` right behind `have_at_hand`. Raises PayloadGoneError.
+        """
+        if state.about is not None:
+            return None  # of what bounced it has the header only
+        send = self._sends.get(state.send_seq) or Send(_whole(get, state.send_seq))
+        if send.octets > LARGE_OCTETS and not send.is_prepared:
+            return send
+        self._at_hand = send
+        return None
+
+    def have_at_hand(self, send: Send) -> None:
+        self._at_hand = send
+
     def outgoing_of(self, state: MessageState, get: Callable[[int], Recorded]) -> Outgoing:
         """The outgoing message, of a member's or a DSN. `get` reads an event of the log by its sequence number.
 
         Raises PayloadGoneError, or KeyFileError where a signing key of then is missing.
         """
 
-        def whole(seq: int) -> Recorded:
-            recorded = get(seq)
-            if recorded.event.personal is None:
-                raise PayloadGoneError(f"the payload of sequence {seq} has been removed")
-            return recorded
-
         if state.about is None:
-            queued = whole(state.message_id)  # first: retention takes it with the send that may be kept here
-            send = self._sends.get(state.send_seq)
+            queued = _whole(
+                get, state.message_id
+            )  # first: retention takes it with the send that is kept here
+            send = self._found(state.send_seq)
             if send is None:
-                send = _Send.of(whole(state.send_seq))
-                self._sends.keep(send)
+                send = Send(_whole(get, state.send_seq))
+            self._sends.keep(send)
             return self._outgoing(send, queued)
-        queued = whole(state.about)
+        queued = _whole(get, state.about)
         assert isinstance(queued.event, MessageQueued)
         return self._dsn(
-            whole(state.message_id),
+            _whole(get, state.message_id),
             get(state.message_id - 1),
-            accepted=whole(queued.seq - queued.event.index),
+            accepted=_whole(get, queued.seq - queued.event.index),
             queued=queued,
         )
+
+    def _found(self, send_seq: int) -> Send | None:
+        at_hand, self._at_hand = self._at_hand, None
+        if at_hand is not None and at_hand.accepted.seq == send_seq:
+            return at_hand
+        return self._sends.get(send_seq)
 
     def compose(self, accepted: Recorded, queued: Recorded) -> Outgoing:
         """The outgoing message of a `message.queued` and its `send.accepted`, both with their payloads.
 
         Raises KeyFileError where a signing key of then is missing.
         """
-        return self._outgoing(_Send.of(accepted), queued)
+        return self._outgoing(Send(accepted), queued)
 
-    def _outgoing(self, send: _Send, queued: Recorded) -> Outgoing:
+    def _outgoing(self, send: Send, queued: Recorded) -> Outgoing:
         event, message = send.event, queued.event
         assert isinstance(message, MessageQueued)
         assert message.personal is not None
@@ -172,10 +235,12 @@ class Composer:
             *self.keyring.signers(event.domain, event.selector_stem),
             *self.keyring.signers(event.operator_domain, event.operator_stem),
         )
+        address = message.personal.address
         envelope = Envelope(
-            mail_from=self.bounces.make(queued.seq),
-            rcpt_to=message.personal.address,
-            smtputf8=composed.smtputf8,
+            mail_from=NULL_SENDER if event.mail_from_null else self.bounces.make(queued.seq),
+            rcpt_to=address,
+            # What came in whole may name its recipient nowhere.
+            smtputf8=composed.smtputf8 or not address.isascii(),
         )
         timestamp = send.accepted.time_us // SECOND_US
         return Outgoing(
@@ -188,7 +253,7 @@ class Composer:
         assert isinstance(message, MessageQueued)
         assert notice.personal is not None
         assert message.personal is not None
-        original = self._composed(_Send.of(accepted), message.personal, queued.seq)
+        original = self._composed(Send(accepted), message.personal, queued.seq)
         composed = compose_dsn(dsn, bounced, accepted=accepted, queued=queued, original=original)
         envelope = Envelope(
             mail_from=NULL_SENDER, rcpt_to=notice.personal.address, smtputf8=composed.smtputf8
@@ -204,26 +269,45 @@ class Composer:
             ),
         )
 
-    def _composed(self, send: _Send, recipient: events.Recipient, message_id: int) -> Message:
+    def _composed(self, send: Send, recipient: events.Recipient, message_id: int) -> Message | WholeMessage:
         """A member's message, without its signatures."""
         event = send.event
+        unsubscribe_url = self._unsubscribe_url(event, message_id, recipient)
+        grouped_as = feedback_id(
+            sending_domain=event.domain,
+            did=event.did,
+            category=event.category,
+            operator_domain=event.operator_domain,
+        )
+        if send.content.raw is not None:
+            assert event.received_by is not None
+            assert event.received_with is not None
+            return compose_whole(
+                send.content.raw,
+                message_id=message_id,
+                entropy=event.message_id_entropy,
+                sending_domain=event.domain,
+                accepted_at_us=send.accepted.time_us,
+                feedback_id=grouped_as,
+                member_did=event.did,
+                received_by=event.received_by,
+                received_with=event.received_with,
+                list_unsubscribe_url=unsubscribe_url,
+                section=send.section,
+            )
+        draft = send.written.draft
         return compose(
-            send.draft,
-            send.body,
+            draft,
+            send.written.body,
             to=Mailbox.recorded(recipient.name, recipient.address),
             message_id=message_id_header(
-                send.draft, message_id=message_id, entropy=event.message_id_entropy, domain=event.domain
+                draft, message_id=message_id, entropy=event.message_id_entropy, domain=event.domain
             ),
             accepted_at_us=send.accepted.time_us,
-            feedback_id=feedback_id(
-                sending_domain=event.domain,
-                did=event.did,
-                category=event.category,
-                operator_domain=event.operator_domain,
-            ),
+            feedback_id=grouped_as,
             member_did=event.did,
-            list_unsubscribe_url=self._unsubscribe_url(event, message_id, recipient),
-            shared=send.shared,
+            list_unsubscribe_url=unsubscribe_url,
+            shared=send.written.shared,
         )
 
     def _unsubscribe_url(
@@ -233,6 +317,13 @@ class Composer:
             return None
         token = self.unsubscribe.seal(Unsubscribe(send.did, message_id, recipient.address))
         return f"{send.unsubscribe_base}/u/{token}"
+
+
+def _whole(get: Callable[[int], Recorded], seq: int) -> Recorded:
+    recorded = get(seq)
+    if recorded.event.personal is None:
+        raise PayloadGoneError(f"the payload of sequence {seq} has been removed")
+    return recorded
 
 
 def is_smoke_sink(queued: Recorded, operator_domain: str) -> bool:

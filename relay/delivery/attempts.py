@@ -30,8 +30,9 @@ from relay.delivery.connect import Connector
 from relay.delivery.outcomes import AttemptOutcome
 from relay.delivery.replies import Failure, FailureKind
 from relay.delivery.session import Session, SessionFailed
+from relay.delivery.smtp import check_message
 from relay.delivery.story import Story, Tried
-from relay.events import Event, MessageBounced
+from relay.events import Event, MessageBounced, SendAccepted
 from relay.heavy_work import ON_LOOP_OCTETS_MAX, Do
 from relay.message.dsn import dsn_for
 from relay.message.keys import KeyFileError
@@ -156,6 +157,8 @@ class Attempts:
         outgoing: Outgoing = await do(gathered.compose)
         self._core.composer.keep(gathered)
         held.resize(len(outgoing.message) * _HELD_FOR_EACH_OCTET)
+        if _is_large(outgoing):
+            await do(check_message, outgoing.message)
         return outgoing
 
     async def _carry_out(
@@ -205,7 +208,10 @@ class Attempts:
                     return Tried(None, error.outcome, error.peer)
                 self._sessions[session] = None
             outcome = await session.deliver(
-                outgoing.envelope, outgoing.message, before_final_dot=started.wait
+                outgoing.envelope,
+                outgoing.message,
+                before_final_dot=started.wait,
+                is_checked=_is_large(outgoing),
             )
             without_tls = outcome.judgement.in_plain_text and self._connector.plaintext_after_tls_failure
             if without_tls:
@@ -224,6 +230,7 @@ class Attempts:
                 dsn = dsn_for(
                     view,
                     event,
+                    mail_from_null=self._has_null_sender(view, event.message_id),
                     config=self._core.config,
                     operator_stem=self._core.operator_stem,
                     message_id_entropy=f"{self._dice.getrandbits(64):016x}",
@@ -236,6 +243,12 @@ class Attempts:
         await self._store.append(events)
         return event
 
+    def _has_null_sender(self, view: Snapshot, message_id: int) -> bool:
+        """Whether its member submitted it with the null sender."""
+        state = messages.message(view, message_id)
+        send = None if state is None else self._store.get(state.send_seq).event
+        return isinstance(send, SendAccepted) and send.mail_from_null
+
     async def _prevent(self, state: messages.MessageState, queued: Recorded) -> Event | None:
         """The event in the place of the attempt, if there is one, decided in turn with the operator's hand: what was
         just resumed must not be held for ever."""
@@ -246,3 +259,8 @@ class Attempts:
 
         recorded = await self._store.decide(decision)
         return recorded[0].event if recorded else None
+
+
+def _is_large(outgoing: Outgoing) -> bool:
+    """What takes long to check, too; it is done where it is composed."""
+    return len(outgoing.message) > ON_LOOP_OCTETS_MAX

@@ -50,7 +50,6 @@ from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts
 
 _RECEIVE_BYTES: Final = 16 * 1024
-_BODY_BLOCK_BYTES: Final = 64 * 1024
 
 # A handshake with the longest chain that OpenSSL takes (100 kB) fits; a receiver that sends legal records without
 # meaning for ever (HelloRequest, KeyUpdate, empty ones) would have us decrypt them until the time is up.
@@ -193,8 +192,9 @@ class Session:
         message: bytes,
         *,
         before_final_dot: Callable[[], Awaitable[None]],
+        is_checked: bool = False,
     ) -> AttemptOutcome:
-        """Carry one message to one recipient. See the module docstring."""
+        """Carry one message to one recipient. See the module docstring; `is_checked` as in `Client.begin`."""
         unfit = why_unfit(self.capabilities, envelope, message)
         if unfit is not None:
             return AttemptOutcome.of(unfit)
@@ -202,7 +202,7 @@ class Session:
         self.transactions += 1
         settled = False
         try:
-            said, started = await self._transact(envelope, message, before_final_dot)
+            said, started = await self._transact(envelope, message, before_final_dot, is_checked=is_checked)
             settled = True
         finally:
             if not settled:
@@ -289,12 +289,17 @@ class Session:
     # -- one transaction
 
     async def _transact(
-        self, envelope: Envelope, message: bytes, before_final_dot: Callable[[], Awaitable[None]]
+        self,
+        envelope: Envelope,
+        message: bytes,
+        before_final_dot: Callable[[], Awaitable[None]],
+        *,
+        is_checked: bool,
     ) -> tuple[SmtpReply | Failure, bool]:
         """What decided, and whether before_final_dot had returned."""
         deadline = trio.current_time() + self._timeouts.transaction
         self._body_begun = False
-        self._client.begin(envelope, message)
+        self._client.begin(envelope, message, is_checked=is_checked)
         failure = await self._attempt(self._exchange, deadline)
         if failure is not None:
             return failure, False
@@ -356,11 +361,11 @@ class Session:
         return replied or failure or next(iter(overheard), None), hooked is not None
 
     async def _send_blocks(self) -> None:
-        body = memoryview(self._client.take_body())
+        blocks = self._client.take_body()
         self._body_begun = True
-        for start in range(0, len(body), _BODY_BLOCK_BYTES):
+        for block in blocks:
             with trio.fail_after(self._timeouts.data_block):
-                await self._stream.send_all(body[start : start + _BODY_BLOCK_BYTES])
+                await self._stream.send_all(block)
 
     # -- the wire
 

@@ -27,6 +27,7 @@ Sources: RFC 5321 (SMTP), 2920 (PIPELINING), 1870 (SIZE), 6152 (8BITMIME), 6531 
 
 import re
 from collections import deque
+from collections.abc import Iterator
 from enum import Enum
 from typing import Final, Literal, assert_never
 
@@ -41,11 +42,12 @@ from relay.delivery.reply_reader import (
     capabilities_in,
     enhanced_status,
 )
-from relay.message.compose import LINE_OCTETS_MAX, has_long_line
 from relay.message.envelope import Envelope
+from relay.message.lines import LINE_OCTETS_MAX, has_bare_ends, long_line
 
-# RFC 5321 sections 4.5.3.1.6 (1000 with the CRLF) and 4.5.3.1.3 (256 with the angle brackets).
+# RFC 5321 section 4.5.3.1.3 (256 with the angle brackets).
 ADDRESS_BYTES_MAX: Final = 254
+BODY_BLOCK_BYTES: Final = 64 * 1024
 
 
 class State(Enum):
@@ -127,14 +129,16 @@ class Client:
         self._require(State.HANDSHAKE)
         self._greet()
 
-    def begin(self, envelope: Envelope, message: bytes) -> None:
+    def begin(self, envelope: Envelope, message: bytes, *, is_checked: bool = False) -> None:
         """Offer one message to one recipient. Accepted: State.BODY. Refused: State.RESET_DUE.
 
-        `message` is sent exactly as it is, apart from dot-stuffing.
+        `message` is sent exactly as it is, apart from dot-stuffing. `is_checked`: `check_message` was asked, which
+        takes long for a large one.
         """
         self._require(State.READY, State.RESET_DUE)
         check_envelope(envelope)
-        check_message(message)
+        if not is_checked:
+            check_message(message)
         commands = [
             (Command.MAIL, self._mail_command(envelope, message)),
             (Command.RCPT, f"RCPT TO:<{envelope.rcpt_to}>\r\n".encode()),
@@ -152,13 +156,14 @@ class Client:
         for _ in range(len(commands) if self.capabilities.pipelining else 1):
             self._say(*self._plan.popleft())
 
-    def take_body(self) -> bytes:
-        """The message for the caller to send, dot-stuffed (RFC 5321 section 4.5.2), without the final dot."""
+    def take_body(self) -> Iterator[bytes]:
+        """The message for the caller to send, dot-stuffed (RFC 5321 section 4.5.2), without the final dot: in blocks of
+        whole lines, so that nobody waits for a large one."""
         self._require(State.BODY)
         if self._body is None:
             raise LocalProtocolError("the body was taken already")
-        body, self._body = self._body.replace(b"\r\n.", b"\r\n.."), None
-        return b"." + body if body.startswith(b".") else body
+        body, self._body = self._body, None
+        return _stuffed_blocks(body)
 
     def end_of_data(self) -> None:
         """Say the final dot, after the whole body was sent: from here on the receiver may own the message."""
@@ -350,6 +355,16 @@ class Client:
         return f"MAIL FROM:<{envelope.mail_from}>{''.join(parameters)}\r\n".encode()
 
 
+def _stuffed_blocks(body: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(body):
+        # Some line ends in each block: none is longer.
+        end = body.rfind(b"\r\n", start, start + BODY_BLOCK_BYTES) + 2
+        block = body[start:end].replace(b"\r\n.", b"\r\n..")
+        yield b"." + block if block.startswith(b".") else block
+        start = end
+
+
 def check_envelope(envelope: Envelope) -> None:
     """LocalProtocolError unless both addresses can stand between angle brackets and mean what they say."""
     for address in (envelope.mail_from, envelope.rcpt_to):
@@ -371,11 +386,11 @@ def check_message(message: bytes) -> None:
     """LocalProtocolError unless every receiver sees the same lines in it (RFC 5321 section 2.3.8)."""
     if not message.endswith(b"\r\n"):
         raise LocalProtocolError("the message does not end in CRLF")
-    if not message.count(b"\r\n") == message.count(b"\r") == message.count(b"\n"):
+    if has_bare_ends(message):
         raise LocalProtocolError("the message has a bare CR or LF")
     if b"\0" in message:
         raise LocalProtocolError("the message has a NUL")
-    if has_long_line(message):
+    if long_line(message) is not None:
         raise LocalProtocolError(f"the message has a line over {LINE_OCTETS_MAX} octets")
 
 

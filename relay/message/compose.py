@@ -28,9 +28,9 @@ from typing import Final, NamedTuple
 from relay.addresses import Mailbox
 from relay.message.canonical import PIECE_OCTETS
 from relay.message.headers import STRUCTURED, STRUCTURED_SINCE_2
+from relay.message.lines import long_line
 from relay.times import utc
 
-LINE_OCTETS_MAX: Final = 998  # RFC 5322 §2.1.1, MUST; the CRLF is not counted
 # RFC 5322 would like header lines of at most 78 octets, and RFC 2047 §2 demands 76 where a line holds an
 # encoded word. One limit serves both.
 FOLD_AT: Final = 76
@@ -69,7 +69,17 @@ class Message(NamedTuple):
     body: bytes
 
     def as_bytes(self) -> bytes:
-        return b"".join([*map(header_line, self.headers), b"\r\n", self.body])
+        return b"".join([self.head, b"\r\n", self.body])
+
+    @property
+    def head(self) -> bytes:
+        """The header as it goes out, without the empty line."""
+        return b"".join(map(header_line, self.headers))
+
+    @property
+    def message_id(self) -> bytes | None:
+        """By which others can name it."""
+        return dict(self.headers)[b"Message-ID"]
 
     @property
     def smtputf8(self) -> bool:
@@ -122,12 +132,19 @@ def compose(
     replaced = {b"message-id"}
     if list_unsubscribe_url is not None:
         replaced |= {b"list-unsubscribe", b"list-unsubscribe-post"}
-        headers.append((b"List-Unsubscribe", b"<%b>" % list_unsubscribe_url.encode()))
-        headers.append((b"List-Unsubscribe-Post", b"List-Unsubscribe=One-Click"))
+        headers.extend(unsubscribe_pair(list_unsubscribe_url))
     headers.extend(header for header in shared.members if header[0].lower() not in replaced)
     headers.append((b"Feedback-ID", feedback_id.encode()))
     headers.append((b"X-Atmos-Member-Did", member_did.encode()))
     return Message((*headers, *body.headers), body.octets)
+
+
+def unsubscribe_pair(url: str) -> tuple[Header, Header]:
+    """What a mailbox provider's button needs (RFC 8058 §3.1)."""
+    return (
+        (b"List-Unsubscribe", b"<%b>" % url.encode()),
+        (b"List-Unsubscribe-Post", b"List-Unsubscribe=One-Click"),
+    )
 
 
 def shared_fields(draft: Draft, composition: int = 1) -> Shared:
@@ -200,7 +217,7 @@ def text_part(subtype: str, text: str) -> Body:
     # ten times as long, and let nobody in between.
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
     octets = (lines if lines.endswith("\r\n") else lines + "\r\n").encode()
-    if not _is_fragile(octets) and not has_long_line(octets):
+    if not _is_fragile(octets) and long_line(octets) is None:
         encoding = b"7bit"
     elif 6 * len(octets.translate(None, _PLAIN_OCTETS)) <= len(octets):
         # Three octets for each that is escaped is less than base64's third on top of everything, and
@@ -224,18 +241,6 @@ def _is_fragile(octets: bytes) -> bool:
         or octets.startswith(b"From ")
         or b"\nFrom " in octets
     )
-
-
-def has_long_line(octets: bytes) -> bool:
-    """Whether a line, which ends in CRLF, has more than LINE_OCTETS_MAX octets. Looks at one line's end in so many
-    octets, at most two."""
-    start = 0
-    while len(octets) - start > LINE_OCTETS_MAX + 2:
-        end = octets.rfind(b"\r\n", start, start + LINE_OCTETS_MAX + 2)
-        if end < 0:
-            return True
-        start = end + 2
-    return octets.find(b"\r\n", start) > start + LINE_OCTETS_MAX
 
 
 def _quoted_printable(octets: bytes) -> bytes:

@@ -37,6 +37,7 @@ from relay.message.compose import (
     multipart,
     text_part,
 )
+from relay.message.whole import WholeMessage
 from relay.times import SECOND_US
 from relay.views import members, messages, suppressions
 from spool.views import Snapshot
@@ -80,6 +81,7 @@ def dsn_for(
     view: Snapshot,
     bounced: MessageBounced,
     *,
+    mail_from_null: bool = False,
     config: Config,
     operator_stem: str,
     message_id_entropy: str,
@@ -87,12 +89,13 @@ def dsn_for(
 ) -> DsnQueued | None:
     """The DSN that this bounce makes, to be appended right behind it in the same batch; None: it makes none.
 
-    A mailbox that called this member's mail spam is not written to, whatever `forward_to` says. Other suppressions do
-    not concern it: they are about the member's mail, and this is the relay's.
+    What was submitted with the null sender wants none (RFC 5321 section 6.1). A mailbox that called this member's mail
+    spam is not written to, whatever `forward_to` says. Other suppressions do not concern it: they are about the
+    member's mail, and this is the relay's.
     """
     state = messages.message(view, bounced.message_id)
     assert state is not None
-    if state.is_dsn or state.status in messages.FINAL or bounced.reason in UNTOLD_REASONS:
+    if mail_from_null or state.is_dsn or state.status in messages.FINAL or bounced.reason in UNTOLD_REASONS:
         return None
     domain = members.domain(view, state.domain)
     assert domain is not None
@@ -121,7 +124,12 @@ def sender(operator_domain: str) -> Mailbox:
 
 
 def compose_dsn(
-    dsn: Recorded, bounced: Recorded, *, accepted: Recorded, queued: Recorded, original: Message
+    dsn: Recorded,
+    bounced: Recorded,
+    *,
+    accepted: Recorded,
+    queued: Recorded,
+    original: Message | WholeMessage,
 ) -> Message:
     """The message of a `dsn.queued`. `original` is what bounced, composed again from `accepted` and `queued`.
 
@@ -137,7 +145,7 @@ def compose_dsn(
     assert message.personal is not None
     assert notice.about == bounce.message_id == queued.seq
     recipient = message.personal.address
-    original_id = dict(original.headers)[b"Message-ID"]
+    original_id = original.message_id
     report = multipart(
         "report; report-type=delivery-status",
         [
@@ -152,8 +160,7 @@ def compose_dsn(
         (b"Subject", SUBJECT.encode()),
         (b"Date", date_value(dsn.time_us).encode()),
         (b"Message-ID", f"<{dsn.seq}.{notice.message_id_entropy}@{notice.operator_domain}>".encode()),
-        (b"In-Reply-To", original_id),
-        (b"References", original_id),
+        *([] if original_id is None else [(b"In-Reply-To", original_id), (b"References", original_id)]),
         (b"Auto-Submitted", b"auto-replied"),
         MIME_VERSION,
     ]
@@ -166,7 +173,7 @@ def _for_people(
     queued: Recorded,
     recipient: str,
     subject: str,
-    original_id: bytes,
+    original_id: bytes | None,
 ) -> Body:
     lines = [
         f"This is the mail delivery system of {notice.operator_domain}.",
@@ -176,7 +183,7 @@ def _for_people(
         f"  to         {recipient}",
         f"  subject    {_bounded(_printable(subject), SUBJECT_CHARACTERS_MAX)}",
         f"  accepted   {date_value(queued.time_us)}",
-        f"  message    {queued.seq}, {original_id.decode()}",
+        f"  message    {queued.seq}{f', {original_id.decode()}' if original_id else ''}",
         "",
         _WHY.get(bounce.reason, "It was given up."),
     ]
@@ -218,12 +225,12 @@ def _delivery_status(
     return Body((content_type, (b"Content-Transfer-Encoding", b"7bit")), b"".join(lines))
 
 
-def _headers_part(original: Message) -> Body:
+def _headers_part(original: Message | WholeMessage) -> Body:
     """The headers of the original, without its signatures: they would not verify without its body.
 
     A non-ASCII address in them is encoded (RFC 6522 §4 allows quoted-printable), as all parts of this relay's are.
     """
-    return text_part("rfc822-headers", b"".join(map(header_line, original.headers)).decode())
+    return text_part("rfc822-headers", original.head.decode())
 
 
 def _field(name: str, value: str) -> bytes:

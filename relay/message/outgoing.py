@@ -32,10 +32,12 @@ from relay.message.compose import (
 )
 from relay.message.dsn import compose_dsn
 from relay.message.envelope import Envelope
+from relay.message.fields_of import HeaderSection, header_of
 from relay.message.keys import KeyRing, Pepper
 from relay.message.signer import Signer
 from relay.message.signing import sign
 from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
+from relay.message.whole import WholeMessage, compose_whole
 from relay.times import SECOND_US
 from relay.views.messages import MessageState
 
@@ -43,7 +45,7 @@ SMOKE_SINK = "smoke-sink"
 
 #: How many sends a composer keeps, and how large their bodies may be together.
 SENDS_KEPT_MAX: Final = 64
-SENDS_KEPT_OCTETS_MAX: Final = 8 << 20
+SENDS_KEPT_OCTETS_MAX: Final = 16 << 20
 
 #: What the envelope of a notification has as its sender, so that nobody answers it (RFC 3464 §2).
 NULL_SENDER = ""
@@ -66,86 +68,100 @@ class Outgoing:
         return hashlib.sha256(self.message).hexdigest()
 
 
-class _Send(NamedTuple):
-    """What all recipients of a send share."""
+class _Written(NamedTuple):
+    """What a send in fields comes to, for all its recipients."""
 
-    accepted: Recorded
     draft: Draft
     body: Body
-    bh: bytes
     shared: Shared
 
-    @property
-    def event(self) -> SendAccepted:
-        assert isinstance(self.accepted.event, SendAccepted)
-        return self.accepted.event
 
-    @classmethod
-    def of(cls, accepted: Recorded) -> Self:
-        send = accepted.event
-        assert isinstance(send, SendAccepted)
-        assert send.personal is not None
-        draft = _draft_of(send.personal)
-        body = compose_body(draft.text, draft.html)
-        return cls(accepted, draft, body, body_hash(body.octets), shared_fields(draft, send.composition))
+class Send:
+    """What all recipients of a send share. What takes long is made when first wanted, in whatever thread that is."""
+
+    def __init__(self, accepted: Recorded) -> None:
+        self.accepted = accepted
+        assert isinstance(accepted.event, SendAccepted)
+        assert accepted.event.personal is not None
+        self.event: SendAccepted = accepted.event
+        self.content: events.Content = accepted.event.personal
+
+    @property
+    def octets(self) -> int:
+        """About as many as there are to compose."""
+        content = self.content
+        written = len(content.raw or content.text or "") + len(content.html or "")
+        return max(written, self.event.size)  # old events do not say their size
+
+    @cached_property
+    def written(self) -> _Written:
+        draft = _draft_of(self.content)
+        return _Written(
+            draft, compose_body(draft.text, draft.html), shared_fields(draft, self.event.composition)
+        )
+
+    @cached_property
+    def section(self) -> HeaderSection:
+        """Of a message that came in whole."""
+        assert self.content.raw is not None
+        return header_of(self.content.raw)
+
+    @cached_property
+    def bh(self) -> bytes:
+        """The hash of the body: one serves all recipients."""
+        raw = self.content.raw
+        return body_hash(self.written.body.octets if raw is None else raw[self.section.body_start :])
+
+    @property
+    def size(self) -> int:
+        """What it holds in memory."""
+        raw = self.content.raw
+        return len(self.written.body.octets) if raw is None else len(raw)
 
 
 class _Sends:
     """Sends that are being delivered, the last ones, so that a body is not made and hashed for every recipient."""
 
     def __init__(self) -> None:
-        self._by_seq: dict[int, _Send] = {}
+        self._by_seq: dict[int, Send] = {}
         self._octets = 0
 
-    def get(self, seq: int) -> _Send | None:
+    def get(self, seq: int) -> Send | None:
         send = self._by_seq.pop(seq, None)
         if send is not None:
             self._by_seq[seq] = send  # to the end: the one unused for longest goes first
         return send
 
-    def keep(self, send: _Send) -> None:
+    def keep(self, send: Send) -> None:
         """Of a send to one there is nothing to share, and one that would displace all others is not worth it."""
-        size = len(send.body.octets)
+        size = send.size
         if send.event.recipients == 1 or size > SENDS_KEPT_OCTETS_MAX or send.accepted.seq in self._by_seq:
             return
         self._by_seq[send.accepted.seq] = send
         self._octets += size
         while self._octets > SENDS_KEPT_OCTETS_MAX or len(self._by_seq) > SENDS_KEPT_MAX:
             oldest = self._by_seq.pop(next(iter(self._by_seq)))
-            self._octets -= len(oldest.body.octets)
+            self._octets -= oldest.size
 
 
 class Gathered:
     """All that one outgoing message is made of."""
 
-    def __init__(self, send: _Send | Recorded, make: Callable[[_Send], Outgoing]) -> None:
-        self._send = send
+    def __init__(self, send: Send, make: Callable[[], Outgoing]) -> None:
+        #: When it is composed, other recipients of the send can use it.
+        self.send = send
         self._make = make
 
     @property
     def octets(self) -> int:
-        """How large the work is, about: the octets of the body, or of the request that it is made of."""
-        if isinstance(self._send, _Send):
-            return len(self._send.body.octets)
-        send = self._send.event
-        assert isinstance(send, SendAccepted)
-        assert send.personal is not None
-        characters = len(send.personal.text or "") + len(send.personal.html or "")
-        return max(characters, send.size)  # old events do not say their size
+        """How large the work is, about."""
+        return self.send.octets
 
     def compose(self) -> Outgoing:
-        """Pure, and shared with nobody: may be called in any thread."""
-        if not isinstance(self._send, _Send):
-            self._send = _Send.of(self._send)
-        outgoing = self._make(self._send)
+        """Pure: may be called in any thread."""
+        outgoing = self._make()
         _ = outgoing.sha256  # it takes as long as a signature's digest, and will be wanted
         return outgoing
-
-    @property
-    def send(self) -> _Send:
-        """When it is composed: what other recipients of the send can use."""
-        assert isinstance(self._send, _Send)
-        return self._send
 
 
 class Composer:
@@ -175,24 +191,20 @@ class Composer:
         Raises PayloadGoneError, or KeyFileError where a signing key of then is missing.
         """
 
-        def whole(seq: int) -> Recorded:
-            recorded = get(seq)
-            if recorded.event.personal is None:
-                raise PayloadGoneError(f"the payload of sequence {seq} has been removed")
-            return recorded
-
         if state.about is None:
-            queued = whole(state.message_id)  # first: retention takes it with the send that may be kept here
-            return self._gathered(self._sends.get(state.send_seq) or whole(state.send_seq), queued)
-        queued = whole(state.about)
+            queued = _whole(get, state.message_id)  # first: retention takes it with the send that may be kept
+            return self._gathered(self._send_of(state.send_seq, get), queued)
+        queued = _whole(get, state.about)
         assert isinstance(queued.event, MessageQueued)
-        send_seq = queued.seq - queued.event.index
         return self._gathered_dsn(
-            whole(state.message_id),
+            _whole(get, state.message_id),
             get(state.message_id - 1),
-            send=self._sends.get(send_seq) or whole(send_seq),
+            send=self._send_of(queued.seq - queued.event.index, get),
             queued=queued,
         )
+
+    def _send_of(self, seq: int, get: Callable[[int], Recorded]) -> Send:
+        return self._sends.get(seq) or Send(_whole(get, seq))
 
     def keep(self, gathered: Gathered) -> None:
         """Keep what has been composed for the other recipients of its send."""
@@ -203,9 +215,9 @@ class Composer:
 
         Raises KeyFileError where a signing key of then is missing.
         """
-        return self._gathered(accepted, queued).compose()
+        return self._gathered(Send(accepted), queued).compose()
 
-    def _gathered(self, send: _Send | Recorded, queued: Recorded) -> Gathered:
+    def _gathered(self, send: Send, queued: Recorded) -> Gathered:
         event, message = send.event, queued.event
         assert isinstance(event, SendAccepted)
         assert isinstance(message, MessageQueued)
@@ -214,24 +226,25 @@ class Composer:
             *self.keyring.signers(event.domain, event.selector_stem),
             *self.keyring.signers(event.operator_domain, event.operator_stem),
         )
-        return Gathered(send, partial(self._outgoing, queued.seq, message.personal, signers))
+        return Gathered(send, partial(self._outgoing, send, queued.seq, message.personal, signers))
 
     def _outgoing(
-        self, message_id: int, recipient: events.Recipient, signers: Sequence[Signer], send: _Send
+        self, send: Send, message_id: int, recipient: events.Recipient, signers: Sequence[Signer]
     ) -> Outgoing:
         event = send.event
         composed = self._composed(send, recipient, message_id)
         envelope = Envelope(
-            mail_from=self.bounces.make(message_id), rcpt_to=recipient.address, smtputf8=composed.smtputf8
+            mail_from=NULL_SENDER if event.mail_from_null else self.bounces.make(message_id),
+            rcpt_to=recipient.address,
+            # What came in whole may name its recipient nowhere.
+            smtputf8=composed.smtputf8 or not recipient.address.isascii(),
         )
         timestamp = send.accepted.time_us // SECOND_US
         return Outgoing(
             envelope, sign(composed, signers, timestamp=timestamp, bh=send.bh, composition=event.composition)
         )
 
-    def _gathered_dsn(
-        self, dsn: Recorded, bounced: Recorded, *, send: _Send | Recorded, queued: Recorded
-    ) -> Gathered:
+    def _gathered_dsn(self, dsn: Recorded, bounced: Recorded, *, send: Send, queued: Recorded) -> Gathered:
         notice, message = dsn.event, queued.event
         assert isinstance(notice, DsnQueued)
         assert isinstance(message, MessageQueued)
@@ -239,7 +252,7 @@ class Composer:
         assert message.personal is not None
         signers = self.keyring.signers(notice.operator_domain, notice.operator_stem)
 
-        def make(send: _Send) -> Outgoing:
+        def make() -> Outgoing:
             assert isinstance(notice, DsnQueued)
             assert isinstance(message, MessageQueued)
             assert notice.personal is not None
@@ -261,26 +274,45 @@ class Composer:
 
         return Gathered(send, make)
 
-    def _composed(self, send: _Send, recipient: events.Recipient, message_id: int) -> Message:
+    def _composed(self, send: Send, recipient: events.Recipient, message_id: int) -> Message | WholeMessage:
         """A member's message, without its signatures."""
         event = send.event
+        unsubscribe_url = self._unsubscribe_url(event, message_id, recipient)
+        grouped_as = feedback_id(
+            sending_domain=event.domain,
+            did=event.did,
+            category=event.category,
+            operator_domain=event.operator_domain,
+        )
+        if send.content.raw is not None:
+            assert event.received_by is not None
+            assert event.received_with is not None
+            return compose_whole(
+                send.content.raw,
+                message_id=message_id,
+                entropy=event.message_id_entropy,
+                sending_domain=event.domain,
+                accepted_at_us=send.accepted.time_us,
+                feedback_id=grouped_as,
+                member_did=event.did,
+                received_by=event.received_by,
+                received_with=event.received_with,
+                list_unsubscribe_url=unsubscribe_url,
+                section=send.section,
+            )
+        draft = send.written.draft
         return compose(
-            send.draft,
-            send.body,
+            draft,
+            send.written.body,
             to=Mailbox.recorded(recipient.name, recipient.address),
             message_id=message_id_header(
-                send.draft, message_id=message_id, entropy=event.message_id_entropy, domain=event.domain
+                draft, message_id=message_id, entropy=event.message_id_entropy, domain=event.domain
             ),
             accepted_at_us=send.accepted.time_us,
-            feedback_id=feedback_id(
-                sending_domain=event.domain,
-                did=event.did,
-                category=event.category,
-                operator_domain=event.operator_domain,
-            ),
+            feedback_id=grouped_as,
             member_did=event.did,
-            list_unsubscribe_url=self._unsubscribe_url(event, message_id, recipient),
-            shared=send.shared,
+            list_unsubscribe_url=unsubscribe_url,
+            shared=send.written.shared,
         )
 
     def _unsubscribe_url(
@@ -290,6 +322,13 @@ class Composer:
             return None
         token = self.unsubscribe.seal(Unsubscribe(send.did, message_id, recipient.address))
         return f"{send.unsubscribe_base}/u/{token}"
+
+
+def _whole(get: Callable[[int], Recorded], seq: int) -> Recorded:
+    recorded = get(seq)
+    if recorded.event.personal is None:
+        raise PayloadGoneError(f"the payload of sequence {seq} has been removed")
+    return recorded
 
 
 def is_smoke_sink(queued: Recorded, operator_domain: str) -> bool:

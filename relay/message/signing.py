@@ -25,6 +25,7 @@ import dkim
 from relay.message.canonical import body_hash, relaxed_headers
 from relay.message.compose import Header, Message, header_line
 from relay.message.signer import Signer
+from relay.message.whole import WholeMessage
 
 # Signed whether they are there or not: a name in h= without its header forbids adding one (RFC 6376
 # §5.4.2). From is named once more than it occurs, so that a second From breaks the signature (§8.15).
@@ -80,7 +81,7 @@ class DkimVerdict(NamedTuple):
 
 
 def sign(
-    message: Message,
+    message: Message | WholeMessage,
     signers: Sequence[Signer],
     *,
     timestamp: int,

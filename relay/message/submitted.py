@@ -21,15 +21,12 @@ from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
 from relay.message.field_values import readable, single_mailbox
 from relay.message.fields_of import Field, HeaderSection, HeaderSectionError, header_of
 from relay.message.headers import RESERVED_IN_BULK, SUBJECT_CHARACTERS_MAX, unsubscribe_https_url
+from relay.message.lines import LINE_OCTETS_MAX, has_bare_ends, long_line
 
 #: A batch of the log holds so much with the events of all its recipients (`spool.log`).
 MESSAGE_OCTETS_MAX: Final = 15 << 20
-LINE_OCTETS_MAX: Final = 998  # RFC 5322 §2.1.1, MUST; the CRLF is not counted
 #: RFC 5321 §6.3: a mail that has been through as many servers goes in circles.
 RECEIVED_MAX: Final = 50
-
-#: Of a message, at a time.
-_PIECE_OCTETS: Final = 256 * 1024
 
 CATEGORY: Final = b"x-atmos-category"
 IDEMPOTENCY_KEY: Final = b"x-atmos-idempotency-key"
@@ -149,40 +146,15 @@ def _crlf_lines(octets: bytes) -> tuple[bytes, bool]:
     nul = octets.find(b"\0")
     if nul >= 0:
         raise SubmissionError(f"the message has a NUL (octet {nul})")
-    is_bare = _has_bare_ends(octets)
+    is_bare = has_bare_ends(octets)
     if is_bare:
         octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
     if octets and not octets.endswith(b"\r\n"):
         octets += b"\r\n"
-    start = _long_line(octets)
+    start = long_line(octets)
     if start is not None:
         raise SubmissionError(f"the message has a line over {LINE_OCTETS_MAX} octets (octet {start})")
     return octets, is_bare
-
-
-def _has_bare_ends(octets: bytes) -> bool:
-    for start in range(0, len(octets), _PIECE_OCTETS):
-        end = start + _PIECE_OCTETS
-        # A CRLF that begins in this piece may end in the next.
-        ends = octets.count(b"\r\n", start, end + 1)
-        ends_before = octets[max(0, start - 1) : start + 1] == b"\r\n" and start > 0
-        if octets.count(b"\r", start, end) != ends:
-            return True
-        ends_here = ends + ends_before - (octets[end - 1 : end + 1] == b"\r\n")
-        if octets.count(b"\n", start, end) != ends_here:
-            return True
-    return False
-
-
-def _long_line(octets: bytes) -> int | None:
-    """Where the first line begins that is too long. Looks at one line's end in so many octets."""
-    start = 0
-    while len(octets) - start > LINE_OCTETS_MAX + 2:
-        end = octets.rfind(b"\r\n", start, start + LINE_OCTETS_MAX + 2)
-        if end < 0:
-            return start
-        start = end + 2
-    return None
 
 
 def _check_characters(header: bytes, *, smtputf8: bool) -> None:

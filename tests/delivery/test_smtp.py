@@ -17,6 +17,7 @@ from relay.delivery.reply_reader import (
     SmtpReply,
 )
 from relay.delivery.smtp import (
+    BODY_BLOCK_BYTES,
     NEED_DATA,
     Client,
     LocalProtocolError,
@@ -118,6 +119,23 @@ def test_the_longest_line() -> None:
     check_message(b"x" * 998 + b"\r\n" + b"." * 998 + b"\r\n")
 
 
+@pytest.mark.parametrize("line", [b".", b"", b"..x", b"x" * 997, b"x" * 998, b"a.", b"." + b"y" * 900])
+def test_dots_are_stuffed_in_every_block_of_a_large_message(line: bytes) -> None:
+    message = (line + b"\r\n") * (3 * BODY_BLOCK_BYTES // (len(line) + 2))
+    client = ready("PIPELINING")
+    client.begin(ENVELOPE, message, is_checked=True)
+    client.receive_data(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    for _ in range(3):
+        client.next_event()
+    blocks = list(client.take_body())
+    assert len(blocks) > 2
+    assert max(map(len, blocks)) <= 2 * BODY_BLOCK_BYTES
+    stuffed = b"".join(
+        b"." + line if line.startswith(b".") else line for line in message.splitlines(keepends=True)
+    )
+    assert b"".join(blocks) == stuffed
+
+
 def test_what_was_not_offered_is_not_used() -> None:
     with pytest.raises(LocalProtocolError):
         ready("8BITMIME").begin(Envelope("ann@relay.test", "jürgen@mx.example", smtputf8=True), MESSAGE)
@@ -165,7 +183,7 @@ def test_the_dot_comes_after_the_body_and_the_body_once() -> None:
     client.data_to_send()
     with pytest.raises(LocalProtocolError):
         client.end_of_data()
-    assert client.take_body() == MESSAGE
+    assert b"".join(client.take_body()) == MESSAGE
     with pytest.raises(LocalProtocolError):
         client.take_body()
     assert client.data_to_send() == b""

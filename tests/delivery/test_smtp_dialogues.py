@@ -102,7 +102,7 @@ class Player:
                     Envelope(mail_from, rcpt_to, smtputf8=options == ["smtputf8"]), self.message
                 )
             case "body":
-                self.said += self.client.take_body()
+                self.said += b"".join(self.client.take_body())
             case "dot":
                 self.client.end_of_data()
             case "starttls":

@@ -99,7 +99,7 @@ def test_whatever_the_line_ends_were_all_receivers_see_the_same_lines(body: byte
 
 
 def test_a_bare_line_end_across_any_octet_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.message.submitted._PIECE_OCTETS", 7)
+    monkeypatch.setattr("relay.message.lines._PIECE_OCTETS", 7)
     dice = random.Random(0)
     for _ in range(2000):
         body = b"".join(dice.choice([b"\r\n", b"\r\n", b"ab"]) for _ in range(20))

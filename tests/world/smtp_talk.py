@@ -41,7 +41,7 @@ def talk(pieces: list[bytes]) -> list[SmtpReply]:
                     case State.HANDSHAKE:
                         client.tls_established()
                     case State.BODY:
-                        assert client.take_body() == b"Hello.\r\n"
+                        assert b"".join(client.take_body()) == b"Hello.\r\n"
                         client.end_of_data()
                         accepted_bodies += 1
                     case State.READY if (

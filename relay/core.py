@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import trio
 
+from relay.authentication import is_active_key
 from relay.buffers import Buffers
 from relay.config import Config, ConfigError, load_config
 from relay.data_directory import SiteStatus, check_may_write
@@ -131,7 +132,15 @@ class Core:
         """Carry out a decision of `relay.registry` for whoever asks; `relay.edge.Decide` has the contract."""
         if self.stopping and not isinstance(asker, Operator):
             raise unavailable()
+        if isinstance(asker, Principal):
+            self._check_key(asker)
         return await decision_for(name, asker).run(self, arguments, asker)
+
+    def _check_key(self, member: Principal) -> None:
+        """Once more, for a body may take its time. Raises Refusal(AUTH_FAILED)."""
+        with self.store.read() as view:
+            if not is_active_key(view, member):
+                raise Refusal("AUTH_FAILED", "the API key was revoked")
 
     @property
     def edge(self) -> Edge:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import trio
 
@@ -20,7 +21,7 @@ from relay.codec import Recorded
 from relay.config import Config
 from relay.core import Core
 from relay.decisions.reputation import judge
-from relay.events import RELAY_CLASSES, Event, MessageBounced, MessageComplained, MessageSent
+from relay.events import RELAY_CLASSES, DomainAdded, Event, MessageBounced, MessageComplained, MessageSent
 from relay.views import members, messages
 from spool.views import Snapshot
 
@@ -65,10 +66,14 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
                 assert state is not None
                 pending[state.domain] = None
                 alarm.ring()
+            elif isinstance(item.event, DomainAdded):
+                # Its rates stay with the name: outcomes may have come while nobody had it.
+                pending[item.event.domain] = None
+                alarm.ring()
 
     def judge_all() -> None:
         with store.read() as view:
-            pending.update({state.domain: None for state in members.domains(view)})
+            pending.update(dict.fromkeys(members.names(view)))
         alarm.ring()
 
     def settings_changed(before: Config) -> None:
@@ -93,18 +98,15 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
 
 async def _judge(core: Core, name: str) -> None:
     with core.store.read() as view:
-        domain = members.domain(view, name)
-        assert domain is not None
-        events = judge(view, core.config.reputation, domain, core.store.now_us())
-    if not events:
-        return
-
-    def decision(view: Snapshot) -> list[Event]:
-        # Once more, in turn with the operator's hand.
-        domain = members.domain(view, name)
-        assert domain is not None
-        return judge(view, core.config.reputation, domain, core.store.now_us())
-
-    recorded = await core.store.decide(decision)
+        if not _judgement(core, name, view):
+            return
+    # Once more, in turn with the operator's hand.
+    recorded = await core.store.decide(partial(_judgement, core, name))
     if recorded:
         logger.warning("domain.paused", extra={"seq": recorded[0].seq})
+
+
+def _judgement(core: Core, name: str, view: Snapshot) -> list[Event]:
+    """None of a name that nobody has: it is judged when somebody enrols it."""
+    domain = members.domain(view, name)
+    return [] if domain is None else judge(view, core.config.reputation, domain, core.store.now_us())

@@ -32,6 +32,7 @@ from relay.delivery.deliverer import Deliverer
 from relay.delivery.releases import release_held
 from relay.domains.verification import reverify_domains
 from relay.file_names import HTTP_ADDRESS_FILE
+from relay.operator.removal import cancel_what_is_left
 from relay.operator.retention import keep_retention
 from relay.operator.socket import serve_admin_socket
 from relay.reputation_guard import guard_reputation
@@ -139,6 +140,7 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
         async with trio.open_nursery() as nursery:
             relay = Relay(core, deliverer, "", close_http)
             await nursery.start(_run_deliverer, relay)
+            await nursery.start(cancel_what_is_left, core)
             await nursery.start(release_held, core)
             await nursery.start(guard_reputation, core)
             await nursery.start(call_members, core, one_click_post(core.surroundings))

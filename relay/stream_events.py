@@ -18,10 +18,12 @@ from relay.events import (
     DomainEvent,
     DomainForwardSet,
     DomainPaused,
+    DomainRemoved,
     DomainResumed,
     DomainUnverified,
     MemberAdded,
     MemberLimitsSet,
+    MemberRemoved,
     MemberResumed,
     MemberSuspended,
     RecipientSuppressed,
@@ -90,6 +92,9 @@ def stream_event(recorded: Recorded, recipient_of: Callable[[int], str | None]) 
         case MemberSuspended() | MemberResumed():
             shown.status = "suspended" if isinstance(event, MemberSuspended) else "active"
             shown.reason = event.reason
+        case MemberRemoved():
+            shown.status = "removed"
+            shown.reason = None if event.personal is None else event.personal.why
         case MemberLimitsSet():
             shown.hour, shown.day = event.hour, event.day
         case DomainEvent():
@@ -129,6 +134,9 @@ def _describe_domain(shown: StreamEvent, event: DomainEvent) -> None:
                 shown.evidence = RateEvidence(**evidence)
         case DomainResumed():
             shown.status, shown.reason = "active", event.reason
+        case DomainRemoved():
+            shown.status, shown.because = "removed", event.because
+            shown.reason = None if event.personal is None else event.personal.why
         case DomainForwardSet():
             shown.forward_to = None if event.personal is None else event.personal.address
             shown.key_id = event.key_id

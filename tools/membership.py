@@ -12,6 +12,7 @@ import click
 
 from relay.domains.records import DnsRecord, zone_text
 from relay.operator.client import administer
+from tools import removal
 from tools.output import directory_argument, json_option, print_json, print_table
 
 did_option = click.option("--did", required=True, help="The member: did:plc:... or did:web:...")
@@ -225,6 +226,10 @@ def domain_list(directory: Path, as_json: bool) -> None:
         print_json(rows)
     else:
         print_table(rows, ("domain", "did", "status", "verified", "selector"), empty="There are no domains.")
+
+
+member_group.add_command(removal.member_remove)
+domain_group.add_command(removal.domain_remove)
 
 
 @click.group("key", help="API keys.")

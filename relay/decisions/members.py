@@ -76,8 +76,7 @@ def _domain_added(view: Snapshot, config: Config, did: str, new: NewDomain) -> D
         raise Refusal(
             "CONFLICT", f"domain: {new.domain} is the relay's own; a member would sign as the operator"
         )
-    if members.domain(view, new.domain) is not None:
-        raise Refusal("CONFLICT", f"domain: {new.domain} is enrolled already")
+    _check_nobody_has(view, did, new)
     return DomainAdded(
         did=did,
         domain=new.domain,
@@ -85,6 +84,15 @@ def _domain_added(view: Snapshot, config: Config, did: str, new: NewDomain) -> D
         rsa_public=new.rsa_public,
         ed25519_public=new.ed25519_public,
     )
+
+
+def _check_nobody_has(view: Snapshot, did: str, new: NewDomain) -> None:
+    """A name that nobody has proved belongs to nobody: others may have enrolled it, too."""
+    for other in members.enrolments(view, new.domain):
+        if other.did == did or other.proved_at is not None:
+            raise Refusal("CONFLICT", f"domain: {new.domain} is enrolled already")
+        if new.selector_stem == other.selector_stem:
+            raise Refusal("CONFLICT", f"domain: {new.domain} is being enrolled for another; try again")
 
 
 def suspend_member(view: Snapshot, did: str, reason: str | None) -> list[Event]:
@@ -140,10 +148,23 @@ def set_forward(
 
 
 def known_domain(view: Snapshot, did: str, name: str) -> members.DomainState:
-    state = members.domain(view, name)
-    if state is None or state.did != did:
+    state = members.enrolment(view, did, name)
+    if state is None:
         raise Refusal("NOT_FOUND", f"domain: {name} is not enrolled under {did}")
     return state
+
+
+def named_domain(view: Snapshot, did: str | None, name: str) -> members.DomainState:
+    """As `known_domain`; without a DID the only enrolment that the name has. Raises Refusal(NOT_FOUND or CONFLICT)."""
+    if did is not None:
+        return known_domain(view, did, name)
+    found = members.enrolments(view, name)
+    if not found:
+        raise Refusal("NOT_FOUND", f"domain: {name} is not enrolled")
+    if len(found) > 1:
+        dids = ", ".join(state.did for state in found[:5])
+        raise Refusal("CONFLICT", f"domain: several members have enrolled {name}; name one: {dids}")
+    return found[0]
 
 
 def known_member(view: Snapshot, did: str) -> members.MemberState:

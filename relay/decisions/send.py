@@ -126,14 +126,26 @@ def accept_send(
 
 def sending_domain(view: Snapshot, config: Config, did: str, name: str, *, bulk: bool) -> members.DomainState:
     """The domain's state, if this member may send mail of this class from it now."""
-    domain = members.domain(view, name)
-    if domain is None or domain.did != did:
+    domain = members.enrolment(view, did, name)
+    if domain is None:
         raise Refusal("DOMAIN_MISMATCH", f"from: the domain {name} is not enrolled under this DID")
     if config.require_verified_domains and not domain.verified:
         raise Refusal("DOMAIN_UNVERIFIED", _why_unverified(domain))
+    if not config.require_verified_domains and not _has_the_name(view, domain):
+        raise Refusal(
+            "DOMAIN_UNVERIFIED",
+            f"from: another member enrolled the domain {name} before; it is yours once you prove it, first by "
+            f"TXT _atmos-verify.{name}",
+        )
     if domain.is_stopped(bulk=bulk):
         raise Refusal("DOMAIN_PAUSED", _why_paused(domain))
     return domain
+
+
+def _has_the_name(view: Snapshot, domain: members.DomainState) -> bool:
+    """Where nobody has to prove a name, who enrolled it first may send, until another proves it."""
+    holder = members.domain(view, domain.domain)
+    return holder is not None and holder.did == domain.did
 
 
 def _why_unverified(domain: members.DomainState) -> str:

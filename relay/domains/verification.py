@@ -6,6 +6,7 @@ Contract. `check_domain` asks the DNS and has `relay.domains.diagnosis` judge; `
     one is wrong, and the domain was verified           domain.check_failed: it may send, but not for ever
     one is wrong, GRACE_SECONDS after the first time    domain.unverified: it may not send until it is verified again
     one is wrong, and the domain was not verified       nothing: nothing changes for it
+    every record is right, for the first time           and domain.removed for all others who enrolled the name
     none is wrong, but the DNS could not tell of one    nothing
 
 So **trouble in the DNS never takes from a domain the right to send**: only a record that was seen to be wrong does.
@@ -27,6 +28,7 @@ from relay.alarm import Alarm
 from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.members import known_domain
+from relay.decisions.removal import lost_to
 from relay.domains.diagnosis import (
     Facts,
     Finding,
@@ -97,13 +99,17 @@ def is_verified(findings: Iterable[Finding]) -> bool:
     return all(finding.ok for finding in findings)
 
 
-def outcome(view: Snapshot, domain: str, findings: Sequence[Finding], now_us: int) -> list[Event]:
-    """What a check makes true; see the module."""
-    state = members.domain(view, domain)
-    assert state is not None, "domains are never removed"
+def outcome(
+    view: Snapshot, before: members.DomainState, findings: Sequence[Finding], now_us: int
+) -> list[Event]:
+    """What a check makes true; see the module. Nothing where the enrolment has ended meanwhile."""
+    domain = before.domain
+    state = members.enrolment(view, before.did, domain)
+    if state is None or state.added_seq != before.added_seq:
+        return []
     failed = failed_checks(findings)
     if is_verified(findings):
-        return [DomainVerified(did=state.did, domain=domain)]
+        return [DomainVerified(did=state.did, domain=domain), *lost_to(view, state)]
     if not failed or not state.verified:
         return []
     if state.failing_since is not None and now_us >= state.failing_since + GRACE_SECONDS * SECOND_US:
@@ -113,9 +119,7 @@ def outcome(view: Snapshot, domain: str, findings: Sequence[Finding], now_us: in
 
 async def _check_and_record(core: Core, state: members.DomainState, resolver: Resolver) -> list[Finding]:
     findings = await check_domain(core, state, resolver)
-    recorded = await core.store.decide(
-        lambda view: outcome(view, state.domain, findings, core.store.now_us())
-    )
+    recorded = await core.store.decide(lambda view: outcome(view, state, findings, core.store.now_us()))
     logger.info(
         "domain.checked",
         extra={
@@ -128,10 +132,13 @@ async def _check_and_record(core: Core, state: members.DomainState, resolver: Re
 
 
 async def verify_domain(core: Core, did: str, domain: str) -> dict[str, Any]:
-    """The operator's `domain verify`: the check, and what it makes true. Raises Refusal(NOT_FOUND)."""
+    """The operator's `domain verify`: the check, and what it makes true. Raises Refusal(NOT_FOUND), also where another
+    member proved the name meanwhile."""
     with core.store.read() as view:
         state = known_domain(view, did, domain)
     findings = await _check_and_record(core, state, core.surroundings.dns())
+    with core.store.read() as view:
+        known_domain(view, did, domain)
     return {
         "did": did,
         "domain": domain,
@@ -176,9 +183,9 @@ class _Reverifier:
         self._core = core
         self._store = core.store
         self._resolver = core.surroundings.dns()
-        #: By domain, not before when to ask a DNS again that could not tell.
+        #: By member and domain, not before when to ask a DNS again that could not tell.
         #: In memory only: a new start may well ask at once.
-        self._retry_at: dict[str, int] = {}
+        self._retry_at: dict[tuple[str, str], int] = {}
         self._alarm = Alarm(self._store.now_us)
 
     def observe(self, recorded: Sequence[Recorded]) -> None:
@@ -207,9 +214,9 @@ class _Reverifier:
     async def _check(self, state: members.DomainState) -> None:
         findings = await _check_and_record(self._core, state, self._resolver)
         if is_verified(findings) or failed_checks(findings):
-            self._retry_at.pop(state.domain, None)
+            self._retry_at.pop((state.did, state.domain), None)
         else:
-            self._retry_at[state.domain] = self._store.now_us() + RETRY_SECONDS * SECOND_US
+            self._retry_at[state.did, state.domain] = self._store.now_us() + RETRY_SECONDS * SECOND_US
 
     def _verified(self) -> list[members.DomainState]:
         with self._store.read() as view:
@@ -220,4 +227,4 @@ class _Reverifier:
         at = state.checked_at + CHECK_SECONDS * SECOND_US
         if state.failing_since is not None:
             at = min(at, state.failing_since + GRACE_SECONDS * SECOND_US)
-        return max(at, self._retry_at.get(state.domain, 0))
+        return max(at, self._retry_at.get((state.did, state.domain), 0))

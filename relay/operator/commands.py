@@ -22,6 +22,7 @@ def make_all_known() -> None:
         membership_shown,
         queue_orders,
         queue_shown,
+        removal,
         retention,
     )
 

@@ -8,8 +8,9 @@ from functools import partial
 from relay.core import Core
 from relay.decisions import members as decisions
 from relay.decisions import suppression
+from relay.domains.key_pairs import make_keys
 from relay.domains.verification import verify_domain
-from relay.enrolment import make_keys, new_key
+from relay.enrolment import new_key
 from relay.events import Event
 from relay.fields import address_in, domain_in
 from relay.internet.https import HttpAnswer, fetch
@@ -18,7 +19,6 @@ from relay.operator import did_exists
 from relay.operator.membership_shown import domain_answer
 from relay.operator.protocol import CommandAnswer
 from relay.principals import Operator
-from relay.refusals import Refusal
 from relay.registry import Arguments, decision
 from relay.surroundings import Surroundings
 from relay.views import members, messages
@@ -105,8 +105,7 @@ async def domain_add(core: Core, order: DomainAdd, by: Operator) -> CommandAnswe
     made = await make_keys(core, name)
     await core.store.decide(lambda view: decisions.add_domain(view, core.config, order.did, made))
     with core.store.read() as view:
-        state = members.domain(view, name)
-    assert state is not None
+        state = decisions.known_domain(view, order.did, name)
     return domain_answer(core, state)
 
 
@@ -189,17 +188,11 @@ async def domain_set_forward(core: Core, order: DomainSetForward, by: Operator) 
     name, address = domain_in("domain", order.domain), address_in("to", order.to) if order.to else None
 
     def decide(view: Snapshot) -> list[Event]:
-        state = members.domain(view, name)
-        if state is None:
-            raise Refusal("NOT_FOUND", f"domain: {name} is not enrolled")
-        return decisions.set_forward(
-            view, decisions.known_domain(view, order.did or state.did, name), address
-        )
+        return decisions.set_forward(view, decisions.named_domain(view, order.did, name), address)
 
     await core.store.decide(decide)
     with core.store.read() as view:
-        state = members.domain(view, name)
-    assert state is not None
+        state = decisions.named_domain(view, order.did, name)
     return {"did": state.did, "domain": name, "forwardTo": state.forward_to}
 
 

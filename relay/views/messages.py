@@ -46,6 +46,7 @@ _STATUS_COUNTS = "status_counts"
 STATUSES = ("queued", "deferred", "sent", "bounced")
 _STATUS_BYTE = {status: bytes([number]) for number, status in enumerate(STATUSES)}
 FINAL = ("sent", "bounced")
+WAITING = ("queued", "deferred")
 
 
 class MessageState(msgspec.Struct, array_like=True):
@@ -280,6 +281,22 @@ def messages_of(
         assert state is not None
         if status is None or state.status == status:
             yield state
+
+
+def waiting_of(
+    view: Snapshot, did: str, status: str, *, after: int = 0, until: int = 2**63
+) -> Iterator[MessageState]:
+    """A member's messages of a status (`WAITING`), in the order of their ids, in (after, until]."""
+    prefix = owned(did) + _STATUS_BYTE[status]
+    for key, _ in view.scan(_BY_STATUS, prefix + u64(after + 1), prefix + u64(until + 1)):
+        state = message(view, read_u64(key, len(prefix)))
+        assert state is not None
+        yield state
+
+
+def first_with_personal_data(view: Snapshot) -> int | None:
+    """The oldest message, of anybody, whose personal data nobody has erased."""
+    return next((read_u64(key) for key, _ in view.scan(_RECIPIENT_OF)), None)
 
 
 def status_counts(view: Snapshot) -> dict[str, int]:

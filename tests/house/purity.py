@@ -64,7 +64,7 @@ HANDS: dict[str, frozenset[str]] = {
             "story",
         }
     ),
-    "relay.domains": frozenset({"verification"}),
+    "relay.domains": frozenset({"key_pairs", "verification"}),
     "relay.events": frozenset(),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),

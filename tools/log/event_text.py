@@ -146,6 +146,20 @@ def _tell_forward(event: Shown) -> str:
     return f"{told} is told of the bounces of {event.data['domain']}"
 
 
+def _tell_domain_removed(event: Shown) -> str:
+    data = event.data
+    why = {"proved": ": another member proved it", "member": " with its member"}.get(data["because"], "")
+    return f"{data['domain']} is removed from {data['did']}{why}{_by(event)}{_why(event)}"
+
+
+def _tell_member_removed(event: Shown) -> str:
+    return f"{event.data['did']} is no member any more{_by(event)}{_why(event)}"
+
+
+def _by(event: Shown) -> str:
+    return f" by {event.data['by']}" if event.data.get("by") else ""
+
+
 def _tell_interrupted(event: Shown) -> str:
     return (
         f"message {event.message_id}: attempt {event.data['attempt']} was interrupted, it may have been "
@@ -163,8 +177,7 @@ def _tell_deferred(event: Shown) -> str:
 
 
 def _tell_bounced(event: Shown) -> str:
-    by = f" by {event.data['by']}" if event.data.get("by") else ""
-    reason = f"{event.data['reason']}{_class(event)}{by}"
+    reason = f"{event.data['reason']}{_class(event)}{_by(event)}"
     return f"message {event.message_id}: bounced, {reason}{_attempt(event)}{_reply(event)}"
 
 
@@ -284,11 +297,13 @@ _SENTENCES = {
 _STORIES: dict[str, Callable[[Shown], str]] = {
     "attempt.interrupted": _tell_interrupted,
     "domain.forward_set": _tell_forward,
+    "domain.removed": _tell_domain_removed,
     "dsn.queued": _tell_dsn,
     "held.released": _tell_held_released,
     "key.issued": _tell_key_issued,
     "key.revoked": _tell_key_revoked,
     "log.stripped": _tell_stripped,
+    "member.removed": _tell_member_removed,
     "message.bounced": _tell_bounced,
     "message.deferred": _tell_deferred,
     "message.held": _tell_held,

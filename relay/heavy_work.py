@@ -24,7 +24,7 @@ Cancelled while waiting: nothing is done. Cancelled while the thread is at it: i
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 import trio
@@ -52,26 +52,40 @@ class HeavyWork:
         #: What has gone into small work since others were looked after, in seconds.
         self._worked = 0.0
 
-    @asynccontextmanager
-    async def turn(self, party: str | None, octets: int) -> AsyncIterator[Do]:
+    def turn(self, party: str | None, octets: int) -> AbstractAsyncContextManager[Do]:
         """Wait for the turn of a work at so many octets. None as the party: before all others.
 
         Within the block nothing is awaited but `do`.
         """
-        if octets > ON_LOOP_OCTETS_MAX:
-            async with self._threads.turn(party):
-                yield self._offload
-            return
-        async with self._on_loop.turn(party):
-            since = trio.current_time()
-            try:
-                yield _here
-            finally:
-                self._worked += trio.current_time() - since
-                if self._worked >= WORK_SECONDS_MAX:
-                    # Who comes meanwhile waits for this turn to end.
-                    await trio.lowlevel.cancel_shielded_checkpoint()
-                    self._worked = 0.0
+        return self._beside(party) if octets > ON_LOOP_OCTETS_MAX else _OnLoop(self, party)
+
+    @asynccontextmanager
+    async def _beside(self, party: str | None) -> AsyncIterator[Do]:
+        async with self._threads.turn(party):
+            yield self._offload
+
+
+class _OnLoop:
+    """A turn on the loop. A class, because every small mail pays for two of them."""
+
+    def __init__(self, work: HeavyWork, party: str | None) -> None:
+        self._work = work
+        self._party = party
+        self._since = 0.0
+
+    async def __aenter__(self) -> Do:
+        await self._work._on_loop.acquire(self._party)
+        self._since = trio.current_time()
+        return _here
+
+    async def __aexit__(self, *_: object) -> None:
+        work = self._work
+        work._worked += trio.current_time() - self._since
+        if work._worked >= WORK_SECONDS_MAX:
+            # Who comes meanwhile waits for this turn to end.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            work._worked = 0.0
+        work._on_loop.release()
 
 
 async def _here(function: Callable[..., Done], *arguments: Any) -> Done:

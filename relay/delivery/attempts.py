@@ -17,6 +17,7 @@ Which message is due, on which connection it is tried, and when it is due again,
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import trio
@@ -117,14 +118,19 @@ class Attempts:
             return Attempted(session, None)
         return await self._carry_out(story, due.lane.domain, session, outgoing)
 
-    async def bounce_if_suppressed(self, message_id: int) -> None:
-        """A message that waits and may not be sent any more, because its recipient has been suppressed, is over."""
+    async def bounce_suppressed(self, message_ids: Sequence[int]) -> None:
+        """Messages that wait, and may not be sent any more because their recipient has been suppressed, are over.
+        (Nobody is told by a DSN: their member wanted it.)"""
+        events: list[Event] = []
         with self._store.read() as view:
-            state = messages.message(view, message_id)
-            assert state is not None
-            event = prevented(view, state, self._store.get(message_id))
-        if isinstance(event, MessageBounced):
-            await self._record(event)
+            for message_id in message_ids:
+                state = messages.message(view, message_id)
+                assert state is not None
+                event = prevented(view, state, self._store.get(message_id))
+                if isinstance(event, MessageBounced):
+                    events.append(event)
+        if events:
+            await self._store.append(events)
 
     async def part(self, session: Session) -> None:
         """Say goodbye on a connection that rests, and close it."""

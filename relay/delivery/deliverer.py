@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import trio
@@ -50,6 +51,8 @@ SITE_SECONDS = 60.0
 SITES_KNOWN_MAX = 10_000
 #: Domains that are looked up at the same time: a name server that does not answer holds up nobody else.
 LOOKUPS_MAX = 200
+#: Messages of a suppressed recipient that are bounced by one append.
+SUPPRESSED_AT_A_TIME = 100
 
 
 class _Worker:
@@ -94,7 +97,8 @@ class Deliverer:
         self._lookups_nursery: trio.Nursery | None = None
         self._alarm = Alarm(self._store.now_us)
         #: (member, address) that were suppressed, and whose waiting messages have not been looked at.
-        self._suppressed: list[tuple[str, str]] = []
+        self._suppressed: dict[tuple[str, str], None] = {}
+        self._suppressed_news = trio.Event()
         self._stopping = False
         self._scope = trio.CancelScope()
         core.site_statuses = self._site_statuses
@@ -113,8 +117,8 @@ class Deliverer:
                     task_status.started()
                     try:
                         async with trio.open_nursery() as self._lookups_nursery:
+                            self._lookups_nursery.start_soon(self._stop_suppressed)
                             while not self._stopping:
-                                await self._stop_suppressed()
                                 self._take_due()
                                 self._dispatch()
                                 await self._wait_for_news()
@@ -158,8 +162,7 @@ class Deliverer:
                 case HeldReleased():
                     self._look_again(event.message_ids)
                 case RecipientSuppressed() if event.personal is not None:
-                    self._suppressed.append((event.did, event.personal.address))
-                    self._alarm.ring()
+                    self._is_suppressed(event.did, event.personal.address)
                 case _:
                     pass
 
@@ -215,28 +218,42 @@ class Deliverer:
         assert queued.personal is not None
         with self._store.read() as view:
             if suppressions.suppression(view, queued.did, queued.personal.address) is not None:
-                self._suppressed.append((queued.did, queued.personal.address))
-                self._alarm.ring()
+                self._is_suppressed(queued.did, queued.personal.address)
+
+    def _is_suppressed(self, did: str, address: str) -> None:
+        self._suppressed[did, address] = None
+        self._suppressed_news.set()
 
     async def _stop_suppressed(self) -> None:
-        """Bounce what waits for recipients who have been suppressed. What is being tried at this moment comes back here
-        when it is deferred."""
-        while self._suppressed:
-            did, address = self._suppressed.pop()
+        """Bounce what waits for recipients who have been suppressed, as long as the relay runs. A task of its own:
+        there may be a hundred thousand for one, and nobody else's mail waits for them. What is being tried at this
+        moment comes back here when it is deferred; and before an attempt it is asked in any case."""
+        while True:
+            while self._suppressed:
+                did, address = next(iter(self._suppressed))
+                del self._suppressed[did, address]
+                for status in ("queued", "deferred"):
+                    await self._bounce_waiting(did, address, status)
+            self._suppressed_news = trio.Event()
+            await self._suppressed_news.wait()
+
+    async def _bounce_waiting(self, did: str, address: str, status: str) -> None:
+        before: int | None = None
+        while True:
             with self._store.read() as view:
-                waiting = [
-                    state.message_id
-                    for status in ("queued", "deferred")
-                    for state in messages.messages_of(view, did, status=status, recipient=address)
-                    if state.message_id not in self._claimed
-                ]
+                found = messages.messages_of(view, did, status=status, recipient=address, before=before)
+                looked_at = [state.message_id for state in islice(found, SUPPRESSED_AT_A_TIME)]
+            if not looked_at:
+                return
+            before = looked_at[-1]
+            waiting = [message_id for message_id in looked_at if message_id not in self._claimed]
             self._claimed.update(waiting)
             try:
-                for message_id in waiting:
-                    await self._attempts.bounce_if_suppressed(message_id)
+                await self._attempts.bounce_suppressed(waiting)
             finally:
                 # Whoever looked for work meanwhile passed over those of them that stay.
                 self._claimed.let_go(waiting)
+            await trio.lowlevel.checkpoint()
 
     async def _wait_for_news(self) -> None:
         await self._alarm.wait(self._waiting.next_at(), deadline=self._scheduler.wake_at())

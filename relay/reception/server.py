@@ -69,6 +69,8 @@ class Server:
         self.ehlo_name = ""
         self.is_extended = False
         """It said EHLO, not HELO."""
+        self.has_quit = False
+        """It said QUIT, and waits for nothing but our end."""
         self._rules = rules
         self._lines = LineReader()
         self._outgoing = b""
@@ -273,6 +275,7 @@ class Server:
             case "NOOP":
                 self._say(Reply(250, "2.0.0", "ok"))
             case "QUIT":
+                self.has_quit = True
                 self.close_with(Reply(221, "2.0.0", "goodbye"))
             case "VRFY":
                 self._say(Reply(252, "2.0.0", "not told; send a mail, and see"))

@@ -175,13 +175,9 @@ class Session(Generic[Who]):
     async def _shake_hands(self) -> bool:
         """False: it did not come about, and there is nothing to be said."""
         assert self._around.certificates is not None
-        stream = trio.SSLStream(
-            self._wire,
-            self._around.certificates.context(),
-            server_side=True,
-            # Clients hang up without a close_notify all day long; SMTP's own framing tells what is whole.
-            https_compatible=True,
-        )
+        # Not https_compatible: so our end is said (close_notify), and a client's that is not said is a broken stream,
+        # which is all the same here.
+        stream = trio.SSLStream(self._wire, self._around.certificates.context(), server_side=True)
         with trio.move_on_after(self._limits.handshake_seconds) as scope:
             self._waiting = scope
             await stream.do_handshake()
@@ -273,6 +269,8 @@ class Session(Generic[Who]):
             self._waiting = scope
             if self._visit.tls is None:
                 await self._wire.send_eof()
+            elif self._server.has_quit:
+                left = 0  # it may wait for our end, and TLS cannot be closed by halves
             while left > 0 and (received := await self._stream.receive_some(_RECEIVE_BYTES)):
                 left -= len(received)
         self._waiting = None

@@ -132,7 +132,7 @@ def sending_domain(view: Snapshot, config: Config, did: str, name: str, *, bulk:
     if config.require_verified_domains and not domain.verified:
         raise Refusal("DOMAIN_UNVERIFIED", _why_unverified(domain))
     if domain.is_stopped(bulk=bulk):
-        raise Refusal("DOMAIN_PAUSED", _why_paused(domain))
+        raise Refusal("DOMAIN_PAUSED", f"from: {why_paused(domain)}")
     return domain
 
 
@@ -153,7 +153,8 @@ def _why_unverified(domain: members.DomainState) -> str:
     )
 
 
-def _why_paused(domain: members.DomainState) -> str:
+def why_paused(domain: members.DomainState) -> str:
+    """Of a domain that is paused: a sentence."""
     since, counts = rfc3339(domain.paused_at), ""
     if domain.evidence is not None:
         seen = domain.evidence
@@ -165,7 +166,7 @@ def _why_paused(domain: members.DomainState) -> str:
         counts = f": {bad} among {seen.final} final messages"
     rest = "" if domain.stops == "all" else " for bulk mail (the transactional class goes on)"
     return (
-        f"from: the domain {domain.domain} is {domain.status}{rest} since {since}{counts}; "
+        f"the domain {domain.domain} is {domain.status}{rest} since {since}{counts}; "
         "the relay's operator resumes it"
     )
 

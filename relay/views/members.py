@@ -76,6 +76,8 @@ class DomainState(msgspec.Struct, array_like=True):
     paused_at: int = 0
     stops: str = "all"
     evidence: Evidence | None = None
+    #: The operator's own words.
+    pause_reason: str | None = None
 
     def is_stopped(self, *, bulk: bool) -> bool:
         """Whether a pause stops mail of this class."""
@@ -183,9 +185,10 @@ class MembersProjector:
                 state.failed = tuple(event.failed)
             case DomainPaused():
                 state.status, state.stops, state.evidence = event.status, event.stops, event.evidence
-                state.paused_at = time
+                state.paused_at, state.pause_reason = time, event.reason
             case DomainResumed():
                 state.status, state.stops, state.evidence = "active", "all", None
+                state.pause_reason = None
                 state.resumed_at = time
             case DomainForwardSet():
                 state.forward_to = None if event.personal is None else event.personal.address

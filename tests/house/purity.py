@@ -32,6 +32,8 @@ HANDS: dict[str, frozenset[str]] = {
             "enrolment",
             "logs",
             "metrics",
+            "own_domains",
+            "own_keys",
             "quota",
             "turns",
             "writes",

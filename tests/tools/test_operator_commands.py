@@ -158,7 +158,7 @@ def test_init_that_was_cut_short_can_be_run_again(newcomer: Operator) -> None:
 
 
 def test_init_leaves_nothing_of_one_that_lost_power(newcomer: Operator) -> None:
-    """The files that it had begun are still there under their temporary names (docstring of relay.message.key_files)."""
+    """The files that it had begun are still there under their temporary names (relay.message.key_files)."""
     assert newcomer.run("init", "DIR").status == 0
     keys = next((newcomer.directory / "keys").iterdir())
     (newcomer.directory / CONFIG_FILE).unlink()

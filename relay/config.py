@@ -171,6 +171,8 @@ class MembersConfig(_Section, frozen=True, kw_only=True):
     suppressions_per_member_max: Count = 100_000
     #: Accepted from one member in 24 hours.
     bytes_per_day: Count = 1_000_000_000
+    #: Members may enrol domains themselves, up to `domains_max`.
+    self_service: bool = False
 
 
 class Config(_Section, frozen=True, kw_only=True):
@@ -412,6 +414,8 @@ bind = "127.0.0.1:8025"
 # suppressions_per_member_max = 100000
 # Bytes of mail accepted from one member in 24 hours.
 # bytes_per_day = 1000000000
+# Members may enrol domains themselves (POST /v1/domains), up to domains_max each.
+# self_service = false
 """
 
 

@@ -23,6 +23,7 @@ from relay.data_directory import SiteStatus, check_may_write
 from relay.edge import Edge
 from relay.heavy_work import HeavyWork
 from relay.in_hand import InHand
+from relay.last_looks import LastLooks
 from relay.message.keys import KeyRing, Pepper, load_pepper
 from relay.message.outgoing import Composer
 from relay.metrics import Metrics
@@ -64,6 +65,8 @@ class Core:
     in_hand: InHand = field(default_factory=InHand)
     #: Recipient domain -> its MX hosts or route (`relay.delivery.connect`), of those that were looked up lately.
     sites: dict[str, str] = field(default_factory=dict)
+    #: What was found (relay.domains.diagnosis.Finding) when each domain's DNS was looked at last.
+    dns_looks: LastLooks[Any] = field(default_factory=LastLooks)
     #: Set by the deliverer, who has them.
     site_statuses: Callable[[], Mapping[str, SiteStatus]] = dict
     stopping: bool = False

@@ -21,6 +21,7 @@ from relay.events import (
     DomainRemoved,
     DomainResumed,
     DomainUnverified,
+    Evidence,
     MemberAdded,
     MemberLimitsSet,
     MemberRemoved,
@@ -105,6 +106,13 @@ def stream_event(recorded: Recorded, recipient_of: Callable[[int], str | None]) 
     return shown
 
 
+def rate_evidence(evidence: Evidence) -> RateEvidence:
+    fields = msgspec.structs.asdict(evidence)
+    fields["window_start"] = rfc3339(evidence.window_start)
+    fields["window_end"] = rfc3339(evidence.window_end)
+    return RateEvidence(**fields)
+
+
 def _of_message(recorded: Recorded, recipient_of: Callable[[int], str | None]) -> StreamEvent:
     message_id = message_id_of(recorded)
     entry = timeline_entry(recorded, message_id)
@@ -127,11 +135,7 @@ def _describe_domain(shown: StreamEvent, event: DomainEvent) -> None:
             shown.failed = event.failed
         case DomainPaused():
             shown.status, shown.reason = event.status, event.reason
-            if event.evidence is not None:
-                evidence = msgspec.structs.asdict(event.evidence)
-                evidence["window_start"] = rfc3339(event.evidence.window_start)
-                evidence["window_end"] = rfc3339(event.evidence.window_end)
-                shown.evidence = RateEvidence(**evidence)
+            shown.evidence = None if event.evidence is None else rate_evidence(event.evidence)
         case DomainResumed():
             shown.status, shown.reason = "active", event.reason
         case DomainRemoved():

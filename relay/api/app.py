@@ -19,7 +19,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from relay.api import events, health, member, messages, send, stream, suppressions, unsubscribe
+from relay.api import domains, events, health, keys, member, messages, send, stream, suppressions, unsubscribe
 from relay.api.answers import Answer, error_answer, path_answer
 from relay.api.clients import FORWARDED_FOR, AtWork, Clients
 from relay.api.exchange import Exchange
@@ -45,6 +45,12 @@ _DESCRIBED: tuple[Operation, ...] = (
     suppressions.list_suppressions,
     suppressions.suppress,
     suppressions.unsuppress,
+    domains.list_domains,
+    domains.enrol_domain,
+    domains.verify_domain,
+    keys.list_keys,
+    keys.issue_key,
+    keys.revoke_key,
     events.list_events,
     events.no_websocket,
     events.stream_ticket,

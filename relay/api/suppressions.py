@@ -78,6 +78,7 @@ async def list_suppressions(edge: Edge, request: Request) -> Answer:
     "/v1/suppressions",
     "suppress",
     "Suppress an address",
+    description="Wants a key of scope `full`.",
     body=SuppressionBody,
     answers={
         200: Described("It was suppressed by the member already", SuppressedAddress),
@@ -100,6 +101,7 @@ async def suppress(edge: Edge, request: Request) -> Answer:
     "/v1/suppressions/{recipient...}",
     "unsuppress",
     "Take back the reasons `unsubscribe`, `manual` and `bounced`; a complaint stays",
+    description="Wants a key of scope `full`.",
     parameters=(
         Parameter("recipient", {"type": "string"}, "The bare address, percent-encoded.", where="path"),
     ),

@@ -82,12 +82,12 @@ def revoke_key(
     known_member(view, did)
     state = next((state for state in members.keys_of(view, did) if state.key_id == key_id), None)
     if state is None:
-        raise Refusal("NOT_FOUND", f"key-id: {did} has no key {key_id}")
+        raise Refusal("NOT_FOUND", f"key: {did} has no key {key_id[:100]}")
     ending = [state] if state.revoked_at is None else []
     if all_of_it:
         ending += made_by(view, did, key_id)
     if not ending:
-        raise Refusal("CONFLICT", f"key-id: {key_id} was revoked already")
+        raise Refusal("CONFLICT", f"key: {key_id} was revoked already")
     if by is not None and not self_too:
         _check_not_by_itself(ending, by)
     return [KeyRevoked(did=did, key_id=each.key_id, revoked_by=by and by.key_id) for each in ending]
@@ -97,5 +97,5 @@ def _check_not_by_itself(ending: Sequence[members.KeyState], by: Principal) -> N
     if any(state.key_id == by.key_id for state in ending):
         raise Refusal(
             "CONFLICT",
-            "key-id: this would revoke the key that you are asking with; use another, or say ?self=1 if it is meant",
+            "key: this would revoke the key that you are asking with; use another, or say ?self=1 if it is meant",
         )

@@ -138,7 +138,7 @@ def sending_domain(view: Snapshot, config: Config, did: str, name: str, *, bulk:
             f"TXT _atmos-verify.{name}",
         )
     if domain.is_stopped(bulk=bulk):
-        raise Refusal("DOMAIN_PAUSED", _why_paused(domain))
+        raise Refusal("DOMAIN_PAUSED", f"from: {why_paused(domain)}")
     return domain
 
 
@@ -165,7 +165,8 @@ def _why_unverified(domain: members.DomainState) -> str:
     )
 
 
-def _why_paused(domain: members.DomainState) -> str:
+def why_paused(domain: members.DomainState) -> str:
+    """Of a domain that is paused: a sentence."""
     since, counts = rfc3339(domain.paused_at), ""
     if domain.evidence is not None:
         seen = domain.evidence
@@ -177,7 +178,7 @@ def _why_paused(domain: members.DomainState) -> str:
         counts = f": {bad} among {seen.final} final messages"
     rest = "" if domain.stops == "all" else " for bulk mail (the transactional class goes on)"
     return (
-        f"from: the domain {domain.domain} is {domain.status}{rest} since {since}{counts}; "
+        f"the domain {domain.domain} is {domain.status}{rest} since {since}{counts}; "
         "the relay's operator resumes it"
     )
 

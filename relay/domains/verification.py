@@ -1,4 +1,4 @@
-"""Whether a domain's DNS is right: looked at when the operator asks, and every day once it was.
+"""Whether a domain's DNS is right: looked at when the operator or the member asks, and every day once it was.
 
 Contract. `check_domain` asks the DNS and has `relay.domains.diagnosis` judge; `outcome` is the decision that follows:
 
@@ -13,7 +13,7 @@ So **trouble in the DNS never takes from a domain the right to send**: only a re
 
 `reverify_domains` looks again at each verified domain CHECK_SECONDS after its last check, and at the end of its grace
 time. When that is stands in the views, so a restart changes nothing. What the DNS could not tell is asked again after
-RETRY_SECONDS. A domain that is not verified is left alone: it waits for the operator's `domain verify`.
+RETRY_SECONDS. A domain that is not verified is left alone: it waits for somebody to ask.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ from relay.domains.diagnosis import (
 from relay.domains.records import DnsRecord, member_records
 from relay.events import DomainCheckFailed, DomainUnverified, DomainVerified, Event
 from relay.internet.resolver import LookupFailed, NoSuchName, Resolver
+from relay.last_looks import Look
+from relay.principals import Principal
 from relay.times import SECOND_US
 from relay.views import members
 from spool.views import Snapshot
@@ -52,6 +54,9 @@ GRACE_SECONDS = 72 * 3600
 RETRY_SECONDS = 3600
 #: After a long standstill every domain is due at once.
 CHECKS_AT_ONCE_MAX = 4
+#: Of what was found at a name, so much is kept in memory.
+KEPT_VALUES_MAX = 3
+KEPT_CHARACTERS_MAX = 300
 
 
 # ------------------------------------------------------------------------------------------------ one check
@@ -59,7 +64,7 @@ CHECKS_AT_ONCE_MAX = 4
 
 async def check_domain(core: Core, state: members.DomainState, resolver: Resolver) -> list[Finding]:
     """What the DNS says now of each record that the domain should have. Changes nothing."""
-    records = _records(core, state)
+    records = records_of(core, state)
     facts = await _ask(resolver, [record.name for record in records])
     findings = diagnose(state.domain, records, facts)
     if failed_checks(findings):  # only then is it of interest where a record may have gone
@@ -68,7 +73,7 @@ async def check_domain(core: Core, state: members.DomainState, resolver: Resolve
     return findings
 
 
-def _records(core: Core, state: members.DomainState) -> list[DnsRecord]:
+def records_of(core: Core, state: members.DomainState) -> list[DnsRecord]:
     """What we would tell the member to publish, with the keys that we sign with."""
     return member_records(
         state.domain,
@@ -117,9 +122,17 @@ def outcome(
     return [DomainCheckFailed(did=state.did, domain=domain, failed=failed)]
 
 
-async def _check_and_record(core: Core, state: members.DomainState, resolver: Resolver) -> list[Finding]:
+async def check_and_record(
+    core: Core, state: members.DomainState, resolver: Resolver, *, by: Principal | None = None
+) -> list[Finding]:
+    """`by`: the member that asks for it, where one does. Raises Refusal, then."""
     findings = await check_domain(core, state, resolver)
-    recorded = await core.store.decide(lambda view: outcome(view, state, findings, core.store.now_us()))
+    core.dns_looks.put(state.did, state.domain, Look(core.store.now_us(), list(map(_short, findings))))
+
+    def decide(view: Snapshot) -> list[Event]:
+        return outcome(view, state, findings, core.store.now_us())
+
+    recorded = await (core.store.decide(decide) if by is None else core.writes.decide(by, decide))
     logger.info(
         "domain.checked",
         extra={
@@ -131,12 +144,18 @@ async def _check_and_record(core: Core, state: members.DomainState, resolver: Re
     return findings
 
 
+def _short(finding: Finding) -> Finding:
+    """What is kept of it. A remedy may be for pasting, and stays whole."""
+    found = tuple(value[:KEPT_CHARACTERS_MAX] for value in finding.found[:KEPT_VALUES_MAX])
+    return finding._replace(found=found)
+
+
 async def verify_domain(core: Core, did: str, domain: str) -> dict[str, Any]:
     """The operator's `domain verify`: the check, and what it makes true. Raises Refusal(NOT_FOUND), also where another
     member proved the name meanwhile."""
     with core.store.read() as view:
         state = known_domain(view, did, domain)
-    findings = await _check_and_record(core, state, core.surroundings.dns())
+    findings = await check_and_record(core, state, core.surroundings.dns())
     with core.store.read() as view:
         known_domain(view, did, domain)
     return {
@@ -212,7 +231,7 @@ class _Reverifier:
         await self._alarm.wait(min(map(self._due_at, self._verified()), default=None))
 
     async def _check(self, state: members.DomainState) -> None:
-        findings = await _check_and_record(self._core, state, self._resolver)
+        findings = await check_and_record(self._core, state, self._resolver)
         if is_verified(findings) or failed_checks(findings):
             self._retry_at.pop((state.did, state.domain), None)
         else:

@@ -76,6 +76,7 @@ class NameState(msgspec.Struct, array_like=True):
     paused_at: int = 0
     stops: str = "all"
     evidence: Evidence | None = None
+    pause_reason: str | None = None
 
 
 class DomainState(msgspec.Struct, array_like=True):
@@ -113,6 +114,8 @@ class DomainState(msgspec.Struct, array_like=True):
     proved_at: int | None = None
     #: When the name was first enrolled, by whomever.
     name_added_at: int = 0
+    #: The operator's own words.
+    pause_reason: str | None = None
 
     def is_stopped(self, *, bulk: bool) -> bool:
         """Whether a pause stops mail of this class."""
@@ -141,7 +144,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 class MembersProjector:
     name = "members"
-    version = 6
+    version = 7
     tables = (_MEMBERS, _DOMAINS, _DOMAINS_OF, _NAMES, _KEYS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -205,10 +208,10 @@ class MembersProjector:
         assert name is not None, f"{event.TYPE} for {event.domain}, which was never added"
         if isinstance(event, DomainPaused):
             name.status, name.stops, name.evidence = event.status, event.stops, event.evidence
-            name.paused_at = time
+            name.paused_at, name.pause_reason = time, event.reason
         else:
             name.status, name.stops, name.evidence = "active", "all", None
-            name.resumed_at = time
+            name.resumed_at, name.pause_reason = time, None
         tx.put(_NAMES, event.domain.encode(), _encode(name))
 
     def _member_changed(self, tx: Transaction, event: MemberEvent) -> None:
@@ -352,7 +355,7 @@ def _with_name(view: Snapshot, value: bytes) -> DomainState:
     assert name is not None, f"{state.domain} is enrolled, and its name is not known"
     state.name_added_at, state.first_verified_at = name.added_at, name.first_verified_at
     state.status, state.stops, state.evidence = name.status, name.stops, name.evidence
-    state.resumed_at, state.paused_at = name.resumed_at, name.paused_at
+    state.resumed_at, state.paused_at, state.pause_reason = name.resumed_at, name.paused_at, name.pause_reason
     return state
 
 

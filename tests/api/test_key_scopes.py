@@ -11,7 +11,8 @@ from relay.api.app import OPERATIONS
 from relay.principals import FULL, Principal
 from relay.refusals import Refusal
 from relay.self_service import Suppress
-from tests.world.relay import DID, DOMAIN, World, open_world, run
+from tests.world.process import configure
+from tests.world.relay import DID, DOMAIN, World, make_directory, open_world, run
 from tests.world.stream import open_stream
 
 #: What a key of scope `send` is refused: each with a request that is right but for the key.
@@ -19,6 +20,12 @@ REFUSED: dict[str, tuple[str, str, Any]] = {
     "setForwardTo": ("PUT", "/member/forward-to", {"domain": DOMAIN, "forward_to": "me@example.com"}),
     "suppress": ("POST", "/v1/suppressions", {"recipient": "a@example.com"}),
     "unsuppress": ("DELETE", "/v1/suppressions/b@example.com", None),
+    "listDomains": ("GET", "/v1/domains", None),
+    "enrolDomain": ("POST", "/v1/domains", {"domain": "other.example"}),
+    "verifyDomain": ("POST", f"/v1/domains/{DOMAIN}/verify", None),
+    "listKeys": ("GET", "/v1/keys", None),
+    "issueKey": ("POST", "/v1/keys", {}),
+    "revokeKey": ("DELETE", "/v1/keys/{key}", None),
 }
 #: What it may.
 MAY: dict[str, tuple[str, str, Any]] = {
@@ -51,8 +58,11 @@ def test_every_operation_of_a_member_is_in_one_of_the_two_tables() -> None:
 
 def test_a_key_to_send_with_sends_and_reads_and_changes_nothing_else(tmp_path: Path) -> None:
     async def main() -> None:
-        async with open_world(tmp_path / "data") as world:
+        directory = make_directory(tmp_path / "data")
+        configure(directory, members="self_service = true")
+        async with open_world(directory) as world:
             world.credentials, full = await with_key(world, scope="send"), world.credentials
+            key = (await world.command("key_issue", did=DID))["keyId"]
             message = await world.send(to="first@example.com")
             await world.until_final(message)
             added = {"recipient": "b@example.com"}
@@ -65,13 +75,14 @@ def test_a_key_to_send_with_sends_and_reads_and_changes_nothing_else(tmp_path: P
                 assert (await stream.next())["type"] == "member.added"
             before = world.core.store.last_seq
             for name, (method, path, body) in REFUSED.items():
-                status, answer, _ = await world.request(method, path, json=body)
+                status, answer, _ = await world.request(method, path.format(key=key), json=body)
                 assert (status, answer["code"]) == (403, "SCOPE_INSUFFICIENT"), name
                 assert "scope `full`" in answer["error"]
             assert world.core.store.last_seq == before
             world.credentials = full
             for name, (method, path, body) in REFUSED.items():
-                answered = await world.client.open(path, method=method, json=body, headers=full)
+                asked = path.format(key=key)
+                answered = await world.client.open(asked, method=method, json=body, headers=full)
                 assert answered.status_code in (200, 201, 204), name
 
     run(main)

@@ -34,6 +34,8 @@ HANDS: dict[str, frozenset[str]] = {
             "heavy_work",
             "logs",
             "metrics",
+            "own_domains",
+            "own_keys",
             "quota",
             "turns",
             "writes",

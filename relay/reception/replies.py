@@ -37,7 +37,9 @@ class Reply(NamedTuple):
     def octets(self) -> bytes:
         """As it is on the wire."""
         text = " ".join(_UNPRINTABLE.sub("?", self.text[:TEXT_BYTES_MAX]).split())
-        return lines(self.code, self.enhanced, wrap(text, _TEXT_BYTES_MAX) or [""])
+        return lines(
+            self.code, self.enhanced, [text] if len(text) <= _TEXT_BYTES_MAX else wrap(text, _TEXT_BYTES_MAX)
+        )
 
 
 def lines(code: int, enhanced: str, texts: list[str]) -> bytes:

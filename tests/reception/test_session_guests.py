@@ -11,8 +11,9 @@ from trio.testing import MockClock
 from relay.reception.interface import Client
 from relay.reception.lockout import FAILURES_MAX
 from relay.reception.places import Places
-from relay.reception.session import Limits, Surroundings
-from tests.world.doors import CLEAR, MagicDoor, around, logged_in, talking
+from relay.reception.replies import TOO_MANY_CONNECTIONS
+from relay.reception.session import Limits, Session, Surroundings
+from tests.world.doors import CLEAR, CLIENT, MagicDoor, around, logged_in, talking
 
 WRONG = "AUTH PLAIN AGFubgBub3Q="
 RIGHT = "AUTH PLAIN AGFubgBrZXk="
@@ -125,5 +126,39 @@ def test_the_longest_rest_gives_way_and_a_member_never_does() -> None:
                     assert (await second.ask("EHLO client.test")).startswith("250-")
                     assert (await member.ask("NOOP")).startswith("250 ")
                     assert places.connections == 3
+
+    run(main)
+
+
+def test_a_word_is_the_end_of_a_rest() -> None:
+    async def main() -> None:
+        shared = around(MagicDoor(), CLEAR(), connections_max=2)
+        async with talking(shared) as first, talking(shared) as second:
+            for talk in (first, second):
+                await talk.hear()
+            for talk in (second, first):
+                await trio.sleep(1)
+                await talk.ask("NOOP")
+            await trio.sleep(1)
+            async with talking(shared) as third:
+                assert (await second.hear()).startswith("421 4.4.2 ")
+                assert (await third.hear()).startswith("220 ")
+                assert (await first.ask("NOOP")).startswith("250 ")
+
+    run(main)
+
+
+def test_where_all_are_at_work_who_comes_is_told_to_come_later() -> None:
+    async def main() -> None:
+        why: list[str] = []
+        places = Places(2, per_address_max=20, count_turned_away=why.append)
+        shared = around(MagicDoor(), CLEAR(), places=places)
+        async with talking(shared) as first, talking(shared) as second:
+            for talk in (first, second):
+                await logged_in(talk)
+            await trio.sleep(200)
+            assert places.take(Session(first.stream, CLIENT, shared)) == TOO_MANY_CONNECTIONS
+            assert (await first.ask("NOOP")).startswith("250 ")
+        assert why == ["connections"]
 
     run(main)

@@ -1,9 +1,9 @@
 """The application: which operations there are, and one way through it for all of them.
 
-Every error is `{"error": ..., "code": ...}`, also 404, 405, 413 and 500 (SPEC 1), but below `/u/`, where people come:
-there it is a page, and Quart serves it. Nothing redirects: a path with a slash too many is simply not found. A body
-over its limit is refused as soon as it is known to be larger, a defect is a 500 with a request id, and an answer that
-comes before the request is whole leaves no dead connection (`relay.api.exchange` says why).
+Every error is `{"error": ..., "code": ...}`, also 404, 405, 413 and 500 (SPEC 1), but below `/u/` and `/confirm/`,
+where people come: there it is a page, and Quart serves it. Nothing redirects: a path with a slash too many is simply
+not found. A body over its limit is refused as soon as it is known to be larger, a defect is a 500 with a request id,
+and an answer that comes before the request is whole leaves no dead connection (`relay.api.exchange` says why).
 """
 
 from __future__ import annotations
@@ -15,13 +15,23 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from relay.api import events, health, member, messages, send, stream, suppressions, unsubscribe
+from relay.api import (
+    confirm,
+    events,
+    health,
+    member,
+    messages,
+    send,
+    stream,
+    suppressions,
+    unsubscribe,
+    unsubscribe_page,
+)
 from relay.api.answers import Answer, error_answer, path_answer
 from relay.api.exchange import Exchange
 from relay.api.openapi import openapi_operation
 from relay.api.operations import Operation, Router
 from relay.api.request import BODY_SECONDS_MAX, Receive, Request, Send
-from relay.api.unsubscribe_page import error_page
 from relay.edge import Edge
 from relay.refusals import Refusal, unavailable
 
@@ -42,6 +52,7 @@ _DESCRIBED: tuple[Operation, ...] = (
     events.no_websocket,
     events.stream_ticket,
     *unsubscribe.OPERATIONS,
+    *confirm.OPERATIONS,
     health.metrics,
     health.healthz,
     health.readyz,
@@ -58,7 +69,8 @@ class App(QuartTrio):
         self._router = Router(each for each in OPERATIONS if each.handler is not None)
 
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and not unsubscribe.is_below(scope["path"]):
+        is_page = unsubscribe.is_below(scope["path"]) or confirm.is_below(scope["path"])
+        if scope["type"] == "http" and not is_page:
             await self._serve(scope, receive, send)
         elif scope["type"] != "websocket":
             await super().asgi_app(scope, receive, send)
@@ -122,11 +134,12 @@ class App(QuartTrio):
 
 def create_app(edge: Edge) -> App:
     app = App(edge)
-    app.config["MAX_CONTENT_LENGTH"] = unsubscribe.BODY_BYTES_MAX
+    app.config["MAX_CONTENT_LENGTH"] = max(unsubscribe.BODY_BYTES_MAX, confirm.BODY_BYTES_MAX)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
     app.asgi_http_class = Exchange
     app.register_blueprint(unsubscribe.pages(edge))
+    app.register_blueprint(confirm.pages(edge))
 
     @app.errorhandler(HTTPException)
     async def http_error(error: HTTPException) -> Response:
@@ -144,6 +157,7 @@ def create_app(edge: Edge) -> App:
 
 def _page(answer: Answer) -> Response:
     """What went wrong, for a person."""
+    error_page = confirm.error_page if confirm.is_below(request.path) else unsubscribe_page.error_page
     page = error_page(answer.status, answer.request_id)
     page.headers.extend(answer.headers)
     return page

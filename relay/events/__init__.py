@@ -65,6 +65,7 @@ from relay.events.log import LogStripped, PayloadErased, TornTailCut, ViewsRebui
 from relay.events.members import (
     DomainAdded,
     DomainCheckFailed,
+    DomainForwardConfirmed,
     DomainForwardSet,
     DomainPaused,
     DomainResumed,
@@ -82,11 +83,16 @@ from relay.events.members import (
 from relay.events.queue import HeldReleased, MessageHeld, MessageReleased, MessageRescheduled, OperatorsReason
 from relay.events.sending import (
     BULK_CATEGORIES,
+    CONFIRMATION_CATEGORY,
     DSN_CATEGORY,
+    NOBODY,
+    NOTICE_CATEGORIES,
     TRANSACTIONAL_CATEGORIES,
+    ConfirmationQueued,
     Content,
     DsnQueued,
     MessageQueued,
+    Notice,
     Recipient,
     SendAccepted,
 )
@@ -100,8 +106,11 @@ from relay.events.suppression import (
 
 __all__ = [
     "BULK_CATEGORIES",
+    "CONFIRMATION_CATEGORY",
     "DSN_CATEGORY",
     "EVENT_TYPES",
+    "NOBODY",
+    "NOTICE_CATEGORIES",
     "RECIPIENT_CLASSES",
     "RELAY_CLASSES",
     "TRANSACTIONAL_CATEGORIES",
@@ -109,10 +118,12 @@ __all__ = [
     "AttemptInterrupted",
     "AttemptStarted",
     "CallResult",
+    "ConfirmationQueued",
     "Content",
     "DomainAdded",
     "DomainCheckFailed",
     "DomainEvent",
+    "DomainForwardConfirmed",
     "DomainForwardSet",
     "DomainPaused",
     "DomainResumed",
@@ -142,6 +153,7 @@ __all__ = [
     "MessageReleased",
     "MessageRescheduled",
     "MessageSent",
+    "Notice",
     "OperatorsReason",
     "Outcome",
     "OwnedEvent",

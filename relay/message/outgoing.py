@@ -14,7 +14,14 @@ from typing import Final, NamedTuple, Self
 from relay import events
 from relay.addresses import Mailbox
 from relay.codec import Recorded
-from relay.events import DsnQueued, MessageQueued, SendAccepted
+from relay.events import (
+    CONFIRMATION_CATEGORY,
+    ConfirmationQueued,
+    DsnQueued,
+    MessageQueued,
+    Notice,
+    SendAccepted,
+)
 from relay.message.canonical import body_hash
 from relay.message.compose import (
     Body,
@@ -27,11 +34,18 @@ from relay.message.compose import (
     message_id_header,
     shared_fields,
 )
+from relay.message.confirmation import compose_confirmation
 from relay.message.dsn import compose_dsn
 from relay.message.envelope import Envelope
 from relay.message.keys import KeyRing, Pepper
 from relay.message.signing import sign
-from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
+from relay.message.tokens import (
+    BounceAddresses,
+    Confirmation,
+    ConfirmationTokens,
+    Unsubscribe,
+    UnsubscribeTokens,
+)
 from relay.times import SECOND_US
 from relay.views.messages import MessageState
 
@@ -114,9 +128,16 @@ class _Sends:
 class Composer:
     """Composes with the keys of a relay. Between calls it keeps the sends that it met last."""
 
-    def __init__(self, keyring: KeyRing, unsubscribe: UnsubscribeTokens, bounces: BounceAddresses) -> None:
+    def __init__(
+        self,
+        keyring: KeyRing,
+        unsubscribe: UnsubscribeTokens,
+        bounces: BounceAddresses,
+        confirmations: ConfirmationTokens,
+    ) -> None:
         self.keyring = keyring
         self.unsubscribe = unsubscribe
+        self.confirmations = confirmations
         self.bounces = bounces
         self._sends = _Sends()
 
@@ -126,10 +147,11 @@ class Composer:
             keyring,
             UnsubscribeTokens(pepper.unsubscribe_key),
             BounceAddresses(pepper.bounce_key, operator_domain),
+            ConfirmationTokens(pepper.confirmation_key),
         )
 
     def outgoing_of(self, state: MessageState, get: Callable[[int], Recorded]) -> Outgoing:
-        """The outgoing message, of a member's or a DSN. `get` reads an event of the log by its sequence number.
+        """The outgoing message, of a member's or a notice. `get` reads an event of the log by its sequence number.
 
         Raises PayloadGoneError, or KeyFileError where a signing key of then is missing.
         """
@@ -140,6 +162,8 @@ class Composer:
                 raise PayloadGoneError(f"the payload of sequence {seq} has been removed")
             return recorded
 
+        if state.category == CONFIRMATION_CATEGORY:
+            return self._confirmation(whole(state.message_id))
         if state.about is None:
             queued = whole(state.message_id)  # first: retention takes it with the send that may be kept here
             send = self._sends.get(state.send_seq)
@@ -190,16 +214,30 @@ class Composer:
         assert message.personal is not None
         original = self._composed(_Send.of(accepted), message.personal, queued.seq)
         composed = compose_dsn(dsn, bounced, accepted=accepted, queued=queued, original=original)
-        envelope = Envelope(
-            mail_from=NULL_SENDER, rcpt_to=notice.personal.address, smtputf8=composed.smtputf8
+        return self._of_the_relay(composed, dsn, notice, mail_from=NULL_SENDER)
+
+    def _confirmation(self, confirmation: Recorded) -> Outgoing:
+        event = confirmation.event
+        assert isinstance(event, ConfirmationQueued)
+        assert event.personal is not None
+        token = self.confirmations.seal(Confirmation(event.domain, confirmation.seq, event.personal.address))
+        composed = compose_confirmation(confirmation, f"{event.link_base}/confirm/{token}")
+        return self._of_the_relay(
+            composed, confirmation, event, mail_from=self.bounces.make(confirmation.seq)
         )
-        signers = self.keyring.signers(notice.operator_domain, notice.operator_stem)
+
+    def _of_the_relay(
+        self, composed: Message, recorded: Recorded, notice: Notice, *, mail_from: str
+    ) -> Outgoing:
+        """A mail that the operator alone signs."""
+        assert notice.personal is not None
+        envelope = Envelope(mail_from=mail_from, rcpt_to=notice.personal.address, smtputf8=composed.smtputf8)
         return Outgoing(
             envelope,
             sign(
                 composed,
-                signers,
-                timestamp=dsn.time_us // SECOND_US,
+                self.keyring.signers(notice.operator_domain, notice.operator_stem),
+                timestamp=recorded.time_us // SECOND_US,
                 composition=notice.composition,
             ),
         )
@@ -238,7 +276,7 @@ class Composer:
 def is_smoke_sink(queued: Recorded, operator_domain: str) -> bool:
     """Whether the message is for `smoke-sink@<operator domain>`, which is accepted and dropped (SPEC 6)."""
     message = queued.event
-    assert isinstance(message, MessageQueued | DsnQueued)
+    assert isinstance(message, MessageQueued | Notice)
     return message.personal is not None and message.personal.address == f"{SMOKE_SINK}@{operator_domain}"
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from relay.core import Core
 from relay.decisions import members as decisions
 from relay.decisions import suppression
+from relay.decisions.forwarding import set_by_operator
 from relay.domains.verification import verify_domain
 from relay.events import Event
 from relay.fields import address_in, domain_in
@@ -191,15 +192,18 @@ async def domain_set_forward(core: Core, order: DomainSetForward, by: Operator) 
         state = members.domain(view, name)
         if state is None:
             raise Refusal("NOT_FOUND", f"domain: {name} is not enrolled")
-        return decisions.set_forward(
-            view, decisions.known_domain(view, order.did or state.did, name), address
-        )
+        return set_by_operator(view, decisions.known_domain(view, order.did or state.did, name), address)
 
     await core.store.decide(decide)
     with core.store.read() as view:
         state = members.domain(view, name)
     assert state is not None
-    return {"did": state.did, "domain": name, "forwardTo": state.forward_to}
+    return {
+        "did": state.did,
+        "domain": name,
+        "forwardTo": state.forward_to,
+        "forwardConfirmed": state.forward_confirmed,
+    }
 
 
 # ------------------------------------------------------------------------------------------------ keys

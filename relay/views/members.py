@@ -9,9 +9,11 @@ import msgspec
 
 from relay.codec import Recorded
 from relay.events import (
+    ConfirmationQueued,
     DomainAdded,
     DomainCheckFailed,
     DomainEvent,
+    DomainForwardConfirmed,
     DomainForwardSet,
     DomainPaused,
     DomainResumed,
@@ -33,6 +35,9 @@ _MEMBERS = "members"
 _DOMAINS = "domains"
 _DOMAINS_OF = "domains_of"
 _KEYS = "keys"
+
+#: As many as a domain may have in a day (`relay.decisions.forwarding`).
+FORWARD_ASKS_KEPT = 3
 
 
 class MemberState(msgspec.Struct, array_like=True):
@@ -72,6 +77,14 @@ class DomainState(msgspec.Struct, array_like=True):
     paused_at: int = 0
     stops: str = "all"
     evidence: Evidence | None = None
+    #: Whether the owner of `forward_to` wants that. Until then nobody is told.
+    forward_confirmed: bool = False
+    #: Sequence number of the `domain.forward_set` that named it first: a link of before confirms it no more.
+    forward_seq: int = 0
+    #: Whether its owner was asked, or would have been but for a reason not to write there.
+    forward_asked: bool = False
+    #: When its members last wanted mailboxes to be asked, the last FORWARD_ASKS_KEPT times.
+    forward_asks: tuple[int, ...] = ()
 
     def is_stopped(self, *, bulk: bool) -> bool:
         """Whether a pause stops mail of this class."""
@@ -94,7 +107,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 class MembersProjector:
     name = "members"
-    version = 4
+    version = 5
     tables = (_MEMBERS, _DOMAINS, _DOMAINS_OF, _KEYS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -119,7 +132,9 @@ class MembersProjector:
             case MemberEvent():
                 self._member_changed(tx, event)
             case DomainEvent():
-                self._domain_changed(tx, time, event)
+                self._domain_changed(tx, recorded, event)
+            case ConfirmationQueued():
+                self._domain_asked(tx, event)
             case KeyIssued():
                 key = KeyState(event.key_id, event.key_hash, time)
                 tx.put(_KEYS, owned(event.did) + event.key_id.encode(), _encode(key))
@@ -147,7 +162,14 @@ class MembersProjector:
                 pass  # it is part of the member's story, and changes nothing
         tx.put(_MEMBERS, event.did.encode(), _encode(state))
 
-    def _domain_changed(self, tx: Transaction, time: int, event: DomainEvent) -> None:
+    def _domain_asked(self, tx: Transaction, event: ConfirmationQueued) -> None:
+        state = domain(tx, event.domain)
+        assert state is not None, f"{event.TYPE} for {event.domain}, which was never added"
+        state.forward_asked = True
+        tx.put(_DOMAINS, event.domain.encode(), _encode(state))
+
+    def _domain_changed(self, tx: Transaction, recorded: Recorded, event: DomainEvent) -> None:
+        time = recorded.time_us
         state = domain(tx, event.domain)
         assert state is not None, f"{event.TYPE} for {event.domain}, which was never added"
         if isinstance(event, DomainVerified | DomainCheckFailed | DomainUnverified):
@@ -171,10 +193,24 @@ class MembersProjector:
                 state.status, state.stops, state.evidence = "active", "all", None
                 state.resumed_at = time
             case DomainForwardSet():
-                state.forward_to = None if event.personal is None else event.personal.address
+                _forward_set(state, recorded, event)
+            case DomainForwardConfirmed():
+                state.forward_confirmed = True
             case _:
                 pass  # it is part of the domain's story, and changes nothing
         tx.put(_DOMAINS, event.domain.encode(), _encode(state))
+
+
+def _forward_set(state: DomainState, recorded: Recorded, event: DomainForwardSet) -> None:
+    address = None if event.personal is None else event.personal.address
+    if address is None or address != state.forward_to:
+        state.forward_to, state.forward_seq = address, recorded.seq
+        state.forward_confirmed = state.forward_asked = False
+    if address is not None and event.key_id is None:
+        state.forward_confirmed = True
+    if event.asks:
+        state.forward_asked = True
+        state.forward_asks = (*state.forward_asks, recorded.time_us)[-FORWARD_ASKS_KEPT:]
 
 
 def member(view: Snapshot, did: str) -> MemberState | None:

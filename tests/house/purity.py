@@ -29,6 +29,7 @@ HANDS: dict[str, frozenset[str]] = {
             "core",
             "data_directory",
             "edge",
+            "forward_confirmations",
             "logs",
             "metrics",
             "quota",

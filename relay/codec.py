@@ -44,6 +44,8 @@ UPCASTS: Mapping[tuple[str, int], Upcast] = {
     # There was no door but HTTP.
     ("send.accepted", 2): _unchanged,
     ("dsn.queued", 1): _unchanged,
+    # Nobody was asked then.
+    ("domain.forward_set", 1): _unchanged,
     # Version 2 can have a `bounce_class`. It is not guessed for what was written without one: a view must not change
     # whenever a rule does.
     ("message.deferred", 1): _unchanged,

@@ -153,6 +153,7 @@ class Core:
             store=self.store,
             pepper=self.pepper,
             unsubscribe_tokens=self.composer.unsubscribe,
+            confirmation_tokens=self.composer.confirmations,
             streams=self.streams,
             metrics=self.metrics,
             quota=self.quota,

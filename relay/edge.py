@@ -18,7 +18,7 @@ from relay.config import Config
 from relay.data_directory import LogToRead
 from relay.heavy_work import HeavyWork
 from relay.message.keys import Pepper
-from relay.message.tokens import UnsubscribeTokens
+from relay.message.tokens import ConfirmationTokens, UnsubscribeTokens
 from relay.metrics import Metrics
 from relay.principals import Asker
 from relay.quota import Quota
@@ -46,6 +46,8 @@ class Edge:
     pepper: Pepper
     #: Opens the tokens of unsubscribe links.
     unsubscribe_tokens: UnsubscribeTokens
+    #: Opens those of links that confirm a `forward_to`.
+    confirmation_tokens: ConfirmationTokens
     streams: Streams
     metrics: Metrics
     quota: Quota

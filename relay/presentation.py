@@ -13,6 +13,7 @@ from relay.codec import Recorded
 from relay.events import (
     AttemptInterrupted,
     AttemptStarted,
+    ConfirmationQueued,
     DsnQueued,
     Event,
     MessageBounced,
@@ -22,10 +23,11 @@ from relay.events import (
     MessageReleased,
     MessageRescheduled,
     MessageSent,
+    Notice,
     Outcome,
     SendAccepted,
 )
-from relay.message import dsn
+from relay.message import confirmation, dsn
 from relay.times import rfc3339, rfc3339_or_none
 from relay.views.messages import MessageState
 from relay.views.suppressions import Suppression
@@ -176,13 +178,16 @@ class MemberDomain(msgspec.Struct):
     verified: bool
     #: Who is told of its bounces; null: nobody.
     forward_to: str | None
+    #: Whether its owner has confirmed that; until then nobody is told.
+    forward_confirmed: bool
 
 
 class ForwardTo(msgspec.Struct):
-    """Who is told of a domain's bounces; null: nobody."""
+    """Who is told of a domain's bounces, once its owner has confirmed it by the link in a mail; null: nobody."""
 
     domain: str
     forward_to: str | None
+    forward_confirmed: bool
 
 
 class MemberStatus(msgspec.Struct):
@@ -237,6 +242,8 @@ def timeline_entry(recorded: Recorded, message_id: int) -> TimelineEntry:
         case DsnQueued():
             entry.message_id, entry.about = recorded.seq, event.about
             entry.status = "queued" if message_id == recorded.seq else None
+        case ConfirmationQueued():
+            entry.status = "queued"
         case AttemptStarted() | AttemptInterrupted():
             entry.attempt = event.attempt
             if isinstance(event, AttemptInterrupted):
@@ -294,12 +301,13 @@ def mailbox(name: str, address: str) -> str:
 def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> MessageSummary:
     """`get` reads an event of the log by its sequence number: what is personal is only there."""
     queued = get(state.message_id).event
-    assert isinstance(queued, MessageQueued | DsnQueued)
+    assert isinstance(queued, MessageQueued | Notice)
     sender: str | None
     subject: str | None
-    if isinstance(queued, DsnQueued):
+    if isinstance(queued, Notice):
         own = dsn.sender(queued.operator_domain)
-        sender, subject = mailbox(own.name, own.address), dsn.SUBJECT
+        sender = mailbox(own.name, own.address)
+        subject = dsn.SUBJECT if isinstance(queued, DsnQueued) else confirmation.SUBJECT
     else:
         sender, subject = _sender_and_subject(get(state.send_seq).event)
     last_reply = None

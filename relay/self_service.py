@@ -9,8 +9,9 @@ import msgspec
 
 from relay.core import Core
 from relay.decisions import suppression
-from relay.decisions.members import set_forward
+from relay.decisions.forwarding import set_by_member
 from relay.events import Event
+from relay.forward_confirmations import mail_to
 from relay.principals import Principal
 from relay.refusals import Refusal
 from relay.registry import decision
@@ -32,7 +33,7 @@ class Unsuppress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SetForwardTo(msgspec.Struct, frozen=True, kw_only=True):
-    """Tell `address` (in normal form) of the domain's bounces; None: nobody."""
+    """Tell `address` (in normal form) of the domain's bounces, once its owner has confirmed it; None: nobody."""
 
     domain: str
     address: str | None
@@ -66,13 +67,19 @@ async def unsuppress(core: Core, wanted: Unsuppress, member: Principal) -> None:
 
 
 @decision(by=Principal)
-async def set_forward_to(core: Core, wanted: SetForwardTo, member: Principal) -> None:
-    """Raises Refusal(DOMAIN_MISMATCH or SUPPRESSION_LOCKED)."""
+async def set_forward_to(core: Core, wanted: SetForwardTo, member: Principal) -> bool:
+    """Whether its owner has confirmed it. Raises Refusal(DOMAIN_MISMATCH or RATE_LIMITED)."""
 
     def decide(view: Snapshot) -> list[Event]:
         domain = members.enrolment(view, member.did, wanted.domain)
         if domain is None:
             raise Refusal("DOMAIN_MISMATCH", f"domain: {wanted.domain} is not enrolled under this DID")
-        return set_forward(view, domain, wanted.address, key_id=member.key_id)
+        mail = None if wanted.address is None else mail_to(core, view, wanted.domain, wanted.address)
+        return set_by_member(
+            domain, wanted.address, key_id=member.key_id, mail=mail, now_us=core.store.now_us()
+        )
 
     await core.writes.decide(member, decide)
+    with core.store.read() as view:
+        domain = members.enrolment(view, member.did, wanted.domain)
+    return domain is not None and domain.forward_to == wanted.address and domain.forward_confirmed

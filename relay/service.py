@@ -1,9 +1,9 @@
 """The service: every layer of a running relay, started and stopped in order.
 
 Started: log and views → deliverer → what releases held mail and watches over reputation, calls of members' URLs,
-verification and retention → admin socket → HTTP. Stopped the other way round: the relay accepts nothing new, requests
-under way are answered, nothing new is attempted, attempts under way end (or are abandoned when the grace time is over),
-and the log's writer goes last.
+verification, confirmations and retention → admin socket → HTTP. Stopped the other way round: the relay accepts
+nothing new, requests under way are answered, nothing new is attempted, attempts under way end (or are abandoned when
+the grace time is over), and the log's writer goes last.
 
 The core is crash-only: an unexpected exception in the writer, a projector or the deliverer ends the process with a
 non-zero status, and the next start puts things right.
@@ -32,6 +32,7 @@ from relay.delivery.deliverer import Deliverer
 from relay.delivery.releases import release_held
 from relay.domains.verification import reverify_domains
 from relay.file_names import HTTP_ADDRESS_FILE
+from relay.forward_confirmations import ask_the_unasked
 from relay.operator.removal import cancel_what_is_left
 from relay.operator.retention import keep_retention
 from relay.operator.socket import serve_admin_socket
@@ -145,6 +146,7 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
             await nursery.start(guard_reputation, core)
             await nursery.start(call_members, core, one_click_post(core.surroundings))
             await nursery.start(reverify_domains, core)
+            await nursery.start(ask_the_unasked, core)
             await nursery.start(keep_retention, core)
             await nursery.start(serve_admin_socket, core)
             relay.http_address = await nursery.start(_serve_http, core, relay, close_http)

@@ -16,6 +16,7 @@ from relay.codec import Recorded
 from relay.events import (
     DomainCheckFailed,
     DomainEvent,
+    DomainForwardConfirmed,
     DomainForwardSet,
     DomainPaused,
     DomainRemoved,
@@ -61,6 +62,9 @@ class StreamEvent(TimelineEntry, rename="camel", omit_defaults=True, kw_only=Tru
     evidence: RateEvidence | None = None
     #: With `domain.forward_set`; null: nobody is told of bounces any more.
     forward_to: str | UnsetType | None = UNSET
+    #: With `domain.forward_set` and `domain.forward_confirmed`: whether the mailbox's owner wants that. Until then
+    #: nobody is told.
+    forward_confirmed: bool | None = None
     key_id: str | None = None
     #: With `recipient.suppressed`: the member's own.
     note: str | None = None
@@ -144,5 +148,9 @@ def _describe_domain(shown: StreamEvent, event: DomainEvent) -> None:
         case DomainForwardSet():
             shown.forward_to = None if event.personal is None else event.personal.address
             shown.key_id = event.key_id
+            if event.personal is not None:
+                shown.forward_confirmed = event.key_id is None
+        case DomainForwardConfirmed():
+            shown.forward_confirmed = True
         case _:
             pass

@@ -9,7 +9,7 @@ import re
 from functools import cache
 
 from relay.data_directory import LogToRead
-from relay.events import DsnQueued, MessageQueued
+from relay.events import MessageQueued, Notice
 from relay.refusals import invalid
 from relay.stream_events import StreamEvent, stream_event
 from relay.views.stream import sequence_numbers
@@ -41,7 +41,7 @@ def events_after(store: LogToRead, did: str, cursor: int, *, limit: int) -> list
     @cache
     def recipient_of(message_id: int) -> str | None:
         queued = store.get(message_id).event
-        assert isinstance(queued, MessageQueued | DsnQueued)
+        assert isinstance(queued, MessageQueued | Notice)
         return None if queued.personal is None else queued.personal.address
 
     return [stream_event(store.get(number), recipient_of) for number in numbers]

@@ -73,7 +73,7 @@ def one_click_post(surroundings: Surroundings) -> Post:
 
 def members_url(store: Store, message: messages.MessageState) -> str | None:
     """The member's own unsubscribe URL that was taken out of this message; None where it had none or it was erased."""
-    if message.is_dsn:
+    if message.is_notice:
         return None
     send = store.get(message.send_seq).event
     assert isinstance(send, SendAccepted)

@@ -174,7 +174,10 @@ def domain_resume(
 def domain_set_forward(
     directory: Path, domain: str, to: str | None, nobody: bool, did: str | None, as_json: bool
 ) -> None:
-    """Set who is told of a domain's bounces (RFC 3464)."""
+    """Set who is told of a domain's bounces (RFC 3464).
+
+    What the operator sets needs no confirmation by the mailbox's owner.
+    """
     if nobody == (to is not None):
         raise click.UsageError("give either --to ADDRESS or --none")
     answer = _administer(directory, "domain_set_forward", domain=domain, to=to or "", did=did)
@@ -225,7 +228,11 @@ def domain_list(directory: Path, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(rows, ("domain", "did", "status", "verified", "selector"), empty="There are no domains.")
+        for row in rows:
+            if row["forwardTo"] is not None and not row["forwardConfirmed"]:
+                row["forwardTo"] += " (not confirmed)"
+        columns = ("domain", "did", "status", "verified", "selector", "forwardTo")
+        print_table(rows, columns, empty="There are no domains.")
 
 
 member_group.add_command(removal.member_remove)

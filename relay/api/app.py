@@ -1,9 +1,9 @@
 """The application: which operations there are, and one way through it for all of them.
 
-Every error is `{"error": ..., "code": ...}`, also 404, 405, 413 and 500 (SPEC 1), but below `/u/`, where people come:
-there it is a page, and Quart serves it. Nothing redirects: a path with a slash too many is simply not found. A body
-over its limit is refused as soon as it is known to be larger, a defect is a 500 with a request id, and an answer that
-comes before the request is whole leaves no dead connection (`relay.api.exchange` says why).
+Every error is `{"error": ..., "code": ...}`, also 404, 405, 413 and 500 (SPEC 1), but below `/u/` and `/confirm/`,
+where people come: there it is a page, and Quart serves it. Nothing redirects: a path with a slash too many is simply
+not found. A body over its limit is refused as soon as it is known to be larger, a defect is a 500 with a request id,
+and an answer that comes before the request is whole leaves no dead connection (`relay.api.exchange` says why).
 
 Whose request it is, is found out here, for all that comes after (`relay.api.clients`): `scope["client"]` is the address
 that a trusted proxy forwards. What is for monitors is not there for anybody else: 404, whatever the method, as for any
@@ -19,7 +19,20 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from relay.api import domains, events, health, keys, member, messages, send, stream, suppressions, unsubscribe
+from relay.api import (
+    confirm,
+    domains,
+    events,
+    health,
+    keys,
+    member,
+    messages,
+    send,
+    stream,
+    suppressions,
+    unsubscribe,
+    unsubscribe_page,
+)
 from relay.api.answers import Answer, error_answer, path_answer
 from relay.api.clients import FORWARDED_FOR, AtWork, Clients
 from relay.api.exchange import Exchange
@@ -27,7 +40,6 @@ from relay.api.listener import too_many
 from relay.api.openapi import openapi_operation
 from relay.api.operations import Operation, Router
 from relay.api.request import BODY_SECONDS_MAX, Receive, Request, Send
-from relay.api.unsubscribe_page import error_page
 from relay.edge import Edge
 from relay.networks import LOOPBACK, is_within, parse_address, parse_networks
 from relay.refusals import Refusal, unavailable
@@ -55,6 +67,7 @@ _DESCRIBED: tuple[Operation, ...] = (
     events.no_websocket,
     events.stream_ticket,
     *unsubscribe.OPERATIONS,
+    *confirm.OPERATIONS,
     health.metrics,
     health.healthz,
     health.readyz,
@@ -94,7 +107,7 @@ class App(QuartTrio):
             turn.end()
 
     async def _dispatch(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and not unsubscribe.is_below(scope["path"]):
+        if scope["type"] == "http" and not _is_page(scope["path"]):
             await self._serve(scope, receive, send)
         elif scope["type"] != "websocket":
             await super().asgi_app(scope, receive, send)
@@ -141,7 +154,7 @@ class App(QuartTrio):
             await receive()  # websocket.connect
             await stream.answer_by_http(send, answer)
             return
-        if unsubscribe.is_below(scope["path"]):
+        if _is_page(scope["path"]):
             page = _page(answer)
             headers = tuple((name, value) for name, value in page.headers.items() if name not in _OF_BODY)
             body, media_type = await page.get_data(as_text=False), page.content_type or ""
@@ -178,6 +191,11 @@ class App(QuartTrio):
         logger.error("http.unhandled", exc_info=exception_info)
 
 
+def _is_page(path: str) -> bool:
+    """Whether people come there."""
+    return unsubscribe.is_below(path) or confirm.is_below(path)
+
+
 async def _give(answer: Answer, request: Request, send: Send) -> None:
     """Answer, and read what is still to come of the request."""
     body = b"" if request.method == "HEAD" else answer.body
@@ -192,11 +210,12 @@ async def _give(answer: Answer, request: Request, send: Send) -> None:
 
 def create_app(edge: Edge) -> App:
     app = App(edge)
-    app.config["MAX_CONTENT_LENGTH"] = unsubscribe.BODY_BYTES_MAX
+    app.config["MAX_CONTENT_LENGTH"] = max(unsubscribe.BODY_BYTES_MAX, confirm.BODY_BYTES_MAX)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
     app.asgi_http_class = Exchange
     app.register_blueprint(unsubscribe.pages(edge))
+    app.register_blueprint(confirm.pages(edge))
 
     @app.errorhandler(HTTPException)
     async def http_error(error: HTTPException) -> Response:
@@ -214,6 +233,7 @@ def create_app(edge: Edge) -> App:
 
 def _page(answer: Answer) -> Response:
     """What went wrong, for a person."""
+    error_page = confirm.error_page if confirm.is_below(request.path) else unsubscribe_page.error_page
     page = error_page(answer.status, answer.request_id)
     page.headers.extend(answer.headers)
     return page

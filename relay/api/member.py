@@ -37,7 +37,8 @@ class ForwardToBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     forward_to: Annotated[
         str | None,
         msgspec.Meta(
-            description="The bare address that gets a notification (RFC 3464) of each bounce; null or empty: nobody.",
+            description="The bare address that gets a notification (RFC 3464) of each bounce, once its "
+            "owner has used the link in a mail that asks; null or empty: nobody.",
             examples=["bounces@yourdomain.com"],
         ),
     ]
@@ -64,7 +65,13 @@ async def member_status(edge: Edge, request: Request) -> Answer:
                 status=_status(view, did, domains),
                 labels=[],
                 domains=[
-                    MemberDomain(state.domain, state.status, state.verified, state.forward_to)
+                    MemberDomain(
+                        state.domain,
+                        state.status,
+                        state.verified,
+                        state.forward_to,
+                        state.forward_confirmed,
+                    )
                     for state in domains
                 ],
             )
@@ -127,13 +134,13 @@ def _limits_of(
     description="Wants a key of scope `full`.",
     body=ForwardToBody,
     answers={200: Described("Set: durable on the relay's disk", ForwardTo)},
-    errors=(400, 401, 403, 408, 409, 413, 415, 429, 500, 503),
+    errors=(400, 401, 403, 408, 413, 415, 429, 500, 503),
 )
 async def set_forward_to(edge: Edge, request: Request) -> Answer:
     member = writer_of(edge, request)
     wanted = _checked(_BODY.decode(await request.json(BODY_BYTES_MAX)))
-    await edge.decide("set_forward_to", wanted, member)
-    return Answer.of(ForwardTo(wanted.domain, wanted.address))
+    confirmed = await edge.decide("set_forward_to", wanted, member)
+    return Answer.of(ForwardTo(wanted.domain, wanted.address, confirmed))
 
 
 def _checked(fields: ForwardToBody) -> SetForwardTo:

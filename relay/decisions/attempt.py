@@ -7,7 +7,15 @@ the member suspended, the domain paused. The first two bounce it, the others hol
 from __future__ import annotations
 
 from relay.codec import Recorded
-from relay.events import BULK_CATEGORIES, Event, MessageBounced, MessageHeld, MessageQueued, RemoteSide
+from relay.events import (
+    BULK_CATEGORIES,
+    Event,
+    MessageBounced,
+    MessageHeld,
+    MessageQueued,
+    Notice,
+    RemoteSide,
+)
 from relay.views import members, messages, suppressions
 from spool.views import Snapshot
 
@@ -15,23 +23,16 @@ from spool.views import Snapshot
 def prevented(view: Snapshot, state: messages.MessageState, queued: Recorded) -> Event | None:
     """The event that takes the place of an attempt which must not be made; None: it may be made.
 
-    Nothing prevents a DSN: it is the relay's mail, not the member's, and tells of what was sent before.
+    A notice is the relay's mail, not the member's, and tells of what was sent before: no pause holds it. But it goes to
+    nobody who does not want the mail of any one member.
     """
-    if state.is_dsn:
-        return None
-    assert isinstance(queued.event, MessageQueued)
+    assert isinstance(queued.event, MessageQueued | Notice)
     assert queued.event.personal is not None
-    if suppressions.blocking_reason(
-        view, state.did, queued.event.personal.address, bulk=state.category in BULK_CATEGORIES
-    ):
-        return MessageBounced(
-            did=state.did,
-            message_id=state.message_id,
-            attempt=0,
-            reason="suppressed",
-            enhanced="5.7.1",
-            personal=RemoteSide(text="the recipient was suppressed before it could be delivered"),
-        )
+    address = queued.event.personal.address
+    if state.is_notice:
+        return _suppressed(state) if suppressions.is_on_any_list(view, address) else None
+    if suppressions.blocking_reason(view, state.did, address, bulk=state.category in BULK_CATEGORIES):
+        return _suppressed(state)
     domain, member = members.enrolment(view, state.did, state.domain), members.member(view, state.did)
     if domain is None or member is None or is_of_before(state, domain):
         return withdrawn(state)
@@ -40,6 +41,17 @@ def prevented(view: Snapshot, state: messages.MessageState, queued: Recorded) ->
     if domain.is_stopped(bulk=state.category in BULK_CATEGORIES):
         return MessageHeld(did=state.did, message_id=state.message_id, because="domain")
     return None
+
+
+def _suppressed(state: messages.MessageState) -> MessageBounced:
+    return MessageBounced(
+        did=state.did,
+        message_id=state.message_id,
+        attempt=0,
+        reason="suppressed",
+        enhanced="5.7.1",
+        personal=RemoteSide(text="the recipient was suppressed before it could be delivered"),
+    )
 
 
 def is_of_before(state: messages.MessageState, domain: members.DomainState) -> bool:

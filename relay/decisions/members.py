@@ -9,11 +9,9 @@ from relay.config import Config
 from relay.dids import is_valid_did
 from relay.events import (
     DomainAdded,
-    DomainForwardSet,
     DomainPaused,
     DomainResumed,
     Event,
-    ForwardAddress,
     KeyIssued,
     MemberAdded,
     MemberLimitsSet,
@@ -22,7 +20,7 @@ from relay.events import (
 )
 from relay.principals import FULL, Scope
 from relay.refusals import Refusal, invalid
-from relay.views import members, suppressions
+from relay.views import members
 from spool.views import Snapshot
 
 
@@ -128,23 +126,6 @@ def resume_domain(view: Snapshot, did: str, name: str, reason: str | None) -> li
     if known_domain(view, did, name).status == "active":
         raise Refusal("CONFLICT", f"domain: {name} is not paused")
     return [DomainResumed(did=did, domain=name, reason=reason, in_steps=True)]
-
-
-def set_forward(
-    view: Snapshot, domain: members.DomainState, address: str | None, *, key_id: str | None = None
-) -> list[Event]:
-    """Tell `address` (a normal form) of the domain's bounces; None: nobody. Nothing where it is so already.
-
-    Whoever called this member's mail spam is not to be written to by another way: Refusal(SUPPRESSION_LOCKED).
-    """
-    if address == domain.forward_to:
-        return []
-    if address is not None and suppressions.has_complained(view, domain.did, address):
-        raise Refusal(
-            "SUPPRESSION_LOCKED", "forward_to: this address reported the member's mail as spam; use another"
-        )
-    personal = None if address is None else ForwardAddress(address=address)
-    return [DomainForwardSet(did=domain.did, domain=domain.domain, key_id=key_id, personal=personal)]
 
 
 def known_domain(view: Snapshot, did: str, name: str) -> members.DomainState:

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from relay.codec import Recorded
 from relay.events import (
     RECIPIENT_CLASSES,
-    DsnQueued,
     Event,
     MessageBounced,
     MessageComplained,
     MessageQueued,
+    Notice,
     RecipientSuppressed,
     RecipientUnsuppressed,
     SuppressedRecipient,
@@ -98,7 +98,7 @@ def complaint(view: Snapshot, message_id: int, story: Sequence[Recorded]) -> lis
     if not story:
         raise Refusal("NOT_FOUND", f"message: there is no message {message_id}")
     queued = story[0].event
-    assert isinstance(queued, MessageQueued | DsnQueued)
+    assert isinstance(queued, MessageQueued | Notice)
     events: list[Event] = []
     if not any(isinstance(entry.event, MessageComplained) for entry in story):
         events.append(MessageComplained(did=queued.did, message_id=message_id))

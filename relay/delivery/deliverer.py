@@ -29,11 +29,11 @@ from relay.delivery.sites import SiteLimits, feedback_of
 from relay.delivery.waiting import Waiting
 from relay.events import (
     AttemptInterrupted,
-    DsnQueued,
     HeldReleased,
     MessageDeferred,
     MessageQueued,
     MessageRescheduled,
+    Notice,
     RecipientSuppressed,
 )
 from relay.times import SECOND_US
@@ -155,7 +155,7 @@ class Deliverer:
         for item in recorded:
             event = item.event
             match event:
-                case MessageQueued() | DsnQueued() if event.personal is not None:
+                case MessageQueued() | Notice() if event.personal is not None:
                     self._wait_for(_lane_of(event), event.next_attempt_at)
                 case MessageRescheduled():
                     self._forgive_site_of(event.message_id)
@@ -212,8 +212,8 @@ class Deliverer:
     def _stop_if_suppressed(self, message_id: int) -> None:
         """A suppression came while the attempt was under way: look at this recipient's messages once more."""
         queued = self._store.get(message_id).event
-        if isinstance(queued, DsnQueued):
-            return  # no suppression stops it
+        if isinstance(queued, Notice):
+            return  # its next attempt looks: it minds the lists of all members
         assert isinstance(queued, MessageQueued)
         assert queued.personal is not None
         with self._store.read() as view:
@@ -397,7 +397,7 @@ class Deliverer:
                 self._stop_if_suppressed(task.message_id)
 
 
-def _lane_of(queued: MessageQueued | DsnQueued) -> Lane:
+def _lane_of(queued: MessageQueued | Notice) -> Lane:
     assert queued.personal is not None
     return due.lane_of(did=queued.did, category=queued.category, address=queued.personal.address)
 

@@ -65,6 +65,7 @@ from relay.events.log import LogStripped, PayloadErased, TornTailCut, ViewsRebui
 from relay.events.members import (
     DomainAdded,
     DomainCheckFailed,
+    DomainForwardConfirmed,
     DomainForwardSet,
     DomainPaused,
     DomainResumed,
@@ -83,11 +84,16 @@ from relay.events.queue import HeldReleased, MessageHeld, MessageReleased, Messa
 from relay.events.removal import DomainRemoved, MemberRemoved
 from relay.events.sending import (
     BULK_CATEGORIES,
+    CONFIRMATION_CATEGORY,
     DSN_CATEGORY,
+    NOBODY,
+    NOTICE_CATEGORIES,
     TRANSACTIONAL_CATEGORIES,
+    ConfirmationQueued,
     Content,
     DsnQueued,
     MessageQueued,
+    Notice,
     Recipient,
     SendAccepted,
 )
@@ -101,8 +107,11 @@ from relay.events.suppression import (
 
 __all__ = [
     "BULK_CATEGORIES",
+    "CONFIRMATION_CATEGORY",
     "DSN_CATEGORY",
     "EVENT_TYPES",
+    "NOBODY",
+    "NOTICE_CATEGORIES",
     "RECIPIENT_CLASSES",
     "RELAY_CLASSES",
     "TRANSACTIONAL_CATEGORIES",
@@ -110,10 +119,12 @@ __all__ = [
     "AttemptInterrupted",
     "AttemptStarted",
     "CallResult",
+    "ConfirmationQueued",
     "Content",
     "DomainAdded",
     "DomainCheckFailed",
     "DomainEvent",
+    "DomainForwardConfirmed",
     "DomainForwardSet",
     "DomainPaused",
     "DomainRemoved",
@@ -145,6 +156,7 @@ __all__ = [
     "MessageReleased",
     "MessageRescheduled",
     "MessageSent",
+    "Notice",
     "OperatorsReason",
     "Outcome",
     "OwnedEvent",

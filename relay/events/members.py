@@ -163,10 +163,25 @@ class DomainForwardSet(DomainEvent, frozen=True, kw_only=True, omit_defaults=Tru
     """Where the domain wants to hear of its bounces from now on (SPEC 6); without a payload: nowhere any more.
 
     The payload stays until a later one of the domain takes its place: stripped, it would read as taken back.
+
+    What a member sets is used once the mailbox's owner has confirmed it. Version 2 has `asks`.
     """
 
     TYPE = "domain.forward_set"
+    VERSION = 2
     STREAMED = True
-    #: The member's API key by which it was set; None: by the operator.
+    #: The member's API key by which it was set; None: by the operator, whose word needs no other.
     key_id: str | None = None
+    #: With it the mailbox's owner was asked, or would have been, had there been no reason not to write there. Before
+    #: version 2 nobody was asked.
+    asks: bool = False
     personal: ForwardAddress | None = None
+
+
+class DomainForwardConfirmed(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """The owner of the mailbox that the last `domain.forward_set` names wants to hear of the domain's bounces."""
+
+    TYPE = "domain.forward_confirmed"
+    STREAMED = True
+    #: The message id of the mail whose link was followed.
+    confirmation: int

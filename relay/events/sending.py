@@ -1,4 +1,4 @@
-"""What is accepted to be sent: a send, a message for each of its recipients, and notifications of bounces."""
+"""What is to be sent: a send, a message for each of its recipients, and what the relay itself writes, its notices."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from relay.events.base import OwnedEvent, Personal
 #: The categories of SPEC 1.1 and the class that each belongs to.
 TRANSACTIONAL_CATEGORIES = ("transactional", "login-link", "password-reset", "mfa-otp", "verification")
 BULK_CATEGORIES = ("bulk", "broadcast")
-#: The category of notifications. No member can send it.
+#: The category of notifications of bounces.
 DSN_CATEGORY = "dsn"
+#: The category of mails that ask the owner of a mailbox whether a domain's notifications may go there.
+CONFIRMATION_CATEGORY = "confirmation"
+#: What the relay itself writes. No member can send it.
+NOTICE_CATEGORIES = (DSN_CATEGORY, CONFIRMATION_CATEGORY)
+#: To whom belongs what the relay writes to strangers: no member sees it, in no list and on no stream.
+NOBODY = ""
 
 
 class Content(Personal, frozen=True, kw_only=True, omit_defaults=True):
@@ -114,23 +120,12 @@ class MessageQueued(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
     personal: Recipient | None = None
 
 
-class DsnQueued(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A bounce is made known to its domain's `forward_to`. This record's sequence number is the DSN's message id.
+class Notice(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """A mail of the relay's own. This record's sequence number is its message id."""
 
-    The `message.bounced` that it is about is the record right before this one, in the same batch: no crash can part
-    them, so that no DSN is forgotten and none is made twice.
-
-    Version 2 has `composition`.
-    """
-
-    TYPE = "dsn.queued"
-    VERSION = 2
     ABOUT = "message"
-    STREAMED = True
-    category: ClassVar[str] = DSN_CATEGORY
+    category: ClassVar[str]
     domain: str
-    #: The message id of what bounced.
-    about: int
     next_attempt_at: int
     give_up_at: int
     #: The operator's domain and the selector stem of its keys: it is the relay that speaks.
@@ -141,3 +136,34 @@ class DsnQueued(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
     #: As in `send.accepted`.
     composition: int = 1
     personal: Recipient | None = None
+
+
+class DsnQueued(Notice, frozen=True, kw_only=True, omit_defaults=True):
+    """A bounce is made known to its domain's `forward_to`.
+
+    The `message.bounced` that it is about is the record right before this one, in the same batch: no crash can part
+    them, so that no DSN is forgotten and none is made twice.
+
+    Version 2 has `composition`.
+    """
+
+    TYPE = "dsn.queued"
+    VERSION = 2
+    STREAMED = True
+    category: ClassVar[str] = DSN_CATEGORY
+    #: The message id of what bounced.
+    about: int
+
+
+class ConfirmationQueued(Notice, frozen=True, kw_only=True, omit_defaults=True):
+    """The owner of a mailbox is asked whether the notifications of a domain may go there.
+
+    `did` is NOBODY: what becomes of it is the owner's business, and not the member's, who could read in it whether that
+    mailbox exists, or is on somebody's suppression list.
+    """
+
+    TYPE = "confirmation.queued"
+    STREAMED = False
+    category: ClassVar[str] = CONFIRMATION_CATEGORY
+    #: Base of the link.
+    link_base: str

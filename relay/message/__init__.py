@@ -5,8 +5,8 @@ All of it is pure, but for reading and writing the files of keys (`key_files`, `
 again, today or in a year, gives the same bytes.
 
 So the rules are numbered, and an event says by which ones it is composed. `COMPOSITION` is the newest, 2: h= names each
-field once more than it occurs (`signing`), and more fields are known to be structured (`headers`). What was written
-before keeps rule 1.
+field once more than it occurs (`signing`), more fields are known to be structured (`headers`), and a notification
+quotes less of a receiver's words (`dsn`). What was written before keeps rule 1.
 """
 
 from typing import Final

@@ -51,7 +51,9 @@ UNTOLD_REASONS: Final = ("suppressed", "cancelled")
 
 #: How much of what others wrote is repeated. A field with its name fits one line even if it cannot be folded
 #: (RFC 5322 §2.1.1).
-REPLY_CHARACTERS_MAX: Final = 900
+REPLY_CHARACTERS_MAX: Final = 200
+#: Of composition 1.
+OLD_REPLY_CHARACTERS_MAX: Final = 900
 SUBJECT_CHARACTERS_MAX: Final = 200
 HOST_CHARACTERS_MAX: Final = 255
 
@@ -89,17 +91,26 @@ def dsn_for(
 ) -> DsnQueued | None:
     """The DSN that this bounce makes, to be appended right behind it in the same batch; None: it makes none.
 
-    What was submitted with the null sender wants none (RFC 5321 section 6.1). A mailbox that called this member's mail
-    spam is not written to, whatever `forward_to` says. Other suppressions do not concern it: they are about the
-    member's mail, and this is the relay's.
+    What was submitted with the null sender wants none (RFC 5321 section 6.1). Nobody is told in a mailbox whose owner
+    has not confirmed it, nor in one that is on anybody's suppression list.
     """
     state = messages.message(view, bounced.message_id)
     assert state is not None
-    if mail_from_null or state.is_dsn or state.status in messages.FINAL or bounced.reason in UNTOLD_REASONS:
+    if (
+        mail_from_null
+        or state.is_notice
+        or state.status in messages.FINAL
+        or bounced.reason in UNTOLD_REASONS
+    ):
         return None
     domain = members.enrolment(view, state.did, state.domain)
     address = None if domain is None else domain.forward_to
-    if address is None or suppressions.has_complained(view, state.did, address):
+    if (
+        domain is None
+        or address is None
+        or not domain.forward_confirmed
+        or suppressions.is_on_any_list(view, address)
+    ):
         return None
     return DsnQueued(
         composition=COMPOSITION,
@@ -189,11 +200,11 @@ def _for_people(
     meaning = _MEANING.get(_status(bounce)[2])
     if meaning is not None:
         lines.append(meaning)
-    said = _said(bounce)
+    said = _said(bounce, notice)
     if said:
         who = _mx(bounce) or ("The relay" if bounce.code is None else "The receiver")
         who = _bounded(_printable(who), HOST_CHARACTERS_MAX)
-        lines += ["", f"{who} said:", "", f"  {_bounded(_printable(said), REPLY_CHARACTERS_MAX)}"]
+        lines += ["", f"{who} said:", "", f"  {_bounded(_printable(said), OLD_REPLY_CHARACTERS_MAX)}"]
     lines += ["", "Below: the same for programs, and the headers of the message."]
     return text_part("plain", "\n".join(lines) + "\n")
 
@@ -202,7 +213,7 @@ def _delivery_status(
     bounced: Recorded, bounce: MessageBounced, notice: DsnQueued, queued: Recorded, recipient: str
 ) -> Body:
     """RFC 3464 §2: fields about the message, an empty line, and fields about its one recipient."""
-    mx, said = _mx(bounce), _said(bounce)
+    mx, said = _mx(bounce), _said(bounce, notice)
     # A type of our own where no server has answered (RFC 3464 §2.3.6).
     diagnostic_type = "x-atmos-relay" if bounce.code is None else "smtp"
     fields: list[tuple[str, str | None]] = [
@@ -243,9 +254,15 @@ def _status(bounce: MessageBounced) -> str:
     return "4.0.0" if bounce.code is not None and bounce.code // 100 == 4 else "5.0.0"
 
 
-def _said(bounce: MessageBounced) -> str:
-    """What the receiver said, or, where it said nothing, what we have to say; not bounded, and not yet harmless."""
+def _said(bounce: MessageBounced, notice: DsnQueued) -> str:
+    """What the receiver said, or, where it said nothing, what we have to say; not yet harmless.
+
+    Of the receiver's words no more than tells why: they could be meant for whoever reads this. (Of composition 1 they
+    are bounded where they are written.)
+    """
     text = None if bounce.personal is None else bounce.personal.text
+    if text is not None and notice.composition > 1:
+        text = _bounded(" ".join(text.split()), REPLY_CHARACTERS_MAX)
     codes = [str(bounce.code), bounce.enhanced] if bounce.code is not None else []
     return " ".join(filter(None, [*codes, text]))
 
@@ -265,7 +282,7 @@ def _typed_address(address: str) -> str:
     return f"utf-8; {''.join(escaped)}"
 
 
-def _ascii(text: str, characters_max: int = REPLY_CHARACTERS_MAX) -> str:
+def _ascii(text: str, characters_max: int = OLD_REPLY_CHARACTERS_MAX) -> str:
     """One bounded line of printable ASCII."""
     line = " ".join(text.split())
     return _bounded("".join(c if " " <= c <= "~" else "?" for c in line), characters_max)

@@ -29,7 +29,7 @@ from relay.message.key_files import (
     write_pepper,
 )
 from relay.message.signer import PrivateKey, Signer
-from relay.message.tokens import BOUNCE_KEY_OCTETS, UNSUBSCRIBE_KEY_OCTETS
+from relay.message.tokens import BOUNCE_KEY_OCTETS, CONFIRMATION_KEY_OCTETS, UNSUBSCRIBE_KEY_OCTETS
 
 RSA_BITS: Final = 2048
 API_KEY_PREFIX: Final = "atmos_"
@@ -69,6 +69,11 @@ class Pepper:
     def unsubscribe_key(self) -> bytes:
         """For `relay.message.tokens.UnsubscribeTokens`."""
         return self.derive("unsubscribe", UNSUBSCRIBE_KEY_OCTETS)
+
+    @property
+    def confirmation_key(self) -> bytes:
+        """For `relay.message.tokens.ConfirmationTokens`."""
+        return self.derive("confirmation", CONFIRMATION_KEY_OCTETS)
 
     def key_hash(self, api_key: str) -> str:
         """Return the keyed hash (HMAC-SHA-256, hex) under which an API key is known.

@@ -17,7 +17,14 @@ from typing import Final, NamedTuple, Self
 from relay import events
 from relay.addresses import Mailbox
 from relay.codec import Recorded
-from relay.events import DsnQueued, MessageQueued, SendAccepted
+from relay.events import (
+    CONFIRMATION_CATEGORY,
+    ConfirmationQueued,
+    DsnQueued,
+    MessageQueued,
+    Notice,
+    SendAccepted,
+)
 from relay.message.canonical import body_hash
 from relay.message.compose import (
     Body,
@@ -30,13 +37,20 @@ from relay.message.compose import (
     message_id_header,
     shared_fields,
 )
+from relay.message.confirmation import compose_confirmation
 from relay.message.dsn import compose_dsn
 from relay.message.envelope import Envelope
 from relay.message.fields_of import HeaderSection, header_of
 from relay.message.keys import KeyRing, Pepper
 from relay.message.signer import Signer
 from relay.message.signing import sign
-from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
+from relay.message.tokens import (
+    BounceAddresses,
+    Confirmation,
+    ConfirmationTokens,
+    Unsubscribe,
+    UnsubscribeTokens,
+)
 from relay.message.whole import WholeMessage, compose_whole
 from relay.times import SECOND_US
 from relay.views.messages import MessageState
@@ -147,15 +161,15 @@ class _Sends:
 class Gathered:
     """All that one outgoing message is made of."""
 
-    def __init__(self, send: Send, make: Callable[[], Outgoing]) -> None:
-        #: When it is composed, other recipients of the send can use it.
+    def __init__(self, send: Send | None, make: Callable[[], Outgoing]) -> None:
+        #: When it is composed, other recipients of the send can use it. None: there are no others.
         self.send = send
         self._make = make
 
     @property
     def octets(self) -> int:
         """How large the work is, about."""
-        return self.send.octets
+        return 0 if self.send is None else self.send.octets
 
     def compose(self) -> Outgoing:
         """Pure: may be called in any thread."""
@@ -167,9 +181,16 @@ class Gathered:
 class Composer:
     """Composes with the keys of a relay. Between calls it keeps the sends that it met last."""
 
-    def __init__(self, keyring: KeyRing, unsubscribe: UnsubscribeTokens, bounces: BounceAddresses) -> None:
+    def __init__(
+        self,
+        keyring: KeyRing,
+        unsubscribe: UnsubscribeTokens,
+        bounces: BounceAddresses,
+        confirmations: ConfirmationTokens,
+    ) -> None:
         self.keyring = keyring
         self.unsubscribe = unsubscribe
+        self.confirmations = confirmations
         self.bounces = bounces
         self._sends = _Sends()
 
@@ -179,6 +200,7 @@ class Composer:
             keyring,
             UnsubscribeTokens(pepper.unsubscribe_key),
             BounceAddresses(pepper.bounce_key, operator_domain),
+            ConfirmationTokens(pepper.confirmation_key),
         )
 
     def outgoing_of(self, state: MessageState, get: Callable[[int], Recorded]) -> Outgoing:
@@ -186,11 +208,13 @@ class Composer:
         return self.gather(state, get).compose()
 
     def gather(self, state: MessageState, get: Callable[[int], Recorded]) -> Gathered:
-        """What a member's message, or a DSN, is made of. `get` reads an event of the log by its sequence number.
+        """What a member's message, or a notice, is made of. `get` reads an event of the log by its sequence number.
 
         Raises PayloadGoneError, or KeyFileError where a signing key of then is missing.
         """
 
+        if state.category == CONFIRMATION_CATEGORY:
+            return self._gathered_confirmation(_whole(get, state.message_id))
         if state.about is None:
             queued = _whole(get, state.message_id)  # first: retention takes it with the send that may be kept
             return self._gathered(self._send_of(state.send_seq, get), queued)
@@ -208,7 +232,8 @@ class Composer:
 
     def keep(self, gathered: Gathered) -> None:
         """Keep what has been composed for the other recipients of its send."""
-        self._sends.keep(gathered.send)
+        if gathered.send is not None:
+            self._sends.keep(gathered.send)
 
     def compose(self, accepted: Recorded, queued: Recorded) -> Outgoing:
         """The outgoing message of a `message.queued` and its `send.accepted`, both with their payloads.
@@ -250,29 +275,41 @@ class Composer:
         assert isinstance(message, MessageQueued)
         assert notice.personal is not None
         assert message.personal is not None
-        signers = self.keyring.signers(notice.operator_domain, notice.operator_stem)
 
         def make() -> Outgoing:
             assert isinstance(notice, DsnQueued)
             assert isinstance(message, MessageQueued)
-            assert notice.personal is not None
             assert message.personal is not None
             original = self._composed(send, message.personal, queued.seq)
             composed = compose_dsn(dsn, bounced, accepted=send.accepted, queued=queued, original=original)
-            envelope = Envelope(
-                mail_from=NULL_SENDER, rcpt_to=notice.personal.address, smtputf8=composed.smtputf8
-            )
-            return Outgoing(
-                envelope,
-                sign(
-                    composed,
-                    signers,
-                    timestamp=dsn.time_us // SECOND_US,
-                    composition=notice.composition,
-                ),
-            )
+            return self._of_the_relay(composed, dsn, notice, mail_from=NULL_SENDER)
 
         return Gathered(send, make)
+
+    def _gathered_confirmation(self, confirmation: Recorded) -> Gathered:
+        event = confirmation.event
+        assert isinstance(event, ConfirmationQueued)
+        assert event.personal is not None
+        token = self.confirmations.seal(Confirmation(event.domain, confirmation.seq, event.personal.address))
+        composed = compose_confirmation(confirmation, f"{event.link_base}/confirm/{token}")
+        mail_from = self.bounces.make(confirmation.seq)
+        return Gathered(None, lambda: self._of_the_relay(composed, confirmation, event, mail_from=mail_from))
+
+    def _of_the_relay(
+        self, composed: Message, recorded: Recorded, notice: Notice, *, mail_from: str
+    ) -> Outgoing:
+        """A mail that the operator alone signs."""
+        assert notice.personal is not None
+        envelope = Envelope(mail_from=mail_from, rcpt_to=notice.personal.address, smtputf8=composed.smtputf8)
+        return Outgoing(
+            envelope,
+            sign(
+                composed,
+                self.keyring.signers(notice.operator_domain, notice.operator_stem),
+                timestamp=recorded.time_us // SECOND_US,
+                composition=notice.composition,
+            ),
+        )
 
     def _composed(self, send: Send, recipient: events.Recipient, message_id: int) -> Message | WholeMessage:
         """A member's message, without its signatures."""
@@ -334,7 +371,7 @@ def _whole(get: Callable[[int], Recorded], seq: int) -> Recorded:
 def is_smoke_sink(queued: Recorded, operator_domain: str) -> bool:
     """Whether the message is for `smoke-sink@<operator domain>`, which is accepted and dropped (SPEC 6)."""
     message = queued.event
-    assert isinstance(message, MessageQueued | DsnQueued)
+    assert isinstance(message, MessageQueued | Notice)
     return message.personal is not None and message.personal.address == f"{SMOKE_SINK}@{operator_domain}"
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from relay.core import Core
 from relay.decisions import members as decisions
 from relay.decisions import suppression
+from relay.decisions.forwarding import set_by_operator
 from relay.domains.key_pairs import make_keys
 from relay.domains.verification import verify_domain
 from relay.enrolment import new_key
@@ -188,12 +189,17 @@ async def domain_set_forward(core: Core, order: DomainSetForward, by: Operator) 
     name, address = domain_in("domain", order.domain), address_in("to", order.to) if order.to else None
 
     def decide(view: Snapshot) -> list[Event]:
-        return decisions.set_forward(view, decisions.named_domain(view, order.did, name), address)
+        return set_by_operator(view, decisions.named_domain(view, order.did, name), address)
 
     await core.store.decide(decide)
     with core.store.read() as view:
         state = decisions.named_domain(view, order.did, name)
-    return {"did": state.did, "domain": name, "forwardTo": state.forward_to}
+    return {
+        "did": state.did,
+        "domain": name,
+        "forwardTo": state.forward_to,
+        "forwardConfirmed": state.forward_confirmed,
+    }
 
 
 # ------------------------------------------------------------------------------------------------ complaints

@@ -50,6 +50,7 @@ async def domain_list(core: Readable, asked: DomainList, by: Operator) -> Comman
                 "addedAt": rfc3339(state.added_at),
                 "verified": state.verified,
                 "forwardTo": state.forward_to,
+                "forwardConfirmed": state.forward_confirmed,
             }
             for state in members.domains(view)
         ]

@@ -180,8 +180,8 @@ async def _take_turn(core: Core, key: RetiredKey, status: str, after: int) -> tu
 
 
 def _is_left(core: Core, view: Snapshot, key: RetiredKey, state: messages.MessageState) -> bool:
-    """Whether it waits of the removed enrolment, and nobody tries it. A DSN is the relay's own mail, and goes on."""
-    if state.domain != key.domain or state.is_dsn or state.attempting or state.message_id in core.in_hand:
+    """Whether it waits of the removed enrolment, and nobody tries it. A notice is the relay's own mail, and goes on."""
+    if state.domain != key.domain or state.is_notice or state.attempting or state.message_id in core.in_hand:
         return False
     now = members.enrolment(view, key.did, key.domain)
     return now is None or is_of_before(state, now)

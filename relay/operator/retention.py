@@ -42,7 +42,7 @@ from relay.addresses import AddressError, parse_address
 from relay.alarm import Alarm
 from relay.codec import decode_raw
 from relay.core import Core
-from relay.events import DsnQueued, Event, LogStripped, MessageQueued, PayloadErased, SendAccepted
+from relay.events import Event, LogStripped, MessageQueued, Notice, PayloadErased, SendAccepted
 from relay.operator.protocol import CommandAnswer
 from relay.principals import Operator
 from relay.refusals import Refusal, invalid
@@ -166,7 +166,7 @@ async def log_erase(core: Core, order: LogErase, asker: Operator) -> CommandAnsw
 
 def _address_of(event: Event) -> str | None:
     """To whom the message is, until its payload is gone."""
-    assert isinstance(event, MessageQueued | DsnQueued)
+    assert isinstance(event, MessageQueued | Notice)
     return None if event.personal is None else event.personal.address
 
 

@@ -34,6 +34,7 @@ from relay.events import (
     MemberResumed,
     MemberSuspended,
     MessageQueued,
+    Notice,
     Outcome,
     PayloadErased,
     RecipientSuppressed,
@@ -168,7 +169,7 @@ def audit(
     UnknownEventError where it holds what this code cannot read.
     """
     queued = decode(reader.get(message_id))
-    if not isinstance(queued.event, MessageQueued | DsnQueued):
+    if not isinstance(queued.event, MessageQueued | Notice):
         raise SequenceNotFoundError(f"sequence {message_id} is {queued.event.TYPE}, and no message")
     found = _read(directory, reader, queued, decode)
     known = {told.recorded.seq: told.recorded for told in found.story}
@@ -219,10 +220,12 @@ class _OnePass:
         self._directory = directory
         self._queued = queued
         message = queued.event
-        assert isinstance(message, MessageQueued | DsnQueued)
+        assert isinstance(message, MessageQueued | Notice)
         self._message = message
         #: The send; of a DSN the bounce that it tells of.
-        self.begin = queued.seq - (message.index if isinstance(message, MessageQueued) else 1)
+        self.begin = queued.seq - (
+            message.index if isinstance(message, MessageQueued) else int(isinstance(message, DsnQueued))
+        )
         self.state = messages.begun(queued)
         self.story: list[Told] = []
         self.decision: DecisionThen | None = None
@@ -288,8 +291,12 @@ class _OnePass:
             return True
         if isinstance(event, PayloadErased):
             return message_id in event.message_ids
-        # Nothing of the member's stops a DSN.
-        if self.state.final_at is not None or self.state.is_dsn or getattr(event, "did", None) != message.did:
+        # Nothing of the member's stops a notice.
+        if (
+            self.state.final_at is not None
+            or self.state.is_notice
+            or getattr(event, "did", None) != message.did
+        ):
             return False
         if isinstance(event, RecipientSuppressed):
             suppressed, recipient = event.personal, message.personal
@@ -364,7 +371,7 @@ def _compose(
 ) -> tuple[Outgoing | None, str | None]:
     """The message, or why it cannot be composed any more."""
     send = get(state.send_seq).event
-    assert isinstance(send, SendAccepted | DsnQueued)
+    assert isinstance(send, SendAccepted | Notice)
     try:
         composer = Composer.of(KeyRing(directory), load_pepper(directory), send.operator_domain)
         return composer.outgoing_of(state, get), None
@@ -376,7 +383,7 @@ def _signatures(
     directory: Path, outgoing: Outgoing, send: Event, domain_added: Recorded | None
 ) -> list[Signature]:
     """Verify against the keys of then."""
-    assert isinstance(send, SendAccepted | DsnQueued)
+    assert isinstance(send, SendAccepted | Notice)
     #: Name in DNS -> record, and where it comes from.
     keys: dict[str, tuple[str, str]] = {}
     # The operator's public keys are in no event; its files are what there is.

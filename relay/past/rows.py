@@ -182,6 +182,7 @@ def _domains(moment: Moment) -> Rows:
                 "checkedAt": rfc3339_or_none(state.checked_at),
                 "resumedAt": rfc3339_or_none(state.resumed_at or None),
                 "forwardTo": state.forward_to,
+                "forwardConfirmed": state.forward_confirmed,
             },
         )
 

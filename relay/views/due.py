@@ -20,7 +20,6 @@ from relay.events import (
     AttemptInterrupted,
     AttemptStarted,
     DomainResumed,
-    DsnQueued,
     HeldReleased,
     MemberResumed,
     MessageDeferred,
@@ -28,6 +27,7 @@ from relay.events import (
     MessageQueued,
     MessageReleased,
     MessageRescheduled,
+    Notice,
     Outcome,
 )
 from relay.views import messages
@@ -87,7 +87,7 @@ class DueProjector:
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
         match event:
-            case MessageQueued() | DsnQueued():
+            case MessageQueued() | Notice():
                 # Without its payload it is final further on in the log. Who looks back to before that still sees that
                 # it waited, in a lane of no domain.
                 address = "" if event.personal is None else event.personal.address

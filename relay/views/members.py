@@ -17,9 +17,11 @@ import msgspec
 
 from relay.codec import Recorded
 from relay.events import (
+    ConfirmationQueued,
     DomainAdded,
     DomainCheckFailed,
     DomainEvent,
+    DomainForwardConfirmed,
     DomainForwardSet,
     DomainPaused,
     DomainRemoved,
@@ -52,6 +54,8 @@ _KEYS = "keys"
 
 #: Of one member. A member may issue and revoke keys as long as it likes, and each of its requests looks at them all.
 REVOKED_KEYS_KEPT = 100
+#: As many as a domain may have in a day (`relay.decisions.forwarding`).
+FORWARD_ASKS_KEPT = 3
 
 _REMOVED = "removed"
 
@@ -116,6 +120,14 @@ class DomainState(msgspec.Struct, array_like=True):
     name_added_at: int = 0
     #: The operator's own words.
     pause_reason: str | None = None
+    #: Whether the owner of `forward_to` wants that. Until then nobody is told.
+    forward_confirmed: bool = False
+    #: Sequence number of the `domain.forward_set` that named it first: a link of before confirms it no more.
+    forward_seq: int = 0
+    #: Whether its owner was asked, or would have been but for a reason not to write there.
+    forward_asked: bool = False
+    #: When its members last wanted mailboxes to be asked, the last FORWARD_ASKS_KEPT times.
+    forward_asks: tuple[int, ...] = ()
 
     def is_stopped(self, *, bulk: bool) -> bool:
         """Whether a pause stops mail of this class."""
@@ -144,7 +156,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 class MembersProjector:
     name = "members"
-    version = 7
+    version = 8
     tables = (_MEMBERS, _DOMAINS, _DOMAINS_OF, _NAMES, _KEYS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -163,7 +175,9 @@ class MembersProjector:
             case DomainPaused() | DomainResumed():
                 self._name_changed(tx, time, event)
             case DomainEvent():
-                self._domain_changed(tx, time, event)
+                self._domain_changed(tx, recorded, event)
+            case ConfirmationQueued():
+                self._domain_asked(tx, event)
             case KeyIssued():
                 key = KeyState(
                     event.key_id,
@@ -230,7 +244,15 @@ class MembersProjector:
                 pass  # it is part of the member's story, and changes nothing
         tx.put(_MEMBERS, event.did.encode(), _encode(state))
 
-    def _domain_changed(self, tx: Transaction, time: int, event: DomainEvent) -> None:
+    def _domain_asked(self, tx: Transaction, event: ConfirmationQueued) -> None:
+        for _, value in list(tx.scan_prefix(_DOMAINS, _named(event.domain))):
+            state = _domain.decode(value)
+            if state.forward_to is not None:
+                state.forward_asked = True
+                self._put_domain(tx, state)
+
+    def _domain_changed(self, tx: Transaction, recorded: Recorded, event: DomainEvent) -> None:
+        time = recorded.time_us
         value = tx.get(_DOMAINS, _enrolled(event.domain, event.did))
         assert value is not None, f"{event.TYPE} for {event.domain}, which {event.did} has not enrolled"
         state = _domain.decode(value)
@@ -253,7 +275,9 @@ class MembersProjector:
                 state.verified = False
                 state.failed = tuple(event.failed)
             case DomainForwardSet():
-                state.forward_to = None if event.personal is None else event.personal.address
+                _forward_set(state, recorded, event)
+            case DomainForwardConfirmed():
+                state.forward_confirmed = True
             case _:
                 pass  # it is part of the domain's story, and changes nothing
         self._put_domain(tx, state)
@@ -271,6 +295,18 @@ def _enrolled(name: str, did: str) -> bytes:
 
 def _owned_domain(did: str, name: str) -> bytes:
     return owned(did) + hashlib.sha256(name.encode()).digest()[:16]
+
+
+def _forward_set(state: DomainState, recorded: Recorded, event: DomainForwardSet) -> None:
+    address = None if event.personal is None else event.personal.address
+    if address is None or address != state.forward_to:
+        state.forward_to, state.forward_seq = address, recorded.seq
+        state.forward_confirmed = state.forward_asked = False
+    if address is not None and event.key_id is None:
+        state.forward_confirmed = True
+    if event.asks:
+        state.forward_asked = True
+        state.forward_asks = (*state.forward_asks, recorded.time_us)[-FORWARD_ASKS_KEPT:]
 
 
 def member(view: Snapshot, did: str) -> MemberState | None:

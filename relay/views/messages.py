@@ -18,6 +18,7 @@ import msgspec
 from relay.characters import UNICODE_VERSION, comparable
 from relay.codec import Recorded
 from relay.events import (
+    NOTICE_CATEGORIES,
     AttemptInterrupted,
     AttemptStarted,
     DsnQueued,
@@ -27,6 +28,7 @@ from relay.events import (
     MessageQueued,
     MessageRescheduled,
     MessageSent,
+    Notice,
     Outcome,
     PayloadErased,
 )
@@ -57,7 +59,7 @@ class MessageState(msgspec.Struct, array_like=True):
     did: str
     domain: str
     category: str
-    #: Sequence number of its `send.accepted`; of a DSN, which nobody sent, its own.
+    #: Sequence number of its `send.accepted`; of a notice, which nobody sent, its own.
     send_seq: int
     status: str
     accepted_at: int
@@ -75,9 +77,9 @@ class MessageState(msgspec.Struct, array_like=True):
     about: int | None = None
 
     @property
-    def is_dsn(self) -> bool:
-        """Whether it is the relay's own word to the member, and no mail of the member's."""
-        return self.about is not None
+    def is_notice(self) -> bool:
+        """Whether it is the relay's own word, and no mail of the member's."""
+        return self.category in NOTICE_CATEGORIES
 
 
 _state = msgspec.msgpack.Decoder(MessageState)
@@ -107,14 +109,14 @@ class MessagesProjector:
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
-        if isinstance(event, MessageQueued | DsnQueued):
+        if isinstance(event, MessageQueued | Notice):
             self._queued(tx, recorded, event)
         elif isinstance(event, MessageEvent):
             self._happened(tx, recorded, event)
         elif isinstance(event, PayloadErased):
             self._erased(tx, event)
 
-    def _queued(self, tx: Transaction, recorded: Recorded, event: MessageQueued | DsnQueued) -> None:
+    def _queued(self, tx: Transaction, recorded: Recorded, event: MessageQueued | Notice) -> None:
         seq = recorded.seq
         if isinstance(event, DsnQueued):
             original = message(tx, event.about)
@@ -167,13 +169,13 @@ class MessagesProjector:
 def begun(recorded: Recorded) -> MessageState:
     """The state of a message right after it was queued."""
     seq, event = recorded.seq, recorded.event
-    assert isinstance(event, MessageQueued | DsnQueued)
+    assert isinstance(event, MessageQueued | Notice)
     return MessageState(
         message_id=seq,
         did=event.did,
         domain=event.domain,
         category=event.category,
-        send_seq=seq if isinstance(event, DsnQueued) else seq - event.index,
+        send_seq=seq - event.index if isinstance(event, MessageQueued) else seq,
         status="queued",
         accepted_at=recorded.time_us,
         give_up_at=event.give_up_at,

@@ -98,7 +98,7 @@ class ReputationProjector:
     ) -> None:
         state = messages.message(tx, event.message_id)
         assert state is not None
-        if state.is_dsn:
+        if state.is_notice:
             return
         self._count_day(tx, event.did, recorded.time_us, more_of_day)
         prefix = _prefix(state.domain)

@@ -119,7 +119,7 @@ def payloads_of(view: Snapshot, erased_seq: int, erased: PayloadErased) -> set[i
         dsn = messages.dsn_about(view, state)
         # What is recorded after the event is written by who knows of it, and may stand in the segment that is open.
         seqs.update(seq for seq in story if seq < erased_seq and (dsn is None or seq != dsn.message_id))
-        if not state.is_dsn and not any(
+        if not state.is_notice and not any(
             messages.has_personal_data(view, other.message_id)
             for other in messages.messages_of_send(view, state.send_seq)
         ):

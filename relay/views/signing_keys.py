@@ -84,7 +84,7 @@ def retired_of(view: Snapshot, domain: str) -> list[RetiredKey]:
 def has_mail_waiting(view: Snapshot, key: RetiredKey) -> bool:
     """Whether something that is signed with it is still to be delivered."""
     return any(
-        state.domain == key.domain and not state.is_dsn
+        state.domain == key.domain and not state.is_notice
         for status in messages.WAITING
         for state in messages.waiting_of(view, key.did, status, until=key.until)
     )

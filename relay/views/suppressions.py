@@ -23,6 +23,8 @@ _SUPPRESSIONS = "suppressions"
 _BY_SEQ = "suppressions_by_seq"
 #: member -> how many there are
 _COUNTS = "suppression_counts"
+#: digest of an address -> how many members' lists it is on
+_LISTS = "suppression_lists"
 
 REASONS = ("unsubscribe", "complaint", "manual", "bounced")
 #: What a member may take back itself.
@@ -58,14 +60,18 @@ _KEY_TAIL = 17
 
 
 def _key(did: str, address: str) -> bytes:
-    return owned(did) + hashlib.sha256(comparable(address).encode()).digest()[:16]
+    return owned(did) + _digest(address)
+
+
+def _digest(address: str) -> bytes:
+    return hashlib.sha256(comparable(address).encode()).digest()[:16]
 
 
 class SuppressionsProjector:
     name = "suppressions"
     #: Which characters fold to which is Unicode's, and grows with Python.
-    version = 300 + UNICODE_VERSION
-    tables = (_SUPPRESSIONS, _BY_SEQ, _COUNTS)
+    version = 400 + UNICODE_VERSION
+    tables = (_SUPPRESSIONS, _BY_SEQ, _COUNTS, _LISTS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
@@ -74,7 +80,7 @@ class SuppressionsProjector:
             state = suppression(tx, event.did, event.personal.address)
             if state is None:
                 state = Suppression(event.personal.address, [])
-                _count(tx, event.did, 1)
+                _count(tx, event.did, event.personal.address, 1)
             if any(reason.reason == event.reason for reason in state.reasons):
                 return
             state.reasons.append(Reason(event.reason, recorded.time_us, recorded.seq, event.personal.note))
@@ -90,15 +96,30 @@ class SuppressionsProjector:
                 self._put(tx, event.did, key, state)
             else:
                 tx.delete(_SUPPRESSIONS, key)
-                _count(tx, event.did, -1)
+                _count(tx, event.did, event.personal.address, -1)
 
     def _put(self, tx: Transaction, did: str, key: bytes, state: Suppression) -> None:
         tx.put(_SUPPRESSIONS, key, _encode(state))
         tx.put(_BY_SEQ, owned(did) + u64(state.seq), key)
 
 
-def _count(tx: Transaction, did: str, change: int) -> None:
+def _count(tx: Transaction, did: str, address: str, change: int) -> None:
     tx.put(_COUNTS, owned(did), u64(count_of(tx, did) + change))
+    lists = _lists_with(tx, address) + change
+    if lists:
+        tx.put(_LISTS, _digest(address), u64(lists))
+    else:
+        tx.delete(_LISTS, _digest(address))
+
+
+def _lists_with(view: Snapshot, address: str) -> int:
+    value = view.get(_LISTS, _digest(address))
+    return 0 if value is None else read_u64(value)
+
+
+def is_on_any_list(view: Snapshot, address: str) -> bool:
+    """Whether any member may not write to the address, for whatever reason."""
+    return _lists_with(view, address) > 0
 
 
 def count_of(view: Snapshot, did: str) -> int:

@@ -33,7 +33,11 @@ def test_a_member_sets_it_and_takes_it_back(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
             assert await shown(world) is None
-            expected = {"domain": DOMAIN, "forward_to": "Büro@xn--bcher-kva.example"}
+            expected = {
+                "domain": DOMAIN,
+                "forward_to": "Büro@xn--bcher-kva.example",
+                "forward_confirmed": False,
+            }
             assert await put(world, DOMAIN.upper(), "Büro@BÜCHER.example") == (200, expected)
             assert await shown(world) == expected["forward_to"]
             (event,) = [event for event in world.events() if isinstance(event, DomainForwardSet)]
@@ -42,8 +46,9 @@ def test_a_member_sets_it_and_takes_it_back(tmp_path: Path) -> None:
             assert await put(world, to="Büro@bücher.example") == (200, expected)
             assert world.core.store.last_seq == seq, "what is so already is no event"
             for nobody in (None, ""):
-                assert await put(world) == (200, {"domain": DOMAIN, "forward_to": OWNER})
-                assert await put(world, to=nobody) == (200, {"domain": DOMAIN, "forward_to": None})
+                set_to = {"domain": DOMAIN, "forward_to": OWNER, "forward_confirmed": False}
+                assert await put(world) == (200, set_to)
+                assert await put(world, to=nobody) == (200, set_to | {"forward_to": None})
                 assert await shown(world) is None
 
     run(main)
@@ -115,6 +120,7 @@ def test_the_operator_sets_it_by_command(tmp_path: Path) -> None:
         "did": DID,
         "domain": DOMAIN,
         "forwardTo": OWNER,
+        "forwardConfirmed": True,
     }
     rows = json.loads(command("domain", "list", "--json").output)
     assert {row["domain"]: row["forwardTo"] for row in rows} == {DOMAIN: OWNER, OTHER_DOMAIN: None}
@@ -136,7 +142,7 @@ def test_a_dsn_is_part_of_the_story_that_log_cat_tells(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
-            await put(world)
+            await world.command("domain_set_forward", domain=DOMAIN, to=OWNER)
             found["original"] = await world.send(to="permfail@example.com")
             await world.mx.wait_messages(1)
             _, page, _ = await world.request("GET", "/v1/messages")

@@ -26,10 +26,21 @@ from relay.events import (
 )
 from relay.message.outgoing import PayloadGoneError
 from relay.message.signing import DkimVerdict, verify
+from relay.refusals import Refusal
 from relay.views import messages
 from tests.mailauth import verify_all
 from tests.world.directories import copy_of
-from tests.world.relay import DID, DOMAIN, OPERATOR_DOMAIN, World, assert_views_are_the_log, open_world, run
+from tests.world.relay import (
+    DID,
+    DOMAIN,
+    OPERATOR_DOMAIN,
+    OTHER_DID,
+    OTHER_DOMAIN,
+    World,
+    assert_views_are_the_log,
+    open_world,
+    run,
+)
 
 OWNER = "owner@elsewhere.example"
 HOUR = 3600
@@ -207,7 +218,7 @@ def test_a_suppressed_recipient_makes_none(tmp_path: Path) -> None:
 
 
 def test_nothing_of_the_members_stops_or_holds_a_dsn(tmp_path: Path) -> None:
-    """Its domain is paused, it is suspended, it has suppressed the mailbox: the relay tells it all the same."""
+    """Its domain is paused, it is suspended: the relay tells it all the same."""
 
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
@@ -216,7 +227,6 @@ def test_nothing_of_the_members_stops_or_holds_a_dsn(tmp_path: Path) -> None:
             await world.until_final(await world.send(to="permfail@example.com"))
             dsn = dsn_id(world)
             await world.until(dsn, "deferred")
-            await world.request("POST", "/v1/suppressions", json={"recipient": owner})
             await world.command("domain_pause", did=DID, domain=DOMAIN)
             await world.command("member_suspend", did=DID)
             sent = await world.until_final(dsn)
@@ -262,10 +272,52 @@ def test_who_calls_a_dsn_spam_gets_no_other(tmp_path: Path) -> None:
             assert types(await world.message(dsn))[-1] == "message.complained"
             await world.until_final(await world.send(to="permfail+2@example.com"))
             assert len(dsns(world)) == 1
+            # A member hears nothing of that; the operator does.
             status, answer, _ = await world.request(
                 "PUT", "/member/forward-to", json={"domain": DOMAIN, "forward_to": OWNER.upper()}
             )
-            assert (status, answer["code"]) == (409, "SUPPRESSION_LOCKED")
+            assert (status, answer["forward_confirmed"]) == (200, False)
+            with pytest.raises(Refusal, match="reported the member's mail as spam"):
+                await forward(world)
+            assert len(world.mx.messages) == 1
+
+    run(main)
+
+
+def test_a_mailbox_on_anybodys_suppression_list_gets_none(tmp_path: Path) -> None:
+    """Not even one that waits already; and whoever takes the suppression back lets them through again."""
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            others = await world.enrol(OTHER_DID, OTHER_DOMAIN)
+            owner = "tempfail-1@elsewhere.example"
+            await forward(world, owner)
+            await world.until_final(await world.send(to="permfail@example.com"))
+            dsn = dsn_id(world)
+            await world.until(dsn, "deferred")
+            recipient = {"recipient": owner.upper()}
+            await world.request("POST", "/v1/suppressions", headers=others, json=recipient)
+            stopped = await world.until_final(dsn)
+            assert (stopped["status"], stopped["timeline"][-1]["reason"]) == ("bounced", "suppressed")
+            await world.until_final(await world.send(to="permfail+2@example.com"))
+            assert len(dsns(world)) == 1
+            await world.client.delete(f"/v1/suppressions/{owner}", headers=others)
+            await world.until_final(await world.send(to="permfail+3@example.com"))
+            assert len(dsns(world)) == 2
+
+    run(main)
+
+
+def test_a_dsn_quotes_little_of_what_a_receiver_says(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            await forward(world)
+            await world.until_final(await world.send(to="talkative@example.com"))
+            await world.until_final(dsn_id(world))
+            (received,) = world.mx.messages
+            read = email.message_from_bytes(received.data)
+            for part in (0, 1):
+                assert 40 < str(read.get_payload(part)).count("buy") <= 50
 
     run(main)
 

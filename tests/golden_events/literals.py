@@ -9,12 +9,15 @@ import msgspec
 
 from relay.codec import decode_raw, encode
 from relay.events import (
+    NOBODY,
     AttemptInterrupted,
     AttemptStarted,
     CallResult,
+    ConfirmationQueued,
     Content,
     DomainAdded,
     DomainCheckFailed,
+    DomainForwardConfirmed,
     DomainForwardSet,
     DomainPaused,
     DomainRemoved,
@@ -160,6 +163,16 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
         domain="member.example",
         key_id="0a1b2c3d4e5f",
         personal=ForwardAddress(address="postmaster@elsewhere.example"),
+    ),
+    ("domain.forward_set", 2): DomainForwardSet(
+        did=DID,
+        domain="member.example",
+        key_id="0a1b2c3d4e5f",
+        asks=True,
+        personal=ForwardAddress(address="postmaster@elsewhere.example"),
+    ),
+    ("domain.forward_confirmed", 1): DomainForwardConfirmed(
+        did=DID, domain="member.example", confirmation=448
     ),
     ("send.accepted", 1): SendAccepted(
         did=DID,
@@ -347,6 +360,20 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
         composition=2,
         personal=Recipient(
             given="Büro <büro@BÜCHER.example>", name="Büro", address="büro@xn--bcher-kva.example"
+        ),
+    ),
+    ("confirmation.queued", 1): ConfirmationQueued(
+        did=NOBODY,
+        domain="member.example",
+        next_attempt_at=ACCEPTED_AT_US,
+        give_up_at=ACCEPTED_AT_US + 60 * MINUTE_US,
+        operator_domain="relay.example",
+        operator_stem="atmos20250101",
+        message_id_entropy="00112233445566ff",
+        composition=2,
+        link_base="https://relay.example",
+        personal=Recipient(
+            given="büro@xn--bcher-kva.example", name="Büro", address="büro@xn--bcher-kva.example"
         ),
     ),
     ("payload.erased", 1): PayloadErased(

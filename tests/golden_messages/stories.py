@@ -12,8 +12,18 @@ from relay import events
 from relay.addresses import parse_mailbox
 from relay.codec import Recorded
 from relay.domains.records import dkim_record
-from relay.events import DsnQueued, MessageBounced, MessageQueued, Recipient, RemoteSide, SendAccepted
+from relay.events import (
+    NOBODY,
+    ConfirmationQueued,
+    DsnQueued,
+    MessageBounced,
+    MessageQueued,
+    Recipient,
+    RemoteSide,
+    SendAccepted,
+)
 from relay.message.compose import Draft, Message, compose, compose_body, feedback_id, message_id_header
+from relay.message.confirmation import compose_confirmation
 from relay.message.dsn import compose_dsn
 from relay.message.signer import Signer
 from relay.message.signing import sign
@@ -41,6 +51,7 @@ class DsnStory(NamedTuple):
     reason: str
     remote: RemoteSide | None
     attempt: int = 1
+    composition: int = 1
 
 
 NEWS: Final = parse_mailbox("Member News <news@member.example>")
@@ -155,6 +166,20 @@ DSN_STORIES: Final[Mapping[str, DsnStory]] = {
         RemoteSide(text="given up: its time was over before it could be tried again"),
         attempt=0,
     ),
+    "dsn-2": DsnStory(
+        STORIES["digest"],
+        "postmaster@member.example",
+        550,
+        "5.7.1",
+        "rejected",
+        RemoteSide(mx="mx.recipient.example", text="Read this:\t" + "buy what we sell. " * 50),
+        composition=2,
+    ),
+}
+#: The mail that asks the owner of a mailbox, by its address.
+CONFIRMATIONS: Final[Mapping[str, str]] = {
+    "confirmation": "postmaster@elsewhere.example",
+    "confirmation-international": "büro@xn--bcher-kva.example",
 }
 
 
@@ -235,6 +260,7 @@ def composed_dsn(story: DsnStory) -> Message:
         operator_domain="relay.example",
         operator_stem="atmos20251124",
         message_id_entropy="p9x1w4",
+        composition=story.composition,
         personal=Recipient(given=forward_to, address=forward_to),
     )
     return compose_dsn(
@@ -247,12 +273,45 @@ def composed_dsn(story: DsnStory) -> Message:
 
 
 def signed_dsn(story: DsnStory) -> bytes:
-    return sign(composed_dsn(story), OPERATORS_SIGNERS, timestamp=BOUNCED_AT_US // 1_000_000)
+    return sign(
+        composed_dsn(story),
+        OPERATORS_SIGNERS,
+        timestamp=BOUNCED_AT_US // 1_000_000,
+        composition=story.composition,
+    )
+
+
+def composed_confirmation(address: str) -> Message:
+    queued = ConfirmationQueued(
+        did=NOBODY,
+        domain="member.example",
+        next_attempt_at=BOUNCED_AT_US,
+        give_up_at=BOUNCED_AT_US,
+        operator_domain="relay.example",
+        operator_stem="atmos20251124",
+        message_id_entropy="c7f2k8",
+        composition=2,
+        link_base="https://relay.example",
+        personal=Recipient(given=address, address=address),
+    )
+    return compose_confirmation(
+        Recorded(460, BOUNCED_AT_US, queued), "https://relay.example/confirm/zKwdoYCW498f_aI4ybWVyRFZ-s9-AgPK"
+    )
+
+
+def signed_confirmation(address: str) -> bytes:
+    return sign(
+        composed_confirmation(address),
+        OPERATORS_SIGNERS,
+        timestamp=BOUNCED_AT_US // 1_000_000,
+        composition=2,
+    )
 
 
 def write_missing() -> None:
     messages = {name: signed(story) for name, story in STORIES.items()}
     messages |= {name: signed_dsn(story) for name, story in DSN_STORIES.items()}
+    messages |= {name: signed_confirmation(address) for name, address in CONFIRMATIONS.items()}
     for name, message in messages.items():
         path = HERE / f"{name}.eml"
         if not path.exists():

@@ -31,6 +31,7 @@ HANDS: dict[str, frozenset[str]] = {
             "data_directory",
             "edge",
             "enrolment",
+            "forward_confirmations",
             "heavy_work",
             "logs",
             "metrics",

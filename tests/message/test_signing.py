@@ -11,6 +11,7 @@ from relay.message.compose import Draft, Message, compose, compose_body
 from relay.message.signer import Signer
 from relay.message.signing import DkimVerdict, body_hash, sign, verify
 from tests.golden_messages.stories import (
+    CONFIRMATIONS,
     DSN_STORIES,
     HERE,
     RECORDS,
@@ -45,7 +46,7 @@ def test_golden_bytes_never_change(name: str) -> None:
 
 
 def test_every_golden_file_has_its_story() -> None:
-    assert {path.stem for path in HERE.glob("*.eml")} == {*STORIES, *DSN_STORIES}
+    assert {path.stem for path in HERE.glob("*.eml")} == {*STORIES, *DSN_STORIES, *CONFIRMATIONS}
 
 
 def test_all_signatures_of_anything_accepted_verify_with_dkimpy_and_mailauth() -> None:

@@ -273,6 +273,7 @@ def test_every_view_and_all_that_it_says(tmp_path: Path) -> None:
                 "checkedAt": None,
                 "resumedAt": None,
                 "forwardTo": None,
+                "forwardConfirmed": False,
             }
         ],
         "keys": [

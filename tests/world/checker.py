@@ -36,13 +36,13 @@ from relay.delivery.reply_reader import Command
 from relay.events import (
     AttemptInterrupted,
     AttemptStarted,
-    DsnQueued,
     Event,
     MessageBounced,
     MessageDeferred,
     MessageQueued,
     MessageRescheduled,
     MessageSent,
+    Notice,
     Outcome,
     SendAccepted,
 )
@@ -119,7 +119,7 @@ class _Checker:
 
     def _see(self, item: Recorded) -> None:
         event = item.event
-        if isinstance(event, MessageQueued | DsnQueued):
+        if isinstance(event, MessageQueued | Notice):
             self.messages[item.seq] = _Message(item.seq, event.next_attempt_at, event.give_up_at)
             return
         if not isinstance(event, Outcome | AttemptStarted | AttemptInterrupted | MessageRescheduled):

@@ -9,7 +9,6 @@ from pathlib import Path
 from relay.events import (
     AttemptInterrupted,
     AttemptStarted,
-    DsnQueued,
     Event,
     KeyIssued,
     KeyRevoked,
@@ -17,6 +16,7 @@ from relay.events import (
     MessageBounced,
     MessageDeferred,
     MessageQueued,
+    Notice,
     Outcome,
     Recipient,
     SendAccepted,
@@ -45,10 +45,8 @@ def events_of(history: History, message_id: int) -> list[tuple[int, Event]]:
     ]
 
 
-def queued_of(history: History) -> dict[int, MessageQueued | DsnQueued]:
-    return {
-        seq: event for seq, event in enumerate(history, 1) if isinstance(event, MessageQueued | DsnQueued)
-    }
+def queued_of(history: History) -> dict[int, MessageQueued | Notice]:
+    return {seq: event for seq, event in enumerate(history, 1) if isinstance(event, MessageQueued | Notice)}
 
 
 def status_of(history: History, message_id: int) -> str:
@@ -59,7 +57,7 @@ def status_of(history: History, message_id: int) -> str:
     return status
 
 
-def address_of(event: MessageQueued | DsnQueued) -> str:
+def address_of(event: MessageQueued | Notice) -> str:
     assert event.personal is not None
     return event.personal.address
 

@@ -10,6 +10,7 @@ A local part is a magic word, perhaps `-N` (misbehave for the first N offers of 
     tempfail      451 4.7.1 to RCPT; once, unless -N says how often
     permfail      550 5.1.1 to RCPT
     blocklisted   550 5.7.1 to RCPT, because of the address that it comes from
+    talkative     550 5.7.1 to RCPT, with a thousand characters of advertisement
     full          452 4.2.2 to RCPT
     toomany       452 4.5.3 to RCPT
     421           421 4.3.2 to RCPT, and closes
@@ -41,7 +42,14 @@ from typing import Any
 
 import trio
 
-from tests.world.mx_options import ODD_ANSWERS, TO_STARTTLS, MxOptions, ReceivedMessage
+from tests.world.mx_options import (
+    ODD_ANSWERS,
+    TO_MESSAGE,
+    TO_RCPT,
+    TO_STARTTLS,
+    MxOptions,
+    ReceivedMessage,
+)
 
 HUGE_REPLY_BYTES = 100 * 1024 * 1024
 #: Longer than any mail waits: for a clock that jumps.
@@ -52,20 +60,6 @@ _LOCAL_PART = re.compile(r"(?P<word>[a-z0-9]+(?:-[a-z]+)*)(?:-(?P<times>[0-9]+))
 _EHLO_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[A-Fa-f0-9.:]+\]|\[IPv6:[A-Fa-f0-9.:]+\]")
 _MAIL = re.compile(r"MAIL FROM:<(?P<address>[^<>\s]*)>(?P<parameters>( [A-Z0-9]+(=[!-~]+)?)*)")
 _RCPT = re.compile(r"RCPT TO:<(?P<address>[^<>\s]+@[^<>\s]+)>")
-
-_TO_RCPT = {
-    "tempfail": b"451 4.7.1 Greylisted, try again later",
-    "permfail": b"550 5.1.1 No such mailbox here",
-    "blocklisted": b"550 5.7.1 Service unavailable; client host blocked using zen.blocklist.example",
-    "full": b"452 4.2.2 Mailbox full",
-    "toomany": b"452 4.5.3 Too many recipients",
-    "421": b"421 4.3.2 Shutting down",
-    "garbage": b"\x00\xff\x16\x03 this is no SMTP",
-}
-_TO_MESSAGE = {
-    "defer-message": b"451 4.3.0 Try this one later",
-    "refuse-message": b"554 5.6.0 We do not like the content",
-}
 
 
 @dataclass
@@ -322,10 +316,10 @@ class _Session:
         if word == "slow":
             await self._drip(b"250 2.1.5 Recipient ok\r\n", self._options.drip_seconds or 0.001)
         else:
-            await self._say(_TO_RCPT.get(word, b"250 2.1.5 Recipient ok"))
+            await self._say(TO_RCPT.get(word, b"250 2.1.5 Recipient ok"))
         if word == "421":
             raise _HangUp
-        if word not in _TO_RCPT:
+        if word not in TO_RCPT:
             self._rcpt_to.append(address)
             self._word = word
 
@@ -358,8 +352,8 @@ class _Session:
             raise _HangUp
         if self._word == "hang-after-dot":
             await trio.sleep_forever()
-        if self._word in _TO_MESSAGE:
-            await self._say(_TO_MESSAGE[self._word])
+        if self._word in TO_MESSAGE:
+            await self._say(TO_MESSAGE[self._word])
             return
         self._mx.accept(message)
         self._accepted += 1

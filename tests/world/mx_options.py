@@ -3,6 +3,22 @@
 import ssl
 from dataclasses import dataclass
 
+#: What is said to RCPT, and to a whole message, by the word of the recipient.
+TO_RCPT = {
+    "tempfail": b"451 4.7.1 Greylisted, try again later",
+    "permfail": b"550 5.1.1 No such mailbox here",
+    "blocklisted": b"550 5.7.1 Service unavailable; client host blocked using zen.blocklist.example",
+    "talkative": b"550 5.7.1 " + b"buy " * 250,
+    "full": b"452 4.2.2 Mailbox full",
+    "toomany": b"452 4.5.3 Too many recipients",
+    "421": b"421 4.3.2 Shutting down",
+    "garbage": b"\x00\xff\x16\x03 this is no SMTP",
+}
+TO_MESSAGE = {
+    "defer-message": b"451 4.3.0 Try this one later",
+    "refuse-message": b"554 5.6.0 We do not like the content",
+}
+
 #: What is said to STARTTLS where it is refused (`MxOptions.starttls_trouble`); b"" is not a word.
 TO_STARTTLS = {
     "hang-up": b"",

@@ -23,6 +23,7 @@ import msgspec
 
 from relay.codec import Recorded
 from relay.events import (
+    ConfirmationQueued,
     DsnQueued,
     LogStripped,
     MessageBounced,
@@ -76,7 +77,7 @@ class Payloads:
                 self._left_of_send[seq] = set(range(seq + 1, seq + 1 + event.recipients))
                 for message_id in self._left_of_send[seq]:
                     self._send_of[message_id] = seq
-            case MessageQueued():
+            case MessageQueued() | ConfirmationQueued():
                 self._story[seq].append(seq)
             case DsnQueued():
                 self._story[seq].append(seq)

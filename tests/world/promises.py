@@ -43,6 +43,7 @@ from hashlib import sha256
 from relay.config import Config
 from relay.events import (
     AttemptStarted,
+    ConfirmationQueued,
     DomainAdded,
     DomainCheckFailed,
     DomainPaused,
@@ -147,6 +148,8 @@ class _Judge:
         self._accepted: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self._keys: dict[tuple[str, str], int] = {}
         self._told_of: set[int] = set()
+        #: Address -> when its owner was last asked to confirm a `forward_to`.
+        self._asked: dict[str, int] = {}
 
     # ---------------------------------------------------------------- the log by itself
 
@@ -189,6 +192,8 @@ class _Judge:
                 self._check_suppression(entry, event.did, event.personal.address, event.category)
             case DsnQueued():
                 self._see_notification(entry, event)
+            case ConfirmationQueued():
+                self._see_confirmation(entry, event)
             case RecipientSuppressed():
                 assert event.personal is not None
                 reasons = self._suppressed[event.did, event.personal.address.lower()]
@@ -392,6 +397,18 @@ class _Judge:
         if event.about in self._told_of:
             self._break(entry, f"it is the second about message {event.about}")
         self._told_of.add(event.about)
+
+    def _see_confirmation(self, entry: Entry, event: ConfirmationQueued) -> None:
+        seq, time_us = entry.recorded.seq, entry.recorded.time_us
+        assert event.personal is not None
+        address = event.personal.address
+        self.addresses[seq] = address
+        if time_us - self._asked.get(address.lower(), -DAY_US) < DAY_US:
+            self._break(entry, "its recipient was asked in the last 24 hours")
+        self._asked[address.lower()] = time_us
+        for (_, suppressed), reasons in self._suppressed.items():
+            if suppressed == address.lower() and reasons:
+                self._break(entry, "its recipient is on a suppression list")
 
     def _see_start(self, entry: Entry, event: AttemptStarted) -> None:
         if event.message_id in self._held:

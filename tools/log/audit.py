@@ -15,6 +15,7 @@ import click
 from relay.events import (
     AttemptInterrupted,
     AttemptStarted,
+    ConfirmationQueued,
     DomainPaused,
     DomainResumed,
     DsnQueued,
@@ -205,6 +206,8 @@ def _tell(found: Audit, told: Told) -> Iterator[str]:
         case DsnQueued():
             to = "" if event.personal is None else f" to {event.personal.address}"
             yield f"The bounce is made known{to}, by message {told.recorded.seq}"
+        case ConfirmationQueued():
+            yield f"Queued, to ask whether the bounces of {event.domain} may be told there"
         case AttemptStarted():
             yield f"Attempt {event.attempt} begins"
         case AttemptInterrupted():

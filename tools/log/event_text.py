@@ -19,7 +19,7 @@ from spool.record import Record
 from tools.output import counted, printable
 
 #: The events whose sequence number is a message's id.
-_OF_A_MESSAGE_OF_THEIR_OWN = ("message.queued", "dsn.queued")
+_OF_A_MESSAGE_OF_THEIR_OWN = ("message.queued", "dsn.queued", "confirmation.queued")
 
 
 class Shown(NamedTuple):
@@ -143,7 +143,14 @@ def _tell_forward(event: Shown) -> str:
     told = "nobody" if event.data.get("personal") is None else event.data["personal"]["address"]
     if event.stripped:
         told = "a mailbox"
-    return f"{told} is told of the bounces of {event.data['domain']}"
+    once = ", once its owner has confirmed that" if event.data.get("asks") else ""
+    return f"{told} is told of the bounces of {event.data['domain']}{once}"
+
+
+def _tell_confirmation(event: Shown) -> str:
+    recipient = event.data.get("personal")
+    to = "" if recipient is None else f" to {recipient['address']}"
+    return f"message {event.seq}{to} is queued: it asks whether the bounces of {event.data['domain']} may be told there"
 
 
 def _tell_domain_removed(event: Shown) -> str:
@@ -283,6 +290,7 @@ _SENTENCES = {
     "attempt.started": "message {message_id}: attempt {attempt} begins",
     "domain.added": "{domain} is enrolled for {did}",
     "domain.check_failed": "{domain} is verified no more unless its DNS is put right: {failed}",
+    "domain.forward_confirmed": "the mailbox that is told of the bounces of {domain} is confirmed by its owner",
     "domain.paused": "{domain} is paused: {status}",
     "domain.resumed": "{domain} may send again",
     "domain.unverified": "{domain} may not send, its DNS is wrong: {failed}",
@@ -296,6 +304,7 @@ _SENTENCES = {
 }
 _STORIES: dict[str, Callable[[Shown], str]] = {
     "attempt.interrupted": _tell_interrupted,
+    "confirmation.queued": _tell_confirmation,
     "domain.forward_set": _tell_forward,
     "domain.removed": _tell_domain_removed,
     "dsn.queued": _tell_dsn,

@@ -125,9 +125,9 @@ def _time_of(reader: LogReader, seq: int, otherwise: int) -> int:
 
 
 def _send_of(reader: LogReader, message_id: int) -> int:
-    """Sequence number of the `send.accepted` that a message belongs to; of a DSN, which nobody sent, its own."""
+    """Sequence number of the `send.accepted` that a message belongs to; of a notice, which nobody sent, its own."""
     queued = show(reader.get(message_id))
-    if queued.type == "dsn.queued":
+    if queued.type in ("dsn.queued", "confirmation.queued"):
         return message_id
     index = queued.data.get("index")
     if queued.type != "message.queued" or not isinstance(index, int):

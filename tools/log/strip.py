@@ -88,7 +88,7 @@ def _why_still(name: str) -> str:
         return ": suppressions keep it, so that no mail goes there"
     if name == "domain.forward_set":
         return ": it is where a member hears of its bounces"
-    if name in ("message.queued", "dsn.queued"):
+    if name in ("message.queued", "dsn.queued", "confirmation.queued"):
         return ": other messages to it, which `log erase --recipient` erases when they are final"
     if name == "send.accepted":
         return ": content that other recipients share, or that names it"

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from relay.authentication import check_may_still_write
 from relay.codec import Recorded
 from relay.core import Core
 from relay.data_directory import ReadableStore
@@ -58,7 +59,12 @@ class Sent(NamedTuple):
 
 @decision(by=Principal)
 async def send(core: Core, wanted: Send, member: Principal) -> Sent:
-    """Accept a send, or find the one that its key stands for. Raises Refusal."""
+    """Accept a send, or find the one that its key stands for. Raises Refusal.
+
+    A connection of SMTP lives long: whether the member may send is looked at again, here.
+    """
+    with core.store.read() as view:
+        check_may_still_write(view, member)
     if wanted.idempotency is None:
         return Sent(await _accept(core, wanted, member))
     async with core.reservations.key_in_turn(member.did, wanted.idempotency.key_sha256):

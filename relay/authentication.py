@@ -39,6 +39,14 @@ def check_not_suspended(member: members.MemberState) -> None:
         raise Refusal("MEMBER_SUSPENDED", "this membership is suspended; ask the operator of the relay")
 
 
+def check_may_still_write(view: Snapshot, principal: Principal) -> None:
+    """Look again, where time may have passed since it was authenticated. Raises Refusal(AUTH_FAILED, or as above)."""
+    member = members.member(view, principal.did)
+    if member is None or not is_active_key(view, principal):
+        raise Refusal("AUTH_FAILED", "the API key has been revoked")
+    check_not_suspended(member)
+
+
 def is_active_key(view: Snapshot, principal: Principal) -> bool:
     """Whether the key by which somebody was authenticated before is still good."""
     keys = members.keys_of(view, principal.did)

@@ -48,6 +48,11 @@ def seeds(name: str) -> Iterator[bytes]:
             for path in sorted((TESTS / "dialogues").glob("*.txt")):
                 said = [line[3:] for line in path.read_text().splitlines() if line.startswith("S: ")]
                 yield b"\x3f" + "".join(f"{line}\r\n" for line in said).encode()
+        case "commands":
+            for path in sorted((TESTS / "reception" / "dialogues").glob("*.txt")):
+                said = [line[3:] for line in path.read_text().splitlines() if line.startswith("C: ")]
+                for behaving in range(10):
+                    yield bytes((0x3F, behaving)) + "".join(f"{line}\r\n" for line in said).encode()
         case "dns_answers" | "txt_answers":
             yield from dns_inputs.dns_seeds()
 

@@ -39,6 +39,7 @@ INSTRUMENTED: dict[str, tuple[str, ...]] = {
     "headers": ("relay.message.headers", "relay.addresses"),
     "requests": ("relay.requests", "relay.addresses", "relay.message.headers"),
     "replies": ("relay.delivery.reply_reader", "relay.delivery.smtp"),
+    "commands": ("relay.reception",),
     "dns_answers": (
         "relay.delivery.resolve",
         "relay.internet.bounded_answers",

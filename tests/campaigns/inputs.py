@@ -50,6 +50,7 @@ from spool.segment import (
     scan_segment,
 )
 from tests.campaigns.dns_inputs import ANSWERS, TXT_ANSWERS, _is_text, dns_answers, txt_answers
+from tests.world import smtp_clients
 from tests.world.smtp_talk import talk
 
 BOUNCES = BounceAddresses(b"v" * 32, "relay.example")
@@ -189,6 +190,17 @@ def replies(data: bytes) -> None:
         return
 
 
+def commands(data: bytes) -> None:
+    """A client that says any octets, cut by their first, gets replies; what it is let in with is said by the second."""
+    if len(data) < 2:
+        return
+    step = data[0] % 64 + 1
+    behaving = smtp_clients.BEHAVING[data[1] // 2 % len(smtp_clients.BEHAVING)]
+    rules = smtp_clients.INBOUND if data[1] % 2 else smtp_clients.SUBMISSION
+    said = [data[start : start + step] for start in range(2, len(data), step)]
+    smtp_clients.talk([*behaving, *said], rules)
+
+
 _SKELETON = b"\xa2dtypejsend.queuedav\x01"
 PROPERTIES: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
@@ -201,6 +213,7 @@ PROPERTIES: dict[str, Callable[[bytes], None]] = {
         headers,
         requests,
         replies,
+        commands,
         dns_answers,
         txt_answers,
     )
@@ -210,6 +223,7 @@ WORDS = (b"\xa2", b"dtype", b"av", b"\x01", b"\xd8\x1c", b"\xd8\x1d\x00", b"\x9f
     b"\xbf", b"\xc1", b"\xfb", b"\xc2", b"\x5b", b"\xc0", b"\xd8\x23", b"a(", b"\xd9\x01\x00", b"\x81",
     b"lmessage.sent",
     b"250 ", b"250-", b"421 ", b"\r\n", b"\r", b"\n", b'{"from":', b'"', b"@", b"<", b">", b"a@b.example", b"\0",
+    b"MAIL FROM:<", b"RCPT TO:<", b"DATA\r\n", b"AUTH PLAIN ", b"\r\n.\r\n", b"\n.\n",
     b"Bcc: ", b"=?utf-8?q?", b"\xe2\x80\xae")  # fmt: skip
 INPUTS = st.one_of(
     st.binary(max_size=400),

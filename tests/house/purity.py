@@ -66,6 +66,10 @@ HANDS: dict[str, frozenset[str]] = {
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.past": frozenset({"audit"}),
+    # What is pure is what reads strangers' octets.
+    "relay.reception": frozenset(
+        {"buffers", "certificates", "interface", "places", "ports", "session", "wire"}
+    ),
     # The package itself opens the views.
     "relay.views": frozenset({"__init__"}),
     "spool": frozenset(
@@ -121,6 +125,7 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     "json": ALL,
     "re": ALL,
     "struct": ALL,
+    "textwrap": frozenset({"wrap"}),
     "unicodedata": ALL,
     "typing": ALL,
     "urllib.parse": ALL,

@@ -1,0 +1,73 @@
+"""What we show of us under TLS: a certificate and its key, from two PEM files.
+
+The invariant: **what is shown is the last pair of files that could be used.** Whoever renews a certificate writes over
+its files, and nothing has to be told or restarted: each new connection asks whether either file has changed. A pair
+that cannot be used (one file is written and the other is not yet, or the disk is odd) changes nothing, and is said once
+in the log; the next change is looked at again.
+
+Before the first usable pair there is nothing to show, so `Certificates` raises CertificateError.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+
+logger = logging.getLogger(__name__)
+
+
+class CertificateError(Exception):
+    """The files cannot be used; the sentence says why."""
+
+
+class Certificates:
+    """One certificate (with its chain) and its key."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._seen = self._changed()
+        self._context, self.not_after = self._load()
+        """`not_after`: when what is shown expires."""
+
+    def context(self) -> ssl.SSLContext:
+        """For the next connection."""
+        try:
+            changed = self._changed()
+            if changed != self._seen:
+                self._seen = changed
+                self._context, self.not_after = self._load()
+                logger.info("smtp.certificate_read")
+        except CertificateError:
+            logger.warning("smtp.certificate_unusable", exc_info=True)
+        return self._context
+
+    def _changed(self) -> tuple[tuple[int, int], ...] | None:
+        """Tells whether they are the files that they were. None: they are not there."""
+        try:
+            stats = [os.stat(path) for path in (self._certificate, self._key)]
+        except OSError:
+            return None
+        return tuple((each.st_mtime_ns, each.st_ino) for each in stats)
+
+    def _load(self) -> tuple[ssl.SSLContext, datetime]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # RFC 8997 (nothing below 1.2) and 9325.
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        try:
+            context.load_cert_chain(self._certificate, self._key, password=_no_password)
+            first = x509.load_pem_x509_certificates(self._certificate.read_bytes())[0]
+        except (OSError, ValueError) as error:
+            raise CertificateError(f"{self._certificate} and {self._key} cannot be used: {error}") from error
+        return context, first.not_valid_after_utc.astimezone(UTC)
+
+
+def _no_password() -> str:
+    # Else OpenSSL would ask for one on the terminal.
+    raise ValueError("the key is encrypted; write it without a password")

@@ -1,0 +1,100 @@
+"""Who may be connected by SMTP: how many at a time, how many of one address, and who gives way.
+
+The invariant: **no one who does nothing keeps out a member.** A connection *rests* while nobody has been authenticated
+on it and we wait for what its client says next, be it the handshake. When all places are taken and another one comes,
+the connection that has rested for longest gives way. Of those that are authenticated, or are handing in a message, none
+ever does; so only where all are such is whoever comes told to come later.
+
+Of one address there are `per_address_max` connections; trusted ones (this machine, a proxy) have no such limit.
+`relay.api.places` is the same for HTTP, where whoever comes waits in the kernel's queue instead of being told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import trio
+
+from relay.reception.interface import Client
+from relay.reception.replies import GAVE_WAY, TOO_MANY_CONNECTIONS, Reply
+
+#: A connection has so long to begin, even where others wait for its place: else many that come together would close
+#: each other before any of them can say anything.
+FIRST_WORD_SECONDS: Final = 0.1
+
+#: Why a client was turned away, or its connection ended.
+WHY: Final = ("connections", "connections_per_address", "gave_way", "locked_out")
+
+
+class Guest(Protocol):
+    """A connection, as places know it."""
+
+    client: Client
+
+    def end(self, reply: Reply) -> None: ...
+
+
+class Places:
+    """Room for so many connections at a time."""
+
+    def __init__(
+        self,
+        connections_max: int,
+        *,
+        per_address_max: int,
+        count_turned_away: Callable[[str], None] = lambda why: None,
+    ) -> None:
+        self._connections_max = connections_max
+        self._per_address_max = per_address_max
+        #: Called with one of WHY.
+        self.count_turned_away = count_turned_away
+        self._guests: set[Guest] = set()
+        self._of_address: dict[str, int] = {}
+        #: Who rests, and since when; the longest rest comes first.
+        self._resting: dict[Guest, float] = {}
+
+    @property
+    def connections(self) -> int:
+        return len(self._guests)
+
+    def take(self, guest: Guest) -> Reply | None:
+        """Give it a place, where it rests; or what it is to be told."""
+        client = guest.client
+        if not client.is_trusted and self._of_address.get(client.counted_as, 0) >= self._per_address_max:
+            self.count_turned_away("connections_per_address")
+            return TOO_MANY_CONNECTIONS
+        if len(self._guests) >= self._connections_max and not self._make_room():
+            self.count_turned_away("connections")
+            return TOO_MANY_CONNECTIONS
+        self._guests.add(guest)
+        self._of_address[client.counted_as] = self._of_address.get(client.counted_as, 0) + 1
+        self.rest(guest)
+        return None
+
+    def leave(self, guest: Guest) -> None:
+        """Give the place back; of one that has none, nothing."""
+        if guest not in self._guests:
+            return
+        self._guests.remove(guest)
+        self._resting.pop(guest, None)
+        left = self._of_address.pop(guest.client.counted_as) - 1
+        if left:
+            self._of_address[guest.client.counted_as] = left
+
+    def rest(self, guest: Guest) -> None:
+        if guest in self._guests:
+            self._resting.pop(guest, None)  # or it would keep its place in the order
+            self._resting[guest] = trio.current_time()
+
+    def work(self, guest: Guest) -> None:
+        self._resting.pop(guest, None)
+
+    def _make_room(self) -> bool:
+        longest, since = next(iter(self._resting.items()), (None, 0.0))
+        if longest is None or trio.current_time() < since + FIRST_WORD_SECONDS:
+            return False
+        self.count_turned_away("gave_way")
+        self.leave(longest)
+        longest.end(GAVE_WAY)
+        return True

@@ -1,0 +1,129 @@
+"""Who is let in and who is not: passwords and places, in sessions over streams of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from relay.reception.interface import Client
+from relay.reception.lockout import FAILURES_MAX
+from relay.reception.places import Places
+from relay.reception.session import Limits, Surroundings
+from tests.world.doors import CLEAR, MagicDoor, around, logged_in, talking
+
+WRONG = "AUTH PLAIN AGFubgBub3Q="
+RIGHT = "AUTH PLAIN AGFubgBrZXk="
+LIMITS = Limits()
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    trio.run(test, clock=MockClock(autojump_threshold=0))
+
+
+def now() -> float:
+    return trio.current_time()
+
+
+# -- passwords
+
+
+def test_every_wrong_pair_takes_equally_long_and_hears_the_same() -> None:
+    async def main() -> None:
+        door = MagicDoor()
+        for wrong in (
+            WRONG,
+            "AUTH PLAIN AG5vYm9keQBrZXkx",
+            "AUTH PLAIN Ym9iAGFubgBrZXk=",
+            "AUTH PLAIN AP8A/w==",
+        ):
+            async with talking(around(door, CLEAR())) as talk:
+                await talk.hear()
+                await talk.ask("EHLO client.test")
+                began = now()
+                assert await talk.ask(wrong) == "535 5.7.8 user name or password is wrong"
+                assert now() - began == pytest.approx(LIMITS.failure_seconds)
+        # What cannot be right is not even asked.
+        assert door.asked == [("ann", "not"), ("nobody", "key1")]
+
+    run(main)
+
+
+def test_a_suspended_member_is_told_so_and_not_counted() -> None:
+    async def main() -> None:
+        shared = around(MagicDoor(), CLEAR())
+        for _ in range(2 * FAILURES_MAX):
+            async with talking(shared) as talk:
+                await talk.hear()
+                await talk.ask("EHLO client.test")
+                assert (await talk.ask("AUTH PLAIN AHN1ZQBrZXk=")).startswith("525 5.7.13 ")
+
+    run(main)
+
+
+async def guess(shared: Surroundings[str], client: Client, times: int) -> list[str]:
+    """One guess a connection; what was heard."""
+    heard = []
+    for _ in range(times):
+        async with talking(shared, client=client) as talk:
+            await talk.hear()
+            await talk.ask("EHLO client.test")
+            heard.append((await talk.ask(WRONG))[:3])
+    return heard
+
+
+def test_who_guesses_is_shut_out_and_others_are_not() -> None:
+    async def main() -> None:
+        shared = around(MagicDoor(), CLEAR())
+        guesser = Client("192.0.2.1", "192.0.2.1", is_trusted=False)
+        assert await guess(shared, guesser, FAILURES_MAX + 1) == ["535"] * FAILURES_MAX + ["421"]
+        async with talking(shared, client=guesser) as talk:
+            await talk.hear()
+            await talk.ask("EHLO client.test")
+            assert (await talk.ask(RIGHT)).startswith("421 4.7.0 ")
+        async with talking(shared, client=Client("192.0.2.2", "192.0.2.2", is_trusted=False)) as talk:
+            await logged_in(talk)
+
+    run(main)
+
+
+def test_who_stands_for_many_is_slowed() -> None:
+    async def main() -> None:
+        shared = around(MagicDoor(), CLEAR())
+        proxy = Client("127.0.0.1", "127.0.0.1", is_trusted=True)
+        began = now()
+        assert await guess(shared, proxy, FAILURES_MAX + 2) == ["535"] * (FAILURES_MAX + 2)
+        times = FAILURES_MAX + 2
+        waited = times * (LIMITS.sniff_seconds + LIMITS.failure_seconds) + sum(range(times))
+        assert now() - began == pytest.approx(waited)
+        async with talking(shared, client=proxy) as talk:
+            await logged_in(talk)
+
+    run(main)
+
+
+# -- places
+
+
+def test_the_longest_rest_gives_way_and_a_member_never_does() -> None:
+    async def main() -> None:
+        places = Places(3, per_address_max=20)
+        shared = around(MagicDoor(), CLEAR(), places=places)
+        async with talking(shared) as member, talking(shared) as first:
+            await logged_in(member)
+            await first.hear()
+            await trio.sleep(1)
+            async with talking(shared) as second:
+                await second.hear()
+                await trio.sleep(1)
+                async with talking(shared) as third:
+                    assert (await first.hear()).startswith("421 4.4.2 ")
+                    assert await first.hear() == ""
+                    assert (await third.hear()).startswith("220 ")
+                    assert (await second.ask("EHLO client.test")).startswith("250-")
+                    assert (await member.ask("NOOP")).startswith("250 ")
+                    assert places.connections == 3
+
+    run(main)

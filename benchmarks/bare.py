@@ -79,7 +79,7 @@ async def main() -> None:
 
 async def _serve_as_the_relay(app: Any, config: hypercorn.Config, *, task_status: Any) -> None:
     async with trio.open_nursery() as nursery:
-        places = Places(CONNECTIONS_MAX)
+        places = Places(lambda: CONNECTIONS_MAX)
         task_status.started(
             [
                 await nursery.start(

@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from relay.authentication import check_may_still_write
 from relay.codec import Recorded
 from relay.core import Core
 from relay.data_directory import ReadableStore
 from relay.decisions.send import Origin, accept_send
 from relay.events import MessageQueued, SendAccepted
 from relay.presentation import Accepted, SendAnswer, rejected_recipient
-from relay.principals import Principal
+from relay.principals import SEND, Principal
 from relay.refusals import Refusal
 from relay.registry import decision
 from relay.requests import SendRequest
@@ -57,14 +56,9 @@ class Sent(NamedTuple):
     is_replay: bool = False
 
 
-@decision(by=Principal)
+@decision(by=Principal, scope=SEND)
 async def send(core: Core, wanted: Send, member: Principal) -> Sent:
-    """Accept a send, or find the one that its key stands for. Raises Refusal.
-
-    A connection of SMTP lives long: whether the member may send is looked at again, here.
-    """
-    with core.store.read() as view:
-        check_may_still_write(view, member)
+    """Accept a send, or find the one that its key stands for. Raises Refusal."""
     if wanted.idempotency is None:
         return Sent(await _accept(core, wanted, member))
     async with core.reservations.key_in_turn(member.did, wanted.idempotency.key_sha256):

@@ -23,14 +23,14 @@ def authenticate(
     """Whose key this is. Raises Refusal(AUTH_FAILED); suspension is for the caller to judge."""
     presented = pepper.key_hash(api_key)
     member = members.member(view, did)
-    matched: str | None = None
+    matched: members.KeyState | None = None
     for state in members.keys_of(view, did) or [_NOBODYS_KEY]:
         same = hmac.compare_digest(state.key_hash, presented)
         if same and state.revoked_at is None:
-            matched = state.key_id
+            matched = state
     if member is None or matched is None:
         raise Refusal("AUTH_FAILED", "the DID is not known here, or the API key does not match it")
-    return Principal(did, matched), member
+    return Principal(did, matched.key_id, matched.scope, matched.category), member
 
 
 def check_not_suspended(member: members.MemberState) -> None:
@@ -39,15 +39,19 @@ def check_not_suspended(member: members.MemberState) -> None:
         raise Refusal("MEMBER_SUSPENDED", "this membership is suspended; ask the operator of the relay")
 
 
-def check_may_still_write(view: Snapshot, principal: Principal) -> None:
-    """Look again, where time may have passed since it was authenticated. Raises Refusal(AUTH_FAILED, or as above)."""
-    member = members.member(view, principal.did)
-    if member is None or not is_active_key(view, principal):
-        raise Refusal("AUTH_FAILED", "the API key has been revoked")
-    check_not_suspended(member)
-
-
 def is_active_key(view: Snapshot, principal: Principal) -> bool:
     """Whether the key by which somebody was authenticated before is still good."""
-    keys = members.keys_of(view, principal.did)
-    return any(state.key_id == principal.key_id and state.revoked_at is None for state in keys)
+    state = members.key(view, principal.did, principal.key_id)
+    return state is not None and state.revoked_at is None
+
+
+def check_still(view: Snapshot, principal: Principal) -> None:
+    """Whether who was authenticated may still write now, when it is decided: a body takes its time, and so does all
+    else that was waited for. What a key had begun when it was revoked, it does not get done.
+
+    Raises Refusal(AUTH_FAILED or MEMBER_SUSPENDED).
+    """
+    member = members.member(view, principal.did)
+    if member is None or not is_active_key(view, principal):
+        raise Refusal("AUTH_FAILED", "the API key was revoked while this was being done; nothing was changed")
+    check_not_suspended(member)

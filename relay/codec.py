@@ -49,6 +49,9 @@ UPCASTS: Mapping[tuple[str, int], Upcast] = {
     ("message.deferred", 1): _unchanged,
     ("message.sent", 1): _unchanged,
     ("message.bounced", 1): _unchanged,
+    # Every key was good for everything, and all were the operator's doing.
+    ("key.issued", 1): _unchanged,
+    ("key.revoked", 1): _unchanged,
     # They stopped everything, and released everything at once.
     ("domain.paused", 1): _unchanged,
     ("domain.resumed", 1): _unchanged,

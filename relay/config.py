@@ -1,4 +1,4 @@
-"""`DIR/relay.toml`: read once at start-up, checked whole, nothing guessed.
+"""`DIR/relay.toml`: read at start-up and at SIGHUP (`relay.settings`), checked whole, nothing guessed.
 
 An unknown key or a bad value is a `ConfigError` that names the key, its line, and what was expected. Defaults are
 those of SPEC 10.
@@ -6,23 +6,32 @@ those of SPEC 10.
 
 from __future__ import annotations
 
-import copy
 import re
+import stat
 import tomllib
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
 from relay.addresses import AddressError, is_host_name, parse_domain
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
 from relay.networks import parse_network
+from relay.toml_lines import BadValueError, KeyPath, convert, dotted, line_of
 
 CONFIG_FILE = "relay.toml"
 
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[int, msgspec.Meta(ge=0)]
+CONFIG_BYTES_MAX = 1024 * 1024
+
+# Upper bounds, too: what follows from a number must fit where it is kept, so that no file ends a relay that runs.
+_LARGEST = 2**53
+Count = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
+#: 0 for none.
+Bound = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
+#: At most a hundred years.
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=100 * 365 * 86400)]
+Delay = Annotated[int, msgspec.Meta(ge=1, le=100 * 365 * 86400)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
@@ -54,7 +63,7 @@ class SiteConfig(_Section, frozen=True, kw_only=True):
 
     connections_max: Count | None = None
     #: 0 for no limit.
-    messages_per_minute_max: Seconds = 0
+    messages_per_minute_max: Bound = 0
 
 
 class DeliveryConfig(_Section, frozen=True, kw_only=True):
@@ -67,7 +76,7 @@ class DeliveryConfig(_Section, frozen=True, kw_only=True):
     #: Less than `connections_max`, or one member can hold up all others.
     connections_per_member_max: Count = 250
     #: Of the whole relay; 0 for no limit.
-    messages_per_minute_max: Seconds = 0
+    messages_per_minute_max: Bound = 0
     #: MX host, or a domain that has it below it, or a route's target -> limits of those sites. The longest name wins.
     sites: dict[str, SiteConfig] = {}
     #: Opportunistic TLS: where a handshake fails, deliver in the clear rather than not at all.
@@ -97,7 +106,7 @@ GIVE_UP_SECONDS_BY_CATEGORY = {
 
 class RetryConfig(_Section, frozen=True, kw_only=True):
     #: After attempt 1, 2, 3 ...; the last one repeats.
-    delays_seconds: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)] = (
+    delays_seconds: Annotated[tuple[Delay, ...], msgspec.Meta(min_length=1)] = (
         60,
         300,
         900,
@@ -107,8 +116,8 @@ class RetryConfig(_Section, frozen=True, kw_only=True):
         14400,
         28800,
     )
-    give_up_seconds: Count = 432_000
-    give_up_seconds_by_category: dict[str, Count] = {}
+    give_up_seconds: Delay = 432_000
+    give_up_seconds_by_category: dict[str, Delay] = {}
 
 
 class WarmingTier(_Section, frozen=True, kw_only=True):
@@ -140,11 +149,11 @@ class ReputationConfig(_Section, frozen=True, kw_only=True):
 
 
 class SpoolConfig(_Section, frozen=True, kw_only=True):
-    segment_bytes: Annotated[int, msgspec.Meta(ge=4096)] = 64 * 1024 * 1024
+    segment_bytes: Annotated[int, msgspec.Meta(ge=4096, le=_LARGEST)] = 64 * 1024 * 1024
     #: Below this much free space the relay accepts nothing more (and goes on delivering).
-    free_bytes_min: Seconds = 1024 * 1024 * 1024
+    free_bytes_min: Bound = 1024 * 1024 * 1024
     #: The log may not grow beyond this; 0 for no limit.
-    bytes_max: Seconds = 0
+    bytes_max: Bound = 0
     retention_days: Count = 30
 
 
@@ -162,6 +171,8 @@ class MembersConfig(_Section, frozen=True, kw_only=True):
     suppressions_per_member_max: Count = 100_000
     #: Accepted from one member in 24 hours.
     bytes_per_day: Count = 1_000_000_000
+    #: Members may enrol domains themselves, up to `domains_max`.
+    self_service: bool = False
 
 
 class Config(_Section, frozen=True, kw_only=True):
@@ -186,10 +197,14 @@ class Config(_Section, frozen=True, kw_only=True):
         return by_category.get(category, self.retry.give_up_seconds)
 
 
-def load_config(directory: Path) -> Config:
-    """Read and check `directory/relay.toml`. Raises ConfigError."""
+def load_config(directory: Path, *, instead_of: Config | None = None) -> Config:
+    """Read and check `directory/relay.toml`, which is to follow the other where one is in force. Raises ConfigError."""
     path = directory / CONFIG_FILE
     try:
+        found = path.stat()
+        # Who opens a pipe may wait for ever.
+        if not stat.S_ISREG(found.st_mode) or found.st_size > CONFIG_BYTES_MAX:
+            raise ConfigError(f"{path} cannot be read: it is no file of at most {CONFIG_BYTES_MAX} bytes")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
@@ -197,116 +212,27 @@ def load_config(directory: Path) -> Config:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    return parse_config(text, str(path))
+    return parse_config(text, str(path), instead_of=instead_of)
 
 
-def parse_config(text: str, name: str = CONFIG_FILE) -> Config:
+def parse_config(text: str, name: str = CONFIG_FILE, *, instead_of: Config | None = None) -> Config:
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:  # its message ends with line and column
+    except RecursionError:
+        raise ConfigError(f"{name} is not TOML: too many brackets within each other") from None
+    except ValueError as error:  # mostly TOMLDecodeError, whose message ends with line and column
         raise ConfigError(f"{name} is not TOML: {error}") from error
     try:
-        config = _convert(values)
+        config = convert(values, Config)
         _check(config)
-    except _BadValueError as error:
+        if instead_of is not None and config.operator_domain != instead_of.operator_domain:
+            sentence = f"is fixed once its keys exist; it was {instead_of.operator_domain}"
+            raise _bad(("operator_domain",), sentence)
+    except BadValueError as error:
         line = line_of(text, error.key)
         where = f"{name} line {line}" if line else name
         raise ConfigError(f"{where}: {error}") from error
     return config
-
-
-KeyPath = tuple[str | int, ...]
-
-
-class _BadValueError(Exception):
-    """A sentence for people, and the path of the key that it is about."""
-
-    def __init__(self, key: KeyPath, sentence: str) -> None:
-        super().__init__(sentence)
-        self.key = key
-
-
-def _convert(values: dict[str, Any]) -> Config:
-    try:
-        return msgspec.convert(values, Config)
-    except msgspec.ValidationError as error:
-        raise _explain(str(error), values) from error
-
-
-def _explain(problem: str, values: dict[str, Any]) -> _BadValueError:
-    """From msgspec's message, which ends with a path like `$.warming.tiers[0].hour`."""
-    what, _, path = problem.partition(" - at `$")
-    parts = re.findall(r"[^.\[\]`]+|\.\.\.", path)
-    key: KeyPath = tuple(int(part) if part.isdigit() else part for part in parts)
-    if "..." in key:
-        key = _name_entry(problem, values, key)
-    unknown = re.search(r"unknown field `([^`]+)`", what)
-    if unknown:
-        key = (*key, unknown[1])
-        return _BadValueError(key, f"{_dotted(key)} is not a setting that the relay knows")
-    missing = re.search(r"missing required field `([^`]+)`", what)
-    if missing:
-        return _BadValueError(key, f"{_dotted((*key, missing[1]))} is missing")
-    return _BadValueError(key, f"{_dotted(key)}: {what}")
-
-
-def _name_entry(problem: str, values: dict[str, Any], key: KeyPath) -> KeyPath:
-    """msgspec writes `[...]` for an entry of a mapping. It means the one that makes the same problem alone."""
-    at = key.index("...")
-    for name in _get(values, key[:at]):
-        alone = copy.deepcopy(values)
-        entries = _get(alone, key[:at])
-        for other in set(entries) - {name}:
-            del entries[other]
-        try:
-            msgspec.convert(alone, Config)
-        except msgspec.ValidationError as error:
-            if str(error) == problem:
-                return (*key[:at], name, *key[at + 1 :])
-    raise AssertionError(f"no entry alone has the problem: {problem}")
-
-
-def _dotted(key: KeyPath) -> str:
-    """As people write it: `warming.tiers[0].hour`."""
-    dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
-    return dotted.removeprefix(".")
-
-
-def _get(values: Any, key: KeyPath) -> Any:
-    for part in key:
-        values = values[part]
-    return values
-
-
-def line_of(text: str, key: KeyPath) -> int | None:
-    """The line that a key stands on, or the nearest one around it; for what is inside a value of several lines, the
-    value's first line. None where it is nowhere.
-
-    It needs no parser that knows lines: a key stands in the first whole statement after which the file has it.
-    """
-    while key and not _has(tomllib.loads(text), key):
-        key = key[:-1]
-    if not key:
-        return None
-    lines = text.split("\n")
-    begin = 1
-    for end in range(1, len(lines) + 1):
-        try:
-            values = tomllib.loads("\n".join(lines[:end]))
-        except tomllib.TOMLDecodeError:  # within a statement
-            continue
-        if _has(values, key):
-            return begin
-        begin = end + 1
-    raise AssertionError("the whole file has the key")
-
-
-def _has(values: dict[str, Any], key: KeyPath) -> bool:
-    try:
-        _get(values, key)
-    except (LookupError, TypeError):
-        return False
-    return True
 
 
 def _check(config: Config) -> None:
@@ -363,8 +289,8 @@ def _check_network(key: KeyPath, text: str) -> None:
         raise _bad(key, "this would believe what anybody says of his own address; name the proxies")
 
 
-def _bad(key: KeyPath, sentence: str) -> _BadValueError:
-    return _BadValueError(key, f"{_dotted(key)}: {sentence}")
+def _bad(key: KeyPath, sentence: str) -> BadValueError:
+    return BadValueError(key, f"{dotted(key)}: {sentence}")
 
 
 _is_base_url = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?").fullmatch
@@ -392,7 +318,7 @@ def _is_v6(text: str) -> bool:
 
 
 TEMPLATE = """\
-# Atmosphere Mail relay. Checked at start-up: an unknown key or a bad value is named with its line.
+# Atmosphere Mail relay. Read at start-up, and again at SIGHUP: an unknown key or a bad value is named with its line.
 # What is commented out shows the default.
 
 # DKIM d=, VERP, SPF include, Feedback-ID. Fixed once the relay has made its keys.
@@ -488,6 +414,8 @@ bind = "127.0.0.1:8025"
 # suppressions_per_member_max = 100000
 # Bytes of mail accepted from one member in 24 hours.
 # bytes_per_day = 1000000000
+# Members may enrol domains themselves (POST /v1/domains), up to domains_max each.
+# self_service = false
 """
 
 

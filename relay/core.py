@@ -5,19 +5,25 @@ It owns the data directory for as long as it is open: configuration, secrets, si
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import trio
 
-from relay.config import Config, load_config
+from relay.authentication import is_active_key
+from relay.buffers import Buffers
+from relay.config import Config, ConfigError, load_config
 from relay.data_directory import SiteStatus, check_may_write
 from relay.edge import Edge
+from relay.heavy_work import HeavyWork
 from relay.in_hand import InHand
+from relay.last_looks import LastLooks
 from relay.message.keys import KeyRing, Pepper, load_pepper
 from relay.message.outgoing import Composer
 from relay.metrics import Metrics
@@ -26,11 +32,20 @@ from relay.quota import Quota
 from relay.refusals import Refusal, unavailable
 from relay.registry import decision_for
 from relay.reservations import Reservations
+from relay.settings import Settings
 from relay.space import Space
 from relay.store import Store, open_store
 from relay.streams import Streams
 from relay.surroundings import Surroundings
 from relay.writes import Writes
+
+logger = logging.getLogger(__name__)
+
+#: Octets of large mails that are on their way to receivers at a time.
+SENDING_OCTETS_MAX = 64 * 1024 * 1024
+#: Octets of large bodies that are received at a time. Read and on its way to the log, a body takes some four times as
+#: much.
+RECEIVING_OCTETS_MAX = 16 * 1024 * 1024
 
 #: Whether anybody may write is asked for this one.
 _ANY_MEMBER = Principal("", "")
@@ -40,7 +55,7 @@ _ANY_MEMBER = Principal("", "")
 class Core:
     directory: Path
     surroundings: Surroundings
-    config: Config
+    settings: Settings
     store: Store
     pepper: Pepper
     keyring: KeyRing
@@ -50,6 +65,8 @@ class Core:
     in_hand: InHand = field(default_factory=InHand)
     #: Recipient domain -> its MX hosts or route (`relay.delivery.connect`), of those that were looked up lately.
     sites: dict[str, str] = field(default_factory=dict)
+    #: What was found (relay.domains.diagnosis.Finding) when each domain's DNS was looked at last.
+    dns_looks: LastLooks[Any] = field(default_factory=LastLooks)
     #: Set by the deliverer, who has them.
     site_statuses: Callable[[], Mapping[str, SiteStatus]] = dict
     stopping: bool = False
@@ -61,19 +78,44 @@ class Core:
     #: What members and strangers cause goes in by this.
     writes: Writes = field(init=False)
     streams: Streams = field(init=False)
+    heavy_work: HeavyWork = field(init=False)
+    #: For large mails while they are sent, and for large bodies while they are received.
+    sending: Buffers = field(default_factory=lambda: Buffers(SENDING_OCTETS_MAX))
+    receiving: Buffers = field(default_factory=lambda: Buffers(RECEIVING_OCTETS_MAX))
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.store)
-        self.quota = Quota(self.config.members)
+        self.quota = Quota(lambda: self.config.members)
         self.space = Space(
-            self.config.spool, free_bytes=self.store.free_bytes, log_bytes=self.store.log_bytes
+            lambda: self.config.spool, free_bytes=self.store.free_bytes, log_bytes=self.store.log_bytes
         )
         self.writes = Writes(self.store, self.space)
-        self.streams = Streams(self.config.http, self.surroundings.dice.randbytes)
+        self.heavy_work = HeavyWork(self.surroundings.offload)
+        self.streams = Streams(lambda: self.config.http, self.surroundings.dice.randbytes)
         self.metrics.streams.set_function(lambda: self.streams.count)
         self.store.observers.append(self.streams.observe)
         self.store.observers.append(self.metrics.observe)
         self.store.observers.append(self.reservations.observe)
+
+    @property
+    def config(self) -> Config:
+        """What is in force at this moment. Ask again the next time."""
+        return self.settings.now
+
+    async def read_settings_again(self) -> None:
+        """Read `relay.toml` anew and let it be in force. A file that cannot be used changes nothing; the log says why,
+        and what needs a restart. Cancelled: nothing has changed."""
+        try:
+            read = await self.surroundings.offload(
+                partial(load_config, self.directory, instead_of=self.config)
+            )
+        except ConfigError as error:
+            logger.error("config.refused", extra={"because": str(error)})
+            return
+        changes = self.settings.take(read)
+        logger.info("config.read", extra={"changed": changes.changed})
+        if changes.needs_restart:
+            logger.warning("config.needs_restart", extra={"settings": changes.needs_restart})
 
     async def pause(self) -> None:
         """Let others work, in the middle of something long."""
@@ -93,19 +135,29 @@ class Core:
         """Carry out a decision of `relay.registry` for whoever asks; `relay.edge.Decide` has the contract."""
         if self.stopping and not isinstance(asker, Operator):
             raise unavailable()
+        if isinstance(asker, Principal):
+            self._check_key(asker)
         return await decision_for(name, asker).run(self, arguments, asker)
+
+    def _check_key(self, member: Principal) -> None:
+        """Once more, for a body may take its time. Raises Refusal(AUTH_FAILED)."""
+        with self.store.read() as view:
+            if not is_active_key(view, member):
+                raise Refusal("AUTH_FAILED", "the API key was revoked")
 
     @property
     def edge(self) -> Edge:
         """What whoever answers requests may have of this core."""
         return Edge(
-            config=self.config,
+            settings=self.settings,
             store=self.store,
             pepper=self.pepper,
             unsubscribe_tokens=self.composer.unsubscribe,
             streams=self.streams,
             metrics=self.metrics,
             quota=self.quota,
+            heavy_work=self.heavy_work,
+            receiving=self.receiving,
             decide=self.decide,
             why_not_accepting=self.why_not_accepting,
         )
@@ -128,4 +180,4 @@ async def open_core(
     operator_stem = keyring.operator_stem(config.operator_domain)
     composer = Composer.of(keyring, pepper, config.operator_domain)
     async with open_store(directory, config, surroundings) as store:
-        yield Core(directory, surroundings, config, store, pepper, keyring, composer, operator_stem)
+        yield Core(directory, surroundings, Settings(config), store, pepper, keyring, composer, operator_stem)

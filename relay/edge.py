@@ -13,14 +13,17 @@ from typing import Any, Protocol
 
 import msgspec
 
+from relay.buffers import Buffers
 from relay.config import Config
 from relay.data_directory import LogToRead
+from relay.heavy_work import HeavyWork
 from relay.message.keys import Pepper
 from relay.message.tokens import UnsubscribeTokens
 from relay.metrics import Metrics
 from relay.principals import Asker
 from relay.quota import Quota
 from relay.refusals import Refusal
+from relay.settings import Settings
 from relay.streams import Streams
 
 
@@ -36,7 +39,7 @@ class Decide(Protocol):
 
 @dataclass(frozen=True)
 class Edge:
-    config: Config
+    settings: Settings
     #: Views and log, to read.
     store: LogToRead
     #: By which API keys are known.
@@ -46,6 +49,15 @@ class Edge:
     streams: Streams
     metrics: Metrics
     quota: Quota
+    #: Reads what is large beside the loop.
+    heavy_work: HeavyWork
+    #: Memory for large bodies.
+    receiving: Buffers
     decide: Decide
     #: None: a send can be taken now.
     why_not_accepting: Callable[[], Refusal | None]
+
+    @property
+    def config(self) -> Config:
+        """What is in force at this moment. Ask again the next time."""
+        return self.settings.now

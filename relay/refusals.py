@@ -15,6 +15,8 @@ STATUS_OF_CODE = {
     "INVALID_REQUEST": 400,
     "AUTH_FAILED": 401,
     "MEMBER_SUSPENDED": 403,
+    "SCOPE_INSUFFICIENT": 403,
+    "SELF_SERVICE_OFF": 403,
     "DOMAIN_MISMATCH": 403,
     "DOMAIN_UNVERIFIED": 403,
     "DOMAIN_PAUSED": 403,
@@ -70,6 +72,15 @@ def nearest_of(given: str, known: Collection[str]) -> str | None:
 def _plain(name: str) -> str:
     """Without what tells `replyTo` from `reply_to`. What is too long to be a name is not compared at length."""
     return name[:64].replace("_", "").replace("-", "").lower()
+
+
+def crowded() -> Refusal:
+    """There is no room for so large a body now: this member has as many under way as one may, or all have."""
+    return Refusal(
+        "TEMPORARILY_UNAVAILABLE",
+        "too many large requests are under way; send fewer at a time, and this one again",
+        retry_after_seconds=5,
+    )
 
 
 def unavailable() -> Refusal:

@@ -5,7 +5,10 @@ struct is what makes a door possible that can stand in another process: what com
 one type, like any other input from outside.
 
 The invariant: **a decision is only carried out for the kind of asker that it was written for.** No member's request
-becomes an operator's order because a name was guessed.
+becomes an operator's order because a name was guessed, and no key of a member's does more than its scope allows: this
+is the one place that looks at it, whichever door a request came in by. What does not say that any key will do wants one
+of scope `full`, so that a new decision is never open to more keys than was meant. That is why a door also *reads* by a
+decision what not every key may see.
 
     class MemberSuspend(Arguments, frozen=True, kw_only=True):
         did: str
@@ -25,7 +28,8 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from relay.principals import Asker
+from relay.principals import FULL, Asker, Principal, Scope
+from relay.refusals import Refusal
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 
@@ -48,13 +52,15 @@ class Decision:
     reads: bool = False
     #: It takes as long as it takes to rewrite a log.
     unhurried: bool = False
+    #: Where a member asks, what its key must be good for.
+    scope: Scope = FULL
 
 
 DECISIONS: dict[str, Decision] = {}
 
 
 def decision(
-    *, by: type[Asker], reads: bool = False, unhurried: bool = False
+    *, by: type[Asker], reads: bool = False, unhurried: bool = False, scope: Scope = FULL
 ) -> Callable[[Function], Function]:
     """Make an async function of (core, arguments, asker) known under its name. Its second parameter's type is the
     struct of its arguments."""
@@ -64,15 +70,22 @@ def decision(
         assert name not in DECISIONS, f"two decisions are called {name}"
         _, arguments, _ = list(get_type_hints(function).values())[:3]
         assert issubclass(arguments, msgspec.Struct)
-        DECISIONS[name] = Decision(name, arguments, function, by, reads, unhurried)
+        DECISIONS[name] = Decision(name, arguments, function, by, reads, unhurried, scope)
         return function
 
     return register
 
 
 def decision_for(name: str, asker: Asker) -> Decision:
-    """The decision of this name for this kind of asker. Raises LookupError."""
+    """The decision of this name for this kind of asker. Raises LookupError, or Refusal(SCOPE_INSUFFICIENT) for a member
+    whose key is not good for it."""
     found = DECISIONS.get(name)
     if found is None or not isinstance(asker, found.by):
         raise LookupError(name)
+    if isinstance(asker, Principal) and found.scope == FULL and asker.scope != FULL:
+        raise Refusal(
+            "SCOPE_INSUFFICIENT",
+            "this API key has the scope `send`: it may send, and read messages, events and suppressions; for this use "
+            "one of scope `full`, which another of scope `full` can make (`POST /v1/keys`), or the relay's operator",
+        )
     return found

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import trio
 
 from relay.alarm import Alarm
 from relay.codec import Recorded
+from relay.config import Config
 from relay.core import Core
 from relay.decisions.reputation import judge
-from relay.events import RELAY_CLASSES, Event, MessageBounced, MessageComplained, MessageSent
+from relay.events import RELAY_CLASSES, DomainAdded, Event, MessageBounced, MessageComplained, MessageSent
 from relay.views import members, messages
 from spool.views import Snapshot
 
@@ -51,9 +53,7 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
     """Judge each domain after its mail has fared well or badly. Runs until cancelled; an unexpected exception ends it,
     and with it the process."""
     store = core.store
-    # Outcomes of before a crash may not have been judged.
-    with store.read() as view:
-        pending = {state.domain: None for state in members.domains(view)}
+    pending: dict[str, None] = {}
     alarm = Alarm(store.now_us)
     alarms = _Alarms()
 
@@ -66,8 +66,23 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
                 assert state is not None
                 pending[state.domain] = None
                 alarm.ring()
+            elif isinstance(item.event, DomainAdded):
+                # Its rates stay with the name: outcomes may have come while nobody had it.
+                pending[item.event.domain] = None
+                alarm.ring()
+
+    def judge_all() -> None:
+        with store.read() as view:
+            pending.update(dict.fromkeys(members.names(view)))
+        alarm.ring()
+
+    def settings_changed(before: Config) -> None:
+        if core.config.reputation != before.reputation:
+            judge_all()
 
     store.observers.append(observe)
+    core.settings.observers.append(settings_changed)
+    judge_all()  # outcomes of before a crash may not have been judged
     try:
         task_status.started()
         while True:
@@ -78,22 +93,20 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
             await alarm.wait()
     finally:
         store.observers.remove(observe)
+        core.settings.observers.remove(settings_changed)
 
 
 async def _judge(core: Core, name: str) -> None:
     with core.store.read() as view:
-        domain = members.domain(view, name)
-        assert domain is not None
-        events = judge(view, core.config.reputation, domain, core.store.now_us())
-    if not events:
-        return
-
-    def decision(view: Snapshot) -> list[Event]:
-        # Once more, in turn with the operator's hand.
-        domain = members.domain(view, name)
-        assert domain is not None
-        return judge(view, core.config.reputation, domain, core.store.now_us())
-
-    recorded = await core.store.decide(decision)
+        if not _judgement(core, name, view):
+            return
+    # Once more, in turn with the operator's hand.
+    recorded = await core.store.decide(partial(_judgement, core, name))
     if recorded:
         logger.warning("domain.paused", extra={"seq": recorded[0].seq})
+
+
+def _judgement(core: Core, name: str, view: Snapshot) -> list[Event]:
+    """None of a name that nobody has: it is judged when somebody enrols it."""
+    domain = members.domain(view, name)
+    return [] if domain is None else judge(view, core.config.reputation, domain, core.store.now_us())

@@ -19,6 +19,8 @@ from relay.refusals import Refusal, invalid
 
 BODY_BYTES_MAX = 1024 * 1024
 RECIPIENTS_MAX = 50
+#: Of a send that names none, by a key that has none.
+DEFAULT_CATEGORY = "bulk"
 
 Category = Literal[
     "transactional", "login-link", "password-reset", "mfa-otp", "verification", "bulk", "broadcast"
@@ -64,7 +66,10 @@ class SendBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
     category: Annotated[
         Category | None,
-        msgspec.Meta(description="Default `bulk`. `bulk` and `broadcast` get List-Unsubscribe."),
+        msgspec.Meta(
+            description="Default: that of the API key, or `bulk` where it has none. `bulk` and `broadcast` get "
+            "List-Unsubscribe."
+        ),
     ] = None
 
 
@@ -102,15 +107,15 @@ _INSTEAD = {
 _BODY = JsonBody(SendBody, _INSTEAD)
 
 
-def parse_send(body: bytes) -> SendRequest:
-    """Check the body of a send. Raises Refusal(INVALID_REQUEST)."""
+def parse_send(body: bytes, default_category: str = DEFAULT_CATEGORY) -> SendRequest:
+    """Check the body of a send, which is of `default_category` where it names none. Raises Refusal(INVALID_REQUEST)."""
     fields = _BODY.decode(body)
     if fields.headers is not None and len(fields.headers) > HEADERS_MAX:
         raise invalid("headers", f"has {len(fields.headers)} of them; the most is {HEADERS_MAX}")
     sender = mailbox_in("from", fields.sender)
     reply_to = mailbox_in("replyTo", fields.reply_to) if fields.reply_to else None
     recipients = _recipients(fields.to)
-    category = fields.category or "bulk"
+    category = fields.category or default_category
     for name, value in (("subject", fields.subject), ("text", fields.text), ("html", fields.html)):
         if value is not None and "\0" in value:
             raise invalid(name, "holds a NUL character, which mail cannot carry; remove it")

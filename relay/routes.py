@@ -40,6 +40,7 @@ class Route:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def route_for(routes: Mapping[str, Route], domain: str) -> Route | None:
-    """The route of exactly this domain, else the one of "*"; None: by MX."""
-    return routes.get(domain, routes.get("*"))
+def route_for(routes: Mapping[str, str], domain: str) -> Route | None:
+    """The route of exactly this domain, else the one of "*", as the configuration has them; None: by MX."""
+    target = routes.get(domain, routes.get("*"))
+    return None if target is None else Route.parse(target)

@@ -70,8 +70,8 @@ async def set_forward_to(core: Core, wanted: SetForwardTo, member: Principal) ->
     """Raises Refusal(DOMAIN_MISMATCH or SUPPRESSION_LOCKED)."""
 
     def decide(view: Snapshot) -> list[Event]:
-        domain = members.domain(view, wanted.domain)
-        if domain is None or domain.did != member.did:
+        domain = members.enrolment(view, member.did, wanted.domain)
+        if domain is None:
             raise Refusal("DOMAIN_MISMATCH", f"domain: {wanted.domain} is not enrolled under this DID")
         return set_forward(view, domain, wanted.address, key_id=member.key_id)
 

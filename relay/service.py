@@ -15,6 +15,7 @@ import gc
 import logging
 import resource
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -31,30 +32,42 @@ from relay.delivery.deliverer import Deliverer
 from relay.delivery.releases import release_held
 from relay.domains.verification import reverify_domains
 from relay.file_names import HTTP_ADDRESS_FILE
+from relay.operator.removal import cancel_what_is_left
 from relay.operator.retention import keep_retention
 from relay.operator.socket import serve_admin_socket
 from relay.reputation_guard import guard_reputation
-from relay.routes import Route
 from relay.surroundings import Surroundings
 from relay.unsubscribe_calls import call_members, one_click_post
 
 logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
+#: `relay.toml` is to be read again.
+RELOAD_SIGNAL = signal.SIGHUP
 #: Requests under way when the relay is stopped have this long to be answered.
 HTTP_GRACE_SECONDS = 8
+#: So soon a thread that computes lets the loop run again, where Python's default is 5 ms.
+SWITCH_SECONDS = 0.001
 
 
 async def serve(directory: Path) -> None:
     """Run the relay on `directory` until SIGTERM or SIGINT. A second one changes nothing.
 
+    SIGHUP reads `relay.toml` again. One that comes during the start is obeyed after it, one that comes during the stop
+    changes nothing.
+
     Raises what `open_core` raises, and LogPoisonedError (in an exception group) when the log could not be written.
     """
     _allow_open_files()
-    with _ignored(*STOP_SIGNALS), trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+    sys.setswitchinterval(SWITCH_SECONDS)
+    minded = (*STOP_SIGNALS, RELOAD_SIGNAL)
+    with _ignored(*minded), trio.open_signal_receiver(*minded) as signals:
         async with open_relay(directory) as relay:
             _calm_the_collector()
             async for number in signals:
+                if number == RELOAD_SIGNAL:
+                    await relay.core.read_settings_again()
+                    continue
                 logger.info("service.stopping", extra={"signal": signal.Signals(number).name})
                 break
             await relay.stop()
@@ -119,21 +132,15 @@ class Relay:
 async def open_relay(directory: Path, surroundings: Surroundings | None = None) -> AsyncIterator[Relay]:
     """Everything that serves, running inside the block. Leave it after `Relay.stop`; leaving without cuts it short."""
     async with open_core(directory, surroundings) as core:
-        config = core.config
         # A killed relay left it behind; whoever reads it shall find ours or none.
         address_file = directory / HTTP_ADDRESS_FILE
         address_file.unlink(missing_ok=True)
-        connector = Connector(
-            routes={domain: Route.parse(target) for domain, target in config.delivery.routes.items()},
-            surroundings=core.surroundings,
-            ehlo_name=config.ehlo_name,
-            plaintext_after_tls_failure=config.delivery.plaintext_after_tls_failure,
-        )
-        deliverer = Deliverer(core, connector)
+        deliverer = Deliverer(core, Connector(lambda: core.config, core.surroundings))
         close_http = trio.Event()
         async with trio.open_nursery() as nursery:
             relay = Relay(core, deliverer, "", close_http)
             await nursery.start(_run_deliverer, relay)
+            await nursery.start(cancel_what_is_left, core)
             await nursery.start(release_held, core)
             await nursery.start(guard_reputation, core)
             await nursery.start(call_members, core, one_click_post(core.surroundings))
@@ -172,16 +179,17 @@ async def _serve_http(core: Core, relay: Relay, close: trio.Event, task_status: 
     config.errorlog = logging.getLogger("hypercorn")
     turned_away = {why: core.metrics.http_turned_away.labels(why) for why in WHY}
     places = Places(
-        core.config.http.connections_max,
-        per_address_max=core.config.http.connections_per_address_max,
+        lambda: core.config.http.connections_max,
+        per_address_max=lambda: core.config.http.connections_per_address_max,
         count_turned_away=lambda why: turned_away[why].inc(),
     )
+    core.settings.observers.append(lambda before: places.look_again())
     core.metrics.http_connections.set_function(lambda: places.connections)
     await serve_http(
         create_app(core.edge),
         config,
         places=places,
-        clients=Clients(core.config.http.trusted_proxies),
+        clients=Clients(lambda: core.config.http.trusted_proxies),
         close=close,
         task_status=task_status,
     )

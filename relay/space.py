@@ -29,7 +29,11 @@ RETRY_AFTER_SECONDS = 60
 
 class Space:
     def __init__(
-        self, limits: SpoolConfig, *, free_bytes: Callable[[], int], log_bytes: Callable[[], int]
+        self,
+        limits: Callable[[], SpoolConfig],
+        *,
+        free_bytes: Callable[[], int],
+        log_bytes: Callable[[], int],
     ) -> None:
         self._limits = limits
         self._free_bytes = free_bytes
@@ -41,14 +45,14 @@ class Space:
         if isinstance(asker, Operator):
             return
         is_member = isinstance(asker, Principal)
-        reserve = self._limits.free_bytes_min * (MEMBERS if is_member else STRANGERS)
+        reserve = self._limits().free_bytes_min * (MEMBERS if is_member else STRANGERS)
         if self._free_bytes() - self._on_the_way - size < reserve:
             raise Refusal(
                 "QUEUE_FULL",
                 "the relay's disk is almost full; try again later",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
-        bytes_max = self._limits.bytes_max
+        bytes_max = self._limits().bytes_max
         if is_member and bytes_max and self._log_bytes() + self._on_the_way >= bytes_max:
             raise Refusal(
                 "QUEUE_FULL",

@@ -18,10 +18,13 @@ from relay.events import (
     DomainEvent,
     DomainForwardSet,
     DomainPaused,
+    DomainRemoved,
     DomainResumed,
     DomainUnverified,
+    Evidence,
     MemberAdded,
     MemberLimitsSet,
+    MemberRemoved,
     MemberResumed,
     MemberSuspended,
     RecipientSuppressed,
@@ -90,6 +93,9 @@ def stream_event(recorded: Recorded, recipient_of: Callable[[int], str | None]) 
         case MemberSuspended() | MemberResumed():
             shown.status = "suspended" if isinstance(event, MemberSuspended) else "active"
             shown.reason = event.reason
+        case MemberRemoved():
+            shown.status = "removed"
+            shown.reason = None if event.personal is None else event.personal.why
         case MemberLimitsSet():
             shown.hour, shown.day = event.hour, event.day
         case DomainEvent():
@@ -98,6 +104,13 @@ def stream_event(recorded: Recorded, recipient_of: Callable[[int], str | None]) 
         case _:
             pass  # its type says it all
     return shown
+
+
+def rate_evidence(evidence: Evidence) -> RateEvidence:
+    fields = msgspec.structs.asdict(evidence)
+    fields["window_start"] = rfc3339(evidence.window_start)
+    fields["window_end"] = rfc3339(evidence.window_end)
+    return RateEvidence(**fields)
 
 
 def _of_message(recorded: Recorded, recipient_of: Callable[[int], str | None]) -> StreamEvent:
@@ -122,13 +135,12 @@ def _describe_domain(shown: StreamEvent, event: DomainEvent) -> None:
             shown.failed = event.failed
         case DomainPaused():
             shown.status, shown.reason = event.status, event.reason
-            if event.evidence is not None:
-                evidence = msgspec.structs.asdict(event.evidence)
-                evidence["window_start"] = rfc3339(event.evidence.window_start)
-                evidence["window_end"] = rfc3339(event.evidence.window_end)
-                shown.evidence = RateEvidence(**evidence)
+            shown.evidence = None if event.evidence is None else rate_evidence(event.evidence)
         case DomainResumed():
             shown.status, shown.reason = "active", event.reason
+        case DomainRemoved():
+            shown.status, shown.because = "removed", event.because
+            shown.reason = None if event.personal is None else event.personal.why
         case DomainForwardSet():
             shown.forward_to = None if event.personal is None else event.personal.address
             shown.key_id = event.key_id

@@ -72,7 +72,7 @@ class _Issued(NamedTuple):
 class Streams:
     """All of a relay's; `observe` must be one of the views' observers."""
 
-    def __init__(self, limits: HttpConfig, randbytes: Callable[[int], bytes]) -> None:
+    def __init__(self, limits: Callable[[], HttpConfig], randbytes: Callable[[int], bytes]) -> None:
         self._limits = limits
         self._randbytes = randbytes
         self._open: dict[str, set[Subscriber]] = {}
@@ -91,13 +91,13 @@ class Streams:
         Open it without an `await` after authenticating, so that no revocation falls in between.
         """
         of_member = self._open.get(principal.did, set())
-        if len(of_member) >= self._limits.streams_per_member_max:
+        if len(of_member) >= self._limits().streams_per_member_max:
             raise Refusal(
                 "RATE_LIMITED",
                 f"you have {len(of_member)} streams open, the most; close one",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
-        if self._stopping or self._count >= self._limits.streams_max:
+        if self._stopping or self._count >= self._limits().streams_max:
             raise Refusal(
                 "TEMPORARILY_UNAVAILABLE",
                 "the relay can open no more streams now; try again, or use /v1/events",

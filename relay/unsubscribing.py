@@ -12,7 +12,6 @@ import msgspec
 
 from relay.core import Core
 from relay.data_directory import ReadableStore
-from relay.decisions.members import known_member
 from relay.decisions.suppression import suppress
 from relay.events import Event
 from relay.message.tokens import Unsubscribe, UnsubscribeTokens
@@ -20,7 +19,7 @@ from relay.principals import Stranger
 from relay.refusals import Refusal
 from relay.registry import decision
 from relay.unsubscribe_calls import members_url
-from relay.views import messages
+from relay.views import members, messages
 from spool.views import Snapshot
 
 
@@ -44,12 +43,14 @@ class Link(NamedTuple):
 
 
 def opened(tokens: UnsubscribeTokens, store: ReadableStore, token: str) -> Link:
-    """Whose link it is. Raises Refusal(NOT_FOUND) for what this relay did not seal."""
+    """Whose link it is, also of a member that was removed since. Raises Refusal(NOT_FOUND) for what this relay did not
+    seal."""
     who = tokens.open(token)
     if who is None:
         raise Refusal("NOT_FOUND", "this is no unsubscribe link of this relay")
     with store.read() as view:
-        known_member(view, who.did)
+        if not members.was_member(view, who.did):
+            raise Refusal("NOT_FOUND", "this is no unsubscribe link of this relay")
         message = messages.message(view, who.message_id)
     return Link(who, message if message is not None and message.did == who.did else None)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from relay.authentication import check_still
 from relay.codec import Recorded
 from relay.events import Event
 from relay.principals import Asker, Principal
@@ -38,9 +39,18 @@ class Writes:
                 return await self._store.append(events, patient=False)
 
     async def decide(self, asker: Asker, decision: Callable[[Snapshot], Sequence[Event]]) -> list[Recorded]:
-        """Decide and append, one decision at a time. Raises Refusal(QUEUE_FULL), or what the decision raises."""
+        """Decide and append, one decision at a time. A member's key and membership are looked at again then.
+
+        Raises Refusal(QUEUE_FULL, AUTH_FAILED or MEMBER_SUSPENDED), or what the decision raises.
+        """
+
+        def decide(view: Snapshot) -> Sequence[Event]:
+            if isinstance(asker, Principal):
+                check_still(view, asker)
+            return decision(view)
+
         with self._space.held(asker):
-            return await self._store.decide(decision, patient=False, party=_party(asker))
+            return await self._store.decide(decide, patient=False, party=_party(asker))
 
 
 def _party(asker: Asker) -> str | None:

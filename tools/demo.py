@@ -25,8 +25,9 @@ from relay.config import CONFIG_FILE, config_template
 from relay.core import Core
 from relay.logs import configure_logging
 from relay.message.signing import verify
+from relay.operator.api_keys import KeyIssue, KeyRevoke, key_issue, key_revoke
 from relay.operator.initialise import initialise
-from relay.operator.membership import KeyIssue, KeyRevoke, MemberAdd, key_issue, key_revoke, member_add
+from relay.operator.membership import MemberAdd, member_add
 from relay.operator.membership_shown import Dns, dns
 from relay.principals import Operator
 from relay.service import open_relay

@@ -12,6 +12,7 @@ import click
 
 from relay.domains.records import DnsRecord, zone_text
 from relay.operator.client import administer
+from tools import removal
 from tools.output import directory_argument, json_option, print_json, print_table
 
 did_option = click.option("--did", required=True, help="The member: did:plc:... or did:web:...")
@@ -227,6 +228,10 @@ def domain_list(directory: Path, as_json: bool) -> None:
         print_table(rows, ("domain", "did", "status", "verified", "selector"), empty="There are no domains.")
 
 
+member_group.add_command(removal.member_remove)
+domain_group.add_command(removal.domain_remove)
+
+
 @click.group("key", help="API keys.")
 def key_group() -> None: ...
 
@@ -234,17 +239,24 @@ def key_group() -> None: ...
 @key_group.command("issue")
 @directory_argument
 @did_option
+@click.option(
+    "--scope",
+    type=click.Choice(["send", "full"]),
+    help="send: to send and to read back. full: keys, domains, suppressions and forward-to, too. "
+    "Without it: send with --category, else full.",
+)
+@click.option("--category", help="Of the sends by this key that name none; without it they are bulk.")
 @json_option
-def key_issue(directory: Path, did: str, as_json: bool) -> None:
+def key_issue(directory: Path, did: str, scope: str | None, category: str | None, as_json: bool) -> None:
     """Issue another API key.
 
     The ones before it stay good until they are revoked.
     """
-    answer = _administer(directory, "key_issue", did=did)
+    answer = _administer(directory, "key_issue", did=did, scope=scope, category=category)
     if as_json:
         print_json(answer)
     else:
-        click.echo(f"Key {answer['keyId']}, shown only now:  {answer['apiKey']}")
+        click.echo(f"Key {answer['keyId']} ({_use(answer)}), shown only now:  {answer['apiKey']}")
 
 
 @key_group.command("list")
@@ -257,21 +269,38 @@ def key_list(directory: Path, did: str | None, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(rows, ("did", "keyId", "status", "issuedAt", "revokedAt"), empty="There are no keys.")
+        columns = ("did", "keyId", "status", "scope", "category", "issuedAt", "revokedAt")
+        print_table(rows, columns, empty="There are no keys.")
 
 
 @key_group.command("revoke")
 @directory_argument
 @did_option
 @click.option("--key-id", required=True, help="As `key list` shows it.")
+@click.option(
+    "--all-of-it", is_flag=True, help="Also the keys that were made with it, and with those; even afterwards."
+)
 @json_option
-def key_revoke(directory: Path, did: str, key_id: str, as_json: bool) -> None:
-    """Revoke an API key, at once."""
-    answer = _administer(directory, "key_revoke", did=did, key_id=key_id)
+def key_revoke(directory: Path, did: str, key_id: str, all_of_it: bool, as_json: bool) -> None:
+    """Revoke an API key, at once.
+
+    Lists what was made with it.
+    """
+    answer = _administer(directory, "key_revoke", did=did, key_id=key_id, all_of_it=all_of_it)
     if as_json:
         print_json(answer)
-    else:
-        click.echo(f"Key {key_id} is revoked.")
+        return
+    click.echo(f"Key {key_id} is revoked.")
+    for made in answer["made"]:
+        fate = "revoked as well" if made["status"] == "revoked" else "still good"
+        click.echo(f"It made key {made['keyId']} ({_use(made)}), which is {fate}.")
+    if any(made["status"] != "revoked" for made in answer["made"]):
+        click.echo("The same command with --all-of-it revokes what it made.")
+
+
+def _use(key: dict[str, Any]) -> str:
+    """What a key is for."""
+    return ", ".join(filter(None, (key["scope"], key["category"])))
 
 
 @click.command("dns")

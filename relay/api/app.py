@@ -19,7 +19,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from relay.api import events, health, member, messages, send, stream, suppressions, unsubscribe
+from relay.api import domains, events, health, keys, member, messages, send, stream, suppressions, unsubscribe
 from relay.api.answers import Answer, error_answer, path_answer
 from relay.api.clients import FORWARDED_FOR, AtWork, Clients
 from relay.api.exchange import Exchange
@@ -45,6 +45,12 @@ _DESCRIBED: tuple[Operation, ...] = (
     suppressions.list_suppressions,
     suppressions.suppress,
     suppressions.unsuppress,
+    domains.list_domains,
+    domains.enrol_domain,
+    domains.verify_domain,
+    keys.list_keys,
+    keys.issue_key,
+    keys.revoke_key,
     events.list_events,
     events.no_websocket,
     events.stream_ticket,
@@ -65,8 +71,8 @@ class App(QuartTrio):
         super().__init__("relay", static_folder=None)
         self._edge = edge
         self._router = Router(each for each in OPERATIONS if each.handler is not None)
-        self._clients = Clients(edge.config.http.trusted_proxies)
-        self._at_work = AtWork(edge.config.http.connections_per_address_max)
+        self._clients = Clients(lambda: edge.config.http.trusted_proxies)
+        self._at_work = AtWork(lambda: edge.config.http.connections_per_address_max)
 
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":

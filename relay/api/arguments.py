@@ -22,6 +22,18 @@ def limit_parameter(default: int = LIMIT_DEFAULT, most: int = LIMIT_MAX) -> Para
     return Parameter("limit", schema)
 
 
+def flag_parameter(name: str, description: str) -> Parameter:
+    return Parameter(name, {"type": "string", "enum": ["1"]}, description)
+
+
+def flag_of(request: Request, name: str) -> bool:
+    """Whether `?name=1` is said. Anything else is not guessed at."""
+    given = request.argument(name)
+    if given not in (None, "1"):
+        raise invalid(name, "expected 1, or leave it out")
+    return given is not None
+
+
 def limit_of(request: Request, default: int = LIMIT_DEFAULT, most: int = LIMIT_MAX) -> int:
     """How many the client wants. Raises Refusal(INVALID_REQUEST), as all here do."""
     given = request.argument("limit")

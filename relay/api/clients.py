@@ -45,18 +45,18 @@ class Client(NamedTuple):
 class Clients:
     """Knows the operator's proxies from everybody else."""
 
-    def __init__(self, trusted_proxies: tuple[str, ...] = ()) -> None:
-        trusted = parse_networks(trusted_proxies)
+    def __init__(self, trusted_proxies: Callable[[], tuple[str, ...]] = tuple) -> None:
+        """Which are trusted is asked for at each use: the operator may change it."""
+        self._trusted_proxies = trusted_proxies
+        self._trusted: tuple[str, ...] = ()
+        self._look = _looking(())
 
-        def known(text: str) -> Client | None:
-            try:
-                address = parse_address(text)
-            except ValueError:
-                return None
-            return Client(str(address), is_within(address, trusted), counted_as(address))
-
-        #: The client of this address; None: it is no address.
-        self.known = lru_cache(maxsize=_KNOWN_MAX)(known)
+    def known(self, text: str) -> Client | None:
+        """The client of this address; None: it is no address."""
+        trusted_proxies = self._trusted_proxies()
+        if self._trusted is not trusted_proxies:
+            self._trusted, self._look = trusted_proxies, _looking(trusted_proxies)
+        return self._look(text)
 
     def of(self, scope: Any) -> Client | None:
         """Whose request this is, which its ASGI scope says from here on. None: nobody's that has an address."""
@@ -86,6 +86,20 @@ class Clients:
         return found
 
 
+def _looking(trusted_proxies: tuple[str, ...]) -> Callable[[str], Client | None]:
+    trusted = parse_networks(trusted_proxies)
+
+    @lru_cache(maxsize=_KNOWN_MAX)
+    def look(text: str) -> Client | None:
+        try:
+            address = parse_address(text)
+        except ValueError:
+            return None
+        return Client(str(address), is_within(address, trusted), counted_as(address))
+
+    return look
+
+
 def _without_port(entry: bytes) -> str:
     """Some proxies write the port, too. What is no address stays none."""
     text = entry.decode("latin-1")
@@ -107,14 +121,14 @@ def _is_port(text: str) -> bool:
 class AtWork:
     """Requests at work, by whose they are. Those of trusted proxies themselves are not counted."""
 
-    def __init__(self, per_client_max: int) -> None:
+    def __init__(self, per_client_max: Callable[[], int]) -> None:
         self._per_client_max = per_client_max
         self._counts: dict[str, int] = {}
 
     def begin(self, client: Client) -> Turn | None:
         """None: there are as many as may be."""
         count = self._counts.get(client.counted_as, 0)
-        if count >= self._per_client_max:
+        if count >= self._per_client_max():
             return None
         self._counts[client.counted_as] = count + 1
         return Turn(self._counts, client.counted_as)

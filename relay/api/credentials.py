@@ -27,6 +27,9 @@ async def reader_of(edge: Edge, request: Request) -> Principal:
     member = _member(edge, request, suspended_may=True)
     await edge.quota.begin_read(member.did)
     request.at_end.append(lambda: edge.quota.end_read(member.did))
+    with edge.store.read() as view:  # its turn may have been long in coming
+        if not is_active_key(view, member):
+            raise Refusal("AUTH_FAILED", "the API key was revoked")
     return member
 
 

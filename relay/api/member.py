@@ -124,6 +124,7 @@ def _limits_of(
     "/member/forward-to",
     "setForwardTo",
     "Set who is told of a domain's bounces",
+    description="Wants a key of scope `full`.",
     body=ForwardToBody,
     answers={200: Described("Set: durable on the relay's disk", ForwardTo)},
     errors=(400, 401, 403, 408, 409, 413, 415, 429, 500, 503),

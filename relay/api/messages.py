@@ -7,19 +7,20 @@ has removed since stays removed.)
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterator
 
 from relay.api.answers import Answer
 from relay.api.arguments import AFTER, before_of, limit_of, limit_parameter, number_in
 from relay.api.credentials import reader_of
 from relay.api.operations import MEMBERS_ERRORS, Described, Parameter, operation
-from relay.api.pace import Pace
+from relay.api.pace import Pace, rows_of
 from relay.api.request import Request
 from relay.edge import Edge
 from relay.fields import address_in
 from relay.presentation import MessageDetail, MessagePage, message_detail, message_summary
 from relay.refusals import Refusal, invalid
 from relay.views import messages
+from spool.views import Snapshot
 
 
 @operation(
@@ -77,9 +78,11 @@ async def list_messages(edge: Edge, request: Request) -> Answer:
     before, limit = before_of(request), limit_of(request)
     given = request.argument("recipient")
     recipient = None if given is None else address_in("recipient", given)
-    with edge.store.read() as view:
-        found = messages.messages_of(view, member.did, status=status, recipient=recipient, before=before)
-        states = list(islice(found, limit + 1))
+
+    def scan(view: Snapshot, before: int | None) -> Iterator[messages.MessageState]:
+        return messages.messages_of(view, member.did, status=status, recipient=recipient, before=before)
+
+    states = await rows_of(edge.store, scan, lambda state: state.message_id, before, limit + 1)
     page = states[:limit]
     following = str(page[-1].message_id) if len(states) > limit else None
     pace = Pace()

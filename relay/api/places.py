@@ -66,13 +66,13 @@ class Guest(Protocol):
 
 
 class Places:
-    """Room for so many connections at a time."""
+    """Room for so many connections at a time. What the operator may change is asked for at each use."""
 
     def __init__(
         self,
-        connections_max: int,
+        connections_max: Callable[[], int],
         *,
-        per_address_max: int | None = None,
+        per_address_max: Callable[[], int] | None = None,
         count_turned_away: Callable[[str], None] = lambda why: None,
     ) -> None:
         self._connections_max = connections_max
@@ -99,16 +99,17 @@ class Places:
         counted_as = self._counted_as(client)
         if counted_as is None or self._per_address_max is None:
             return True
-        if self._of_address.get(counted_as, 0) < self._per_address_max:
+        per_address_max = self._per_address_max()
+        if self._of_address.get(counted_as, 0) < per_address_max:
             return True
         self.count_turned_away("connections_per_address")
-        self._say("http.address_full", connections_per_address_max=self._per_address_max)
+        self._say("http.address_full", connections_per_address_max=per_address_max)
         return False
 
     async def take(self, guest: Guest) -> None:
         """Wait for a place; it then rests there. Cancelled: it has none."""
-        while len(self._guests) >= self._connections_max:
-            self._say("http.connections_full", connections_max=self._connections_max)
+        while len(self._guests) >= (connections_max := self._connections_max()):
+            self._say("http.connections_full", connections_max=connections_max)
             longest, until = self._next_to_give_way()
             if longest is not None and trio.current_time() >= until:
                 self._give_way(longest)
@@ -142,6 +143,10 @@ class Places:
             self._resting.pop(guest, None)  # or it would keep its place in the order
             self._resting[guest] = trio.current_time()
             self._tell()
+
+    def look_again(self) -> None:
+        """There may be more places now: the operator has changed their number."""
+        self._tell()
 
     def end_long_rests(self, now: float, *, keep_alive_seconds: float) -> None:
         """End those whose head has not come in its time."""

@@ -12,6 +12,7 @@ its end all the same; nobody is there to be answered. Half a request is none.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
@@ -19,12 +20,15 @@ from urllib.parse import parse_qs
 
 import trio
 
-from relay.refusals import Refusal, invalid, nearest_of
+from relay.buffers import ALWAYS_OCTETS, Held
+from relay.refusals import Refusal, crowded, invalid, nearest_of
 
 #: Query parameters of one request.
 ARGUMENTS_MAX = 20
 #: So long a body has to arrive.
 BODY_SECONDS_MAX = 4.0
+#: So long a large body waits for room; its own time stands still meanwhile.
+ROOM_SECONDS_MAX = 2.0
 #: So long the end of an answer waits for the end of its request.
 REST_OF_REQUEST_SECONDS_MAX = 2.0
 #: Among the extensions of an HTTP scope: to be called when nothing more is done for the client but to wait for it.
@@ -104,11 +108,14 @@ class Request:
         """Of the Content-Type, in lower case and without parameters; empty where there is none."""
         return (self.header(b"content-type") or "").partition(";")[0].strip().lower()
 
-    async def json(self, bytes_max: int, *, then_seconds: float = math.inf) -> bytes:
+    async def json(
+        self, bytes_max: int, held: Held | None = None, *, then_seconds: float = math.inf
+    ) -> bytes:
         """The whole body, which says that it is JSON or says nothing. What comes after it has `then_seconds`.
 
-        Raises Refusal(UNSUPPORTED_MEDIA_TYPE, or as `whole`), and Refusal(INVALID_REQUEST), which nobody will read,
-        where the client goes before it was whole.
+        A body that may be large is `held`. Raises Refusal(UNSUPPORTED_MEDIA_TYPE, or as `whole`),
+        Refusal(TEMPORARILY_UNAVAILABLE) where there is no room for it in time, and Refusal(INVALID_REQUEST), which
+        nobody will read, where the client goes before it was whole.
         """
         if self.media_type not in ("", "application/json"):
             raise Refusal("UNSUPPORTED_MEDIA_TYPE", "Content-Type: send application/json")
@@ -118,7 +125,8 @@ class Request:
                 "UNSUPPORTED_MEDIA_TYPE", "Content-Encoding: send the body as it is, not compressed"
             )
         self.limit.deadline = trio.current_time() + BODY_SECONDS_MAX
-        body = await whole(self._parts(), self.header(b"content-length"), bytes_max)
+        parts = self._parts() if held is None else self._held_parts(held, bytes_max)
+        body = await whole(parts, self.header(b"content-length"), bytes_max)
         if self._has_gone:
             raise Refusal("INVALID_REQUEST", "the request ended before its body was whole")
         self.limit.deadline = trio.current_time() + then_seconds
@@ -135,6 +143,25 @@ class Request:
     async def _parts(self) -> AsyncIterator[bytes]:
         while not self.is_over:
             yield await self._next_part()
+
+    async def _held_parts(self, held: Held, bytes_max: int) -> AsyncIterator[bytes]:
+        """As `_parts`; when it is known to be large, it goes on as soon as there is room for all that it may be."""
+        size, length = 0, self.header(b"content-length") or ""
+        said = int(length) if re.fullmatch("[0-9]{1,15}", length) else None
+        is_held = False
+        while not self.is_over:
+            if not is_held and (size if said is None else said) > ALWAYS_OCTETS:
+                begun = trio.current_time()
+                self.limit.deadline += ROOM_SECONDS_MAX
+                with trio.move_on_after(ROOM_SECONDS_MAX) as waiting:
+                    await held.take(bytes_max if said is None else min(said, bytes_max))
+                if waiting.cancelled_caught:
+                    raise crowded()
+                self.limit.deadline += trio.current_time() - begun - ROOM_SECONDS_MAX
+                is_held = True
+            part = await self._next_part()
+            size += len(part)
+            yield part
 
     async def _next_part(self) -> bytes:
         message = await self._receive()

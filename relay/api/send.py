@@ -19,7 +19,7 @@ from relay.api.request import Request
 from relay.edge import Edge
 from relay.presentation import SendAnswer
 from relay.refusals import Refusal
-from relay.requests import BODY_BYTES_MAX, SendBody, parse_send
+from relay.requests import BODY_BYTES_MAX, DEFAULT_CATEGORY, SendBody, parse_send
 
 #: Waiting for the log's writer; once it has the send, the log says itself when the disk does not answer.
 APPEND_SECONDS_MAX = 1.5
@@ -48,22 +48,29 @@ _KEY = re.compile(r"[ -~]{1,255}")
 async def send(edge: Edge, request: Request) -> Answer:
     member = writer_of(edge, request)
     key = _idempotency_key(request)
-    body = await request.json(BODY_BYTES_MAX, then_seconds=APPEND_SECONDS_MAX)
-    body_sha256 = hashlib.sha256(body).hexdigest()
-    idempotency = None
-    if key is not None:
-        idempotency = Idempotency(key, body_sha256)
-        first = acceptance.first_use(edge.store, member, idempotency)
-        if first is not None:
-            return _answer(first)
-    wanted = Send(
-        request=parse_send(body),
-        client_address=request.client_address,
-        idempotency=idempotency,
-        body_sha256=body_sha256,
-        size=len(body),
-    )
-    return _answer(await edge.decide("send", wanted, member))
+    with edge.receiving.held(member.did) as held:
+        body = await request.json(BODY_BYTES_MAX, held, then_seconds=APPEND_SECONDS_MAX)
+        async with edge.heavy_work.turn(member.did, len(body)) as do:
+            body_sha256 = await do(_sha256, body)
+            idempotency = None
+            if key is not None:
+                idempotency = Idempotency(key, body_sha256)
+                first = acceptance.first_use(edge.store, member, idempotency)
+                if first is not None:
+                    return _answer(first)
+            parsed = await do(parse_send, body, member.category or DEFAULT_CATEGORY)
+        wanted = Send(
+            request=parsed,
+            client_address=request.client_address,
+            idempotency=idempotency,
+            body_sha256=body_sha256,
+            size=len(body),
+        )
+        return _answer(await edge.decide("send", wanted, member))
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
 
 
 def _answer(sent: Sent) -> Answer:

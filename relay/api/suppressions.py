@@ -9,7 +9,7 @@ rest of the path: an address may have slashes, and may begin with one.
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -18,6 +18,7 @@ from relay.api.answers import Answer
 from relay.api.arguments import AFTER, before_of, limit_of, limit_parameter
 from relay.api.credentials import reader_of, writer_of
 from relay.api.operations import MEMBERS_ERRORS, Described, Parameter, operation
+from relay.api.pace import rows_of
 from relay.api.request import Request
 from relay.characters import FORBIDDEN
 from relay.edge import Edge
@@ -26,7 +27,8 @@ from relay.json_body import JsonBody
 from relay.presentation import SuppressedAddress, SuppressionPage, suppressed_address
 from relay.refusals import invalid
 from relay.self_service import Suppress, Unsuppress
-from relay.views.suppressions import suppression, suppressions_of
+from relay.views.suppressions import Suppression, suppression, suppressions_of
+from spool.views import Snapshot
 
 BODY_BYTES_MAX = 16 * 1024
 NOTE_CHARACTERS_MAX = 256
@@ -61,8 +63,11 @@ _BODY = JsonBody(SuppressionBody)
 async def list_suppressions(edge: Edge, request: Request) -> Answer:
     member = await reader_of(edge, request)
     limit, before = limit_of(request), before_of(request)
-    with edge.store.read() as view:
-        states = list(islice(suppressions_of(view, member.did, before=before), limit + 1))
+
+    def scan(view: Snapshot, before: int | None) -> Iterator[Suppression]:
+        return suppressions_of(view, member.did, before=before)
+
+    states = await rows_of(edge.store, scan, lambda state: state.seq, before, limit + 1)
     page = states[:limit]
     following = str(page[-1].seq) if len(states) > limit else None
     return Answer.of(SuppressionPage([suppressed_address(state) for state in page], following))
@@ -73,6 +78,7 @@ async def list_suppressions(edge: Edge, request: Request) -> Answer:
     "/v1/suppressions",
     "suppress",
     "Suppress an address",
+    description="Wants a key of scope `full`.",
     body=SuppressionBody,
     answers={
         200: Described("It was suppressed by the member already", SuppressedAddress),
@@ -95,6 +101,7 @@ async def suppress(edge: Edge, request: Request) -> Answer:
     "/v1/suppressions/{recipient...}",
     "unsuppress",
     "Take back the reasons `unsubscribe`, `manual` and `bounced`; a complaint stays",
+    description="Wants a key of scope `full`.",
     parameters=(
         Parameter("recipient", {"type": "string"}, "The bare address, percent-encoded.", where="path"),
     ),

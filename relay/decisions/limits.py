@@ -37,12 +37,13 @@ class Phase(NamedTuple):
 
 
 def age_starts_at(config: Config, domain: DomainState) -> int:
-    """From when a domain's age is counted: since verification, or since enrolment where none is asked for.
+    """From when a domain's age is counted: since its name was first verified, or first enrolled where no verification
+    is asked for; whoever had it then.
 
     A domain that waits for its verification is as young as can be.
     """
     if not config.require_verified_domains:
-        return domain.added_at
+        return domain.name_added_at
     return domain.first_verified_at or (1 << 62)
 
 

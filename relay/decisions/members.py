@@ -1,4 +1,4 @@
-"""Members, their domains and keys: who may be enrolled, paused, suspended, and by which key."""
+"""Members and their domains: who may be enrolled, paused, suspended. `relay.decisions.keys` has their keys."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ from relay.events import (
     Event,
     ForwardAddress,
     KeyIssued,
-    KeyRevoked,
     MemberAdded,
     MemberLimitsSet,
     MemberResumed,
     MemberSuspended,
 )
+from relay.principals import FULL, Scope
 from relay.refusals import Refusal, invalid
 from relay.views import members, suppressions
 from spool.views import Snapshot
-
-ACTIVE_KEYS_MAX = 10
 
 
 class NewDomain(NamedTuple):
@@ -40,6 +38,8 @@ class NewDomain(NamedTuple):
 class NewKey(NamedTuple):
     key_id: str
     key_hash: str
+    scope: Scope = FULL
+    category: str | None = None
 
 
 def add_member(
@@ -76,8 +76,7 @@ def _domain_added(view: Snapshot, config: Config, did: str, new: NewDomain) -> D
         raise Refusal(
             "CONFLICT", f"domain: {new.domain} is the relay's own; a member would sign as the operator"
         )
-    if members.domain(view, new.domain) is not None:
-        raise Refusal("CONFLICT", f"domain: {new.domain} is enrolled already")
+    _check_nobody_has(view, did, new)
     return DomainAdded(
         did=did,
         domain=new.domain,
@@ -87,22 +86,13 @@ def _domain_added(view: Snapshot, config: Config, did: str, new: NewDomain) -> D
     )
 
 
-def issue_key(view: Snapshot, did: str, key: NewKey) -> list[Event]:
-    known_member(view, did)
-    active = [state for state in members.keys_of(view, did) if state.revoked_at is None]
-    if len(active) >= ACTIVE_KEYS_MAX:
-        raise Refusal("CONFLICT", f"did: it has {len(active)} active keys, the most; revoke one first")
-    return [KeyIssued(did=did, key_id=key.key_id, key_hash=key.key_hash)]
-
-
-def revoke_key(view: Snapshot, did: str, key_id: str) -> list[Event]:
-    known_member(view, did)
-    for state in members.keys_of(view, did):
-        if state.key_id == key_id:
-            if state.revoked_at is not None:
-                raise Refusal("CONFLICT", f"key-id: {key_id} was revoked already")
-            return [KeyRevoked(did=did, key_id=key_id)]
-    raise Refusal("NOT_FOUND", f"key-id: {did} has no key {key_id}")
+def _check_nobody_has(view: Snapshot, did: str, new: NewDomain) -> None:
+    """A name that nobody has proved belongs to nobody: others may have enrolled it, too."""
+    for other in members.enrolments(view, new.domain):
+        if other.did == did or other.proved_at is not None:
+            raise Refusal("CONFLICT", f"domain: {new.domain} is enrolled already")
+        if new.selector_stem == other.selector_stem:
+            raise Refusal("CONFLICT", f"domain: {new.domain} is being enrolled for another; try again")
 
 
 def suspend_member(view: Snapshot, did: str, reason: str | None) -> list[Event]:
@@ -158,10 +148,23 @@ def set_forward(
 
 
 def known_domain(view: Snapshot, did: str, name: str) -> members.DomainState:
-    state = members.domain(view, name)
-    if state is None or state.did != did:
+    state = members.enrolment(view, did, name)
+    if state is None:
         raise Refusal("NOT_FOUND", f"domain: {name} is not enrolled under {did}")
     return state
+
+
+def named_domain(view: Snapshot, did: str | None, name: str) -> members.DomainState:
+    """As `known_domain`; without a DID the only enrolment that the name has. Raises Refusal(NOT_FOUND or CONFLICT)."""
+    if did is not None:
+        return known_domain(view, did, name)
+    found = members.enrolments(view, name)
+    if not found:
+        raise Refusal("NOT_FOUND", f"domain: {name} is not enrolled")
+    if len(found) > 1:
+        dids = ", ".join(state.did for state in found[:5])
+        raise Refusal("CONFLICT", f"domain: several members have enrolled {name}; name one: {dids}")
+    return found[0]
 
 
 def known_member(view: Snapshot, did: str) -> members.MemberState:

@@ -158,8 +158,8 @@ def _check_submission(view: Snapshot, did: str, smtp: BySmtp, *, recipients: int
 
 def check_own_domain(view: Snapshot, did: str, name: str, field: str) -> members.DomainState:
     """Raises Refusal(DOMAIN_MISMATCH) where the domain is not enrolled under this DID. `field` is where it stands."""
-    domain = members.domain(view, name)
-    if domain is None or domain.did != did:
+    domain = members.enrolment(view, did, name)
+    if domain is None:
         raise Refusal("DOMAIN_MISMATCH", f"{field}: the domain {name} is not enrolled under this DID")
     return domain
 
@@ -169,9 +169,21 @@ def sending_domain(view: Snapshot, config: Config, did: str, name: str, *, bulk:
     domain = check_own_domain(view, did, name, "from")
     if config.require_verified_domains and not domain.verified:
         raise Refusal("DOMAIN_UNVERIFIED", _why_unverified(domain))
+    if not config.require_verified_domains and not _has_the_name(view, domain):
+        raise Refusal(
+            "DOMAIN_UNVERIFIED",
+            f"from: another member enrolled the domain {name} before; it is yours once you prove it, first by "
+            f"TXT _atmos-verify.{name}",
+        )
     if domain.is_stopped(bulk=bulk):
-        raise Refusal("DOMAIN_PAUSED", _why_paused(domain))
+        raise Refusal("DOMAIN_PAUSED", f"from: {why_paused(domain)}")
     return domain
+
+
+def _has_the_name(view: Snapshot, domain: members.DomainState) -> bool:
+    """Where nobody has to prove a name, who enrolled it first may send, until another proves it."""
+    holder = members.domain(view, domain.domain)
+    return holder is not None and holder.did == domain.did
 
 
 def _why_unverified(domain: members.DomainState) -> str:
@@ -191,7 +203,8 @@ def _why_unverified(domain: members.DomainState) -> str:
     )
 
 
-def _why_paused(domain: members.DomainState) -> str:
+def why_paused(domain: members.DomainState) -> str:
+    """Of a domain that is paused: a sentence."""
     since, counts = rfc3339(domain.paused_at), ""
     if domain.evidence is not None:
         seen = domain.evidence
@@ -203,7 +216,7 @@ def _why_paused(domain: members.DomainState) -> str:
         counts = f": {bad} among {seen.final} final messages"
     rest = "" if domain.stops == "all" else " for bulk mail (the transactional class goes on)"
     return (
-        f"from: the domain {domain.domain} is {domain.status}{rest} since {since}{counts}; "
+        f"the domain {domain.domain} is {domain.status}{rest} since {since}{counts}; "
         "the relay's operator resumes it"
     )
 

@@ -5,7 +5,8 @@
         → `message.sent` | `message.deferred` | `message.bounced`, durable before the connection is used again
 
 The contract. `Attempts.make` ends in exactly one outcome event, or in an event that takes its place, and returns when
-that is durable. Cancelled, or ended by a defect, it still records what is known of an attempt that was started.
+that is durable; or, where there is no memory for a large message now, in none, and nothing has been done. Cancelled, or
+ended by a defect, it still records what is known of an attempt that was started.
 
 A crash between the dot and the outcome is the only window in which a mail can be delivered twice. It leaves a start
 without an outcome, which the next start names (`attempt.interrupted`) and retries after that attempt's ordinary delay.
@@ -16,10 +17,12 @@ Which message is due, on which connection it is tried, and when it is due again,
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import trio
 
+from relay.buffers import Held
 from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.attempt import prevented
@@ -31,14 +34,20 @@ from relay.delivery.session import Session, SessionFailed
 from relay.delivery.smtp import check_message
 from relay.delivery.story import Story, Tried
 from relay.events import Event, MessageBounced, SendAccepted
+from relay.heavy_work import ON_LOOP_OCTETS_MAX, Do
 from relay.message.dsn import dsn_for
 from relay.message.keys import KeyFileError
-from relay.message.outgoing import LARGE_OCTETS, Outgoing, PayloadGoneError, is_smoke_sink
+from relay.message.outgoing import Gathered, Outgoing, PayloadGoneError, is_smoke_sink
 from relay.views import messages
 from relay.views.due import Lane
 from spool.views import Snapshot
 
 logger = logging.getLogger(__name__)
+
+#: The message, and what is sent of it, with its dots doubled.
+_HELD_FOR_EACH_OCTET = 2
+#: A large message waits so long for room with a connection in hand; then others have the connection.
+ROOM_SECONDS_MAX = 1.0
 
 
 class Due(NamedTuple):
@@ -55,8 +64,8 @@ class Attempted(NamedTuple):
 
     #: Where it can carry another message.
     session: Session | None
-    #: What the event says, durable.
-    event: Event
+    #: Durable. None: it was not tried, because there was no room for it, and is due as before.
+    event: Event | None
     #: What the dialogue came to, where there was one.
     outcome: AttemptOutcome | None = None
 
@@ -69,7 +78,6 @@ class Attempts:
         self._store = core.store
         self._dice = core.surroundings.dice
         self._connector = connector
-        self._composing = trio.Lock()
         #: A dict for its order: in a simulation, who is hung up on first must not depend on addresses in memory.
         self._sessions: dict[Session, None] = {}
         core.metrics.connections.set_function(lambda: len(self._sessions))
@@ -91,8 +99,14 @@ class Attempts:
         if due.instead is not None:
             tried = Tried(None, AttemptOutcome.of(due.instead), None)
             return Attempted(session, await self._record(story.ended(tried, None, 0.0)))
+        with self._core.sending.held(state.did) as held:
+            return await self._make(story, state, due, session, held)
+
+    async def _make(
+        self, story: Story, state: messages.MessageState, due: Due, session: Session | None, held: Held
+    ) -> Attempted:
         try:
-            outgoing = await self._composed(state)
+            outgoing = await self._outgoing(state, held)
         except PayloadGoneError as error:
             logger.warning("delivery.payload_gone", extra={"message_id": state.message_id}, exc_info=error)
             return Attempted(session, await self._record(story.erased()))
@@ -100,16 +114,23 @@ class Attempts:
             # One member's lost key must not stop everybody's mail. It waits for the operator to restore the key.
             logger.error("delivery.key_missing", extra={"message_id": state.message_id}, exc_info=error)
             return Attempted(session, await self._record(story.unsigned()))
+        if outgoing is None:
+            return Attempted(session, None)
         return await self._carry_out(story, due.lane.domain, session, outgoing)
 
-    async def bounce_if_suppressed(self, message_id: int) -> None:
-        """A message that waits and may not be sent any more, because its recipient has been suppressed, is over."""
+    async def bounce_suppressed(self, message_ids: Sequence[int]) -> None:
+        """Messages that wait, and may not be sent any more because their recipient has been suppressed, are over.
+        (Nobody is told by a DSN: their member wanted it.)"""
+        events: list[Event] = []
         with self._store.read() as view:
-            state = messages.message(view, message_id)
-            assert state is not None
-            event = prevented(view, state, self._store.get(message_id))
-        if isinstance(event, MessageBounced):
-            await self._record(event)
+            for message_id in message_ids:
+                state = messages.message(view, message_id)
+                assert state is not None
+                event = prevented(view, state, self._store.get(message_id))
+                if isinstance(event, MessageBounced):
+                    events.append(event)
+        if events:
+            await self._store.append(events)
 
     async def part(self, session: Session) -> None:
         """Say goodbye on a connection that rests, and close it."""
@@ -121,21 +142,29 @@ class Attempts:
         for session in list(self._sessions):
             await session.aclose()
 
-    async def _composed(self, state: messages.MessageState) -> Outgoing:
-        """What takes long runs beside the loop, for one large message at a time: the next may be of the same send, and
-        find it done."""
-        composer, get, offload = self._core.composer, self._store.get, self._core.surroundings.offload
-        if composer.to_prepare(state, get) is None:
-            outgoing = composer.outgoing_of(state, get)
-        else:
-            async with self._composing:
-                send = composer.to_prepare(state, get)
-                if send is not None:
-                    await offload(send.prepare)
-                    composer.have_at_hand(send)
-                outgoing = composer.outgoing_of(state, get)
+    async def _outgoing(self, state: messages.MessageState, held: Held) -> Outgoing | None:
+        """Compose and sign: a small one here, a large one beside the loop. None: there is no room for it now. Raises
+        PayloadGoneError or KeyFileError."""
+        composer, work = self._core.composer, self._core.heavy_work
+        async with work.turn(state.did, 0) as do:
+            gathered = composer.gather(state, self._store.get)
+            octets = gathered.octets
+            if octets <= ON_LOOP_OCTETS_MAX:
+                return await self._composed(do, gathered, held)
+        del gathered  # nobody holds anything large while it waits
+        with trio.move_on_after(ROOM_SECONDS_MAX) as waiting:
+            await held.take(octets * _HELD_FOR_EACH_OCTET)
+        if waiting.cancelled_caught:
+            return None
+        async with work.turn(state.did, octets) as do:
+            return await self._composed(do, composer.gather(state, self._store.get), held)
+
+    async def _composed(self, do: Do, gathered: Gathered, held: Held) -> Outgoing:
+        outgoing: Outgoing = await do(gathered.compose)
+        self._core.composer.keep(gathered)
+        held.resize(len(outgoing.message) * _HELD_FOR_EACH_OCTET)
         if _is_large(outgoing):
-            await offload(_check, outgoing)
+            await do(check_message, outgoing.message)
         return outgoing
 
     async def _carry_out(
@@ -172,11 +201,15 @@ class Attempts:
     async def _try(
         self, domain: str, session: Session | None, outgoing: Outgoing, started: trio.Event
     ) -> Tried:
-        """The dialogue itself. A connection that its server had given up is replaced at once: no new attempt."""
+        """The dialogue itself. A connection that its server had given up is replaced at once: no new attempt.
+
+        So is, once for each address, one whose server refused STARTTLS and hung up: by one in plain text.
+        """
+        in_plain_text: set[str] = set()
         while True:
             if session is None:
                 try:
-                    session = await self._connector.connect(domain)
+                    session = await self._connector.connect(domain, in_plain_text=in_plain_text)
                 except SessionFailed as error:
                     return Tried(None, error.outcome, error.peer)
                 self._sessions[session] = None
@@ -186,7 +219,10 @@ class Attempts:
                 before_final_dot=started.wait,
                 is_checked=_is_large(outgoing),
             )
-            if not outcome.judgement.reconnect:
+            without_tls = outcome.judgement.in_plain_text and self._connector.plaintext_after_tls_failure
+            if without_tls:
+                in_plain_text.add(session.peer.address)
+            if not (without_tls or outcome.judgement.reconnect):
                 return Tried(session, outcome, session.peer)
             await self.part(session)
             session = None
@@ -232,10 +268,5 @@ class Attempts:
 
 
 def _is_large(outgoing: Outgoing) -> bool:
-    return len(outgoing.message) > LARGE_OCTETS
-
-
-def _check(outgoing: Outgoing) -> None:
-    """What else takes long for a large message."""
-    check_message(outgoing.message)
-    outgoing.digest()
+    """What takes long to check, too; it is done where it is composed."""
+    return len(outgoing.message) > ON_LOOP_OCTETS_MAX

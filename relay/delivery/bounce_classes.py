@@ -258,8 +258,9 @@ RULES: Final = (
     ),
     Rule(
         BounceClass.INVALID_SENDER,
-        "wording used by Postfix, Sendmail, Exim, GMX and Yahoo",
+        "wording used by Postfix, Sendmail, Exim, qmail, GMX and Yahoo",
         phrases=(
+            "badmailfrom",
             "sender address rejected",
             "sender verify failed",
             "domain of sender address",

@@ -4,15 +4,18 @@ A *site* is whom connections are counted against (scheduler.py): the set of MX h
 share, or the fixed route where there is one. Hosts and addresses are tried in their order until one says hello; what
 none of them could do is the attempt's outcome, and none is begun any more after CONNECTING_SECONDS_MAX. Addresses that
 did not work a moment ago are tried last: one dead host of several costs its time-out once, not with every connection.
+
+A host whose offer of STARTTLS comes to nothing is tried again in plain text, where the settings allow it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import trio
 
+from relay.config import Config
 from relay.delivery.outcomes import AttemptOutcome, Peer
 from relay.delivery.replies import Failure
 from relay.delivery.resolve import (
@@ -51,24 +54,21 @@ class Destination(NamedTuple):
 
 
 class Connector:
-    def __init__(
-        self,
-        *,
-        routes: Mapping[str, Route],
-        surroundings: Surroundings,
-        ehlo_name: str,
-        plaintext_after_tls_failure: bool,
-    ) -> None:
-        self._routes = routes
+    """`config` is asked for at each use."""
+
+    def __init__(self, config: Callable[[], Config], surroundings: Surroundings) -> None:
+        self._config = config
         self._surroundings = surroundings
         self._resolver = surroundings.dns()
-        self._ehlo_name = ehlo_name
-        self._plaintext_after_tls_failure = plaintext_after_tls_failure
         self._avoided: dict[str, float] = {}
+
+    @property
+    def plaintext_after_tls_failure(self) -> bool:
+        return self._config().delivery.plaintext_after_tls_failure
 
     async def destination(self, domain: str) -> Destination:
         """The site of a recipient domain, as the DNS has it now."""
-        route = route_for(self._routes, domain)
+        route = self._route(domain)
         if route is not None:
             return Destination(f"route {route}")
         try:
@@ -77,8 +77,11 @@ class Connector:
             return Destination(f"unroutable {domain}", error.failure)
         return Destination(site_of(hosts))
 
-    async def connect(self, domain: str) -> Session:
-        """A session with a receiver for `domain`. Raises SessionFailed, whose outcome says why there is none."""
+    async def connect(self, domain: str, *, in_plain_text: Collection[str] = ()) -> Session:
+        """A session with a receiver for `domain`. Raises SessionFailed, whose outcome says why there is none.
+
+        `in_plain_text`: addresses that are not asked for STARTTLS.
+        """
         try:
             targets = await self._targets(domain)
         except RoutingFailed as error:
@@ -87,7 +90,7 @@ class Connector:
         begun = trio.current_time()
         for target in sorted(targets, key=self._is_avoided):  # stable: otherwise in their order
             try:
-                session = await self._open(target)
+                session = await self._open(target, in_plain_text)
             except SessionFailed as error:
                 error.peer = Peer(target.host, target.address, target.port)
                 last = error
@@ -100,19 +103,23 @@ class Connector:
         assert last is not None, "routing gives at least one target or fails"
         raise last
 
+    def _route(self, domain: str) -> Route | None:
+        return route_for(self._config().delivery.routes, domain)
+
     async def _hosts(self, domain: str) -> list[Mx]:
         return await resolve_mx(domain, resolver=self._resolver, rng=self._surroundings.dice)
 
     async def _targets(self, domain: str) -> list[Target]:
-        route = route_for(self._routes, domain)
+        route = self._route(domain)
         if route is not None:
             return await resolve_route(route)
+        own_name = self._config().ehlo_name
         return await resolve_targets(
             await self._hosts(domain),
             resolver=self._resolver,
             rng=self._surroundings.dice,
-            own_name=self._ehlo_name,
-            own_addresses=await own_addresses(self._resolver, self._ehlo_name),
+            own_name=own_name,
+            own_addresses=await own_addresses(self._resolver, own_name),
         )
 
     def _is_avoided(self, target: Target) -> bool:
@@ -125,11 +132,13 @@ class Connector:
         if len(self._avoided) > AVOIDED_MAX:
             del self._avoided[next(iter(self._avoided))]
 
-    async def _open(self, target: Target) -> Session:
+    async def _open(self, target: Target, in_plain_text: Collection[str]) -> Session:
+        if target.address in in_plain_text:
+            return await self._open_with(target, TlsPolicy.NEVER)
         try:
             return await self._open_with(target, TlsPolicy.OPPORTUNISTIC)
         except TlsFailed:
-            if not self._plaintext_after_tls_failure:
+            if not self.plaintext_after_tls_failure:
                 raise
             return await self._open_with(target, TlsPolicy.NEVER)
 
@@ -138,7 +147,7 @@ class Connector:
             target.host,
             target.address,
             target.port,
-            ehlo_name=self._ehlo_name,
+            ehlo_name=self._config().ehlo_name,
             tls=tls,
             timeouts=self._surroundings.timeouts,
             trust=self._surroundings.tls,

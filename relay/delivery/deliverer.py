@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import trio
 
 from relay.alarm import Alarm
 from relay.codec import Recorded
-from relay.config import DeliveryConfig
+from relay.config import Config, DeliveryConfig
 from relay.core import Core
 from relay.data_directory import SiteStatus
 from relay.delivery.attempts import Attempted, Attempts, Due
@@ -51,6 +52,8 @@ SITE_SECONDS = 60.0
 SITES_KNOWN_MAX = 10_000
 #: Domains that are looked up at the same time: a name server that does not answer holds up nobody else.
 LOOKUPS_MAX = 200
+#: Messages of a suppressed recipient that are bounced by one append.
+SUPPRESSED_AT_A_TIME = 100
 
 
 class _Worker:
@@ -95,7 +98,8 @@ class Deliverer:
         self._lookups_nursery: trio.Nursery | None = None
         self._alarm = Alarm(self._store.now_us)
         #: (member, address) that were suppressed, and whose waiting messages have not been looked at.
-        self._suppressed: list[tuple[str, str]] = []
+        self._suppressed: dict[tuple[str, str], None] = {}
+        self._suppressed_news = trio.Event()
         self._stopping = False
         self._scope = trio.CancelScope()
         core.site_statuses = self._site_statuses
@@ -107,14 +111,15 @@ class Deliverer:
         await name_interrupted(self._store)
         self._store.observers.append(self._observe)
         self._claimed.observers.append(self._look_again)
+        self._core.settings.observers.append(self._settings_changed)
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
                     task_status.started()
                     try:
                         async with trio.open_nursery() as self._lookups_nursery:
+                            self._lookups_nursery.start_soon(self._stop_suppressed)
                             while not self._stopping:
-                                await self._stop_suppressed()
                                 self._take_due()
                                 self._dispatch()
                                 await self._wait_for_news()
@@ -126,6 +131,7 @@ class Deliverer:
         finally:
             self._store.observers.remove(self._observe)
             self._claimed.observers.remove(self._look_again)
+            self._core.settings.observers.remove(self._settings_changed)
 
     def stop(self) -> None:
         """Begin nothing new. `run` returns when the attempts under way are over."""
@@ -164,10 +170,23 @@ class Deliverer:
                 case HeldReleased():
                     self._look_again(event.message_ids)
                 case RecipientSuppressed() if event.personal is not None:
-                    self._suppressed.append((event.did, event.personal.address))
-                    self._alarm.ring()
+                    self._is_suppressed(event.did, event.personal.address)
                 case _:
                     pass
+
+    def _settings_changed(self, before: Config) -> None:
+        delivery = self._core.config.delivery
+        if self._stopping or delivery == before.delivery:
+            return
+        self._scheduler.change_limits(_limits(delivery))
+        if delivery.routes != before.delivery.routes:
+            # What waits may have another way now. It is not to go the old one on a connection that is there.
+            self._known.clear()
+            self._core.sites.clear()
+            for lane in self._scheduler.lanes():
+                self._scheduler.drop(lane)
+                self._find_site(lane)
+        self._alarm.ring()
 
     def _site_statuses(self) -> dict[str, SiteStatus]:
         """What the scheduler knows of its sites, in times that people have."""
@@ -207,28 +226,42 @@ class Deliverer:
         assert queued.personal is not None
         with self._store.read() as view:
             if suppressions.suppression(view, queued.did, queued.personal.address) is not None:
-                self._suppressed.append((queued.did, queued.personal.address))
-                self._alarm.ring()
+                self._is_suppressed(queued.did, queued.personal.address)
+
+    def _is_suppressed(self, did: str, address: str) -> None:
+        self._suppressed[did, address] = None
+        self._suppressed_news.set()
 
     async def _stop_suppressed(self) -> None:
-        """Bounce what waits for recipients who have been suppressed. What is being tried at this moment comes back here
-        when it is deferred."""
-        while self._suppressed:
-            did, address = self._suppressed.pop()
+        """Bounce what waits for recipients who have been suppressed, as long as the relay runs. A task of its own:
+        there may be a hundred thousand for one, and nobody else's mail waits for them. What is being tried at this
+        moment comes back here when it is deferred; and before an attempt it is asked in any case."""
+        while True:
+            while self._suppressed:
+                did, address = next(iter(self._suppressed))
+                del self._suppressed[did, address]
+                for status in ("queued", "deferred"):
+                    await self._bounce_waiting(did, address, status)
+            self._suppressed_news = trio.Event()
+            await self._suppressed_news.wait()
+
+    async def _bounce_waiting(self, did: str, address: str, status: str) -> None:
+        before: int | None = None
+        while True:
             with self._store.read() as view:
-                waiting = [
-                    state.message_id
-                    for status in ("queued", "deferred")
-                    for state in messages.messages_of(view, did, status=status, recipient=address)
-                    if state.message_id not in self._claimed
-                ]
+                found = messages.messages_of(view, did, status=status, recipient=address, before=before)
+                looked_at = [state.message_id for state in islice(found, SUPPRESSED_AT_A_TIME)]
+            if not looked_at:
+                return
+            before = looked_at[-1]
+            waiting = [message_id for message_id in looked_at if message_id not in self._claimed]
             self._claimed.update(waiting)
             try:
-                for message_id in waiting:
-                    await self._attempts.bounce_if_suppressed(message_id)
+                await self._attempts.bounce_suppressed(waiting)
             finally:
                 # Whoever looked for work meanwhile passed over those of them that stay.
                 self._claimed.let_go(waiting)
+            await trio.lowlevel.checkpoint()
 
     async def _wait_for_news(self) -> None:
         await self._alarm.wait(self._waiting.next_at(), deadline=self._scheduler.wake_at())
@@ -277,7 +310,11 @@ class Deliverer:
         self._lookups -= 1
 
     async def _look_up(self, domain: str) -> None:
-        site = await self._connector.destination(domain)
+        while True:
+            routes = self._core.config.delivery.routes
+            site = await self._connector.destination(domain)
+            if routes == self._core.config.delivery.routes:
+                break  # else they have changed meanwhile
         self._known.pop(domain, None)  # to the end: the oldest are forgotten first
         self._known[domain] = _Known(site, trio.current_time() + SITE_SECONDS)
         self._core.sites[domain] = site.name
@@ -360,6 +397,8 @@ class Deliverer:
     def _look_after(self, task: Due, attempted: Attempted) -> None:
         """What is not over is due again."""
         event = attempted.event
+        if event is None:
+            self._wait_for(task.lane, self._store.now_us())
         if isinstance(event, MessageDeferred | AttemptInterrupted):
             self._wait_for(task.lane, event.next_attempt_at)
             if attempted.outcome is not None:

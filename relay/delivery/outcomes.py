@@ -49,11 +49,12 @@ class AttemptOutcome:
         said: SmtpReply | Failure,
         *,
         reused: bool = False,
+        tls_refused: bool = False,
         started: bool = False,
         body_begun: bool = False,
     ) -> Self:
         """Judge what was said."""
-        judgement = judge(said, reused=reused)
+        judgement = judge(said, reused=reused, tls_refused=tls_refused)
         if isinstance(said, SmtpReply):
             return cls(judgement, reply=said, started=started, body_begun=body_begun)
         return cls(judgement, failure=said, started=started, body_begun=body_begun)

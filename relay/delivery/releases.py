@@ -103,11 +103,10 @@ def _step(view: Snapshot, holder: Holder, after: int) -> list[Event]:
     free = [state for state in states if not _is_stopped(view, holder, state)]
     if not free:
         return []
-    return [
-        HeldReleased(
-            did=free[0].did, because=holder.because, message_ids=[state.message_id for state in free]
-        )
-    ]
+    by_member: dict[str, list[int]] = {}  # a name may have gone from one member to another
+    for state in free:
+        by_member.setdefault(state.did, []).append(state.message_id)
+    return [HeldReleased(did=did, because=holder.because, message_ids=ids) for did, ids in by_member.items()]
 
 
 def _following(view: Snapshot, holder: Holder, after: int) -> int | None:

@@ -1,7 +1,8 @@
 """What a reply, or the lack of one, means for the recipient, the connection and the site.
 
-The contract. `judge` is a pure function of what was said (a `SmtpReply` or a `Failure`) and of whether the
-connection had carried a transaction before. The rules are data, first match wins, each says why. In short:
+The contract. `judge` is a pure function of what was said (a `SmtpReply` or a `Failure`), of whether the connection had
+carried a transaction before, and of whether STARTTLS had been refused on it.
+The rules are data, first match wins, each says why. In short:
 
 - The first digit decides: 2 sent, 4 deferred, 5 bounced. An enhanced status code refines it (RFC 3463).
 - Who spoke matters: a refusal before MAIL (banner, EHLO, STARTTLS) concerns us and our address, so it never
@@ -37,6 +38,8 @@ class Judgement:
     """Evidence that the receiving site is in trouble or wants less of us, not that one mailbox is."""
     reconnect: bool = False
     """The server had given up a resting connection: try again at once on a new one. Not an attempt."""
+    in_plain_text: bool = False
+    """The server refused STARTTLS and then hung up: it may be tried again at once without STARTTLS. Not an attempt."""
 
 
 class FailureKind(Enum):
@@ -207,24 +210,28 @@ _REPLIES: Final = (
 _BEFORE_THE_BODY: Final = frozenset({Command.IDLE, Command.RSET, Command.MAIL, Command.RCPT, Command.DATA})
 
 
-def judge(said: SmtpReply | Failure, *, reused: bool = False) -> Judgement:
+def judge(said: SmtpReply | Failure, *, reused: bool = False, tls_refused: bool = False) -> Judgement:
     """What follows from the reply or failure that decided an attempt.
 
-    `reused`: the connection had carried a transaction before this one. A reply that decides nothing (a 2xx
+    `reused`: the connection had carried a transaction before this one. `tls_refused`: it is in plain text because the
+    server, which had offered STARTTLS, then refused it. A reply that decides nothing (a 2xx
     before the end of data) is a programmer's error.
     """
     rule: _FailureRule | _ReplyRule
     if isinstance(said, Failure):
         rule = _FAILURES[said.kind]
-        hung_up = said.kind is FailureKind.CLOSED
+        # What makes no sense on a connection that has rested may be the end of something said long before.
+        hung_up = said.kind is FailureKind.CLOSED or (reused and said.kind is FailureKind.NOT_SMTP)
     else:
         rule = _rule_for(said)
         hung_up = said.code == 421
+    given_up = hung_up and said.command in _BEFORE_THE_BODY
     return Judgement(
         rule.verdict,
         rule.usable,
         rule.blame_site,
-        reconnect=reused and hung_up and said.command in _BEFORE_THE_BODY,
+        reconnect=given_up and reused,
+        in_plain_text=given_up and tls_refused and not reused,
     )
 
 

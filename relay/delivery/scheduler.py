@@ -196,6 +196,18 @@ class Scheduler:
             state.down_until = None
             self._open[site] = None
 
+    def change_limits(self, limits: SchedulerLimits) -> None:
+        """They hold from now on. What is under way above them goes on; nothing more is begun until it is over."""
+        self._limits = limits
+        self._pace.change(limits.messages_per_minute_max)
+        for site in self._sites.values():
+            site.change_limits(limits.of_site(site.name))
+            self._open[site.name] = None
+
+    def lanes(self) -> list[Lane]:
+        """All with something due."""
+        return list(self._site_of)
+
     # ---------------------------------------------------------------- what to do
 
     def next_start(self, now: float) -> Start | None:
@@ -313,6 +325,7 @@ class Scheduler:
             and connection.messages < self._limits.messages_per_connection_max
             and now < connection.opened_at + self._limits.connection_seconds_max
             and connection.site.connections <= int(connection.site.window)
+            and self._real_connections <= self._limits.connections_max
         )
 
     def _has_share(self, member: bytes) -> bool:

@@ -16,7 +16,9 @@ The contract.
 
 TLS is opportunistic (RFC 7435): a certificate is looked at and described (certificates.py), never demanded.
 Encryption to an unknown peer is better than none, and a receiver whose certificate is wrong gets its mail like the
-one that has no TLS. A handshake that fails is `TlsFailed`: the caller may connect again with TlsPolicy.NEVER.
+one that has no TLS. An offer of STARTTLS that is not kept is `TlsFailed`, whether the receiver hangs up at the command,
+in the handshake or at the first word under TLS: the caller may connect again with TlsPolicy.NEVER. One that refuses and
+goes on may hang up a moment later: `Judgement.in_plain_text` says so.
 """
 
 import ipaddress
@@ -94,7 +96,7 @@ class SessionFailed(Exception):
 
 
 class TlsFailed(SessionFailed):
-    """The receiver offered STARTTLS and the handshake failed; plain text may work on a new connection."""
+    """The receiver offered STARTTLS and no TLS came of it; plain text may work on a new connection."""
 
 
 async def open_session(
@@ -171,6 +173,8 @@ class Session:
         self._under_way = Command.BANNER
         self._closed = False
         self._body_begun = False
+        self._tls_refused = False
+        """It answered no to STARTTLS, and the dialogue went on in plain text."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -203,7 +207,13 @@ class Session:
         finally:
             if not settled:
                 await self._abandon()
-        outcome = AttemptOutcome.of(said, reused=reused, started=started, body_begun=self._body_begun)
+        outcome = AttemptOutcome.of(
+            said,
+            reused=reused,
+            tls_refused=self._tls_refused,
+            started=started,
+            body_begun=self._body_begun,
+        )
         if not (self.usable and outcome.judgement.usable):
             await self._abandon()
         return outcome
@@ -234,17 +244,22 @@ class Session:
     async def _secure(self, deadline: float, trust: ssl.SSLContext | None) -> None:
         self._client.starttls()
         failure = await self._attempt(self._exchange, deadline)
-        if failure is not None:
+        if failure is not None and self._client.decisive is not None:
+            # It agreed, and more came behind that in plain text: an injection, not a lack of TLS.
             raise SessionFailed(AttemptOutcome.of(failure))
+        if failure is not None:
+            raise _tls_failed(failure)
         if self._client.state is State.READY:
+            self._tls_refused = True
             return  # it thought better of its offer, and plain text was good enough before
+        if self._client.state is State.CLOSED:
+            raise TlsFailed(AttemptOutcome.of(self._decisive()))  # 421
         self._require(State.HANDSHAKE)
         # With TLS 1.3 a receiver's alert about the handshake is only seen in the first read after it.
         failure = await self._attempt(partial(self._handshake, trust), deadline)
         failure = failure or await self._attempt(self._exchange, deadline)
         if failure is not None:
-            text = f"STARTTLS: {failure.text}"
-            raise TlsFailed(AttemptOutcome.of(Failure(FailureKind.TLS, text, Command.STARTTLS)))
+            raise _tls_failed(failure)
         self._require(State.READY)
 
     def _require(self, state: State) -> None:
@@ -297,7 +312,16 @@ class Session:
         with trio.CancelScope(shield=True):
             self._client.end_of_data()
             failure = await self._attempt(self._exchange, trio.current_time() + self._timeouts.final_dot)
+            if failure is not None and await self._has_answered():
+                failure = None
         return failure or self._decisive(), True
+
+    async def _has_answered(self) -> bool:
+        """It fell silent or hung up behind the dot, and had said the code: that counts, though its line has no end."""
+        if self._client.state is not State.END_OF_DATA:
+            return False
+        self._client.receive_data(b"")
+        return await self._attempt(self._receive_reply, float("inf")) is None
 
     async def _send_body(
         self, before_final_dot: Callable[[], Awaitable[None]], deadline: float
@@ -427,6 +451,11 @@ class _Metered(trio.abc.Stream):
 
 
 # -- leaves
+
+
+def _tls_failed(failure: Failure) -> TlsFailed:
+    text = f"STARTTLS: {failure.text}"
+    return TlsFailed(AttemptOutcome.of(Failure(FailureKind.TLS, text, Command.STARTTLS)))
 
 
 def _reason(error: BaseException | None) -> str:

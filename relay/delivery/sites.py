@@ -64,6 +64,12 @@ class Site:
         self.down_until: float | None = None
         self.down_because: str | None = None
 
+    def change_limits(self, limits: SiteLimits) -> None:
+        """They hold from now on. What is under way above them goes on."""
+        self.connections_max = limits.connections_max
+        self.window = min(self.window, float(limits.connections_max))
+        self.pace.change(limits.messages_per_minute_max)
+
     @property
     def has_lanes(self) -> bool:
         return any(self.turns.values())
@@ -157,11 +163,19 @@ class Pace:
     """At most so many a minute, evenly."""
 
     def __init__(self, per_minute: int | None) -> None:
-        self._seconds = 60 / per_minute if per_minute else 0.0
-        self.free_at = 0.0
+        self._counted_at = float("-inf")
+        self.change(per_minute)
+
+    @property
+    def free_at(self) -> float:
+        return self._counted_at + self._seconds
 
     def count(self, now: float) -> None:
-        self.free_at = now + self._seconds
+        self._counted_at = now
+
+    def change(self, per_minute: int | None) -> None:
+        """The next waits as long after the last one as if it had always been so."""
+        self._seconds = 60 / per_minute if per_minute else 0.0
 
 
 def feedback_of(outcome: AttemptOutcome | None) -> tuple[Feedback, str]:

@@ -15,7 +15,8 @@ Three guarantees:
    refused.)
 2. **Any bytes from the server give legal replies or RemoteProtocolError**, in bounded memory. Nothing that
    it says before it is asked is taken as an answer: what follows the reply to STARTTLS in plain text is an
-   injection (CVE-2011-0411), and a 2xx before the final dot accepts nothing.
+   injection (CVE-2011-0411), and a 2xx before the final dot accepts nothing. Once it has the message, though, its
+   answer is read as kindly as can be: strictness would send the message again.
 3. **Nothing that could be read in two ways is sent**: no CR, LF or NUL in an address, no bare CR or LF and no
    line over 998 octets in a message (SMTP smuggling). That is our mistake, so it is LocalProtocolError.
 
@@ -101,7 +102,8 @@ class Client:
         self._reader = ReplyReader()
         self._outgoing = b""
         self._awaiting: deque[Command] = deque([Command.BANNER])
-        self._unasked = False
+        self._asked_at = 0
+        """How much the server had said before our last intention: a reply that began in it is no answer to that."""
         self._carried = False
         """A transaction has been begun since the server last greeted us."""
         self._plan: deque[tuple[Command, bytes]] = deque()
@@ -194,7 +196,9 @@ class Client:
         if self.state is State.CLOSED:
             raise LocalProtocolError("the dialogue is over")
         try:
-            parsed = self._reader.next_reply()
+            parsed = self._reader.next_reply(lenient=self.state in (State.BODY, State.END_OF_DATA))
+            if parsed is None and self._reader.at_end and self.state is State.END_OF_DATA:
+                parsed = self._reader.last_words()
             if parsed is None:
                 if self._reader.at_end:
                     raise ConnectionLost(f"the connection was closed, {self._waited_for()}")
@@ -209,9 +213,14 @@ class Client:
 
     # transitions
 
+    @property
+    def _is_unasked(self) -> bool:
+        """The last reply was said before the server could know what we asked."""
+        return self._reader.began_at < self._asked_at
+
     def _answered_by(self, code: int) -> Command:
         """The command that a reply answers: replies come in the order of the commands."""
-        if self._awaiting and not self._unasked:
+        if self._awaiting and not self._is_unasked:
             return self._awaiting.popleft()
         # A server may tire of a message half-way and say so; it cannot accept one that it does not have.
         if self.state in (State.BODY, State.END_OF_DATA) and code >= 400:
@@ -226,7 +235,7 @@ class Client:
             raise RemoteProtocolError(f"{reply.code} is no answer to {reply.command.value}")
         if self.decisive is None or self.decisive.accepts:
             self.decisive = reply
-        if reply.code == 421 or self.state is State.BODY or self._unasked:
+        if reply.code == 421 or self.state is State.BODY or self._is_unasked or self._reader.is_spoilt:
             self._close()
             return
         match reply.command:
@@ -314,8 +323,7 @@ class Client:
             raise LocalProtocolError(f"not possible in state {self.state.value!r}")
 
     def _intend(self, state: State) -> None:
-        # What is in the buffer now was said before the server could know what we are about to ask.
-        self._unasked = not self._reader.is_empty
+        self._asked_at = self._reader.octets_fed
         self.state = state
         self.decisive = None
 

@@ -1,4 +1,4 @@
-"""Whether a domain's DNS is right: looked at when the operator asks, and every day once it was.
+"""Whether a domain's DNS is right: looked at when the operator or the member asks, and every day once it was.
 
 Contract. `check_domain` asks the DNS and has `relay.domains.diagnosis` judge; `outcome` is the decision that follows:
 
@@ -6,13 +6,14 @@ Contract. `check_domain` asks the DNS and has `relay.domains.diagnosis` judge; `
     one is wrong, and the domain was verified           domain.check_failed: it may send, but not for ever
     one is wrong, GRACE_SECONDS after the first time    domain.unverified: it may not send until it is verified again
     one is wrong, and the domain was not verified       nothing: nothing changes for it
+    every record is right, for the first time           and domain.removed for all others who enrolled the name
     none is wrong, but the DNS could not tell of one    nothing
 
 So **trouble in the DNS never takes from a domain the right to send**: only a record that was seen to be wrong does.
 
 `reverify_domains` looks again at each verified domain CHECK_SECONDS after its last check, and at the end of its grace
 time. When that is stands in the views, so a restart changes nothing. What the DNS could not tell is asked again after
-RETRY_SECONDS. A domain that is not verified is left alone: it waits for the operator's `domain verify`.
+RETRY_SECONDS. A domain that is not verified is left alone: it waits for somebody to ask.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from relay.alarm import Alarm
 from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.members import known_domain
+from relay.decisions.removal import lost_to
 from relay.domains.diagnosis import (
     Facts,
     Finding,
@@ -39,6 +41,8 @@ from relay.domains.diagnosis import (
 from relay.domains.records import DnsRecord, member_records
 from relay.events import DomainCheckFailed, DomainUnverified, DomainVerified, Event
 from relay.internet.resolver import LookupFailed, NoSuchName, Resolver
+from relay.last_looks import Look
+from relay.principals import Principal
 from relay.times import SECOND_US
 from relay.views import members
 from spool.views import Snapshot
@@ -50,6 +54,9 @@ GRACE_SECONDS = 72 * 3600
 RETRY_SECONDS = 3600
 #: After a long standstill every domain is due at once.
 CHECKS_AT_ONCE_MAX = 4
+#: Of what was found at a name, so much is kept in memory.
+KEPT_VALUES_MAX = 3
+KEPT_CHARACTERS_MAX = 300
 
 
 # ------------------------------------------------------------------------------------------------ one check
@@ -57,7 +64,7 @@ CHECKS_AT_ONCE_MAX = 4
 
 async def check_domain(core: Core, state: members.DomainState, resolver: Resolver) -> list[Finding]:
     """What the DNS says now of each record that the domain should have. Changes nothing."""
-    records = _records(core, state)
+    records = records_of(core, state)
     facts = await _ask(resolver, [record.name for record in records])
     findings = diagnose(state.domain, records, facts)
     if failed_checks(findings):  # only then is it of interest where a record may have gone
@@ -66,7 +73,7 @@ async def check_domain(core: Core, state: members.DomainState, resolver: Resolve
     return findings
 
 
-def _records(core: Core, state: members.DomainState) -> list[DnsRecord]:
+def records_of(core: Core, state: members.DomainState) -> list[DnsRecord]:
     """What we would tell the member to publish, with the keys that we sign with."""
     return member_records(
         state.domain,
@@ -97,13 +104,17 @@ def is_verified(findings: Iterable[Finding]) -> bool:
     return all(finding.ok for finding in findings)
 
 
-def outcome(view: Snapshot, domain: str, findings: Sequence[Finding], now_us: int) -> list[Event]:
-    """What a check makes true; see the module."""
-    state = members.domain(view, domain)
-    assert state is not None, "domains are never removed"
+def outcome(
+    view: Snapshot, before: members.DomainState, findings: Sequence[Finding], now_us: int
+) -> list[Event]:
+    """What a check makes true; see the module. Nothing where the enrolment has ended meanwhile."""
+    domain = before.domain
+    state = members.enrolment(view, before.did, domain)
+    if state is None or state.added_seq != before.added_seq:
+        return []
     failed = failed_checks(findings)
     if is_verified(findings):
-        return [DomainVerified(did=state.did, domain=domain)]
+        return [DomainVerified(did=state.did, domain=domain), *lost_to(view, state)]
     if not failed or not state.verified:
         return []
     if state.failing_since is not None and now_us >= state.failing_since + GRACE_SECONDS * SECOND_US:
@@ -111,11 +122,17 @@ def outcome(view: Snapshot, domain: str, findings: Sequence[Finding], now_us: in
     return [DomainCheckFailed(did=state.did, domain=domain, failed=failed)]
 
 
-async def _check_and_record(core: Core, state: members.DomainState, resolver: Resolver) -> list[Finding]:
+async def check_and_record(
+    core: Core, state: members.DomainState, resolver: Resolver, *, by: Principal | None = None
+) -> list[Finding]:
+    """`by`: the member that asks for it, where one does. Raises Refusal, then."""
     findings = await check_domain(core, state, resolver)
-    recorded = await core.store.decide(
-        lambda view: outcome(view, state.domain, findings, core.store.now_us())
-    )
+    core.dns_looks.put(state.did, state.domain, Look(core.store.now_us(), list(map(_short, findings))))
+
+    def decide(view: Snapshot) -> list[Event]:
+        return outcome(view, state, findings, core.store.now_us())
+
+    recorded = await (core.store.decide(decide) if by is None else core.writes.decide(by, decide))
     logger.info(
         "domain.checked",
         extra={
@@ -127,11 +144,20 @@ async def _check_and_record(core: Core, state: members.DomainState, resolver: Re
     return findings
 
 
+def _short(finding: Finding) -> Finding:
+    """What is kept of it. A remedy may be for pasting, and stays whole."""
+    found = tuple(value[:KEPT_CHARACTERS_MAX] for value in finding.found[:KEPT_VALUES_MAX])
+    return finding._replace(found=found)
+
+
 async def verify_domain(core: Core, did: str, domain: str) -> dict[str, Any]:
-    """The operator's `domain verify`: the check, and what it makes true. Raises Refusal(NOT_FOUND)."""
+    """The operator's `domain verify`: the check, and what it makes true. Raises Refusal(NOT_FOUND), also where another
+    member proved the name meanwhile."""
     with core.store.read() as view:
         state = known_domain(view, did, domain)
-    findings = await _check_and_record(core, state, core.surroundings.dns())
+    findings = await check_and_record(core, state, core.surroundings.dns())
+    with core.store.read() as view:
+        known_domain(view, did, domain)
     return {
         "did": did,
         "domain": domain,
@@ -176,9 +202,9 @@ class _Reverifier:
         self._core = core
         self._store = core.store
         self._resolver = core.surroundings.dns()
-        #: By domain, not before when to ask a DNS again that could not tell.
+        #: By member and domain, not before when to ask a DNS again that could not tell.
         #: In memory only: a new start may well ask at once.
-        self._retry_at: dict[str, int] = {}
+        self._retry_at: dict[tuple[str, str], int] = {}
         self._alarm = Alarm(self._store.now_us)
 
     def observe(self, recorded: Sequence[Recorded]) -> None:
@@ -205,11 +231,11 @@ class _Reverifier:
         await self._alarm.wait(min(map(self._due_at, self._verified()), default=None))
 
     async def _check(self, state: members.DomainState) -> None:
-        findings = await _check_and_record(self._core, state, self._resolver)
+        findings = await check_and_record(self._core, state, self._resolver)
         if is_verified(findings) or failed_checks(findings):
-            self._retry_at.pop(state.domain, None)
+            self._retry_at.pop((state.did, state.domain), None)
         else:
-            self._retry_at[state.domain] = self._store.now_us() + RETRY_SECONDS * SECOND_US
+            self._retry_at[state.did, state.domain] = self._store.now_us() + RETRY_SECONDS * SECOND_US
 
     def _verified(self) -> list[members.DomainState]:
         with self._store.read() as view:
@@ -220,4 +246,4 @@ class _Reverifier:
         at = state.checked_at + CHECK_SECONDS * SECOND_US
         if state.failing_since is not None:
             at = min(at, state.failing_since + GRACE_SECONDS * SECOND_US)
-        return max(at, self._retry_at.get(state.domain, 0))
+        return max(at, self._retry_at.get((state.did, state.domain), 0))

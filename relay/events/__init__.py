@@ -80,6 +80,7 @@ from relay.events.members import (
     MemberSuspended,
 )
 from relay.events.queue import HeldReleased, MessageHeld, MessageReleased, MessageRescheduled, OperatorsReason
+from relay.events.removal import DomainRemoved, MemberRemoved
 from relay.events.sending import (
     BULK_CATEGORIES,
     DSN_CATEGORY,
@@ -115,6 +116,7 @@ __all__ = [
     "DomainEvent",
     "DomainForwardSet",
     "DomainPaused",
+    "DomainRemoved",
     "DomainResumed",
     "DomainUnverified",
     "DomainVerified",
@@ -131,6 +133,7 @@ __all__ = [
     "MemberAdded",
     "MemberEvent",
     "MemberLimitsSet",
+    "MemberRemoved",
     "MemberResumed",
     "MemberSuspended",
     "MessageBounced",

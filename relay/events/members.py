@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from relay.events.base import DomainEvent, KeyEvent, MemberEvent, Personal
@@ -43,16 +45,34 @@ class MemberLimitsSet(MemberEvent, frozen=True, kw_only=True, omit_defaults=True
 
 
 class KeyIssued(KeyEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """An API key was made. Only its keyed hash (HMAC-SHA-256 under the pepper, hex) is kept anywhere."""
+    """An API key was made. Only its keyed hash (HMAC-SHA-256 under the pepper, hex) is kept anywhere.
+
+    Version 2 has `scope`, `category` and `issued_by`; a key of before is good for everything.
+    """
 
     TYPE = "key.issued"
+    VERSION = 2
     STREAMED = False
     key_hash: str
+    #: `send` or `full` (`relay.principals`).
+    scope: Literal["send", "full"] = "full"
+    #: The category of sends by it that name none; None: `bulk`.
+    category: str | None = None
+    #: The member's key that made it; None: the operator did.
+    issued_by: str | None = None
 
 
 class KeyRevoked(KeyEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """The key is good for nothing any more, and what it had open ends.
+
+    Version 2 has `revoked_by`.
+    """
+
     TYPE = "key.revoked"
+    VERSION = 2
     STREAMED = False
+    #: The member's key by which it was revoked; None: by the operator.
+    revoked_by: str | None = None
 
 
 class DomainAdded(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):

@@ -3,9 +3,14 @@
 Answers are remembered as long as their TTL says, at most an hour, and so is the answer that there is none (RFC
 2308); a failure is not. The number of addresses of a host and of remembered answers is bounded, and so is the time of
 each lookup; what a name server says is not read where that would take long (`bounded_answers`).
+
+Asked are the servers that the system names at the time (`resolv_conf`); where they change, what the old ones said is
+forgotten.
 """
 
+import logging
 import time
+from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 import dns.asyncbackend
@@ -19,6 +24,9 @@ import trio
 from dns._asyncbackend import Backend
 
 from relay.internet.bounded_answers import BoundedBackend
+from relay.internet.resolv_conf import SYSTEM_FILE, NameServers, ResolvConf
+
+logger = logging.getLogger(__name__)
 
 # Of one host and family; an answer of 64 kB holds thousands, and each that is looked at costs everybody time.
 ADDRESSES_OF_HOST_MAX: Final = 20
@@ -79,12 +87,20 @@ class DnsResolver:
         self,
         resolver: dns.asyncresolver.Resolver | None = None,
         backend: Backend | None = None,
+        *,
+        resolv_conf: Path = SYSTEM_FILE,
+        port: int = 53,
     ) -> None:
-        """`resolver` None: as the system is configured (/etc/resolv.conf); `backend` None: trio's sockets."""
+        """`resolver` None: as the system is configured (`resolv_conf`); `backend` None: trio's sockets.
+
+        `port`: at which the servers in that file are asked.
+        """
         self._backend = BoundedBackend(backend or dns.asyncbackend.get_backend("trio"))
-        self._resolver = resolver or dns.asyncresolver.Resolver()
+        self._port = port
+        self._resolver = resolver or self._asking(NameServers(()))
         if self._resolver.cache is None:
             self._resolver.cache = _BoundedCache(CACHED_ANSWERS_MAX)
+        self._resolv_conf = ResolvConf(resolv_conf) if resolver is None else None
 
     async def lookup_mx(self, domain: str) -> list[Mx]:
         """See Resolver."""
@@ -129,9 +145,32 @@ class DnsResolver:
             if isinstance(record, dns.rdtypes.ANY.TXT.TXT)
         ]
 
+    def _current_resolver(self) -> dns.asyncresolver.Resolver:
+        """One that asks the servers of now."""
+        if self._resolv_conf is not None and (servers := self._resolv_conf.changed(trio.current_time())):
+            self._resolver = self._asking(servers)
+            if servers.lines_skipped or not servers.are_named:
+                logger.warning(
+                    "dns.name_servers_unusable",
+                    extra={"lines_skipped": servers.lines_skipped, "asked": list(servers.addresses)},
+                )
+        return self._resolver
+
+    def _asking(self, servers: NameServers) -> dns.asyncresolver.Resolver:
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers = list(servers.addresses)
+        resolver.port = self._port
+        resolver.rotate = servers.rotate
+        if servers.timeout_seconds is not None:
+            resolver.timeout = servers.timeout_seconds
+        if servers.edns:
+            resolver.use_edns()
+        resolver.cache = _BoundedCache(CACHED_ANSWERS_MAX)
+        return resolver
+
     async def _lookup(self, name: str, kind: str) -> list[dns.rdata.Rdata]:
         try:
-            answer = await self._resolver.resolve(
+            answer = await self._current_resolver().resolve(
                 f"{name}.",
                 kind,
                 raise_on_no_answer=False,

@@ -21,11 +21,12 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from email.utils import format_datetime
 from typing import Final, NamedTuple
 
 from relay.addresses import Mailbox
+from relay.message.canonical import PIECE_OCTETS
 from relay.message.headers import STRUCTURED, STRUCTURED_SINCE_2
 from relay.message.lines import long_line
 from relay.times import utc
@@ -205,6 +206,8 @@ def feedback_id(*, sending_domain: str, did: str, category: str, operator_domain
 
 _overlong_ends: Final = re.compile(rb"^([^\r\n]{74})(=20|=09)\r\n", re.MULTILINE)
 _from_lines: Final = re.compile(rb"^From ", re.MULTILINE)
+#: After so much, b2a_qp breaks the line.
+_FULL_LINE: Final = b"a" * 75
 _PLAIN_OCTETS: Final = bytes([*b"\t\r\n", *range(0x20, 0x7F)])
 
 
@@ -242,7 +245,42 @@ def _is_fragile(octets: bytes) -> bool:
 
 def _quoted_printable(octets: bytes) -> bytes:
     """Return `octets` (CRLF lines) in quoted-printable (RFC 2045 §6.7), without a line "From "."""
-    encoded = binascii.b2a_qp(octets, quotetabs=False, istext=True)
+    return b"".join(map(_without_from_lines, _quoted_printable_pieces(octets)))
+
+
+def _quoted_printable_pieces(octets: bytes) -> Iterator[bytes]:
+    """What `binascii.b2a_qp` makes of `octets`, in pieces that end where a line of the result does.
+
+    A piece of the text ends where a line does. Of a line that is longer than a piece, b2a_qp has broken what it was
+    given: the last of its own lines, which might have become longer, is given to it again with what follows.
+    """
+    start = 0
+    is_continued = False
+    while len(octets) - start > PIECE_OCTETS:
+        end = octets.rfind(b"\r\n", start, start + PIECE_OCTETS) + 2
+        if end >= 2:
+            yield _quoted(octets[start:end], is_continued)
+            start, is_continued = end, False
+            continue
+        line = octets[start : start + PIECE_OCTETS].removesuffix(b"\r")
+        encoded = _quoted(line + b"\r\n", is_continued)  # by the line end it knows what line ends are like
+        broken = encoded.rfind(b"=\r\n") + len(b"=\r\n")
+        yield encoded[:broken]
+        start += len(line) + len(b"\r\n") - len(binascii.a2b_qp(encoded[broken:]))
+        is_continued = True
+    yield _quoted(octets[start:], is_continued)
+
+
+def _quoted(octets: bytes, is_continued: bool) -> bytes:
+    """b2a_qp treats a line that it has broken itself otherwise than one that begins (a dot may be escaped). For what
+    goes on in the middle of a line, it is made to break one."""
+    before = _FULL_LINE if is_continued else b""
+    encoded = binascii.b2a_qp(before + octets, quotetabs=False, istext=True)
+    return encoded[len(before) + len(b"=\r\n") :] if is_continued else encoded
+
+
+def _without_from_lines(encoded: bytes) -> bytes:
+    """Return whole lines of quoted-printable so that none is too long, and none begins with "From "."""
     # b2a_qp does not count the escape of the white space at a line's end, and can make a line of 77.
     encoded = _overlong_ends.sub(rb"\1=\r\n\2\r\n", encoded)
     # The escape would make a line of 76 octets too long, so the line is broken right after it. What follows

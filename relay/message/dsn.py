@@ -97,9 +97,8 @@ def dsn_for(
     assert state is not None
     if mail_from_null or state.is_dsn or state.status in messages.FINAL or bounced.reason in UNTOLD_REASONS:
         return None
-    domain = members.domain(view, state.domain)
-    assert domain is not None
-    address = domain.forward_to
+    domain = members.enrolment(view, state.did, state.domain)
+    address = None if domain is None else domain.forward_to
     if address is None or suppressions.has_complained(view, state.did, address):
         return None
     return DsnQueued(

@@ -2,13 +2,16 @@
 
 A pure function of the message's events and the relay's keys: `audit` makes the same bytes in a year, and every
 attempt sends the same ones. Nothing of today's configuration is asked; what composing needs is in the events.
+
+It has two steps, because a large mail is made beside the loop (`relay.heavy_work`): `Composer.gather` reads events and
+keys, and `Gathered.compose` makes the message of them, in whatever thread. `Composer.outgoing_of` is both.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from typing import Final, NamedTuple, Self
 
 from relay import events
@@ -31,6 +34,7 @@ from relay.message.dsn import compose_dsn
 from relay.message.envelope import Envelope
 from relay.message.fields_of import HeaderSection, header_of
 from relay.message.keys import KeyRing, Pepper
+from relay.message.signer import Signer
 from relay.message.signing import sign
 from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
 from relay.message.whole import WholeMessage, compose_whole
@@ -42,9 +46,6 @@ SMOKE_SINK = "smoke-sink"
 #: How many sends a composer keeps, and how large their bodies may be together.
 SENDS_KEPT_MAX: Final = 64
 SENDS_KEPT_OCTETS_MAX: Final = 16 << 20
-
-#: A send with more than this takes long to compose and to sign: not to be done where others wait.
-LARGE_OCTETS: Final = 256 * 1024
 
 #: What the envelope of a notification has as its sender, so that nobody answers it (RFC 3464 §2).
 NULL_SENDER = ""
@@ -66,10 +67,6 @@ class Outgoing:
     def sha256(self) -> str:
         return hashlib.sha256(self.message).hexdigest()
 
-    def digest(self) -> None:
-        """Hash it now. Of a large message it takes long, and may run in a thread."""
-        _ = self.sha256
-
 
 class _Written(NamedTuple):
     """What a send in fields comes to, for all its recipients."""
@@ -80,7 +77,7 @@ class _Written(NamedTuple):
 
 
 class Send:
-    """What all recipients of a send share. What takes long is made when first wanted, or by `prepare`."""
+    """What all recipients of a send share. What takes long is made when first wanted, in whatever thread that is."""
 
     def __init__(self, accepted: Recorded) -> None:
         self.accepted = accepted
@@ -91,17 +88,10 @@ class Send:
 
     @property
     def octets(self) -> int:
-        """About as many as it has to compose."""
+        """About as many as there are to compose."""
         content = self.content
-        return len(content.raw or content.text or "") + len(content.html or "")
-
-    @property
-    def is_prepared(self) -> bool:
-        return "bh" in vars(self)
-
-    def prepare(self) -> None:
-        """Make what takes long now. May run in a thread."""
-        _ = self.bh
+        written = len(content.raw or content.text or "") + len(content.html or "")
+        return max(written, self.event.size)  # old events do not say their size
 
     @cached_property
     def written(self) -> _Written:
@@ -145,13 +135,33 @@ class _Sends:
     def keep(self, send: Send) -> None:
         """Of a send to one there is nothing to share, and one that would displace all others is not worth it."""
         size = send.size
-        if send.event.recipients == 1 or size > SENDS_KEPT_OCTETS_MAX:
+        if send.event.recipients == 1 or size > SENDS_KEPT_OCTETS_MAX or send.accepted.seq in self._by_seq:
             return
         self._by_seq[send.accepted.seq] = send
         self._octets += size
         while self._octets > SENDS_KEPT_OCTETS_MAX or len(self._by_seq) > SENDS_KEPT_MAX:
             oldest = self._by_seq.pop(next(iter(self._by_seq)))
             self._octets -= oldest.size
+
+
+class Gathered:
+    """All that one outgoing message is made of."""
+
+    def __init__(self, send: Send, make: Callable[[], Outgoing]) -> None:
+        #: When it is composed, other recipients of the send can use it.
+        self.send = send
+        self._make = make
+
+    @property
+    def octets(self) -> int:
+        """How large the work is, about."""
+        return self.send.octets
+
+    def compose(self) -> Outgoing:
+        """Pure: may be called in any thread."""
+        outgoing = self._make()
+        _ = outgoing.sha256  # it takes as long as a signature's digest, and will be wanted
+        return outgoing
 
 
 class Composer:
@@ -162,8 +172,6 @@ class Composer:
         self.unsubscribe = unsubscribe
         self.bounces = bounces
         self._sends = _Sends()
-        #: What is composed next is of this one.
-        self._at_hand: Send | None = None
 
     @classmethod
     def of(cls, keyring: KeyRing, pepper: Pepper, operator_domain: str) -> Self:
@@ -173,101 +181,98 @@ class Composer:
             BounceAddresses(pepper.bounce_key, operator_domain),
         )
 
-    def to_prepare(self, state: MessageState, get: Callable[[int], Recorded]) -> Send | None:
-        """What takes long to compose, and is to be prepared first; None: `outgoing_of` does it at once.
-
-        What `prepare` has made is used by the `outgoing_of` right behind `have_at_hand`. Raises PayloadGoneError.
-        """
-        if state.about is not None:
-            return None  # of what bounced it has the header only
-        send = self._sends.get(state.send_seq) or Send(_whole(get, state.send_seq))
-        if send.octets > LARGE_OCTETS and not send.is_prepared:
-            return send
-        self._at_hand = send
-        return None
-
-    def have_at_hand(self, send: Send) -> None:
-        self._at_hand = send
-
     def outgoing_of(self, state: MessageState, get: Callable[[int], Recorded]) -> Outgoing:
-        """The outgoing message, of a member's or a DSN. `get` reads an event of the log by its sequence number.
+        """Gather and compose. Raises as `gather`."""
+        return self.gather(state, get).compose()
+
+    def gather(self, state: MessageState, get: Callable[[int], Recorded]) -> Gathered:
+        """What a member's message, or a DSN, is made of. `get` reads an event of the log by its sequence number.
 
         Raises PayloadGoneError, or KeyFileError where a signing key of then is missing.
         """
 
         if state.about is None:
-            queued = _whole(
-                get, state.message_id
-            )  # first: retention takes it with the send that is kept here
-            send = self._found(state.send_seq)
-            if send is None:
-                send = Send(_whole(get, state.send_seq))
-            self._sends.keep(send)
-            return self._outgoing(send, queued)
+            queued = _whole(get, state.message_id)  # first: retention takes it with the send that may be kept
+            return self._gathered(self._send_of(state.send_seq, get), queued)
         queued = _whole(get, state.about)
         assert isinstance(queued.event, MessageQueued)
-        return self._dsn(
+        return self._gathered_dsn(
             _whole(get, state.message_id),
             get(state.message_id - 1),
-            accepted=_whole(get, queued.seq - queued.event.index),
+            send=self._send_of(queued.seq - queued.event.index, get),
             queued=queued,
         )
 
-    def _found(self, send_seq: int) -> Send | None:
-        at_hand, self._at_hand = self._at_hand, None
-        if at_hand is not None and at_hand.accepted.seq == send_seq:
-            return at_hand
-        return self._sends.get(send_seq)
+    def _send_of(self, seq: int, get: Callable[[int], Recorded]) -> Send:
+        return self._sends.get(seq) or Send(_whole(get, seq))
+
+    def keep(self, gathered: Gathered) -> None:
+        """Keep what has been composed for the other recipients of its send."""
+        self._sends.keep(gathered.send)
 
     def compose(self, accepted: Recorded, queued: Recorded) -> Outgoing:
         """The outgoing message of a `message.queued` and its `send.accepted`, both with their payloads.
 
         Raises KeyFileError where a signing key of then is missing.
         """
-        return self._outgoing(Send(accepted), queued)
+        return self._gathered(Send(accepted), queued).compose()
 
-    def _outgoing(self, send: Send, queued: Recorded) -> Outgoing:
+    def _gathered(self, send: Send, queued: Recorded) -> Gathered:
         event, message = send.event, queued.event
+        assert isinstance(event, SendAccepted)
         assert isinstance(message, MessageQueued)
         assert message.personal is not None
-        composed = self._composed(send, message.personal, queued.seq)
         signers = (
             *self.keyring.signers(event.domain, event.selector_stem),
             *self.keyring.signers(event.operator_domain, event.operator_stem),
         )
-        address = message.personal.address
+        return Gathered(send, partial(self._outgoing, send, queued.seq, message.personal, signers))
+
+    def _outgoing(
+        self, send: Send, message_id: int, recipient: events.Recipient, signers: Sequence[Signer]
+    ) -> Outgoing:
+        event = send.event
+        composed = self._composed(send, recipient, message_id)
         envelope = Envelope(
-            mail_from=NULL_SENDER if event.mail_from_null else self.bounces.make(queued.seq),
-            rcpt_to=address,
+            mail_from=NULL_SENDER if event.mail_from_null else self.bounces.make(message_id),
+            rcpt_to=recipient.address,
             # What came in whole may name its recipient nowhere.
-            smtputf8=composed.smtputf8 or not address.isascii(),
+            smtputf8=composed.smtputf8 or not recipient.address.isascii(),
         )
         timestamp = send.accepted.time_us // SECOND_US
         return Outgoing(
             envelope, sign(composed, signers, timestamp=timestamp, bh=send.bh, composition=event.composition)
         )
 
-    def _dsn(self, dsn: Recorded, bounced: Recorded, *, accepted: Recorded, queued: Recorded) -> Outgoing:
+    def _gathered_dsn(self, dsn: Recorded, bounced: Recorded, *, send: Send, queued: Recorded) -> Gathered:
         notice, message = dsn.event, queued.event
         assert isinstance(notice, DsnQueued)
         assert isinstance(message, MessageQueued)
         assert notice.personal is not None
         assert message.personal is not None
-        original = self._composed(Send(accepted), message.personal, queued.seq)
-        composed = compose_dsn(dsn, bounced, accepted=accepted, queued=queued, original=original)
-        envelope = Envelope(
-            mail_from=NULL_SENDER, rcpt_to=notice.personal.address, smtputf8=composed.smtputf8
-        )
         signers = self.keyring.signers(notice.operator_domain, notice.operator_stem)
-        return Outgoing(
-            envelope,
-            sign(
-                composed,
-                signers,
-                timestamp=dsn.time_us // SECOND_US,
-                composition=notice.composition,
-            ),
-        )
+
+        def make() -> Outgoing:
+            assert isinstance(notice, DsnQueued)
+            assert isinstance(message, MessageQueued)
+            assert notice.personal is not None
+            assert message.personal is not None
+            original = self._composed(send, message.personal, queued.seq)
+            composed = compose_dsn(dsn, bounced, accepted=send.accepted, queued=queued, original=original)
+            envelope = Envelope(
+                mail_from=NULL_SENDER, rcpt_to=notice.personal.address, smtputf8=composed.smtputf8
+            )
+            return Outgoing(
+                envelope,
+                sign(
+                    composed,
+                    signers,
+                    timestamp=dsn.time_us // SECOND_US,
+                    composition=notice.composition,
+                ),
+            )
+
+        return Gathered(send, make)
 
     def _composed(self, send: Send, recipient: events.Recipient, message_id: int) -> Message | WholeMessage:
         """A member's message, without its signatures."""

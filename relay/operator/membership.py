@@ -1,4 +1,5 @@
-"""The operator's commands that change members, their domains and keys. What shows them is `membership_shown`."""
+"""The operator's commands that change members and their domains. What shows them is `membership_shown`, and `api_keys`
+has the commands about keys."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from functools import partial
 from relay.core import Core
 from relay.decisions import members as decisions
 from relay.decisions import suppression
+from relay.domains.key_pairs import make_keys
 from relay.domains.verification import verify_domain
+from relay.enrolment import new_key
 from relay.events import Event
 from relay.fields import address_in, domain_in
 from relay.internet.https import HttpAnswer, fetch
@@ -16,10 +19,8 @@ from relay.operator import did_exists
 from relay.operator.membership_shown import domain_answer
 from relay.operator.protocol import CommandAnswer
 from relay.principals import Operator
-from relay.refusals import Refusal
 from relay.registry import Arguments, decision
 from relay.surroundings import Surroundings
-from relay.times import utc
 from relay.views import members, messages
 from spool.views import Snapshot
 
@@ -37,19 +38,19 @@ class MemberAdd(Arguments, frozen=True, kw_only=True):
 async def member_add(core: Core, order: MemberAdd, by: Operator) -> CommandAnswer:
     did, names = order.did, list(dict.fromkeys(domain_in("domain", name) for name in order.domains))
     key = new_api_key(core.surroundings.dice)
-    new_key = _new_key(core, key)
+    first_key = new_key(core, key)
     with core.store.read() as view:  # refuse before keys are made
         planned = [decisions.NewDomain(name, "", "", "") for name in names]
-        decisions.add_member(view, core.config, did, planned, new_key)
+        decisions.add_member(view, core.config, did, planned, first_key)
     if not order.offline:
         await did_exists.check_exists(
             did, plc_directory=core.config.members.plc_directory, get=partial(_get, core.surroundings)
         )
-    made = [await _make_keys(core, name) for name in names]
-    await core.store.decide(lambda view: decisions.add_member(view, core.config, did, made, new_key))
+    made = [await make_keys(core, name) for name in names]
+    await core.store.decide(lambda view: decisions.add_member(view, core.config, did, made, first_key))
     with core.store.read() as view:
         enrolled = [domain_answer(core, state) for state in members.domains_of(view, did)]
-    return {"did": did, "apiKey": key, "keyId": new_key.key_id, "domains": enrolled}
+    return {"did": did, "apiKey": key, "keyId": first_key.key_id, "domains": enrolled}
 
 
 class MemberSuspend(Arguments, frozen=True, kw_only=True):
@@ -101,11 +102,10 @@ async def domain_add(core: Core, order: DomainAdd, by: Operator) -> CommandAnswe
     name = domain_in("domain", order.domain)
     with core.store.read() as view:
         decisions.add_domain(view, core.config, order.did, decisions.NewDomain(name, "", "", ""))
-    made = await _make_keys(core, name)
+    made = await make_keys(core, name)
     await core.store.decide(lambda view: decisions.add_domain(view, core.config, order.did, made))
     with core.store.read() as view:
-        state = members.domain(view, name)
-    assert state is not None
+        state = decisions.known_domain(view, order.did, name)
     return domain_answer(core, state)
 
 
@@ -188,44 +188,12 @@ async def domain_set_forward(core: Core, order: DomainSetForward, by: Operator) 
     name, address = domain_in("domain", order.domain), address_in("to", order.to) if order.to else None
 
     def decide(view: Snapshot) -> list[Event]:
-        state = members.domain(view, name)
-        if state is None:
-            raise Refusal("NOT_FOUND", f"domain: {name} is not enrolled")
-        return decisions.set_forward(
-            view, decisions.known_domain(view, order.did or state.did, name), address
-        )
+        return decisions.set_forward(view, decisions.named_domain(view, order.did, name), address)
 
     await core.store.decide(decide)
     with core.store.read() as view:
-        state = members.domain(view, name)
-    assert state is not None
+        state = decisions.named_domain(view, order.did, name)
     return {"did": state.did, "domain": name, "forwardTo": state.forward_to}
-
-
-# ------------------------------------------------------------------------------------------------ keys
-
-
-class KeyIssue(Arguments, frozen=True, kw_only=True):
-    did: str
-
-
-@decision(by=Operator)
-async def key_issue(core: Core, order: KeyIssue, by: Operator) -> CommandAnswer:
-    key = new_api_key(core.surroundings.dice)
-    new_key = _new_key(core, key)
-    await core.store.decide(lambda view: decisions.issue_key(view, order.did, new_key))
-    return {"did": order.did, "keyId": new_key.key_id, "apiKey": key}
-
-
-class KeyRevoke(Arguments, frozen=True, kw_only=True):
-    did: str
-    key_id: str
-
-
-@decision(by=Operator)
-async def key_revoke(core: Core, order: KeyRevoke, by: Operator) -> CommandAnswer:
-    await core.store.decide(lambda view: decisions.revoke_key(view, order.did, order.key_id))
-    return {"did": order.did, "keyId": order.key_id, "status": "revoked"}
 
 
 # ------------------------------------------------------------------------------------------------ complaints
@@ -266,14 +234,3 @@ async def _get(surroundings: Surroundings, url: str) -> HttpAnswer:
         open_stream=surroundings.open_stream,
         tls=surroundings.tls,
     )
-
-
-def _new_key(core: Core, api_key: str) -> decisions.NewKey:
-    """Its id is public, and says nothing of the key."""
-    return decisions.NewKey(f"{core.surroundings.dice.getrandbits(48):012x}", core.pepper.key_hash(api_key))
-
-
-async def _make_keys(core: Core, domain: str) -> decisions.NewDomain:
-    stem = f"atmos{utc(core.store.now_us()):%Y%m%d}"
-    rsa, ed25519 = await core.surroundings.offload(core.keyring.create, domain, stem)
-    return decisions.NewDomain(domain, stem, rsa.public_key, ed25519.public_key)

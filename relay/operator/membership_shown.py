@@ -72,6 +72,9 @@ async def key_list(core: Readable, asked: KeyList, by: Operator) -> CommandAnswe
                 "did": owner,
                 "keyId": state.key_id,
                 "status": "active" if state.revoked_at is None else "revoked",
+                "scope": state.scope,
+                "category": state.category,
+                "issuedBy": state.issued_by,
                 "issuedAt": rfc3339(state.issued_at),
                 "revokedAt": rfc3339_or_none(state.revoked_at),
             }

@@ -184,7 +184,7 @@ async def _in_turns(
 ) -> dict[str, Any]:
     """Cancelled: the turns that were over are done, and no other."""
     selection = _meant(core, order)
-    _check_reason(reason)
+    check_reason(reason)
     limit, after = order.limit, order.after
     if not 1 <= limit <= MESSAGES_PER_ORDER:
         raise invalid("limit", f"expected a number from 1 to {MESSAGES_PER_ORDER}")
@@ -215,7 +215,8 @@ def _meant(core: Core, order: QueueOrder) -> QueueSelection:
     return select(core, order.message, order.did, order.site, order.until)
 
 
-def _check_reason(reason: str | None) -> None:
+def check_reason(reason: str | None) -> None:
+    """That it is one, where one is given. Raises Refusal(INVALID_REQUEST)."""
     if reason is None:
         return
     if not reason.strip():

@@ -329,7 +329,7 @@ async def _erase_recipient(
     core: Core, address: str, did: str | None, by: str, reason: str, removed: _Removed
 ) -> None:
     with core.store.read() as view:
-        dids = [did] if did is not None else [member.did for member in members.members(view)]
+        dids = [did] if did is not None else list(members.dids(view))
     for owner in dids:
         before: int | None = None
         while True:

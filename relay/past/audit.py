@@ -25,6 +25,7 @@ from relay.domains.records import dkim_name, dkim_record, dkim_value
 from relay.events import (
     DomainAdded,
     DomainPaused,
+    DomainRemoved,
     DomainResumed,
     DsnQueued,
     Event,
@@ -61,8 +62,8 @@ _DECISION_PROJECTORS: tuple[Projector[Recorded], ...] = (
     WarmingProjector(),
     SuppressionsProjector(),
 )
-#: What holds a member's mail, and lets it go.
-_CIRCUMSTANCES = (DomainPaused, DomainResumed, MemberSuspended, MemberResumed)
+#: What holds a member's mail, lets it go, or ends it.
+_CIRCUMSTANCES = (DomainPaused, DomainResumed, DomainRemoved, MemberSuspended, MemberResumed)
 
 
 class Told(NamedTuple):
@@ -232,10 +233,14 @@ class _OnePass:
         #: Key id -> its `key.issued`.
         self._key_seqs: dict[str, int] = {}
 
+    @property
+    def _whose(self) -> tuple[str, str]:
+        return self._message.did, self._message.domain
+
     def look_before(self, recorded: Recorded) -> None:
         """At an event before the send."""
         match recorded.event:
-            case DomainAdded(domain=domain) if domain == self._message.domain:
+            case DomainAdded(did=did, domain=domain) if (did, domain) == self._whose:
                 self.domain_added = recorded
             case KeyIssued(did=did, key_id=key_id) if did == self._message.did:
                 self._key_seqs[key_id] = recorded.seq
@@ -249,7 +254,7 @@ class _OnePass:
         send = accepted.event
         if not isinstance(send, SendAccepted):
             return
-        member, domain = members.member(then, send.did), members.domain(then, send.domain)
+        member, domain = members.member(then, send.did), members.enrolment(then, send.did, send.domain)
         limits, unknown = None, None
         if member is None or domain is None:
             unknown = "the log does not have the enrolment"

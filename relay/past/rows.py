@@ -132,8 +132,9 @@ def _suppressions(moment: Moment) -> Rows:
 def _counters(moment: Moment) -> Rows:
     """What limits and rates are judged by: rolling windows that end with the moment's record."""
     view, now = moment.view, moment.time_us
-    for domain in members.domains(view):
-        name = domain.domain
+    for name in members.names(view):
+        domain = members.domain(view, name)
+        assert domain is not None
         rates = reputation.evidence(view, name, now - DAY_US, now)
         yield (
             name.encode(),
@@ -166,9 +167,9 @@ def _members(moment: Moment) -> Rows:
 
 
 def _domains(moment: Moment) -> Rows:
-    for state in members.domains(moment.view):
+    for key, state in members.by_name(moment.view):
         yield (
-            state.domain.encode(),
+            key,
             {
                 "domain": state.domain,
                 "did": state.did,
@@ -194,6 +195,9 @@ def _keys(moment: Moment) -> Rows:
                 {
                     "did": member.did,
                     "keyId": state.key_id,
+                    "scope": state.scope,
+                    "category": state.category,
+                    "issuedBy": state.issued_by,
                     "issuedAt": rfc3339(state.issued_at),
                     "revokedAt": rfc3339_or_none(state.revoked_at),
                 },
@@ -261,14 +265,14 @@ VIEWS: dict[str, View] = {
     "domains": View(
         "the sending domains",
         _domains,
-        ("domain",),
+        ("domain", "did"),
         ("domain", "did", "status", "verified", "firstVerifiedAt", "forwardTo"),
     ),
     "keys": View(
         "the API keys, without their secrets",
         _keys,
         ("did", "keyId"),
-        ("did", "keyId", "issuedAt", "revokedAt"),
+        ("did", "keyId", "scope", "category", "issuedAt", "revokedAt"),
     ),
     "statuses": View("how many messages have each status", _statuses, ("status",), ("status", "messages")),
     "due": View(

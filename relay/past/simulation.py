@@ -182,7 +182,9 @@ class _Replay:
         return True
 
     def _judge(self, name: str, last: Recorded) -> None:
-        domain = self._domain(name)
+        domain = members.domain(self._tables.view, name)
+        if domain is None:  # an outcome of mail whose domain was removed meanwhile
+            return
         for event in judge(self._tables.view, self._config.reputation, domain, last.time_us):
             assert isinstance(event, DomainPaused)
             assert event.evidence is not None

@@ -23,6 +23,7 @@ from relay.views.members import MembersProjector
 from relay.views.messages import MessagesProjector
 from relay.views.reputation import ReputationProjector
 from relay.views.retention import RetentionProjector
+from relay.views.signing_keys import SigningKeysProjector
 from relay.views.stream import StreamProjector
 from relay.views.suppressions import SuppressionsProjector
 from relay.views.warming import WarmingProjector
@@ -40,6 +41,7 @@ PROJECTORS: tuple[Projector[Recorded], ...] = (
     CallsProjector(),
     StreamProjector(),
     RetentionProjector(),
+    SigningKeysProjector(),
 )
 
 __all__ = ["PROJECTORS", "open_temporary_views", "relay_views"]

@@ -1,4 +1,12 @@
-"""Members, their domains and their API keys, as they are now."""
+"""Members, their domains and their API keys, as they are now.
+
+An *enrolment* is a domain's name under one member. A name that nobody has proved belongs to nobody, so several members
+may have it enrolled; `domain` finds the one that has it: who proved it, else who came first. Some things stay with the
+*name*, whoever has it and also while nobody does (SETTLED: a name must not get rid of its reputation by being removed
+and enrolled again): its pause, since when its rates are counted, and its age.
+
+A member that was removed is no member; that there was one, `was_member` still says.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +22,7 @@ from relay.events import (
     DomainEvent,
     DomainForwardSet,
     DomainPaused,
+    DomainRemoved,
     DomainResumed,
     DomainUnverified,
     DomainVerified,
@@ -23,21 +32,33 @@ from relay.events import (
     MemberAdded,
     MemberEvent,
     MemberLimitsSet,
+    MemberRemoved,
     MemberResumed,
     MemberSuspended,
 )
+from relay.principals import FULL, Scope
 from relay.views.keys import owned
 from spool.views import Snapshot, Transaction
 
+#: DID -> its state, also of those that were removed
 _MEMBERS = "members"
+#: name, a digest of the DID -> the enrolment
 _DOMAINS = "domains"
+#: DID, a digest of the name -> the name
 _DOMAINS_OF = "domains_of"
+#: name -> what stays with it
+_NAMES = "names"
 _KEYS = "keys"
+
+#: Of one member. A member may issue and revoke keys as long as it likes, and each of its requests looks at them all.
+REVOKED_KEYS_KEPT = 100
+
+_REMOVED = "removed"
 
 
 class MemberState(msgspec.Struct, array_like=True):
     did: str
-    #: `active` or `suspended`.
+    #: `active`, `suspended`, or `removed`, which nobody outside of this module gets to see.
     status: str
     added_at: int
     #: Instead of the limits that the age of each of its domains gives.
@@ -45,14 +66,29 @@ class MemberState(msgspec.Struct, array_like=True):
     day_limit: int | None = None
 
 
+class NameState(msgspec.Struct, array_like=True):
+    """What stays with a name when its enrolment ends. `DomainState` has what these mean."""
+
+    added_at: int
+    first_verified_at: int | None = None
+    status: str = "active"
+    resumed_at: int = 0
+    paused_at: int = 0
+    stops: str = "all"
+    evidence: Evidence | None = None
+    pause_reason: str | None = None
+
+
 class DomainState(msgspec.Struct, array_like=True):
+    """An enrolment, with what stays with its name."""
+
     domain: str
     did: str
     selector_stem: str
     rsa_public: str
     ed25519_public: str
     added_at: int
-    #: When its DNS records were first seen to be right: its age for warming. None before that.
+    #: When the name's DNS records were first seen to be right: its age for warming. None before that.
     first_verified_at: int | None = None
     #: It may send as far as its DNS records are concerned.
     verified: bool = False
@@ -72,6 +108,14 @@ class DomainState(msgspec.Struct, array_like=True):
     paused_at: int = 0
     stops: str = "all"
     evidence: Evidence | None = None
+    #: Sequence number of its `domain.added`: what was accepted before is not this enrolment's.
+    added_seq: int = 0
+    #: When this enrolment was first verified: from then on the name is this member's. None: it is nobody's.
+    proved_at: int | None = None
+    #: When the name was first enrolled, by whomever.
+    name_added_at: int = 0
+    #: The operator's own words.
+    pause_reason: str | None = None
 
     def is_stopped(self, *, bulk: bool) -> bool:
         """Whether a pause stops mail of this class."""
@@ -84,18 +128,24 @@ class KeyState(msgspec.Struct, array_like=True):
     key_hash: str
     issued_at: int
     revoked_at: int | None = None
+    scope: Scope = FULL
+    #: The category of sends by it that name none; None: `bulk`.
+    category: str | None = None
+    #: The key that made it. Where that one is kept no more, the one that made that; None: none that is kept.
+    issued_by: str | None = None
 
 
 _member = msgspec.msgpack.Decoder(MemberState)
 _domain = msgspec.msgpack.Decoder(DomainState)
+_name = msgspec.msgpack.Decoder(NameState)
 _key = msgspec.msgpack.Decoder(KeyState)
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class MembersProjector:
     name = "members"
-    version = 4
-    tables = (_MEMBERS, _DOMAINS, _DOMAINS_OF, _KEYS)
+    version = 7
+    tables = (_MEMBERS, _DOMAINS, _DOMAINS_OF, _NAMES, _KEYS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event, time = recorded.event, recorded.time_us
@@ -104,24 +154,25 @@ class MembersProjector:
                 state = MemberState(event.did, "active", time)
                 tx.put(_MEMBERS, event.did.encode(), _encode(state))
             case DomainAdded():
-                domain = DomainState(
-                    event.domain,
-                    event.did,
-                    event.selector_stem,
-                    event.rsa_public,
-                    event.ed25519_public,
-                    time,
-                )
-                tx.put(_DOMAINS, event.domain.encode(), _encode(domain))
-                # A digest, because a DID and a domain together can be longer than a key may be.
-                digest = hashlib.sha256(event.domain.encode()).digest()[:16]
-                tx.put(_DOMAINS_OF, owned(event.did) + digest, event.domain.encode())
+                self._domain_added(tx, recorded.seq, time, event)
+            case DomainRemoved():
+                tx.delete(_DOMAINS, _enrolled(event.domain, event.did))
+                tx.delete(_DOMAINS_OF, _owned_domain(event.did, event.domain))
             case MemberEvent():
                 self._member_changed(tx, event)
+            case DomainPaused() | DomainResumed():
+                self._name_changed(tx, time, event)
             case DomainEvent():
                 self._domain_changed(tx, time, event)
             case KeyIssued():
-                key = KeyState(event.key_id, event.key_hash, time)
+                key = KeyState(
+                    event.key_id,
+                    event.key_hash,
+                    time,
+                    scope=event.scope,
+                    category=event.category,
+                    issued_by=event.issued_by,
+                )
                 tx.put(_KEYS, owned(event.did) + event.key_id.encode(), _encode(key))
             case KeyRevoked():
                 where = owned(event.did) + event.key_id.encode()
@@ -130,8 +181,38 @@ class MembersProjector:
                 key = _key.decode(value)
                 key.revoked_at = time
                 tx.put(_KEYS, where, _encode(key))
+                _forget_the_oldest(tx, event.did)
             case _:
                 pass
+
+    def _domain_added(self, tx: Transaction, seq: int, time: int, event: DomainAdded) -> None:
+        state = DomainState(
+            event.domain,
+            event.did,
+            event.selector_stem,
+            event.rsa_public,
+            event.ed25519_public,
+            time,
+            added_seq=seq,
+        )
+        self._put_domain(tx, state)
+        tx.put(_DOMAINS_OF, _owned_domain(event.did, event.domain), event.domain.encode())
+        if tx.get(_NAMES, event.domain.encode()) is None:
+            tx.put(_NAMES, event.domain.encode(), _encode(NameState(time)))
+
+    def _put_domain(self, tx: Transaction, state: DomainState) -> None:
+        tx.put(_DOMAINS, _enrolled(state.domain, state.did), _encode(state))
+
+    def _name_changed(self, tx: Transaction, time: int, event: DomainPaused | DomainResumed) -> None:
+        name = _name_state(tx, event.domain)
+        assert name is not None, f"{event.TYPE} for {event.domain}, which was never added"
+        if isinstance(event, DomainPaused):
+            name.status, name.stops, name.evidence = event.status, event.stops, event.evidence
+            name.paused_at, name.pause_reason = time, event.reason
+        else:
+            name.status, name.stops, name.evidence = "active", "all", None
+            name.resumed_at, name.pause_reason = time, None
+        tx.put(_NAMES, event.domain.encode(), _encode(name))
 
     def _member_changed(self, tx: Transaction, event: MemberEvent) -> None:
         state = member(tx, event.did)
@@ -143,19 +224,26 @@ class MembersProjector:
                 state.status = "active"
             case MemberLimitsSet():
                 state.hour_limit, state.day_limit = event.hour, event.day
+            case MemberRemoved():
+                state.status = _REMOVED
             case _:
                 pass  # it is part of the member's story, and changes nothing
         tx.put(_MEMBERS, event.did.encode(), _encode(state))
 
     def _domain_changed(self, tx: Transaction, time: int, event: DomainEvent) -> None:
-        state = domain(tx, event.domain)
-        assert state is not None, f"{event.TYPE} for {event.domain}, which was never added"
+        value = tx.get(_DOMAINS, _enrolled(event.domain, event.did))
+        assert value is not None, f"{event.TYPE} for {event.domain}, which {event.did} has not enrolled"
+        state = _domain.decode(value)
         if isinstance(event, DomainVerified | DomainCheckFailed | DomainUnverified):
             state.checked_at = time
         match event:
             case DomainVerified():
                 state.verified = True
-                state.first_verified_at = state.first_verified_at or time
+                state.proved_at = state.proved_at or time
+                name = _name_state(tx, event.domain)
+                assert name is not None
+                name.first_verified_at = name.first_verified_at or time
+                tx.put(_NAMES, event.domain.encode(), _encode(name))
                 state.failing_since = None
                 state.failed = ()
             case DomainCheckFailed():
@@ -164,44 +252,134 @@ class MembersProjector:
             case DomainUnverified():
                 state.verified = False
                 state.failed = tuple(event.failed)
-            case DomainPaused():
-                state.status, state.stops, state.evidence = event.status, event.stops, event.evidence
-                state.paused_at = time
-            case DomainResumed():
-                state.status, state.stops, state.evidence = "active", "all", None
-                state.resumed_at = time
             case DomainForwardSet():
                 state.forward_to = None if event.personal is None else event.personal.address
             case _:
                 pass  # it is part of the domain's story, and changes nothing
-        tx.put(_DOMAINS, event.domain.encode(), _encode(state))
+        self._put_domain(tx, state)
+
+
+def _named(name: str) -> bytes:
+    """Prefix of a name's enrolments: a name holds no NUL."""
+    return name.encode() + b"\0"
+
+
+def _enrolled(name: str, did: str) -> bytes:
+    """A digest, because a DID and a domain together can be longer than a key may be."""
+    return _named(name) + hashlib.sha256(did.encode()).digest()[:16]
+
+
+def _owned_domain(did: str, name: str) -> bytes:
+    return owned(did) + hashlib.sha256(name.encode()).digest()[:16]
 
 
 def member(view: Snapshot, did: str) -> MemberState | None:
+    """None also where it was removed."""
     value = view.get(_MEMBERS, did.encode())
-    return None if value is None else _member.decode(value)
+    state = None if value is None else _member.decode(value)
+    return None if state is None or state.status == _REMOVED else state
+
+
+def was_member(view: Snapshot, did: str) -> bool:
+    """Whether it ever was one. Its mail is out there, and so are the links in it."""
+    return view.get(_MEMBERS, did.encode()) is not None
 
 
 def members(view: Snapshot) -> Iterator[MemberState]:
     for _, value in view.scan(_MEMBERS):
-        yield _member.decode(value)
+        state = _member.decode(value)
+        if state.status != _REMOVED:
+            yield state
+
+
+def dids(view: Snapshot) -> Iterator[str]:
+    """Of all that ever were members: whose mail the log may hold."""
+    for key, _ in view.scan(_MEMBERS):
+        yield key.decode()
+
+
+def enrolment(view: Snapshot, did: str, name: str) -> DomainState | None:
+    """The domain as this member has it enrolled, proved or not."""
+    value = view.get(_DOMAINS, _enrolled(name, did))
+    return None if value is None else _with_name(view, value)
+
+
+def enrolments(view: Snapshot, name: str) -> list[DomainState]:
+    """Everybody's of this name, the first that was made first."""
+    found = [_with_name(view, value) for _, value in view.scan_prefix(_DOMAINS, _named(name))]
+    return sorted(found, key=lambda state: state.added_seq)
 
 
 def domain(view: Snapshot, name: str) -> DomainState | None:
-    value = view.get(_DOMAINS, name.encode())
-    return None if value is None else _domain.decode(value)
+    """The enrolment that has the name: the member's who proved it, else the first one's; None: nobody enrolled it."""
+    return min(
+        enrolments(view, name), key=lambda state: (state.proved_at is None, state.added_seq), default=None
+    )
 
 
 def domains(view: Snapshot) -> Iterator[DomainState]:
-    for _, value in view.scan(_DOMAINS):
-        yield _domain.decode(value)
+    """All enrolments, those of one name together."""
+    for _, state in by_name(view):
+        yield state
+
+
+def by_name(view: Snapshot) -> Iterator[tuple[bytes, DomainState]]:
+    """As `domains`, each with its table key."""
+    for key, value in view.scan(_DOMAINS):
+        yield key, _with_name(view, value)
+
+
+def names(view: Snapshot) -> Iterator[str]:
+    """All names that are enrolled, each once."""
+    before = None
+    for key, _ in view.scan(_DOMAINS):
+        name = key.partition(b"\0")[0].decode()
+        if name != before:
+            yield name
+        before = name
 
 
 def domains_of(view: Snapshot, did: str) -> list[DomainState]:
     names = sorted(name.decode() for _, name in view.scan_prefix(_DOMAINS_OF, owned(did)))
-    return [state for name in names if (state := domain(view, name)) is not None]
+    return [state for name in names if (state := enrolment(view, did, name)) is not None]
+
+
+def _name_state(view: Snapshot, name: str) -> NameState | None:
+    value = view.get(_NAMES, name.encode())
+    return None if value is None else _name.decode(value)
+
+
+def _with_name(view: Snapshot, value: bytes) -> DomainState:
+    state = _domain.decode(value)
+    name = _name_state(view, state.domain)
+    assert name is not None, f"{state.domain} is enrolled, and its name is not known"
+    state.name_added_at, state.first_verified_at = name.added_at, name.first_verified_at
+    state.status, state.stops, state.evidence = name.status, name.stops, name.evidence
+    state.resumed_at, state.paused_at, state.pause_reason = name.resumed_at, name.paused_at, name.pause_reason
+    return state
 
 
 def keys_of(view: Snapshot, did: str) -> list[KeyState]:
-    """All keys that were ever issued to the member, the revoked ones too."""
+    """The member's keys, and of those that were revoked the last REVOKED_KEYS_KEPT."""
     return [_key.decode(value) for _, value in view.scan_prefix(_KEYS, owned(did))]
+
+
+def key(view: Snapshot, did: str, key_id: str) -> KeyState | None:
+    """Only for the id of a key that was issued: what a stranger writes can be longer than a table's key may be."""
+    value = view.get(_KEYS, owned(did) + key_id.encode())
+    return None if value is None else _key.decode(value)
+
+
+def _forget_the_oldest(tx: Transaction, did: str) -> None:
+    """Of the revoked keys, those that were revoked first. What they made counts as made by what had made them: the way
+    from a key to all that came of it has no gap."""
+    keys = keys_of(tx, did)
+    revoked = sorted((state.revoked_at, state.key_id) for state in keys if state.revoked_at is not None)
+    for _, gone in revoked[:-REVOKED_KEYS_KEPT]:
+        (state,) = (state for state in keys if state.key_id == gone)
+        keys.remove(state)
+        tx.delete(_KEYS, owned(did) + gone.encode())
+        for child in keys:
+            if child.issued_by == gone:
+                child.issued_by = state.issued_by
+                tx.put(_KEYS, owned(did) + child.key_id.encode(), _encode(child))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from heapq import merge
 
 import msgspec
 
@@ -36,6 +37,8 @@ _MESSAGES = "messages"
 _TIMELINE = "timeline"
 _BY_MEMBER = "by_member"
 _BY_STATUS = "by_status"
+#: Member, digest of the recipient, status, message id: for who asks for a recipient and a status at once. Who asks for
+#: a recipient alone is given the four ranges of its statuses, merged.
 _BY_RECIPIENT = "by_recipient"
 #: Message id -> the digest in its key of `by_recipient`. Both rows go when the message's personal data do: a digest of
 #: an address gives the address away to whoever guesses it.
@@ -46,6 +49,7 @@ _STATUS_COUNTS = "status_counts"
 STATUSES = ("queued", "deferred", "sent", "bounced")
 _STATUS_BYTE = {status: bytes([number]) for number, status in enumerate(STATUSES)}
 FINAL = ("sent", "bounced")
+WAITING = ("queued", "deferred")
 
 
 class MessageState(msgspec.Struct, array_like=True):
@@ -98,7 +102,7 @@ def recipient_digest(view: Snapshot, message_id: int) -> bytes | None:
 class MessagesProjector:
     name = "messages"
     #: Which characters fold to which is Unicode's, and grows with Python.
-    version = 400 + UNICODE_VERSION
+    version = 500 + UNICODE_VERSION
     tables = (_MESSAGES, _TIMELINE, _BY_MEMBER, _BY_STATUS, _BY_RECIPIENT, _RECIPIENT_OF, _STATUS_COUNTS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -125,7 +129,7 @@ class MessagesProjector:
         tx.put(_BY_STATUS, owner + _STATUS_BYTE["queued"] + u64(seq), b"")
         if event.personal is not None:
             digest = _recipient_digest(event.personal.address)
-            tx.put(_BY_RECIPIENT, owner + digest + u64(seq), b"")
+            tx.put(_BY_RECIPIENT, owner + digest + _STATUS_BYTE["queued"] + u64(seq), b"")
             tx.put(_RECIPIENT_OF, u64(seq), digest)
         _count(tx, "queued", 1)
 
@@ -133,8 +137,11 @@ class MessagesProjector:
         for message_id in event.message_ids:
             digest = tx.get(_RECIPIENT_OF, u64(message_id))
             if digest is not None:  # None where this is folded after the payload was removed
+                state = message(tx, message_id)
+                assert state is not None
                 tx.delete(_RECIPIENT_OF, u64(message_id))
-                tx.delete(_BY_RECIPIENT, owned(event.did) + digest + u64(message_id))
+                key = owned(event.did) + digest + _STATUS_BYTE[state.status] + u64(message_id)
+                tx.delete(_BY_RECIPIENT, key)
 
     def _happened(self, tx: Transaction, recorded: Recorded, event: MessageEvent) -> None:
         key = u64(event.message_id)
@@ -149,6 +156,10 @@ class MessagesProjector:
             owner = owned(event.did)
             tx.delete(_BY_STATUS, owner + _STATUS_BYTE[before.status] + key)
             tx.put(_BY_STATUS, owner + _STATUS_BYTE[state.status] + key, b"")
+            digest = tx.get(_RECIPIENT_OF, key)
+            if digest is not None:
+                tx.delete(_BY_RECIPIENT, owner + digest + _STATUS_BYTE[before.status] + key)
+                tx.put(_BY_RECIPIENT, owner + digest + _STATUS_BYTE[state.status] + key, b"")
             _count(tx, before.status, -1)
             _count(tx, state.status, 1)
 
@@ -267,19 +278,45 @@ def messages_of(
     recipient: str | None = None,
     before: int | None = None,
 ) -> Iterator[MessageState]:
-    """A member's messages, newest first; `before` is the message id to go on from."""
+    """A member's messages, newest first; `before` is the message id to go on from.
+
+    Whatever the filter, what is read is what is given, and at most one more for each status.
+    """
     if recipient is not None:
-        table, prefix = _BY_RECIPIENT, recipient_key(did, recipient)
+        of_recipient = recipient_key(did, recipient)
+        wanted = STATUSES if status is None else (status,)
+        ranges = [(_BY_RECIPIENT, of_recipient + _STATUS_BYTE[each]) for each in wanted]
     elif status is not None:
-        table, prefix = _BY_STATUS, owned(did) + _STATUS_BYTE[status]
+        ranges = [(_BY_STATUS, owned(did) + _STATUS_BYTE[status])]
     else:
-        table, prefix = _BY_MEMBER, owned(did)
+        ranges = [(_BY_MEMBER, owned(did))]
+    for message_id in merge(*(_newest_first(view, *each, before) for each in ranges), reverse=True):
+        state = message(view, message_id)
+        assert state is not None
+        yield state
+
+
+def _newest_first(view: Snapshot, table: str, prefix: bytes, before: int | None) -> Iterator[int]:
+    """The message ids behind a prefix."""
     stop = None if before is None else prefix + u64(before)
     for key, _ in view.scan_prefix(table, prefix, before=stop, reverse=True):
-        state = message(view, read_u64(key, len(key) - 8))
+        yield read_u64(key, len(key) - 8)
+
+
+def waiting_of(
+    view: Snapshot, did: str, status: str, *, after: int = 0, until: int = 2**63
+) -> Iterator[MessageState]:
+    """A member's messages of a status (`WAITING`), in the order of their ids, in (after, until]."""
+    prefix = owned(did) + _STATUS_BYTE[status]
+    for key, _ in view.scan(_BY_STATUS, prefix + u64(after + 1), prefix + u64(until + 1)):
+        state = message(view, read_u64(key, len(prefix)))
         assert state is not None
-        if status is None or state.status == status:
-            yield state
+        yield state
+
+
+def first_with_personal_data(view: Snapshot) -> int | None:
+    """The oldest message, of anybody, whose personal data nobody has erased."""
+    return next((read_u64(key) for key, _ in view.scan(_RECIPIENT_OF)), None)
 
 
 def status_counts(view: Snapshot) -> dict[str, int]:

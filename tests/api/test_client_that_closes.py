@@ -80,7 +80,7 @@ def test_a_connection_that_rests_is_ended_and_one_that_is_being_answered_is_not(
         close = trio.Event()
         with trio.fail_after(SECONDS_MAX):
             async with trio.open_nursery() as nursery:
-                serve = partial(serve_http, application, config, places=Places(10), close=close)
+                serve = partial(serve_http, application, config, places=Places(lambda: 10), close=close)
                 address = await nursery.start(serve)
                 async with open_http(address) as asking, open_http(address) as resting:
                     await asking.send_head("GET", "/", {"Host": "relay"})

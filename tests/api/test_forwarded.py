@@ -24,7 +24,7 @@ from tests.world.orders import order
 from tests.world.process import make_process_directory
 from tests.world.relay import DID, DOMAIN, open_world, run
 
-CLIENTS = Clients(("127.0.0.0/8", "::1", "10.0.0.0/8", "2001:db8:ffff::/48"))
+CLIENTS = Clients(lambda: ("127.0.0.0/8", "::1", "10.0.0.0/8", "2001:db8:ffff::/48"))
 STRANGER = "203.0.113.7"
 MAIL = {"from": f"you@{DOMAIN}", "to": "friend@example.com", "subject": "Hello", "text": "Hi\n"}
 

@@ -35,7 +35,7 @@ def test_a_body_that_never_ends_and_that_nobody_wants(monkeypatch: pytest.Monkey
     monkeypatch.setattr(request, "REST_OF_REQUEST_SECONDS_MAX", 0.2)
 
     async def main() -> None:
-        places = Places(10)
+        places = Places(lambda: 10)
         async with (
             serving(answer_and_drop, places=places) as address,
             trio.open_nursery() as nursery,

@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from relay.api.clients import Client, Clients
 from relay.api.places import FIRST_WORD_SECONDS, HEAD_SECONDS_MAX, WHY, Places
 
-CLIENTS = Clients(("127.0.0.0/8", "::1"))
+CLIENTS = Clients(lambda: ("127.0.0.0/8", "::1"))
 KEEP_ALIVE_SECONDS = 75.0
 
 
@@ -48,7 +48,7 @@ class Small:
 
     def __init__(self) -> None:
         self.why: list[str] = []
-        self.places = Places(3, per_address_max=2, count_turned_away=self.why.append)
+        self.places = Places(lambda: 3, per_address_max=lambda: 2, count_turned_away=self.why.append)
 
     async def fill(self) -> list[Fake]:
         fakes = [Fake(self.places) for _ in range(3)]
@@ -220,7 +220,7 @@ def test_a_first_head_has_ten_seconds_and_a_further_one_the_time_of_keep_alive()
 def test_so_many_of_one_address_and_no_more() -> None:
     async def main() -> None:
         why: list[str] = []
-        places = Places(100, per_address_max=2, count_turned_away=why.append)
+        places = Places(lambda: 100, per_address_max=lambda: 2, count_turned_away=why.append)
 
         async def come(address: str) -> Fake | None:
             fake = Fake(places, address)
@@ -253,7 +253,7 @@ def test_so_many_of_one_address_and_no_more() -> None:
 
 def test_an_address_that_has_left_is_forgotten() -> None:
     async def main() -> None:
-        places = Places(100, per_address_max=2)
+        places = Places(lambda: 100, per_address_max=lambda: 2)
         for number in range(50):
             fake = Fake(places, f"192.0.2.{number}")
             await places.take(fake)

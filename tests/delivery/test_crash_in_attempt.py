@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from relay.events import AttemptInterrupted, AttemptStarted
-from relay.message.outgoing import Composer, Outgoing
+from relay.message.outgoing import Composer, Gathered
 from relay.views.messages import MessageState
 from tests.world.relay import open_world, run
 
@@ -24,14 +24,14 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """A defect that shows when this message is composed."""
 
     def plant(message_id: int) -> None:
-        compose = Composer.outgoing_of
+        gather = Composer.gather
 
-        def careless(self: Composer, state: MessageState, get: Any) -> Outgoing:
+        def careless(self: Composer, state: MessageState, get: Any) -> Gathered:
             if state.message_id == message_id:
                 raise DefectError
-            return compose(self, state, get)
+            return gather(self, state, get)
 
-        monkeypatch.setattr(Composer, "outgoing_of", careless)
+        monkeypatch.setattr(Composer, "gather", careless)
 
     return plant
 

@@ -327,7 +327,7 @@ def test_it_is_given_up_then_and_nothing_crashes(tmp_path: Path, monkeypatch: py
             await world.until(dsn, "deferred")
             get = stripped(world.core, SendAccepted)
             with monkeypatch.context() as patch:
-                patch.setattr(type(world.core.composer), "outgoing_of", outgoing_of_stripped(world.core, get))
+                patch.setattr(type(world.core.composer), "gather", gather_stripped(world.core, get))
                 message = await world.until_final(dsn)
             assert (message["status"], message["timeline"][-1]["reason"]) == ("bounced", "undeliverable")
             assert not isinstance(world.events()[-1], AttemptStarted | MessageSent)
@@ -336,6 +336,6 @@ def test_it_is_given_up_then_and_nothing_crashes(tmp_path: Path, monkeypatch: py
     run(main)
 
 
-def outgoing_of_stripped(core: Core, get: Any) -> Any:
-    real = type(core.composer).outgoing_of
+def gather_stripped(core: Core, get: Any) -> Any:
+    real = type(core.composer).gather
     return lambda composer, state, _: real(composer, state, get)

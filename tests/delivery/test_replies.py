@@ -1,5 +1,7 @@
 """What each reply and each failure means: the rules of replies.py, read back as examples."""
 
+from dataclasses import replace
+
 import pytest
 
 from relay.delivery.replies import DeliveryVerdict, Failure, FailureKind, Judgement, judge, why_unfit
@@ -111,6 +113,18 @@ def test_a_resting_connection_that_was_given_up_is_replaced(command: Command) ->
 def test_once_the_body_is_on_its_way_nothing_is_replaced_unnoticed() -> None:
     assert not judge(reply(Command.END_OF_DATA, 421), reused=True).reconnect
     assert not judge(Failure(FailureKind.CLOSED, "closed", Command.END_OF_DATA), reused=True).reconnect
+
+
+def test_who_refused_starttls_and_then_hangs_up_may_be_tried_in_plain_text() -> None:
+    closed = Failure(FailureKind.CLOSED, "closed", Command.MAIL)
+    assert judge(closed, tls_refused=True).in_plain_text
+    assert judge(reply(Command.MAIL, 421), tls_refused=True).in_plain_text
+    assert not judge(closed).in_plain_text
+    assert not judge(reply(Command.MAIL, 450), tls_refused=True).in_plain_text
+    assert not judge(replace(closed, command=Command.END_OF_DATA), tls_refused=True).in_plain_text
+    # It had carried mail like that: it was only resting for too long.
+    again = judge(closed, tls_refused=True, reused=True)
+    assert (again.reconnect, again.in_plain_text) == (True, False)
 
 
 @pytest.mark.parametrize("kind", FailureKind)

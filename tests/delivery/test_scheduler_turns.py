@@ -7,6 +7,7 @@ import pytest
 
 from relay.delivery.scheduler import (
     Scheduler,
+    SchedulerLimits,
     Start,
 )
 from relay.delivery.sites import (
@@ -256,3 +257,76 @@ def test_a_full_site_costs_the_same_work_however_many_members_wait_for_it(
         begun += begin_all(scheduler)
         assert scheduler._members_waiting == {}
     assert len(asked) < 5 * 200
+
+
+# ------------------------------------------------------------------------------------------------ limits that change
+
+
+def test_a_narrower_limit_holds_for_what_is_begun_and_for_what_rests() -> None:
+    scheduler = Scheduler(limits(per_site=5))
+    for number in range(8):
+        scheduler.add(SITE, lane(f"member {number}"))
+    begun = begin_all(scheduler)
+    assert len(begun) == 5
+    scheduler.change_limits(limits(per_site=2))
+    kept = [number for number, _ in begun if scheduler.ended(number, 1, Feedback.ANSWERED)]
+    assert kept == []  # there are more than two until three are closed
+    for number, _ in begun[:3]:
+        scheduler.closed(number)
+    assert scheduler.next_start(1) is None
+    scheduler.closed(begun[3][0])
+    assert len(begin_all(scheduler, 1)) == 1
+
+
+def test_a_wider_limit_is_used_at_once_by_those_that_wait() -> None:
+    scheduler = Scheduler(limits(connections_max=1))
+    scheduler.add(SITE, lane())
+    scheduler.add(OTHER_SITE, lane(domain="other.example"))
+    assert len(begin_all(scheduler)) == 1
+    scheduler.change_limits(limits(connections_max=2))
+    assert len(begin_all(scheduler)) == 1
+
+
+def test_a_wider_share_of_a_member_is_used_at_once() -> None:
+    scheduler = Scheduler(limits(per_member=1))
+    scheduler.add(SITE, lane())
+    scheduler.add(OTHER_SITE, lane(domain="other.example"))
+    assert len(begin_all(scheduler)) == 1
+    scheduler.change_limits(limits(per_member=2))
+    assert len(begin_all(scheduler)) == 1
+
+
+@pytest.mark.parametrize("of", ["per_minute", "site_per_minute"])
+def test_a_rate_that_changes_spaces_from_the_last_start(of: str) -> None:
+    def at(per_minute: int | None) -> SchedulerLimits:
+        return limits(per_minute=per_minute) if of == "per_minute" else limits(site_per_minute=per_minute)
+
+    scheduler = Scheduler(at(1))
+    scheduler.add(SITE, lane())
+    scheduler.add(SITE, lane("bob"))
+    assert len(begin_all(scheduler, 0)) == 1
+    assert scheduler.next_start(1) is None
+    scheduler.change_limits(at(30))
+    assert scheduler.next_start(1) is None
+    assert scheduler.wake_at() == 2
+    assert len(begin_all(scheduler, 2)) == 1
+    scheduler.change_limits(at(None))
+    scheduler.add(SITE, lane("carol"))
+    assert len(begin_all(scheduler, 2)) == 3
+
+
+def test_fewer_connections_of_all_are_reached_although_none_of_them_is_in_anothers_way() -> None:
+    scheduler = Scheduler(limits(connections_max=5))
+    for number in range(5):
+        scheduler.add(f"{number}.example", lane(domain=f"{number}.example"))
+    begun = begin_all(scheduler)
+    for _, start in begun:
+        scheduler.drop(start.lane)
+    scheduler.change_limits(limits(connections_max=3))
+    kept = []
+    for number, _ in begun:
+        if scheduler.ended(number, 1, Feedback.ANSWERED):
+            kept.append(number)
+        else:
+            scheduler.closed(number)
+    assert len(kept) == 3

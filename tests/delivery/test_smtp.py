@@ -309,3 +309,60 @@ def test_a_reply_is_read_the_same_whole_and_byte_by_byte(data: bytes) -> None:
             event = str(error)
         results.append(event)
     assert results[0] == results[1]
+
+
+# -- enhanced status codes
+
+
+@pytest.mark.parametrize(
+    ("said", "enhanced", "text"),
+    [
+        ("5.1.1 No such user", "5.1.1", "No such user"),
+        ("5.1.1", "5.1.1", ""),
+        ("#5.1.0 Address rejected.", "5.1.0", "Address rejected."),
+        ("5.1.1: Recipient address rejected", "5.1.1", "Recipient address rejected"),
+        ("5.1.1:Recipient address rejected", "5.1.1", "Recipient address rejected"),
+        ("(5.1.1) No such user", "5.1.1", "No such user"),
+        ("(#5.1.1) No such user", "5.1.1", "No such user"),
+        ("[5.7.1] Not from you", "5.7.1", "Not from you"),
+        ("<5.1.1> No such user", "5.1.1", "No such user"),
+        ("<bob@mx.example>: 5.1.1 No", None, "<bob@mx.example>: 5.1.1 No"),
+        ("5.1.1, no such user", "5.1.1", "no such user"),
+        ("5.1.1; no such user", "5.1.1", "no such user"),
+        ("5.1.1. No such user", "5.1.1", "No such user"),
+        ("5.1.1 - No such user", "5.1.1", "- No such user"),
+        ("  5.1.1  No such user", "5.1.1", "No such user"),
+        ("sorry, no mailbox here by that name (#5.1.1 - chkuser)", "5.1.1", None),
+        ("sorry, no mailbox here by that name. (#5.1.1)", "5.1.1", None),
+        # none of these is one
+        ("5.1.1.7 is an address", None, None),
+        ("5.1.1-beta is a version", None, None),
+        ("5.01.1 No", None, None),
+        ("5.1 No", None, None),
+        ("5.1.1000 No", None, None),
+        ("15.1.1 No", None, None),
+        ("#4.1.1 of another class", None, None),
+        ("4.1.1: of another class", None, None),
+        ("refused, see 5.1.1 of the manual", None, None),
+        ("Exim 5.1.1 says no", None, None),
+        ("see https://mx.example/#5.1.1.2", None, None),
+    ],
+)
+def test_a_status_is_read_as_receivers_dress_it(said: str, enhanced: str | None, text: str | None) -> None:
+    client = Client("relay.test")
+    client.receive_data(f"550 {said}\r\n".encode())
+    reply = client.next_event()
+    assert isinstance(reply, SmtpReply)
+    assert reply.enhanced == enhanced
+    assert reply.text == (text if text is not None else said)
+
+
+@pytest.mark.parametrize(
+    "said", ["550-#5.1.1 No such user:\r\n550 #5.1.1 bob\r\n", "550-5.1.1: No such user:\r\n550 bob\r\n"]
+)
+def test_a_status_is_taken_off_each_line(said: str) -> None:
+    client = Client("relay.test")
+    client.receive_data(said.encode())
+    reply = client.next_event()
+    assert isinstance(reply, SmtpReply)
+    assert (reply.enhanced, reply.text) == ("5.1.1", "No such user: bob")

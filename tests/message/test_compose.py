@@ -4,6 +4,7 @@ import email
 import email.policy
 import hashlib
 import re
+from binascii import b2a_qp
 from email.header import decode_header, make_header
 from email.message import EmailMessage, MIMEPart
 from email.utils import parseaddr
@@ -13,6 +14,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from relay.addresses import Mailbox, parse_mailbox
+from relay.message import compose as compose_module
 from relay.message.compose import (
     Draft,
     Message,
@@ -239,3 +241,17 @@ def test_feedback_id() -> None:
     alphabet = "abcdefghijklmnopqrstuvwxyz234567"
     bits = "".join(f"{alphabet.index(character):05b}" for character in member)
     assert int(bits, 2).to_bytes(10, "big") == hashlib.sha256(DID.encode()).digest()[:10]
+
+
+@given(
+    st.lists(st.sampled_from([*"a.= \t~\0é", "\r\n", "From ", "rom ", "a" * 70, "a" * 75]), max_size=120),
+    st.sampled_from([100, 128, 333]),
+)
+def test_quoted_printable_does_not_depend_on_the_pieces_in_which_it_is_made(
+    words: list[str], piece: int
+) -> None:
+    octets = ("".join(words) + "\r\n").encode()
+    whole = compose_module._without_from_lines(b2a_qp(octets, quotetabs=False, istext=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compose_module, "PIECE_OCTETS", piece)
+        assert compose_module._quoted_printable(octets) == whole

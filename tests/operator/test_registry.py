@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from relay.operator import commands, without_relay
 from relay.operator.protocol import short_path
 from relay.operator.socket import AdminRequest
-from relay.principals import Operator, Principal, Stranger
+from relay.principals import FULL, SEND, Operator, Principal, Stranger
+from relay.refusals import Refusal
 from relay.registry import DECISIONS, Arguments, Decision, decision, decision_for
 from tests.world.orders import COMMANDS
 from tests.world.relay import DID, DOMAIN
@@ -34,6 +35,7 @@ LINES = [
     ("member", "resume", "DIR", *MEMBER),
     ("member", "limits", "DIR", *MEMBER, "--hour", "5", "--day", "50"),
     ("member", "limits", "DIR", *MEMBER),
+    ("member", "remove", "DIR", *MEMBER, "--reason", "x"),
     ("domain", "add", "DIR", *ENROLLED),
     ("domain", "list", "DIR"),
     ("domain", "verify", "DIR", *ENROLLED),
@@ -42,10 +44,13 @@ LINES = [
     ("domain", "resume", "DIR", "--all"),
     ("domain", "set-forward", "DIR", *ENROLLED, "--to", "b@example.org"),
     ("domain", "set-forward", "DIR", "--domain", DOMAIN, "--none"),
+    ("domain", "remove", "DIR", *ENROLLED, "--reason", "x"),
     ("key", "issue", "DIR", *MEMBER),
+    ("key", "issue", "DIR", *MEMBER, "--scope", "full", "--category", "verification"),
     ("key", "list", "DIR", *MEMBER),
     ("key", "list", "DIR"),
     ("key", "revoke", "DIR", *MEMBER, "--key-id", "x"),
+    ("key", "revoke", "DIR", *MEMBER, "--key-id", "x", "--all-of-it"),
     ("complaint", "record", "DIR", "--message", "7"),
     ("dns", "DIR"),
     ("dns", "DIR", "--domain", DOMAIN),
@@ -129,9 +134,23 @@ def test_nobody_else_reaches_an_operators_decision_by_its_name(name: str, asker:
 
 def test_an_operator_is_no_member(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DECISIONS, "suppress", Decision("suppress", Arguments, commands.carry_out, Principal))
-    assert decision_for("suppress", Principal(DID, "key")).by is Principal
+    assert decision_for("suppress", Principal(DID, "key", FULL)).by is Principal
     with pytest.raises(LookupError):
         decision_for("suppress", Operator("root"))
+
+
+def test_a_key_to_send_with_is_good_for_sending_and_for_no_other_decision() -> None:
+    """Whoever adds a decision for members finds it closed to such keys, until it says otherwise."""
+    members = {name for name, found in DECISIONS.items() if found.by is Principal}
+    assert members >= {"send", "suppress", "unsuppress", "set_forward_to"}
+    for name in members - {"send"}:
+        with pytest.raises(Refusal) as refused:
+            decision_for(name, Principal(DID, "key", SEND))
+        assert (refused.value.code, refused.value.http_status) == ("SCOPE_INSUFFICIENT", 403)
+        assert decision_for(name, Principal(DID, "key", FULL)).name == name
+    for scope in (SEND, FULL):
+        assert decision_for("send", Principal(DID, "key", scope)).name == "send"
+    assert Principal(DID, "key").scope == SEND, "who says nothing is given the least"
 
 
 def test_a_name_is_given_once() -> None:

@@ -275,7 +275,17 @@ def test_every_view_and_all_that_it_says(tmp_path: Path) -> None:
                 "forwardTo": None,
             }
         ],
-        "keys": [{"did": DID, "keyId": "k1", "issuedAt": times[3], "revokedAt": None}],
+        "keys": [
+            {
+                "did": DID,
+                "keyId": "k1",
+                "scope": "full",
+                "category": None,
+                "issuedBy": None,
+                "issuedAt": times[3],
+                "revokedAt": None,
+            }
+        ],
         "statuses": [
             {"status": status, "messages": int(status == "queued")}
             for status in ("bounced", "deferred", "queued", "sent")

@@ -20,7 +20,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
 def test_a_member_has_so_many_writes_a_minute_and_another_has_its_own() -> None:
     async def main() -> None:
-        quota = Quota(MembersConfig(writes_per_minute=3))
+        quota = Quota(lambda: MembersConfig(writes_per_minute=3))
         for _ in range(3):
             quota.take_write(DID)
         with pytest.raises(Refusal) as refused:
@@ -42,7 +42,7 @@ def test_a_member_has_so_many_writes_a_minute_and_another_has_its_own() -> None:
 
 def test_a_members_reads_wait_for_each_other_and_for_nobody_else() -> None:
     async def main() -> None:
-        quota = Quota(MembersConfig())
+        quota = Quota(MembersConfig)
         at_work = {DID: 0, OTHER_DID: 0}
 
         async def read(did: str, scope: trio.CancelScope) -> None:

@@ -21,7 +21,7 @@ class Disk:
         self.free = 10 * RESERVE
         self.log = 0
         limits = SpoolConfig(free_bytes_min=RESERVE, bytes_max=5 * RESERVE)
-        self.space = Space(limits, free_bytes=lambda: self.free, log_bytes=lambda: self.log)
+        self.space = Space(lambda: limits, free_bytes=lambda: self.free, log_bytes=lambda: self.log)
 
     def may(self, asker: Asker) -> bool:
         try:

@@ -1,9 +1,9 @@
       1  2026-09-21T00:00:00.000000Z  member.added          did:plc:harbourharbourharbour234 is enrolled
       2  2026-09-21T00:00:00.000000Z  domain.added          forum.example is enrolled for did:plc:harbourharbourharbour234
-      3  2026-09-21T00:00:00.000000Z  key.issued            key 8a6a24ede6a4 is issued to did:plc:harbourharbourharbour234
+      3  2026-09-21T00:00:00.000000Z  key.issued            key 8a6a24ede6a4 (full) is issued to did:plc:harbourharbourharbour234
       4  2026-09-21T00:00:00.000000Z  member.added          did:plc:teashopteashopteashop234 is enrolled
       5  2026-09-21T00:00:00.000000Z  domain.added          shop.example is enrolled for did:plc:teashopteashopteashop234
-      6  2026-09-21T00:00:00.000000Z  key.issued            key e0097ebff206 is issued to did:plc:teashopteashopteashop234
+      6  2026-09-21T00:00:00.000000Z  key.issued            key e0097ebff206 (full) is issued to did:plc:teashopteashopteashop234
       7  2026-09-21T09:00:00.000000Z  send.accepted         did:plc:harbourharbourharbour234 sends to 1 recipient from news@forum.example: "Welcome to the harbour" (bulk)
       8  2026-09-21T09:00:00.000000Z  message.queued        message 8 to ann@greylist.example is queued (bulk, for did:plc:harbourharbourharbour234)
       9  2026-09-21T09:00:00.000000Z  attempt.started       message 8: attempt 1 begins

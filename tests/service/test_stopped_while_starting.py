@@ -29,7 +29,7 @@ def test_a_server_that_is_cancelled_at_any_step_of_its_start_ends(steps: int) ->
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
-                lambda: serve_http(no_application, config, places=Places(10), close=trio.Event())
+                lambda: serve_http(no_application, config, places=Places(lambda: 10), close=trio.Event())
             )
             for _ in range(steps):
                 await trio.lowlevel.checkpoint()

@@ -22,7 +22,7 @@ def test_a_key_is_issued_listed_and_revoked(operator: Operator) -> None:
         "member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example", "--json"
     ).json
     issued = operator.run("key", "issue", "DIR", "--did", DID, "--json").json
-    assert issued.keys() == {"did", "keyId", "apiKey"}
+    assert issued.keys() == {"did", "keyId", "apiKey", "scope", "category"}
     assert issued["did"] == DID
     assert re.fullmatch(r"atmos_[A-Za-z0-9]{32,}", issued["apiKey"])
     assert issued["apiKey"] != first["apiKey"]
@@ -65,6 +65,44 @@ def test_only_so_many_keys_are_active(operator: Operator) -> None:
     assert "10 active keys" in operator.refused("key", "issue", "DIR", "--did", DID)
     operator.run("key", "revoke", "DIR", "--did", DID, "--key-id", issued[0]["keyId"])
     assert operator.run("key", "issue", "DIR", "--did", DID).status == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "scope", "category"),
+    [
+        ((), "full", None),
+        (("--scope", "send"), "send", None),
+        (("--category", "verification"), "send", "verification"),
+        (("--category", "bulk", "--scope", "full"), "full", "bulk"),
+    ],
+)
+def test_what_a_key_is_for_is_said_once_and_shown(
+    operator: Operator, options: tuple[str, ...], scope: str, category: str | None
+) -> None:
+    first = operator.run(
+        "member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example", "--json"
+    ).json
+    issued = operator.run("key", "issue", "DIR", "--did", DID, *options, "--json").json
+    assert (issued["scope"], issued["category"]) == (scope, category)
+    rows = {row["keyId"]: row for row in operator.run("key", "list", "DIR", "--json").json}
+    assert [rows[issued["keyId"]][name] for name in ("scope", "category", "issuedBy")] == [
+        scope,
+        category,
+        None,
+    ]
+    assert [rows[first["keyId"]][name] for name in ("scope", "category")] == ["full", None]
+    use = f"({scope}, {category})" if category else f"({scope})"
+    assert use in operator.run("key", "issue", "DIR", "--did", DID, *options).out
+    assert f"key {issued['keyId']} {use} is issued to {DID}\n" in operator.run("log", "cat", "DIR").out
+
+
+def test_a_scope_or_a_category_that_there_is_not(operator: Operator) -> None:
+    operator.run("member", "add", "DIR", "--offline", "--did", DID, "--domain", "a.example")
+    issue = ("key", "issue", "DIR", "--did", DID)
+    sentence = operator.refused(*issue, "--category", "marketing")
+    assert sentence.startswith("category: 'marketing' is none of transactional, login-link, ")
+    assert "--scope" in operator.misused(*issue, "--scope", "all")
+    assert len(operator.run("key", "list", "DIR", "--json").json) == 1
 
 
 # ------------------------------------------------------------------------------------------------ secrets and doctor

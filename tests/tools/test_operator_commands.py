@@ -20,7 +20,7 @@ from relay.file_names import LOG_DIRECTORY
 from relay.message.keys import load_pepper
 from spool.reader import LogReader
 from tests.world.operating import STRANGER, TIME
-from tests.world.operator import Operator
+from tests.world.operator import ME, Operator
 from tests.world.relay import DID, OPERATOR_DOMAIN, OTHER_DID
 from tools.cli import cli
 
@@ -321,12 +321,40 @@ def test_a_member_or_a_domain_is_enrolled_once(operator: Operator) -> None:
         "member", "add", "DIR", "--offline", "--did", DID, "--domain", "b.example"
     )
     taken = "a.example is enrolled already"
-    assert taken in operator.refused(
-        "member", "add", "DIR", "--offline", "--did", OTHER_DID, "--domain", "A.example"
-    )
-    assert taken in operator.refused("domain", "add", "DIR", "--did", DID, "--domain", "a.example")
+    assert taken in operator.refused("domain", "add", "DIR", "--did", DID, "--domain", "A.example")
     (member,) = operator.run("member", "list", "DIR", "--json").json
     assert member["domains"] == ["a.example"]
+
+
+def test_a_name_that_nobody_has_proved_may_be_enrolled_by_others(operator: Operator) -> None:
+    for did in (DID, OTHER_DID):
+        operator.run("member", "add", "DIR", "--offline", "--did", did, "--domain", "a.example")
+    rows = operator.run("domain", "list", "DIR", "--json").json
+    assert [(row["domain"], row["did"]) for row in rows] == [("a.example", DID), ("a.example", OTHER_DID)]
+
+
+def test_domains_and_members_are_removed(operator: Operator) -> None:
+    names = ("--domain", "a.example", "--domain", "b.example")
+    operator.run("member", "add", "DIR", "--offline", "--did", DID, *names)
+    said = operator.run(
+        "domain", "remove", "DIR", "--did", DID, "--domain", "A.example", "--reason", "typed wrongly"
+    )
+    assert said.status == 0
+    assert said.out.startswith("a.example is removed; cancelled: 0 messages.")
+    assert "  TXT _atmos-verify.a.example" in said.out
+    assert "is not enrolled" in operator.refused(
+        "domain", "remove", "DIR", "--did", DID, "--domain", "a.example"
+    )
+    assert "reason: is empty" in operator.refused("member", "remove", "DIR", "--did", DID, "--reason", " ")
+    said = operator.run("member", "remove", "DIR", "--did", DID)
+    assert said.out.endswith(f"{DID} is no member any more.\n")
+    assert "b.example is removed" in said.out
+    assert operator.run("member", "list", "DIR", "--json").json == []
+    assert operator.run("key", "list", "DIR", "--json").json == []
+    told = operator.run("log", "cat", "DIR", "--did", DID).out
+    assert f"a.example is removed from {DID} by {ME}: typed wrongly" in told
+    assert f"b.example is removed from {DID} with its member by {ME}" in told
+    assert f"{DID} is no member any more by {ME}" in told
 
 
 def test_a_domain_that_is_named_twice_is_enrolled_once(operator: Operator) -> None:

@@ -23,11 +23,13 @@ from relay.events import (
     DomainForwardSet,
     DomainPaused,
     DomainResumed,
+    DomainVerified,
     DsnQueued,
     Event,
     KeyIssued,
     KeyRevoked,
     MemberAdded,
+    MemberRemoved,
     MemberResumed,
     MemberSuspended,
     MessageHeld,
@@ -312,21 +314,30 @@ def test_lists_with_every_filter_and_from_every_place(history: History) -> None:
 @repeatable
 @given(histories())
 def test_members_domains_and_keys(history: History) -> None:
-    added = [event.did for event in history if isinstance(event, MemberAdded)]
+    added = [
+        did for did in DIDS if isinstance(last_of(history, did, MemberAdded, MemberRemoved), MemberAdded)
+    ]
     issued = [event for event in history if isinstance(event, KeyIssued)]
     revoked = {event.key_id: seq for seq, event in enumerate(history, 1) if isinstance(event, KeyRevoked)}
     with fold(history) as view:
         assert [state.did for state in members.members(view)] == sorted(added)
         for did in added:
             (domain,) = members.domains_of(view, did)
+            # A pause stays with the name when it is removed and enrolled again.
             paused = last_of(history, did, DomainPaused, DomainResumed)
             expected = "paused" if isinstance(paused, DomainPaused) else "active"
             assert (domain.domain, domain.did, domain.status) == (domain_of(did), did, expected)
-            forward = last_of(history, did, DomainForwardSet)
-            assert domain.forward_to == (forward and forward.personal and forward.personal.address)
+            forward = last_of(history, did, DomainForwardSet, DomainAdded)
+            expected_forward = forward.personal if isinstance(forward, DomainForwardSet) else None
+            assert domain.forward_to == (expected_forward and expected_forward.address)
+            verified = [event for event in history if isinstance(event, DomainVerified) and event.did == did]
+            assert (domain.first_verified_at is not None) == bool(verified)
+            assert domain.verified == isinstance(
+                last_of(history, did, DomainVerified, DomainAdded), DomainVerified
+            )
             state = members.member(view, did)
             assert state is not None
-            suspended = last_of(history, did, MemberSuspended, MemberResumed)
+            suspended = last_of(history, did, MemberSuspended, MemberResumed, MemberAdded)
             assert state.status == ("suspended" if isinstance(suspended, MemberSuspended) else "active")
             found = {key.key_id: key.revoked_at for key in members.keys_of(view, did)}
             assert found == {
@@ -334,7 +345,10 @@ def test_members_domains_and_keys(history: History) -> None:
                 for event in issued
                 if event.did == did
             }
-        assert [members.member(view, did) for did in DIDS[len(added) :]] == [None] * (len(DIDS) - len(added))
+        for did in set(DIDS) - set(added):
+            assert members.member(view, did) is None
+            assert members.domains_of(view, did) == []
+            assert members.was_member(view, did) == (last_of(history, did, MemberAdded) is not None)
 
 
 def last_of(history: History, did: str, *types: type[Event]) -> Event | None:

@@ -70,7 +70,7 @@ class FakeDns:
 
 @asynccontextmanager
 async def open_dns_server(
-    zone_text: str, *, asked: list[tuple[str, str]] | None = None
+    zone_text: str, *, asked: list[tuple[str, str]] | None = None, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[dns.asyncresolver.Resolver]:
     """Serve a zone (the text of a master file, its origin being the root) and give a resolver that asks it.
 
@@ -81,12 +81,12 @@ async def open_dns_server(
     """
     zone = dns.zone.from_text(zone_text, origin=".", check_origin=False, relativize=False)
     server = _DnsServer(zone, asked if asked is not None else [])
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    [listener] = await trio.open_tcp_listeners(port, host=host)
     with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as socket:
         port = listener.socket.getsockname()[1]
-        await socket.bind(("127.0.0.1", port))
+        await socket.bind((host, port))
         resolver = dns.asyncresolver.Resolver(configure=False)
-        resolver.nameservers = ["127.0.0.1"]
+        resolver.nameservers = [host]
         resolver.port = port
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve_datagrams, socket)

@@ -23,13 +23,16 @@ from relay.events import (
     DomainAdded,
     DomainForwardSet,
     DomainPaused,
+    DomainRemoved,
     DomainResumed,
+    DomainVerified,
     DsnQueued,
     Event,
     ForwardAddress,
     KeyIssued,
     KeyRevoked,
     MemberAdded,
+    MemberRemoved,
     MemberResumed,
     MemberSuspended,
     MessageBounced,
@@ -69,7 +72,9 @@ class _Draft:
     def __init__(self, draw: st.DrawFn) -> None:
         self.draw = draw
         self.events: History = []
+        #: With a domain, and without.
         self.members: list[str] = []
+        self.left: list[str] = []
         self.active_keys: list[tuple[str, str]] = []
         #: Message id -> owner and attempts begun, for what is not final.
         self.resting: dict[int, tuple[str, int]] = {}
@@ -82,11 +87,13 @@ class _Draft:
     def choices(self) -> list[Any]:
         """The steps that are legal now, the interesting ones more often."""
         steps = [self.cut_a_torn_tail]
-        if len(self.members) < len(DIDS):
+        if len(self.members) + len(self.left) < len(DIDS):
             steps += [self.add_member]
+        if self.left:
+            steps += [self.come_back]
         if self.members:
             steps += [self.issue_key, self.send, self.send, self.stop, self.suppress, self.unsuppress]
-            steps += [self.forward]
+            steps += [self.forward, self.verify, self.leave]
         if self.active_keys:
             steps += [self.revoke_key]
         if self.resting:
@@ -101,25 +108,47 @@ class _Draft:
             steps += [self.release, self.release]
         if self.holdable():
             steps += [self.hold, self.hold, self.hold, self.hold]
-        if self.stopped:
+        if self.resumable():
             steps += [self.resume, self.resume]
         if self.under_way:
             steps += [self.end, self.end, self.end, self.interrupt]
         return steps
 
     def add_member(self) -> None:
-        did = DIDS[len(self.members)]
+        self.enrol(next(did for did in DIDS if did not in (*self.members, *self.left)))
+
+    def enrol(self, did: str) -> None:
         self.members.append(did)
         self.events += [
             MemberAdded(did=did),
             DomainAdded(
                 did=did,
                 domain=domain_of(did),
-                selector_stem="atmos20251124",
+                selector_stem=f"atmos20251124-{len(self.events)}",
                 rsa_public="r",
                 ed25519_public="e",
             ),
         ]
+
+    def leave(self) -> None:
+        """Its mail may come to any end yet, of what was under way, and until it is cancelled."""
+        did = self.pick(self.members)
+        self.members.remove(did)
+        self.left.append(did)
+        self.stopped.discard(did)
+        self.events += [
+            DomainRemoved(did=did, domain=domain_of(did), because="member", selector_stems=["s"], by="root"),
+            MemberRemoved(did=did, by="root"),
+        ]
+
+    def come_back(self) -> None:
+        did = self.pick(self.left)
+        self.left.remove(did)
+        self.enrol(did)
+
+    def verify(self) -> None:
+        did = self.pick(self.members)
+        self.events.append(DomainVerified(did=did, domain=domain_of(did)))
 
     def issue_key(self) -> None:
         did = self.pick(self.members)
@@ -177,7 +206,7 @@ class _Draft:
             self.events.append(DomainPaused(did=did, domain=domain_of(did), status="paused"))
 
     def resume(self) -> None:
-        name = self.pick(sorted(self.stopped))
+        name = self.pick(self.resumable())
         self.stopped.remove(name)
         self.held = {message_id: holder for message_id, holder in self.held.items() if holder != name}
         if name in DIDS:
@@ -185,6 +214,10 @@ class _Draft:
         else:
             did = next(did for did in DIDS if domain_of(did) == name)
             self.events.append(DomainResumed(did=did, domain=name))
+
+    def resumable(self) -> list[str]:
+        """A name that nobody has cannot be resumed."""
+        return sorted(self.stopped - {domain_of(did) for did in self.left})
 
     def holdable(self) -> list[tuple[int, str, str]]:
         """What came up for an attempt and must not be made: message id, why, and what holds it then."""

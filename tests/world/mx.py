@@ -24,6 +24,7 @@ A local part is a magic word, perhaps `-N` (misbehave for the first N offers of 
     refuse-early           552 5.3.4 in the middle of the message, and closes
     accept-early           250 before the dot was sent
     defer-message          451 4.3.0 to the dot        refuse-message   554 5.6.0 to the dot
+    answer-…               accepts the message, and says so oddly (mx_options.ODD_ANSWERS)
     close-after-message    accepts the message, then 421 and closes
 
 Any other local part is accepted.
@@ -40,7 +41,7 @@ from typing import Any
 
 import trio
 
-from tests.world.mx_options import MxOptions, ReceivedMessage
+from tests.world.mx_options import ODD_ANSWERS, TO_STARTTLS, MxOptions, ReceivedMessage
 
 HUGE_REPLY_BYTES = 100 * 1024 * 1024
 #: Longer than any mail waits: for a clock that jumps.
@@ -164,6 +165,7 @@ class _Session:
         self._greeted = False
         self._extended = False
         self._tls: str | None = None
+        self._starttls_refused = False
         self._accepted = 0
         self._mail_from: str | None = None
         self._rcpt_to: list[str] = []
@@ -238,17 +240,30 @@ class _Session:
             self._violation(f"{line!r}, not offered or malformed")
             await self._say(b"502 5.5.1 No")
             return
+        trouble = self._options.starttls_trouble
+        if trouble in TO_STARTTLS:
+            if TO_STARTTLS[trouble]:
+                await self._say(TO_STARTTLS[trouble])
+            self._starttls_refused = True
+            if trouble == "silence":
+                await trio.sleep_forever()
+            if trouble in ("hang-up", "421", "refuse-and-hang-up"):
+                raise _HangUp
+            return
         if self._options.starttls_injection:
             await self._say(b"220 Go ahead", b"250 injected")
         else:
             await self._say(b"220 2.0.0 Go ahead")
-        if self._options.starttls_broken or self._options.tls is None:
+        if self._options.starttls_broken or self._options.tls is None or trouble == "hang-up-in-handshake":
             await self._receive()
-            await self._say(b"this is no handshake")
+            await self._say(*([] if trouble else [b"this is no handshake"]))
             raise _HangUp
         stream = trio.SSLStream(self.stream, self._options.tls, server_side=True, https_compatible=True)
         self.stream = stream
         await stream.do_handshake()
+        if trouble == "hang-up-after-handshake":
+            await self._receive()
+            raise _HangUp
         self._tls = stream.version()
         self._greeted = self._extended = False
         self._forget()
@@ -259,6 +274,10 @@ class _Session:
             self._violation(f"malformed or nested: {line!r}")
             await self._say(b"501 5.5.4 No")
             return
+        trouble = self._options.starttls_trouble
+        if self._starttls_refused and trouble.endswith("-later"):
+            await self._say(*([b"421 4.7.0 Not without TLS"] if "421" in trouble else []))
+            raise _HangUp
         limit = self._options.messages_per_session
         if limit is not None and self._accepted >= limit:
             await self._say(b"421 4.3.2 That is enough for one connection")
@@ -344,6 +363,11 @@ class _Session:
             return
         self._mx.accept(message)
         self._accepted += 1
+        if self._word in ODD_ANSWERS:
+            await self.stream.send_all(ODD_ANSWERS[self._word])
+            if self._word.endswith("-cut-off"):
+                raise _HangUp
+            return
         await self._say(b"250 2.0.0 Queued as %d" % len(self._mx.messages))
         if self._word == "close-after-message":
             await self._say(b"421 4.3.2 Goodbye")
@@ -368,7 +392,9 @@ class _Session:
 
     @property
     def _starttls_offered(self) -> bool:
-        return self._tls is None and (self._options.tls is not None or self._options.starttls_broken)
+        options = self._options
+        possible = options.tls is not None or options.starttls_broken or options.starttls_trouble
+        return self._tls is None and bool(possible)
 
     def _forget(self) -> None:
         self._mail_from = None

@@ -3,6 +3,39 @@
 import ssl
 from dataclasses import dataclass
 
+#: What is said to STARTTLS where it is refused (`MxOptions.starttls_trouble`); b"" is not a word.
+TO_STARTTLS = {
+    "hang-up": b"",
+    "silence": b"",
+    "rubbish": b"TLS is broken here",
+    "421": b"421 4.7.0 TLS is not available, closing",
+    "refuse": b"454 4.7.0 TLS is not available",
+    "refuse-and-hang-up": b"454 4.7.0 TLS is not available",
+    "refuse-and-hang-up-later": b"454 4.7.0 TLS is not available",
+    "refuse-and-421-later": b"454 4.7.0 TLS is not available",
+}
+
+#: What is said, as it stands, to a message that was taken, by the word of its recipient.
+ODD_ANSWERS = {
+    "answer-blank": b"250-2.0.0 Ok\r\n\r\n250 2.0.0 Queued\r\n",
+    "answer-blank-first": b"\r\n\n250 2.0.0 Queued\r\n",
+    "answer-blank-last": b"250 2.0.0 Queued\r\n\r\n",
+    "answer-codeless": b"Thank you.\r\n250-2.0.0 Ok\r\nand again\r\n250 2.0.0 Queued\r\n",
+    "answer-codeless-last": b"250 2.0.0 Queued\r\nas number 7\r\n",
+    "answer-of-no-class": b"150 wait\r\n2500 is no code\r\n250 2.0.0 Queued\r\n",
+    "answer-two-codes": b"251-2.0.0 Ok\r\n250 2.0.0 Queued\r\n",
+    "answer-unspaced": b"250Queued\r\n",
+    "answer-tab": b"250\t2.0.0 Queued\r\n",
+    "answer-indented": b" 250 2.0.0 Queued\r\n",
+    "answer-nul": b"\x00250 2.0.0 Queued\r\n",
+    "answer-noise": b"\xff\xfe\x00\r\n250 2.0.0 Queued\r\n",
+    "answer-long-line": b"250 2.0.0 Queued " + b"x" * 3000 + b"\r\n",
+    "answer-longer-line": b"250-2.0.0 " + b"x" * 40_000 + b"\r\n250 2.0.0 Queued\r\n",
+    "answer-longest-line": b"250 2.0.0 Queued " + b"x" * 40_000 + b"\r\n",
+    "answer-many-lines": b"250-2.0.0 Ok\r\n" * 3000 + b"250 2.0.0 Queued\r\n",
+    "answer-cut-off": b"250 2.0.0 Que",
+}
+
 
 @dataclass(frozen=True)
 class MxOptions:
@@ -21,6 +54,14 @@ class MxOptions:
     """Sends plain text right behind its answer to STARTTLS."""
     starttls_broken: bool = False
     """Answers the handshake with rubbish."""
+    starttls_trouble: str = ""
+    """Offers STARTTLS and does not keep the offer. One of:
+    hang-up                   closes at the command          silence    never answers it
+    rubbish                   answers it with no SMTP        421        says 421 to it, and closes
+    refuse-and-hang-up        454, and closes                refuse     454, and goes on in plain text
+    refuse-and-hang-up-later  454, and closes at MAIL        refuse-and-421-later   454, and 421 to MAIL
+    hang-up-in-handshake      reads the ClientHello, and closes
+    hang-up-after-handshake   closes when EHLO comes under TLS"""
     banner: bytes = b"220 mx.test ESMTP"
     huge_banner: bool = False
     mute: bool = False

@@ -68,7 +68,12 @@ async def serving(
 
     async with trio.open_nursery() as nursery:
         serve = partial(
-            serve_http, with_lifespan, config, places=places or Places(100), clients=clients, close=close
+            serve_http,
+            with_lifespan,
+            config,
+            places=places or Places(lambda: 100),
+            clients=clients,
+            close=close,
         )
         yield await nursery.start(serve)
         close.set()

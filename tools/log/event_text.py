@@ -148,6 +148,20 @@ def _tell_forward(event: Shown) -> str:
     return f"{told} is told of the bounces of {event.data['domain']}"
 
 
+def _tell_domain_removed(event: Shown) -> str:
+    data = event.data
+    why = {"proved": ": another member proved it", "member": " with its member"}.get(data["because"], "")
+    return f"{data['domain']} is removed from {data['did']}{why}{_by(event)}{_why(event)}"
+
+
+def _tell_member_removed(event: Shown) -> str:
+    return f"{event.data['did']} is no member any more{_by(event)}{_why(event)}"
+
+
+def _by(event: Shown) -> str:
+    return f" by {event.data['by']}" if event.data.get("by") else ""
+
+
 def _tell_interrupted(event: Shown) -> str:
     return (
         f"message {event.message_id}: attempt {event.data['attempt']} was interrupted, it may have been "
@@ -165,8 +179,7 @@ def _tell_deferred(event: Shown) -> str:
 
 
 def _tell_bounced(event: Shown) -> str:
-    by = f" by {event.data['by']}" if event.data.get("by") else ""
-    reason = f"{event.data['reason']}{_class(event)}{by}"
+    reason = f"{event.data['reason']}{_class(event)}{_by(event)}"
     return f"message {event.message_id}: bounced, {reason}{_attempt(event)}{_reply(event)}"
 
 
@@ -246,6 +259,22 @@ def _tell_stripped(event: Shown) -> str:
     return f"removed: {payloads} from {segments}, {counted(data['bytes_freed'], 'byte')}"
 
 
+def _tell_key_issued(event: Shown) -> str:
+    data = event.data
+    use = ", ".join(filter(None, (data.get("scope", "full"), data.get("category"))))
+    return f"key {data['key_id']} ({use}) is issued to {data['did']}{_with_key(data.get('issued_by'))}"
+
+
+def _tell_key_revoked(event: Shown) -> str:
+    data = event.data
+    return f"key {data['key_id']} of {data['did']} is revoked{_with_key(data.get('revoked_by'))}"
+
+
+def _with_key(key_id: Any) -> str:
+    """How the member did it; nothing where it was the operator."""
+    return f" with key {key_id}" if key_id else ""
+
+
 def _tell_held_released(event: Shown) -> str:
     held = counted(len(event.data["message_ids"]), "message")
     return f"{held} of {event.data['did']} held by the {event.data['because']} may go on"
@@ -260,8 +289,6 @@ _SENTENCES = {
     "domain.resumed": "{domain} may send again",
     "domain.unverified": "{domain} may not send, its DNS is wrong: {failed}",
     "domain.verified": "{domain} has the DNS records that it needs",
-    "key.issued": "key {key_id} is issued to {did}",
-    "key.revoked": "key {key_id} of {did} is revoked",
     "log.torn_tail_cut": "{bytes_cut} bytes that were never acknowledged are cut from {segment} at {offset}",
     "log.views_rebuilt": "the views are built again: {because}",
     "member.added": "{did} is enrolled",
@@ -272,9 +299,13 @@ _SENTENCES = {
 _STORIES: dict[str, Callable[[Shown], str]] = {
     "attempt.interrupted": _tell_interrupted,
     "domain.forward_set": _tell_forward,
+    "domain.removed": _tell_domain_removed,
     "dsn.queued": _tell_dsn,
     "held.released": _tell_held_released,
+    "key.issued": _tell_key_issued,
+    "key.revoked": _tell_key_revoked,
     "log.stripped": _tell_stripped,
+    "member.removed": _tell_member_removed,
     "message.bounced": _tell_bounced,
     "message.deferred": _tell_deferred,
     "message.held": _tell_held,

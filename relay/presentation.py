@@ -15,7 +15,6 @@ from relay.events import (
     AttemptStarted,
     ConfirmationQueued,
     DsnQueued,
-    Event,
     MessageBounced,
     MessageDeferred,
     MessageHeld,
@@ -123,6 +122,8 @@ class MessageSummary(msgspec.Struct, rename="camel", kw_only=True):
     sender: str | None = msgspec.field(name="from")
     recipient: str | None
     subject: str | None
+    #: The door that it came in by, `http` or `smtp`; null: a notification, which the relay itself sends.
+    via: str | None
     accepted_at: str
     attempts: int
     next_attempt_at: str | None
@@ -304,12 +305,16 @@ def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> Mess
     assert isinstance(queued, MessageQueued | Notice)
     sender: str | None
     subject: str | None
+    via: str | None = None
     if isinstance(queued, Notice):
         own = dsn.sender(queued.operator_domain)
         sender = mailbox(own.name, own.address)
         subject = dsn.SUBJECT if isinstance(queued, DsnQueued) else confirmation.SUBJECT
     else:
-        sender, subject = _sender_and_subject(get(state.send_seq).event)
+        accepted = get(state.send_seq).event
+        assert isinstance(accepted, SendAccepted)
+        sender, subject = _sender_and_subject(accepted)
+        via = accepted.via
     last_reply = None
     if state.outcome_seq is not None:
         outcome = get(state.outcome_seq).event
@@ -322,6 +327,7 @@ def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> Mess
         sender=sender,
         recipient=None if queued.personal is None else queued.personal.address,
         subject=subject,
+        via=via,
         accepted_at=rfc3339(state.accepted_at),
         attempts=state.attempts,
         next_attempt_at=rfc3339_or_none(state.next_attempt_at),
@@ -329,8 +335,7 @@ def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> Mess
     )
 
 
-def _sender_and_subject(accepted: Event) -> tuple[str | None, str | None]:
-    assert isinstance(accepted, SendAccepted)
+def _sender_and_subject(accepted: SendAccepted) -> tuple[str | None, str | None]:
     content = accepted.personal
     if content is None:
         return None, None

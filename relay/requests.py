@@ -73,6 +73,18 @@ class SendBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
 
 
+class BySmtp(NamedTuple):
+    """What a send has besides that came in by SMTP."""
+
+    #: Domain of MAIL FROM; None: the null sender.
+    mail_from_domain: str | None
+    #: Domain of the field Sender, where there is one.
+    sent_by_domain: str | None
+    normalised: bool
+    #: For the Received field: a word of RFC 3848.
+    received_with: str
+
+
 class SendRequest(NamedTuple):
     """A send in normal form: checked, and every recipient once."""
 
@@ -81,6 +93,8 @@ class SendRequest(NamedTuple):
     recipients: list[tuple[str, Mailbox]]
     category: str
     content: Content
+    #: None: it came in by HTTP.
+    by_smtp: BySmtp | None = None
 
 
 #: Fields that other services have, and what to do here.

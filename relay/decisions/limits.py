@@ -67,6 +67,14 @@ def current_limits(config: Config, member: MemberState, domain: DomainState, now
     return next(phases(config, member, domain, now_us)).limits
 
 
+def most_at_once(config: Config, member: MemberState, domain: DomainState, now_us: int) -> int:
+    """To how many recipients one request can be now, whatever was sent before: more never fit."""
+    most = min(current_limits(config, member, domain, now_us))
+    if domain.is_stopped(bulk=True):
+        most = min(most, config.reputation.transactional_per_hour_while_paused)
+    return most
+
+
 def check_limits(
     view: Snapshot,
     config: Config,

@@ -29,7 +29,7 @@ from relay.message import COMPOSITION
 from relay.message.headers import unsubscribe_https_url
 from relay.principals import Principal
 from relay.refusals import Refusal
-from relay.requests import SendRequest
+from relay.requests import BySmtp, SendRequest
 from relay.times import SECOND_US, rfc3339
 from relay.views import members, suppressions
 from spool.views import Snapshot
@@ -60,25 +60,37 @@ def accept_send(
 ) -> list[Event]:
     """One `send.accepted` and a `message.queued` for each recipient that is not suppressed.
 
+    Over SMTP nobody can be told of some recipients only: the suppressed ones get a `message.queued` as well, which the
+    deliverer bounces at once, so that they are seen; where nobody else is left, the send is refused.
+
     `reserved` says how many recipients of a domain are accepted and not in the view yet. Raises
-    Refusal(DOMAIN_MISMATCH, DOMAIN_UNVERIFIED, DOMAIN_PAUSED or RATE_LIMITED).
+    Refusal(DOMAIN_MISMATCH, DOMAIN_UNVERIFIED, DOMAIN_PAUSED, RATE_LIMITED, or, over SMTP, INVALID_REQUEST or
+    RECIPIENT_SUPPRESSED).
     """
     bulk = request.category in BULK_CATEGORIES
     domain = sending_domain(view, config, principal.did, request.sender.domain, bulk=bulk)
     member = known_member(view, principal.did)
-    recipients, rejected = [], []
+    smtp = request.by_smtp
+    if smtp is not None:
+        _check_submission(view, principal.did, smtp, recipients=len(request.recipients), bulk=bulk)
+    recipients, rejected, suppressed = [], [], 0
     for given, mailbox in request.recipients:
         reason = suppressions.blocking_reason(view, principal.did, mailbox.address, bulk=bulk)
-        if reason is None:
-            recipients.append((given, mailbox))
-        else:
+        if reason is not None and smtp is None:
             rejected.append((given, reason))
+            continue
+        suppressed += reason is not None
+        recipients.append((given, mailbox))
+    if smtp is not None and suppressed == len(recipients):
+        raise Refusal(
+            "RECIPIENT_SUPPRESSED", "every recipient is on your suppression list for mail of this class"
+        )
     check_limits(
         view,
         config,
         member,
         domain,
-        recipients=len(recipients),
+        recipients=len(recipients) - suppressed,
         reserved=reserved(domain.domain),
         now_us=now_us,
     )
@@ -89,7 +101,7 @@ def accept_send(
         )
     else:
         content = Content(rejected=rejected)  # nothing is kept of what goes to nobody
-    if bulk:
+    if bulk and smtp is None:  # what comes in whole has been read so already
         content = _with_relays_unsubscribe(content)
     accepted = SendAccepted(
         did=principal.did,
@@ -106,6 +118,12 @@ def accept_send(
         body_sha256=origin.body_sha256 if origin.idempotency_key or not recipients else None,
         composition=COMPOSITION,
         size=origin.size,
+        via="http" if smtp is None else "smtp",
+        suppressed=suppressed,
+        mail_from_null=smtp is not None and smtp.mail_from_domain is None,
+        normalised=smtp is not None and smtp.normalised,
+        received_by=None if smtp is None else config.ehlo_name,
+        received_with=None if smtp is None else smtp.received_with,
         personal=content,
     )
     give_up_at = now_us + config.give_up_seconds(request.category) * SECOND_US
@@ -124,11 +142,31 @@ def accept_send(
     return [accepted, *queued]
 
 
-def sending_domain(view: Snapshot, config: Config, did: str, name: str, *, bulk: bool) -> members.DomainState:
-    """The domain's state, if this member may send mail of this class from it now."""
+def _check_submission(view: Snapshot, did: str, smtp: BySmtp, *, recipients: int, bulk: bool) -> None:
+    """What else a message says of who sends it must be the member's, too."""
+    if smtp.mail_from_domain is None:
+        if bulk or recipients > 1:
+            raise Refusal(
+                "INVALID_REQUEST",
+                "MAIL FROM:<> is for one recipient and the transactional class; write your address there",
+            )
+    else:
+        check_own_domain(view, did, smtp.mail_from_domain, "MAIL FROM")
+    if smtp.sent_by_domain is not None:
+        check_own_domain(view, did, smtp.sent_by_domain, "Sender")
+
+
+def check_own_domain(view: Snapshot, did: str, name: str, field: str) -> members.DomainState:
+    """Raises Refusal(DOMAIN_MISMATCH) where the domain is not enrolled under this DID. `field` is where it stands."""
     domain = members.enrolment(view, did, name)
     if domain is None:
-        raise Refusal("DOMAIN_MISMATCH", f"from: the domain {name} is not enrolled under this DID")
+        raise Refusal("DOMAIN_MISMATCH", f"{field}: the domain {name} is not enrolled under this DID")
+    return domain
+
+
+def sending_domain(view: Snapshot, config: Config, did: str, name: str, *, bulk: bool) -> members.DomainState:
+    """The domain's state, if this member may send mail of this class from it now."""
+    domain = check_own_domain(view, did, name, "from")
     if config.require_verified_domains and not domain.verified:
         raise Refusal("DOMAIN_UNVERIFIED", _why_unverified(domain))
     if not config.require_verified_domains and not _has_the_name(view, domain):

@@ -35,6 +35,7 @@ from relay.events import (
     MessageRescheduled,
     Notice,
     RecipientSuppressed,
+    SendAccepted,
 )
 from relay.times import SECOND_US
 from relay.views import due, messages, suppressions
@@ -152,9 +153,16 @@ class Deliverer:
 
     def _observe(self, recorded: Sequence[Recorded]) -> None:
         """Called with all new events as they become true."""
+        #: Behind a send of whose recipients some were suppressed already.
+        doubtful = range(0)
         for item in recorded:
             event = item.event
             match event:
+                case SendAccepted() if event.suppressed:
+                    doubtful = range(item.seq + 1, item.seq + 1 + event.recipients)
+                case MessageQueued() if item.seq in doubtful:
+                    self._wait_for(_lane_of(event), event.next_attempt_at)
+                    self._stop_if_suppressed(item.seq)
                 case MessageQueued() | Notice() if event.personal is not None:
                     self._wait_for(_lane_of(event), event.next_attempt_at)
                 case MessageRescheduled():

@@ -149,6 +149,8 @@ def _crlf_lines(octets: bytes) -> tuple[bytes, bool]:
     is_bare = has_bare_ends(octets)
     if is_bare:
         octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    if len(octets) > MESSAGE_OCTETS_MAX:
+        raise SubmissionError(f"the message is over {MESSAGE_OCTETS_MAX} octets", enhanced="5.3.4")
     if octets and not octets.endswith(b"\r\n"):
         octets += b"\r\n"
     start = long_line(octets)

@@ -223,7 +223,7 @@ def _tell(found: Audit, told: Told) -> Iterator[str]:
 
 def _tell_send(found: Audit, event: SendAccepted) -> Iterator[str]:
     recipients = counted(event.recipients, "recipient")
-    yield f"Accepted, a send to {recipients}"
+    yield f"Accepted{' by SMTP' if event.via == 'smtp' else ''}, a send to {recipients}"
     decision = found.decision
     assert decision is not None
     yield from _tell_request(event, decision)

@@ -124,7 +124,9 @@ def _tell_send(event: Shown) -> str:
     recipients = counted(data["recipients"], "recipient")
     content = data.get("personal")
     letter = "" if content is None else f' from {content["from_address"]}: "{content["subject"]}"'
-    return f"{data['did']} sends to {recipients}{letter} ({data['category']})"
+    how = data["category"] + (", by SMTP" if data.get("via") == "smtp" else "")
+    suppressed = f", {counted(data['suppressed'], 'recipient')} suppressed" if data.get("suppressed") else ""
+    return f"{data['did']} sends to {recipients}{letter} ({how}{suppressed})"
 
 
 def _tell_queued(event: Shown) -> str:

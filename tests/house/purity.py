@@ -28,6 +28,7 @@ HANDS: dict[str, frozenset[str]] = {
             "config",
             "core",
             "data_directory",
+            "dead_readers",
             "edge",
             "logs",
             "metrics",

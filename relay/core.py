@@ -38,6 +38,7 @@ from relay.store import Store, open_store
 from relay.streams import Streams
 from relay.surroundings import Surroundings
 from relay.writes import Writes
+from spool.errors import ReadersFullError
 
 logger = logging.getLogger(__name__)
 
@@ -127,8 +128,12 @@ class Core:
             return unavailable()
         try:
             self.space.check(_ANY_MEMBER)
+            with self.store.read():
+                pass
         except Refusal as refusal:
             return refusal
+        except ReadersFullError as error:
+            return Refusal("TEMPORARILY_UNAVAILABLE", str(error))
         return None
 
     async def decide(self, name: str, arguments: msgspec.Struct, asker: Asker) -> Any:

@@ -27,6 +27,7 @@ from relay.api import create_app, serve_http
 from relay.api.clients import Clients
 from relay.api.places import WHY, Places
 from relay.core import Core, open_core
+from relay.dead_readers import clear_dead_readers
 from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
 from relay.delivery.releases import release_held
@@ -148,6 +149,7 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
             await nursery.start(reverify_domains, core)
             await nursery.start(ask_the_unasked, core)
             await nursery.start(keep_retention, core)
+            await nursery.start(clear_dead_readers, core)
             await nursery.start(serve_admin_socket, core)
             relay.http_address = await nursery.start(_serve_http, core, relay, close_http)
             # By rename: whoever waits for the file reads all of it.

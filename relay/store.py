@@ -152,6 +152,10 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------ how it is
 
+    def clear_dead_readers(self) -> int:
+        """As `spool.views.Views.clear_dead_readers`."""
+        return self._views.clear_dead_readers()
+
     @property
     def poisoned(self) -> bool:
         """Nothing becomes true any more, and the relay is about to end."""

@@ -28,6 +28,16 @@ class SequenceNotFoundError(SpoolError, LookupError):
     """No record with this sequence number has been written yet."""
 
 
+class ReadersFullError(SpoolError):
+    """The views cannot be read now, because too many processes read them. Nothing is damaged, and nothing is lost."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "LMDB's table of readers is full: other processes hold all places in it. Nothing is damaged. End some of "
+            "those that read this directory's views; places of processes that were killed are free within a minute"
+        )
+
+
 class LockedError(SpoolError):
     """Another process has this log open for writing: not always a relay."""
 

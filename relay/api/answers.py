@@ -11,7 +11,7 @@ import msgspec
 from relay.presentation import ErrorAnswer
 from relay.refusals import STATUS_OF_CODE, Refusal, unavailable
 from relay.requests import BODY_BYTES_MAX
-from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
+from spool.errors import LogClosedError, LogPoisonedError, LogStalledError, ReadersFullError
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def error_answer(error: Exception, *, method: str, route: Any) -> tuple[Answer, 
 
     `route` is the rule that matched, not the path: a path can hold an address.
     """
-    if isinstance(error, LogStalledError | LogPoisonedError | LogClosedError):
+    if isinstance(error, LogStalledError | LogPoisonedError | LogClosedError | ReadersFullError):
         error = unavailable()
     if not isinstance(error, Refusal):
         request_id = secrets.token_hex(8)

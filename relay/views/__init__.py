@@ -10,7 +10,6 @@ exists gives it the next `version`, so that its tables are built anew.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +27,7 @@ from relay.views.stream import StreamProjector
 from relay.views.suppressions import SuppressionsProjector
 from relay.views.warming import WarmingProjector
 from spool.record import Record
-from spool.views import Projector, Views
+from spool.views import Projector, Views, open_temporary
 
 PROJECTORS: tuple[Projector[Recorded], ...] = (
     MembersProjector(),
@@ -54,14 +53,7 @@ def relay_views(directory: Path) -> Views[Recorded]:
 
 @contextmanager
 def open_temporary_views(decode: Callable[[Record], Recorded] = decode) -> Iterator[Views[Recorded]]:
-    """Empty views in a temporary directory of their own (0700), for whoever folds a log without touching its directory.
-
-    They are gone when the block ends.
-    """
-    with tempfile.TemporaryDirectory(prefix="atmos-relay-") as name:
-        views = Views(Path(name) / "views", PROJECTORS, decode)
-        views.open()
-        try:
-            yield views
-        finally:
-            views.close()
+    """Empty views of their own, for whoever folds a log without touching its directory. They are gone when the block
+    ends, or the process."""
+    with open_temporary(PROJECTORS, decode) as views:
+        yield views

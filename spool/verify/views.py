@@ -5,15 +5,16 @@ long one would keep LMDB from using its pages again, and a running relay's file 
 into an environment of its own, in a temporary directory, up to the position that the snapshot had. Only a table
 that differs is looked at a second time, to say which key it is.
 
-*Absent*, *unreadable* and *different* are different answers. So is *unfinished*: a process that ended after a segment
-had been stripped and before the index was corrected leaves the old places of its records there. That counts as whole
-if nothing else differs and it is certain that the next start corrects it, for it is what `Views.catch_up` looks for.
+*Absent*, *unreadable*, *busy* and *different* are different answers. Views that are absent, or that were in use when
+the machine went down, are no damage: all that was in them is in the log, and the next start makes them. So is
+*unfinished*: a process that ended after a segment had been stripped and before the index was corrected leaves the old
+places of its records there. That counts as whole if nothing else differs and it is certain that the next start corrects
+it, for it is what `Views.catch_up` looks for.
 """
 
 from __future__ import annotations
 
 import struct
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -24,21 +25,23 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import lmdb
 
-from spool.errors import SpoolError
+from spool.errors import ReadersFullError, SpoolError
 from spool.reader import LogReader
 from spool.record import Record
 from spool.recovery import Witness
 from spool.segment import segment_name
 from spool.views import (
-    DATA_NAME,
     INDEX,
     META,
     POSITION,
     Projector,
     Snapshot,
     Views,
+    are_there,
+    open_temporary,
     open_views_read_only,
     reason_not_to_open,
+    was_interrupted,
     with_end_offset,
 )
 
@@ -60,6 +63,10 @@ class ViewVerdict(NamedTuple):
     problem: str | None = None
     unfinished: str | None = None
     """What the next start still has to do to a table that is `ok`: no reader takes harm from it until then."""
+    unmade: str | None = None
+    """Why there is no such table that anybody would use, where that is in order."""
+    is_busy: bool = False
+    """It could not be looked at, because too many processes do."""
 
 
 class ViewsSeen(NamedTuple):
@@ -69,6 +76,10 @@ class ViewsSeen(NamedTuple):
     digests: dict[str, str]
     problem: str | None = None
     """Why they cannot be compared with anything; then there are no digests."""
+    unmade: str | None = None
+    """Why there are none that anybody would use, where that is in order: the next start makes them from the log."""
+    is_busy: bool = False
+    """The problem is that too many processes read them."""
 
 
 def see_views(directory: Path, projectors: Iterable[Projector[Any]]) -> ViewsSeen:
@@ -77,11 +88,16 @@ def see_views(directory: Path, projectors: Iterable[Projector[Any]]) -> ViewsSee
     In a process of its own. LMDB maps its file into memory and trusts it: where the file has been cut short, reading
     it ends the process (SIGBUS), and that is an answer too.
     """
-    if not (directory / DATA_NAME).exists():
-        return ViewsSeen(None, {}, "absent: there are no views; the next start builds them from the log")
+    if not are_there(directory):
+        return ViewsSeen(
+            None, {}, unmade="absent: there are none yet; the first start makes them from the log"
+        )
     doubt = reason_not_to_open(directory)
     if doubt is not None:
-        return ViewsSeen(None, {}, f"unreadable: {doubt}; the next start builds them again")
+        again = "the next start makes them again from the log"
+        if was_interrupted(directory):
+            return ViewsSeen(None, {}, unmade=f"{doubt}; {again}")
+        return ViewsSeen(None, {}, f"unreadable: {doubt}; {again}")
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return pool.submit(_digests_of, directory, _compared_tables(projectors)).result()
@@ -93,6 +109,8 @@ def _digests_of(directory: Path, tables: list[str]) -> ViewsSeen:
     try:
         with open_views_read_only(directory, tables) as snapshot:
             return ViewsSeen(snapshot.witness(), {table: snapshot.digest(table) for table in tables})
+    except ReadersFullError as error:
+        return ViewsSeen(None, {}, f"busy: {error}", is_busy=True)
     except (lmdb.Error, struct.error, LookupError, OSError) as error:
         return ViewsSeen(None, {}, f"unreadable: {error}")
 
@@ -114,7 +132,9 @@ def verify_views(
     tables = _compared_tables(projectors)
     seen = seen or see_views(views_directory, projectors)
     if seen.problem is not None:
-        return [ViewVerdict(table, False, seen.problem) for table in tables]
+        return [ViewVerdict(table, False, seen.problem, is_busy=seen.is_busy) for table in tables]
+    if seen.unmade is not None:
+        return [ViewVerdict(table, True, unmade=seen.unmade) for table in tables]
     position = seen.witness.seq if seen.witness else 0
 
     def decode_counted(record: Record) -> E:
@@ -122,24 +142,19 @@ def verify_views(
             progress("folding it into new views", record.seq, position)
         return decode(record)
 
-    with tempfile.TemporaryDirectory(prefix="views-") as folder:
-        fresh = Views(Path(folder) / "views", projectors, decode_counted)
-        fresh.open()
-        try:
-            problem = _fold(fresh, log_directory, position)
-            if problem is not None:
-                return [ViewVerdict(table, False, f"cannot be compared: {problem}") for table in tables]
-            with fresh.read() as snapshot:
-                wrong = [table for table in tables if snapshot.digest(table) != seen.digests[table]]
-            unfinished = _unfinished_strip(fresh, wrong, log_directory, views_directory)
-            if unfinished is not None:
-                return [
-                    ViewVerdict(table, True, unfinished=unfinished if table == INDEX else None)
-                    for table in tables
-                ]
-            differences = _first_differences(fresh, wrong, log_directory, views_directory, projectors)
-        finally:
-            fresh.close()
+    with open_temporary(projectors, decode_counted) as fresh:
+        problem = _fold(fresh, log_directory, position)
+        if problem is not None:
+            return [ViewVerdict(table, False, f"cannot be compared: {problem}") for table in tables]
+        with fresh.read() as snapshot:
+            wrong = [table for table in tables if snapshot.digest(table) != seen.digests[table]]
+        unfinished = _unfinished_strip(fresh, wrong, log_directory, views_directory)
+        if unfinished is not None:
+            return [
+                ViewVerdict(table, True, unfinished=unfinished if table == INDEX else None)
+                for table in tables
+            ]
+        differences = _first_differences(fresh, wrong, log_directory, views_directory, projectors)
     return [ViewVerdict(table, table not in wrong, differences.get(table)) for table in tables]
 
 
@@ -241,7 +256,7 @@ def _first_differences(
                 )
             with fresh.read() as expected:
                 return {table: _first_difference(live, expected, table) for table in wrong}
-    except (lmdb.Error, struct.error, LookupError, OSError) as error:
+    except (lmdb.Error, struct.error, LookupError, OSError, ReadersFullError) as error:
         return dict.fromkeys(wrong, f"differs from what the log gives; where, cannot be said: {error}")
 
 

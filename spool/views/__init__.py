@@ -9,12 +9,12 @@ What stands on disk, in a directory of their own beside the log's:
 
 - `data.mdb`, `lock.mdb`: one LMDB environment. Its named databases are `meta` and `index`, which `snapshot` describes,
   and the tables that the projectors name.
-- `boot`: the boot id of the machine, while the environment is open for writing. LMDB is written without fsync: a
-  killed process loses nothing (the page cache stays), a crashed *machine* may. So a `boot` file that names another
-  boot means that the environment must not even be opened: the views are built again.
+- `boot`: the boot id of the machine, while the environment is open for writing (`spool.views.boot`). One that names
+  another boot means that the environment must not even be opened: the views are built again.
 """
 
-from spool.views.fold import Views, reason_not_to_open
+from spool.views.boot import are_there, discard, reason_not_to_open, was_interrupted
+from spool.views.fold import OWN_READERS, Views, open_temporary
 from spool.views.snapshot import (
     DATA_NAME,
     INDEX,
@@ -35,14 +35,19 @@ __all__ = [
     "INDEX",
     "MAP_BYTES",
     "META",
+    "OWN_READERS",
     "POSITION",
     "TABLES_MAX",
     "Projector",
     "Snapshot",
     "Transaction",
     "Views",
+    "are_there",
+    "discard",
+    "open_temporary",
     "open_views_read_only",
     "prefix_end",
     "reason_not_to_open",
+    "was_interrupted",
     "with_end_offset",
 ]

@@ -14,8 +14,7 @@ Nobody but `apply` changes a table. Everything else reads through a `Snapshot`.
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,41 +26,35 @@ import lmdb
 from spool.reader import LogReader
 from spool.record import Record
 from spool.recovery import Witness
+from spool.views import boot
 from spool.views.snapshot import (
     DATA_NAME,
     INDEX,
-    MAP_BYTES,
     META,
     PLACE,
     POSITION,
     POSITION_VALUE,
     SEQ,
-    TABLES_MAX,
     Projector,
     Snapshot,
     Transaction,
+    begin_reading,
+    open_environment,
     with_end_offset,
 )
 
 E = TypeVar("E")
 
 REBUILD_RECORDS_PER_TRANSACTION = 10_000
+#: So many snapshots at a time always find a place in LMDB's table of readers, however many other processes have filled
+#: it: the process takes these places when it opens the views, and keeps them.
+OWN_READERS = 16
 #: About a millisecond's work, for it is done in between a running relay's batches.
 MOVED_RECORDS_PER_TRANSACTION = 500
 
 _FORMAT = 1
 #: In `meta`: which code has filled the tables.
 _SHAPE = b"shape"
-#: Stands in `boot` once LMDB has met a page that cannot be right.
-_DAMAGED = "damaged"
-
-
-def _boot_id() -> str:
-    """Changes with every boot of the machine. Where the system cannot tell, every start counts as another boot."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except FileNotFoundError:
-        return f"unknown, process {os.getpid()}"
 
 
 def _is_of_the_system(error: lmdb.Error) -> bool:
@@ -70,34 +63,30 @@ def _is_of_the_system(error: lmdb.Error) -> bool:
     return type(error) is lmdb.Error or isinstance(error, lmdb.DiskError)
 
 
-def reason_not_to_open(directory: Path) -> str | None:
-    """Why the views there must not even be opened; None if nothing speaks against it."""
-    if not (directory / DATA_NAME).exists():
-        return "there were none"
-    boot = directory / "boot"
-    marked = boot.read_text().strip() if boot.exists() else _boot_id()
-    if marked == _DAMAGED:
-        return "they were found to be damaged"
-    if marked != _boot_id():
-        return "the machine went down while they were in use"
-    return None
-
-
 class Views(Generic[E]):
     """One LMDB environment and the projectors that fill it.
 
     `decode` makes a record into what the projectors fold, once for all of them; what it raises (an unknown event
-    type, say) stops the projection, loudly.
+    type, say) stops the projection, loudly. `temporary` views outlive nothing, so nothing is made durable.
     """
 
     def __init__(
-        self, directory: Path, projectors: Sequence[Projector[E]], decode: Callable[[Record], E]
+        self,
+        directory: Path,
+        projectors: Sequence[Projector[E]],
+        decode: Callable[[Record], E],
+        *,
+        temporary: bool = False,
     ) -> None:
         self.directory = directory
+        self._is_temporary = temporary
         self._projectors = projectors
         self._decode = decode
         self._env: Any = None
         self._tables: dict[str, Any] = {}
+        #: Transactions that have ended. As long as the object is there it keeps its place in LMDB's table of readers,
+        #: and no page.
+        self._reserve: list[Any] = []
         self.position = 0
         #: Of the segment whose rows in the index are being corrected: its first sequence number, and all offsets.
         self._moved: tuple[int, Sequence[int]] | None = None
@@ -117,9 +106,9 @@ class Views(Generic[E]):
         """Open for writing, and say how far the log has been durable; None where nothing can be said.
 
         What cannot be trusted is discarded here and built again by `catch_up`. The caller holds the log's lock, so
-        this is the only writer.
+        this is the only writer. Raises ReadersFullError where other processes leave no room to read.
         """
-        doubt = reason_not_to_open(self.directory)
+        doubt = boot.reason_not_to_open(self.directory)
         if doubt is None:
             try:
                 self._open_environment()
@@ -130,17 +119,19 @@ class Views(Generic[E]):
             self._discard()
             self._open_environment()
             self.rebuilt_because = doubt
-        self._mark_in_use()
+        self._write_shape()
+        self._take_readers()
         with self.read() as snapshot:
             self.position = snapshot.position
             return snapshot.witness()
 
     def _open_environment(self) -> None:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._env = lmdb.open(
-            str(self.directory),
-            map_size=MAP_BYTES,
-            max_dbs=TABLES_MAX,
+        if self._is_temporary:
+            self.directory.mkdir(mode=0o700, exist_ok=True)
+        else:
+            boot.mark_in_use(self.directory)
+        self._env = open_environment(
+            self.directory,
             mode=0o600,
             # A killed process loses nothing, and after a crash of the machine `boot` tells us to rebuild.
             sync=False,
@@ -162,26 +153,28 @@ class Views(Generic[E]):
             shape = snapshot.get(META, _SHAPE)
         if shape == self._shape():
             return None
+        if shape is None:
+            return "they do not say which code made them: it was ended before it had begun"
         return f"they were made by other code: {shape!r} instead of {self._shape()!r}"
 
-    def _mark_in_use(self) -> None:
+    def _write_shape(self) -> None:
         with self._env.begin(write=True) as txn:
             txn.put(_SHAPE, self._shape(), db=self._tables[META])
-        self._write_boot(_boot_id())
 
-    def _write_boot(self, text: str) -> None:
-        path = self.directory / "boot"
-        path.write_text(text)
-        path.chmod(0o600)
+    def _take_readers(self) -> None:
+        while len(self._reserve) < OWN_READERS:
+            self._reserve.append(begin_reading(self._env))
+        for txn in self._reserve:
+            txn.abort()
 
     def _discard(self) -> None:
         self._close_environment()
-        if self.directory.exists():
-            shutil.rmtree(self.directory)
+        boot.discard(self.directory)
         self.position = 0
 
     def _close_environment(self) -> None:
         if self._env is not None:
+            self._reserve.clear()
             self._env.close()
             self._env = None
             self._tables = {}
@@ -191,10 +184,13 @@ class Views(Generic[E]):
         damaged."""
         if self._env is None:
             return
+        if self._is_temporary:
+            self._close_environment()
+            return
         self._env.sync(True)
         self._close_environment()
         if not self._is_damaged:
-            (self.directory / "boot").unlink(missing_ok=True)
+            boot.mark_closed(self.directory)
 
     # ---------------------------------------------------------------- the fold
 
@@ -205,7 +201,8 @@ class Views(Generic[E]):
         if self.position and not self._is_of(reader):
             self._discard()
             self._open_environment()
-            self._mark_in_use()
+            self._write_shape()
+            self._take_readers()
             self.rebuilt_because = "they were made from another log"
         self.correct_index(reader)
         batch: list[Record] = []
@@ -251,7 +248,8 @@ class Views(Generic[E]):
             # LMDB has no checksums: a damaged page is noticed when it is met. The next start builds them anew.
             if not _is_of_the_system(error):
                 self._is_damaged = True
-                self._write_boot(_DAMAGED)
+                if not self._is_temporary:
+                    boot.mark_damaged(self.directory)
             raise
 
     def _fold(self, records: Sequence[Record]) -> list[E]:
@@ -312,12 +310,34 @@ class Views(Generic[E]):
 
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
-        """A consistent snapshot. Keep it short: LMDB cannot reuse pages that a snapshot still sees."""
-        snapshot = Snapshot(self._env.begin(buffers=False), self._tables)
+        """A consistent snapshot. Keep it short: LMDB cannot reuse pages that a snapshot still sees.
+
+        Raises ReadersFullError where there are OWN_READERS already, and other processes leave no room for more.
+        """
+        txn = self._begin_reading()
+        snapshot = Snapshot(txn, self._tables)
         try:
             yield snapshot
         finally:
             snapshot.end()
+            if len(self._reserve) < OWN_READERS:
+                self._reserve.append(txn)
+
+    def _begin_reading(self) -> Any:
+        try:
+            return self._env.begin()
+        except lmdb.ReadersFullError:
+            if self._reserve:
+                self._reserve.pop()  # its place is free now
+        return begin_reading(self._env)
+
+    def clear_dead_readers(self) -> int:
+        """Let go of what processes held that were killed while they read; how many snapshots that were.
+
+        LMDB uses no page again that a snapshot may still see, and a snapshot of a dead process stays in its table until
+        somebody looks: without this the file grows by all that is written.
+        """
+        return int(self._env.reader_check())
 
     def locate(self, seq: int) -> tuple[int, int] | None:
         moved = self._moved  # another thread may ask, while `move` comes to its end
@@ -332,3 +352,16 @@ class Views(Generic[E]):
         """Digest of every table, for comparing with a fresh fold of the same log."""
         with self.read() as snapshot:
             return {table: snapshot.digest(table) for table in self.table_names}
+
+
+@contextmanager
+def open_temporary(projectors: Sequence[Projector[E]], decode: Callable[[Record], E]) -> Iterator[Views[E]]:
+    """Empty views that are gone when the block ends, or the process, however it ends: as soon as they are open, their
+    files have no names any more. (A process that is killed in the moment before leaves an empty directory.)"""
+    with tempfile.TemporaryDirectory(prefix="atmos-views-") as folder:
+        views = Views(Path(folder) / "views", projectors, decode, temporary=True)
+        views.open()
+    try:
+        yield views
+    finally:
+        views.close()

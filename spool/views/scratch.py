@@ -4,7 +4,8 @@ The invariant: **what was folded here never meets the views of a log.** The tabl
 that fill those, in an LMDB environment of their own in a temporary directory, and are gone when the block ends. So
 "what if this event had not happened?" is asked of the same code that answers "what is?".
 
-A crash can leave the temporary directory behind, and nothing else.
+Its files have no names any more as soon as it is open: whatever ends the process, nothing stays on the disk but, where
+that came in the moment before, an empty directory.
 """
 
 from __future__ import annotations
@@ -61,16 +62,16 @@ class Scratch(Generic[E]):
 @contextmanager
 def open_scratch(projectors: Sequence[Projector[E]]) -> Iterator[Scratch[E]]:
     """Empty tables of these projectors, thrown away when the block ends."""
-    with tempfile.TemporaryDirectory(prefix="scratch-") as directory:
+    with tempfile.TemporaryDirectory(prefix="atmos-scratch-") as directory:
         # Nobody else opens it, and nothing of it has to outlive anything.
         env = lmdb.open(
             directory, map_size=MAP_BYTES, max_dbs=TABLES_MAX, lock=False, sync=False, metasync=False
         )
+    try:
+        scratch = Scratch(env, projectors)
         try:
-            scratch = Scratch(env, projectors)
-            try:
-                yield scratch
-            finally:
-                scratch.abandon()
+            yield scratch
         finally:
-            env.close()
+            scratch.abandon()
+    finally:
+        env.close()

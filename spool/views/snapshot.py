@@ -15,13 +15,15 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import lmdb
 
+from spool.errors import ReadersFullError
 from spool.recovery import Witness
 
 E_contra = TypeVar("E_contra", contravariant=True)
@@ -184,26 +186,56 @@ def with_end_offset(position: bytes, end_offset: int) -> bytes:
     return POSITION_VALUE.pack(seq, segment, end_offset, chain)
 
 
+def begin_reading(env: Any) -> Any:
+    """A read transaction. Raises ReadersFullError where LMDB's table of readers has no place even after those of dead
+    processes were freed."""
+    return _trying_again(env, env.begin)
+
+
+def _trying_again(env: Any, read: Callable[[], Any]) -> Any:
+    with _saying_that_it_is_full():
+        try:
+            return read()
+        except lmdb.ReadersFullError:
+            env.reader_check()
+        return read()
+
+
+@contextmanager
+def _saying_that_it_is_full() -> Iterator[None]:
+    try:
+        yield
+    except lmdb.ReadersFullError:
+        raise ReadersFullError from None
+
+
+def open_environment(directory: Path, **options: Any) -> Any:
+    """As `lmdb.open`, which reads, too: raises ReadersFullError."""
+    with _saying_that_it_is_full():
+        return lmdb.open(str(directory), max_dbs=TABLES_MAX, map_size=MAP_BYTES, **options)
+
+
 @contextmanager
 def open_views_read_only(directory: Path, tables: Iterable[str]) -> Iterator[Snapshot]:
     """The views of a live relay or of a copy, as one snapshot, for another process.
 
-    Raises FileNotFoundError where there are none, LookupError where a table is missing (made by other code).
+    Raises FileNotFoundError where there are none, ReadersFullError where too many read them, LookupError where a table
+    is missing (made by other code).
     """
     if not (directory / DATA_NAME).exists():
         raise FileNotFoundError(f"{directory} holds no views")
     # Where the lock file cannot be written (a copy on read-only media) nobody else can be writing either; where there
     # is none, nobody is, and none is to be created.
     lock = os.access(directory / "lock.mdb", os.W_OK)
-    env = lmdb.open(str(directory), readonly=True, lock=lock, max_dbs=TABLES_MAX, map_size=MAP_BYTES)
+    env = open_environment(directory, readonly=True, lock=lock)
     try:
         opened = {}
         for name in (META, INDEX, *tables):
             try:
-                opened[name] = env.open_db(name.encode(), create=False)
+                opened[name] = _trying_again(env, partial(env.open_db, name.encode(), create=False))
             except lmdb.NotFoundError as error:
                 raise LookupError(f"{directory} has no table {name}: made by other code") from error
-        with env.begin() as txn:
+        with begin_reading(env) as txn:
             yield Snapshot(txn, opened)
     finally:
         env.close()

@@ -29,6 +29,7 @@ HANDS: dict[str, frozenset[str]] = {
             "config",
             "core",
             "data_directory",
+            "dead_readers",
             "edge",
             "enrolment",
             "forward_confirmations",

@@ -216,8 +216,9 @@ def test_the_unit_starts_this_command_and_gives_it_time() -> None:
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(DOCS / "atmos-relay.service")
     service = unit["Service"]
-    assert service["ExecStart"].split()[0].endswith("/.venv/bin/atmos-relay")
-    assert service["ExecStart"].split()[1] == "serve"
+    assert service["ExecStart"].split()[:2] == ["/usr/bin/env", "--ignore-signal=HUP"]
+    assert service["ExecStart"].split()[2].endswith("/.venv/bin/atmos-relay")
+    assert service["ExecStart"].split()[3] == "serve"
     assert service["ExecStart"].endswith(service["StateDirectory"])
     assert int(service["TimeoutStopSec"]) > 30 + 10
     assert service["Restart"] == "on-failure"

@@ -22,7 +22,7 @@ from spool.reader import LogReader
 from spool.recovery import Action, Witness
 from spool.repair import RecoveryReport, inspect, repair
 from spool.verify.views import ViewsSeen, see_views
-from spool.views import Views
+from spool.views import Views, discard
 from tools.log.directory import log_directory
 from tools.meter import Meter, open_meter
 from tools.output import directory_argument
@@ -39,7 +39,7 @@ def rebuild_command(directory: Path) -> None:
     disk = RealDisk()
     lock = disk.lock(log / LOCK_NAME)
     try:
-        before = see_views(views, PROJECTORS)
+        before = _see(views)
         # The old views may be the only proof that a damaged tail had been acknowledged. They are not thrown away
         # before it is certain that the log is whole.
         plan = inspect(disk, log, before.witness)
@@ -54,11 +54,20 @@ def rebuild_command(directory: Path) -> None:
     _print_rebuilt(before, after, position)
 
 
+def _see(views: Path) -> ViewsSeen:
+    """They may be the only proof of what had been acknowledged: while they cannot be asked, nothing is cut."""
+    seen = see_views(views, PROJECTORS)
+    if seen.is_busy:
+        raise click.ClickException(
+            f"the views cannot be asked how far the log has been durable; {seen.problem}"
+        )
+    return seen
+
+
 def _build_beside(directory: Path, log: Path, meter: Meter) -> tuple[ViewsSeen, int]:
     """Build new views beside the old ones, and put them in their place."""
     place, new_place = directory / VIEWS_DIRECTORY, directory / _NEW_VIEWS_DIRECTORY
-    if new_place.exists():  # from a rebuild that did not end
-        shutil.rmtree(new_place)
+    _throw_away(new_place)  # from a rebuild that did not end
     last_seq = max((segment.last_seq for segment in LogReader(log).segments()), default=0)
 
     new = Views(new_place, PROJECTORS, meter.decoding("building the views", last_seq))
@@ -68,21 +77,27 @@ def _build_beside(directory: Path, log: Path, meter: Meter) -> tuple[ViewsSeen, 
             new.catch_up(reader)
     except BaseException:
         new.close()
-        shutil.rmtree(new_place)  # the old ones stay
+        _throw_away(new_place)  # the old ones stay
         raise
     position = new.position
     new.close()
     # Between the two steps there are no views, which the next start would put right.
-    if place.exists():
-        shutil.rmtree(place)
+    _throw_away(place)
     new_place.rename(place)
+    RealDisk().sync_directory(directory)
     return see_views(place, PROJECTORS), position
+
+
+def _throw_away(views: Path) -> None:
+    if views.exists():
+        discard(views)
+        shutil.rmtree(views)
 
 
 def _print_rebuilt(before: ViewsSeen, after: ViewsSeen, position: int) -> None:
     click.echo(f"The views were built again from {position:,} records.")
-    if before.problem is not None:
-        click.echo(f"The old ones could not be compared: {before.problem}.")
+    if before.problem or before.unmade:
+        click.echo(f"The old ones could not be compared: {before.problem or before.unmade}.")
         return
     for table, digest in after.digests.items():
         old = before.digests[table]
@@ -104,7 +119,7 @@ def repair_command(directory: Path) -> None:
     """
     log = log_directory(directory)
     check_may_write(directory)
-    seen = see_views(directory / VIEWS_DIRECTORY, PROJECTORS)
+    seen = _see(directory / VIEWS_DIRECTORY)
     try:
         report = repair(log, witness=seen.witness)
     except CorruptionError as error:
@@ -138,5 +153,5 @@ def _print_report(log: Path, report: RecoveryReport, seen: ViewsSeen) -> None:
     if not report.loss_ruled_out:
         click.echo(
             f"That nothing acknowledged is missing at the end cannot be ruled out: only the views could tell "
-            f"({seen.problem or 'they are empty'})."
+            f"({seen.problem or seen.unmade or 'they are empty'})."
         )

@@ -24,8 +24,9 @@ from tools.output import directory_argument, json_option, print_json, printable
 def verify_command(context: click.Context, directory: Path, as_json: bool) -> None:
     """Check every checksum of the log, and the views against it.
 
-    Works beside a running relay and on a copy; changes nothing. Of a backup, which has no views, every file is
-    compared with the manifest. Exit status 1 if anything is wrong.
+    Works beside a running relay and on a copy; changes nothing. Where there are no views yet, as after `log restore`,
+    it says so: the first start makes them. Of a backup, which has no views, every file is compared with the manifest.
+    Exit status 1 if anything is wrong.
     """
     if is_backup(directory):
         verify_backup(context, directory, as_json=as_json)
@@ -40,7 +41,16 @@ def verify_command(context: click.Context, directory: Path, as_json: bool) -> No
                 "records": verdict.log.records,
                 "stripped": verdict.log.stripped,
                 "problems": [problem._asdict() for problem in verdict.log.problems],
-                "views": [view._asdict() for view in verdict.views],
+                "views": [
+                    {
+                        "name": view.name,
+                        "ok": view.ok,
+                        "problem": view.problem,
+                        "unfinished": view.unfinished,
+                        "unmade": view.unmade,
+                    }
+                    for view in verdict.views
+                ],
             }
         )
     else:
@@ -69,6 +79,10 @@ def _print_verdict(directory: Path, verdict: VerifyVerdict) -> None:
         click.echo(
             f"Personal data were removed from {verdict.log.stripped:,} of them, as they say themselves."
         )
+    unmade = next((view.unmade for view in verdict.views if view.unmade), None)
+    if unmade is not None:
+        click.echo(f"Views: {unmade}.")
+        return
     if not wrong:
         left = "; ".join(f"{view.name} {view.unfinished}" for view in verdict.views if view.unfinished)
         click.echo(
@@ -81,5 +95,5 @@ def _print_verdict(directory: Path, verdict: VerifyVerdict) -> None:
     click.echo(
         f"Views: {len(wrong)} of {len(verdict.views)} tables are not, or not known to be, what the log gives."
     )
-    if not found:
+    if not found and not any(view.is_busy for view in wrong):
         click.echo(f"Stop the relay and run `atmos-relay log rebuild {directory}`.")

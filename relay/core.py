@@ -31,6 +31,7 @@ from relay.space import Space
 from relay.store import Store, open_store
 from relay.streams import Streams
 from relay.surroundings import Surroundings
+from relay.views import signing_keys
 from relay.writes import Writes
 
 #: Whether anybody may write is asked for this one.
@@ -46,7 +47,8 @@ class Core:
     pepper: Pepper
     keyring: KeyRing
     composer: Composer
-    operator_stem: str
+    #: Of the operator's keys, which sign until the log names others.
+    first_operator_stem: str
     reservations: Reservations = field(default_factory=Reservations)
     in_hand: InHand = field(default_factory=InHand)
     #: Recipient domain -> its MX hosts or route (`relay.delivery.connect`), of those that were looked up lately.
@@ -75,6 +77,13 @@ class Core:
         self.store.observers.append(self.streams.observe)
         self.store.observers.append(self.metrics.observe)
         self.store.observers.append(self.reservations.observe)
+
+    @property
+    def operator_stem(self) -> str:
+        """Of the operator's keys that sign what is accepted now."""
+        with self.store.read() as view:
+            key = signing_keys.operator_key(view, self.config.operator_domain)
+        return self.first_operator_stem if key is None else key.selector_stem
 
     async def pause(self) -> None:
         """Let others work, in the middle of something long."""
@@ -134,7 +143,7 @@ async def open_core(
     pepper = load_pepper(directory)
     keyring = KeyRing(directory)
     keyring.check()
-    operator_stem = keyring.operator_stem(config.operator_domain)
+    first_stem = keyring.operator_stem(config.operator_domain)
     composer = Composer.of(keyring, pepper, config.operator_domain)
     async with open_store(directory, config, surroundings) as store:
-        yield Core(directory, surroundings, config, store, pepper, keyring, composer, operator_stem)
+        yield Core(directory, surroundings, config, store, pepper, keyring, composer, first_stem)

@@ -29,6 +29,7 @@ from relay.core import Core, open_core
 from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
 from relay.delivery.releases import release_held
+from relay.domains.rotation import switch_keys
 from relay.domains.verification import reverify_domains
 from relay.file_names import HTTP_ADDRESS_FILE
 from relay.operator.removal import cancel_what_is_left
@@ -140,6 +141,7 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
             await nursery.start(guard_reputation, core)
             await nursery.start(call_members, core, one_click_post(core.surroundings))
             await nursery.start(reverify_domains, core)
+            await nursery.start(switch_keys, core)
             await nursery.start(keep_retention, core)
             await nursery.start(serve_admin_socket, core)
             relay.http_address = await nursery.start(_serve_http, core, relay, close_http)

@@ -48,6 +48,7 @@ from relay.events.base import (
     OwnedEvent,
     Personal,
     RecipientEvent,
+    RelayEvent,
 )
 from relay.events.delivery import (
     RECIPIENT_CLASSES,
@@ -81,6 +82,13 @@ from relay.events.members import (
 )
 from relay.events.queue import HeldReleased, MessageHeld, MessageReleased, MessageRescheduled, OperatorsReason
 from relay.events.removal import DomainRemoved, MemberRemoved
+from relay.events.rotation import (
+    DomainKeyCreated,
+    DomainKeySwitched,
+    OperatorKeyCreated,
+    OperatorKeySwitched,
+    SigningKeyDeleted,
+)
 from relay.events.sending import (
     BULK_CATEGORIES,
     DSN_CATEGORY,
@@ -115,6 +123,8 @@ __all__ = [
     "DomainCheckFailed",
     "DomainEvent",
     "DomainForwardSet",
+    "DomainKeyCreated",
+    "DomainKeySwitched",
     "DomainPaused",
     "DomainRemoved",
     "DomainResumed",
@@ -145,6 +155,8 @@ __all__ = [
     "MessageReleased",
     "MessageRescheduled",
     "MessageSent",
+    "OperatorKeyCreated",
+    "OperatorKeySwitched",
     "OperatorsReason",
     "Outcome",
     "OwnedEvent",
@@ -154,8 +166,10 @@ __all__ = [
     "RecipientEvent",
     "RecipientSuppressed",
     "RecipientUnsuppressed",
+    "RelayEvent",
     "RemoteSide",
     "SendAccepted",
+    "SigningKeyDeleted",
     "SuppressedRecipient",
     "TornTailCut",
     "UnsubscribeCalled",

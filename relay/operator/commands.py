@@ -16,7 +16,15 @@ from relay.registry import Decision
 
 def make_all_known() -> None:
     """Import every module of commands, so that the registry has them all. It brings nearly the whole relay with it."""
-    from relay.operator import membership, membership_shown, queue_orders, queue_shown, removal, retention  # noqa: F401
+    from relay.operator import (  # noqa: F401
+        membership,
+        membership_shown,
+        queue_orders,
+        queue_shown,
+        removal,
+        retention,
+        rotation,
+    )
 
 
 async def carry_out(

@@ -21,6 +21,8 @@ from relay.events import (
     DomainCheckFailed,
     DomainEvent,
     DomainForwardSet,
+    DomainKeyCreated,
+    DomainKeySwitched,
     DomainPaused,
     DomainRemoved,
     DomainResumed,
@@ -74,6 +76,14 @@ class NameState(msgspec.Struct, array_like=True):
     evidence: Evidence | None = None
 
 
+class NextKey(msgspec.Struct, array_like=True):
+    """A pair of DKIM keys that waits until the DNS has it."""
+
+    selector_stem: str
+    rsa_public: str
+    ed25519_public: str
+
+
 class DomainState(msgspec.Struct, array_like=True):
     """An enrolment, with what stays with its name."""
 
@@ -109,6 +119,16 @@ class DomainState(msgspec.Struct, array_like=True):
     proved_at: int | None = None
     #: When the name was first enrolled, by whomever.
     name_added_at: int = 0
+    next_key: NextKey | None = None
+
+    @property
+    def selector_stems(self) -> list[str]:
+        """Of the keys that sign for it, and of those that wait."""
+        return (
+            [self.selector_stem]
+            if self.next_key is None
+            else [self.selector_stem, self.next_key.selector_stem]
+        )
 
     def is_stopped(self, *, bulk: bool) -> bool:
         """Whether a pause stops mail of this class."""
@@ -232,6 +252,13 @@ class MembersProjector:
             case DomainUnverified():
                 state.verified = False
                 state.failed = tuple(event.failed)
+            case DomainKeyCreated():
+                state.next_key = NextKey(event.selector_stem, event.rsa_public, event.ed25519_public)
+            case DomainKeySwitched():
+                key = state.next_key
+                assert key is not None, f"{event.domain} switched to a key that was never made"
+                state.selector_stem, state.next_key = key.selector_stem, None
+                state.rsa_public, state.ed25519_public = key.rsa_public, key.ed25519_public
             case DomainForwardSet():
                 state.forward_to = None if event.personal is None else event.personal.address
             case _:

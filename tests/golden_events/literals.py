@@ -14,6 +14,8 @@ from relay.events import (
     DomainAdded,
     DomainCheckFailed,
     DomainForwardSet,
+    DomainKeyCreated,
+    DomainKeySwitched,
     DomainPaused,
     DomainRemoved,
     DomainResumed,
@@ -40,6 +42,8 @@ from relay.events import (
     MessageReleased,
     MessageRescheduled,
     MessageSent,
+    OperatorKeyCreated,
+    OperatorKeySwitched,
     OperatorsReason,
     PayloadErased,
     Recipient,
@@ -47,6 +51,7 @@ from relay.events import (
     RecipientUnsuppressed,
     RemoteSide,
     SendAccepted,
+    SigningKeyDeleted,
     SuppressedRecipient,
     TornTailCut,
     UnsubscribeCalled,
@@ -93,6 +98,28 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
     ),
     ("key.issued", 1): KeyIssued(did=DID, key_id="0a1b2c3d4e5f", key_hash=SHA256),
     ("key.revoked", 1): KeyRevoked(did=DID, key_id="0a1b2c3d4e5f"),
+    ("domain.key_created", 1): DomainKeyCreated(
+        did=DID,
+        domain="member.example",
+        selector_stem="atmos20261124",
+        rsa_public="MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A",
+        ed25519_public="11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+        by="root",
+    ),
+    ("domain.key_switched", 1): DomainKeySwitched(
+        did=DID, domain="member.example", selector_stem="atmos20261124", retired_stem="atmos20251124"
+    ),
+    ("operator.key_created", 1): OperatorKeyCreated(
+        domain="relay.example",
+        selector_stem="atmos20261124",
+        rsa_public="MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A",
+        ed25519_public="11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+        by="root",
+    ),
+    ("operator.key_switched", 1): OperatorKeySwitched(
+        domain="relay.example", selector_stem="atmos20261124", retired_stem="atmos20251124"
+    ),
+    ("signing_key.deleted", 1): SigningKeyDeleted(domain="relay.example", selector_stem="atmos20251124"),
     ("member.removed", 1): MemberRemoved(did=DID, by="root", personal=OperatorsReason(why="it asked for it")),
     ("domain.removed", 1): DomainRemoved(
         did=DID,

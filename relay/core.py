@@ -37,6 +37,7 @@ from relay.space import Space
 from relay.store import Store, open_store
 from relay.streams import Streams
 from relay.surroundings import Surroundings
+from relay.views import signing_keys
 from relay.writes import Writes
 from spool.errors import ReadersFullError
 
@@ -61,7 +62,8 @@ class Core:
     pepper: Pepper
     keyring: KeyRing
     composer: Composer
-    operator_stem: str
+    #: Of the operator's keys, which sign until the log names others.
+    first_operator_stem: str
     reservations: Reservations = field(default_factory=Reservations)
     in_hand: InHand = field(default_factory=InHand)
     #: Recipient domain -> its MX hosts or route (`relay.delivery.connect`), of those that were looked up lately.
@@ -117,6 +119,13 @@ class Core:
         logger.info("config.read", extra={"changed": changes.changed})
         if changes.needs_restart:
             logger.warning("config.needs_restart", extra={"settings": changes.needs_restart})
+
+    @property
+    def operator_stem(self) -> str:
+        """Of the operator's keys that sign what is accepted now."""
+        with self.store.read() as view:
+            key = signing_keys.operator_key(view, self.config.operator_domain)
+        return self.first_operator_stem if key is None else key.selector_stem
 
     async def pause(self) -> None:
         """Let others work, in the middle of something long."""
@@ -183,7 +192,7 @@ async def open_core(
     pepper = load_pepper(directory)
     keyring = KeyRing(directory)
     keyring.check()
-    operator_stem = keyring.operator_stem(config.operator_domain)
+    first_stem = keyring.operator_stem(config.operator_domain)
     composer = Composer.of(keyring, pepper, config.operator_domain)
     async with open_store(directory, config, surroundings) as store:
-        yield Core(directory, surroundings, Settings(config), store, pepper, keyring, composer, operator_stem)
+        yield Core(directory, surroundings, Settings(config), store, pepper, keyring, composer, first_stem)

@@ -13,7 +13,7 @@ from relay.config import Config, load_config
 from relay.file_names import LOG_DIRECTORY
 from relay.message.key_files import KeyFiles, read_pepper
 from relay.refusals import Refusal
-from relay.views import open_temporary_views
+from relay.views import open_temporary_views, signing_keys
 from spool.backup.format import BEGUN_NAME as BACKUP_BEGUN
 from spool.backup.restore import UNFINISHED_NAME as RESTORE_UNFINISHED
 from spool.clock import wall_clock_us
@@ -145,4 +145,8 @@ def open_for_reading(directory: Path) -> Iterator[Readable]:
     ):
         if reader.directory.is_dir():
             views.catch_up(reader)
+        with views.read() as view:
+            key = signing_keys.operator_key(view, config.operator_domain)
+        if key is not None:
+            operator_stem = key.selector_stem
         yield _Reading(directory, config, operator_stem, _Folded(views, reader, wall_clock_us))

@@ -31,6 +31,7 @@ from relay.dead_readers import clear_dead_readers
 from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
 from relay.delivery.releases import release_held
+from relay.domains.rotation import switch_keys
 from relay.domains.verification import reverify_domains
 from relay.file_names import HTTP_ADDRESS_FILE
 from relay.forward_confirmations import ask_the_unasked
@@ -148,6 +149,7 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
             await nursery.start(call_members, core, one_click_post(core.surroundings))
             await nursery.start(reverify_domains, core)
             await nursery.start(ask_the_unasked, core)
+            await nursery.start(switch_keys, core)
             await nursery.start(keep_retention, core)
             await nursery.start(clear_dead_readers, core)
             await nursery.start(serve_admin_socket, core)

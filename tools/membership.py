@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from relay.domains.records import DnsRecord, zone_text
 from relay.operator.client import administer
-from tools import removal
+from tools import removal, rotation
 from tools.output import directory_argument, json_option, print_json, print_table
+from tools.zones import print_records
 
 did_option = click.option("--did", required=True, help="The member: did:plc:... or did:web:...")
 
@@ -53,7 +53,7 @@ def member_add(directory: Path, did: str, domains: tuple[str, ...], offline: boo
         return
     click.echo(f"Enrolled {did}.\n\nAPI key, shown only now:  {answer['apiKey']}\n")
     for domain in answer["domains"]:
-        _print_records(domain)
+        print_records(domain)
 
 
 @member_group.command("list")
@@ -124,7 +124,7 @@ def domain_add(directory: Path, did: str, domain: str, as_json: bool) -> None:
     if as_json:
         print_json(answer)
     else:
-        _print_records(answer)
+        print_records(answer)
 
 
 @domain_group.command("pause")
@@ -237,6 +237,7 @@ def domain_list(directory: Path, as_json: bool) -> None:
 
 member_group.add_command(removal.member_remove)
 domain_group.add_command(removal.domain_remove)
+domain_group.add_command(rotation.domain_rotate_key)
 
 
 @click.group("key", help="API keys.")
@@ -324,13 +325,6 @@ def dns_command(directory: Path, domain: str | None, as_json: bool) -> None:
         print_json(answer)
         return
     if domain is None:
-        _print_records(answer["operator"])
+        print_records(answer["operator"])
     for enrolled in answer["domains"]:
-        _print_records(enrolled)
-
-
-def _print_records(answer: dict[str, Any]) -> None:
-    """As a zone file, which is what a DNS provider's import and its form both understand."""
-    records = [DnsRecord(**record) for record in answer["records"]]
-    click.echo(f"; DNS records for {answer['domain']}")
-    click.echo(zone_text(records))
+        print_records(enrolled)

@@ -37,7 +37,7 @@ def domain_remove(directory: Path, did: str, domain: str, reason: str | None, as
 @reason_option
 @json_option
 def member_remove(directory: Path, did: str, reason: str | None, as_json: bool) -> None:
-    """Remove a member with its domains and keys, at once.
+    """Remove a member with its domains and keys.
 
     What waits of it is cancelled. Its suppression list stays, for it and for whoever follows a link in its mail.
     """

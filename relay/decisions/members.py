@@ -89,8 +89,13 @@ def _check_nobody_has(view: Snapshot, did: str, new: NewDomain) -> None:
     for other in members.enrolments(view, new.domain):
         if other.did == did or other.proved_at is not None:
             raise Refusal("CONFLICT", f"domain: {new.domain} is enrolled already")
-        if new.selector_stem == other.selector_stem:
-            raise Refusal("CONFLICT", f"domain: {new.domain} is being enrolled for another; try again")
+    check_stem_is_new(view, new)
+
+
+def check_stem_is_new(view: Snapshot, new: NewDomain) -> None:
+    """Raises Refusal(CONFLICT) where keys under the same selector were made for somebody else at the same moment."""
+    if any(new.selector_stem in other.selector_stems for other in members.enrolments(view, new.domain)):
+        raise Refusal("CONFLICT", f"domain: {new.domain} is being enrolled for another; try again")
 
 
 def suspend_member(view: Snapshot, did: str, reason: str | None) -> list[Event]:

@@ -45,7 +45,7 @@ def _removed(
         did=state.did,
         domain=state.domain,
         because=because,
-        selector_stems=[state.selector_stem],
+        selector_stems=state.selector_stems,
         by=by,
         personal=_personal(reason),
     )

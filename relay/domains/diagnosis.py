@@ -64,6 +64,12 @@ def diagnose(domain: str, records: Sequence[DnsRecord], facts: Facts) -> list[Fi
     return [_finding(check, domain, record, facts) for check, record in zip(CHECKS, records, strict=True)]
 
 
+def diagnose_keys(domain: str, records: Sequence[DnsRecord], facts: Facts) -> list[Finding]:
+    """As `diagnose`, of a pair of DKIM keys alone (`key_records`)."""
+    checks = [check for check in CHECKS if check.startswith("dkim-")]
+    return [_finding(check, domain, record, facts) for check, record in zip(checks, records, strict=True)]
+
+
 def wrong_places(domain: str, records: Iterable[DnsRecord]) -> list[str]:
     """The names at which a record ends up whose owner filled in the form wrongly."""
     zones = _zones(domain)

@@ -33,6 +33,6 @@ def stem_of_today(core: Core, used: Container[str]) -> str:
 
 def _new_stem(core: Core, domain: str) -> str:
     with core.store.read() as view:
-        used = {state.selector_stem for state in members.enrolments(view, domain)}
+        used = {stem for state in members.enrolments(view, domain) for stem in state.selector_stems}
         used |= {key.selector_stem for key in signing_keys.retired_of(view, domain)}
     return stem_of_today(core, used)

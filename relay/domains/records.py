@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:  # the command line prints records, and shall not load what signs
     from relay.message.signer import Signer
+    from relay.views.members import NextKey
 
 TXT_STRING_OCTETS_MAX: Final = 255  # RFC 1035 §3.3
 TTL_SECONDS: Final = 3600
@@ -75,11 +76,27 @@ def operator_records(domain: str, *, host: str, signers: Iterable[Signer]) -> li
 def dkim_record(signer: Signer) -> DnsRecord:
     """Return the record of one DKIM key (RFC 6376 §3.6.1, RFC 8463 §4)."""
     what: Literal["RSA", "Ed25519"] = "RSA" if signer.algorithm == "rsa-sha256" else "Ed25519"
+    return _key_record(signer.domain, signer.selector, what, signer.public_key)
+
+
+def key_records(domain: str, key: NextKey) -> list[DnsRecord]:
+    """Return what is published of a pair of keys that is not used yet."""
+    pairs: list[tuple[Literal["RSA", "Ed25519"], str]] = [
+        ("RSA", key.rsa_public),
+        ("Ed25519", key.ed25519_public),
+    ]
+    return [
+        _key_record(domain, f"{key.selector_stem}{kind[0].lower()}", kind, public_key)
+        for kind, public_key in pairs
+    ]
+
+
+def _key_record(domain: str, selector: str, what: Literal["RSA", "Ed25519"], public_key: str) -> DnsRecord:
     return DnsRecord(
         "TXT",
-        dkim_name(signer.domain, signer.selector),
-        dkim_value(what, signer.public_key),
-        f"DKIM: the {what} key with which receivers verify the signatures of {signer.domain}.",
+        dkim_name(domain, selector),
+        dkim_value(what, public_key),
+        f"DKIM: the {what} key with which receivers verify the signatures of {domain}.",
     )
 
 

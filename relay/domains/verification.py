@@ -29,18 +29,17 @@ from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.members import known_domain
 from relay.decisions.removal import lost_to
+from relay.domains.asking import ask
 from relay.domains.diagnosis import (
-    Facts,
     Finding,
-    Strings,
-    Unanswered,
     diagnose,
     failed_checks,
     wrong_places,
 )
 from relay.domains.records import DnsRecord, member_records
+from relay.domains.rotation import Waiting, look_for
 from relay.events import DomainCheckFailed, DomainUnverified, DomainVerified, Event
-from relay.internet.resolver import LookupFailed, NoSuchName, Resolver
+from relay.internet.resolver import Resolver
 from relay.last_looks import Look
 from relay.principals import Principal
 from relay.times import SECOND_US
@@ -65,10 +64,10 @@ KEPT_CHARACTERS_MAX = 300
 async def check_domain(core: Core, state: members.DomainState, resolver: Resolver) -> list[Finding]:
     """What the DNS says now of each record that the domain should have. Changes nothing."""
     records = records_of(core, state)
-    facts = await _ask(resolver, [record.name for record in records])
+    facts = await ask(resolver, [record.name for record in records])
     findings = diagnose(state.domain, records, facts)
     if failed_checks(findings):  # only then is it of interest where a record may have gone
-        elsewhere = await _ask(resolver, wrong_places(state.domain, records))
+        elsewhere = await ask(resolver, wrong_places(state.domain, records))
         findings = diagnose(state.domain, records, {**elsewhere, **facts})
     return findings
 
@@ -81,23 +80,6 @@ def records_of(core: Core, state: members.DomainState) -> list[DnsRecord]:
         operator_domain=core.config.operator_domain,
         signers=core.keyring.signers(state.domain, state.selector_stem),
     )
-
-
-async def _ask(resolver: Resolver, names: Sequence[str]) -> Facts:
-    facts: dict[str, tuple[Strings, ...] | Unanswered] = {}
-
-    async def ask(name: str) -> None:
-        try:
-            facts[name] = tuple(await resolver.lookup_txt(name))
-        except NoSuchName:
-            facts[name] = ()
-        except LookupFailed as error:
-            facts[name] = Unanswered(str(error))
-
-    async with trio.open_nursery() as nursery:
-        for name in names:
-            nursery.start_soon(ask, name)
-    return {name: facts[name] for name in names}  # whatever the order of the answers was
 
 
 def is_verified(findings: Iterable[Finding]) -> bool:
@@ -126,6 +108,11 @@ async def check_and_record(
     core: Core, state: members.DomainState, resolver: Resolver, *, by: Principal | None = None
 ) -> list[Finding]:
     """`by`: the member that asks for it, where one does. Raises Refusal, then."""
+    if state.next_key is not None:
+        # First: where it is published, it is what has to be right.
+        await look_for(core, Waiting(state.did, state.domain, state.next_key), resolver)
+        with core.store.read() as view:
+            state = members.enrolment(view, state.did, state.domain) or state
     findings = await check_domain(core, state, resolver)
     core.dns_looks.put(state.did, state.domain, Look(core.store.now_us(), list(map(_short, findings))))
 

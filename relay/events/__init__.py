@@ -48,6 +48,7 @@ from relay.events.base import (
     OwnedEvent,
     Personal,
     RecipientEvent,
+    RelayEvent,
 )
 from relay.events.delivery import (
     RECIPIENT_CLASSES,
@@ -82,6 +83,13 @@ from relay.events.members import (
 )
 from relay.events.queue import HeldReleased, MessageHeld, MessageReleased, MessageRescheduled, OperatorsReason
 from relay.events.removal import DomainRemoved, MemberRemoved
+from relay.events.rotation import (
+    DomainKeyCreated,
+    DomainKeySwitched,
+    OperatorKeyCreated,
+    OperatorKeySwitched,
+    SigningKeyDeleted,
+)
 from relay.events.sending import (
     BULK_CATEGORIES,
     CONFIRMATION_CATEGORY,
@@ -126,6 +134,8 @@ __all__ = [
     "DomainEvent",
     "DomainForwardConfirmed",
     "DomainForwardSet",
+    "DomainKeyCreated",
+    "DomainKeySwitched",
     "DomainPaused",
     "DomainRemoved",
     "DomainResumed",
@@ -157,6 +167,8 @@ __all__ = [
     "MessageRescheduled",
     "MessageSent",
     "Notice",
+    "OperatorKeyCreated",
+    "OperatorKeySwitched",
     "OperatorsReason",
     "Outcome",
     "OwnedEvent",
@@ -166,8 +178,10 @@ __all__ = [
     "RecipientEvent",
     "RecipientSuppressed",
     "RecipientUnsuppressed",
+    "RelayEvent",
     "RemoteSide",
     "SendAccepted",
+    "SigningKeyDeleted",
     "SuppressedRecipient",
     "TornTailCut",
     "UnsubscribeCalled",

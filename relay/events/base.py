@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 #: In whose story an event stands. `message`: it is in that message's timeline, and its payload goes with the message's.
-About = Literal["member", "key", "domain", "send", "message", "recipient", "log"]
+About = Literal["member", "key", "domain", "send", "message", "recipient", "log", "relay"]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -71,6 +71,12 @@ class RecipientEvent(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
     """It is about somebody to whom a member writes, or must not write."""
 
     ABOUT = "recipient"
+
+
+class RelayEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """It is about the relay itself: its own keys and secrets."""
+
+    ABOUT = "relay"
 
 
 class LogEvent(Event, frozen=True, kw_only=True, omit_defaults=True):

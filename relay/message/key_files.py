@@ -80,6 +80,13 @@ class KeyFiles:
             "its keys exist, so set operator_domain back, or run `atmos-relay init` for a new directory"
         )
 
+    def delete(self, domain: str, stem: str) -> None:
+        """Delete both keys of a stem, as far as they are there: durable when it returns."""
+        for kind in "re":
+            self.path(domain, stem + kind).unlink(missing_ok=True)
+        if (self._root / domain).is_dir():
+            fsync_directory(self._root / domain)
+
     def check(self) -> None:
         """Raise `KeyFileError` for the first key file that others can read. For start-up: looks at all."""
         for path in sorted(self._root.glob("*/*.pem")):

@@ -24,6 +24,7 @@ def make_all_known() -> None:
         queue_shown,
         removal,
         retention,
+        rotation,
     )
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from relay.data_directory import Readable
 from relay.decisions.members import known_member
-from relay.domains.records import DnsRecord, member_records, operator_records
+from relay.domains.records import DnsRecord, dkim_name, key_records, member_records, operator_records
 from relay.fields import domain_in
 from relay.operator.protocol import CommandAnswer
 from relay.principals import Operator
 from relay.refusals import Refusal
 from relay.registry import Arguments, decision
 from relay.times import rfc3339, rfc3339_or_none
-from relay.views import members
+from relay.views import members, signing_keys
 
 
 class MemberList(Arguments, frozen=True, kw_only=True):
@@ -97,7 +97,7 @@ async def dns(core: Readable, asked: Dns, by: Operator) -> CommandAnswer:
         states = [state for state in members.domains(view) if name is None or state.domain == name]
     if asked.domain is not None and not states:
         raise Refusal("NOT_FOUND", f"domain: {asked.domain} is not enrolled")
-    return {"operator": _operator_answer(core), "domains": [domain_answer(core, state) for state in states]}
+    return {"operator": operator_answer(core), "domains": [domain_answer(core, state) for state in states]}
 
 
 def domain_answer(core: Readable, state: members.DomainState) -> dict[str, Any]:
@@ -113,14 +113,40 @@ def domain_answer(core: Readable, state: members.DomainState) -> dict[str, Any]:
         "selector": state.selector_stem,
         "did": state.did,
         "status": state.status,
-        "records": [_record(record) for record in records],
+        **_with_keys(core, state.did, state.domain, records, state.next_key),
     }
 
 
-def _operator_answer(core: Readable) -> dict[str, Any]:
+def operator_answer(core: Readable) -> dict[str, Any]:
     domain, stem = core.config.operator_domain, core.operator_stem
     records = operator_records(domain, host=core.config.ehlo_name, signers=core.keyring.signers(domain, stem))
-    return {"domain": domain, "selector": stem, "records": [_record(record) for record in records]}
+    with core.store.read() as view:
+        key = signing_keys.operator_key(view, domain)
+    next_key = None if key is None else key.next_key
+    return {"domain": domain, "selector": stem, **_with_keys(core, "", domain, records, next_key)}
+
+
+def _with_keys(
+    core: Readable, did: str, domain: str, records: list[DnsRecord], next_key: members.NextKey | None
+) -> dict[str, Any]:
+    """What is to be published, with the keys that wait, and what of retired ones can go."""
+    with core.store.read() as view:
+        retired = [
+            {
+                "selector": key.selector_stem,
+                "names": [dkim_name(domain, key.selector_stem + kind) for kind in "re"],
+                "retiredAt": rfc3339(key.retired_at),
+                "removable": not signing_keys.has_mail_waiting(view, key),
+            }
+            for key in signing_keys.retired_of(view, domain)
+            if key.did == did
+        ]
+    coming = [] if next_key is None else key_records(domain, next_key)
+    return {
+        "records": [_record(record) for record in (*records, *coming)],
+        "nextSelector": None if next_key is None else next_key.selector_stem,
+        "retired": retired,
+    }
 
 
 def _record(record: DnsRecord) -> dict[str, str]:

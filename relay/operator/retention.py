@@ -44,6 +44,7 @@ from relay.codec import decode_raw
 from relay.core import Core
 from relay.events import Event, LogStripped, MessageQueued, Notice, PayloadErased, SendAccepted
 from relay.operator.protocol import CommandAnswer
+from relay.operator.rotation import delete_old_keys
 from relay.principals import Operator
 from relay.refusals import Refusal, invalid
 from relay.registry import Arguments, decision
@@ -81,6 +82,7 @@ async def keep_retention(core: Core, task_status: trio.TaskStatus[None] = trio.T
         seconds = DAY_SECONDS
         try:
             await strip(core, core.config.spool.retention_days)
+            await delete_old_keys(core)
         except OSError as error:
             # The log itself is as it was, and the relay goes on: it is the log's writer that judges the disk.
             logger.error("retention.failed", extra={"because": error.strerror or type(error).__name__})

@@ -24,6 +24,7 @@ from relay.decisions.limits import age_starts_at, check_limits, current_limits
 from relay.domains.records import dkim_name, dkim_record, dkim_value
 from relay.events import (
     DomainAdded,
+    DomainKeyCreated,
     DomainPaused,
     DomainRemoved,
     DomainResumed,
@@ -35,6 +36,7 @@ from relay.events import (
     MemberSuspended,
     MessageQueued,
     Notice,
+    OperatorKeyCreated,
     Outcome,
     PayloadErased,
     RecipientSuppressed,
@@ -182,7 +184,7 @@ def audit(
     message_id_header, signatures = None, []
     if outgoing is not None:
         message_id_header = BytesHeaderParser().parsebytes(outgoing.message)["Message-ID"]
-        signatures = _signatures(directory, outgoing, get(state.send_seq).event, found.domain_added)
+        signatures = _signatures(directory, outgoing, get(state.send_seq).event, found.keys_made)
     compositions = [
         Composition(
             event.attempt,
@@ -230,21 +232,20 @@ class _OnePass:
         self.story: list[Told] = []
         self.decision: DecisionThen | None = None
         self.records = 0
-        #: The last before the send.
-        self.domain_added: Recorded | None = None
+        #: All before the send that made keys which may have signed it.
+        self.keys_made: list[Recorded] = []
         self._limits_seq: int | None = None
         #: Key id -> its `key.issued`.
         self._key_seqs: dict[str, int] = {}
 
-    @property
-    def _whose(self) -> tuple[str, str]:
-        return self._message.did, self._message.domain
-
     def look_before(self, recorded: Recorded) -> None:
         """At an event before the send."""
         match recorded.event:
-            case DomainAdded(did=did, domain=domain) if (did, domain) == self._whose:
-                self.domain_added = recorded
+            case DomainAdded(did=did, domain=domain) | DomainKeyCreated(did=did, domain=domain):
+                if (did, domain) == (self._message.did, self._message.domain):
+                    self.keys_made.append(recorded)
+            case OperatorKeyCreated():
+                self.keys_made.append(recorded)
             case KeyIssued(did=did, key_id=key_id) if did == self._message.did:
                 self._key_seqs[key_id] = recorded.seq
             case MemberLimitsSet(did=did) if did == self._message.did:
@@ -380,20 +381,20 @@ def _compose(
 
 
 def _signatures(
-    directory: Path, outgoing: Outgoing, send: Event, domain_added: Recorded | None
+    directory: Path, outgoing: Outgoing, send: Event, keys_made: list[Recorded]
 ) -> list[Signature]:
     """Verify against the keys of then."""
     assert isinstance(send, SendAccepted | Notice)
     #: Name in DNS -> record, and where it comes from.
     keys: dict[str, tuple[str, str]] = {}
-    # The operator's public keys are in no event; its files are what there is.
+    # Those that `init` made for the operator are in no event; its files are what there is.
     for signer in KeyRing(directory).signers(send.operator_domain, send.operator_stem):
         record = dkim_record(signer)
         keys[record.name] = record.value, "today's key file"
-    if domain_added is not None:
-        added = domain_added.event
-        assert isinstance(added, DomainAdded)
-        source = f"domain.added, sequence {domain_added.seq}"
+    for recorded in keys_made:
+        added = recorded.event
+        assert isinstance(added, DomainAdded | DomainKeyCreated | OperatorKeyCreated)
+        source = f"{added.TYPE}, sequence {recorded.seq}"
         rsa, ed25519 = dkim_value("RSA", added.rsa_public), dkim_value("Ed25519", added.ed25519_public)
         keys[dkim_name(added.domain, added.selector_stem + "r")] = rsa, source
         keys[dkim_name(added.domain, added.selector_stem + "e")] = ed25519, source

@@ -23,6 +23,8 @@ from relay.events import (
     DomainEvent,
     DomainForwardConfirmed,
     DomainForwardSet,
+    DomainKeyCreated,
+    DomainKeySwitched,
     DomainPaused,
     DomainRemoved,
     DomainResumed,
@@ -83,6 +85,14 @@ class NameState(msgspec.Struct, array_like=True):
     pause_reason: str | None = None
 
 
+class NextKey(msgspec.Struct, array_like=True):
+    """A pair of DKIM keys that waits until the DNS has it."""
+
+    selector_stem: str
+    rsa_public: str
+    ed25519_public: str
+
+
 class DomainState(msgspec.Struct, array_like=True):
     """An enrolment, with what stays with its name."""
 
@@ -128,6 +138,16 @@ class DomainState(msgspec.Struct, array_like=True):
     forward_asked: bool = False
     #: When its members last wanted mailboxes to be asked, the last FORWARD_ASKS_KEPT times.
     forward_asks: tuple[int, ...] = ()
+    next_key: NextKey | None = None
+
+    @property
+    def selector_stems(self) -> list[str]:
+        """Of the keys that sign for it, and of those that wait."""
+        return (
+            [self.selector_stem]
+            if self.next_key is None
+            else [self.selector_stem, self.next_key.selector_stem]
+        )
 
     def is_stopped(self, *, bulk: bool) -> bool:
         """Whether a pause stops mail of this class."""
@@ -156,7 +176,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 class MembersProjector:
     name = "members"
-    version = 8
+    version = 9
     tables = (_MEMBERS, _DOMAINS, _DOMAINS_OF, _NAMES, _KEYS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -274,6 +294,13 @@ class MembersProjector:
             case DomainUnverified():
                 state.verified = False
                 state.failed = tuple(event.failed)
+            case DomainKeyCreated():
+                state.next_key = NextKey(event.selector_stem, event.rsa_public, event.ed25519_public)
+            case DomainKeySwitched():
+                key = state.next_key
+                assert key is not None, f"{event.domain} switched to a key that was never made"
+                state.selector_stem, state.next_key = key.selector_stem, None
+                state.rsa_public, state.ed25519_public = key.rsa_public, key.ed25519_public
             case DomainForwardSet():
                 _forward_set(state, recorded, event)
             case DomainForwardConfirmed():

@@ -19,6 +19,8 @@ from relay.events import (
     DomainCheckFailed,
     DomainForwardConfirmed,
     DomainForwardSet,
+    DomainKeyCreated,
+    DomainKeySwitched,
     DomainPaused,
     DomainRemoved,
     DomainResumed,
@@ -45,6 +47,8 @@ from relay.events import (
     MessageReleased,
     MessageRescheduled,
     MessageSent,
+    OperatorKeyCreated,
+    OperatorKeySwitched,
     OperatorsReason,
     PayloadErased,
     Recipient,
@@ -52,6 +56,7 @@ from relay.events import (
     RecipientUnsuppressed,
     RemoteSide,
     SendAccepted,
+    SigningKeyDeleted,
     SuppressedRecipient,
     TornTailCut,
     UnsubscribeCalled,
@@ -107,6 +112,28 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
     ),
     ("key.revoked", 1): KeyRevoked(did=DID, key_id="0a1b2c3d4e5f"),
     ("key.revoked", 2): KeyRevoked(did=DID, key_id="0a1b2c3d4e5f", revoked_by="f5e4d3c2b1a0"),
+    ("domain.key_created", 1): DomainKeyCreated(
+        did=DID,
+        domain="member.example",
+        selector_stem="atmos20261124",
+        rsa_public="MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A",
+        ed25519_public="11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+        by="root",
+    ),
+    ("domain.key_switched", 1): DomainKeySwitched(
+        did=DID, domain="member.example", selector_stem="atmos20261124", retired_stem="atmos20251124"
+    ),
+    ("operator.key_created", 1): OperatorKeyCreated(
+        domain="relay.example",
+        selector_stem="atmos20261124",
+        rsa_public="MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A",
+        ed25519_public="11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+        by="root",
+    ),
+    ("operator.key_switched", 1): OperatorKeySwitched(
+        domain="relay.example", selector_stem="atmos20261124", retired_stem="atmos20251124"
+    ),
+    ("signing_key.deleted", 1): SigningKeyDeleted(domain="relay.example", selector_stem="atmos20251124"),
     ("member.removed", 1): MemberRemoved(did=DID, by="root", personal=OperatorsReason(why="it asked for it")),
     ("domain.removed", 1): DomainRemoved(
         did=DID,

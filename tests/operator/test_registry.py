@@ -44,6 +44,8 @@ LINES = [
     ("domain", "resume", "DIR", "--all"),
     ("domain", "set-forward", "DIR", *ENROLLED, "--to", "b@example.org"),
     ("domain", "set-forward", "DIR", "--domain", DOMAIN, "--none"),
+    ("domain", "rotate-key", "DIR", "--domain", DOMAIN),
+    ("domain", "rotate-key", "DIR", *ENROLLED, "--now"),
     ("domain", "remove", "DIR", *ENROLLED, "--reason", "x"),
     ("key", "issue", "DIR", *MEMBER),
     ("key", "issue", "DIR", *MEMBER, "--scope", "full", "--category", "verification"),

@@ -293,6 +293,8 @@ _SENTENCES = {
     "domain.added": "{domain} is enrolled for {did}",
     "domain.check_failed": "{domain} is verified no more unless its DNS is put right: {failed}",
     "domain.forward_confirmed": "the mailbox that is told of the bounces of {domain} is confirmed by its owner",
+    "domain.key_created": "{domain} has new keys, {selector_stem}, to be used once the DNS has them",
+    "domain.key_switched": "{domain} signs with {selector_stem}, and no more with {retired_stem}",
     "domain.paused": "{domain} is paused: {status}",
     "domain.resumed": "{domain} may send again",
     "domain.unverified": "{domain} may not send, its DNS is wrong: {failed}",
@@ -302,6 +304,9 @@ _SENTENCES = {
     "member.added": "{did} is enrolled",
     "member.resumed": "{did} may send again",
     "member.suspended": "{did} is suspended",
+    "operator.key_created": "{domain} has new keys, {selector_stem}, to be used once the DNS has them",
+    "signing_key.deleted": "the keys {selector_stem} of {domain} are deleted: nothing needs them any more",
+    "operator.key_switched": "{domain} signs with {selector_stem}",
     "message.complained": "message {message_id}: the recipient complained",
 }
 _STORIES: dict[str, Callable[[Shown], str]] = {

@@ -59,6 +59,15 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
             }
         case "POST /v1/suppressions" if isinstance(case.body, dict):
             case.body = {**case.body, "recipient": SUPPRESSED[dice % 2]}
+        case "POST /v1/domains/{domain}/verify":
+            case.path_parameters["domain"] = FROM_DOMAIN
+        case "POST /v1/keys":
+            case.body = {
+                "scope": ("send", "full")[dice % 2],
+                "category": _CATEGORIES[dice % len(_CATEGORIES)],
+            }
+        case "DELETE /v1/keys/{keyId}":
+            _replace(case.path_parameters, "keyId", "key", dice)
         case "GET /v1/messages/{messageId}":
             _replace(case.path_parameters, "messageId", "message", dice)
         case "GET /u/{token}" | "POST /u/{token}":
@@ -93,6 +102,8 @@ def after_call(context: Any, case: Any, response: Any) -> None:
             known["suppressed"].append(answer["recipient"])
         case "GET /v1/events":
             known["cursor"].append(answer["cursor"])
+        case "POST /v1/keys":  # never the campaign's own, which it needs
+            known["key"].append(answer["keyId"])
 
 
 def _acceptable(body: dict[str, Any], dice: int) -> dict[str, Any]:

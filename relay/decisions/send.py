@@ -124,11 +124,20 @@ def accept_send(
     return [accepted, *queued]
 
 
+def _related(view: Snapshot, did: str, name: str) -> str:
+    """Which of the member's domains was perhaps thought to cover this one."""
+    for state in members.domains_of(view, did):
+        if name.endswith(f".{state.domain}") or state.domain.endswith(f".{name}"):
+            return f"; {state.domain} is, and one below it or above it is another domain"
+    return ""
+
+
 def sending_domain(view: Snapshot, config: Config, did: str, name: str, *, bulk: bool) -> members.DomainState:
     """The domain's state, if this member may send mail of this class from it now."""
     domain = members.domain(view, name)
     if domain is None or domain.did != did:
-        raise Refusal("DOMAIN_MISMATCH", f"from: the domain {name} is not enrolled under this DID")
+        related = _related(view, did, name)
+        raise Refusal("DOMAIN_MISMATCH", f"from: the domain {name} is not enrolled under this DID{related}")
     if config.require_verified_domains and not domain.verified:
         raise Refusal("DOMAIN_UNVERIFIED", _why_unverified(domain))
     if domain.is_stopped(bulk=bulk):

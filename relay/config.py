@@ -17,6 +17,7 @@ import msgspec
 
 from relay.addresses import AddressError, is_host_name, parse_domain
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
+from relay.networks import parse_network
 
 CONFIG_FILE = "relay.toml"
 
@@ -37,6 +38,12 @@ class HttpConfig(_Section, frozen=True, kw_only=True):
     bind: str = "127.0.0.1:8025"
     #: Connections open at a time, status streams not counted: each may hold a request of 1 MiB.
     connections_max: Count = 1_000
+    #: Of one address; an IPv6 network of 64 bits counts as one.
+    connections_per_address_max: Count = 100
+    #: Addresses and networks of proxies: their X-Forwarded-For says whose request it is. They have no limit.
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
+    #: Addresses and networks that may ask for /metrics and /readyz, beside this machine.
+    monitors: tuple[str, ...] = ()
     #: Status streams open at a time.
     streams_max: Count = 10_000
     streams_per_member_max: Count = 100
@@ -316,6 +323,9 @@ def _check(config: Config) -> None:
         raise _bad(("members", "plc_directory"), "expected https://HOST without a path or a final slash")
     if _port(config.http.bind) is None:
         raise _bad(("http", "bind"), "expected host:port or [v6]:port")
+    for setting in ("trusted_proxies", "monitors"):
+        for index, text in enumerate(getattr(config.http, setting)):
+            _check_network(("http", setting, index), text)
     if config.delivery.ehlo_name and not is_host_name(config.delivery.ehlo_name):
         raise _bad(("delivery", "ehlo_name"), "expected a host name of two labels or more")
     for domain, target in config.delivery.routes.items():
@@ -342,6 +352,15 @@ def _check_route(domain: str, target: str) -> None:
         raise _bad(key, 'a route is for "*" or a domain in lower case, as A-labels')
     if not _port(target):
         raise _bad(key, "expected host:port or [v6]:port, and a port that can be connected to")
+
+
+def _check_network(key: KeyPath, text: str) -> None:
+    try:
+        network = parse_network(text)
+    except ValueError as error:
+        raise _bad(key, str(error)) from error
+    if "trusted_proxies" in key and not network.prefixlen:
+        raise _bad(key, "this would believe what anybody says of his own address; name the proxies")
 
 
 def _bad(key: KeyPath, sentence: str) -> _BadValueError:
@@ -386,8 +405,15 @@ require_verified_domains = true
 [http]
 # Port 0 takes any free one; the address is logged and written to http.address in this directory.
 bind = "127.0.0.1:8025"
-# Connections open at a time, status streams not counted; one more waits until another ends. Each may hold 1 MiB.
+# Connections open at a time, status streams not counted. Each may hold 1 MiB. For one more, the one that has been
+# idle for longest is closed.
 # connections_max = 1000
+# Connections of one address (an IPv6 /64 is one), and requests at work that a trusted proxy forwards for it.
+# connections_per_address_max = 100
+# Addresses or networks of proxies: their X-Forwarded-For says whose request it is. They have no limit themselves.
+# trusted_proxies = ["127.0.0.0/8", "::1"]
+# Addresses or networks that may ask for /metrics and /readyz, beside this machine.
+# monitors = []
 # Status streams open at a time.
 # streams_max = 10000
 # streams_per_member_max = 100

@@ -68,6 +68,12 @@ class Metrics:
             "Open HTTP connections, of which there may be connections_max; status streams are none of them",
             registry=self._registry,
         )
+        self.http_turned_away = Counter(
+            "atmos_http_turned_away",
+            "Connections ended, and requests refused, before anybody looked at what was wanted, by why",
+            ["why"],
+            registry=self._registry,
+        )
         self._sync_seconds = Histogram(
             "atmos_log_sync_seconds",
             "How long a batch's fdatasync took",

@@ -23,7 +23,8 @@ import hypercorn
 import trio
 
 from relay.api import create_app, serve_http
-from relay.api.places import Places
+from relay.api.clients import Clients
+from relay.api.places import WHY, Places
 from relay.core import Core, open_core
 from relay.delivery.connect import Connector
 from relay.delivery.deliverer import Deliverer
@@ -166,18 +167,23 @@ async def _serve_http(core: Core, relay: Relay, close: trio.Event, task_status: 
     config.graceful_timeout = HTTP_GRACE_SECONDS
     config.keep_alive_timeout = 75
     config.keep_alive_max_requests = 1_000_000
-    config.h11_max_incomplete_size = 16 * 1024
     config.max_app_queue_size = 10
     config.backlog = 1024
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn")
-    places = Places(core.config.http.connections_max)
+    turned_away = {why: core.metrics.http_turned_away.labels(why) for why in WHY}
+    places = Places(
+        core.config.http.connections_max,
+        per_address_max=core.config.http.connections_per_address_max,
+        count_turned_away=lambda why: turned_away[why].inc(),
+    )
     core.metrics.http_connections.set_function(lambda: places.connections)
     await serve_http(
         create_app(core.edge),
         config,
         places=places,
+        clients=Clients(core.config.http.trusted_proxies),
         close=close,
         task_status=task_status,
     )

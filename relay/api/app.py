@@ -4,6 +4,10 @@ Every error is `{"error": ..., "code": ...}`, also 404, 405, 413 and 500 (SPEC 1
 where people come: there it is a page, and Quart serves it. Nothing redirects: a path with a slash too many is simply
 not found. A body over its limit is refused as soon as it is known to be larger, a defect is a 500 with a request id,
 and an answer that comes before the request is whole leaves no dead connection (`relay.api.exchange` says why).
+
+Whose request it is, is found out here, for all that comes after (`relay.api.clients`): `scope["client"]` is the address
+that a trusted proxy forwards. What is for monitors is not there for anybody else: 404, whatever the method, as for any
+path that leads nowhere. A 403 would tell every scanner that there is something to come back for.
 """
 
 from __future__ import annotations
@@ -28,11 +32,14 @@ from relay.api import (
     unsubscribe_page,
 )
 from relay.api.answers import Answer, error_answer, path_answer
+from relay.api.clients import FORWARDED_FOR, AtWork, Clients
 from relay.api.exchange import Exchange
+from relay.api.listener import too_many
 from relay.api.openapi import openapi_operation
 from relay.api.operations import Operation, Router
 from relay.api.request import BODY_SECONDS_MAX, Receive, Request, Send
 from relay.edge import Edge
+from relay.networks import LOOPBACK, is_within, parse_address, parse_networks
 from relay.refusals import Refusal, unavailable
 
 logger = logging.getLogger(__name__)
@@ -58,6 +65,8 @@ _DESCRIBED: tuple[Operation, ...] = (
     health.readyz,
 )
 OPERATIONS = (*_DESCRIBED, openapi_operation(_DESCRIBED))
+_OF_BODY = ("Content-Type", "Content-Length")
+_FOR_MONITORS = frozenset(each.path for each in OPERATIONS if each.for_monitors)
 
 
 class App(QuartTrio):
@@ -67,10 +76,30 @@ class App(QuartTrio):
         super().__init__("relay", static_folder=None)
         self._edge = edge
         self._router = Router(each for each in OPERATIONS if each.handler is not None)
+        self._clients = Clients(edge.config.http.trusted_proxies)
+        self._at_work = AtWork(edge.config.http.connections_per_address_max)
 
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
-        is_page = unsubscribe.is_below(scope["path"]) or confirm.is_below(scope["path"])
-        if scope["type"] == "http" and not is_page:
+        if scope["type"] == "lifespan":
+            await super().asgi_app(scope, receive, send)
+            return
+        client = self._clients.of(scope)
+        if client is None or client.is_trusted:
+            await self._dispatch(scope, receive, send)
+            return
+        turn = self._at_work.begin(client)
+        if turn is None:
+            await self._turn_away(scope, receive, send)
+            return
+        try:
+            await self._dispatch(
+                scope, receive, send if scope["type"] == "http" else turn.until_accepted(send)
+            )
+        finally:
+            turn.end()
+
+    async def _dispatch(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and not _is_page(scope["path"]):
             await self._serve(scope, receive, send)
         elif scope["type"] != "websocket":
             await super().asgi_app(scope, receive, send)
@@ -84,6 +113,8 @@ class App(QuartTrio):
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
         """One request, from its head to the end of its answer."""
         by_method, in_path = self._router.find(scope["path"])
+        if scope["path"] in _FOR_MONITORS and not self._is_monitor(scope):
+            by_method = {}
         found = by_method.get(scope["method"])
         request = Request(scope, receive, in_path, found.query if found else ())
         if found is not None:
@@ -93,14 +124,34 @@ class App(QuartTrio):
             answer, code = path_answer(404 if allow is None else 405, allow=allow)
             if any(each.counts_refusals for each in by_method.values()):
                 self._count(code)
-        body = b"" if request.method == "HEAD" else answer.body
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
-        if request.is_over:
-            await send({"type": "http.response.body", "body": body})
+        await _give(answer, request, send)
+
+    def _is_monitor(self, scope: Any) -> bool:
+        """Whether this is for whoever asks. What a proxy forwards without saying for whom, is for nobody."""
+        client = scope.get("client")
+        if not client:
+            return False
+        address, http = parse_address(client[0]), self._edge.config.http
+        is_forwarded = any(name == FORWARDED_FOR for name, _ in scope["headers"])
+        if is_forwarded and is_within(address, parse_networks(http.trusted_proxies)):
+            return False
+        return is_within(address, (*LOOPBACK, *parse_networks(http.monitors)))
+
+    async def _turn_away(self, scope: Any, receive: Any, send: Any) -> None:
+        """There are as many requests of this client at work as may be. 429 and not 503: a proxy takes a 503 for the
+        relay's own trouble, and would keep everybody else from it."""
+        self._edge.metrics.http_turned_away.labels("requests_per_address").inc()
+        answer = too_many("requests")
+        if scope["type"] == "websocket":
+            await receive()  # websocket.connect
+            await stream.answer_by_http(send, answer)
             return
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-        await request.drop_the_rest()
-        await send({"type": "http.response.body", "body": b""})
+        if _is_page(scope["path"]):
+            page = _page(answer, scope["path"])
+            headers = tuple((name, value) for name, value in page.headers.items() if name not in _OF_BODY)
+            body, media_type = await page.get_data(as_text=False), page.content_type or ""
+            answer = Answer(answer.status, body, headers, media_type=media_type)
+        await _give(answer, Request(scope, receive), send)
 
     async def _answer(self, found: Operation, request: Request) -> Answer:
         assert found.handler is not None
@@ -132,6 +183,18 @@ class App(QuartTrio):
         logger.error("http.unhandled", exc_info=exception_info)
 
 
+async def _give(answer: Answer, request: Request, send: Send) -> None:
+    """Answer, and read what is still to come of the request."""
+    body = b"" if request.method == "HEAD" else answer.body
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+    if request.is_over:
+        await send({"type": "http.response.body", "body": body})
+        return
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    await request.drop_the_rest()
+    await send({"type": "http.response.body", "body": b""})
+
+
 def create_app(edge: Edge) -> App:
     app = App(edge)
     app.config["MAX_CONTENT_LENGTH"] = max(unsubscribe.BODY_BYTES_MAX, confirm.BODY_BYTES_MAX)
@@ -145,19 +208,24 @@ def create_app(edge: Edge) -> App:
     async def http_error(error: HTTPException) -> Response:
         allow = next((value for name, value in error.get_headers() if name == "Allow"), None)
         answer, _ = path_answer(error.code or 500, error.description or "", allow=allow)
-        return _page(answer)
+        return _page(answer, request.path)
 
     @app.errorhandler(Exception)
     async def other_error(error: Exception) -> Response:
         answer, _ = error_answer(error, method=request.method, route=_route())
-        return _page(answer)
+        return _page(answer, request.path)
 
     return app
 
 
-def _page(answer: Answer) -> Response:
+def _is_page(path: str) -> bool:
+    """Whether people come there."""
+    return unsubscribe.is_below(path) or confirm.is_below(path)
+
+
+def _page(answer: Answer, path: str) -> Response:
     """What went wrong, for a person."""
-    error_page = confirm.error_page if confirm.is_below(request.path) else unsubscribe_page.error_page
+    error_page = confirm.error_page if confirm.is_below(path) else unsubscribe_page.error_page
     page = error_page(answer.status, answer.request_id)
     page.headers.extend(answer.headers)
     return page

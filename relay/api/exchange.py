@@ -5,6 +5,7 @@
   would stay open, and the next request on it would never be answered. So the end of the answer waits a moment for the
   rest of the request, which is read and dropped: mostly it is on its way, and the connection can be kept. Where it does
   not come, the connection is closed; by then the client has had time to read the answer, which a reset might destroy.
+  While it waits, the connection rests: it gives way to who comes (`relay.api.places`).
 - **A request target that is no URL is not found**, instead of an answer that is not JSON.
 """
 
@@ -16,6 +17,8 @@ import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGIReceiveEvent, ASGISendCallable, ASGISendEvent
 from quart import Request
 from quart_trio.asgi import TrioASGIHTTPConnection
+
+from relay.api.request import say_that_it_rests
 
 #: So long the end of an answer waits for the end of its request.
 REST_OF_REQUEST_SECONDS_MAX = 2.0
@@ -36,6 +39,8 @@ class Exchange(TrioASGIHTTPConnection):
 
         async def send_ending_in_order(message: ASGISendEvent) -> None:
             if message["type"] == "http.response.body" and not message.get("more_body", False):
+                if not request_whole.is_set():
+                    say_that_it_rests(self.scope)
                 with trio.move_on_after(REST_OF_REQUEST_SECONDS_MAX):
                     await request_whole.wait()
                 # Shielded, because hypercorn's first step in it is the `http.disconnect` that cancels this task.

@@ -1,12 +1,34 @@
-"""`/healthz`: the process answers. `/readyz`: it also takes mail. `/metrics`: how it fares, for Prometheus."""
+"""`/healthz`: the process answers. `/readyz`: it serves, and whether it takes mail. `/metrics`: how it fares, for
+Prometheus.
+
+The last two are for this machine and `[http] monitors`: how much there is to do, and how little room, is nobody else's
+business.
+"""
 
 from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
 
 from relay.api.answers import Answer
 from relay.api.operations import Described, operation
 from relay.api.request import Request
 from relay.edge import Edge
 from relay.presentation import ErrorAnswer
+
+
+class Readiness(msgspec.Struct):
+    """The relay serves."""
+
+    status: Literal["ready"]
+    #: The last record of its log.
+    seq: int
+    #: A send would be taken now.
+    accepting: bool
+    #: Why not: what a send would be answered.
+    code: str | None
+    reason: str | None
 
 
 @operation(
@@ -25,16 +47,22 @@ async def healthz(edge: Edge, request: Request) -> Answer:
     "GET",
     "/readyz",
     "readyz",
-    "The relay accepts mail",
-    answers={200: Described("Ready", dict)},
-    errors=(503,),
+    "The relay serves; whether it accepts mail, too",
+    answers={
+        200: Described("Ready; `accepting` is false where there is no room, and `reason` says why", Readiness)
+    },
+    errors=(404, 503),
     for_members=False,
+    for_monitors=True,
 )
 async def readyz(edge: Edge, request: Request) -> Answer:
+    """A relay without room still delivers, and answers what became of a mail: whatever takes it out of service for
+    that, a proxy say, would hide it from those who ask."""
     refusal = edge.why_not_accepting()
-    if refusal is not None:
+    if refusal is not None and refusal.code != "QUEUE_FULL":
         return Answer.of(ErrorAnswer(refusal.message, refusal.code), 503)
-    return Answer.of({"status": "ready", "seq": edge.store.last_seq})
+    code, reason = (None, None) if refusal is None else (refusal.code, refusal.message)
+    return Answer.of(Readiness("ready", edge.store.last_seq, refusal is None, code, reason))
 
 
 @operation(
@@ -43,7 +71,9 @@ async def readyz(edge: Edge, request: Request) -> Answer:
     "metrics",
     "Prometheus text",
     answers={200: Described("Metrics", media_type="text/plain")},
+    errors=(404,),
     for_members=False,
+    for_monitors=True,
 )
 async def metrics(edge: Edge, request: Request) -> Answer:
     return Answer(200, edge.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -64,6 +64,8 @@ class Operation:
     body: type | Mapping[str, Any] | None = None
     #: It wants a member's credentials.
     for_members: bool = True
+    #: It is there for this machine and `[http] monitors`, and for nobody else.
+    for_monitors: bool = False
     #: Each refusal is counted by its code (`atmos_sends_refused`).
     counts_refusals: bool = False
     #: None: a page, which Quart serves.

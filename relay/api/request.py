@@ -27,6 +27,8 @@ ARGUMENTS_MAX = 20
 BODY_SECONDS_MAX = 4.0
 #: So long the end of an answer waits for the end of its request.
 REST_OF_REQUEST_SECONDS_MAX = 2.0
+#: Among the extensions of an HTTP scope: to be called when nothing more is done for the client but to wait for it.
+RESTS = "relay.rests"
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -126,7 +128,9 @@ class Request:
         return body
 
     async def drop_the_rest(self) -> None:
-        """Read what is still to come of the body, for a while, and forget it."""
+        """Read what is still to come of the body, for a while, and forget it. Who comes meanwhile may have the
+        connection's place."""
+        say_that_it_rests(self._scope)
         with trio.move_on_after(REST_OF_REQUEST_SECONDS_MAX):
             while not self.is_over:
                 await self._next_part()
@@ -143,6 +147,13 @@ class Request:
         self.is_over = not message.get("more_body", False)
         part: bytes = message.get("body", b"")
         return part
+
+
+def say_that_it_rests(scope: Any) -> None:
+    """The answer is out, and its request is not whole."""
+    rests = scope.get("extensions", {}).get(RESTS)
+    if rests is not None:
+        rests()
 
 
 async def whole(parts: AsyncIterator[bytes], content_length: str | None, bytes_max: int) -> bytes:

@@ -22,6 +22,7 @@ _SENTENCE_OF_STATUS = {
     405: "An unsubscribe link cannot be used this way. Open the link itself and use its button.",
     408: "The request did not arrive in time. Please try again.",
     413: "This request is larger than any that an unsubscribe link answers to.",
+    429: "Too many requests come from your network just now. Please try again in a moment.",
     503: "You could not be unsubscribed just now. Please try again in a few minutes.",
 }
 _SENTENCE_OF_DEFECT = (

@@ -18,12 +18,14 @@ needs no cryptography.
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
 from typing import Final
 
 PEPPER_OCTETS: Final = 32
+_UNFINISHED: Final = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 class KeyFileError(Exception):
@@ -111,7 +113,19 @@ def write_new(path: Path, octets: bytes) -> None:
         raise KeyFileError(f"{path}: exists already; it is not overwritten") from None
     finally:
         os.unlink(temporary)
-    _fsync_directory(path.parent)
+    fsync_directory(path.parent)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove what `write_new` left behind in `directory`, and below it, where the machine went down in the middle."""
+    for path in directory.glob("**/.*.tmp"):
+        if is_unfinished(path.name):
+            path.unlink()
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file of this name is one that `write_new` had begun."""
+    return _UNFINISHED.fullmatch(name) is not None
 
 
 def make_private_directory(directory: Path) -> None:
@@ -119,7 +133,7 @@ def make_private_directory(directory: Path) -> None:
     for path in (directory.parent, directory):
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
-            _fsync_directory(path.parent)
+            fsync_directory(path.parent)
 
 
 def _check_private(path: Path, status: os.stat_result) -> None:
@@ -130,7 +144,8 @@ def _check_private(path: Path, status: os.stat_result) -> None:
         )
 
 
-def _fsync_directory(path: Path) -> None:
+def fsync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 from relay.config import CONFIG_FILE, config_template, parse_config
+from relay.message.key_files import fsync_directory, is_unfinished, remove_unfinished, write_new
 from relay.message.keys import KeyRing, create_pepper
 from relay.refusals import Refusal
 
@@ -19,29 +19,28 @@ def initialise(
     """Make `directory` with its configuration, its pepper and the operator's keys.
 
     Raises Refusal(CONFLICT) where there is a configuration already, ConfigError for a bad domain or URL, OSError. The
-    configuration is written last: a directory without one was never finished, and `init` can be run again.
+    configuration is written last, and is there whole or not at all: a directory without one was never finished, and
+    `init` can be run again.
     """
     text = config_template(operator_domain, public_url or f"https://{operator_domain}")
     config = parse_config(text, CONFIG_FILE)
     path = directory / CONFIG_FILE
     if path.exists():
         raise Refusal("CONFLICT", f"{directory} is a data directory already; nothing was changed")
-    if directory.exists() and not {entry.name for entry in directory.iterdir()} <= {"pepper", "keys"}:
+    if directory.exists() and not all(map(_is_ours, directory.iterdir())):
         raise Refusal("CONFLICT", f"{directory} is not empty, and no data directory; nothing was changed")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
+    fsync_directory(directory.parent)
+    remove_unfinished(directory)
     if not (directory / "pepper").exists():
         create_pepper(directory)
     keyring = KeyRing(directory)
     if not keyring.stems(config.operator_domain):
         keyring.create(config.operator_domain, f"atmos{today or time.strftime('%Y%m%d', time.gmtime())}")
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_new(path, text.encode())
+
+
+def _is_ours(entry: Path) -> bool:
+    """What an `init` that was cut off may have left behind."""
+    return entry.name in ("pepper", "keys") or is_unfinished(entry.name)

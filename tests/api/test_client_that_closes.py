@@ -58,8 +58,8 @@ def test_after_its_answer(tmp_path: Path) -> None:
 def test_a_connection_that_rests_is_ended_and_one_that_is_being_answered_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One task looks after all of them, and comes round every quarter of WRITE_SECONDS_MAX."""
-    monkeypatch.setattr(relay.api.server, "WRITE_SECONDS_MAX", 0.04)
+    """One task looks after all of them, from when there is one, and comes round every REST_WATCH_SECONDS."""
+    monkeypatch.setattr(relay.api.server, "REST_WATCH_SECONDS", 0.25)
     config = hypercorn.Config()
     config.bind = ["127.0.0.1:0"]
     config.keep_alive_timeout = 0

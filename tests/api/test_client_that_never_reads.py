@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from relay.api import server
+from relay.api import connection
 from relay.service import open_relay
 from tests.world.http import HttpConnection, NoAnswerError, open_http
 from tests.world.process import RelayProcess, make_process_directory
@@ -27,7 +27,7 @@ async def ask_until_stuck(client: HttpConnection) -> None:
 
 
 def test_it_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "WRITE_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(connection, "WRITE_SECONDS_MAX", 0.5)
     directory = make_process_directory(tmp_path / "data", route=NOWHERE)
 
     async def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import requests
 import trio
 
-from relay.api import server
+from relay.api import connection, server
 from relay.api.events import LIMIT_DEFAULT, LIMIT_MAX
 from relay.config import HttpConfig
 from relay.streams import TICKET_SECONDS
@@ -120,8 +120,8 @@ def test_the_numbers_are_those_of_the_code() -> None:
         f"{LIMIT_DEFAULT} by default and at most {LIMIT_MAX:,}",
         f"within {TICKET_SECONDS} seconds",
         f"more than {HttpConfig().streams_per_member_max} streams",
-        f"takes nothing for {server.WRITE_SECONDS_MAX:.0f} seconds",
-        f"no ping for {server.SILENT_SECONDS_MAX:.0f}",
+        f"takes nothing for {connection.WRITE_SECONDS_MAX:.0f} seconds",
+        f"no ping for {connection.SILENT_SECONDS_MAX:.0f}",
         f"a ping every {server.PING_SECONDS:.0f} seconds",
         f"more than {server.WEBSOCKET_MESSAGE_BYTES_MAX:,} bytes",
     ):

@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from relay.api import server
+from relay.api import connection, server
 from relay.service import open_relay
 from tests.world.http import open_http
 from tests.world.mx import open_mx
@@ -164,7 +164,7 @@ def test_a_reader_that_says_nothing_to_pings_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "PING_SECONDS", 0.1)
-    monkeypatch.setattr(server, "SILENT_SECONDS_MAX", 0.3)
+    monkeypatch.setattr(connection, "SILENT_SECONDS_MAX", 0.3)
     directory = make_process_directory(tmp_path / "data", route=NOWHERE)
     credentials = RelayProcess(directory).enrol()
 
@@ -182,7 +182,7 @@ def test_a_reader_that_says_nothing_to_pings_is_cut_off(
 
 
 def test_what_a_client_may_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "CLOSE_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(connection, "CLOSE_SECONDS_MAX", 0.2)
     directory = make_process_directory(tmp_path / "data", route=NOWHERE)
     credentials = RelayProcess(directory).enrol()
 

@@ -156,6 +156,12 @@ class Life:
             self.tally.kills[ANY_MOMENT] += 1
         self.relay.kill()
 
+    def lost_power(self, *, in_a_command: bool) -> None:
+        """The machine has; whoever ran is gone. `in_a_command`: one that may have been writing."""
+        self.power_was_cut = True
+        if in_a_command:
+            self._is_in_order = False
+
     async def stop(self, *allowed: int) -> None:
         """In order; `allowed` exit statuses of a relay that may be ending by itself already."""
         status = await trio.to_thread.run_sync(self.relay.stop)

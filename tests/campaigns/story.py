@@ -23,16 +23,14 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import trio
 
-import relay.api.server
 from relay.codec import Recorded, decode
 from relay.config import load_config
 from relay.events import MessageBounced, MessageSent, TornTailCut
@@ -101,8 +99,7 @@ def simulate(seed: int, *, directory: Path | None = None, faults: Sequence[str] 
         _configure(data, run.faults, dice)
         story = _Story(data, run, dice)
         try:
-            with _nobody_watches_sockets() if "verification" in run.faults else nullcontext():
-                run_seeded(story.run, seed)
+            run_seeded(story.run, seed)
         except Exception as error:  # noqa: BLE001  whatever it was, it was no end that a relay may have
             run.error = error
             run.breaches.append(f"the relay ended with {_tell(error)}")
@@ -112,11 +109,6 @@ def simulate(seed: int, *, directory: Path | None = None, faults: Sequence[str] 
             run.error = run.error or error
             run.breaches.append(f"the judgement ended with {_tell(error)}")
     return run
-
-
-def _nobody_watches_sockets() -> AbstractContextManager[Any]:
-    """This world has none, and to look at them every 15 s, for days, is most of what such a seed would cost."""
-    return mock.patch.object(relay.api.server, "WRITE_SECONDS_MAX", 40 * DAY)
 
 
 @contextmanager

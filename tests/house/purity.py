@@ -129,7 +129,7 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     "datetime": frozenset({"UTC", "datetime", "timedelta"}),
     "email.utils": frozenset({"format_datetime"}),
     "functools": frozenset({"cached_property"}),
-    "ipaddress": frozenset({"IPv6Address"}),
+    "ipaddress": ALL,
     "cbor2": ALL,
     "cryptography.exceptions": ALL,
     "cryptography.hazmat.primitives": frozenset({"hashes"}),

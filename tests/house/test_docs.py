@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import importlib
+import json
 import os
 import re
 import shutil
@@ -12,11 +13,12 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 import requests
+import requests.adapters
 
 from relay.config import CONFIG_FILE, Config, SiteConfig, WarmingTier
 from relay.file_names import LOG_DIRECTORY
@@ -281,6 +283,15 @@ def test_caddy_in_front(tmp_path: Path, typed: dict[str, str]) -> None:
             behind.send_and_watch(typed)
 
 
+class _FromElsewhere(requests.adapters.HTTPAdapter):
+    """From an address of loopback that is not the proxy's."""
+
+    ADDRESS = "127.0.0.2"
+
+    def init_poolmanager(self, *arguments: Any, **more: Any) -> None:
+        super().init_poolmanager(*arguments, **more, source_address=(self.ADDRESS, 0))
+
+
 class _Behind(NamedTuple):
     """A relay that a proxy is to stand before."""
 
@@ -291,16 +302,35 @@ class _Behind(NamedTuple):
     port: int
 
     def send_and_watch(self, typed: dict[str, str]) -> None:
-        """A big send goes through the proxy, and so does the stream, over TLS."""
+        """A big send goes through the proxy, and so does the stream, over TLS. The relay knows whose it is, and how the
+        relay fares is nobody's business."""
         base = f"https://localhost:{self.port}"
-        answer = requests.post(
+        session = requests.Session()
+        session.mount("https://", _FromElsewhere())
+        for path in ("/metrics", "/readyz", "/%6detrics", "//metrics"):
+            answer = session.get(f"{base}{path}", verify=self.pem, timeout=PATIENCE_SECONDS)
+            assert (path, answer.status_code) == (path, 404)
+        answer = session.get(f"{base}/healthz", verify=self.pem, timeout=PATIENCE_SECONDS)
+        assert answer.json() == {"status": "live"}
+        answer = session.post(
             f"{base}/v1/send",
-            headers={"X-Atmos-DID": DID, "Authorization": f"Bearer {self.key}"},
+            headers={
+                "X-Atmos-DID": DID,
+                "Authorization": f"Bearer {self.key}",
+                "X-Forwarded-For": "203.0.113.7",  # nobody believes it
+            },
             json={"from": f"you@{DOMAIN}", "to": "friend@example.com", "subject": "", "text": "x" * 900_000},
             verify=self.pem,
             timeout=PATIENCE_SECONDS,
         )
         assert answer.status_code == 200, answer.text
+        (accepted,) = (
+            event
+            for event in map(json.loads, self.relay.command("log", "cat", "--json").splitlines())
+            if event["type"] == "send.accepted"
+        )
+        assert _FromElsewhere.ADDRESS in json.dumps(accepted)
+        assert "203.0.113.7" not in json.dumps(accepted)
         variables = {"ATMOS_DID": DID, "ATMOS_KEY": self.key, "SSL_CERT_FILE": str(self.pem)}
         with subprocess.Popen(
             ["atmos-relay", "watch", base, "--cursor", "0", "--json"],

@@ -89,7 +89,8 @@ def test_a_message_is_looked_at_from_everywhere_before_and_after_its_erasure(tmp
     """Backup, export, replay, diff, audit, the API as of then, and what is restored, of messages erased since:
     what happened is told as before, and nobody's data are in it, nor left behind anywhere."""
     directory, backup, old_backup, export = (tmp_path / name for name in ("data", "backup", "old", "export"))
-    friend, gone, secret = "tempfail-1@friend.example", "permfail@friend.example", "Only for you"
+    # A bounce that does not suppress: a suppression that holds keeps its address.
+    friend, gone, secret = "tempfail-1@friend.example", "blocklisted@friend.example", "Only for you"
     texts = (friend, gone, secret)
     moments: list[int] = []
     ids: list[int] = []

@@ -157,6 +157,24 @@ def test_init_that_was_cut_short_can_be_run_again(newcomer: Operator) -> None:
     assert [path.read_bytes() for path in keys] == contents
 
 
+def test_init_leaves_nothing_of_one_that_lost_power(newcomer: Operator) -> None:
+    """The files that it had begun are still there under their temporary names (relay.message.key_files)."""
+    assert newcomer.run("init", "DIR").status == 0
+    keys = next((newcomer.directory / "keys").iterdir())
+    (newcomer.directory / CONFIG_FILE).unlink()
+    for begun in (
+        newcomer.directory / ".pepper.0123abcd.tmp",
+        newcomer.directory / f".{CONFIG_FILE}.0123abcd.tmp",
+    ):
+        begun.touch()
+    (keys / ".atmos20260101r.pem.0123abcd.tmp").touch()
+    assert newcomer.run("init", "DIR").status == 0
+    assert list(newcomer.directory.glob("**/.*")) == []
+    (newcomer.directory / CONFIG_FILE).unlink()
+    (newcomer.directory / ".profile.tmp").touch()
+    assert "is not empty" in newcomer.refused("init", "DIR")
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [

@@ -118,8 +118,9 @@ class HttpConnection:
 
 
 @asynccontextmanager
-async def open_http(address: str) -> AsyncIterator[HttpConnection]:
-    """A connection to `host:port`. Raises OSError where nobody listens."""
+async def open_http(address: str, *, source: str | None = None) -> AsyncIterator[HttpConnection]:
+    """A connection to `host:port`, from the address `source` of this machine. Raises OSError where nobody listens."""
     host, _, port = address.rpartition(":")
-    async with await trio.open_tcp_stream(host, int(port)) as stream:
+    host = host.removeprefix("[").removesuffix("]")
+    async with await trio.open_tcp_stream(host, int(port), local_address=source) as stream:
         yield HttpConnection(stream)

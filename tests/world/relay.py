@@ -121,8 +121,16 @@ class World:
 
     @cached_property
     def app(self) -> Any:
-        """Made when first wanted: it takes longer than many a test."""
-        return create_app(self.relay.core.edge)
+        """Made when first wanted: it takes longer than many a test. Whoever asks it is on this machine, unless a test
+        says in the scope who it is."""
+        app = create_app(self.relay.core.edge)
+        asked = app.asgi_app
+
+        async def asked_from_here(scope: Any, receive: Any, send: Any) -> None:
+            await asked({"client": ("127.0.0.1", 0), **scope}, receive, send)
+
+        app.asgi_app = asked_from_here  # type: ignore[method-assign]
+        return app
 
     @cached_property
     def client(self) -> Any:

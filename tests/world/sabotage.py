@@ -12,6 +12,7 @@ Until FILE exists this is `atmos-relay serve DIR`. From then on PART is broken:
     clock      the wall clock is off by as many seconds as FILE says
     die        FILE holds a number n: in the n-th change of the disk from then on, the process is killed (SIGKILL);
                of a write, the first half has been written
+    begun      FILE is made when all modules are there and the command begins; nothing is broken
     no-fdatasync, no-fsync, no-directory-sync
                that call, of whoever makes it, says that it has done it, and has not; `no-fsync` is of files
 
@@ -145,6 +146,7 @@ PARTS: dict[str, Callable[[Path], None]] = {
     "decision": break_decision,
     "clock": break_clock,
     "die": break_off,
+    "begun": lambda file: file.touch(),
     "no-fdatasync": lambda file: forget(file, "fdatasync", stat.S_ISREG),
     "no-fsync": lambda file: forget(file, "fsync", stat.S_ISREG),
     "no-directory-sync": lambda file: forget(file, "fsync", stat.S_ISDIR),

@@ -37,13 +37,17 @@ class Record:
     #: Starts that built the views again, by what they gave as the reason.
     rebuilt: Counter[str] = field(default_factory=Counter)
     sector_bytes: int = 0
-    atom_bytes: int = 0
     #: What the disk was asked.
     disk: Counter[str] = field(default_factory=Counter)
     #: What keeps this record from being whole.
     notes: list[str] = field(default_factory=list)
 
     def add(self, home: Home) -> None:
+        self.cuts.add(home.cuts)
+        self.checks += home.checks
+        self.suppressed += len(home.suppressed)
+        self.sector_bytes = home.machine.sector_bytes
+        self.disk.update(home.machine.counts())
         try:
             home.life.count()
             for item in read_contents(home.life.directory).events:
@@ -51,12 +55,8 @@ class Record:
                     self.rebuilt[item.event.because.partition(":")[0]] += 1
         except (SpoolError, OSError) as error:
             self.notes.append(f"The log cannot be read to its end: {error}")
-        self.tally.add(home.life.tally)
-        self.cuts.add(home.cuts)
-        self.checks += home.checks
-        self.suppressed += len(home.suppressed)
-        self.disk.update(home.machine.counts())
-        self.sector_bytes, self.atom_bytes = home.machine.sector_bytes, home.machine.atom_bytes
+        finally:
+            self.tally.add(home.life.tally)
 
 
 def deck_of(only: str | None = None) -> list[str]:
@@ -107,7 +107,7 @@ def report(record: Record) -> str:
     lines += [_line(count, f"{name}: {DESCRIPTIONS[name]}") for name, count in record.rounds.most_common()]
     lines += [
         _line(record.rounds.total(), "in all"),
-        f"\nThe disk: {record.kind} on sectors of {record.sector_bytes} octets; {record.atom_bytes} are written whole",
+        f"\nThe disk: {record.kind} on sectors of {record.sector_bytes} octets",
         _line(disk["flushes"], "flushes, which came as such from the file system through the loop device"),
         _line(disk["writes"], f"writes, of {disk['bytes_written']:,} octets"),
         "\nCuts",

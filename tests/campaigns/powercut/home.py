@@ -30,9 +30,9 @@ import trio
 
 from relay.codec import Recorded
 from relay.events import LogStripped, PayloadErased, RecipientSuppressed, TornTailCut
+from relay.file_names import LOG_DIRECTORY
 from relay.message.keys import load_pepper
 from relay.message.tokens import Unsubscribe, UnsubscribeTokens
-from relay.store import LOG_DIRECTORY
 from spool.directory import TORN_NAME
 from tests.campaigns.erasure import read_contents
 from tests.campaigns.life import Life, open_life
@@ -43,6 +43,7 @@ from tests.campaigns.powercut.weather import blow
 from tests.campaigns.small_relay import MEMBERS
 from tests.campaigns.tally import Violation
 from tests.world.http import NoAnswerError, open_http
+from tests.world.process import wait_until
 
 #: What chooses the moment of a cut.
 ANY_TIME, AT_FLUSH, AFTER_FLUSH, AT_WRITE = (
@@ -54,7 +55,7 @@ ANY_TIME, AT_FLUSH, AFTER_FLUSH, AT_WRITE = (
 MOMENTS: Final = (ANY_TIME, AT_FLUSH, AFTER_FLUSH, AT_WRITE)
 COMMAND_ENDED: Final = "right after a command had ended"
 #: Where no more is flushed or written than this, the power goes all the same.
-CUT_SECONDS_MAX: Final = 3.0
+CUT_SECONDS_MAX: Final = 4.0
 #: Nothing here takes nearly that long.
 COMMAND_SECONDS_MAX: Final = 60.0
 #: For a look at files while no write is answered: one who looks may have to wait for one who writes.
@@ -195,11 +196,10 @@ class Home:
             await trio.sleep(self.dice.uniform(0, seconds))
             self.machine.cut()
         else:
-            if moment == AT_WRITE:
-                self.machine.arm("write", self.dice.randint(1, writes))
-            else:
-                count = self.dice.randint(1, flushes)
-                self.machine.arm("flush", count, afterwards=moment == AFTER_FLUSH)
+            # Small numbers more often: what comes late in something depends on how long it took to get there.
+            count = self.dice.randint(1, self.dice.randint(1, writes if moment == AT_WRITE else flushes))
+            op = "write" if moment == AT_WRITE else "flush"
+            self.machine.arm(op, count, afterwards=moment == AFTER_FLUSH)
             with trio.move_on_after(CUT_SECONDS_MAX) as patience:
                 await self.machine.wait_cut()
             if patience.cancelled_caught:
@@ -208,30 +208,46 @@ class Home:
         self.cuts.moments[moment] += 1
 
     async def run_until_cut(
-        self, *words: str, flushes: int, writes: int, seconds: float, may_end: bool = True
+        self, *words: str, flushes: int, writes: int, seconds: float, allowed: tuple[int, ...] = (0,)
     ) -> Ended:
         """A command, and the power goes while it runs, or right after it has ended. Then `lose_power` has been done.
 
-        `may_end`: let it end as often as not. Raises Violation where it fails by itself.
+        Raises Violation where it ends by itself with an exit status that is not `allowed`.
         """
-        with (self.life.faults / "command").open("w+b") as output:
+        begun = self.life.faults / "begun"
+        begun.unlink(missing_ok=True)
+        with (
+            (self.life.faults / "output").open("w+b") as output,
+            (self.life.faults / "errors").open("w+b") as errors,
+        ):
             process = subprocess.Popen(
-                [sys.executable, *self.life.sabotage, *words], stdout=output, stderr=subprocess.STDOUT
+                [sys.executable, *self.life.sabotage, "begun", str(begun), *words],
+                stdout=output,
+                stderr=errors,
             )
             try:
-                ended = await self._race(process, flushes, writes, seconds, may_end)
+                # Most of its time a command reads its modules.
+                await trio.to_thread.run_sync(
+                    wait_until,
+                    lambda: begun.exists() or process.poll() is not None,
+                    lambda: f"{words} begins",
+                )
+                ended = await self._race(process, flushes, writes, seconds)
                 before = process.poll() if ended else None
                 await self.lose_power(process)
             finally:
                 process.kill()
             output.seek(0)
-            said = output.read().decode(errors="replace")
-        if before not in (None, 0):
-            raise Violation(f"{' '.join(words)} exits {before}: {said}")
+            errors.seek(0)
+            said = output.read().decode()
+            if before is not None and before not in allowed:
+                raise Violation(
+                    f"{' '.join(words)} exits {before}: {said}{errors.read().decode(errors='replace')}"
+                )
         return Ended(process.returncode == 0, said)
 
     async def _race(
-        self, process: subprocess.Popen[bytes], flushes: int, writes: int, seconds: float, may_end: bool
+        self, process: subprocess.Popen[bytes], flushes: int, writes: int, seconds: float
     ) -> bool:
         """Whether the command had ended before the power went."""
         ended = False
@@ -248,7 +264,7 @@ class Home:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
-            if may_end and self.dice.random() < 0.4:
+            if self.dice.random() < 0.5:
                 await trio.sleep_forever()
             await self.wait_cut(flushes=flushes, writes=writes, seconds=seconds)
             nursery.cancel_scope.cancel()
@@ -271,7 +287,7 @@ class Home:
         await trio.to_thread.run_sync(life.kill)
         for command in commands:
             await trio.to_thread.run_sync(command.wait, COMMAND_SECONDS_MAX)
-        life.power_was_cut = True
+        life.lost_power(in_a_command=bool(commands))
         await trio.to_thread.run_sync(machine.switch_off)
         fate = self.dice.choice(list(FATES))
         loss = machine.survive(fate, self.dice.getrandbits(32))

@@ -60,8 +60,8 @@ class FileSystem(NamedTuple):
     make: tuple[str, ...]
     #: Looks and changes nothing.
     check: tuple[str, ...]
-    #: What a sector is said to be, and what is an atom (see `disk`).
-    sectors: tuple[tuple[int, int], ...]
+    #: What an atom (see `disk`) may be, by what a sector is said to be.
+    atoms: dict[int, tuple[int, ...]]
 
 
 FILE_SYSTEMS: Final = {
@@ -69,16 +69,16 @@ FILE_SYSTEMS: Final = {
         "e2fsprogs",
         ("mkfs.ext4", "-q", "-E", "nodiscard"),
         ("e2fsck", "-f", "-n"),
-        ((512, 512), (512, 4096), (4096, 4096)),
+        {512: (512, 4096), 4096: (4096,)},
     ),
     # Its recovery does not write a block again that seems to be newer on the disk than in the log. Of one of 4 KiB that
     # has lost half of its sectors it then says that it is damaged, and does not mount (seen with atoms of 512).
     "xfs": FileSystem(
-        "xfsprogs", ("mkfs.xfs", "-q", "-K"), ("xfs_repair", "-n"), ((512, 4096), (4096, 4096))
+        "xfsprogs", ("mkfs.xfs", "-q", "-K"), ("xfs_repair", "-n"), {512: (4096,), 4096: (4096,)}
     ),
     # It writes its superblock in one piece of 4 KiB and has no second one that it would mount from.
     "btrfs": FileSystem(
-        "btrfs-progs", ("mkfs.btrfs", "-q", "-K"), ("btrfs", "check", "--readonly"), ((4096, 4096),)
+        "btrfs-progs", ("mkfs.btrfs", "-q", "-K"), ("btrfs", "check", "--readonly"), {4096: (4096,)}
     ),
 }
 
@@ -104,7 +104,7 @@ class Machine:
         self.kind = kind
         self._system = FILE_SYSTEMS[kind]
         self._dice = dice
-        self.sector_bytes, self.atom_bytes = dice.choice(self._system.sectors)
+        self.sector_bytes = dice.choice(list(self._system.atoms))
         self.root = place / "disk"
         self._fuse = place / "fuse"
         self._boot_id = place / "boot_id"
@@ -284,7 +284,8 @@ class Machine:
     def survive(self, fate: str, seed: int) -> Loss:
         """What is left of the cache. The next `switch_on` finds that."""
         assert not self.is_on
-        loss = Loss(**self._order("survive", fate=fate, seed=seed, atom_bytes=self.atom_bytes))
+        atom_bytes = random.Random(seed).choice(self._system.atoms[self.sector_bytes])
+        loss = Loss(**self._order("survive", fate=fate, seed=seed, atom_bytes=atom_bytes))
         self.generation += 1
         return loss
 
@@ -293,13 +294,16 @@ class Machine:
         return counts
 
     def _order(self, what: str, **arguments: Any) -> Any:
-        self._control.sendall(json.dumps({"order": what, **arguments}).encode() + b"\n")
+        try:
+            self._control.sendall(json.dumps({"order": what, **arguments}).encode() + b"\n")
+        except OSError as error:
+            raise MachineError(f"the disk's process is gone: {error}") from None
         return self._answer()
 
     def _answer(self) -> Any:
         try:
             line = self._lines.readline()
-        except TimeoutError:
+        except OSError:
             line = b""
         if not line:
             raise MachineError("the disk's process does not answer")

@@ -22,6 +22,7 @@ import json
 import os
 import random
 import select
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,9 @@ def main() -> None:
     parser.add_argument("news", type=int)
     parser.add_argument("--lies", action="store_true")
     options = parser.parse_args()
+    # It ends with whoever gives it orders, and not before: whoever is stopped by a signal still asks for the counts.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     control, news = (socket.socket(fileno=number) for number in (options.control, options.news))
     device = mount(options.directory)
     control.sendall(b"true\n")

@@ -1,0 +1,239 @@
+"""Hypercorn on one connection, and what in it is mended here.
+
+The invariant: **what a client does on its connection costs that connection, and ends with it.** In hypercorn 0.18:
+
+- where writing fails while further requests wait behind the one that is answered, it goes on waiting for its turn for
+  ever, and the socket is never closed; here, a failed write ends the connection, and one that is being closed reads no
+  more;
+- where an answer is out and the rest of its request is not in, and more of that has come than anybody read, it waits
+  for somebody to read that, for ever; here, that an exchange is over is never waited for;
+- it starts a task for each rest of each connection, and makes three writes of an answer, which is a quarter of what a
+  send costs; here, one task looks after all that rest (`relay.api.server`), and an answer is one write;
+- an error in what it reads has no body; here it is JSON like all others, and its client has time to read it;
+- a websocket's handshake that cannot be accepted is answered, and the connection left to itself; here, it is a request
+  like any other (`relay.api.http1`);
+- each websocket has a compressor (300 KB, and a bomb where one is sent), which cannot be turned off; here it is;
+- HTTP/2 is spoken wherever somebody asks for it; here it is not: a proxy speaks it to the world, and nobody needs it
+  from us. An upgrade to it is passed over, and who takes it for granted is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+
+import h11
+import hypercorn
+import trio
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol import events
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.trio.task_group import TaskGroup, _handle
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState, Scope
+from hypercorn.utils import parse_socket_addr
+
+from relay.api.answers import Answer
+from relay.api.connection import Connection
+from relay.api.http1 import MAY_ANSWER, Http1
+from relay.api.places import Places
+from relay.api.request import RESTS
+from relay.presentation import ErrorAnswer
+
+_ANSWERS: Final = (h11.Response, h11.InformationalResponse)
+_GONE: Final = {"http.disconnect", "websocket.disconnect"}
+
+
+def without_compression(app: AppWrapper) -> AppWrapper:
+    async def wrapped(scope: Scope, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
+        if scope["type"] == "websocket":
+            # `send` is a method of hypercorn's WSStream, which else accepts what the client asks for.
+            send.__self__.handshake.extensions = None
+        await app(scope, receive, send, sync_spawn, call_soon)
+
+    return wrapped
+
+
+class Http1Server(TCPServer):
+    """Hypercorn's, for connections without TLS or HTTP/2."""
+
+    protocol: _Http1  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: hypercorn.Config,
+        context: WorkerContext,
+        places: Places,
+        connection: Connection,
+    ) -> None:
+        super().__init__(app, config, context, ConnectionState({}), cast(Any, connection))
+        self.connection = connection
+        self.places = places
+
+    async def run(self) -> None:
+        """Returns when the connection has ended, whoever ended it."""
+        try:
+            async with _TaskGroup(self.connection) as task_group:
+                self.protocol = _Http1(self, task_group)
+                await self._read_data()
+        except OSError:
+            pass  # it is gone already
+        finally:
+            await self._close()
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Updated):
+            if event.idle:
+                self.connection.rest()
+            else:
+                self.connection.work()
+            return
+        if isinstance(event, Closed):
+            self.protocol.wire.read_no_more()
+        await super().protocol_send(event)
+
+
+class _TaskGroup(TaskGroup):
+    """Hypercorn's, but that telling the application of the end waits for nobody."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    async def spawn_app(
+        self,
+        app: AppWrapper,
+        config: hypercorn.Config,
+        scope: Scope,
+        send: Callable[[Any], Awaitable[None]],
+    ) -> Callable[[Any], Awaitable[None]]:
+        assert self._nursery is not None
+        to_app, from_client = trio.open_memory_channel[Any](config.max_app_queue_size)
+
+        async def put(message: Any) -> None:
+            if message["type"] not in _GONE:
+                await to_app.send(message)
+                return
+            try:
+                to_app.send_nowait(message)
+            except trio.WouldBlock:
+                # Pieces of a body that nobody reads: neither it nor the connection goes on. Somebody may wait for room
+                # with another piece, too.
+                self._connection.end()
+
+        self._nursery.start_soon(
+            _handle,
+            app,
+            config,
+            scope,
+            from_client.receive,
+            send,
+            trio.to_thread.run_sync,
+            trio.from_thread.run,
+        )
+        return put
+
+
+class _Http1(H11Protocol):
+    #: Of the answer, until it is known what follows: the body, or that there is none. Both come from the application at
+    #: once, or not at all.
+    _head = b""
+    #: An error has been answered in its place.
+    _is_too_late = False
+
+    def __init__(self, server: Http1Server, task_group: TaskGroup) -> None:
+        """Raises OSError where the client is gone."""
+        socket, client = server.connection.socket, server.connection.client
+        super().__init__(
+            server.app,
+            server.config,
+            server.context,
+            task_group,
+            ConnectionState(server.state),
+            False,
+            (client.address, socket.getpeername()[1]) if client else None,
+            parse_socket_addr(socket.family, socket.getsockname()),
+            server.protocol_send,
+        )
+        self._on = server.connection
+        self._places = server.places
+        #: What has the bytes. Of a websocket there is something in front of it.
+        self.wire = Http1()
+        self.connection = cast(Any, self.wire)
+
+    async def _send_h11_event(self, event: Any) -> None:
+        if type(event) in _ANSWERS:
+            self._is_too_late = self.wire.our_state not in MAY_ANSWER
+        if self._is_too_late:
+            # Who asks for a websocket and goes on talking has been told so, and hypercorn leaves it at that.
+            self._on.end()
+            return
+        try:
+            data = self.connection.send(event) or b""
+        except h11.LocalProtocolError:
+            # Something was said that this cannot follow: the connection is of no more use.
+            self._on.end()
+            if self.connection.their_state != h11.ERROR:
+                raise
+            return
+        if type(event) is h11.Response:
+            self._head = data
+            return
+        data, self._head = self._head + data, b""
+        if data:
+            await self.send(RawData(data))
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Hypercorn's goes over to HTTP/2."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        head = self.wire.head
+        assert head is not None
+        self.stream = (WSStream if head.is_websocket else HTTPStream)(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        if head.is_websocket:
+            self.connection = H11WSConnection(cast(Any, self.wire))
+        await self.stream.handle(
+            events.Request(
+                stream_id=STREAM_ID,
+                headers=head.headers,
+                http_version=head.http_version,
+                method=head.method,
+                raw_path=head.target,
+                state=self.connection_state,
+            )
+        )
+        if not head.is_websocket:
+            cast(Any, self.stream).scope["extensions"][RESTS] = self._on.rest
+        self.keep_alive_requests += 1
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """Answer what is no request, or breaks off. Hypercorn closes the connection behind it."""
+        self._places.count_turned_away("not_http")
+        if self.stream is not None:
+            self.stream.send = _to_nobody  # what the application answers now would come too late
+            await self._close_stream()
+        answer = Answer.of(ErrorAnswer(self.wire.why, "INVALID_REQUEST"), status_code)
+        headers = [*answer.raw_headers(), (b"connection", b"close")]
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        if self.wire.head is None or self.wire.head.method != "HEAD":
+            await self._send_h11_event(h11.Data(data=answer.body))
+        await self._send_h11_event(h11.EndOfMessage())
+        await self._on.linger()
+
+
+async def _to_nobody(event: Any) -> None:
+    pass

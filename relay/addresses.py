@@ -46,6 +46,10 @@ _find_words: Final = re.compile(rf"{_QUOTED}|{_ATOM}|([ \t]+)|(.)").finditer
 _unescape: Final = re.compile(r"\\(.)", re.DOTALL).sub
 
 
+#: What is said where one address is expected.
+SEVERAL_ADDRESSES: Final = "this looks like several addresses; give one"
+
+
 class AddressError(ValueError):
     """What is wrong with an address, as one sentence for the member who sent it."""
 
@@ -179,7 +183,7 @@ def _local_complaint(local: str) -> str:
     if not local:
         return "nothing stands before the @"
     if "," in local or ";" in local:
-        return "this looks like several addresses; give each its own entry in an array"
+        return SEVERAL_ADDRESSES
     if local.startswith(".") or local.endswith(".") or ".." in local:
         return "the part before the @ begins or ends with a dot, or has two dots in a row"
     return "the part before the @ contains a character that is not allowed in an address"

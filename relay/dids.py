@@ -18,6 +18,26 @@ _is_plc: Final = re.compile(r"did:plc:[a-z2-7]{24}").fullmatch
 _WEB: Final = "did:web:"
 
 
+def why_no_did(text: str) -> str:
+    """A sentence for people about what `is_valid_did` refuses: what it looks like, and what is expected. It repeats
+    nothing of it."""
+    if text != text.strip():
+        return "has white space around it; leave that out"
+    if text.startswith("at://"):
+        return "is an at:// address; leave out what is not the DID itself"
+    if text != text.lower() and is_valid_did(text.lower()):
+        return "has upper-case letters; a DID is written in lower case"
+    if text.startswith("did:plc:"):
+        return "is no did:plc, which ends in 24 characters of a-z and 2-7"
+    if text.startswith(_WEB):
+        return "is no did:web that is taken here: a host name in lower case, without port or path"
+    if text.startswith("did:"):
+        return "is of another method; did:plc: and did:web: are taken"
+    if is_host_name(text.removeprefix("@")):
+        return "is a handle; give the DID that it stands for, which stays when a handle changes"
+    return "is not a valid did:plc: or did:web:"
+
+
 def is_valid_did(text: str) -> bool:
     """Whether `text` is a DID that can be a member's. Says nothing about whether it exists."""
     if text.startswith(_WEB):

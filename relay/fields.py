@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from relay.addresses import AddressError, Mailbox, parse_address, parse_domain, parse_mailbox
+from relay.addresses import (
+    SEVERAL_ADDRESSES,
+    AddressError,
+    Mailbox,
+    parse_address,
+    parse_domain,
+    parse_mailbox,
+)
 from relay.refusals import invalid
 
 _Parsed = TypeVar("_Parsed")
@@ -18,6 +25,17 @@ _Parsed = TypeVar("_Parsed")
 def mailbox_in(field: str, text: str) -> Mailbox:
     """`address` or `Name <address>`."""
     return _parsed(field, text, parse_mailbox)
+
+
+def mailbox_of_many_in(field: str, text: str) -> Mailbox:
+    """The same where there may be more, in an array."""
+    try:
+        return parse_mailbox(text)
+    except AddressError as error:
+        sentence = str(error)
+        if sentence == SEVERAL_ADDRESSES:
+            sentence = "this looks like several addresses; give each its own entry in an array"
+        raise invalid(field, sentence) from error
 
 
 def address_in(field: str, text: str) -> str:

@@ -27,6 +27,8 @@ _WORD_OF_KIND = {
     "bool": "true or false",
 }
 _BOM = b"\xef\xbb\xbf"
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_GZIP = b"\x1f\x8b"
 
 
 class JsonBody(Generic[Fields]):
@@ -112,6 +114,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _not_json(body: bytes, error: Exception) -> str:
     if body.startswith(_BOM):
         return "the body begins with a byte order mark, which JSON does not have (RFC 8259 8.1); leave it out"
+    if body.startswith(_GZIP):
+        return "the body is compressed (gzip); send it as it is"
+    if body.startswith(_UTF16_BOMS):
+        return "the body is in UTF-16; send UTF-8"
     if not body:
         return "the body is empty; send JSON"
     return f"the body is not JSON in UTF-8: {error}"

@@ -12,7 +12,7 @@ import msgspec
 
 from relay.addresses import Mailbox
 from relay.events import BULK_CATEGORIES, Content
-from relay.fields import mailbox_in
+from relay.fields import mailbox_in, mailbox_of_many_in
 from relay.json_body import JsonBody
 from relay.message.headers import HEADERS_MAX, HeaderError, check_headers
 from relay.refusals import Refusal, invalid
@@ -149,6 +149,6 @@ def _recipients(to: str | list[str]) -> list[tuple[str, Mailbox]]:
         raise invalid("to", f"has {len(given)} recipients; the most for one request is {RECIPIENTS_MAX}")
     found: dict[str, tuple[str, Mailbox]] = {}
     for number, text in enumerate(given):
-        mailbox = mailbox_in("to" if isinstance(to, str) else f"to[{number}]", text)
+        mailbox = mailbox_of_many_in("to" if isinstance(to, str) else f"to[{number}]", text)
         found.setdefault(mailbox.address, (text, mailbox))
     return list(found.values())

@@ -30,3 +30,12 @@ def rfc3339(time_us: int) -> str:
 
 def rfc3339_or_none(time_us: int | None) -> str | None:
     return None if time_us is None else rfc3339(time_us)
+
+
+def time_in(text: str) -> int | None:
+    """Of an RFC 3339 time with its offset, as `2025-01-07T10:11:12Z`; None where it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return None if moment.tzinfo is None else (moment - _EPOCH) // timedelta(microseconds=1)
+    except (ValueError, OverflowError):
+        return None

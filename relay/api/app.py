@@ -155,7 +155,7 @@ class App(QuartTrio):
             await stream.answer_by_http(send, answer)
             return
         if _is_page(scope["path"]):
-            page = _page(answer)
+            page = _page(answer, scope["path"])
             headers = tuple((name, value) for name, value in page.headers.items() if name not in _OF_BODY)
             body, media_type = await page.get_data(as_text=False), page.content_type or ""
             answer = Answer(answer.status, body, headers, media_type=media_type)
@@ -221,19 +221,24 @@ def create_app(edge: Edge) -> App:
     async def http_error(error: HTTPException) -> Response:
         allow = next((value for name, value in error.get_headers() if name == "Allow"), None)
         answer, _ = path_answer(error.code or 500, error.description or "", allow=allow)
-        return _page(answer)
+        return _page(answer, request.path)
 
     @app.errorhandler(Exception)
     async def other_error(error: Exception) -> Response:
         answer, _ = error_answer(error, method=request.method, route=_route())
-        return _page(answer)
+        return _page(answer, request.path)
 
     return app
 
 
-def _page(answer: Answer) -> Response:
+def _is_page(path: str) -> bool:
+    """Whether people come there."""
+    return unsubscribe.is_below(path) or confirm.is_below(path)
+
+
+def _page(answer: Answer, path: str) -> Response:
     """What went wrong, for a person."""
-    error_page = confirm.error_page if confirm.is_below(request.path) else unsubscribe_page.error_page
+    error_page = confirm.error_page if confirm.is_below(path) else unsubscribe_page.error_page
     page = error_page(answer.status, answer.request_id)
     page.headers.extend(answer.headers)
     return page

@@ -74,6 +74,7 @@ _SENTENCE_OF_STATUS = {
     405: "A confirmation link cannot be used this way. Open the link itself and use its button.",
     408: "The request did not arrive in time. Please try again.",
     413: "This request is larger than any that a confirmation link answers to.",
+    429: "Too many requests come from your network just now. Please try again in a moment.",
     503: "This could not be confirmed just now. Please try again in a few minutes.",
 }
 _SENTENCE_OF_DEFECT = "Something went wrong on our side, and nothing was confirmed. Please try again later."

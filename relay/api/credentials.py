@@ -6,7 +6,7 @@ import re
 
 from relay.api.request import Request
 from relay.authentication import authenticate, check_not_suspended, is_active_key
-from relay.dids import is_valid_did
+from relay.dids import is_valid_did, why_no_did
 from relay.edge import Edge
 from relay.principals import Principal
 from relay.refusals import Refusal
@@ -59,7 +59,7 @@ def _member(edge: Edge, request: Request, *, suspended_may: bool = False) -> Pri
             "send your DID in the X-Atmos-DID header and your API key as `Authorization: Bearer atmos_...`",
         )
     if not is_valid_did(did):
-        raise Refusal("INVALID_DID", "X-Atmos-DID: not a valid did:plc: or did:web:")
+        raise Refusal("INVALID_DID", f"X-Atmos-DID: {why_no_did(did)}")
     with edge.store.read() as view:
         principal, member = authenticate(view, edge.pepper, did, key)
     if not suspended_may:

@@ -1,13 +1,14 @@
 """`GET /v1/messages` and `GET /v1/messages/{messageId}`: reading back (SPEC 1.3).
 
-A member sees its own messages; anything else is as if it were not there. `?asOf=SEQ` answers as the relay would have
-answered right after that event: folded from the message's own events, by the code that fills the view. (What retention
-has removed since stays removed.)
+A member sees its own messages; anything else is as if it were not there. `?asOf=` answers as the relay would have
+answered right after that event, or at that time: folded from the message's own events, by the code that fills the view.
+(What retention has removed since stays removed.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from relay.api.answers import Answer
 from relay.api.arguments import AFTER, before_of, limit_of, limit_parameter, number_in
@@ -15,10 +16,12 @@ from relay.api.credentials import reader_of
 from relay.api.operations import MEMBERS_ERRORS, Described, Parameter, operation
 from relay.api.pace import Pace, rows_of
 from relay.api.request import Request
+from relay.codec import Recorded
 from relay.edge import Edge
 from relay.fields import address_in
 from relay.presentation import MessageDetail, MessagePage, message_detail, message_summary
 from relay.refusals import Refusal, invalid
+from relay.times import rfc3339, time_in
 from relay.views import messages
 from spool.views import Snapshot
 
@@ -32,8 +35,8 @@ from spool.views import Snapshot
         Parameter("messageId", {"type": "integer", "minimum": 1}, where="path"),
         Parameter(
             "asOf",
-            {"type": "integer", "minimum": 1},
-            "The message as it was right after the event with this sequence number.",
+            {"type": "string", "examples": ["448", "2025-01-07T10:11:12Z"]},
+            "The message as it was right after the event with this sequence number, or at this time (RFC 3339).",
         ),
     ),
     answers={200: Described("The message", MessageDetail)},
@@ -43,15 +46,15 @@ async def one_message(edge: Edge, request: Request) -> Answer:
     member = await reader_of(edge, request)
     number = number_in(request.in_path["messageId"])
     with edge.store.read() as view:
-        as_of = _as_of(request, view.position)
+        as_of = _as_of(request, view.position, edge.store.now_us())
         state = None if number is None else messages.message(view, number)
         if state is None or state.did != member.did:
             raise Refusal("NOT_FOUND", "messageId: you have no message with this id")
         timeline = messages.timeline(view, state.message_id)
     if as_of is not None:
-        if as_of < state.message_id:
-            raise Refusal("NOT_FOUND", f"messageId: this message was queued after sequence {as_of}")
-        timeline = [seq for seq in timeline if seq <= as_of]
+        timeline = [seq for seq in timeline if as_of.includes(edge.store.get(seq))]
+        if not timeline:
+            raise Refusal("NOT_FOUND", f"messageId: this message was queued after {as_of.text}")
         state = messages.state_after(map(edge.store.get, timeline))
     return Answer.of(message_detail(state, timeline, edge.store.get))
 
@@ -77,6 +80,8 @@ async def list_messages(edge: Edge, request: Request) -> Answer:
         raise invalid("status", f"expected one of {', '.join(messages.STATUSES)}")
     before, limit = before_of(request), limit_of(request)
     given = request.argument("recipient")
+    if given is not None and " " in given:
+        raise invalid("recipient", "a + in a query string is a space; write %2B for it")
     recipient = None if given is None else address_in("recipient", given)
 
     def scan(view: Snapshot, before: int | None) -> Iterator[messages.MessageState]:
@@ -93,12 +98,33 @@ async def list_messages(edge: Edge, request: Request) -> Answer:
     return Answer.of(MessagePage(summaries, following))
 
 
-def _as_of(request: Request, last_seq: int) -> int | None:
-    """The last event that the answer may know of; None: all there are."""
+class _AsOf(NamedTuple):
+    """The moment until which the answer may know."""
+
+    text: str
+    seq: int | None = None
+    time_us: int | None = None
+
+    def includes(self, recorded: Recorded) -> bool:
+        if self.seq is not None:
+            return recorded.seq <= self.seq
+        return self.time_us is None or recorded.time_us <= self.time_us
+
+
+def _as_of(request: Request, last_seq: int, now_us: int) -> _AsOf | None:
+    """None: all there is."""
     given = request.argument("asOf")
     if given is None:
         return None
-    as_of = number_in(given)
-    if as_of is None or as_of > last_seq:
-        raise invalid("asOf", "expected a sequence number that is in the log already")
-    return as_of
+    seq, time_us = number_in(given), time_in(given)
+    if seq is not None and seq <= last_seq:
+        return _AsOf(f"sequence {seq}", seq=seq)
+    if seq is None and time_us is not None and time_us <= now_us:
+        return _AsOf(rfc3339(time_us), time_us=time_us)
+    if " " in given:
+        raise invalid("asOf", "a + in a query string is a space; write %2B for it, or the time with Z")
+    raise invalid(
+        "asOf",
+        "expected a sequence number that is in the log already, or a time that is not to come, like "
+        "2025-01-07T10:11:12Z",
+    )

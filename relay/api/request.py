@@ -81,7 +81,10 @@ class Request:
         for name, values in self._arguments.items():
             if name not in self._legal:
                 nearest = nearest_of(name, self._legal)
-                hint = f"; did you mean `{nearest}`?" if nearest else ""
+                if nearest:
+                    hint = f"; did you mean `{nearest}`?"
+                else:
+                    hint = f"; there are {', '.join(sorted(self._legal))}" if self._legal else ""
                 raise invalid(f"?{name}=", f"there is no such query parameter here{hint}")
             if len(values) > 1:
                 raise invalid(f"?{name}=", "is given twice; give it once")

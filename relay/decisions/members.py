@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from relay.config import Config
-from relay.dids import is_valid_did
+from relay.dids import is_valid_did, why_no_did
 from relay.events import (
     DomainAdded,
     DomainPaused,
@@ -44,7 +44,7 @@ def add_member(
     view: Snapshot, config: Config, did: str, domains: Sequence[NewDomain], key: NewKey
 ) -> list[Event]:
     if not is_valid_did(did):
-        raise Refusal("INVALID_DID", f"did: {did!r} is not a valid did:plc: or did:web:")
+        raise Refusal("INVALID_DID", f"did: {did!r} {why_no_did(did)}")
     if members.member(view, did) is not None:
         raise Refusal("CONFLICT", f"did: {did} is a member already; `domain add` adds a domain to it")
     events: list[Event] = [MemberAdded(did=did)]

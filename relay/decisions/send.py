@@ -160,8 +160,19 @@ def check_own_domain(view: Snapshot, did: str, name: str, field: str) -> members
     """Raises Refusal(DOMAIN_MISMATCH) where the domain is not enrolled under this DID. `field` is where it stands."""
     domain = members.enrolment(view, did, name)
     if domain is None:
-        raise Refusal("DOMAIN_MISMATCH", f"{field}: the domain {name} is not enrolled under this DID")
+        raise Refusal(
+            "DOMAIN_MISMATCH",
+            f"{field}: the domain {name} is not enrolled under this DID{_related(view, did, name)}",
+        )
     return domain
+
+
+def _related(view: Snapshot, did: str, name: str) -> str:
+    """Which of the member's domains was perhaps thought to cover this one."""
+    for state in members.domains_of(view, did):
+        if name.endswith(f".{state.domain}") or state.domain.endswith(f".{name}"):
+            return f"; {state.domain} is, and one below it or above it is another domain"
+    return ""
 
 
 def sending_domain(view: Snapshot, config: Config, did: str, name: str, *, bulk: bool) -> members.DomainState:

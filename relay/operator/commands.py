@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from relay.data_directory import Readable
-from relay.dids import is_valid_did
+from relay.dids import is_valid_did, why_no_did
 from relay.operator.protocol import CommandAnswer
 from relay.principals import Operator
 from relay.refusals import Refusal
@@ -35,6 +35,6 @@ async def carry_out(
     did: Any = getattr(arguments, "did", None)
     if did is not None and not is_valid_did(did):
         # Before a view is asked: what is no DID may be no key of a table either.
-        raise Refusal("INVALID_DID", f"did: {did[:300]!r} is not a valid did:plc: or did:web:")
+        raise Refusal("INVALID_DID", f"did: {did[:300]!r} {why_no_did(did)}")
     answer: CommandAnswer = await command.run(core, arguments, by)
     return answer

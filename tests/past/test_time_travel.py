@@ -188,6 +188,14 @@ def test_as_of_any_event_the_api_answers_what_it_answered_then(tmp_path: Path) -
                 status, now, _ = await world.request("GET", f"/v1/messages/{message_id}?asOf={seq}")
                 assert status == 200
                 assert now == msgspec.to_builtins(said)
+            # A time is the last event of until then.
+            for (seq, message_id), said in answers.items():
+                time_us = store.get(seq).time_us
+                if seq < store.last_seq and store.get(seq + 1).time_us > time_us:
+                    for moment in (time_us, store.get(seq + 1).time_us - 1):
+                        path = f"/v1/messages/{message_id}?asOf={rfc3339(moment)}"
+                        status, now, _ = await world.request("GET", path)
+                        assert (status, now) == (200, msgspec.to_builtins(said))
             last = store.last_seq
             assert (await world.request("GET", f"/v1/messages/{first}?asOf={last}"))[
                 1
@@ -198,7 +206,10 @@ def test_as_of_any_event_the_api_answers_what_it_answered_then(tmp_path: Path) -
                 (f"{first}?asOf=0", 400, "INVALID_REQUEST"),
                 (f"{first}?asOf=-1", 400, "INVALID_REQUEST"),
                 (f"{first}?asOf=", 400, "INVALID_REQUEST"),
-                (f"{first}?asOf=2026-01-01T00:00:00Z", 400, "INVALID_REQUEST"),
+                (f"{first}?asOf=2016-01-01T00:00:00Z", 404, "NOT_FOUND"),
+                (f"{first}?asOf=2126-01-01T00:00:00Z", 400, "INVALID_REQUEST"),
+                (f"{first}?asOf=2026-01-01T00:00:00", 400, "INVALID_REQUEST"),
+                (f"{first}?asOf=2026-01-01", 400, "INVALID_REQUEST"),
                 (f"{first}?asOf={'9' * 400}", 400, "INVALID_REQUEST"),
                 (f"999999?asOf={last}", 404, "NOT_FOUND"),
             ):

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
-from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any, NamedTuple
 
 import click
 
-from relay.times import rfc3339
+from relay.times import rfc3339, time_in
 from spool.directory import segment_seqs
 from spool.errors import SequenceNotFoundError
 from spool.reader import LogReader
 from tools.log.event_text import Shown, show
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Bound(NamedTuple):
@@ -35,15 +31,12 @@ def parse_bound(value: str) -> Bound:
     """A sequence number, or an RFC 3339 time."""
     if value.isascii() and value.isdigit():
         return Bound(seq=int(value))
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+    time_us = time_in(value)
+    if time_us is None:
         raise click.BadParameter(
             f"{value!r} is neither a sequence number nor a time like 2025-01-07T10:11:12Z"
         )
-    return Bound(time_us=(moment - _EPOCH) // _MICROSECOND)
+    return Bound(time_us=time_us)
 
 
 class EventSelection(NamedTuple):

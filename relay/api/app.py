@@ -231,11 +231,6 @@ def create_app(edge: Edge) -> App:
     return app
 
 
-def _is_page(path: str) -> bool:
-    """Whether people come there."""
-    return unsubscribe.is_below(path) or confirm.is_below(path)
-
-
 def _page(answer: Answer, path: str) -> Response:
     """What went wrong, for a person."""
     error_page = confirm.error_page if confirm.is_below(path) else unsubscribe_page.error_page

@@ -12,7 +12,8 @@ its end all the same; nobody is there to be answered. Half a request is none.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import aclosing
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qs
@@ -121,7 +122,8 @@ class Request:
                 "UNSUPPORTED_MEDIA_TYPE", "Content-Encoding: send the body as it is, not compressed"
             )
         self.limit.deadline = trio.current_time() + BODY_SECONDS_MAX
-        body = await whole(self._parts(), self.header(b"content-length"), bytes_max)
+        async with aclosing(self._parts()) as parts:
+            body = await whole(parts, self.header(b"content-length"), bytes_max)
         if self._has_gone:
             raise Refusal("INVALID_REQUEST", "the request ended before its body was whole")
         self.limit.deadline = trio.current_time() + then_seconds
@@ -135,7 +137,7 @@ class Request:
             while not self.is_over:
                 await self._next_part()
 
-    async def _parts(self) -> AsyncIterator[bytes]:
+    async def _parts(self) -> AsyncGenerator[bytes, None]:
         while not self.is_over:
             yield await self._next_part()
 

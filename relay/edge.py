@@ -15,7 +15,7 @@ import msgspec
 
 from relay.config import Config
 from relay.data_directory import LogToRead
-from relay.message.keys import Pepper
+from relay.message.keys import Peppers
 from relay.message.tokens import UnsubscribeTokens
 from relay.metrics import Metrics
 from relay.principals import Asker
@@ -40,7 +40,7 @@ class Edge:
     #: Views and log, to read.
     store: LogToRead
     #: By which API keys are known.
-    pepper: Pepper
+    pepper: Peppers
     #: Opens the tokens of unsubscribe links.
     unsubscribe_tokens: UnsubscribeTokens
     streams: Streams

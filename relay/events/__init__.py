@@ -87,6 +87,7 @@ from relay.events.rotation import (
     DomainKeySwitched,
     OperatorKeyCreated,
     OperatorKeySwitched,
+    PepperRotated,
     SigningKeyDeleted,
 )
 from relay.events.sending import (
@@ -161,6 +162,7 @@ __all__ = [
     "Outcome",
     "OwnedEvent",
     "PayloadErased",
+    "PepperRotated",
     "Personal",
     "Recipient",
     "RecipientEvent",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import cached_property
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, TypeVar
 
 from relay import events
 from relay.addresses import Mailbox
@@ -29,11 +29,14 @@ from relay.message.compose import (
 )
 from relay.message.dsn import compose_dsn
 from relay.message.envelope import Envelope
-from relay.message.keys import KeyRing, Pepper
+from relay.message.key_files import KeyFileError, pepper_name
+from relay.message.keys import KeyRing, Pepper, Peppers
 from relay.message.signing import sign
 from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
 from relay.times import SECOND_US
 from relay.views.messages import MessageState
+
+Contents = TypeVar("Contents")
 
 SMOKE_SINK = "smoke-sink"
 
@@ -114,24 +117,44 @@ class _Sends:
 class Composer:
     """Composes with the keys of a relay. Between calls it keeps the sends that it met last."""
 
-    def __init__(self, keyring: KeyRing, unsubscribe: UnsubscribeTokens, bounces: BounceAddresses) -> None:
+    def __init__(
+        self,
+        keyring: KeyRing,
+        unsubscribe: UnsubscribeTokens,
+        bounces: BounceAddresses,
+        pepper_at: Callable[[int], int],
+    ) -> None:
         self.keyring = keyring
         self.unsubscribe = unsubscribe
         self.bounces = bounces
+        self._pepper_at = pepper_at
         self._sends = _Sends()
 
     @classmethod
-    def of(cls, keyring: KeyRing, pepper: Pepper, operator_domain: str) -> Self:
-        return cls(
+    def of(
+        cls, keyring: KeyRing, peppers: Peppers, operator_domain: str, pepper_at: Callable[[int], int]
+    ) -> Self:
+        """`pepper_at(message_id)`: the number of the pepper that held when the message was accepted."""
+        (_, first), *later = sorted(peppers.items())
+        composer = cls(
             keyring,
-            UnsubscribeTokens(pepper.unsubscribe_key),
-            BounceAddresses(pepper.bounce_key, operator_domain),
+            UnsubscribeTokens(first.unsubscribe_key),
+            BounceAddresses(first.bounce_key, operator_domain),
+            pepper_at,
         )
+        for number, pepper in later:
+            composer.add_pepper(number, pepper)
+        return composer
+
+    def add_pepper(self, number: int, pepper: Pepper) -> None:
+        """Know what a later pepper makes."""
+        self.unsubscribe.add(number, pepper.unsubscribe_key)
+        self.bounces.add(number, pepper.bounce_key)
 
     def outgoing_of(self, state: MessageState, get: Callable[[int], Recorded]) -> Outgoing:
         """The outgoing message, of a member's or a DSN. `get` reads an event of the log by its sequence number.
 
-        Raises PayloadGoneError, or KeyFileError where a signing key of then is missing.
+        Raises PayloadGoneError, or KeyFileError where a signing key or the pepper of then is missing.
         """
 
         def whole(seq: int) -> Recorded:
@@ -173,7 +196,7 @@ class Composer:
             *self.keyring.signers(event.operator_domain, event.operator_stem),
         )
         envelope = Envelope(
-            mail_from=self.bounces.make(queued.seq),
+            mail_from=self._made_by_pepper(self.bounces.make, queued.seq, queued.seq),
             rcpt_to=message.personal.address,
             smtputf8=composed.smtputf8,
         )
@@ -231,8 +254,17 @@ class Composer:
     ) -> str | None:
         if send.unsubscribe_base is None:
             return None
-        token = self.unsubscribe.seal(Unsubscribe(send.did, message_id, recipient.address))
+        who = Unsubscribe(send.did, message_id, recipient.address)
+        token = self._made_by_pepper(self.unsubscribe.seal, who, message_id)
         return f"{send.unsubscribe_base}/u/{token}"
+
+    def _made_by_pepper(self, make: Callable[[Contents, int], str], of: Contents, message_id: int) -> str:
+        """By the pepper of then. Raises KeyFileError where that is missing."""
+        number = self._pepper_at(message_id)
+        try:
+            return make(of, number)
+        except KeyError:
+            raise KeyFileError(f"{pepper_name(number)}: is missing; restore it from a backup") from None
 
 
 def is_smoke_sink(queued: Recorded, operator_domain: str) -> bool:

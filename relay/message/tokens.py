@@ -38,12 +38,18 @@ class BounceAddresses:
     """Envelope senders `bounces+<messageId>-<hmac>@<operator domain>`."""
 
     def __init__(self, key: bytes, operator_domain: str) -> None:
-        assert len(key) == BOUNCE_KEY_OCTETS
-        self._key: Final = key
+        self._keys: Final[dict[int, bytes]] = {}
         self._domain: Final = operator_domain
+        self.add(1, key)
 
-    def make(self, message_id: int) -> str:
-        return f"bounces+{message_id}-{self._mac(str(message_id))}@{self._domain}"
+    def add(self, number: int, key: bytes) -> None:
+        """Know another key, as good as those before it."""
+        assert len(key) == BOUNCE_KEY_OCTETS
+        self._keys[number] = key
+
+    def make(self, message_id: int, number: int = 1) -> str:
+        """By the key of this number. Raises KeyError."""
+        return f"bounces+{message_id}-{_mac(self._keys[number], str(message_id))}@{self._domain}"
 
     def parse(self, address: str) -> int | None:
         """Return the message id of a bounce address of ours, or None."""
@@ -51,13 +57,15 @@ class BounceAddresses:
         match = _is_bounce_local(local)
         if match is None or domain.lower() != self._domain:
             return None
-        if not hmac.compare_digest(self._mac(match[1]), match[2].lower()):
+        given = match[2].lower()
+        if not sum(hmac.compare_digest(_mac(key, match[1]), given) for key in self._keys.values()):
             return None
         return int(match[1])
 
-    def _mac(self, message_id: str) -> str:
-        mac = hmac.digest(self._key, message_id.encode(), hashlib.sha256)[:_MAC_OCTETS]
-        return base64.b32encode(mac).decode().lower()
+
+def _mac(key: bytes, message_id: str) -> str:
+    mac = hmac.digest(key, message_id.encode(), hashlib.sha256)[:_MAC_OCTETS]
+    return base64.b32encode(mac).decode().lower()
 
 
 class Unsubscribe(NamedTuple):
@@ -72,16 +80,22 @@ class UnsubscribeTokens:
     """Seals an `Unsubscribe` into a word for a URL, and opens it again."""
 
     def __init__(self, key: bytes) -> None:
-        assert len(key) == UNSUBSCRIBE_KEY_OCTETS
-        self._cipher: Final = AESSIV(key)
+        self._ciphers: Final[dict[int, AESSIV]] = {}
+        self.add(1, key)
 
-    def seal(self, unsubscribe: Unsubscribe) -> str:
+    def add(self, number: int, key: bytes) -> None:
+        """Know another key, as good as those before it."""
+        assert len(key) == UNSUBSCRIBE_KEY_OCTETS
+        self._ciphers[number] = AESSIV(key)
+
+    def seal(self, unsubscribe: Unsubscribe, number: int = 1) -> str:
+        """By the key of this number. Raises KeyError."""
         contents = b"%b%b\0%b" % (
             unsubscribe.message_id.to_bytes(_MESSAGE_ID_OCTETS, "big"),
             unsubscribe.did.encode(),
             unsubscribe.recipient.encode(),
         )
-        return _to_text(self._cipher.encrypt(contents, _FORMAT))
+        return _to_text(self._ciphers[number].encrypt(contents, _FORMAT))
 
     def open(self, token: str) -> Unsubscribe | None:
         """Return what was sealed, or None for anything that this relay did not make."""
@@ -92,11 +106,21 @@ class UnsubscribeTokens:
             # Base64 has several spellings for some octets, and Python reads past what is not base64 at all.
             if _to_text(sealed) != token:
                 return None
-            contents = self._cipher.decrypt(sealed, _FORMAT)
-        except (binascii.Error, ValueError, InvalidTag):
+        except (binascii.Error, ValueError):
+            return None
+        contents = self._opened(sealed)
+        if contents is None:
             return None
         did, _, recipient = contents[_MESSAGE_ID_OCTETS:].decode().partition("\0")
         return Unsubscribe(did, int.from_bytes(contents[:_MESSAGE_ID_OCTETS], "big"), recipient)
+
+    def _opened(self, sealed: bytes) -> bytes | None:
+        for cipher in reversed(self._ciphers.values()):
+            try:
+                return cipher.decrypt(sealed, _FORMAT)
+            except (ValueError, InvalidTag):
+                continue
+        return None
 
 
 def _to_text(octets: bytes) -> str:

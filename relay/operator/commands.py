@@ -19,6 +19,7 @@ def make_all_known() -> None:
     from relay.operator import (  # noqa: F401
         membership,
         membership_shown,
+        peppers,
         queue_orders,
         queue_shown,
         removal,

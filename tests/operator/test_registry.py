@@ -50,6 +50,7 @@ LINES = [
     ("key", "list", "DIR", *MEMBER),
     ("key", "list", "DIR"),
     ("key", "revoke", "DIR", *MEMBER, "--key-id", "x"),
+    ("pepper", "rotate", "DIR"),
     ("complaint", "record", "DIR", "--message", "7"),
     ("dns", "DIR"),
     ("dns", "DIR", "--domain", DOMAIN),

@@ -22,6 +22,11 @@ COMMANDS = {
     "member": Elsewhere("tools.membership", "member_group", "Members of the relay."),
     "domain": Elsewhere("tools.membership", "domain_group", "Sending domains."),
     "key": Elsewhere("tools.membership", "key_group", "API keys."),
+    "pepper": Elsewhere(
+        "tools.pepper",
+        "pepper_group",
+        "The secret by which API keys, links and bounce addresses are known.",
+    ),
     "complaint": Elsewhere(
         "tools.complaint", "complaint_group", "Complaints of recipients about mail they got."
     ),

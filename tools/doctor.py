@@ -13,7 +13,7 @@ import click
 
 from relay.config import Config, ConfigError, load_config
 from relay.file_names import HTTP_ADDRESS_FILE, LOG_DIRECTORY
-from relay.message.keys import KeyFileError, KeyRing, load_pepper
+from relay.message.keys import KeyFileError, KeyRing, load_peppers
 from relay.operator.client import is_running
 from spool.errors import SpoolError
 from spool.reader import LogReader
@@ -80,7 +80,7 @@ def _permissions(directory: Path, config: Config) -> Iterator[Finding]:
 
 def _keys(directory: Path, config: Config) -> Iterator[Finding]:
     try:
-        load_pepper(directory)
+        load_peppers(directory)
         ring = KeyRing(directory)
         ring.check()
         stem = ring.operator_stem(config.operator_domain)

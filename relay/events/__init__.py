@@ -88,6 +88,7 @@ from relay.events.rotation import (
     DomainKeySwitched,
     OperatorKeyCreated,
     OperatorKeySwitched,
+    PepperRotated,
     SigningKeyDeleted,
 )
 from relay.events.sending import (
@@ -173,6 +174,7 @@ __all__ = [
     "Outcome",
     "OwnedEvent",
     "PayloadErased",
+    "PepperRotated",
     "Personal",
     "Recipient",
     "RecipientEvent",

@@ -20,6 +20,7 @@ def make_all_known() -> None:
         api_keys,
         membership,
         membership_shown,
+        peppers,
         queue_orders,
         queue_shown,
         removal,

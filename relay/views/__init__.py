@@ -20,6 +20,7 @@ from relay.views.due import DueProjector
 from relay.views.idempotency import IdempotencyProjector
 from relay.views.members import MembersProjector
 from relay.views.messages import MessagesProjector
+from relay.views.peppers import PeppersProjector
 from relay.views.reputation import ReputationProjector
 from relay.views.retention import RetentionProjector
 from relay.views.signing_keys import SigningKeysProjector
@@ -41,6 +42,7 @@ PROJECTORS: tuple[Projector[Recorded], ...] = (
     StreamProjector(),
     RetentionProjector(),
     SigningKeysProjector(),
+    PeppersProjector(),
 )
 
 __all__ = ["PROJECTORS", "open_temporary_views", "relay_views"]

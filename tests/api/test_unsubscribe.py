@@ -20,7 +20,7 @@ import trio
 from relay.codec import Recorded
 from relay.events import Event, RecipientSuppressed, SendAccepted
 from relay.file_names import VIEWS_DIRECTORY
-from relay.message.tokens import UNSUBSCRIBE_KEY_OCTETS, Unsubscribe, UnsubscribeTokens
+from relay.message.tokens import SEAL_KEY_OCTETS, Unsubscribe, UnsubscribeTokens
 from spool.errors import LogPoisonedError
 from tests.world.one_click import FORM, ONE_CLICK, delivered, one_click, visit
 from tests.world.relay import DID, DOMAIN, OTHER_DID, World, open_world, run
@@ -325,7 +325,7 @@ def test_a_token_of_another_relay_or_of_nobody_suppresses_nobody(tmp_path: Path)
         async with open_world(tmp_path / "data") as world:
             message_id, path = await delivered(world)
             seq = world.core.store.last_seq
-            foreign = UnsubscribeTokens(bytes(range(UNSUBSCRIBE_KEY_OCTETS)))
+            foreign = UnsubscribeTokens(bytes(range(SEAL_KEY_OCTETS)))
             tokens = [
                 foreign.seal(Unsubscribe(DID, message_id, ADDRESS)),
                 secrets.token_urlsafe(len(path) * 3 // 4),

@@ -51,6 +51,7 @@ from relay.events import (
     OperatorKeySwitched,
     OperatorsReason,
     PayloadErased,
+    PepperRotated,
     Recipient,
     RecipientSuppressed,
     RecipientUnsuppressed,
@@ -133,6 +134,7 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
     ("operator.key_switched", 1): OperatorKeySwitched(
         domain="relay.example", selector_stem="atmos20261124", retired_stem="atmos20251124"
     ),
+    ("pepper.rotated", 1): PepperRotated(number=2, by="root"),
     ("signing_key.deleted", 1): SigningKeyDeleted(domain="relay.example", selector_stem="atmos20251124"),
     ("member.removed", 1): MemberRemoved(did=DID, by="root", personal=OperatorsReason(why="it asked for it")),
     ("domain.removed", 1): DomainRemoved(

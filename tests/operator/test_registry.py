@@ -53,6 +53,7 @@ LINES = [
     ("key", "list", "DIR"),
     ("key", "revoke", "DIR", *MEMBER, "--key-id", "x"),
     ("key", "revoke", "DIR", *MEMBER, "--key-id", "x", "--all-of-it"),
+    ("pepper", "rotate", "DIR"),
     ("complaint", "record", "DIR", "--message", "7"),
     ("dns", "DIR"),
     ("dns", "DIR", "--domain", DOMAIN),

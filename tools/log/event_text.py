@@ -305,6 +305,7 @@ _SENTENCES = {
     "member.resumed": "{did} may send again",
     "member.suspended": "{did} is suspended",
     "operator.key_created": "{domain} has new keys, {selector_stem}, to be used once the DNS has them",
+    "pepper.rotated": "pepper {number} is used from now on; those before it stay good",
     "signing_key.deleted": "the keys {selector_stem} of {domain} are deleted: nothing needs them any more",
     "operator.key_switched": "{domain} signs with {selector_stem}",
     "message.complained": "message {message_id}: the recipient complained",

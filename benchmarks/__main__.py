@@ -12,6 +12,7 @@ from benchmarks import (
     queue_length,
     replay,
     stream,
+    worst_inputs,
 )
 from benchmarks.command import run
 
@@ -27,6 +28,7 @@ MODULES = (
     stream,
     hostile,
     command_start,
+    worst_inputs,
 )
 
 run({module.QUESTION: module.measure for module in MODULES})

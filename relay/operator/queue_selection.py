@@ -17,7 +17,7 @@ from relay.views.due import WaitingMessage
 from relay.views.messages import MessageState
 from spool.views import Snapshot
 
-MESSAGES_PER_TURN = 500
+MESSAGES_PER_TURN = 100
 NAMED_MESSAGES_MAX = 1_000
 
 

@@ -61,9 +61,9 @@ DAY_SECONDS = 24 * 3600
 #: After a disk that was full, say.
 RETRY_SECONDS = 3600
 #: Messages that one turn looks at, and that one event names at most.
-MESSAGES_PER_TURN = 250
+MESSAGES_PER_TURN = 50
 #: `payload.erased` events that are settled together, so that what must be known of them fits into memory.
-EVENTS_PER_ROUND = 250
+EVENTS_PER_ROUND = 1250
 REASON_CHARACTERS_MAX = 500
 
 

@@ -12,6 +12,7 @@ import click
 
 from relay.operator.client import administer
 from tools import removal, rotation
+from tools.naming import owner_of_domain, owner_of_key, owner_option
 from tools.output import directory_argument, json_option, print_json, print_table
 from tools.zones import print_records
 
@@ -129,19 +130,20 @@ def domain_add(directory: Path, did: str, domain: str, as_json: bool) -> None:
 
 @domain_group.command("pause")
 @directory_argument
-@did_option
+@owner_option
 @click.option("--domain", required=True, help="The sending domain.")
 @reason_option
 @json_option
-def domain_pause(directory: Path, did: str, domain: str, reason: str | None, as_json: bool) -> None:
+def domain_pause(directory: Path, did: str | None, domain: str, reason: str | None, as_json: bool) -> None:
     """Accept nothing from the domain, and hold what it has queued."""
+    did = owner_of_domain(directory, did, domain)
     answer = _administer(directory, "domain_pause", did=did, domain=domain, reason=reason)
     _say(answer, f"{domain} is paused.", as_json)
 
 
 @domain_group.command("resume")
 @directory_argument
-@click.option("--did", help="The member. Needed with --domain.")
+@owner_option
 @click.option("--domain", help="The sending domain.")
 @click.option("--all", "every", is_flag=True, help="Every paused domain; with --did, of that member.")
 @reason_option
@@ -153,13 +155,14 @@ def domain_resume(
 
     What was held goes on, and the rates are counted anew.
     """
-    if every == (domain is not None) or (domain is not None and did is None):
-        raise click.UsageError("give either --did DID --domain DOMAIN or --all")
-    if every:
+    if every == (domain is not None):
+        raise click.UsageError("give either --domain DOMAIN or --all")
+    if domain is None:
         answer = _administer(directory, "domain_resume_all", did=did, reason=reason)
         names = [state["domain"] for state in answer["domains"]]
         _say(answer, "\n".join(f"{name} is active." for name in names) or "No domain is paused.", as_json)
     else:
+        did = owner_of_domain(directory, did, domain)
         answer = _administer(directory, "domain_resume", did=did, domain=domain, reason=reason)
         _say(answer, f"{domain} is active.", as_json)
 
@@ -187,15 +190,18 @@ def domain_set_forward(
 
 @domain_group.command("verify")
 @directory_argument
-@did_option
+@owner_option
 @click.option("--domain", required=True, help="The sending domain whose DNS records are to be checked.")
 @json_option
 @click.pass_context
-def domain_verify(context: click.Context, directory: Path, did: str, domain: str, as_json: bool) -> None:
+def domain_verify(
+    context: click.Context, directory: Path, did: str | None, domain: str, as_json: bool
+) -> None:
     """Check a domain's DNS records, and say what to fix.
 
     Of each record it says what was expected and what was found.
     """
+    did = owner_of_domain(directory, did, domain)
     answer = _administer(directory, "domain_verify", did=did, domain=domain)
     if as_json:
         print_json(answer)
@@ -283,17 +289,18 @@ def key_list(directory: Path, did: str | None, as_json: bool) -> None:
 
 @key_group.command("revoke")
 @directory_argument
-@did_option
+@owner_option
 @click.option("--key-id", required=True, help="As `key list` shows it.")
 @click.option(
     "--all-of-it", is_flag=True, help="Also the keys that were made with it, and with those; even afterwards."
 )
 @json_option
-def key_revoke(directory: Path, did: str, key_id: str, all_of_it: bool, as_json: bool) -> None:
+def key_revoke(directory: Path, did: str | None, key_id: str, all_of_it: bool, as_json: bool) -> None:
     """Revoke an API key, at once.
 
     Lists what was made with it.
     """
+    did = owner_of_key(directory, did, key_id)
     answer = _administer(directory, "key_revoke", did=did, key_id=key_id, all_of_it=all_of_it)
     if as_json:
         print_json(answer)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tools import streams
+
 if TYPE_CHECKING:
     import trio
 
@@ -89,8 +91,7 @@ def quiet_when_nobody_reads() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except* BrokenPipeError:  # from a nursery it comes in a group
-        # Python would try to write what is left when it exits, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.fall_silent()
 
 
 async def wait_until_nobody_reads(cancel_scope: trio.CancelScope) -> None:

@@ -68,7 +68,7 @@ def test_every_command_has_help(operator: Operator, path: tuple[str, ...]) -> No
     said = operator.run(*path, "--help")
     assert (said.status, said.err) == (0, "")
     usage, about, *_ = said.out.split("\n\n")
-    assert re.fullmatch(rf"Usage: .+{' '.join(('', *path))} \[OPTIONS\].*", usage)
+    assert re.fullmatch(rf"Usage: .+{' '.join(('', *path))} \[OPTIONS\].*", usage, re.DOTALL)
     # It says what it is for, not only how it is called.
     assert about.strip()
     assert "Options:" not in about

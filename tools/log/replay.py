@@ -27,6 +27,7 @@ from spool.views import Views
 from tools.log.directory import log_directory
 from tools.log.selection import Bound, parse_bound, seq_at
 from tools.meter import open_meter
+from tools.naming import one_message
 from tools.output import (
     directory_argument,
     json_option,
@@ -59,7 +60,7 @@ def _view_option(what: str) -> Callable[[_Command], _Command]:
 
 
 _did_option = click.option("--did", metavar="DID", help="Only what belongs to this member.")
-_message_option = click.option("--message", "message_id", type=int, metavar="ID", help="Only this message.")
+_message_option = one_message(required=False, about="Only this message.")
 
 
 @click.command(

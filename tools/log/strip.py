@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from relay.operator.client import administer
+from tools.naming import one_message
 from tools.output import counted, directory_argument, json_option, print_json, print_table, printable
 
 
@@ -42,7 +43,7 @@ def strip_command(directory: Path, older_than: int | None, dry_run: bool, as_jso
 
 @click.command("erase")
 @directory_argument
-@click.option("--message", "message_id", type=click.IntRange(1, 2**53 - 1), help="This message.")
+@one_message(required=False, about="This message.")
 @click.option("--recipient", metavar="ADDRESS", help="All messages to this address.")
 @click.option("--did", help="Only this member's.")
 @click.option("--reason", required=True, help="Kept for good, so name nobody: a ticket number will do.")

@@ -47,9 +47,9 @@ class Mail:
         if made is None:
             return work_at_body
         accepted, queued = made
-        composer = Composer(self._composer.keyring, self._composer.unsubscribe, self._composer.bounces)
 
         async def work() -> None:
+            composer = self._fresh()
             await work_at_body()
             async with trio.open_nursery() as nursery:
                 for item in queued:
@@ -57,6 +57,10 @@ class Mail:
                     nursery.start_soon(self._outgoing, composer, _state(item.seq), log.__getitem__)
 
         return work
+
+    def _fresh(self) -> Composer:
+        """One that has met no send yet."""
+        return Composer(self._composer.keyring, self._composer.unsubscribe, self._composer.bounces)
 
     def _made(self, text: str) -> tuple[Recorded, list[Recorded]] | None:
         try:
@@ -151,8 +155,7 @@ class Mail:
 
         def prepare(text: str) -> Work:
             log = log_of(text)
-            composer = Composer(self._composer.keyring, self._composer.unsubscribe, self._composer.bounces)
-            return lambda: self._outgoing(composer, _state(4, about=2), log.__getitem__)
+            return lambda: self._outgoing(self._fresh(), _state(4, about=2), log.__getitem__)
 
         pieces = ("a", " ", "é", "€", "😀", "\u202e", "=", "From ", "a ", "\t")
         return Kind("DSN", (Frame("550 ", pieces, ""),), REPLY_BYTES_MAX, cost, prepare, crowd=8)

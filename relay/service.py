@@ -50,7 +50,7 @@ RELOAD_SIGNAL = signal.SIGHUP
 #: Requests under way when the relay is stopped have this long to be answered.
 HTTP_GRACE_SECONDS = 8
 #: So soon a thread that computes lets the loop run again, where Python's default is 5 ms.
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0001
 
 
 async def serve(directory: Path) -> None:

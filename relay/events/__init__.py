@@ -62,6 +62,13 @@ from relay.events.delivery import (
     Outcome,
     RemoteSide,
 )
+from relay.events.handles import (
+    HandleEvent,
+    MemberHandleCheckFailed,
+    MemberHandleLost,
+    MemberHandleSet,
+    MemberHandleVerified,
+)
 from relay.events.log import LogStripped, PayloadErased, TornTailCut, ViewsRebuilt
 from relay.events.members import (
     DomainAdded,
@@ -145,6 +152,7 @@ __all__ = [
     "Event",
     "Evidence",
     "ForwardAddress",
+    "HandleEvent",
     "HeldReleased",
     "KeyEvent",
     "KeyIssued",
@@ -153,6 +161,10 @@ __all__ = [
     "LogStripped",
     "MemberAdded",
     "MemberEvent",
+    "MemberHandleCheckFailed",
+    "MemberHandleLost",
+    "MemberHandleSet",
+    "MemberHandleVerified",
     "MemberLimitsSet",
     "MemberRemoved",
     "MemberResumed",

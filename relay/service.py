@@ -35,6 +35,7 @@ from relay.domains.rotation import switch_keys
 from relay.domains.verification import reverify_domains
 from relay.file_names import HTTP_ADDRESS_FILE
 from relay.forward_confirmations import ask_the_unasked
+from relay.operator.handle_checks import reverify_handles
 from relay.operator.removal import cancel_what_is_left
 from relay.operator.retention import keep_retention
 from relay.operator.socket import serve_admin_socket
@@ -148,6 +149,7 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
             await nursery.start(guard_reputation, core)
             await nursery.start(call_members, core, one_click_post(core.surroundings))
             await nursery.start(reverify_domains, core)
+            await nursery.start(reverify_handles, core)
             await nursery.start(ask_the_unasked, core)
             await nursery.start(switch_keys, core)
             await nursery.start(keep_retention, core)

@@ -41,18 +41,26 @@ def member_group() -> None: ...
 @directory_argument
 @did_option
 @click.option("--domain", "domains", multiple=True, required=True, help="A sending domain; may be repeated.")
-@click.option("--offline", is_flag=True, help="Do not ask the network whether the DID exists.")
+@click.option("--handle", help="Its handle. Without it, the one in the DID's document, where that is right.")
+@click.option(
+    "--offline", is_flag=True, help="Do not ask the network whether the DID exists, nor whose the handle is."
+)
 @json_option
-def member_add(directory: Path, did: str, domains: tuple[str, ...], offline: bool, as_json: bool) -> None:
+def member_add(
+    directory: Path, did: str, domains: tuple[str, ...], handle: str | None, offline: bool, as_json: bool
+) -> None:
     """Enrol a member with its domains, and show its first API key.
 
     The key is shown only now.
     """
-    answer = _administer(directory, "member_add", did=did, domains=list(domains), offline=offline)
+    answer = _administer(
+        directory, "member_add", did=did, domains=list(domains), handle=handle, offline=offline
+    )
     if as_json:
         print_json(answer)
         return
-    click.echo(f"Enrolled {did}.\n\nAPI key, shown only now:  {answer['apiKey']}\n")
+    known = f", {answer['handle']}" if answer["handle"] else ""
+    click.echo(f"Enrolled {did}{known}.\n\nAPI key, shown only now:  {answer['apiKey']}\n")
     for domain in answer["domains"]:
         print_records(domain)
 
@@ -66,7 +74,7 @@ def member_list(directory: Path, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(rows, ("did", "status", "domains", "addedAt"), empty="There are no members.")
+        print_table(rows, ("did", "status", "domains", "addedAt", "handle"), empty="There are no members.")
 
 
 @member_group.command("suspend")
@@ -105,6 +113,34 @@ def member_limits(directory: Path, did: str, hour: int | None, day: int | None, 
     answer = _administer(directory, "member_limits", did=did, hour=hour, day=day)
     sentence = "the warming tiers" if hour is None else f"{hour} an hour and {day} a day"
     _say(answer, f"{did}: {sentence}.", as_json)
+
+
+@member_group.command("set-handle")
+@directory_argument
+@did_option
+@click.option("--handle", help="A host name that names the DID, and that the DID's document names.")
+@click.option("--none", "nothing", is_flag=True, help="It has none any more; so does an empty --handle.")
+@click.option(
+    "--offline", is_flag=True, help="Do not ask the network whose the handle is: not now, but soon."
+)
+@json_option
+def member_set_handle(
+    directory: Path, did: str, handle: str | None, nothing: bool, offline: bool, as_json: bool
+) -> None:
+    """Set the handle by which a member may log in over SMTP.
+
+    It is looked at again every 24 h.
+    """
+    if nothing == (handle is not None):
+        raise click.UsageError("give either --handle NAME or --none")
+    answer = _administer(directory, "member_set_handle", did=did, handle=handle or "", offline=offline)
+    if answer["handle"] is None:
+        sentence = f"{did} has no handle."
+    elif answer["handleProved"]:
+        sentence = f"{did} is {answer['handle']}."
+    else:
+        sentence = f"{did} is {answer['handle']}, which is still to be checked: a running relay does it."
+    _say(answer, sentence, as_json)
 
 
 @click.group("domain", help="Sending domains.")

@@ -62,6 +62,13 @@ from relay.events.delivery import (
     Outcome,
     RemoteSide,
 )
+from relay.events.handles import (
+    HandleEvent,
+    MemberHandleCheckFailed,
+    MemberHandleLost,
+    MemberHandleSet,
+    MemberHandleVerified,
+)
 from relay.events.log import LogStripped, PayloadErased, TornTailCut, ViewsRebuilt
 from relay.events.members import (
     DomainAdded,
@@ -146,6 +153,7 @@ __all__ = [
     "Event",
     "Evidence",
     "ForwardAddress",
+    "HandleEvent",
     "HeldReleased",
     "KeyEvent",
     "KeyIssued",
@@ -154,6 +162,10 @@ __all__ = [
     "LogStripped",
     "MemberAdded",
     "MemberEvent",
+    "MemberHandleCheckFailed",
+    "MemberHandleLost",
+    "MemberHandleSet",
+    "MemberHandleVerified",
     "MemberLimitsSet",
     "MemberRemoved",
     "MemberResumed",

@@ -17,6 +17,7 @@ from pathlib import Path
 from relay.codec import Recorded, decode
 from relay.views.calls import CallsProjector
 from relay.views.due import DueProjector
+from relay.views.handles import HandlesProjector
 from relay.views.idempotency import IdempotencyProjector
 from relay.views.members import MembersProjector
 from relay.views.messages import MessagesProjector
@@ -43,6 +44,7 @@ PROJECTORS: tuple[Projector[Recorded], ...] = (
     RetentionProjector(),
     SigningKeysProjector(),
     PeppersProjector(),
+    HandlesProjector(),
 )
 
 __all__ = ["PROJECTORS", "open_temporary_views", "relay_views"]

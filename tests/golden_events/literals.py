@@ -35,6 +35,10 @@ from relay.events import (
     KeyRevoked,
     LogStripped,
     MemberAdded,
+    MemberHandleCheckFailed,
+    MemberHandleLost,
+    MemberHandleSet,
+    MemberHandleVerified,
     MemberLimitsSet,
     MemberRemoved,
     MemberResumed,
@@ -136,6 +140,20 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
     ),
     ("pepper.rotated", 1): PepperRotated(number=2, by="root"),
     ("signing_key.deleted", 1): SigningKeyDeleted(domain="relay.example", selector_stem="atmos20251124"),
+    ("member.handle_set", 1): MemberHandleSet(
+        did=DID,
+        handle="mira.example.com",
+        proved=True,
+        instead_of="did:plc:aaaaaaaaaaaaaaaaaaaaaaaa",
+        by="root",
+    ),
+    ("member.handle_verified", 1): MemberHandleVerified(did=DID, handle="mira.example.com"),
+    ("member.handle_check_failed", 1): MemberHandleCheckFailed(
+        did=DID, handle="mira.example.com", failed=["handle", "document"]
+    ),
+    ("member.handle_lost", 1): MemberHandleLost(
+        did=DID, handle="mira.example.com", because="unproved", failed=["document"], by="root"
+    ),
     ("member.removed", 1): MemberRemoved(did=DID, by="root", personal=OperatorsReason(why="it asked for it")),
     ("domain.removed", 1): DomainRemoved(
         did=DID,

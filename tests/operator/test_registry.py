@@ -30,6 +30,9 @@ SELECTED = ("--message", "7", "--message", "8", "--member", DID, "--site", "exam
 #: Everything that the command line can ask of a relay, with every option that changes what is sent.
 LINES = [
     ("member", "add", "DIR", *ENROLLED, "--domain", "other.example", "--offline"),
+    ("member", "add", "DIR", *ENROLLED, "--handle", "mira.example.com"),
+    ("member", "set-handle", "DIR", *MEMBER, "--handle", "mira.example.com", "--offline"),
+    ("member", "set-handle", "DIR", *MEMBER, "--none"),
     ("member", "list", "DIR"),
     ("member", "suspend", "DIR", *MEMBER, "--reason", "x"),
     ("member", "resume", "DIR", *MEMBER),

@@ -418,5 +418,5 @@ def test_lists_are_arrays_of_objects(operator: Operator) -> None:
         (OTHER_DID, "active", None),
     ]
     table = operator.run("member", "list", "DIR").out.splitlines()
-    assert table[0].split() == ["did", "status", "domains", "addedAt"]
+    assert table[0].split() == ["did", "status", "domains", "addedAt", "handle"]
     assert [line.split()[0] for line in table[1:]] == [DID, OTHER_DID]

@@ -3,6 +3,7 @@
 from benchmarks import (
     accept,
     append,
+    attack,
     command_start,
     compose_sign,
     deliver,
@@ -29,6 +30,7 @@ MODULES = (
     hostile,
     command_start,
     worst_inputs,
+    attack,
 )
 
 run({module.QUESTION: module.measure for module in MODULES})

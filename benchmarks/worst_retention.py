@@ -29,7 +29,7 @@ def of_retention() -> Iterator[Kind]:
 
 
 def _cost(text: str) -> float:
-    return trio.run(_late, text).processor
+    return trio.run(_late, text).processor / 1000
 
 
 async def _late(text: str) -> Lateness:

@@ -23,7 +23,9 @@ from tests.world.relay import open_world, run
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "data_directory"
 SAID = json.loads((FIXTURE / "said.json").read_text())
 #: Fields that commands have learned to say since: by name, wherever they stand.
-ADDED_SINCE: frozenset[str] = frozenset({"forwardConfirmed"})
+ADDED_SINCE: frozenset[str] = frozenset(
+    {"forwardConfirmed", "handle", "handleProvedAt", "handleCheckedAt", "handleFailingSince"}
+)
 FORUM = "did:plc:harbourharbourharbour234"
 #: What waited when that relay was killed, and what it had sent last.
 DEFERRED, HELD, SENT, UNDER_WAY = 125, 129, 134, 138

@@ -127,7 +127,7 @@ def test_what_our_client_sends_is_what_our_server_gets(lines: list[str], piece_b
         client.begin(Envelope("a@b.example", "c@d.example"), message)
         exchange()
         assert client.state is smtp.State.BODY
-        hear(server, client.take_body(), got=got)
+        hear(server, b"".join(client.take_body()), got=got)
         client.end_of_data()
         exchange()
         assert client.decisive is not None

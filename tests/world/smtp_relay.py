@@ -100,10 +100,13 @@ class SmtpRelay:
         await self.run(self.relay.start)
 
 
-def make_smtp_directory(directory: Path, *, route: str, settings: str = "", tls: bool = True) -> Path:
-    """A data directory whose relay listens on the three ports. `settings` are lines of `[submission]`."""
+def make_smtp_directory(
+    directory: Path, *, route: str, settings: str = "", tls: bool = True, port: int = 0
+) -> Path:
+    """A data directory whose relay listens on the three ports, of which the first is `port`. `settings` are lines of
+    `[submission]`."""
     make_process_directory(directory, route=route)
-    binds = 'bind = ["127.0.0.1:0", "127.0.0.1:0"]\n' + ('bind_tls = ["127.0.0.1:0"]\n' if tls else "")
+    binds = f'bind = ["127.0.0.1:{port}", "127.0.0.1:0"]\n' + ('bind_tls = ["127.0.0.1:0"]\n' if tls else "")
     configure(directory, submission=binds + settings)
     if tls:
         pem = directory / "tls.pem"
@@ -115,11 +118,13 @@ def make_smtp_directory(directory: Path, *, route: str, settings: str = "", tls:
 
 @asynccontextmanager
 async def open_smtp_relay(
-    tmp_path: Path, *, settings: str = "", tls: bool = True, more: str = ""
+    tmp_path: Path, *, settings: str = "", tls: bool = True, port: int = 0, more: str = ""
 ) -> AsyncIterator[SmtpRelay]:
     """Running, with a member. `settings` are lines of `[submission]`, `more` is put at the end of `relay.toml`."""
     async with open_mx() as mx:
-        directory = make_smtp_directory(tmp_path / "data", route=mx.address, settings=settings, tls=tls)
+        directory = make_smtp_directory(
+            tmp_path / "data", route=mx.address, settings=settings, tls=tls, port=port
+        )
         path = directory / CONFIG_FILE
         path.write_text(path.read_text() + more)
         relay = RelayProcess(directory)

@@ -17,7 +17,7 @@ import msgspec
 
 from relay.addresses import AddressError, is_host_name, parse_domain
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
-from relay.networks import parse_network
+from relay.networks import LOOPBACK, is_within, parse_address, parse_network
 from relay.toml_lines import BadValueError, KeyPath, convert, dotted, line_of
 
 CONFIG_FILE = "relay.toml"
@@ -56,6 +56,43 @@ class HttpConfig(_Section, frozen=True, kw_only=True):
     #: Status streams open at a time.
     streams_max: Count = 10_000
     streams_per_member_max: Count = 100
+
+
+#: One message, the events of its recipients and what else comes at the same time must fit into one batch of the log,
+#: which has 16 MiB.
+MESSAGE_BYTES_LARGEST = 12 * 1024 * 1024
+
+
+class SubmissionConfig(_Section, frozen=True, kw_only=True):
+    """SMTP from members (RFC 6409). Ports of `bind` begin in the clear, with STARTTLS; those of `bind_tls` with TLS."""
+
+    bind: tuple[str, ...] = ()
+    bind_tls: tuple[str, ...] = ()
+    message_bytes_max: Annotated[int, msgspec.Meta(ge=64 * 1024, le=MESSAGE_BYTES_LARGEST)] = 10 * 1024 * 1024
+    #: RFC 5321 section 4.5.3.1.8 lets nobody take fewer than 100.
+    recipients_max: Annotated[int, msgspec.Meta(ge=100, le=1000)] = 100
+    connections_max: Count = 200
+    #: Of one address; an IPv6 network of 64 bits counts as one. This machine has no limit.
+    connections_per_address_max: Count = 20
+    #: Of unfinished messages, all together; one member has a quarter at most.
+    buffered_bytes_max: Annotated[int, msgspec.Meta(ge=1024 * 1024, le=_LARGEST)] = 64 * 1024 * 1024
+    #: So long a client of `bind` may begin with TLS before it is greeted; 0: it may not.
+    sniff_seconds: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.2
+
+    @property
+    def is_served(self) -> bool:
+        return bool(self.bind or self.bind_tls)
+
+
+class TlsConfig(_Section, frozen=True, kw_only=True):
+    """PEM files, read again when they change. A path that does not begin with `/` is below the data directory."""
+
+    certificate: str = ""
+    key: str = ""
+
+    @property
+    def is_there(self) -> bool:
+        return bool(self.certificate)
 
 
 class SiteConfig(_Section, frozen=True, kw_only=True):
@@ -180,6 +217,8 @@ class Config(_Section, frozen=True, kw_only=True):
     public_url: str
     require_verified_domains: bool = True
     http: HttpConfig = HttpConfig()
+    submission: SubmissionConfig = SubmissionConfig()
+    tls: TlsConfig = TlsConfig()
     delivery: DeliveryConfig = DeliveryConfig()
     retry: RetryConfig = RetryConfig()
     warming: WarmingConfig = WarmingConfig()
@@ -249,6 +288,7 @@ def _check(config: Config) -> None:
         raise _bad(("members", "plc_directory"), "expected https://HOST without a path or a final slash")
     if _port(config.http.bind) is None:
         raise _bad(("http", "bind"), "expected host:port or [v6]:port")
+    _check_submission(config.submission, config.tls)
     for setting in ("trusted_proxies", "monitors"):
         for index, text in enumerate(getattr(config.http, setting)):
             _check_network(("http", setting, index), text)
@@ -269,6 +309,38 @@ def _check(config: Config) -> None:
         raise _bad(
             ("warming", "tiers"), "until_day must grow from tier to tier, and only the last tier has none"
         )
+
+
+def _check_submission(submission: SubmissionConfig, tls: TlsConfig) -> None:
+    for name, other in (("certificate", "key"), ("key", "certificate")):
+        if getattr(tls, name) and not getattr(tls, other):
+            raise _bad(("tls", other), f"is needed, too, where there is a {name}; both are PEM files")
+    for setting in ("bind", "bind_tls"):
+        for index, text in enumerate(getattr(submission, setting)):
+            key: KeyPath = ("submission", setting, index)
+            if _port(text) is None:
+                raise _bad(key, "expected host:port or [v6]:port")
+            if not tls.is_there and setting == "bind_tls":
+                raise _bad(key, "TLS needs a certificate: set certificate and key in [tls]")
+            if not tls.is_there and not is_loopback(text):
+                raise _bad(
+                    key,
+                    "passwords would cross the network in the clear: set certificate and key in [tls], "
+                    "or bind to 127.0.0.1 or [::1]",
+                )
+    # A member's quarter must hold one message and what is read at once, or a large one waits until it is refused.
+    needed = 4 * (submission.message_bytes_max + 64 * 1024)
+    if submission.buffered_bytes_max < needed:
+        raise _bad(("submission", "buffered_bytes_max"), f"one member has a quarter of it: {needed} at least")
+
+
+def is_loopback(bind: str) -> bool:
+    """Whether a `host:port` that is listened on can be reached from this machine alone."""
+    host = bind.rpartition(":")[0].strip("[]")
+    try:
+        return is_within(parse_address(host), LOOPBACK)
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 def _check_route(domain: str, target: str) -> None:
@@ -315,110 +387,3 @@ def _is_v6(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-TEMPLATE = """\
-# Atmosphere Mail relay. Read at start-up, and again at SIGHUP: an unknown key or a bad value is named with its line.
-# What is commented out shows the default.
-
-# DKIM d=, VERP, SPF include, Feedback-ID. Fixed once the relay has made its keys.
-operator_domain = "{operator_domain}"
-# Where the world reaches this relay's HTTP side: unsubscribe links.
-public_url = "{public_url}"
-# Refuse to send from a domain before its DNS records were seen to be right.
-require_verified_domains = true
-
-[http]
-# Port 0 takes any free one; the address is logged and written to http.address in this directory.
-bind = "127.0.0.1:8025"
-# Connections open at a time, status streams not counted. Each may hold 1 MiB. For one more, the one that has been
-# idle for longest is closed.
-# connections_max = 1000
-# Connections of one address (an IPv6 /64 is one), and requests at work that a trusted proxy forwards for it.
-# connections_per_address_max = 100
-# Addresses or networks of proxies: their X-Forwarded-For says whose request it is. They have no limit themselves.
-# trusted_proxies = ["127.0.0.0/8", "::1"]
-# Addresses or networks that may ask for /metrics and /readyz, beside this machine.
-# monitors = []
-# Status streams open at a time.
-# streams_max = 10000
-# streams_per_member_max = 100
-
-[delivery]
-# A fixed route instead of the recipient's MX: per domain, or "*" for all. Tests and smart hosts.
-# routes = {{ "*" = "127.0.0.1:2526" }}
-# How the relay introduces itself (EHLO). The reverse DNS of its address should say the same.
-# ehlo_name = "{operator_domain}"
-# connections_max = 500
-# connections_per_site_max = 20
-# One member's, who may write to hundreds of domains that never answer; the rest is for the others.
-# connections_per_member_max = 250
-# Messages a minute of the whole relay, evenly; 0 for no limit.
-# messages_per_minute_max = 0
-# Limits of single providers, by MX host or by a domain that it is below.
-# sites = {{ "mx.example" = {{ connections_max = 5, messages_per_minute_max = 600 }} }}
-# Opportunistic TLS: where a handshake fails, deliver in the clear rather than not at all.
-# plaintext_after_tls_failure = true
-
-[retry]
-# After attempt 1, 2, 3 ...; the last one repeats.
-# delays_seconds = [60, 300, 900, 1800, 3600, 7200, 14400, 28800]
-# give_up_seconds = 432000
-
-# A late one-time code is worse than a bounce.
-# [retry.give_up_seconds_by_category]
-# login-link = 3600
-# mfa-otp = 3600
-# password-reset = 86400
-# verification = 86400
-
-# By the age of a sending domain, how many recipients an hour and a day.
-# [warming]
-# tiers = [
-#   {{ until_day = 7, hour = 2, day = 10 }},
-#   {{ until_day = 14, hour = 10, day = 50 }},
-#   {{ hour = 100, day = 1000 }},
-# ]
-
-# A domain whose mail bounces or is complained about more than this is paused.
-# [reputation]
-# window_hours = 24
-# messages_min = 10
-# And only where so many different recipients bounced, or so many complained.
-# bounces_min = 3
-# complaints_min = 2
-# bounce_rate_max = 0.05
-# complaint_rate_max = 0.0008
-# A pause for bounces stops the bulk class. Of login links and the like a domain may still send so many an hour.
-# transactional_per_hour_while_paused = 20
-
-[spool]
-# segment_bytes = 67108864
-# Below this much free space nothing more is accepted; delivery goes on.
-# free_bytes_min = 1073741824
-# The log may not grow beyond this; 0 for no limit.
-# bytes_max = 0
-# Personal data of messages that have been final for so many days are removed; 36500 keeps them for a hundred years.
-# retention_days = 30
-
-[service]
-# How long running deliveries may go on after SIGTERM.
-# grace_seconds = 30
-
-[members]
-# domains_max = 2
-# Who is asked whether a did:plc exists, when a member is enrolled (not with --offline).
-# plc_directory = "https://plc.directory"
-# What one member may write a minute: sends, refused ones too, suppressions and all else. Raise it for a relayhost.
-# writes_per_minute = 600
-# suppressions_per_member_max = 100000
-# Bytes of mail accepted from one member in 24 hours.
-# bytes_per_day = 1000000000
-# Members may enrol domains themselves (POST /v1/domains), up to domains_max each.
-# self_service = false
-"""
-
-
-def config_template(operator_domain: str, public_url: str) -> str:
-    """The file that `init` writes. It parses to a Config with every default."""
-    return TEMPLATE.format(operator_domain=operator_domain, public_url=public_url)

@@ -74,6 +74,28 @@ class Metrics:
             ["why"],
             registry=self._registry,
         )
+        #: Asked of `relay.reception.places`.
+        self.submission_connections = Gauge(
+            "atmos_submission_connections_open", "Open SMTP connections of members", registry=self._registry
+        )
+        self.submission_turned_away = Counter(
+            "atmos_submission_turned_away",
+            "SMTP connections of members that were not let in, or ended for another, by why",
+            ["why"],
+            registry=self._registry,
+        )
+        self.submission_replies = Counter(
+            "atmos_submission_replies",
+            "Answers to members over SMTP, by command (DATA: to a whole message) and first digit",
+            ["command", "reply_class"],
+            registry=self._registry,
+        )
+        #: Asked of `relay.reception.certificates`; 0: there is none.
+        self.certificate_expires = Gauge(
+            "atmos_tls_certificate_expires_seconds",
+            "When the certificate that is shown expires, in seconds since 1970",
+            registry=self._registry,
+        )
         self._sync_seconds = Histogram(
             "atmos_log_sync_seconds",
             "How long a batch's fdatasync took",

@@ -1,7 +1,7 @@
 """The service: every layer of a running relay, started and stopped in order.
 
 Started: log and views → deliverer → what releases held mail and watches over reputation, calls of members' URLs,
-verification, confirmations and retention → admin socket → HTTP. Stopped the other way round: the relay accepts
+verification, confirmations and retention → admin socket → HTTP → SMTP. Stopped the other way round: the relay accepts
 nothing new, requests under way are answered, nothing new is attempted, attempts under way end (or are abandoned when
 the grace time is over), and the log's writer goes last.
 
@@ -16,7 +16,7 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -33,12 +33,14 @@ from relay.delivery.deliverer import Deliverer
 from relay.delivery.releases import release_held
 from relay.domains.rotation import switch_keys
 from relay.domains.verification import reverify_domains
-from relay.file_names import HTTP_ADDRESS_FILE
+from relay.file_names import HTTP_ADDRESS_FILE, SUBMISSION_ADDRESS_FILE
 from relay.forward_confirmations import ask_the_unasked
 from relay.operator.handle_checks import reverify_handles
 from relay.operator.removal import cancel_what_is_left
 from relay.operator.retention import keep_retention
 from relay.operator.socket import serve_admin_socket
+from relay.reception.certificates import Certificates
+from relay.reception.submission_ports import open_certificates, serve_submission
 from relay.reputation_guard import guard_reputation
 from relay.surroundings import Surroundings
 from relay.unsubscribe_calls import call_members, one_click_post
@@ -108,23 +110,27 @@ def _allow_open_files() -> None:
 class Relay:
     """A running relay."""
 
-    def __init__(self, core: Core, deliverer: Deliverer, http_address: str, close_http: trio.Event) -> None:
+    def __init__(self, core: Core, deliverer: Deliverer, close_doors: trio.Event) -> None:
         self.core = core
         self.deliverer = deliverer
         #: `127.0.0.1:8025`: where HTTP is served.
-        self.http_address = http_address
-        self._close_http = close_http
+        self.http_address = ""
+        #: Where members hand in mail over SMTP: the addresses of `[submission]` bind, then of bind_tls.
+        self.submission_addresses: Sequence[str] = ()
+        self._close_doors = close_doors
         self.http_closed = trio.Event()
+        self.submission_closed = trio.Event()
         self.delivery_ended = trio.Event()
 
     async def stop(self) -> None:
         """Stop in order, within the grace time. The log stays open; leaving `open_relay` closes it."""
         self.core.stopping = True
         self.core.streams.stop()
-        self._close_http.set()
+        self._close_doors.set()
         self.deliverer.stop()
         with trio.move_on_after(self.core.config.service.grace_seconds):
             await self.http_closed.wait()
+            await self.submission_closed.wait()
             await self.delivery_ended.wait()
             return
         logger.warning("service.grace_over")
@@ -136,13 +142,16 @@ class Relay:
 async def open_relay(directory: Path, surroundings: Surroundings | None = None) -> AsyncIterator[Relay]:
     """Everything that serves, running inside the block. Leave it after `Relay.stop`; leaving without cuts it short."""
     async with open_core(directory, surroundings) as core:
-        # A killed relay left it behind; whoever reads it shall find ours or none.
-        address_file = directory / HTTP_ADDRESS_FILE
-        address_file.unlink(missing_ok=True)
+        # A killed relay left them behind; whoever reads them shall find ours or none.
+        address_files = [directory / name for name in (HTTP_ADDRESS_FILE, SUBMISSION_ADDRESS_FILE)]
+        for file in address_files:
+            file.unlink(missing_ok=True)
+        is_submission_served = core.config.submission.is_served
+        certificates = open_certificates(directory, core.config.tls) if is_submission_served else None
         deliverer = Deliverer(core, Connector(lambda: core.config, core.surroundings))
-        close_http = trio.Event()
+        close_doors = trio.Event()
         async with trio.open_nursery() as nursery:
-            relay = Relay(core, deliverer, "", close_http)
+            relay = Relay(core, deliverer, close_doors)
             await nursery.start(_run_deliverer, relay)
             await nursery.start(cancel_what_is_left, core)
             await nursery.start(release_held, core)
@@ -155,17 +164,31 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
             await nursery.start(keep_retention, core)
             await nursery.start(clear_dead_readers, core)
             await nursery.start(serve_admin_socket, core)
-            relay.http_address = await nursery.start(_serve_http, core, relay, close_http)
-            # By rename: whoever waits for the file reads all of it.
-            written = address_file.with_suffix(".tmp")
-            written.write_text(relay.http_address + "\n")
-            written.rename(address_file)
-            logger.info("service.ready", extra={"http": relay.http_address, "seq": core.store.last_seq})
+            relay.http_address = await nursery.start(_serve_http, core, relay, close_doors)
+            if is_submission_served:
+                relay.submission_addresses = await nursery.start(
+                    _serve_submission, relay, certificates, close_doors
+                )
+                _write_addresses(directory / SUBMISSION_ADDRESS_FILE, relay.submission_addresses)
+            else:
+                relay.submission_closed.set()
+            # The last one: whoever waits for it finds all of the relay.
+            _write_addresses(directory / HTTP_ADDRESS_FILE, [relay.http_address])
+            served = {"http": relay.http_address, "submission": relay.submission_addresses}
+            logger.info("service.ready", extra={**served, "seq": core.store.last_seq})
             try:
                 yield relay
             finally:
-                address_file.unlink(missing_ok=True)
+                for file in address_files:
+                    file.unlink(missing_ok=True)
             nursery.cancel_scope.cancel()
+
+
+def _write_addresses(file: Path, addresses: Sequence[str]) -> None:
+    """By rename: whoever waits for the file reads all of it."""
+    written = file.with_suffix(".tmp")
+    written.write_text("".join(f"{address}\n" for address in addresses))
+    written.rename(file)
 
 
 async def _run_deliverer(relay: Relay, task_status: trio.TaskStatus[None]) -> None:
@@ -202,3 +225,13 @@ async def _serve_http(core: Core, relay: Relay, close: trio.Event, task_status: 
         task_status=task_status,
     )
     relay.http_closed.set()
+
+
+async def _serve_submission(
+    relay: Relay,
+    certificates: Certificates | None,
+    close: trio.Event,
+    task_status: trio.TaskStatus[Sequence[str]],
+) -> None:
+    await serve_submission(relay.core.edge, certificates, close=close, task_status=task_status)
+    relay.submission_closed.set()

@@ -20,8 +20,18 @@ import msgspec
 
 from relay.config import Config
 
-#: By their dotted names: a socket is bound once, and a log is told once how large its segments are.
-NEEDS_RESTART: Final = frozenset({"http.bind", "spool.segment_bytes"})
+#: By their dotted names: a socket is bound once, and a log is told once how large its segments are. Whether a socket
+#: may be bound depends on there being a certificate. (What is in its files may change at any time.)
+NEEDS_RESTART: Final = frozenset(
+    {
+        "http.bind",
+        "spool.segment_bytes",
+        "submission.bind",
+        "submission.bind_tls",
+        "tls.certificate",
+        "tls.key",
+    }
+)
 
 
 class Changes(NamedTuple):

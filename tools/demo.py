@@ -21,7 +21,8 @@ from typing import Any
 import trio
 from aiosmtpd.controller import Controller
 
-from relay.config import CONFIG_FILE, config_template
+from relay.config import CONFIG_FILE
+from relay.config_template import config_template
 from relay.core import Core
 from relay.logs import configure_logging
 from relay.message.signing import verify

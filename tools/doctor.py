@@ -6,18 +6,23 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
 from relay.config import Config, ConfigError, load_config
-from relay.file_names import HTTP_ADDRESS_FILE, LOG_DIRECTORY
+from relay.file_names import HTTP_ADDRESS_FILE, LOG_DIRECTORY, SUBMISSION_ADDRESS_FILE
 from relay.message.keys import KeyFileError, KeyRing, load_peppers
 from relay.operator.client import is_running
+from relay.reception.certificates import CertificateError, Certificates
 from spool.errors import SpoolError
 from spool.reader import LogReader
 from tools.output import counted, directory_argument, json_option, print_json
+
+#: A certificate is renewed weeks before it expires, by itself; where it is not, there is still time to look.
+CERTIFICATE_DAYS_MIN = 14
 
 
 class Finding(NamedTuple):
@@ -52,6 +57,7 @@ def examine(directory: Path) -> list[Finding]:
     checks: tuple[Callable[[Path, Config], Iterator[Finding]], ...] = (
         _permissions,
         _keys,
+        _certificate,
         _space,
         _log,
         _running,
@@ -91,6 +97,31 @@ def _keys(directory: Path, config: Config) -> Iterator[Finding]:
         yield Finding("keys", True, f"pepper and operator keys are there (selector stem {stem})")
 
 
+def _certificate(directory: Path, config: Config) -> Iterator[Finding]:
+    tls = config.tls
+    if not tls.is_there:
+        if config.submission.is_served:
+            says = "no certificate: SMTP is taken from this machine only, in the clear"
+            yield Finding("certificate", True, says)
+        return
+    certificate, key = directory / tls.certificate, directory / tls.key
+    try:
+        shown = Certificates(certificate, key)
+        is_open = bool(stat.S_IMODE(key.stat().st_mode) & 0o007)
+    except (CertificateError, OSError) as error:
+        yield Finding("certificate", False, str(error))
+        return
+    days = (shown.not_after - datetime.now(UTC)).days
+    says = f"for {', '.join(shown.names) or 'no host name'}, {counted(days, 'day')} left"
+    if days < 0:
+        says = f"{certificate} has expired on {shown.not_after:%Y-%m-%d}: clients refuse to log in; renew it"
+    elif days < CERTIFICATE_DAYS_MIN:
+        says += f": renew {certificate}; the relay reads the new files by itself"
+    yield Finding("certificate", days >= CERTIFICATE_DAYS_MIN, says)
+    if is_open:
+        yield Finding("certificate key", False, f"everybody may read {key}: chmod o= {key}")
+
+
 def _space(directory: Path, config: Config) -> Iterator[Finding]:
     free, least = shutil.disk_usage(directory).free, config.spool.free_bytes_min
     says = f"{free:,} bytes free, the relay stops accepting below {least:,}"
@@ -115,10 +146,15 @@ def _running(directory: Path, config: Config) -> Iterator[Finding]:
     if is_running(directory):
         address = directory / HTTP_ADDRESS_FILE
         where = address.read_text().strip() if address.exists() else "not open yet"
-        yield Finding("relay", True, f"running, HTTP on {where}")
+        yield Finding("relay", True, f"running, HTTP on {where}{_smtp(directory)}")
     else:
         yield Finding("relay", True, "not running")
     if config.public_url.startswith("http://"):
         yield Finding("public_url", False, "mailbox providers follow https unsubscribe links only (RFC 8058)")
     if os.geteuid() == 0:
         yield Finding("user", True, "running as root; a user of its own is safer (see the systemd unit)")
+
+
+def _smtp(directory: Path) -> str:
+    addresses = directory / SUBMISSION_ADDRESS_FILE
+    return f", SMTP on {', '.join(addresses.read_text().split())}" if addresses.exists() else ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from relay.config import CONFIG_FILE, config_template, parse_config
+from relay.config import CONFIG_FILE, parse_config
+from relay.config_template import config_template
 from relay.message.key_files import fsync_directory, is_unfinished, remove_unfinished, write_new
 from relay.message.keys import KeyRing, create_pepper
 from relay.refusals import Refusal

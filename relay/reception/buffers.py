@@ -6,11 +6,13 @@ from sending small mail. What is held beyond the bound is at most SMALL_BYTES_MA
 
 Who waits is served in the order of coming. A party that has its quarter waits for itself alone; the others pass it.
 Who waits for room that all together have taken is passed by nobody, or a large message would wait for ever behind small
-ones. Cancelled while waiting: nothing more is held than before.
+ones. Cancelled while waiting: nothing more is held than before. How much room there is may change at any time; what is
+held then stays.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -22,9 +24,8 @@ SHARES: Final = 4
 class Buffers:
     """Room for so many octets."""
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: Callable[[], int]) -> None:
         self._bytes_max = bytes_max
-        self._party_bytes_max = bytes_max // SHARES
         self._held_bytes = 0
         self._of_party: dict[str, int] = {}
         self._waiting: dict[Lease, int] = {}
@@ -58,10 +59,10 @@ class Buffers:
             self._serve()
 
     def _has_room(self, lease: Lease, more_bytes: int) -> bool:
-        return self._has_share(lease, more_bytes) and self._held_bytes + more_bytes <= self._bytes_max
+        return self._has_share(lease, more_bytes) and self._held_bytes + more_bytes <= self._bytes_max()
 
     def _has_share(self, lease: Lease, more_bytes: int) -> bool:
-        return self._of_party.get(lease.party, 0) + more_bytes <= self._party_bytes_max
+        return self._of_party.get(lease.party, 0) + more_bytes <= self._bytes_max() // SHARES
 
     def _hold(self, lease: Lease, more_bytes: int) -> None:
         lease.held_bytes += more_bytes
@@ -69,6 +70,10 @@ class Buffers:
         of_party = self._of_party.pop(lease.party, 0) + more_bytes
         if of_party:
             self._of_party[lease.party] = of_party
+
+    def look_again(self) -> None:
+        """There may be more room than before."""
+        self._serve()
 
     def _serve(self) -> None:
         for lease, more_bytes in list(self._waiting.items()):

@@ -15,6 +15,7 @@ import os
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 
@@ -25,6 +26,12 @@ class CertificateError(Exception):
     """The files cannot be used; the sentence says why."""
 
 
+class _Shown(NamedTuple):
+    context: ssl.SSLContext
+    not_after: datetime
+    names: tuple[str, ...]
+
+
 class Certificates:
     """One certificate (with its chain) and its key."""
 
@@ -32,8 +39,17 @@ class Certificates:
         self._certificate = certificate
         self._key = key
         self._seen = self._changed()
-        self._context, self.not_after = self._load()
-        """`not_after`: when what is shown expires."""
+        self._shown = self._load()
+
+    @property
+    def not_after(self) -> datetime:
+        """When what is shown expires."""
+        return self._shown.not_after
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The host names that what is shown is for."""
+        return self._shown.names
 
     def context(self) -> ssl.SSLContext:
         """For the next connection."""
@@ -41,11 +57,11 @@ class Certificates:
             changed = self._changed()
             if changed != self._seen:
                 self._seen = changed
-                self._context, self.not_after = self._load()
+                self._shown = self._load()
                 logger.info("smtp.certificate_read")
         except CertificateError:
             logger.warning("smtp.certificate_unusable", exc_info=True)
-        return self._context
+        return self._shown.context
 
     def _changed(self) -> tuple[tuple[int, int], ...] | None:
         """Tells whether they are the files that they were. None: they are not there."""
@@ -55,7 +71,7 @@ class Certificates:
             return None
         return tuple((each.st_mtime_ns, each.st_ino) for each in stats)
 
-    def _load(self) -> tuple[ssl.SSLContext, datetime]:
+    def _load(self) -> _Shown:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         # RFC 8997 (nothing below 1.2) and 9325.
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -65,7 +81,15 @@ class Certificates:
             first = x509.load_pem_x509_certificates(self._certificate.read_bytes())[0]
         except (OSError, ValueError) as error:
             raise CertificateError(f"{self._certificate} and {self._key} cannot be used: {error}") from error
-        return context, first.not_valid_after_utc.astimezone(UTC)
+        return _Shown(context, first.not_valid_after_utc.astimezone(UTC), _names(first))
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    return tuple(extension.value.get_values_for_type(x509.DNSName))
 
 
 def _no_password() -> str:

@@ -36,13 +36,13 @@ class Guest(Protocol):
 
 
 class Places:
-    """Room for so many connections at a time."""
+    """Room for so many connections at a time. How many is asked whenever one comes: who is there already stays."""
 
     def __init__(
         self,
-        connections_max: int,
+        connections_max: Callable[[], int],
         *,
-        per_address_max: int,
+        per_address_max: Callable[[], int],
         count_turned_away: Callable[[str], None] = lambda why: None,
     ) -> None:
         self._connections_max = connections_max
@@ -61,10 +61,10 @@ class Places:
     def take(self, guest: Guest) -> Reply | None:
         """Give it a place, where it rests; or what it is to be told."""
         client = guest.client
-        if not client.is_trusted and self._of_address.get(client.counted_as, 0) >= self._per_address_max:
+        if not client.is_trusted and self._of_address.get(client.counted_as, 0) >= self._per_address_max():
             self.count_turned_away("connections_per_address")
             return TOO_MANY_CONNECTIONS
-        if len(self._guests) >= self._connections_max and not self._make_room():
+        if len(self._guests) >= self._connections_max() and not self._make_room():
             self.count_turned_away("connections")
             return TOO_MANY_CONNECTIONS
         self._guests.add(guest)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -39,7 +39,8 @@ class Port(NamedTuple, Generic[Who]):
     host: str
     #: 0: any that is free.
     number: int
-    surroundings: Surroundings[Who]
+    #: Asked for every connection, so that settings may change meanwhile.
+    surroundings: Callable[[], Surroundings[Who]]
 
 
 async def serve_smtp(
@@ -57,11 +58,14 @@ async def serve_smtp(
     """
     sessions: set[Session[Who]] = set()
 
-    async def serve_connection(around: Surroundings[Who], stream: trio.SocketStream) -> None:
+    async def serve_connection(
+        surroundings: Callable[[], Surroundings[Who]], stream: trio.SocketStream
+    ) -> None:
         client = _client(stream, trusted)
         if client is None:
             stream.socket.close()
             return
+        around = surroundings()
         session = Session(stream, client, _off_loopback(around, client))
         refusal = STOPPING if close.is_set() else _refusal(session, around)
         if refusal is not None:
@@ -86,7 +90,7 @@ async def serve_smtp(
     all_listeners: list[list[trio.SocketListener]] = []
     try:
         for port in ports:
-            all_listeners.append(await trio.open_tcp_listeners(port.number, host=port.host))
+            all_listeners.append(await _listen(port))
         async with trio.open_nursery() as watching:
             async with trio.open_nursery() as served:
                 async with trio.open_nursery() as accepting:
@@ -108,6 +112,16 @@ async def serve_smtp(
 
 
 # -- leaves
+
+
+async def _listen(port: Port[Who]) -> list[trio.SocketListener]:
+    try:
+        return await trio.open_tcp_listeners(port.number, host=port.host)
+    except OSError as error:
+        because = error.strerror or str(error)
+        raise OSError(
+            error.errno, f"{port.host} port {port.number} cannot be listened on: {because}"
+        ) from error
 
 
 def _client(stream: trio.SocketStream, trusted: Sequence[Network]) -> Client | None:

@@ -25,6 +25,7 @@ Sources: RFC 5321 (SMTP), 6409 (submission), 4954 (AUTH), 3207 (STARTTLS), 2920 
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Callable
 from typing import Final, assert_never
 
 from relay.reception import commands, sasl
@@ -61,7 +62,14 @@ class LocalProtocolError(Exception):
 class Server:
     """One connection's dialogue. See the module docstring for the contract."""
 
-    def __init__(self, rules: Rules, *, is_secure: bool = False) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        *,
+        is_secure: bool = False,
+        count_reply: Callable[[str, int], None] = lambda command, code: None,
+    ) -> None:
+        """`count_reply` hears the code of every answer to a question, and to every message."""
         self.state = State.GREETING
         self.is_secure = is_secure
         """Under TLS."""
@@ -72,6 +80,7 @@ class Server:
         self.has_quit = False
         """It said QUIT, and waits for nothing but our end."""
         self._rules = rules
+        self._count_reply = count_reply
         self._lines = LineReader()
         self._outgoing = b""
         self._question: Question | None = None
@@ -133,6 +142,7 @@ class Server:
                     self._errors = self._idle_commands = self._refused_recipients = 0
                 else:
                     self._idle_commands += 1
+        self._count_reply(_COMMANDS[type(question)], reply.code)
         self._say(reply)
 
     def tls_established(self) -> None:
@@ -231,6 +241,8 @@ class Server:
         octets, self._data_octets = self._data_octets, b""
         behind = self._data.feed(octets)
         refusal = self._data.refusal
+        if refusal is not None and (self._data.is_hopeless or behind is not None):
+            self._count_reply("DATA", refusal.code)
         if refusal is not None and self._data.is_hopeless:
             self.close_with(refusal)
         elif behind is not None:
@@ -476,6 +488,7 @@ class Server:
         self._reset()
 
 
+_COMMANDS: Final = {Authenticate: "AUTH", Mail: "MAIL", Recipient: "RCPT", EndOfData: "DATA"}
 #: What changes what may be said next, so that nothing can be said before its answer is known. (QUIT and NOOP are ends
 #: of groups, too; nothing is lost by it where something stands behind them.)
 _ENDS_OF_GROUPS: Final = frozenset({"AUTH", "DATA", "EHLO", "HELO", "STARTTLS"})

@@ -25,6 +25,7 @@ for a moment after them.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic
@@ -101,6 +102,8 @@ class Surroundings(Generic[Who]):
     limits: Limits = Limits()
     #: TLS from the first octet (465), not by STARTTLS.
     is_tls_at_once: bool = False
+    #: Hears of every answer to a question: its command, and the reply's code.
+    count_reply: Callable[[str, int], None] = lambda command, code: None
 
 
 class Session(Generic[Who]):
@@ -112,7 +115,7 @@ class Session(Generic[Who]):
         self._limits = surroundings.limits
         self._wire = Wire(stream)
         self._stream: trio.abc.Stream = self._wire
-        self._server = Server(surroundings.rules)
+        self._server = Server(surroundings.rules, count_reply=surroundings.count_reply)
         self._visit: Visit[Who] = Visit(client)
         self._lease: Lease | None = None
         self._declared_bytes = 0
@@ -162,7 +165,7 @@ class Session(Generic[Who]):
             self._wire.put_back(begun)
             if not await self._shake_hands():
                 return False
-            self._server = Server(around.rules, is_secure=True)
+            self._server = Server(around.rules, is_secure=True, count_reply=around.count_reply)
         elif begun:
             self._server.receive_data(begun)
         if self._must_end():

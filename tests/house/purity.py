@@ -75,7 +75,17 @@ HANDS: dict[str, frozenset[str]] = {
     "relay.past": frozenset({"audit"}),
     # What is pure is what reads strangers' octets.
     "relay.reception": frozenset(
-        {"buffers", "certificates", "interface", "places", "ports", "session", "submission", "wire"}
+        {
+            "buffers",
+            "certificates",
+            "interface",
+            "places",
+            "ports",
+            "session",
+            "submission",
+            "submission_ports",
+            "wire",
+        }
     ),
     # The package itself opens the views.
     "relay.views": frozenset({"__init__"}),

@@ -169,9 +169,9 @@ def test_the_house_is_as_it_has_to_be(whole: Path) -> None:
             id="a file that is opened by the table of recovery",
         ),
         pytest.param(
-            "relay/consoles/__init__.py",
+            "relay/annex/__init__.py",
             '"""It may import nothing. It must never be."""\n',
-            "relay.consoles: say in tests/house/purity.py",
+            "relay.annex: say in tests/house/purity.py",
             id="a new room of which nobody said whether it is pure",
         ),
         pytest.param(

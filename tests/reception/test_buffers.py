@@ -34,7 +34,7 @@ class Waiter:
 
 def test_small_messages_are_not_counted() -> None:
     async def main() -> None:
-        buffers = Buffers(4 * SMALL)
+        buffers = Buffers(lambda: 4 * SMALL)
         for _ in range(100):
             await buffers.lease("a").cover(SMALL)
         assert buffers.held_bytes == 0
@@ -44,7 +44,7 @@ def test_small_messages_are_not_counted() -> None:
 
 def test_a_party_has_a_quarter_and_the_others_pass_it() -> None:
     async def main() -> None:
-        buffers = Buffers(16 * SMALL)
+        buffers = Buffers(lambda: 16 * SMALL)
         async with trio.open_nursery() as nursery:
             first = Waiter(nursery, buffers.lease("a"), 3 * SMALL)
             await wait_all_tasks_blocked()
@@ -63,7 +63,7 @@ def test_a_party_has_a_quarter_and_the_others_pass_it() -> None:
 
 def test_a_large_message_does_not_wait_for_ever_behind_small_ones() -> None:
     async def main() -> None:
-        buffers = Buffers(16 * SMALL)
+        buffers = Buffers(lambda: 16 * SMALL)
         leases = [buffers.lease(party) for party in "abcd"]
         for lease in leases:
             await lease.cover(4 * SMALL)
@@ -84,7 +84,7 @@ def test_a_large_message_does_not_wait_for_ever_behind_small_ones() -> None:
 
 def test_who_gives_up_stands_in_nobodys_way() -> None:
     async def main() -> None:
-        buffers = Buffers(16 * SMALL)
+        buffers = Buffers(lambda: 16 * SMALL)
         for party in "abc":
             await buffers.lease(party).cover(4 * SMALL)
         await buffers.lease("d").cover(2 * SMALL)
@@ -107,7 +107,7 @@ def test_any_course_of_events() -> None:
 
     async def main() -> None:
         dice = random.Random(1)
-        buffers = Buffers(16 * SMALL)
+        buffers = Buffers(lambda: 16 * SMALL)
         waiters: list[Waiter] = []
         async with trio.open_nursery() as nursery:
             for _ in range(1_000):

@@ -54,13 +54,17 @@ async def listening(
 ) -> AsyncIterator[list[int]]:
     """The numbers of the ports."""
     close = trio.Event() if close is None else close
-    ports = [Port("127.0.0.1", 0, each) for each in surroundings]
+    ports = [Port("127.0.0.1", 0, partial(_the_same, each)) for each in surroundings]
     serve = partial(serve_smtp, ports, close=close, grace_seconds=grace_seconds, **options)
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             addresses = await nursery.start(serve)
             yield [int(address.rpartition(":")[2]) for address in addresses]
             close.set()
+
+
+def _the_same(surroundings: Surroundings[str]) -> Surroundings[str]:
+    return surroundings
 
 
 def with_client(client: Callable[..., Any], *surroundings: Surroundings[str]) -> Any:

@@ -323,7 +323,7 @@ def line_octets(count: int) -> bytes:
 def test_a_large_message_waits_for_room_and_is_refused_at_last() -> None:
     async def main() -> None:
         door = MagicDoor()
-        buffers = Buffers(1024 * KIB)
+        buffers = Buffers(lambda: 1024 * KIB)
         shared = around(door, CLEAR(), buffers=buffers)
         other = buffers.lease("somebody")
         others = [buffers.lease(f"somebody {number}") for number in range(4)]

@@ -110,7 +110,7 @@ def test_who_stands_for_many_is_slowed() -> None:
 
 def test_the_longest_rest_gives_way_and_a_member_never_does() -> None:
     async def main() -> None:
-        places = Places(3, per_address_max=20)
+        places = Places(lambda: 3, per_address_max=lambda: 20)
         shared = around(MagicDoor(), CLEAR(), places=places)
         async with talking(shared) as member, talking(shared) as first:
             await logged_in(member)
@@ -151,7 +151,7 @@ def test_a_word_is_the_end_of_a_rest() -> None:
 def test_where_all_are_at_work_who_comes_is_told_to_come_later() -> None:
     async def main() -> None:
         why: list[str] = []
-        places = Places(2, per_address_max=20, count_turned_away=why.append)
+        places = Places(lambda: 2, per_address_max=lambda: 20, count_turned_away=why.append)
         shared = around(MagicDoor(), CLEAR(), places=places)
         async with talking(shared) as first, talking(shared) as second:
             for talk in (first, second):

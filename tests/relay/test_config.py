@@ -17,12 +17,13 @@ from relay.config import (
     ConfigError,
     DeliveryConfig,
     RetryConfig,
+    SubmissionConfig,
     WarmingConfig,
     WarmingTier,
-    config_template,
     load_config,
     parse_config,
 )
+from relay.config_template import config_template
 from relay.core import open_core
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
 from relay.message.keys import KeyFileError
@@ -74,14 +75,16 @@ def test_what_init_writes_as_a_comment_is_the_default_too() -> None:
     shown = set(re.findall(r"(?m)^([a-z_-]+) = ", uncommented))
     assert {"routes", "delays_seconds", "grace_seconds", "domains_max", "mfa-otp"} <= shown
     config = parse_config(uncommented)
-    # Three have a default that depends on something else; what is shown is what it comes to here. `sites` is an
-    # example.
+    # Three have a default that depends on something else; what is shown is what it comes to here. `sites`, the
+    # addresses of SMTP and the files of the certificate are examples.
     assert config.delivery.routes == {"*": "127.0.0.1:2526"}
     assert config.delivery.ehlo_name == DEFAULTS.ehlo_name
     assert config.retry.give_up_seconds_by_category == GIVE_UP_SECONDS_BY_CATEGORY
     assert config == Config(
         operator_domain=DEFAULTS.operator_domain,
         public_url=DEFAULTS.public_url,
+        submission=SubmissionConfig(bind=config.submission.bind, bind_tls=config.submission.bind_tls),
+        tls=config.tls,
         delivery=DeliveryConfig(
             routes=config.delivery.routes,
             ehlo_name=config.delivery.ehlo_name,
@@ -232,6 +235,19 @@ BAD = [
     (f'[delivery.routes]\n"a.example" = "{"b." * 127}example:25"', 5, "delivery.routes.a.example"),
     ('[delivery.routes]\n"A.example" = "b.example:1"', 5, "delivery.routes.A.example"),
     ('[delivery.routes]\n"*.example" = "b.example:1"', 5, "delivery.routes.*.example"),
+    ('[submission]\nbind = "127.0.0.1:587"', 5, "submission.bind"),
+    ("[submission]\nbind = [\n'127.0.0.1:587',\n'127.0.0.1']", 5, "submission.bind[1]"),
+    # Off this machine a password needs TLS; names may be anybody's.
+    ("[submission]\nbind = ['0.0.0.0:587']", 5, "submission.bind[0]"),
+    ("[submission]\nbind = ['[::]:587']", 5, "submission.bind[0]"),
+    ("[submission]\nbind = ['[::ffff:0:0]:587']", 5, "submission.bind[0]"),
+    ("[submission]\nbind = ['localhost.example:587']", 5, "submission.bind[0]"),
+    ("[submission]\nbind_tls = ['127.0.0.1:465']", 5, "submission.bind_tls[0]"),
+    ("[submission]\nmessage_bytes_max = 20000000", 5, "submission.message_bytes_max"),
+    ("[submission]\nrecipients_max = 99", 5, "submission.recipients_max"),
+    ("[submission]\nbuffered_bytes_max = 40000000", 5, "submission.buffered_bytes_max"),
+    ("[submission]\nsniff_seconds = -1", 5, "submission.sniff_seconds"),
+    ("[submission]\nsniff_seconds = nan", 5, "submission.sniff_seconds"),
     ("[warming]\ntiers = []", 5, "warming.tiers"),
     ("[warming]\ntiers = [ { until_day = 7, hour = 1, day = 1 } ]", 5, "warming.tiers"),
     ("[warming]\ntiers = [ { hour = 1, day = 1 }, { hour = 1, day = 1 } ]", 5, "warming.tiers"),
@@ -304,6 +320,23 @@ def test_a_line_is_counted_past_strings_that_look_like_settings() -> None:
 def test_what_is_not_toml_is_named_with_its_line(text: str, where: str) -> None:
     with pytest.raises(ConfigError, match=rf"^relay\.toml is not TOML: .*{where}"):
         parse_config(text)
+
+
+@pytest.mark.parametrize(("given", "missing"), [("certificate", "key"), ("key", "certificate")])
+def test_half_a_certificate(given: str, missing: str) -> None:
+    with pytest.raises(ConfigError, match=rf"tls\.{missing}: is needed, too, where there is a {given}"):
+        parse_config(HEAD + f'[tls]\n{given} = "x.pem"\n')
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "[submission]\nbind = ['127.0.0.1:587', '[::1]:587', 'localhost:2525', '127.0.0.1:0']",
+        "[submission]\nbind = ['0.0.0.0:587']\nbind_tls = ['[::]:465']\n[tls]\ncertificate = 'a'\nkey = 'b'",
+    ],
+)
+def test_where_mail_may_be_submitted(settings: str) -> None:
+    assert parse_config(HEAD + settings).submission.is_served
 
 
 # ------------------------------------------------------------------------------------------------ the file itself

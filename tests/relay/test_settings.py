@@ -17,9 +17,9 @@ from relay.config import (
     MembersConfig,
     RetryConfig,
     SpoolConfig,
-    config_template,
     parse_config,
 )
+from relay.config_template import config_template
 from relay.settings import NEEDS_RESTART, Settings
 
 START = Config(operator_domain="relay.example", public_url="https://relay.example")

@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -36,12 +37,28 @@ OUTPUT_FILE = "output"
 
 def require_daemon(package: str) -> str:
     """The path of the program that has the same name as its package. Skips or fails the test where it cannot run."""
-    found = shutil.which(package, path=_PATH)
-    if found is not None and os.geteuid() == 0:
-        return found
-    problem = f"{package} must be started by root"
+    found = require_program(package)
+    if os.geteuid() != 0:
+        _is_missing(f"{package} must be started by root")
+    return found
+
+
+def require_program(name: str, *, package: str | None = None) -> str:
+    """The path of a program, which anybody may run. Skips or fails the test where it is not there."""
+    found = shutil.which(name, path=_PATH)
     if found is None:
-        problem = f"{package} is not installed: apt-get install --no-install-recommends {package}"
+        _is_missing(f"{name} is not installed: apt-get install --no-install-recommends {package or name}")
+    return found
+
+
+def require_file(path: Path, how: str) -> Path:
+    """What is there once somebody has done `how`. Skips or fails the test where it is not there."""
+    if not path.exists():
+        _is_missing(f"{path} is not there: {how}")
+    return path
+
+
+def _is_missing(problem: str) -> NoReturn:
     if os.environ.get("REQUIRE_RECEIVERS") == "1":
         pytest.fail(problem)
     pytest.skip(problem)

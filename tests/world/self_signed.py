@@ -32,7 +32,7 @@ def self_signed_pem(host: str, *, days: int = 1) -> bytes:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(end - timedelta(days=30))
+        .not_valid_before(min(end, datetime.now(UTC)) - timedelta(days=30))
         .not_valid_after(end)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         .sign(key, hashes.SHA256())

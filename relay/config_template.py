@@ -1,0 +1,129 @@
+"""The `relay.toml` that `init` writes: it says what each setting means, and what it is where nothing is said."""
+
+TEMPLATE = """\
+# Atmosphere Mail relay. Read at start-up, and again at SIGHUP: an unknown key or a bad value is named with its line.
+# What is commented out shows the default.
+
+# DKIM d=, VERP, SPF include, Feedback-ID. Fixed once the relay has made its keys.
+operator_domain = "{operator_domain}"
+# Where the world reaches this relay's HTTP side: unsubscribe links.
+public_url = "{public_url}"
+# Refuse to send from a domain before its DNS records were seen to be right.
+require_verified_domains = true
+
+[http]
+# Port 0 takes any free one; the address is logged and written to http.address in this directory.
+bind = "127.0.0.1:8025"
+# Connections open at a time, status streams not counted. Each may hold 1 MiB. For one more, the one that has been
+# idle for longest is closed.
+# connections_max = 1000
+# Connections of one address (an IPv6 /64 is one), and requests at work that a trusted proxy forwards for it.
+# connections_per_address_max = 100
+# Addresses or networks of proxies: their X-Forwarded-For says whose request it is. They have no limit themselves.
+# trusted_proxies = ["127.0.0.0/8", "::1"]
+# Addresses or networks that may ask for /metrics and /readyz, beside this machine.
+# monitors = []
+# Status streams open at a time.
+# streams_max = 10000
+# streams_per_member_max = 100
+
+[submission]
+# SMTP for members: software that cannot post over HTTP. Nobody listens until there is an address.
+# Ports with STARTTLS (a client that begins with TLS is understood, too), and ports that begin with TLS. Without [tls]
+# only addresses of this machine, as "127.0.0.1:587": passwords are taken in the clear there.
+# Port 0 takes any free one; the addresses are logged, and written to submission.address in this directory.
+# bind = ["0.0.0.0:587", "[::]:587"]
+# bind_tls = ["0.0.0.0:465", "[::]:465"]
+# message_bytes_max = 10485760
+# recipients_max = 100
+# connections_max = 200
+# Connections of one address (an IPv6 /64 is one); this machine has no limit.
+# connections_per_address_max = 20
+# Bytes of unfinished messages in memory; one member has a quarter at most.
+# buffered_bytes_max = 67108864
+# So long a client of `bind` may begin with TLS before it is greeted; 0: it may not.
+# sniff_seconds = 0.2
+
+[tls]
+# The certificate (with its chain) and its key, PEM. Both are read again when they change: renewing needs no restart.
+# certificate = "/etc/letsencrypt/live/{operator_domain}/fullchain.pem"
+# key = "/etc/letsencrypt/live/{operator_domain}/privkey.pem"
+
+[delivery]
+# A fixed route instead of the recipient's MX: per domain, or "*" for all. Tests and smart hosts.
+# routes = {{ "*" = "127.0.0.1:2526" }}
+# How the relay introduces itself (EHLO). The reverse DNS of its address should say the same.
+# ehlo_name = "{operator_domain}"
+# connections_max = 500
+# connections_per_site_max = 20
+# One member's, who may write to hundreds of domains that never answer; the rest is for the others.
+# connections_per_member_max = 250
+# Messages a minute of the whole relay, evenly; 0 for no limit.
+# messages_per_minute_max = 0
+# Limits of single providers, by MX host or by a domain that it is below.
+# sites = {{ "mx.example" = {{ connections_max = 5, messages_per_minute_max = 600 }} }}
+# Opportunistic TLS: where a handshake fails, deliver in the clear rather than not at all.
+# plaintext_after_tls_failure = true
+
+[retry]
+# After attempt 1, 2, 3 ...; the last one repeats.
+# delays_seconds = [60, 300, 900, 1800, 3600, 7200, 14400, 28800]
+# give_up_seconds = 432000
+
+# A late one-time code is worse than a bounce.
+# [retry.give_up_seconds_by_category]
+# login-link = 3600
+# mfa-otp = 3600
+# password-reset = 86400
+# verification = 86400
+
+# By the age of a sending domain, how many recipients an hour and a day.
+# [warming]
+# tiers = [
+#   {{ until_day = 7, hour = 2, day = 10 }},
+#   {{ until_day = 14, hour = 10, day = 50 }},
+#   {{ hour = 100, day = 1000 }},
+# ]
+
+# A domain whose mail bounces or is complained about more than this is paused.
+# [reputation]
+# window_hours = 24
+# messages_min = 10
+# And only where so many different recipients bounced, or so many complained.
+# bounces_min = 3
+# complaints_min = 2
+# bounce_rate_max = 0.05
+# complaint_rate_max = 0.0008
+# A pause for bounces stops the bulk class. Of login links and the like a domain may still send so many an hour.
+# transactional_per_hour_while_paused = 20
+
+[spool]
+# segment_bytes = 67108864
+# Below this much free space nothing more is accepted; delivery goes on.
+# free_bytes_min = 1073741824
+# The log may not grow beyond this; 0 for no limit.
+# bytes_max = 0
+# Personal data of messages that have been final for so many days are removed; 36500 keeps them for a hundred years.
+# retention_days = 30
+
+[service]
+# How long running deliveries may go on after SIGTERM.
+# grace_seconds = 30
+
+[members]
+# domains_max = 2
+# Who is asked whether a did:plc exists, when a member is enrolled (not with --offline).
+# plc_directory = "https://plc.directory"
+# What one member may write a minute: sends, refused ones too, suppressions and all else. Raise it for a relayhost.
+# writes_per_minute = 600
+# suppressions_per_member_max = 100000
+# Bytes of mail accepted from one member in 24 hours.
+# bytes_per_day = 1000000000
+# Members may enrol domains themselves (POST /v1/domains), up to domains_max each.
+# self_service = false
+"""
+
+
+def config_template(operator_domain: str, public_url: str) -> str:
+    """The file that `init` writes. It parses to a Config with every default."""
+    return TEMPLATE.format(operator_domain=operator_domain, public_url=public_url)

@@ -51,7 +51,7 @@ run: setup ## serve DATA=./data, which is made where it is missing
 
 # ------------------------------------------------------------------------------------------------ to change it
 
-test: check tests/verifier/node_modules/.ready tests/clients/node/node_modules/.ready ## everything that CI runs: check, and all tests
+test: check tests/verifier/node_modules/.ready tests/clients/node/node_modules/.ready $(VENV)/frameworks/.ready ## everything that CI runs: check, and all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 check: $(VENV)/.develop ## ruff, mypy, import-linter, and the fences of tests/house
@@ -64,6 +64,12 @@ check: $(VENV)/.develop ## ruff, mypy, import-linter, and the fences of tests/ho
 # The JavaScript parts: an independent DKIM verifier (mailauth), and nodemailer, which members send with.
 %/node_modules/.ready: %/package-lock.json
 	cd $* && npm ci --silent --no-audit --no-fund
+	touch $@
+
+# Frameworks that members send with: no part of our own environment.
+$(VENV)/frameworks/.ready: tests/clients/frameworks.txt $(VENV)/.develop
+	rm -rf $(@D)
+	$(PIP) install --require-hashes --target $(@D) -r $<
 	touch $@
 
 # The long campaigns; `make test` runs a slice of each. tests/TRACK_RECORD.md says what they have found.

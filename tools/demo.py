@@ -1,8 +1,8 @@
 """`make demo`: the whole way of a mail on one machine, with nothing outside it.
 
 A relay on its own data directory, a local SMTP receiver (aiosmtpd, which nobody here wrote) as the MX for everything, a
-demo member, the Send API page's own example. It prints what happened and what arrived, checks every DKIM signature,
-and then serves until Ctrl-C; with `--once` it ends after the send.
+demo member, the Send API page's own example; then a mail of a program that only knows SMTP. It prints what happened and
+what arrived, checks every DKIM signature, and then serves until Ctrl-C; with `--once` it ends after the sends.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import logging
+import smtplib
 import socket
 import sys
 import urllib.request
@@ -46,7 +47,13 @@ MAIL = {
     "subject": "Hello",
     "text": "Sent via Atmosphere Mail",
 }
+#: The same, as a program hands it in over SMTP. The field that names the category is removed on the way.
+SUBMITTED = (
+    f"From: You <you@{DOMAIN}>\r\nTo: {MAIL['to']}\r\nSubject: Your code\r\nX-Atmos-Category: login-link\r\n\r\n"
+    "123456\r\n"
+)
 HTTP_PORT = 8025
+SUBMISSION_PORT = 2587
 SECONDS_MAX = 30
 
 
@@ -81,7 +88,7 @@ def free_port(wanted: int) -> int:
     raise OSError("no port is free on 127.0.0.1")
 
 
-def prepare(directory: Path, *, http_port: int, smtp_port: int) -> None:
+def prepare(directory: Path, *, http_port: int, smtp_port: int, submission_port: int = 0) -> None:
     """The demo's data directory, made once; its configuration is written anew, because the ports may differ."""
     public_url = f"http://127.0.0.1:{http_port}"
     if not (directory / CONFIG_FILE).exists():
@@ -90,6 +97,7 @@ def prepare(directory: Path, *, http_port: int, smtp_port: int) -> None:
     for default, demo in (
         ("require_verified_domains = true", "require_verified_domains = false"),
         ('bind = "127.0.0.1:8025"', f'bind = "127.0.0.1:{http_port}"'),
+        ("\n[submission]\n", f'\n[submission]\nbind = ["127.0.0.1:{submission_port}"]\n'),
         ('# routes = { "*" = "127.0.0.1:2526" }', f'routes = {{ "*" = "127.0.0.1:{smtp_port}" }}'),
     ):
         assert default in text
@@ -160,6 +168,13 @@ async def demonstrate(core: Core, url: str, receiver: Receiver) -> str:
         sys.exit(f"the mail was not sent: {message['lastReply']}")
 
     received = await receiver.received.receive()
+    await show(core, received)
+    await demonstrate_unsubscribe(url, key, received)
+    return key
+
+
+async def show(core: Core, received: bytes) -> None:
+    """What arrived, and what its signatures are worth."""
     print("\nWhat the receiver got (headers):")
     for name, value in message_from_bytes(received, policy=policy.compat32).items():
         if name != "DKIM-Signature":
@@ -171,8 +186,29 @@ async def demonstrate(core: Core, url: str, receiver: Receiver) -> str:
         print(f"  {'valid  ' if verdict.valid else 'INVALID'}  d={verdict.d} s={verdict.s}")
     if len(verdicts) != 4 or not all(verdict.valid for verdict in verdicts):
         sys.exit("not every signature is valid")
-    await demonstrate_unsubscribe(url, key, received)
-    return key
+
+
+def submit(address: str, key: str) -> str:
+    """What the relay says to the mail."""
+    host, _, port = address.rpartition(":")
+    with smtplib.SMTP(host, int(port), timeout=SECONDS_MAX) as client:
+        client.login(DOMAIN, key)
+        client.mail(f"you@{DOMAIN}")
+        client.rcpt(MAIL["to"])
+        code, text = client.data(SUBMITTED)
+    return f"{code} {text.decode()}"
+
+
+async def demonstrate_submission(core: Core, address: str, key: str, receiver: Receiver) -> None:
+    """A program that only knows SMTP, as a PDS does: here Python's smtplib."""
+    print(f"\nA program that only knows SMTP hands in to smtp://{DOMAIN}:{key}@{address}/")
+    for line in SUBMITTED.splitlines():
+        print(f"  {line}")
+    said = await trio.to_thread.run_sync(submit, address, key)
+    print(f"and hears\n  {said}")
+    if not said.startswith("250 "):
+        sys.exit("the mail was not accepted")
+    await show(core, await receiver.received.receive())
 
 
 async def demonstrate_unsubscribe(url: str, key: str, received: bytes) -> None:
@@ -207,8 +243,12 @@ curl {url}/v1/messages -H "X-Atmos-DID: {DID}" -H "Authorization: Bearer {key}"
 
 async def main(*, once: bool, directory: Path) -> None:
     receiver = Receiver()
-    http_port = free_port(HTTP_PORT)
-    prepare(directory, http_port=http_port, smtp_port=receiver.controller.port)
+    prepare(
+        directory,
+        http_port=free_port(HTTP_PORT),
+        submission_port=free_port(SUBMISSION_PORT),
+        smtp_port=receiver.controller.port,
+    )
     receiver.controller.start()
     try:
         async with open_relay(directory) as relay:
@@ -218,6 +258,7 @@ async def main(*, once: bool, directory: Path) -> None:
             )
             with trio.fail_after(SECONDS_MAX):
                 key = await demonstrate(relay.core, url, receiver)
+                await demonstrate_submission(relay.core, relay.submission_addresses[0], key, receiver)
             print_curl(url, key)
             if not once:
                 print("Serving until Ctrl-C.")

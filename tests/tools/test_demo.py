@@ -14,7 +14,9 @@ def test_the_demo_shows_what_the_readme_says_twice(tmp_path: Path) -> None:
     for _ in range(2):
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("  valid    d=") == 4
+        assert done.stdout.count("  valid    d=") == 8
+        assert "  250 2.0.0 accepted as " in done.stdout
+        assert done.stdout.count("X-Atmos-Category") == 1  # in what is handed in, not in what arrives
         assert "message.queued" in done.stdout
         assert "message.sent" in done.stdout
         assert '"code": "RECIPIENT_SUPPRESSED"' in done.stdout

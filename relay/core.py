@@ -24,6 +24,7 @@ from relay.edge import Edge
 from relay.heavy_work import HeavyWork
 from relay.in_hand import InHand
 from relay.last_looks import LastLooks
+from relay.message.key_files import remove_unfinished
 from relay.message.keys import KeyRing, Peppers, load_peppers
 from relay.message.outgoing import Composer
 from relay.metrics import Metrics
@@ -194,6 +195,8 @@ async def open_core(
     keyring.check()
     first_stem = keyring.operator_stem(config.operator_domain)
     async with open_store(directory, config, surroundings) as store:
+        # The log's lock says that nobody else is writing one. Such a file may hold a secret.
+        remove_unfinished(directory)
 
         def pepper_at(seq: int) -> int:
             with store.read() as view:

@@ -13,7 +13,7 @@ import click
 from relay.operator.client import administer
 from tools import removal, rotation
 from tools.naming import owner_of_domain, owner_of_key, owner_option
-from tools.output import directory_argument, json_option, print_json, print_table
+from tools.output import directory_argument, json_option, print_json, print_table, wide_option
 from tools.zones import print_records
 
 did_option = click.option("--did", required=True, help="The member: did:plc:... or did:web:...")
@@ -67,6 +67,7 @@ def member_add(
 
 @member_group.command("list")
 @directory_argument
+@wide_option
 @json_option
 def member_list(directory: Path, as_json: bool) -> None:
     """List the members."""
@@ -263,6 +264,7 @@ def _print_check(check: dict[str, Any]) -> None:
 
 @domain_group.command("list")
 @directory_argument
+@wide_option
 @json_option
 def domain_list(directory: Path, as_json: bool) -> None:
     """List the sending domains."""
@@ -312,6 +314,7 @@ def key_issue(directory: Path, did: str, scope: str | None, category: str | None
 @key_group.command("list")
 @directory_argument
 @click.option("--did", help="Only this member's.")
+@wide_option
 @json_option
 def key_list(directory: Path, did: str | None, as_json: bool) -> None:
     """List the API keys by their ids. The keys themselves are not kept anywhere."""

@@ -16,7 +16,7 @@ import click
 from relay.operator.client import administer
 from relay.operator.protocol import ALREADY, BEING_TRIED, HELD, UNKNOWN
 from tools.naming import messages, one_message
-from tools.output import directory_argument, json_option, print_json, print_table, printable
+from tools.output import directory_argument, json_option, print_json, print_table, printable, wide_option
 
 #: Of a cell that a stranger filled.
 _CELL_CHARACTERS_MAX = 80
@@ -43,6 +43,7 @@ def queue_group() -> None: ...
 @selection_options
 @click.option("--messages", "each", is_flag=True, help="Each message, not the sites.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Lines at most.")
+@wide_option
 @json_option
 def queue_list(
     directory: Path,

@@ -147,10 +147,14 @@ def write_new(path: Path, octets: bytes) -> None:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Remove what `write_new` left behind in `directory`, and below it, where the machine went down in the middle."""
-    for path in directory.glob("**/.*.tmp"):
-        if is_unfinished(path.name):
-            path.unlink()
+    """Remove what `write_new` left behind in a data directory and among its keys, where it was killed in the middle.
+
+    Only for whoever knows that nobody else writes there.
+    """
+    for pattern in (".*.tmp", "keys/*/.*.tmp"):
+        for path in directory.glob(pattern):
+            if is_unfinished(path.name):
+                path.unlink()
 
 
 def is_unfinished(name: str) -> bool:

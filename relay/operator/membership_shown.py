@@ -111,6 +111,21 @@ async def dns(core: Readable, asked: Dns, by: Operator) -> CommandAnswer:
     return {"operator": operator_answer(core), "domains": [domain_answer(core, state) for state in states]}
 
 
+class OperatorKey(Arguments, frozen=True, kw_only=True):
+    """The stems of the operator's own keys: of those in use, and of those that wait for the DNS."""
+
+
+@decision(by=Operator, reads=True)
+async def operator_key(core: Readable, asked: OperatorKey, by: Operator) -> CommandAnswer:
+    with core.store.read() as view:
+        key = signing_keys.operator_key(view, core.config.operator_domain)
+    waiting = None if key is None else key.next_key
+    return {
+        "selector": core.operator_stem,
+        "nextSelector": None if waiting is None else waiting.selector_stem,
+    }
+
+
 def domain_answer(core: Readable, state: members.DomainState) -> dict[str, Any]:
     """A sending domain with the DNS records that it needs."""
     records = member_records(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from relay.file_names import ADMIN_SOCKET, HTTP_ADDRESS_FILE
 from tests.world.process import RelayProcess, make_process_directory
+from tests.world.relay import DOMAIN
 
 
 def test_an_address_that_a_killed_relay_left_behind_is_gone_before_anything_is_served(tmp_path: Path) -> None:
@@ -32,3 +33,24 @@ def test_a_pepper_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
     assert relay.wait() == 1
     assert "pepper" in relay.output
     assert not (relay.directory / "pepper").exists()
+
+
+def test_secrets_that_were_being_written_are_gone_after_the_next_start(tmp_path: Path) -> None:
+    """But not while another relay runs, which may be writing them."""
+    relay = RelayProcess(make_process_directory(tmp_path / "data", route="127.0.0.1:9"))
+    relay.enrol()
+    begun = [
+        relay.directory / ".pepper.2.0123abcd.tmp",
+        relay.directory / "keys" / DOMAIN / ".atmos20990101r.pem.0123abcd.tmp",
+    ]
+    another = relay.directory / ".mine.tmp"
+    with relay.running():
+        for path in (*begun, another):
+            path.write_bytes(b"")
+        assert relay.run_command("serve", str(relay.directory)).returncode == 1
+        assert all(path.exists() for path in begun)
+        relay.kill()
+        relay.start()
+        assert not any(path.exists() for path in begun)
+        assert another.exists()
+        assert relay.stop() == 0

@@ -35,6 +35,7 @@ from tools.output import (
     print_table,
     printable,
     quiet_when_nobody_reads,
+    wide_option,
 )
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -75,6 +76,7 @@ _message_option = one_message(required=False, about="Only this message.")
 @_view_option(f"Otherwise: {', '.join(_SHOWN_BY_DEFAULT)}.")
 @_did_option
 @_message_option
+@wide_option
 @json_option
 def replay_command(
     directory: Path,

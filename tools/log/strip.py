@@ -9,7 +9,15 @@ import click
 
 from relay.operator.client import administer
 from tools.naming import one_message
-from tools.output import counted, directory_argument, json_option, print_json, print_table, printable
+from tools.output import (
+    counted,
+    directory_argument,
+    json_option,
+    print_json,
+    print_table,
+    printable,
+    wide_option,
+)
 
 
 @click.command("strip")
@@ -21,6 +29,7 @@ from tools.output import counted, directory_argument, json_option, print_json, p
     help="Final for so many days; by default `retention_days` of relay.toml.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
+@wide_option
 @json_option
 def strip_command(directory: Path, older_than: int | None, dry_run: bool, as_json: bool) -> None:
     """Remove the personal data of messages that are long over.
@@ -47,6 +56,7 @@ def strip_command(directory: Path, older_than: int | None, dry_run: bool, as_jso
 @click.option("--recipient", metavar="ADDRESS", help="All messages to this address.")
 @click.option("--did", help="Only this member's.")
 @click.option("--reason", required=True, help="Kept for good, so name nobody: a ticket number will do.")
+@wide_option
 @json_option
 def erase_command(
     directory: Path,

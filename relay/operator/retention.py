@@ -38,11 +38,11 @@ from typing import Any, NamedTuple
 
 import trio
 
-from relay.addresses import AddressError, parse_address
 from relay.alarm import Alarm
 from relay.codec import decode_raw
 from relay.core import Core
 from relay.events import Event, LogStripped, MessageQueued, Notice, PayloadErased, SendAccepted
+from relay.fields import address_in
 from relay.operator.protocol import CommandAnswer
 from relay.operator.rotation import delete_old_keys
 from relay.principals import Operator
@@ -138,7 +138,7 @@ async def log_erase(core: Core, order: LogErase, asker: Operator) -> CommandAnsw
         raise invalid(
             "reason", "it is kept for good, so it must not name an address; a ticket number will do"
         )
-    address = None if recipient is None else _address(recipient)
+    address = None if recipient is None else address_in("recipient", recipient)
     removed, store = _Removed(), core.store
     with _told_what_is_left():
         async with core.erasing:
@@ -442,10 +442,3 @@ def _naming_records(records: Iterable[Record], address: str) -> dict[str, int]:
         if record.payload is not None and names(record.payload):
             found[str(decode_raw(record)["type"])] += 1
     return dict(sorted(found.items()))
-
-
-def _address(given: str) -> str:
-    try:
-        return parse_address(given)
-    except AddressError as error:
-        raise invalid("recipient", str(error)) from error

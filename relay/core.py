@@ -148,11 +148,12 @@ class Core:
 
     async def decide(self, name: str, arguments: msgspec.Struct, asker: Asker) -> Any:
         """Carry out a decision of `relay.registry` for whoever asks; `relay.edge.Decide` has the contract."""
-        if self.stopping and not isinstance(asker, Operator):
+        found = decision_for(name, asker)
+        if self.stopping and not isinstance(asker, Operator) and not found.ends_what_was_begun(arguments):
             raise unavailable()
         if isinstance(asker, Principal):
             self._check_key(asker)
-        return await decision_for(name, asker).run(self, arguments, asker)
+        return await found.run(self, arguments, asker)
 
     def _check_key(self, member: Principal) -> None:
         """Once more, for a body may take its time. Raises Refusal(AUTH_FAILED)."""

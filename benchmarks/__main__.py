@@ -12,6 +12,7 @@ from benchmarks import (
     queue_length,
     replay,
     stream,
+    submission,
 )
 from benchmarks.command import run
 
@@ -21,6 +22,7 @@ MODULES = (
     accept,
     deliver,
     postfix,
+    submission,
     policy,
     queue_length,
     replay,

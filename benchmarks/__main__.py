@@ -13,6 +13,7 @@ from benchmarks import (
     queue_length,
     replay,
     stream,
+    submission,
     worst_inputs,
 )
 from benchmarks.command import run
@@ -23,6 +24,7 @@ MODULES = (
     accept,
     deliver,
     postfix,
+    submission,
     policy,
     queue_length,
     replay,

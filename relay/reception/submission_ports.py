@@ -14,7 +14,7 @@ May import what `relay.edge` gives.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import trio
@@ -72,6 +72,7 @@ def _ports(edge: Edge, certificates: Certificates | None) -> list[Port[Principal
     if certificates is not None:
         metrics.certificate_expires.set_function(lambda: certificates.not_after.timestamp())
     door, lockout = Submission(edge), Lockout()
+    replies = cache(metrics.submission_replies.labels)
 
     def surroundings(bind: str, *, is_tls_at_once: bool) -> Surroundings[Principal]:
         config = edge.config
@@ -84,7 +85,7 @@ def _ports(edge: Edge, certificates: Certificates | None) -> list[Port[Principal
             certificates=certificates,
             limits=Limits(sniff_seconds=config.submission.sniff_seconds),
             is_tls_at_once=is_tls_at_once,
-            count_reply=lambda command, code: metrics.submission_replies.labels(command, code // 100).inc(),
+            count_reply=lambda command, code: replies(command, code // 100).inc(),
         )
 
     return [

@@ -21,7 +21,7 @@ from tests.world.daemon import require_daemon
 from tests.world.process import make_process_directory
 
 #: Those that take no time when little is asked of them.
-QUICK = ["append", "command_start", "compose_sign", "deliver", "replay", "hostile", "stream"]
+QUICK = ["append", "command_start", "compose_sign", "deliver", "replay", "hostile", "stream", "submission"]
 #: Of questions that ask in many rounds only: a single one.
 SMALLEST = Effort(rounds=0, seconds=0.05, scale=0.001)
 

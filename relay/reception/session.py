@@ -344,6 +344,9 @@ class Session(Generic[Who]):
             answer = await self._around.door.authenticate(credentials.user, credentials.password, self.client)
         if isinstance(answer, Admitted):
             lockout.succeeded(who, trio.current_time())
+            refusal = self._around.places.admit(self, answer.party)
+            if refusal is not None:
+                return refusal
             self._visit.admitted = answer
             return AUTHENTICATED
         if answer.code != WRONG_CREDENTIALS.code:

@@ -225,6 +225,11 @@ def test_looking_at_the_page_changes_nothing(tmp_path: Path, method: str) -> Non
         ("multipart/form-data; boundary=c\xfct", MULTIPART),
         ("multipart/form-data; boundary=cut", MULTIPART[:60]),
         ("multipart/form-data; boundary=cut", b"\x00" * 100),
+        ("text/plain", b"--"),
+        ("text/plain", b"--\r\n--\r\n----"),
+        ("text/plain", MULTIPART[:60]),
+        ("text/plain", b"--" + b"x" * 4000 + b"\r\n" + MULTIPART),
+        ("text/plain", MULTIPART.replace(b"--cut", b"--c\xfct").replace(b"One-Click", b"one")),
     ],
 )
 def test_a_post_without_the_body_of_rfc_8058_is_400(tmp_path: Path, content_type: str, body: bytes) -> None:
@@ -247,6 +252,11 @@ def test_a_post_without_the_body_of_rfc_8058_is_400(tmp_path: Path, content_type
         ("application/octet-stream", ONE_CLICK),
         ("application/x-www-form-urlencoded", ONE_CLICK + b"\r\n"),
         ("text/plain; charset=utf-8", ONE_CLICK + b"\n"),
+        ("multipart/form-data", ONE_CLICK),
+        ("multipart/form-data; boundary=cut", ONE_CLICK),
+        (None, MULTIPART),
+        ("text/plain", MULTIPART),
+        ("application/x-www-form-urlencoded", MULTIPART),
     ],
 )
 def test_the_right_body_is_taken_whatever_it_calls_itself(

@@ -14,7 +14,8 @@ from pathlib import Path
 import trio
 
 from relay.file_names import VIEWS_DIRECTORY
-from tests.campaigns.life import KILLED, Life
+from tests.campaigns.life import Life
+from tests.campaigns.served import KILLED
 from tests.campaigns.tally import Violation
 from tests.world.attack import KINDS, Member, attacked
 

@@ -145,8 +145,15 @@ class _Draft:
         self.stopped.discard(did)
         self.handles.pop(did, None)
         self.events += [
-            DomainRemoved(did=did, domain=domain_of(did), because="member", selector_stems=["s"], by="root"),
-            MemberRemoved(did=did, by="root"),
+            DomainRemoved(
+                did=did,
+                domain=domain_of(did),
+                because="member",
+                selector_stems=["s"],
+                by="root",
+                personal=OperatorsReason(why="a@example.com asked"),
+            ),
+            MemberRemoved(did=did, by="root", personal=OperatorsReason(why="a@example.com asked")),
         ]
 
     def come_back(self) -> None:

@@ -12,6 +12,7 @@ Until FILE exists this is `atmos-relay serve DIR`. From then on PART is broken:
     clock      the wall clock is off by as many seconds as FILE says
     die        FILE holds a number n: in the n-th change of the disk from then on, the process is killed (SIGKILL);
                of a write, the first half has been written
+    answer     the process is killed (SIGKILL) when a message that came over SMTP is durable, before its client hears so
     begun      FILE is made when all modules are there and the command begins; nothing is broken
     no-fdatasync, no-fsync, no-directory-sync
                that call, of whoever makes it, says that it has done it, and has not; `no-fsync` is of files
@@ -129,6 +130,20 @@ def break_off(file: Path) -> None:
     RealDisk.write = write_or_die  # type: ignore[method-assign]
 
 
+def break_answer(file: Path) -> None:
+    from relay.reception.submission import Submission
+
+    data = Submission.data
+
+    async def data_and_die(*arguments: Any) -> Any:
+        reply = await data(*arguments)
+        if file.exists() and reply.accepts:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return reply
+
+    Submission.data = data_and_die  # type: ignore[method-assign]
+
+
 def forget(file: Path, name: str, is_meant: Callable[[int], bool]) -> None:
     sync = getattr(os, name)
 
@@ -146,6 +161,7 @@ PARTS: dict[str, Callable[[Path], None]] = {
     "decision": break_decision,
     "clock": break_clock,
     "die": break_off,
+    "answer": break_answer,
     "begun": lambda file: file.touch(),
     "no-fdatasync": lambda file: forget(file, "fdatasync", stat.S_ISREG),
     "no-fsync": lambda file: forget(file, "fsync", stat.S_ISREG),

@@ -21,9 +21,10 @@ from relay.message.key_files import pepper_files
 from relay.operator.client import administer, user_name
 from relay.principals import Operator
 from spool.backup.backup import BackupReport, back_up
-from spool.backup.format import BEGUN_NAME, MANIFEST_NAME, Manifest, Progress, check_files, read_manifest
+from spool.backup.format import BEGUN_NAME, MANIFEST_NAME, Manifest, check_files, read_manifest
 from spool.backup.restore import restore
 from spool.errors import BackupError
+from spool.interface import Progress
 from spool.verify.verify import LogProblem, LogVerdict, verify_log
 from tools.log.directory import log_directory
 from tools.meter import open_meter

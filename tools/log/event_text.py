@@ -270,6 +270,7 @@ def _tell_erased(event: Shown) -> str:
     data = event.data
     ids = [f"message {message_id}" for message_id in data.get("message_ids", [])]
     ids += [f"send {seq}" for seq in data.get("send_ids", [])]
+    ids += [f"record {seq}" for seq in data.get("seqs", [])]
     named = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
     who = f" by {data['by']}" if data.get("by") else ""
     why = f": {data['reason']}" if data.get("reason") else ""

@@ -45,6 +45,7 @@ def strip_command(directory: Path, older_than: int | None, dry_run: bool, as_jso
     done = "This would remove" if dry_run else "Removed"
     messages, days = counted(answer["messages"], "message"), counted(answer["days"], "day")
     click.echo(f"{done} the personal data of {messages}, final for {days}.")
+    _print_singles(answer)
     _print_kept(answer)
     if not dry_run:
         _print_segments(answer)
@@ -80,6 +81,7 @@ def erase_command(
         print_json(answer)
         return
     click.echo(f"Removed the personal data of {counted(answer['messages'], 'message')}.")
+    _print_singles(answer)
     _print_kept(answer)
     _print_segments(answer)
     still = answer["stillNamed"]
@@ -104,6 +106,12 @@ def _why_still(name: str) -> str:
     if name == "send.accepted":
         return ": content that other recipients share, or that names it"
     return ""
+
+
+def _print_singles(answer: dict[str, Any]) -> None:
+    """Mailboxes that are in use no more, and reasons of removals."""
+    if answer["recordsOfNoMessage"]:
+        click.echo(f"And of {counted(answer['recordsOfNoMessage'], 'record')} of no message.")
 
 
 def _print_kept(answer: dict[str, Any]) -> None:

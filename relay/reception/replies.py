@@ -54,6 +54,9 @@ _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\t\r\n]")
 
 STOPPING: Final = Reply(421, "4.3.2", "the relay is stopping; come back in a moment")
 TOO_MANY_CONNECTIONS: Final = Reply(421, "4.7.0", "too many connections; close some, or come back later")
+TOO_MANY_OF_MEMBER: Final = Reply(
+    421, "4.7.0", "your programs have half of all connections; close some, or come back later"
+)
 LOCKED_OUT: Final = Reply(
     421, "4.7.0", "too many wrong passwords from your address; come back in ten minutes with the right one"
 )

@@ -292,13 +292,15 @@ class Session(Generic[Who]):
         if held <= SMALL_BYTES_MAX:
             self._lease.release()  # where more was held, it has been refused
             return
-        # Who has said how much will come has room for all of it at once, so that halves do not wait for each other.
-        wanted = max(
-            held + 2 * _RECEIVE_BYTES, min(self._declared_bytes, self._around.rules.message_bytes_max)
-        )
+        # Who has said how much will come has room for all of it at once. Who has not, or sends more than that, may come
+        # to the most that is taken.
+        most = self._around.rules.message_bytes_max + 2 * _RECEIVE_BYTES
+        wanted = max(held, self._declared_bytes) + 2 * _RECEIVE_BYTES
+        if held <= self._declared_bytes:
+            most = wanted
         with trio.move_on_after(self._limits.room_seconds) as scope:
             self._waiting = scope
-            await self._lease.cover(wanted)
+            await self._lease.cover(wanted, most)
         self._waiting = None
         if scope.cancelled_caught and not self._must_end():
             self._server.refuse_message(NO_ROOM)
@@ -344,6 +346,9 @@ class Session(Generic[Who]):
             answer = await self._around.door.authenticate(credentials.user, credentials.password, self.client)
         if isinstance(answer, Admitted):
             lockout.succeeded(who, trio.current_time())
+            refusal = self._around.places.admit(self, answer.party)
+            if refusal is not None:
+                return refusal
             self._visit.admitted = answer
             return AUTHENTICATED
         if answer.code != WRONG_CREDENTIALS.code:

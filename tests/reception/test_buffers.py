@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -132,5 +133,33 @@ def test_any_course_of_events() -> None:
                 await wait_all_tasks_blocked()
                 waiter.lease.release()
         assert buffers.held_bytes == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize("parties", ["aaaaa", "abcdefghijklmnop", "aaabbbcccdddeeefff"])
+def test_messages_of_unknown_size_do_not_wait_for_each_other(parties: str) -> None:
+    """Three of ten mebibytes at once held a third of the quarter each, until one of them was refused."""
+
+    async def main() -> None:
+        buffers, dice = Buffers(lambda: 64 * SMALL), random.Random(1)
+        most = 10 * SMALL
+        ended: list[int] = []
+
+        async def hand_in(lease: Lease, size: int) -> None:
+            for message_bytes in range(0, size + 1, SMALL // 2):
+                await lease.cover(message_bytes, most)
+                assert buffers.held_bytes <= 64 * SMALL
+                await trio.sleep(dice.random())
+            lease.release()
+            ended.append(size)
+
+        with trio.fail_after(24 * 3600):
+            async with trio.open_nursery() as nursery:
+                for party in parties:
+                    nursery.start_soon(hand_in, buffers.lease(party), dice.choice([most, most, 3 * SMALL]))
+        assert len(ended) == len(parties)
+        assert buffers.held_bytes == 0
+        assert not buffers._holding
 
     run(main)

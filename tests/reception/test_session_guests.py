@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
@@ -160,5 +161,37 @@ def test_where_all_are_at_work_who_comes_is_told_to_come_later() -> None:
             assert places.take(Session(first.stream, CLIENT, shared)) == TOO_MANY_CONNECTIONS
             assert (await first.ask("NOOP")).startswith("250 ")
         assert why == ["connections"]
+
+    run(main)
+
+
+def test_one_member_has_half_of_the_places_and_others_get_in() -> None:
+    """A member who rests never gives way, so one with many addresses could shut out all others."""
+
+    async def main() -> None:
+        why: list[str] = []
+        places = Places(lambda: 6, per_address_max=lambda: 20, count_turned_away=why.append)
+        shared = around(MagicDoor(), CLEAR(), places=places)
+        bob = "AUTH PLAIN AGJvYgBrZXk="
+        async with AsyncExitStack() as stack:
+            hogs = [await stack.enter_async_context(talking(shared)) for _ in range(3)]
+            for talk in hogs:
+                await logged_in(talk)
+            async with talking(shared) as fourth:
+                await fourth.hear()
+                await fourth.ask("EHLO client.test")
+                assert (await fourth.ask(RIGHT)).startswith("421 4.7.0 your programs have half")
+                assert await fourth.hear() == ""
+                await fourth.ended.wait()
+            assert why == ["connections_per_member"]
+            other = await stack.enter_async_context(talking(shared))
+            await other.hear()
+            await other.ask("EHLO client.test")
+            assert (await other.ask(bob)).startswith("235 ")
+            # A place that is given back is one of theirs again.
+            await hogs[0].ask("QUIT")
+            await hogs[0].ended.wait()
+            await logged_in(await stack.enter_async_context(talking(shared)))
+            assert places.connections == 4
 
     run(main)

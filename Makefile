@@ -75,9 +75,10 @@ $(VENV)/frameworks/.ready: tests/clients/frameworks.txt $(VENV)/.develop
 # The long campaigns; `make test` runs a slice of each. tests/TRACK_RECORD.md says what they have found.
 SEEDS ?= 200
 FROM ?= 1
+WITH ?=
 JOBS ?= 2
 simulate: $(VENV)/.develop ## SEEDS=200 short lives of a relay among everything that can fail; prints the seeds that break a promise
-	$(BIN)/python -m tests.campaigns.simulate --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS)
+	$(BIN)/python -m tests.campaigns.simulate --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(if $(WITH),--with $(WITH))
 
 crash: $(VENV)/.develop ## ROUNDS=50 of real relays that are killed, starved and stopped
 	$(BIN)/python -m tests.campaigns.crash --rounds $(ROUNDS) --seed $(SEED)

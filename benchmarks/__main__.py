@@ -3,6 +3,7 @@
 from benchmarks import (
     accept,
     append,
+    attack,
     command_start,
     compose_sign,
     deliver,
@@ -13,6 +14,7 @@ from benchmarks import (
     replay,
     stream,
     submission,
+    worst_inputs,
 )
 from benchmarks.command import run
 
@@ -29,6 +31,8 @@ MODULES = (
     stream,
     hostile,
     command_start,
+    worst_inputs,
+    attack,
 )
 
 run({module.QUESTION: module.measure for module in MODULES})

@@ -55,8 +55,9 @@ def bench_directory() -> Path:
     return Path(os.environ.get("BENCH_DIR") or tempfile.gettempdir())
 
 
-def run(questions: dict[str, Measure], arguments: list[str] | None = None) -> None:
-    """Ask those that were named, or all; print the table, and write it where `--json` says."""
+def run(questions: dict[str, Measure], arguments: list[str] | None = None) -> bool:
+    """Ask those that were named, or all; print the table, and write it where `--json` says. Whether every demand was
+    met."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -74,6 +75,7 @@ def run(questions: dict[str, Measure], arguments: list[str] | None = None) -> No
     if options.json is not None:
         options.json.write_bytes(encode(result))
         print(f"written to {options.json}")
+    return all(row.is_met for row in result.rows)
 
 
 def _measure(questions: dict[str, Measure], effort: Effort) -> Run:

@@ -8,6 +8,8 @@ each for three of them:
     <!-- figures: headlines -->
     <!-- end of figures -->
 
+`worst inputs` is the table of `python -m benchmarks.worst_inputs`, of which each run has a file in its own directory.
+
 So no figure there is from memory, and a test compares them. Whoever wants other figures runs `make bench` on a quiet
 machine, puts its JSON into `benchmarks/results/` under the date, and runs this.
 """
@@ -18,10 +20,12 @@ import re
 from pathlib import Path
 from statistics import median
 
-from benchmarks.report import Environment, Run, closing_line, decode, describe, markdown, number
+from benchmarks.report import Environment, Row, Run, closing_line, decode, describe, markdown, number
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
+#: Runs of a benchmark by itself, which looks for what is slow and takes other machines than a quiet one.
+WORST_INPUTS = RESULTS / "worst_inputs"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "PERFORMANCE.md")
 #: What a stranger asks first: which row, and the sentence that its median completes.
 THREE = (
@@ -38,23 +42,32 @@ THREE = (
         "mails a second go all the way from POST to a receiver, with four signatures each",
     ),
 )
-_PLACE = re.compile(r"(<!-- figures: (three|headlines|all) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
+_PLACE = re.compile(
+    r"(<!-- figures: (three|headlines|all|worst inputs) -->\n).*?(<!-- end of figures -->)", re.DOTALL
+)
 
 
-def newest_results() -> Path:
-    return max(RESULTS.glob("*.json"))
+def newest_results(directory: Path = RESULTS) -> Path:
+    return max(directory.glob("*.json"))
 
 
 def with_figures(page: str, run: Run) -> str:
-    """The page with its tables as this run has them."""
+    """The page with its tables as this run has them, and the one of the worst inputs as the newest of its runs."""
 
     def place(match: re.Match[str]) -> str:
         if match[2] == "three":
             return f"{match[1]}{_sentences(run)}\n\n{_where(run.environment)}\n{match[3]}"
+        if match[2] == "worst inputs":
+            worst = decode(newest_results(WORST_INPUTS).read_bytes())
+            return f"{match[1]}{_table(worst, worst.rows)}{match[3]}"
         rows = [row for row in run.rows if match[2] == "all" or row.is_headline]
-        return f"{match[1]}{markdown(rows)}\n\n{describe(run.environment)}. {closing_line(run.rows)}.\n{match[3]}"
+        return f"{match[1]}{_table(run, rows)}{match[3]}"
 
     return _PLACE.sub(place, page)
+
+
+def _table(run: Run, rows: list[Row]) -> str:
+    return f"{markdown(rows)}\n\n{describe(run.environment)}. {closing_line(run.rows)}.\n"
 
 
 def _sentences(run: Run) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 
-from relay.message.keys import Pepper
+from relay.message.keys import Peppers
 from relay.principals import Principal
 from relay.refusals import Refusal
 from relay.views import members
@@ -18,14 +18,14 @@ _NOBODYS_KEY = members.KeyState("", "0" * 64, 0)
 
 
 def authenticate(
-    view: Snapshot, pepper: Pepper, did: str, api_key: str
+    view: Snapshot, pepper: Peppers, did: str, api_key: str
 ) -> tuple[Principal, members.MemberState]:
     """Whose key this is. Raises Refusal(AUTH_FAILED); suspension is for the caller to judge."""
-    presented = pepper.key_hash(api_key)
+    presented = pepper.key_hashes(api_key)
     member = members.member(view, did)
     matched: members.KeyState | None = None
     for state in members.keys_of(view, did) or [_NOBODYS_KEY]:
-        same = hmac.compare_digest(state.key_hash, presented)
+        same = sum(hmac.compare_digest(state.key_hash, one) for one in presented) > 0
         if same and state.revoked_at is None:
             matched = state
     if member is None or matched is None:

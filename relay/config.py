@@ -25,7 +25,7 @@ CONFIG_FILE = "relay.toml"
 CONFIG_BYTES_MAX = 1024 * 1024
 
 # Upper bounds, too: what follows from a number must fit where it is kept, so that no file ends a relay that runs.
-_LARGEST = 2**53
+_LARGEST = 2**62
 Count = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
 #: 0 for none.
 Bound = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]

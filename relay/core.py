@@ -24,7 +24,8 @@ from relay.edge import Edge
 from relay.heavy_work import HeavyWork
 from relay.in_hand import InHand
 from relay.last_looks import LastLooks
-from relay.message.keys import KeyRing, Pepper, load_pepper
+from relay.message.key_files import remove_unfinished
+from relay.message.keys import KeyRing, Peppers, load_peppers
 from relay.message.outgoing import Composer
 from relay.metrics import Metrics
 from relay.principals import Asker, Operator, Principal
@@ -37,7 +38,7 @@ from relay.space import Space
 from relay.store import Store, open_store
 from relay.streams import Streams
 from relay.surroundings import Surroundings
-from relay.views import signing_keys
+from relay.views import peppers, signing_keys
 from relay.writes import Writes
 from spool.errors import ReadersFullError
 
@@ -59,7 +60,7 @@ class Core:
     surroundings: Surroundings
     settings: Settings
     store: Store
-    pepper: Pepper
+    pepper: Peppers
     keyring: KeyRing
     composer: Composer
     #: Of the operator's keys, which sign until the log names others.
@@ -147,11 +148,12 @@ class Core:
 
     async def decide(self, name: str, arguments: msgspec.Struct, asker: Asker) -> Any:
         """Carry out a decision of `relay.registry` for whoever asks; `relay.edge.Decide` has the contract."""
-        if self.stopping and not isinstance(asker, Operator):
+        found = decision_for(name, asker)
+        if self.stopping and not isinstance(asker, Operator) and not found.ends_what_was_begun(arguments):
             raise unavailable()
         if isinstance(asker, Principal):
             self._check_key(asker)
-        return await decision_for(name, asker).run(self, arguments, asker)
+        return await found.run(self, arguments, asker)
 
     def _check_key(self, member: Principal) -> None:
         """Once more, for a body may take its time. Raises Refusal(AUTH_FAILED)."""
@@ -189,10 +191,19 @@ async def open_core(
     surroundings = surroundings or Surroundings()
     check_may_write(directory, restoring=restoring)
     config = load_config(directory)
-    pepper = load_pepper(directory)
+    pepper = load_peppers(directory)
     keyring = KeyRing(directory)
     keyring.check()
     first_stem = keyring.operator_stem(config.operator_domain)
-    composer = Composer.of(keyring, pepper, config.operator_domain)
     async with open_store(directory, config, surroundings) as store:
+        # The log's lock says that nobody else is writing one. Such a file may hold a secret.
+        remove_unfinished(directory)
+
+        def pepper_at(seq: int) -> int:
+            with store.read() as view:
+                return peppers.number_at(view, seq)
+
+        with store.read() as view:
+            pepper.use(peppers.current(view))
+        composer = Composer.of(keyring, pepper, config.operator_domain, pepper_at)
         yield Core(directory, surroundings, Settings(config), store, pepper, keyring, composer, first_stem)

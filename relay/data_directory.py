@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from relay.codec import Recorded, decode
 from relay.config import Config, load_config
 from relay.file_names import LOG_DIRECTORY
-from relay.message.key_files import KeyFiles, read_pepper
+from relay.message.key_files import KeyFiles, read_peppers
 from relay.refusals import Refusal
 from relay.views import open_temporary_views, signing_keys
 from spool.backup.format import BEGUN_NAME as BACKUP_BEGUN
@@ -135,7 +135,7 @@ def open_for_reading(directory: Path) -> Iterator[Readable]:
     and only a writer may mend that. Raises ConfigError, KeyFileError, or an error of `spool`.
     """
     config = load_config(directory)
-    read_pepper(directory)  # not needed here, but whoever looks should hear of secrets that others can read
+    read_peppers(directory)  # not needed here, but whoever looks should hear of secrets that others can read
     keys = KeyFiles(directory)
     keys.check()
     operator_stem = keys.operator_stem(config.operator_domain)

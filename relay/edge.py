@@ -17,7 +17,7 @@ from relay.buffers import Buffers
 from relay.config import Config
 from relay.data_directory import LogToRead
 from relay.heavy_work import HeavyWork
-from relay.message.keys import Pepper
+from relay.message.keys import Peppers
 from relay.message.tokens import ConfirmationTokens, UnsubscribeTokens
 from relay.metrics import Metrics
 from relay.principals import Asker
@@ -43,7 +43,7 @@ class Edge:
     #: Views and log, to read.
     store: LogToRead
     #: By which API keys are known.
-    pepper: Pepper
+    pepper: Peppers
     #: Opens the tokens of unsubscribe links.
     unsubscribe_tokens: UnsubscribeTokens
     #: Opens those of links that confirm a `forward_to`.

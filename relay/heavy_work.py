@@ -5,7 +5,7 @@ The invariant: **the loop never works for long at one thing, however large it is
 - What is larger than ON_LOOP_OCTETS_MAX is done beside the loop, in a thread.
 - What is smaller is done on the loop, because handing it over costs more than doing it. But when WORK_SECONDS_MAX have
   gone into such work, others are looked after before the next: fifty recipients of one send are fifty small works that
-  all want to begin at once.
+  all want to begin at once, and twenty long answers are read in twenty steps at a time.
 
 For both, parties (members) take turns (`relay.turns`): a thousand large mails of one cost another one turn.
 
@@ -58,6 +58,12 @@ class HeavyWork:
         Within the block nothing is awaited but `do`.
         """
         return self._beside(party) if octets > ON_LOOP_OCTETS_MAX else _OnLoop(self, party)
+
+    async def step(self, party: str, function: Callable[..., Done], *arguments: Any) -> Done:
+        """`function(*arguments)`, which is some of a longer work on the loop: a millisecond at most."""
+        async with self.turn(party, 0) as do:
+            done: Done = await do(function, *arguments)
+        return done
 
     @asynccontextmanager
     async def _beside(self, party: str | None) -> AsyncIterator[Do]:

@@ -198,6 +198,10 @@ class MemberStatus(msgspec.Struct):
     status: str
     labels: list[str]
     domains: list[MemberDomain]
+    #: By which the member may log in over SMTP; null: it has none.
+    handle: str | None
+    #: Whether it was seen to be the DID's.
+    handle_proved: bool
 
 
 class DomainLimits(msgspec.Struct):

@@ -54,13 +54,20 @@ class Decision:
     unhurried: bool = False
     #: Where a member asks, what its key must be good for.
     scope: Scope = FULL
+    #: With which arguments it ends what was begun before a stop, so that it is carried out although the relay stops.
+    ends_what_was_begun: Callable[[Any], bool] = lambda arguments: False
 
 
 DECISIONS: dict[str, Decision] = {}
 
 
 def decision(
-    *, by: type[Asker], reads: bool = False, unhurried: bool = False, scope: Scope = FULL
+    *,
+    by: type[Asker],
+    reads: bool = False,
+    unhurried: bool = False,
+    scope: Scope = FULL,
+    ends_what_was_begun: Callable[[Any], bool] = lambda arguments: False,
 ) -> Callable[[Function], Function]:
     """Make an async function of (core, arguments, asker) known under its name. Its second parameter's type is the
     struct of its arguments."""
@@ -70,7 +77,9 @@ def decision(
         assert name not in DECISIONS, f"two decisions are called {name}"
         _, arguments, _ = list(get_type_hints(function).values())[:3]
         assert issubclass(arguments, msgspec.Struct)
-        DECISIONS[name] = Decision(name, arguments, function, by, reads, unhurried, scope)
+        DECISIONS[name] = Decision(
+            name, arguments, function, by, reads, unhurried, scope, ends_what_was_begun
+        )
         return function
 
     return register

@@ -35,6 +35,7 @@ from relay.domains.rotation import switch_keys
 from relay.domains.verification import reverify_domains
 from relay.file_names import HTTP_ADDRESS_FILE, SUBMISSION_ADDRESS_FILE
 from relay.forward_confirmations import ask_the_unasked
+from relay.operator.handle_checks import reverify_handles
 from relay.operator.removal import cancel_what_is_left
 from relay.operator.retention import keep_retention
 from relay.operator.socket import serve_admin_socket
@@ -52,7 +53,7 @@ RELOAD_SIGNAL = signal.SIGHUP
 #: Requests under way when the relay is stopped have this long to be answered.
 HTTP_GRACE_SECONDS = 8
 #: So soon a thread that computes lets the loop run again, where Python's default is 5 ms.
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0001
 
 
 async def serve(directory: Path) -> None:
@@ -157,6 +158,7 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
             await nursery.start(guard_reputation, core)
             await nursery.start(call_members, core, one_click_post(core.surroundings))
             await nursery.start(reverify_domains, core)
+            await nursery.start(reverify_handles, core)
             await nursery.start(ask_the_unasked, core)
             await nursery.start(switch_keys, core)
             await nursery.start(keep_retention, core)

@@ -23,7 +23,11 @@ from relay.events import (
     DomainResumed,
     DomainUnverified,
     Evidence,
+    HandleEvent,
     MemberAdded,
+    MemberHandleCheckFailed,
+    MemberHandleLost,
+    MemberHandleSet,
     MemberLimitsSet,
     MemberRemoved,
     MemberResumed,
@@ -56,7 +60,8 @@ class StreamEvent(TimelineEntry, rename="camel", omit_defaults=True, kw_only=Tru
 
     recipient: str | UnsetType | None = UNSET
     domain: str | None = None
-    #: With `domain.check_failed` and `domain.unverified`: the DNS checks that failed.
+    #: With `domain.check_failed` and `domain.unverified`: the DNS checks that failed. With `member.handle_check_failed`
+    #: and `member.handle_lost`: `handle` does not name the DID, `document` does not name the handle.
     failed: list[str] | None = None
     #: With a `domain.paused` for a rate.
     evidence: RateEvidence | None = None
@@ -68,6 +73,10 @@ class StreamEvent(TimelineEntry, rename="camel", omit_defaults=True, kw_only=Tru
     key_id: str | None = None
     #: With `recipient.suppressed`: the member's own.
     note: str | None = None
+    #: With what happens to the member's handle.
+    handle: str | None = None
+    #: With `member.handle_set`: whether it was seen to be the DID's. Else that is found out soon.
+    handle_proved: bool | None = None
     #: With `member.limits_set`; both null: those of the domains' age again.
     hour: int | UnsetType | None = UNSET
     day: int | UnsetType | None = UNSET
@@ -100,6 +109,8 @@ def stream_event(recorded: Recorded, recipient_of: Callable[[int], str | None]) 
         case MemberRemoved():
             shown.status = "removed"
             shown.reason = None if event.personal is None else event.personal.why
+        case HandleEvent():
+            _describe_handle(shown, event)
         case MemberLimitsSet():
             shown.hour, shown.day = event.hour, event.day
         case DomainEvent():
@@ -131,6 +142,20 @@ def _describe_suppression(shown: StreamEvent, event: RecipientSuppressed | Recip
         shown.message_id = event.message_id
         shown.reason = event.reason
         shown.note = None if event.personal is None else event.personal.note
+
+
+def _describe_handle(shown: StreamEvent, event: HandleEvent) -> None:
+    """Without who else holds or held it."""
+    shown.handle = event.handle
+    match event:
+        case MemberHandleSet():
+            shown.handle_proved = event.proved
+        case MemberHandleCheckFailed():
+            shown.failed = event.failed
+        case MemberHandleLost():
+            shown.because, shown.failed = event.because, event.failed
+        case _:
+            pass
 
 
 def _describe_domain(shown: StreamEvent, event: DomainEvent) -> None:

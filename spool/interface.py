@@ -18,6 +18,9 @@ from spool.repair import RecoveryReport
 STALL_SECONDS: Final = 2.0
 """How long a batch may take before the appends that are not patient are told so."""
 
+Progress = Callable[[str, int, int], None]
+"""Told by what takes long: what is being done, how much of it is done, and how much there is."""
+
 
 class LogStatistics(NamedTuple):
     """Since the log was opened."""

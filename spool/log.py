@@ -270,11 +270,12 @@ class Log(DurableLog):
         with trio.CancelScope(shield=True):
             try:
                 while await self._wait_for_work():
+                    if self._in_progress:
+                        self._committing.unpark()  # before the rotation, which may hang as well
                     if self._rotation_wanted:
                         await self._rotate_as_wanted()
                     if not self._in_progress:
                         continue
-                    self._committing.unpark()
                     await self._commit()
                     self._committed.unpark_all()
                 self._finished = True

@@ -8,9 +8,11 @@ This imports next to nothing: a command is imported when it is called, and so ar
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
+from tools import streams
 from tools.lazy import Elsewhere, LazyGroup
 
 COMMANDS = {
@@ -22,6 +24,11 @@ COMMANDS = {
     "member": Elsewhere("tools.membership", "member_group", "Members of the relay."),
     "domain": Elsewhere("tools.membership", "domain_group", "Sending domains."),
     "key": Elsewhere("tools.membership", "key_group", "API keys."),
+    "pepper": Elsewhere(
+        "tools.pepper",
+        "pepper_group",
+        "The secret by which API keys, links and bounce addresses are known.",
+    ),
     "complaint": Elsewhere(
         "tools.complaint", "complaint_group", "Complaints of recipients about mail they got."
     ),
@@ -54,7 +61,17 @@ def _show_version(context: click.Context, parameter: click.Parameter, is_wanted:
         context.exit()
 
 
-@click.group(cls=LazyGroup, elsewhere=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+class _Root(LazyGroup):
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with streams.noticing_that_nobody_reads():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, context: click.Context) -> Any:
+        with streams.noticing_that_nobody_reads():
+            return super().invoke(context)
+
+
+@click.group(cls=_Root, elsewhere=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -68,10 +85,22 @@ def cli() -> None:
 
 
 def main() -> None:
+    streams.prepare()
+    try:
+        _run()
+        with streams.noticing_that_nobody_reads():
+            sys.stdout.flush()
+    except streams.NobodyReadsError:
+        streams.fall_silent()
+    sys.exit(0)
+
+
+def _run() -> None:
     try:
         # Where a command left by `context.exit`, click returns the status; else what the command returned.
         status = cli.main(standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
+        if isinstance(status, int) and status:
+            sys.exit(status)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -82,6 +111,8 @@ def main() -> None:
             sys.exit(130)  # Ctrl-C, as above, but it was noticed inside of a nursery
         _explain_group(group)
         sys.exit(1)
+    except streams.NobodyReadsError:
+        raise
     except Exception as error:
         sentence = _explain(error)
         if sentence is None:

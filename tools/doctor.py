@@ -8,19 +8,22 @@ import stat
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 from relay.config import Config, ConfigError, load_config
 from relay.file_names import HTTP_ADDRESS_FILE, LOG_DIRECTORY, SUBMISSION_ADDRESS_FILE
-from relay.message.keys import KeyFileError, KeyRing, load_pepper
-from relay.operator.client import is_running
+from relay.message.keys import KeyFileError, KeyRing, load_peppers
+from relay.operator.client import administer, is_running
 from relay.reception.certificates import CertificateError, Certificates
+from relay.refusals import Refusal
 from spool.errors import SpoolError
 from spool.reader import LogReader
 from tools.output import counted, directory_argument, json_option, print_json
 
+#: For a relay that runs. A look at its views takes it far less, and one that hangs is what doctor is asked about.
+_PATIENCE_SECONDS = 5.0
 #: A certificate is renewed weeks before it expires, by itself; where it is not, there is still time to look.
 CERTIFICATE_DAYS_MIN = 14
 
@@ -86,15 +89,30 @@ def _permissions(directory: Path, config: Config) -> Iterator[Finding]:
 
 def _keys(directory: Path, config: Config) -> Iterator[Finding]:
     try:
-        load_pepper(directory)
+        load_peppers(directory)
         ring = KeyRing(directory)
         ring.check()
-        stem = ring.operator_stem(config.operator_domain)
-        ring.signers(config.operator_domain, stem)
+        ring.operator_stem(config.operator_domain)
+        stems = ring.stems(config.operator_domain)
+        for stem in stems:
+            ring.signers(config.operator_domain, stem)
     except KeyFileError as error:
         yield Finding("keys", False, str(error))
     else:
-        yield Finding("keys", True, f"pepper and operator keys are there (selector stem {stem})")
+        which = stems[0] if len(stems) == 1 else stem_in_use(directory, stems)
+        yield Finding("keys", True, f"pepper and operator keys are there (selector stem {which})")
+
+
+def stem_in_use(directory: Path, stems: list[str]) -> str:
+    """Which keys are in use, and which wait: the log knows, the files do not."""
+    try:
+        answer: Any = administer(directory, "operator_key", {}, patience_seconds=_PATIENCE_SECONDS)
+    except TimeoutError:
+        return f"one of {', '.join(stems)}: the relay does not say which"
+    except (Refusal, SpoolError, OSError) as error:
+        return f"one of {', '.join(stems)}: {error}"
+    in_use, waiting = answer["selector"], answer["nextSelector"]
+    return in_use if waiting is None else f"{in_use}; {waiting} waits until the DNS has it"
 
 
 def _certificate(directory: Path, config: Config) -> Iterator[Finding]:

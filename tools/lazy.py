@@ -27,6 +27,10 @@ class Elsewhere(NamedTuple):
     def load(self) -> click.Command:
         command = getattr(import_module(self.module), self.name)
         assert isinstance(command, click.Command)
+        if isinstance(command, click.Group) and not isinstance(command, LazyGroup):
+            for each in command.commands.values():
+                # The whole first sentence. Click would cut it at 45 letters.
+                each.short_help = each.get_short_help_str(limit=1000)
         return command
 
 

@@ -12,7 +12,8 @@ import click
 
 from relay.operator.client import administer
 from tools import removal, rotation
-from tools.output import directory_argument, json_option, print_json, print_table
+from tools.naming import owner_of_domain, owner_of_key, owner_option
+from tools.output import directory_argument, json_option, print_json, print_table, wide_option
 from tools.zones import print_records
 
 did_option = click.option("--did", required=True, help="The member: did:plc:... or did:web:...")
@@ -40,24 +41,33 @@ def member_group() -> None: ...
 @directory_argument
 @did_option
 @click.option("--domain", "domains", multiple=True, required=True, help="A sending domain; may be repeated.")
-@click.option("--offline", is_flag=True, help="Do not ask the network whether the DID exists.")
+@click.option("--handle", help="Its handle. Without it, the one in the DID's document, where that is right.")
+@click.option(
+    "--offline", is_flag=True, help="Do not ask the network whether the DID exists, nor whose the handle is."
+)
 @json_option
-def member_add(directory: Path, did: str, domains: tuple[str, ...], offline: bool, as_json: bool) -> None:
+def member_add(
+    directory: Path, did: str, domains: tuple[str, ...], handle: str | None, offline: bool, as_json: bool
+) -> None:
     """Enrol a member with its domains, and show its first API key.
 
     The key is shown only now.
     """
-    answer = _administer(directory, "member_add", did=did, domains=list(domains), offline=offline)
+    answer = _administer(
+        directory, "member_add", did=did, domains=list(domains), handle=handle, offline=offline
+    )
     if as_json:
         print_json(answer)
         return
-    click.echo(f"Enrolled {did}.\n\nAPI key, shown only now:  {answer['apiKey']}\n")
+    known = f", {answer['handle']}" if answer["handle"] else ""
+    click.echo(f"Enrolled {did}{known}.\n\nAPI key, shown only now:  {answer['apiKey']}\n")
     for domain in answer["domains"]:
         print_records(domain)
 
 
 @member_group.command("list")
 @directory_argument
+@wide_option
 @json_option
 def member_list(directory: Path, as_json: bool) -> None:
     """List the members."""
@@ -65,7 +75,7 @@ def member_list(directory: Path, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(rows, ("did", "status", "domains", "addedAt"), empty="There are no members.")
+        print_table(rows, ("did", "status", "domains", "addedAt", "handle"), empty="There are no members.")
 
 
 @member_group.command("suspend")
@@ -106,6 +116,34 @@ def member_limits(directory: Path, did: str, hour: int | None, day: int | None, 
     _say(answer, f"{did}: {sentence}.", as_json)
 
 
+@member_group.command("set-handle")
+@directory_argument
+@did_option
+@click.option("--handle", help="A host name that names the DID, and that the DID's document names.")
+@click.option("--none", "nothing", is_flag=True, help="It has none any more; so does an empty --handle.")
+@click.option(
+    "--offline", is_flag=True, help="Do not ask the network whose the handle is: not now, but soon."
+)
+@json_option
+def member_set_handle(
+    directory: Path, did: str, handle: str | None, nothing: bool, offline: bool, as_json: bool
+) -> None:
+    """Set the handle by which a member may log in over SMTP.
+
+    It is looked at again every 24 h.
+    """
+    if nothing == (handle is not None):
+        raise click.UsageError("give either --handle NAME or --none")
+    answer = _administer(directory, "member_set_handle", did=did, handle=handle or "", offline=offline)
+    if answer["handle"] is None:
+        sentence = f"{did} has no handle."
+    elif answer["handleProved"]:
+        sentence = f"{did} is {answer['handle']}."
+    else:
+        sentence = f"{did} is {answer['handle']}, which is still to be checked: a running relay does it."
+    _say(answer, sentence, as_json)
+
+
 @click.group("domain", help="Sending domains.")
 def domain_group() -> None: ...
 
@@ -129,19 +167,20 @@ def domain_add(directory: Path, did: str, domain: str, as_json: bool) -> None:
 
 @domain_group.command("pause")
 @directory_argument
-@did_option
+@owner_option
 @click.option("--domain", required=True, help="The sending domain.")
 @reason_option
 @json_option
-def domain_pause(directory: Path, did: str, domain: str, reason: str | None, as_json: bool) -> None:
+def domain_pause(directory: Path, did: str | None, domain: str, reason: str | None, as_json: bool) -> None:
     """Accept nothing from the domain, and hold what it has queued."""
+    did = owner_of_domain(directory, did, domain)
     answer = _administer(directory, "domain_pause", did=did, domain=domain, reason=reason)
     _say(answer, f"{domain} is paused.", as_json)
 
 
 @domain_group.command("resume")
 @directory_argument
-@click.option("--did", help="The member. Needed with --domain.")
+@owner_option
 @click.option("--domain", help="The sending domain.")
 @click.option("--all", "every", is_flag=True, help="Every paused domain; with --did, of that member.")
 @reason_option
@@ -153,13 +192,14 @@ def domain_resume(
 
     What was held goes on, and the rates are counted anew.
     """
-    if every == (domain is not None) or (domain is not None and did is None):
-        raise click.UsageError("give either --did DID --domain DOMAIN or --all")
-    if every:
+    if every == (domain is not None):
+        raise click.UsageError("give either --domain DOMAIN or --all")
+    if domain is None:
         answer = _administer(directory, "domain_resume_all", did=did, reason=reason)
         names = [state["domain"] for state in answer["domains"]]
         _say(answer, "\n".join(f"{name} is active." for name in names) or "No domain is paused.", as_json)
     else:
+        did = owner_of_domain(directory, did, domain)
         answer = _administer(directory, "domain_resume", did=did, domain=domain, reason=reason)
         _say(answer, f"{domain} is active.", as_json)
 
@@ -187,15 +227,18 @@ def domain_set_forward(
 
 @domain_group.command("verify")
 @directory_argument
-@did_option
+@owner_option
 @click.option("--domain", required=True, help="The sending domain whose DNS records are to be checked.")
 @json_option
 @click.pass_context
-def domain_verify(context: click.Context, directory: Path, did: str, domain: str, as_json: bool) -> None:
+def domain_verify(
+    context: click.Context, directory: Path, did: str | None, domain: str, as_json: bool
+) -> None:
     """Check a domain's DNS records, and say what to fix.
 
     Of each record it says what was expected and what was found.
     """
+    did = owner_of_domain(directory, did, domain)
     answer = _administer(directory, "domain_verify", did=did, domain=domain)
     if as_json:
         print_json(answer)
@@ -221,6 +264,7 @@ def _print_check(check: dict[str, Any]) -> None:
 
 @domain_group.command("list")
 @directory_argument
+@wide_option
 @json_option
 def domain_list(directory: Path, as_json: bool) -> None:
     """List the sending domains."""
@@ -270,6 +314,7 @@ def key_issue(directory: Path, did: str, scope: str | None, category: str | None
 @key_group.command("list")
 @directory_argument
 @click.option("--did", help="Only this member's.")
+@wide_option
 @json_option
 def key_list(directory: Path, did: str | None, as_json: bool) -> None:
     """List the API keys by their ids. The keys themselves are not kept anywhere."""
@@ -283,17 +328,18 @@ def key_list(directory: Path, did: str | None, as_json: bool) -> None:
 
 @key_group.command("revoke")
 @directory_argument
-@did_option
+@owner_option
 @click.option("--key-id", required=True, help="As `key list` shows it.")
 @click.option(
     "--all-of-it", is_flag=True, help="Also the keys that were made with it, and with those; even afterwards."
 )
 @json_option
-def key_revoke(directory: Path, did: str, key_id: str, all_of_it: bool, as_json: bool) -> None:
+def key_revoke(directory: Path, did: str | None, key_id: str, all_of_it: bool, as_json: bool) -> None:
     """Revoke an API key, at once.
 
     Lists what was made with it.
     """
+    did = owner_of_key(directory, did, key_id)
     answer = _administer(directory, "key_revoke", did=did, key_id=key_id, all_of_it=all_of_it)
     if as_json:
         print_json(answer)

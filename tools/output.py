@@ -1,4 +1,9 @@
-"""How commands print: JSON where asked for, else aligned columns for people."""
+"""How commands print: JSON where asked for, else aligned columns for people.
+
+A table on a terminal fits its width, `WIDTH_UNKNOWN` where that is not known. What does not fit whole has relative
+times and shortened DIDs, and says below what shows the rest: `--wide`. In a pipe, a file and with `--wide` a table is
+whole, whatever its width. JSON is always complete.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,16 @@ import json
 import os
 import stat
 import sys
+import time
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from tools import streams
 
 if TYPE_CHECKING:
     import trio
@@ -60,20 +69,163 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+#: Of a terminal that does not say, and the least that is laid out for.
+WIDTH_UNKNOWN, _WIDTH_MIN = 80, 40
+#: A column keeps as much of its cells, where it stands in the row and not below it; the first says whose row it is.
+_COLUMN_MIN, _FIRST_COLUMN_MIN = 12, 18
+#: Instead of titles that are wider than what stands below them once that is short.
+_SHORT_TITLES = {
+    "acceptedAt": "accepted",
+    "acceptedLastDay": "accepted 1 d",
+    "acceptedLastHour": "accepted 1 h",
+    "addedAt": "added",
+    "bouncedLastDay": "bounced 1 d",
+    "complaintsLastDay": "complaints 1 d",
+    "connections": "open",
+    "finalAt": "final",
+    "finalLastDay": "final 1 d",
+    "forwardTo": "forward to",
+    "giveUpAt": "give up",
+    "inFlight": "trying",
+    "issuedAt": "issued",
+    "nextAttemptAt": "next",
+    "oldestAcceptedAt": "oldest",
+    "revokedAt": "revoked",
+}
+_CUT = "…"
+_SPACE = "  "
+_NOTHING = "-"
+
+_WIDE = "tools.output.wide"
+
+
+def _note_wide(context: click.Context, parameter: click.Parameter, is_wanted: bool) -> None:
+    context.meta[_WIDE] = is_wanted
+
+
+#: For every command that prints a table.
+wide_option = click.option(
+    "--wide",
+    is_flag=True,
+    expose_value=False,
+    callback=_note_wide,
+    help="Tables whole, however wide; as they always are in a pipe.",
+)
+
+
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:
     """One line a row, the columns aligned; `empty` is said where there are none."""
     if not rows:
         click.echo(empty)
         return
-    cells = [list(columns)] + [[_cell(row.get(column)) for column in columns] for row in rows]
-    widths = [max(len(line[number]) for line in cells) for number in range(len(columns))]
-    for line in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    width = _terminal_width()
+    whole = _aligned(columns, cells)
+    if width is None or max(map(_width, whole)) <= width:
+        lines = whole
+    else:
+        lines = [*_fitted(columns, cells, width, time.time()), "(shortened; --wide shows all)"]
+    for line in lines:
+        click.echo(line)
+
+
+def _terminal_width() -> int | None:
+    """None: the table is to be whole."""
+    context = click.get_current_context(silent=True)
+    if not sys.stdout.isatty() or (context is not None and context.meta.get(_WIDE)):
+        return None
+    return max(os.get_terminal_size(sys.stdout.fileno()).columns or WIDTH_UNKNOWN, _WIDTH_MIN)
+
+
+def _fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, now: float) -> list[str]:
+    """The same in lines of at most `width`. Columns that say nothing are left out. Those that have no room beside the
+    others stand below their row, each with its title."""
+    short = [[_shortened(cell, now) for cell in row] for row in rows]
+    telling = [at for at in range(len(columns)) if at == 0 or any(row[at] != _NOTHING for row in short)]
+    titles = [_SHORT_TITLES.get(columns[at], columns[at]) for at in telling]
+    short = [[row[at] for at in telling] for row in short]
+    widths = [max(map(_width, cells)) for cells in zip(titles, *short, strict=True)]
+    beside = _beside(widths, width)
+    room = width - len(_SPACE) * (beside - 1)
+    widths = widths[:beside]
+    while sum(widths) > room:
+        # The widest gives; of equals the last, which says less whose row it is.
+        widest = max(range(beside), key=lambda at: (widths[at], at))
+        widths[widest] -= 1
+    lines = [_line(titles[:beside], widths)]
+    for row in short:
+        lines.append(_line(row[:beside], widths))
+        for title, cell in zip(titles[beside:], row[beside:], strict=True):
+            if cell != _NOTHING:
+                lines.append(_cut(f"    {title}: {cell}", width))
+    return lines
+
+
+def _beside(widths: Sequence[int], room: int) -> int:
+    """How many columns stand beside each other, if none is cut below its least."""
+    used = 0
+    for at, width in enumerate(widths):
+        used += min(width, _COLUMN_MIN if at else _FIRST_COLUMN_MIN) + (len(_SPACE) if at else 0)
+        if used > room:
+            return at
+    return len(widths)
+
+
+def _aligned(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [titles, *rows]
+    widths = [max(map(_width, cells)) for cells in zip(*lines, strict=True)]
+    return [_line(line, widths) for line in lines]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    cut = [_cut(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    return _SPACE.join(
+        cell + " " * (width - _width(cell)) for cell, width in zip(cut, widths, strict=True)
+    ).rstrip()
+
+
+def _cut(text: str, width: int) -> str:
+    if _width(text) <= width:
+        return text
+    while _width(text) > width - 1:
+        text = text[:-1]
+    return text + _CUT
+
+
+def _width(text: str) -> int:
+    """How many places a terminal gives it: East Asian characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.category(one) in ("Mn", "Me") else 1 + (unicodedata.east_asian_width(one) in "WF")
+        for one in text
+    )
+
+
+def _shortened(cell: str, now: float) -> str:
+    from relay.times import time_in
+
+    if cell.startswith("did:") and len(cell) > _FIRST_COLUMN_MIN:
+        return f"{cell[:12]}{_CUT}{cell[-5:]}"
+    time_us = time_in(cell) if cell[-1:] == "Z" else None
+    return cell if time_us is None else relative(time_us / 1_000_000 - now)
+
+
+def relative(seconds: float) -> str:
+    """A time that is so far from now: `5 min ago`, `in 3 h`."""
+    away = int(abs(seconds))
+    if away < 1:
+        return "now"
+    # 47 hours say more than 1 day.
+    units = ((86_400, "d"), (3_600, "h"), (60, "min"))
+    of, unit = next(((of, unit) for of, unit in units if away >= 2 * of), (1, "s"))
+    text = f"{away // of} {unit}"
+    return f"{text} ago" if seconds < 0 else f"in {text}"
 
 
 def _cell(value: Any) -> str:
     if value is None:
-        return "-"
+        return _NOTHING
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return str(value)
@@ -89,8 +241,7 @@ def quiet_when_nobody_reads() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except* BrokenPipeError:  # from a nursery it comes in a group
-        # Python would try to write what is left when it exits, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.fall_silent()
 
 
 async def wait_until_nobody_reads(cancel_scope: trio.CancelScope) -> None:

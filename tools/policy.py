@@ -26,6 +26,7 @@ from tools.output import (
     print_json,
     print_table,
     quiet_when_nobody_reads,
+    wide_option,
 )
 
 #: So that people see the totals; programs get everything.
@@ -46,6 +47,7 @@ def policy_group() -> None: ...
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A whole relay.toml: the policy to try.",
 )
+@wide_option
 @json_option
 def simulate_command(directory: Path, config_file: Path, as_json: bool) -> None:
     """Say what another relay.toml would have refused or paused.

@@ -15,9 +15,8 @@ import click
 
 from relay.operator.client import administer
 from relay.operator.protocol import ALREADY, BEING_TRIED, HELD, UNKNOWN
-from tools.output import directory_argument, json_option, print_json, print_table, printable
-
-_MESSAGE_ID = click.IntRange(1, 2**53 - 1)
+from tools.naming import messages, one_message
+from tools.output import directory_argument, json_option, print_json, print_table, printable, wide_option
 
 #: Of a cell that a stranger filled.
 _CELL_CHARACTERS_MAX = 80
@@ -28,9 +27,7 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 selection_options = _options(
-    click.option(
-        "--message", "message_ids", type=_MESSAGE_ID, multiple=True, help="This message; may be repeated."
-    ),
+    messages(about="This message; may be repeated."),
     click.option("--member", "did", help="Messages of this member: did:plc:... or did:web:..."),
     click.option("--site", help="Messages to this site, as `queue list` shows it: a recipient domain."),
 )
@@ -46,6 +43,7 @@ def queue_group() -> None: ...
 @selection_options
 @click.option("--messages", "each", is_flag=True, help="Each message, not the sites.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Lines at most.")
+@wide_option
 @json_option
 def queue_list(
     directory: Path,
@@ -118,7 +116,7 @@ def _cell(text: str | None) -> str | None:
 
 @queue_group.command("show")
 @directory_argument
-@click.option("--message", "message_id", type=_MESSAGE_ID, required=True, help="The message.")
+@one_message()
 @json_option
 def queue_show(directory: Path, message_id: int, as_json: bool) -> None:
     """Show all that happened to one message, waiting or final."""
@@ -160,7 +158,7 @@ def _order(
         selection = _selection(message_ids, did, site)
         if bool(selection) == everything:
             raise click.UsageError(
-                "say which messages are meant: --message, --member, --site (all that is given must hold), "
+                "say which messages are meant: MESSAGE_ID, --member, --site (all that is given must hold), "
                 "or else --all"
             )
         arguments = {**selection, "everything": everything, "reason": reason}

@@ -11,8 +11,10 @@ revoked key), 2 usage.
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -120,7 +122,7 @@ class Watch:
                             raise RefusedError(_why(error)) from None
                     problem = "; ".join(_said(error) for error in _leaves(group))
                 pause = next(self._pauses)
-                click.echo(f"{printable(problem)}; again in {pause:.1f} s", err=True)
+                click.echo(f"{self._url}: {printable(problem)}; again in {pause:.1f} s", err=True)
                 await trio.sleep(pause)
 
     async def _connected(self) -> None:
@@ -250,7 +252,12 @@ def _said(error: BaseException) -> str:
         return _why(error)
     if isinstance(error, trio.TooSlowError):
         return "the relay does not answer"
-    return str(error.__cause__ or error) or type(error).__name__
+    cause = error.__cause__ or error
+    if isinstance(cause, BaseExceptionGroup):  # of each address of the host
+        return "; ".join(dict.fromkeys(map(_said, _leaves(cause))))
+    if isinstance(cause, OSError) and cause.errno and not isinstance(cause, socket.gaierror):
+        return os.strerror(cause.errno).lower()
+    return str(cause) or type(cause).__name__
 
 
 def _why(rejection: ConnectionRejected) -> str:

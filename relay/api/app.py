@@ -34,7 +34,7 @@ from relay.api import (
     unsubscribe_page,
 )
 from relay.api.answers import Answer, error_answer, path_answer
-from relay.api.clients import FORWARDED_FOR, AtWork, Clients
+from relay.api.clients import AtWork, Clients, says_forwarded
 from relay.api.exchange import Exchange
 from relay.api.listener import too_many
 from relay.api.openapi import openapi_operation
@@ -140,7 +140,7 @@ class App(QuartTrio):
         if not client:
             return False
         address, http = parse_address(client[0]), self._edge.config.http
-        is_forwarded = any(name == FORWARDED_FOR for name, _ in scope["headers"])
+        is_forwarded = any(says_forwarded(name) for name, _ in scope["headers"])
         if is_forwarded and is_within(address, parse_networks(http.trusted_proxies)):
             return False
         return is_within(address, (*LOOPBACK, *parse_networks(http.monitors)))

@@ -30,6 +30,15 @@ _ENTRY_BYTES_MAX: Final = 53
 _KNOWN_MAX: Final = 4096
 
 FORWARDED_FOR: Final = b"x-forwarded-for"
+#: What else a proxy adds. For whom it forwards is not read there, but that it forwards is.
+_ADDED_BY_PROXIES: Final = frozenset(
+    {b"cf-connecting-ip", b"forwarded", b"true-client-ip", b"via", b"x-client-ip", b"x-real-ip"}
+)
+
+
+def says_forwarded(name: bytes) -> bool:
+    """Whether a field of this name is of a request that came through a proxy."""
+    return name in _ADDED_BY_PROXIES or name.startswith(b"x-forwarded-")
 
 
 class Client(NamedTuple):

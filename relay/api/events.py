@@ -4,13 +4,14 @@ cannot set headers (SPEC 5).
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 
 from relay.api.answers import Answer
 from relay.api.arguments import limit_of, limit_parameter
 from relay.api.credentials import reader_of
 from relay.api.operations import MEMBERS_ERRORS, Described, Parameter, operation
-from relay.api.pace import Pace
 from relay.api.request import Request
 from relay.api.stream import CURSOR, PAGE_EVENTS, PATH
 from relay.edge import Edge
@@ -61,15 +62,14 @@ async def list_events(edge: Edge, request: Request) -> Answer:
     if 0 < cursor < oldest:
         page.info, page.message = "OutdatedCursor", OUTDATED_CURSOR
     after = max(cursor, oldest)
-    pace = Pace()
     while len(page.events) < limit:
         wanted = min(PAGE_EVENTS, limit - len(page.events))
-        some = events_after(edge.store, member.did, after, limit=wanted)
+        read = partial(events_after, edge.store, member.did, after, limit=wanted)
+        some = await edge.heavy_work.step(member.did, read)
         if not some:
             break
         page.events += some
         page.cursor = after = some[-1].seq
-        await pace.step()
     return Answer.of(page)
 
 

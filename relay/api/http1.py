@@ -25,6 +25,8 @@ from hypercorn.protocol.ws_stream import Handshake
 
 #: Of a request line with all its fields.
 HEAD_BYTES_MAX: Final = 16 * 1024
+#: Two thousand fields, each a match and two objects, took 5 ms.
+FIELDS_MAX: Final = 100
 
 _match_empty_lines = re.compile(rb"(?:\r\n)*").match
 _find_empty_line = re.compile(rb"\n\r?\n").search
@@ -152,6 +154,8 @@ class Http1:
         if end:
             if end > HEAD_BYTES_MAX:
                 self._refuse(431, _SENTENCE_OF_STATUS[431])
+            if unread.count(b"\n", 0, end) > FIELDS_MAX + 2:  # the request line, and the empty one
+                self._refuse(431, f"the request's head has more than {FIELDS_MAX} fields")
             if _is_read_in_two_ways(unread[:end]):
                 self._refuse(
                     400, "each line of a head ends with CR LF, and is a field of its own, without NUL"

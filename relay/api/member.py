@@ -22,7 +22,7 @@ from relay.fields import address_in, domain_in
 from relay.json_body import JsonBody
 from relay.presentation import Deliverability, DomainLimits, ForwardTo, MemberDomain, MemberStatus
 from relay.self_service import SetForwardTo
-from relay.views import members, reputation
+from relay.views import handles, members, reputation
 from spool.views import Snapshot
 
 BODY_BYTES_MAX = 16 * 1024
@@ -58,7 +58,7 @@ _BODY = JsonBody(ForwardToBody)
 async def member_status(edge: Edge, request: Request) -> Answer:
     did = (await reader_of(edge, request)).did
     with edge.store.read() as view:
-        domains = members.domains_of(view, did)
+        domains, held = members.domains_of(view, did), handles.held_by(view, did)
         return Answer.of(
             MemberStatus(
                 did=did,
@@ -74,6 +74,8 @@ async def member_status(edge: Edge, request: Request) -> Answer:
                     )
                     for state in domains
                 ],
+                handle=None if held is None else held.handle,
+                handle_proved=held is not None and held.proved,
             )
         )
 

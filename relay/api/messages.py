@@ -14,7 +14,7 @@ from relay.api.answers import Answer
 from relay.api.arguments import AFTER, before_of, limit_of, limit_parameter, number_in
 from relay.api.credentials import reader_of
 from relay.api.operations import MEMBERS_ERRORS, Described, Parameter, operation
-from relay.api.pace import Pace, rows_of
+from relay.api.pace import rows_of, shown
 from relay.api.request import Request
 from relay.codec import Recorded
 from relay.edge import Edge
@@ -87,14 +87,10 @@ async def list_messages(edge: Edge, request: Request) -> Answer:
     def scan(view: Snapshot, before: int | None) -> Iterator[messages.MessageState]:
         return messages.messages_of(view, member.did, status=status, recipient=recipient, before=before)
 
-    states = await rows_of(edge.store, scan, lambda state: state.message_id, before, limit + 1)
+    states = await rows_of(edge, member.did, scan, lambda state: state.message_id, before, limit + 1)
     page = states[:limit]
     following = str(page[-1].message_id) if len(states) > limit else None
-    pace = Pace()
-    summaries = []
-    for state in page:
-        summaries.append(message_summary(state, edge.store.get))
-        await pace.step()
+    summaries = await shown(edge, member.did, page, lambda state: message_summary(state, edge.store.get))
     return Answer.of(MessagePage(summaries, following))
 
 

@@ -1,40 +1,26 @@
-"""Work that goes on for long lets others work in between."""
+"""Long answers are made in short steps, and everybody who makes one takes turns: `relay.heavy_work`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-import trio
-
-from relay.data_directory import LogToRead
+from relay.edge import Edge
 from spool.views import Snapshot
 
 Row = TypeVar("Row")
+Shown = TypeVar("Shown")
 
-#: Nobody works longer than this without a pause (SPEC 13).
-WORK_SECONDS_MAX = 0.001
-
-
-#: Rows of a list that are read at a time: less than that takes.
+#: Rows of a list that are read in one step.
 ROWS_AT_A_TIME = 50
-
-
-class Pace:
-    """One for each answer that takes many steps; `await pace.step()` behind each of them."""
-
-    def __init__(self) -> None:
-        self._since = trio.current_time()
-
-    async def step(self) -> None:
-        if trio.current_time() - self._since >= WORK_SECONDS_MAX:
-            await trio.lowlevel.checkpoint()
-            self._since = trio.current_time()
+#: Rows for each of which the log is read, in one step.
+SHOWN_AT_A_TIME = 8
 
 
 async def rows_of(
-    store: LogToRead,
+    edge: Edge,
+    did: str,
     scan: Callable[[Snapshot, int | None], Iterator[Row]],
     number_of: Callable[[Row], int],
     before: int | None,
@@ -42,13 +28,28 @@ async def rows_of(
 ) -> list[Row]:
     """The next rows of a list that is read from its newest: `scan` gives those before a number, and `number_of` says
     which that is for a row. Each step looks at the views as they are then."""
+
+    def some_before(before: int | None, count: int) -> list[Row]:
+        with edge.store.read() as view:
+            return list(islice(scan(view, before), count))
+
     rows: list[Row] = []
     while len(rows) < count:
-        with store.read() as view:
-            some = list(islice(scan(view, before), min(ROWS_AT_A_TIME, count - len(rows))))
+        some = await edge.heavy_work.step(did, some_before, before, min(ROWS_AT_A_TIME, count - len(rows)))
         if not some:
             break
         rows += some
         before = number_of(some[-1])
-        await trio.lowlevel.checkpoint()
     return rows
+
+
+async def shown(edge: Edge, did: str, rows: Sequence[Row], show: Callable[[Row], Shown]) -> list[Shown]:
+    """What is answered for each row, where that is read from the log."""
+
+    def some_shown(some: Sequence[Row]) -> list[Shown]:
+        return [show(row) for row in some]
+
+    found: list[Shown] = []
+    for begin in range(0, len(rows), SHOWN_AT_A_TIME):
+        found += await edge.heavy_work.step(did, some_shown, rows[begin : begin + SHOWN_AT_A_TIME])
+    return found

@@ -157,7 +157,11 @@ def _listening(
     config: hypercorn.Config, clients: Clients, places: Places
 ) -> Iterator[tuple[str, list[PatientListener]]]:
     """The address, and who accepts there; at the end nobody does. Raises OSError where the address cannot be had."""
-    listening = config.create_sockets().insecure_sockets
+    try:
+        listening = config.create_sockets().insecure_sockets
+    except OSError as error:
+        sentence = f"cannot listen on {config.bind[0]} ([http] bind): {error.strerror}"
+        raise OSError(error.errno, sentence) from error
     try:
         host, port = listening[0].getsockname()[:2]
         for one in listening:

@@ -67,7 +67,7 @@ async def list_suppressions(edge: Edge, request: Request) -> Answer:
     def scan(view: Snapshot, before: int | None) -> Iterator[Suppression]:
         return suppressions_of(view, member.did, before=before)
 
-    states = await rows_of(edge.store, scan, lambda state: state.seq, before, limit + 1)
+    states = await rows_of(edge, member.did, scan, lambda state: state.seq, before, limit + 1)
     page = states[:limit]
     following = str(page[-1].seq) if len(states) > limit else None
     return Answer.of(SuppressionPage([suppressed_address(state) for state in page], following))

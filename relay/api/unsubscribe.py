@@ -102,17 +102,28 @@ async def _body() -> bytes:
 def _is_one_click(body: bytes) -> bool:
     """Whether a body has the one field of RFC 8058. What else it has is not our business, and neither is what it calls
     itself: mail clients send the right body as text/plain, as octet-stream, or without a type, and with a line end."""
-    name, value = ONE_CLICK
+    if ONE_CLICK[1] in _urlencoded(body):
+        return True
     if request.mimetype == "multipart/form-data":
-        parser = FormDataParser(
-            # A part that calls itself a file stays in memory, like all of a body this small.
-            stream_factory=lambda *_, **__: BytesIO(),
-            max_form_parts=FORM_PARTS_MAX,
-        )
-        _, form, _ = parser.parse(BytesIO(body), request.mimetype, len(body), request.mimetype_params)
-        return value in form.getlist(name)
+        return ONE_CLICK[1] in _multipart(body, request.mimetype_params)
+    # A form in parts under another name: its first line is its boundary (RFC 2046 5.1.1).
+    first = body.partition(b"\n")[0].rstrip(b" \t\r").decode("latin-1")
+    return first.startswith("--") and ONE_CLICK[1] in _multipart(body, {"boundary": first[2:]})
+
+
+def _urlencoded(body: bytes) -> list[str]:
     try:
         fields = parse_qs(body.strip(b" \t\r\n").decode("latin-1"), max_num_fields=FORM_PARTS_MAX)
     except ValueError:  # too many
-        return False
-    return value in fields.get(name, ())
+        return []
+    return fields.get(ONE_CLICK[0], [])
+
+
+def _multipart(body: bytes, parameters: dict[str, str]) -> list[str]:
+    parser = FormDataParser(
+        # A part that calls itself a file stays in memory, like all of a body this small.
+        stream_factory=lambda *_, **__: BytesIO(),
+        max_form_parts=FORM_PARTS_MAX,
+    )
+    _, form, _ = parser.parse(BytesIO(body), "multipart/form-data", len(body), parameters)
+    return form.getlist(ONE_CLICK[0])

@@ -53,7 +53,7 @@ SITES_KNOWN_MAX = 10_000
 #: Domains that are looked up at the same time: a name server that does not answer holds up nobody else.
 LOOKUPS_MAX = 200
 #: Messages of a suppressed recipient that are bounced by one append.
-SUPPRESSED_AT_A_TIME = 100
+SUPPRESSED_AT_A_TIME = 50
 
 
 class _Worker:

@@ -62,6 +62,13 @@ from relay.events.delivery import (
     Outcome,
     RemoteSide,
 )
+from relay.events.handles import (
+    HandleEvent,
+    MemberHandleCheckFailed,
+    MemberHandleLost,
+    MemberHandleSet,
+    MemberHandleVerified,
+)
 from relay.events.log import LogStripped, PayloadErased, TornTailCut, ViewsRebuilt
 from relay.events.members import (
     DomainAdded,
@@ -88,6 +95,7 @@ from relay.events.rotation import (
     DomainKeySwitched,
     OperatorKeyCreated,
     OperatorKeySwitched,
+    PepperRotated,
     SigningKeyDeleted,
 )
 from relay.events.sending import (
@@ -145,6 +153,7 @@ __all__ = [
     "Event",
     "Evidence",
     "ForwardAddress",
+    "HandleEvent",
     "HeldReleased",
     "KeyEvent",
     "KeyIssued",
@@ -153,6 +162,10 @@ __all__ = [
     "LogStripped",
     "MemberAdded",
     "MemberEvent",
+    "MemberHandleCheckFailed",
+    "MemberHandleLost",
+    "MemberHandleSet",
+    "MemberHandleVerified",
     "MemberLimitsSet",
     "MemberRemoved",
     "MemberResumed",
@@ -173,6 +186,7 @@ __all__ = [
     "Outcome",
     "OwnedEvent",
     "PayloadErased",
+    "PepperRotated",
     "Personal",
     "Recipient",
     "RecipientEvent",

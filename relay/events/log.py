@@ -8,13 +8,16 @@ from relay.events.base import LogEvent
 
 
 class PayloadErased(LogEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """The personal data of these messages are gone for everybody from here on.
+    """The personal data of these messages and records are gone for everybody from here on.
 
     `relay.operator.retention` has the whole story. Durable before the first byte of a payload is removed;
     `log.stripped` says that all of them were.
+
+    Version 2 has `seqs`.
     """
 
     TYPE = "payload.erased"
+    VERSION = 2
     STREAMED = False
     did: str
     #: `retention`: their time was over. `operator`: by an order.
@@ -22,6 +25,8 @@ class PayloadErased(LogEvent, frozen=True, kw_only=True, omit_defaults=True):
     message_ids: list[int] = msgspec.field(default_factory=list)
     #: `send.accepted`s without a message: all recipients were rejected. Other sends go with the last of their messages.
     send_ids: list[int] = msgspec.field(default_factory=list)
+    #: Single records that belong to no message (`relay.views.retention`): what is named is that record alone.
+    seqs: list[int] = msgspec.field(default_factory=list)
     #: The Unix user who gave the order, and why: kept for good, so it names nobody.
     by: str | None = None
     reason: str | None = None

@@ -162,7 +162,8 @@ class ForwardAddress(Personal, frozen=True, kw_only=True, omit_defaults=True):
 class DomainForwardSet(DomainEvent, frozen=True, kw_only=True, omit_defaults=True):
     """Where the domain wants to hear of its bounces from now on (SPEC 6); without a payload: nowhere any more.
 
-    The payload stays until a later one of the domain takes its place: stripped, it would read as taken back.
+    The payload stays while its mailbox is in use: stripped, it would read as taken back. Its time begins when a later
+    one of the domain names another, or none, or the domain is removed (`relay.views.retention`).
 
     What a member sets is used once the mailbox's owner has confirmed it. Version 2 has `asks`.
     """

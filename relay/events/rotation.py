@@ -57,3 +57,15 @@ class SigningKeyDeleted(RelayEvent, frozen=True, kw_only=True, omit_defaults=Tru
     STREAMED = False
     domain: str
     selector_stem: str
+
+
+class PepperRotated(RelayEvent, frozen=True, kw_only=True, omit_defaults=True):
+    """From here on the relay's keys are derived from the pepper of this number; those before it are kept.
+
+    A message's links and addresses are made by the pepper that held when it was accepted, for ever.
+    """
+
+    TYPE = "pepper.rotated"
+    STREAMED = False
+    number: int
+    by: str | None = None

@@ -282,10 +282,13 @@ def _quoted(octets: bytes, is_continued: bool) -> bytes:
 def _without_from_lines(encoded: bytes) -> bytes:
     """Return whole lines of quoted-printable so that none is too long, and none begins with "From "."""
     # b2a_qp does not count the escape of the white space at a line's end, and can make a line of 77.
-    encoded = _overlong_ends.sub(rb"\1=\r\n\2\r\n", encoded)
+    if b"=20\r\n" in encoded or b"=09\r\n" in encoded:  # ten times as fast as the regular expression is
+        encoded = _overlong_ends.sub(rb"\1=\r\n\2\r\n", encoded)
     # The escape would make a line of 76 octets too long, so the line is broken right after it. What follows
     # begins with "rom ", and so cannot be a "From " again.
-    return _from_lines.sub(b"=46=\r\nrom ", encoded)
+    if b"From " in encoded:
+        encoded = _from_lines.sub(b"=46=\r\nrom ", encoded)
+    return encoded
 
 
 def _boundary(parts: list[bytes]) -> bytes:
@@ -321,6 +324,9 @@ _is_phrase: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+").fullmatch  #
 _Q_LITERALS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/"
 _Q: Final = [chr(octet) if octet in _Q_LITERALS else f"={octet:02X}" for octet in range(256)]
 _Q[0x20] = "_"
+#: Of ASCII; what each octet of another character takes is the same for all.
+_Q_SIZES: Final = {chr(octet): len(_Q[octet]) for octet in range(128)}
+_B_SIZES: Final = {chr(octet): 1 for octet in range(128)}
 
 
 def _subject(text: str) -> bytes:
@@ -385,17 +391,23 @@ def _encoded_words(column: int, text: str) -> list[str]:
     separator = ""
     if room < _ENCODED_WORD_MIN:
         room, separator = ENCODED_WORD_MAX, "\r\n "
-    pending = ""
-    pending_size = 0
-    for character in text:
-        size = sum(len(_Q[octet]) for octet in character.encode()) if in_q else len(character.encode())
-        if pending_size + size > _payload_max(min(room, ENCODED_WORD_MAX), in_q=in_q):
-            words.append(separator + _encoded_word(pending, in_q=in_q))
-            room, separator, pending, pending_size = ENCODED_WORD_MAX, " ", "", 0
-        pending += character
+    begun = pending_size = 0
+    payload_max = _payload_max(min(room, ENCODED_WORD_MAX), in_q=in_q)
+    for index, size in enumerate(_sizes(text, in_q=in_q)):
         pending_size += size
-    words.append(separator + _encoded_word(pending, in_q=in_q))
+        if pending_size > payload_max:
+            words.append(separator + _encoded_word(text[begun:index], in_q=in_q))
+            begun, pending_size, separator = index, size, " "
+            payload_max = _payload_max(ENCODED_WORD_MAX, in_q=in_q)
+    words.append(separator + _encoded_word(text[begun:], in_q=in_q))
     return words
+
+
+def _sizes(text: str, *, in_q: bool) -> Iterator[int]:
+    """How much each character takes in an encoded word."""
+    sizes = _Q_SIZES if in_q else _B_SIZES
+    for character in text:
+        yield sizes.get(character) or len(character.encode()) * (len("=C3") if in_q else 1)
 
 
 def _payload_max(word_max: int, *, in_q: bool) -> int:

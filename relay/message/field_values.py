@@ -19,9 +19,10 @@ from relay.characters import FORBIDDEN
 MAILBOX_CHARACTERS_MAX: Final = 4096
 
 _find_encoded_words: Final = re.compile(r"=\?([A-Za-z0-9_.:()+*'-]{1,60})\?([bBqQ])\?([^?\s]*)\?=").finditer
-#: What mail is written in. Python knows more codecs, and some of them take very long, or are no charsets.
+#: What mail is written in, and Python can decode: there is no ISO 8859-12, and no Windows-1259. Python knows more
+#: codecs, and some of them take very long, or are no charsets.
 _is_charset: Final = re.compile(
-    r"(us-ascii|ascii|utf-?8|iso-?8859-\d{1,2}|latin-?1|windows-125\d|cp125\d|koi8-[ru]|gb2312|gbk|gb18030|big5"
+    r"(us-ascii|ascii|utf-?8|iso-?8859-(?:[1-9]|1[013-6])|latin-?1|windows-125[0-8]|cp125[0-8]|koi8-[ru]|gb2312|gbk|gb18030|big5"
     r"|euc-(?:jp|kr)|iso-2022-(?:jp|kr)|shift[_-]jis|ks_c_5601-1987|tis-620|macintosh)",
     re.IGNORECASE,
 ).fullmatch

@@ -85,6 +85,14 @@ _ATEXT: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _DOT_ATOM: Final = rf"{_ATEXT}(?:\.{_ATEXT})*"
 # RFC 5322 §3.6.4: msg-id, with its no-fold-literal.
 _is_message_id: Final = re.compile(rf"<{_DOT_ATOM}@(?:{_DOT_ATOM}|\[[!-Z^-~]*\])>").fullmatch
+#: In a field of any name: an address or URL that is not ASCII, or an address whose name in quotes is not. An encoded
+#: word for such a value swallows the address, or half of the quotes.
+_find_swallowed: Final = re.compile(
+    r"""<(?=[^<>\s]*[^\x00-\x7f])(?:[^<>\s@]*@|[A-Za-z][A-Za-z0-9+.-]*:)[^<>\s]*>
+    |"[^"]*[^"\x00-\x7f][^"]*"[ \t]*<[^<>\s@]+@[^<>\s]+>
+    |\A[ \t]*[A-Za-z][A-Za-z0-9+.-]*://\S*[^\s\x00-\x7f]\S*[ \t]*\Z""",
+    re.VERBOSE,
+).search
 _find_bracketed: Final = re.compile(r"<([^<>]*)>").findall
 _remove_white_space: Final = re.compile(r"\s+").sub
 
@@ -155,13 +163,14 @@ def _check_value(name: str, lowered: str, value: str) -> None:
     _check_text(f"headers: {name}", value)
     if len(value.encode()) > VALUE_OCTETS_MAX:
         raise HeaderError(f"headers: {name} is longer than {VALUE_OCTETS_MAX} octets; shorten it")
-    if lowered not in STRUCTURED | STRUCTURED_SINCE_2:
-        return
-    if not value.isascii():
+    is_structured = lowered in STRUCTURED | STRUCTURED_SINCE_2
+    if not value.isascii() and (is_structured or _find_swallowed(value) is not None):
         raise HeaderError(
             f"headers: {name} may hold ASCII only; write a host name in its xn-- form, and a name before an address "
             "as an encoded word (RFC 2047), as in =?utf-8?q?J=C3=B6rg?= <j@example.com>"
         )
+    if not is_structured:
+        return
     if lowered == "message-id" and _is_message_id(value) is None:
         raise HeaderError(f"headers: {name} must be one identifier in the form <left@right>")
     if any(len(word) > _STRUCTURED_WORD_OCTETS_MAX for word in value.split()):

@@ -8,7 +8,8 @@ message.
 
 Under the data directory:
 
-* ``pepper``: 32 random octets, from which every symmetric key is derived (`relay.message.keys`).
+* ``pepper``, and ``pepper.2``, ``pepper.3`` ... where it was rotated: 32 random octets each, from which every symmetric
+  key is derived (`relay.message.keys`). All are needed: what the older ones made stays good.
 * ``keys/<domain>/<selector>.pem``: a DKIM private key (PKCS #8). A selector is a stem and ``r`` (RSA-2048)
   or ``e`` (Ed25519). Old stems stay, because mail accepted under them is still to be sent.
 
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 PEPPER_OCTETS: Final = 32
+_is_pepper: Final = re.compile(r"pepper\.([2-9]|[1-9][0-9]{1,5})").fullmatch
 _UNFINISHED: Final = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
@@ -32,18 +34,39 @@ class KeyFileError(Exception):
     """A file of secrets that cannot be used: which, why, and what to do."""
 
 
-def read_pepper(directory: Path) -> bytes:
-    """Return the pepper of a data directory. Raises `KeyFileError`."""
-    path = directory / "pepper"
+def pepper_name(number: int) -> str:
+    """Return the name of the file of a pepper; they are numbered from 1."""
+    return "pepper" if number == 1 else f"pepper.{number}"
+
+
+def pepper_files(directory: Path) -> list[Path]:
+    """Return the files of the peppers that are there, by number."""
+    numbers = [int(path.suffix[1:]) for path in directory.glob("pepper.*") if _is_pepper(path.name)]
+    paths = [directory / pepper_name(number) for number in (1, *sorted(numbers))]
+    return [path for path in paths if path.exists()]
+
+
+def read_peppers(directory: Path) -> dict[int, bytes]:
+    """Return the peppers of a data directory, by number. Raises `KeyFileError`, also where there is no first one."""
+    later = [path for path in pepper_files(directory) if path.suffix]
+    return {1: read_pepper(directory), **{int(path.suffix[1:]): _read_pepper(path) for path in later}}
+
+
+def read_pepper(directory: Path, number: int = 1) -> bytes:
+    """Return one pepper of a data directory. Raises `KeyFileError`."""
+    return _read_pepper(directory / pepper_name(number))
+
+
+def _read_pepper(path: Path) -> bytes:
     root = read_private(path)
     if len(root) != PEPPER_OCTETS:
         raise KeyFileError(f"{path}: has {len(root)} octets, not {PEPPER_OCTETS}; restore it from a backup")
     return root
 
 
-def write_pepper(directory: Path, root: bytes) -> None:
-    """Keep the pepper of a data directory. Raises `KeyFileError` where there is one already."""
-    write_new(directory / "pepper", root)
+def write_pepper(directory: Path, root: bytes, number: int = 1) -> None:
+    """Keep a pepper of a data directory. Raises `KeyFileError` where there is one already."""
+    write_new(directory / pepper_name(number), root)
 
 
 class KeyFiles:
@@ -124,10 +147,14 @@ def write_new(path: Path, octets: bytes) -> None:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Remove what `write_new` left behind in `directory`, and below it, where the machine went down in the middle."""
-    for path in directory.glob("**/.*.tmp"):
-        if is_unfinished(path.name):
-            path.unlink()
+    """Remove what `write_new` left behind in a data directory and among its keys, where it was killed in the middle.
+
+    Only for whoever knows that nobody else writes there.
+    """
+    for pattern in (".*.tmp", "keys/*/.*.tmp"):
+        for path in directory.glob(pattern):
+            if is_unfinished(path.name):
+                path.unlink()
 
 
 def is_unfinished(name: str) -> bool:

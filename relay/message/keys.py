@@ -9,6 +9,7 @@ import hmac
 import random
 import secrets
 import string
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -23,13 +24,15 @@ from relay.message.key_files import (
     PEPPER_OCTETS,
     KeyFileError,
     KeyFiles,
+    pepper_name,
     read_pepper,
+    read_peppers,
     read_private,
     write_new,
     write_pepper,
 )
 from relay.message.signer import PrivateKey, Signer
-from relay.message.tokens import BOUNCE_KEY_OCTETS, CONFIRMATION_KEY_OCTETS, UNSUBSCRIBE_KEY_OCTETS
+from relay.message.tokens import BOUNCE_KEY_OCTETS, SEAL_KEY_OCTETS
 
 RSA_BITS: Final = 2048
 API_KEY_PREFIX: Final = "atmos_"
@@ -39,7 +42,17 @@ _API_KEY_CHARACTERS: Final = 43  # of 62: 256 bits
 # A loaded RSA key is some 10 KB of memory, and loading one takes less than signing with it twice.
 SIGNERS_CACHED_MAX: Final = 1024
 
-__all__ = ["KeyFileError", "KeyRing", "Pepper", "create_pepper", "load_pepper", "new_api_key"]
+__all__ = [
+    "KeyFileError",
+    "KeyRing",
+    "Pepper",
+    "Peppers",
+    "create_pepper",
+    "load_pepper",
+    "load_peppers",
+    "make_pepper",
+    "new_api_key",
+]
 
 
 class Pepper:
@@ -68,12 +81,12 @@ class Pepper:
     @property
     def unsubscribe_key(self) -> bytes:
         """For `relay.message.tokens.UnsubscribeTokens`."""
-        return self.derive("unsubscribe", UNSUBSCRIBE_KEY_OCTETS)
+        return self.derive("unsubscribe", SEAL_KEY_OCTETS)
 
     @property
     def confirmation_key(self) -> bytes:
         """For `relay.message.tokens.ConfirmationTokens`."""
-        return self.derive("confirmation", CONFIRMATION_KEY_OCTETS)
+        return self.derive("confirmation", SEAL_KEY_OCTETS)
 
     def key_hash(self, api_key: str) -> str:
         """Return the keyed hash (HMAC-SHA-256, hex) under which an API key is known.
@@ -81,6 +94,39 @@ class Pepper:
         Not a slow one: that buys time against guessing, and a random key of 256 bits needs none.
         """
         return hmac.new(self._api_keys, api_key.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+
+class Peppers:
+    """All peppers of a data directory, by number. One of them makes what is new; all up to it are good."""
+
+    def __init__(self, peppers: Mapping[int, Pepper]) -> None:
+        self._by_number: Final = dict(peppers)
+        self._number = 1
+
+    def __repr__(self) -> str:
+        return "<Peppers>"
+
+    def items(self) -> Iterable[tuple[int, Pepper]]:
+        return self._by_number.items()
+
+    def add(self, number: int, pepper: Pepper) -> None:
+        """Know another one, which is not used yet."""
+        self._by_number[number] = pepper
+
+    def use(self, number: int) -> None:
+        """Make what is new by this one from now on. Raises `KeyFileError` where it, or one before it, is missing."""
+        for wanted in range(1, number + 1):
+            if wanted not in self._by_number:
+                raise KeyFileError(f"{pepper_name(wanted)}: is missing; restore it from a backup")
+        self._number = number
+
+    def key_hash(self, api_key: str) -> str:
+        """Return the hash under which a new API key is kept."""
+        return self._by_number[self._number].key_hash(api_key)
+
+    def key_hashes(self, api_key: str) -> list[str]:
+        """Return all hashes under which this API key may be known."""
+        return [self._by_number[number].key_hash(api_key) for number in range(1, self._number + 1)]
 
 
 class KeyRing(KeyFiles):
@@ -134,9 +180,21 @@ def create_pepper(directory: Path) -> Pepper:
     return Pepper(root)
 
 
+def make_pepper(directory: Path, number: int) -> Pepper:
+    """Make a later pepper of a data directory, durable; one that is there is taken. Raises `KeyFileError`."""
+    if not (directory / pepper_name(number)).exists():
+        write_pepper(directory, secrets.token_bytes(PEPPER_OCTETS), number)
+    return Pepper(read_pepper(directory, number))
+
+
 def load_pepper(directory: Path) -> Pepper:
-    """Read the pepper of a data directory. Raises `KeyFileError`."""
+    """Read the first pepper of a data directory. Raises `KeyFileError`."""
     return Pepper(read_pepper(directory))
+
+
+def load_peppers(directory: Path) -> Peppers:
+    """Read all peppers of a data directory. Raises `KeyFileError`."""
+    return Peppers({number: Pepper(root) for number, root in read_peppers(directory).items()})
 
 
 def new_api_key(dice: random.Random) -> str:

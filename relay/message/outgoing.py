@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, TypeVar
 
 from relay import events
 from relay.addresses import Mailbox
@@ -41,7 +41,8 @@ from relay.message.confirmation import compose_confirmation
 from relay.message.dsn import compose_dsn
 from relay.message.envelope import Envelope
 from relay.message.fields_of import HeaderSection, header_of
-from relay.message.keys import KeyRing, Pepper
+from relay.message.key_files import KeyFileError, pepper_name
+from relay.message.keys import KeyRing, Pepper, Peppers
 from relay.message.signer import Signer
 from relay.message.signing import sign
 from relay.message.tokens import (
@@ -54,6 +55,8 @@ from relay.message.tokens import (
 from relay.message.whole import WholeMessage, compose_whole
 from relay.times import SECOND_US
 from relay.views.messages import MessageState
+
+Contents = TypeVar("Contents")
 
 SMOKE_SINK = "smoke-sink"
 
@@ -187,21 +190,37 @@ class Composer:
         unsubscribe: UnsubscribeTokens,
         bounces: BounceAddresses,
         confirmations: ConfirmationTokens,
+        pepper_at: Callable[[int], int],
     ) -> None:
         self.keyring = keyring
         self.unsubscribe = unsubscribe
         self.confirmations = confirmations
         self.bounces = bounces
+        self._pepper_at = pepper_at
         self._sends = _Sends()
 
     @classmethod
-    def of(cls, keyring: KeyRing, pepper: Pepper, operator_domain: str) -> Self:
-        return cls(
+    def of(
+        cls, keyring: KeyRing, peppers: Peppers, operator_domain: str, pepper_at: Callable[[int], int]
+    ) -> Self:
+        """`pepper_at(message_id)`: the number of the pepper that held when the message was accepted."""
+        (_, first), *later = sorted(peppers.items())
+        composer = cls(
             keyring,
-            UnsubscribeTokens(pepper.unsubscribe_key),
-            BounceAddresses(pepper.bounce_key, operator_domain),
-            ConfirmationTokens(pepper.confirmation_key),
+            UnsubscribeTokens(first.unsubscribe_key),
+            BounceAddresses(first.bounce_key, operator_domain),
+            ConfirmationTokens(first.confirmation_key),
+            pepper_at,
         )
+        for number, pepper in later:
+            composer.add_pepper(number, pepper)
+        return composer
+
+    def add_pepper(self, number: int, pepper: Pepper) -> None:
+        """Know what a later pepper makes."""
+        self.unsubscribe.add(number, pepper.unsubscribe_key)
+        self.bounces.add(number, pepper.bounce_key)
+        self.confirmations.add(number, pepper.confirmation_key)
 
     def outgoing_of(self, state: MessageState, get: Callable[[int], Recorded]) -> Outgoing:
         """Gather and compose. Raises as `gather`."""
@@ -210,7 +229,7 @@ class Composer:
     def gather(self, state: MessageState, get: Callable[[int], Recorded]) -> Gathered:
         """What a member's message, or a notice, is made of. `get` reads an event of the log by its sequence number.
 
-        Raises PayloadGoneError, or KeyFileError where a signing key of then is missing.
+        Raises PayloadGoneError, or KeyFileError where a signing key or the pepper of then is missing.
         """
 
         if state.category == CONFIRMATION_CATEGORY:
@@ -259,7 +278,7 @@ class Composer:
         event = send.event
         composed = self._composed(send, recipient, message_id)
         envelope = Envelope(
-            mail_from=NULL_SENDER if event.mail_from_null else self.bounces.make(message_id),
+            mail_from=NULL_SENDER if event.mail_from_null else self._bounce_address(message_id),
             rcpt_to=recipient.address,
             # What came in whole may name its recipient nowhere.
             smtputf8=composed.smtputf8 or not recipient.address.isascii(),
@@ -290,9 +309,10 @@ class Composer:
         event = confirmation.event
         assert isinstance(event, ConfirmationQueued)
         assert event.personal is not None
-        token = self.confirmations.seal(Confirmation(event.domain, confirmation.seq, event.personal.address))
+        wanted = Confirmation(event.domain, confirmation.seq, event.personal.address)
+        token = self._made_by_pepper(self.confirmations.seal, wanted, confirmation.seq)
         composed = compose_confirmation(confirmation, f"{event.link_base}/confirm/{token}")
-        mail_from = self.bounces.make(confirmation.seq)
+        mail_from = self._bounce_address(confirmation.seq)
         return Gathered(None, lambda: self._of_the_relay(composed, confirmation, event, mail_from=mail_from))
 
     def _of_the_relay(
@@ -357,8 +377,20 @@ class Composer:
     ) -> str | None:
         if send.unsubscribe_base is None:
             return None
-        token = self.unsubscribe.seal(Unsubscribe(send.did, message_id, recipient.address))
+        who = Unsubscribe(send.did, message_id, recipient.address)
+        token = self._made_by_pepper(self.unsubscribe.seal, who, message_id)
         return f"{send.unsubscribe_base}/u/{token}"
+
+    def _bounce_address(self, message_id: int) -> str:
+        return self._made_by_pepper(self.bounces.make, message_id, message_id)
+
+    def _made_by_pepper(self, make: Callable[[Contents, int], str], of: Contents, message_id: int) -> str:
+        """By the pepper of then. Raises KeyFileError where that is missing."""
+        number = self._pepper_at(message_id)
+        try:
+            return make(of, number)
+        except KeyError:
+            raise KeyFileError(f"{pepper_name(number)}: is missing; restore it from a backup") from None
 
 
 def _whole(get: Callable[[int], Recorded], seq: int) -> Recorded:

@@ -19,21 +19,17 @@ import binascii
 import hashlib
 import hmac
 import re
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 BOUNCE_KEY_OCTETS: Final = 32
-UNSUBSCRIBE_KEY_OCTETS: Final = 64  # AES-256-SIV takes two keys of 32
-CONFIRMATION_KEY_OCTETS: Final = 64
+SEAL_KEY_OCTETS: Final = 64  # AES-256-SIV takes two keys of 32
 
 _MAC_OCTETS: Final = 10  # 80 bits, each guess a message to the relay
 _MESSAGE_ID_OCTETS: Final = 8
 _is_bounce_local: Final = re.compile(r"bounces\+([1-9][0-9]{0,15})-([a-z2-7]{16})", re.IGNORECASE).fullmatch
-# Bound into the seal, so that a later format cannot be taken for this one.
-_FORMAT: Final = [b"atmos-relay unsubscribe 1"]
-_CONFIRMATION_FORMAT: Final = [b"atmos-relay confirmation 1"]
 # A DID of 261, an address of 254, the message id, the seal, in base64, and room: what is longer is no token.
 _TOKEN_CHARACTERS_MAX: Final = 1024
 
@@ -42,12 +38,18 @@ class BounceAddresses:
     """Envelope senders `bounces+<messageId>-<hmac>@<operator domain>`."""
 
     def __init__(self, key: bytes, operator_domain: str) -> None:
-        assert len(key) == BOUNCE_KEY_OCTETS
-        self._key: Final = key
+        self._keys: Final[dict[int, bytes]] = {}
         self._domain: Final = operator_domain
+        self.add(1, key)
 
-    def make(self, message_id: int) -> str:
-        return f"bounces+{message_id}-{self._mac(str(message_id))}@{self._domain}"
+    def add(self, number: int, key: bytes) -> None:
+        """Know another key, as good as those before it."""
+        assert len(key) == BOUNCE_KEY_OCTETS
+        self._keys[number] = key
+
+    def make(self, message_id: int, number: int = 1) -> str:
+        """By the key of this number. Raises KeyError."""
+        return f"bounces+{message_id}-{_mac(self._keys[number], str(message_id))}@{self._domain}"
 
     def parse(self, address: str) -> int | None:
         """Return the message id of a bounce address of ours, or None."""
@@ -55,13 +57,15 @@ class BounceAddresses:
         match = _is_bounce_local(local)
         if match is None or domain.lower() != self._domain:
             return None
-        if not hmac.compare_digest(self._mac(match[1]), match[2].lower()):
+        given = match[2].lower()
+        if not sum(hmac.compare_digest(_mac(key, match[1]), given) for key in self._keys.values()):
             return None
         return int(match[1])
 
-    def _mac(self, message_id: str) -> str:
-        mac = hmac.digest(self._key, message_id.encode(), hashlib.sha256)[:_MAC_OCTETS]
-        return base64.b32encode(mac).decode().lower()
+
+def _mac(key: bytes, message_id: str) -> str:
+    mac = hmac.digest(key, message_id.encode(), hashlib.sha256)[:_MAC_OCTETS]
+    return base64.b32encode(mac).decode().lower()
 
 
 class Unsubscribe(NamedTuple):
@@ -72,22 +76,6 @@ class Unsubscribe(NamedTuple):
     recipient: str
 
 
-class UnsubscribeTokens:
-    """Seals an `Unsubscribe` into a word for a URL, and opens it again."""
-
-    def __init__(self, key: bytes) -> None:
-        assert len(key) == UNSUBSCRIBE_KEY_OCTETS
-        self._cipher: Final = AESSIV(key)
-
-    def seal(self, unsubscribe: Unsubscribe) -> str:
-        return _sealed(self._cipher, _FORMAT, *_in_order(unsubscribe))
-
-    def open(self, token: str) -> Unsubscribe | None:
-        """Return what was sealed, or None for anything that this relay did not make."""
-        opened = _opened(self._cipher, _FORMAT, token)
-        return None if opened is None else Unsubscribe(opened[1], opened[0], opened[2])
-
-
 class Confirmation(NamedTuple):
     """The owner of `address` wants to hear of the domain's bounces, as this mail asked."""
 
@@ -96,49 +84,82 @@ class Confirmation(NamedTuple):
     address: str
 
 
-class ConfirmationTokens:
-    """The same for a `Confirmation`."""
+class _Seal:
+    """Seals an owner, a message id and an address into a word for a URL, and opens it again."""
+
+    #: Bound into the seal, so that one kind cannot be taken for another, nor a later format for this one.
+    FORMAT: ClassVar[bytes]
 
     def __init__(self, key: bytes) -> None:
-        assert len(key) == CONFIRMATION_KEY_OCTETS
-        self._cipher: Final = AESSIV(key)
+        self._ciphers: Final[dict[int, AESSIV]] = {}
+        self.add(1, key)
 
-    def seal(self, confirmation: Confirmation) -> str:
-        return _sealed(self._cipher, _CONFIRMATION_FORMAT, *_in_order(confirmation))
+    def add(self, number: int, key: bytes) -> None:
+        """Know another key, as good as those before it."""
+        assert len(key) == SEAL_KEY_OCTETS
+        self._ciphers[number] = AESSIV(key)
 
-    def open(self, token: str) -> Confirmation | None:
-        """Return what was sealed, or None for anything that this relay did not make."""
-        opened = _opened(self._cipher, _CONFIRMATION_FORMAT, token)
-        return None if opened is None else Confirmation(opened[1], opened[0], opened[2])
+    def _sealed(self, owner: str, message_id: int, address: str, number: int) -> str:
+        contents = b"%b%b\0%b" % (
+            message_id.to_bytes(_MESSAGE_ID_OCTETS, "big"),
+            owner.encode(),
+            address.encode(),
+        )
+        return _to_text(self._ciphers[number].encrypt(contents, [self.FORMAT]))
 
-
-def _in_order(of: Unsubscribe | Confirmation) -> tuple[int, str, str]:
-    owner, message_id, address = of
-    return message_id, owner, address
-
-
-def _sealed(cipher: AESSIV, form: list[bytes], message_id: int, owner: str, address: str) -> str:
-    contents = b"%b%b\0%b" % (
-        message_id.to_bytes(_MESSAGE_ID_OCTETS, "big"),
-        owner.encode(),
-        address.encode(),
-    )
-    return _to_text(cipher.encrypt(contents, form))
-
-
-def _opened(cipher: AESSIV, form: list[bytes], token: str) -> tuple[int, str, str] | None:
-    if len(token) > _TOKEN_CHARACTERS_MAX or not token.isascii():
-        return None
-    try:
-        sealed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    def _opened(self, token: str) -> tuple[str, int, str] | None:
+        if len(token) > _TOKEN_CHARACTERS_MAX or not token.isascii():
+            return None
+        try:
+            sealed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        except (binascii.Error, ValueError):
+            return None
         # Base64 has several spellings for some octets, and Python reads past what is not base64 at all.
         if _to_text(sealed) != token:
             return None
-        contents = cipher.decrypt(sealed, form)
-    except (binascii.Error, ValueError, InvalidTag):
+        contents = self._decrypted(sealed)
+        if contents is None:
+            return None
+        owner, _, address = contents[_MESSAGE_ID_OCTETS:].decode().partition("\0")
+        return owner, int.from_bytes(contents[:_MESSAGE_ID_OCTETS], "big"), address
+
+    def _decrypted(self, sealed: bytes) -> bytes | None:
+        for cipher in reversed(self._ciphers.values()):
+            try:
+                return cipher.decrypt(sealed, [self.FORMAT])
+            except (ValueError, InvalidTag):
+                continue
         return None
-    owner, _, address = contents[_MESSAGE_ID_OCTETS:].decode().partition("\0")
-    return int.from_bytes(contents[:_MESSAGE_ID_OCTETS], "big"), owner, address
+
+
+class UnsubscribeTokens(_Seal):
+    """Of links by which recipients unsubscribe."""
+
+    FORMAT = b"atmos-relay unsubscribe 1"
+
+    def seal(self, unsubscribe: Unsubscribe, number: int = 1) -> str:
+        """By the key of this number. Raises KeyError."""
+        return self._sealed(*unsubscribe, number)
+
+    def open(self, token: str) -> Unsubscribe | None:
+        """Return what was sealed, or None for anything that this relay did not make."""
+        opened = self._opened(token)
+        return None if opened is None else Unsubscribe(*opened)
+
+
+class ConfirmationTokens(_Seal):
+    """Of links by which owners of mailboxes confirm."""
+
+    FORMAT = b"atmos-relay confirmation 1"
+
+    def seal(self, confirmation: Confirmation, number: int = 1) -> str:
+        """By the key of this number. Raises KeyError."""
+        return self._sealed(*confirmation, number)
+
+    def open(self, token: str) -> Confirmation | None:
+        """Return what was sealed, or None for anything that this relay did not make."""
+        opened = self._opened(token)
+        return None if opened is None else Confirmation(*opened)
 
 
 def _to_text(octets: bytes) -> str:

@@ -19,10 +19,12 @@ from typing import Any
 from relay.operator.protocol import CommandAnswer, request_line, result_in, short_path
 
 
-def administer(directory: Path, command: str, arguments: dict[str, Any]) -> CommandAnswer:
+def administer(
+    directory: Path, command: str, arguments: dict[str, Any], *, patience_seconds: float | None = None
+) -> CommandAnswer:
     """Carry out a command: by the relay that runs on `directory`, or here when none does.
 
-    Raises Refusal, or what `open_core` raises.
+    Raises Refusal, or what `open_core` raises; TimeoutError where a relay is silent for so many seconds.
     """
     try:
         connection = _connected(directory)
@@ -31,6 +33,7 @@ def administer(directory: Path, command: str, arguments: dict[str, Any]) -> Comm
 
         return carry_out_alone(directory, command, arguments)
     with connection:
+        connection.settimeout(patience_seconds)
         return result_in(_asked(connection, request_line(command, arguments)))
 
 

@@ -1,6 +1,6 @@
-"""Asks the network whether a DID exists, at enrolment and never in the send path.
+"""Asks the network whether a DID exists and for its document, at enrolment and for its handle, never in the send path.
 
-Contract. `check_exists` returns where the DID's document was found, and else raises a `Refusal`:
+Contract. `find_document` returns the DID's document where it was found, and else raises a `Refusal`:
 
     the directory, or the domain, says that there is none      NOT_FOUND, which names the DID
     it could not be told                                       TEMPORARILY_UNAVAILABLE, which names `--offline`
@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
-from relay.internet.https import FetchError, HttpAnswer
+from relay.internet.https import FetchError, HttpAnswer, fetch
 from relay.refusals import Refusal
+from relay.surroundings import Surroundings
 
 #: `await get(url)` is the answer to an HTTPS GET. Raises FetchError.
 Get = Callable[[str], Awaitable[HttpAnswer]]
@@ -26,8 +29,19 @@ _WEB = "did:web:"
 _ABSENT = (404, 410)
 
 
-async def check_exists(did: str, *, plc_directory: str, get: Get) -> None:
-    """Return if the DID exists; raises Refusal, see the module. `did` is valid (`relay.dids`)."""
+def get_by(surroundings: Surroundings) -> Get:
+    """The real thing, by `relay.internet.https`."""
+    return partial(
+        fetch,
+        "GET",
+        resolver=surroundings.dns(),
+        open_stream=surroundings.open_stream,
+        tls=surroundings.tls,
+    )
+
+
+async def find_document(did: str, *, plc_directory: str, get: Get) -> dict[str, Any]:
+    """Raises Refusal, see the module. `did` is valid (`relay.dids`)."""
     url = document_url(did, plc_directory)
     try:
         answer = await get(url)
@@ -40,9 +54,11 @@ async def check_exists(did: str, *, plc_directory: str, get: Get) -> None:
     if answer.status != 200:
         redirect = " (redirects are not followed)" if 300 <= answer.status < 400 else ""
         raise _untold(did, f"{url} answers {answer.status}{redirect}")
-    if answer.truncated or document_id(answer.body) != did:
+    document = None if answer.truncated else read_document(answer.body)
+    if document is None or document.get("id") != did:
         problem = f"the document at {url} is not this DID's"
         raise _absent(did, problem) if did.startswith(_WEB) else _untold(did, problem)
+    return document
 
 
 def document_url(did: str, plc_directory: str) -> str:
@@ -52,14 +68,13 @@ def document_url(did: str, plc_directory: str) -> str:
     return f"{plc_directory}/{did}"
 
 
-def document_id(body: bytes) -> str | None:
-    """The `id` of a DID document; None where it is no such thing."""
+def read_document(body: bytes) -> dict[str, Any] | None:
+    """A DID document; None where it is no such thing. What its fields are is its author's word."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested without end
         return None
-    name = document.get("id") if isinstance(document, dict) else None
-    return name if isinstance(name, str) else None
+    return document if isinstance(document, dict) else None
 
 
 def _absent(did: str, why: str) -> Refusal:

@@ -14,14 +14,13 @@ from relay.domains.verification import verify_domain
 from relay.enrolment import new_key
 from relay.events import Event
 from relay.fields import address_in, domain_in
-from relay.internet.https import HttpAnswer, fetch
+from relay.handles import handle_in
 from relay.message.keys import new_api_key
-from relay.operator import did_exists
-from relay.operator.membership_shown import domain_answer
+from relay.operator import handles
+from relay.operator.membership_shown import domain_answer, handle_answer
 from relay.operator.protocol import CommandAnswer
 from relay.principals import Operator
 from relay.registry import Arguments, decision
-from relay.surroundings import Surroundings
 from relay.views import members, messages
 from spool.views import Snapshot
 
@@ -31,27 +30,38 @@ from spool.views import Snapshot
 class MemberAdd(Arguments, frozen=True, kw_only=True):
     did: str
     domains: list[str]
-    #: Do not ask the network whether the DID exists.
+    #: None: the one that the DID's document names, where it is right.
+    handle: str | None = None
+    #: Do not ask the network whether the DID exists, nor whose the handle is.
     offline: bool = False
 
 
 @decision(by=Operator)
 async def member_add(core: Core, order: MemberAdd, by: Operator) -> CommandAnswer:
     did, names = order.did, list(dict.fromkeys(domain_in("domain", name) for name in order.domains))
+    handle = None if order.handle is None else handle_in("handle", order.handle)
     key = new_api_key(core.surroundings.dice)
     first_key = new_key(core, key)
     with core.store.read() as view:  # refuse before keys are made
         planned = [decisions.NewDomain(name, "", "", "") for name in names]
         decisions.add_member(view, core.config, did, planned, first_key)
-    if not order.offline:
-        await did_exists.check_exists(
-            did, plc_directory=core.config.members.plc_directory, get=partial(_get, core.surroundings)
-        )
+    if order.offline:
+        found = None if handle is None else handles.Found(handle)
+    else:
+        found = await handles.find(core, did, handle)
+    with core.store.read() as view:
+        handles.held_from_the_first(view, did, found, by.user)
     made = [await make_keys(core, name) for name in names]
-    await core.store.decide(lambda view: decisions.add_member(view, core.config, did, made, first_key))
+
+    def decide(view: Snapshot) -> list[Event]:
+        added = decisions.add_member(view, core.config, did, made, first_key)
+        return [*added, *handles.held_from_the_first(view, did, found, by.user)]
+
+    await core.store.decide(decide)
     with core.store.read() as view:
         enrolled = [domain_answer(core, state) for state in members.domains_of(view, did)]
-    return {"did": did, "apiKey": key, "keyId": first_key.key_id, "domains": enrolled}
+        held = handle_answer(view, did)
+    return {"did": did, **held, "apiKey": key, "keyId": first_key.key_id, "domains": enrolled}
 
 
 class MemberSuspend(Arguments, frozen=True, kw_only=True):
@@ -227,16 +237,3 @@ async def complaint_record(core: Core, order: ComplaintRecord, by: Operator) -> 
         "domain": state.domain,
         "recorded": [item.event.TYPE for item in recorded],
     }
-
-
-# ------------------------------------------------------------------------------------------------ how
-
-
-async def _get(surroundings: Surroundings, url: str) -> HttpAnswer:
-    return await fetch(
-        "GET",
-        url,
-        resolver=surroundings.dns(),
-        open_stream=surroundings.open_stream,
-        tls=surroundings.tls,
-    )

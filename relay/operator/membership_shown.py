@@ -13,7 +13,8 @@ from relay.principals import Operator
 from relay.refusals import Refusal
 from relay.registry import Arguments, decision
 from relay.times import rfc3339, rfc3339_or_none
-from relay.views import members, signing_keys
+from relay.views import handles, members, signing_keys
+from spool.views import Snapshot
 
 
 class MemberList(Arguments, frozen=True, kw_only=True):
@@ -26,12 +27,22 @@ async def member_list(core: Readable, asked: MemberList, by: Operator) -> Comman
         return [
             {
                 "did": member.did,
+                **handle_answer(view, member.did),
                 "status": member.status,
                 "addedAt": rfc3339(member.added_at),
                 "domains": [state.domain for state in members.domains_of(view, member.did)],
             }
             for member in members.members(view)
         ]
+
+
+def handle_answer(view: Snapshot, did: str) -> dict[str, Any]:
+    """The member's handle, and whether it was seen to be the DID's."""
+    state = handles.held_by(view, did)
+    return {
+        "handle": None if state is None else state.handle,
+        "handleProved": state is not None and state.proved,
+    }
 
 
 class DomainList(Arguments, frozen=True, kw_only=True):
@@ -98,6 +109,21 @@ async def dns(core: Readable, asked: Dns, by: Operator) -> CommandAnswer:
     if asked.domain is not None and not states:
         raise Refusal("NOT_FOUND", f"domain: {asked.domain} is not enrolled")
     return {"operator": operator_answer(core), "domains": [domain_answer(core, state) for state in states]}
+
+
+class OperatorKey(Arguments, frozen=True, kw_only=True):
+    """The stems of the operator's own keys: of those in use, and of those that wait for the DNS."""
+
+
+@decision(by=Operator, reads=True)
+async def operator_key(core: Readable, asked: OperatorKey, by: Operator) -> CommandAnswer:
+    with core.store.read() as view:
+        key = signing_keys.operator_key(view, core.config.operator_domain)
+    waiting = None if key is None else key.next_key
+    return {
+        "selector": core.operator_stem,
+        "nextSelector": None if waiting is None else waiting.selector_stem,
+    }
 
 
 def domain_answer(core: Readable, state: members.DomainState) -> dict[str, Any]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from relay.addresses import AddressError, parse_domain
 from relay.data_directory import Readable
-from relay.refusals import invalid
+from relay.fields import domain_in
+from relay.refusals import Refusal, invalid
 from relay.views import due, messages
 from relay.views.due import WaitingMessage
 from relay.views.messages import MessageState
 from spool.views import Snapshot
 
-MESSAGES_PER_TURN = 500
+MESSAGES_PER_TURN = 100
 NAMED_MESSAGES_MAX = 1_000
 
 
@@ -45,11 +45,11 @@ def recipient_domains(core: Readable, site: str) -> frozenset[str]:
     route) of that name, as far as a running relay knows them."""
     served = {domain for domain, name in core.sites.items() if site in (name, *name.split(","))}
     try:
-        return frozenset({parse_domain(site), *served})
-    except AddressError as error:
+        return frozenset({domain_in("site", site), *served})
+    except Refusal:
         if served:
-            return frozenset(served)
-        raise invalid("site", str(error)) from error
+            return frozenset(served)  # a route is no domain
+        raise
 
 
 def select(

@@ -19,7 +19,9 @@ a segment has been rewritten already, that changes nothing.
 Which payloads. Those of a message that is final: its `message.queued` or `dsn.queued` and all that followed; and its
 `send.accepted` when the last message of the send goes. A message waits while something still needs its data: a
 notification of its bounce that is under way (it quotes the message), or a call of the member's own unsubscribe URL that
-is still to be made. Suppressions keep their address, and `domain.forward_set` its mailbox: they are in force.
+is still to be made. Suppressions keep their address: they are in force. Of records that belong to no message, those
+whose payload nobody needs any more: the reason of a removal, and the mailbox of a `domain.forward_set` once it is in
+force no more.
 
 Copies of torn tails (`log/torn`) may hold addresses too: they go by the same age, and by an order if they hold the
 address.
@@ -38,11 +40,11 @@ from typing import Any, NamedTuple
 
 import trio
 
-from relay.addresses import AddressError, parse_address
 from relay.alarm import Alarm
 from relay.codec import decode_raw
 from relay.core import Core
 from relay.events import Event, LogStripped, MessageQueued, Notice, PayloadErased, SendAccepted
+from relay.fields import address_in
 from relay.operator.protocol import CommandAnswer
 from relay.operator.rotation import delete_old_keys
 from relay.principals import Operator
@@ -61,9 +63,9 @@ DAY_SECONDS = 24 * 3600
 #: After a disk that was full, say.
 RETRY_SECONDS = 3600
 #: Messages that one turn looks at, and that one event names at most.
-MESSAGES_PER_TURN = 250
+MESSAGES_PER_TURN = 50
 #: `payload.erased` events that are settled together, so that what must be known of them fits into memory.
-EVENTS_PER_ROUND = 250
+EVENTS_PER_ROUND = 1250
 REASON_CHARACTERS_MAX = 500
 
 
@@ -138,7 +140,7 @@ async def log_erase(core: Core, order: LogErase, asker: Operator) -> CommandAnsw
         raise invalid(
             "reason", "it is kept for good, so it must not name an address; a ticket number will do"
         )
-    address = None if recipient is None else _address(recipient)
+    address = None if recipient is None else address_in("recipient", recipient)
     removed, store = _Removed(), core.store
     with _told_what_is_left():
         async with core.erasing:
@@ -199,7 +201,7 @@ async def strip(core: Core, days: int, *, dry_run: bool = False) -> dict[str, An
             removed.torn_copies = await core.store.remove_torn_copies(
                 lambda name, _data: name.startswith(stems)
             )
-    if removed.messages or removed.segments or removed.torn_copies:
+    if removed.messages or removed.singles or removed.segments or removed.torn_copies:
         logger.info("retention.stripped", extra={"messages": removed.messages, "dry_run": dry_run})
     return {"days": days, "dryRun": dry_run, **removed.answer()}
 
@@ -210,6 +212,7 @@ class _Removed:
     def __init__(self) -> None:
         self.messages = 0
         self.sends = 0
+        self.singles = 0
         self.kept: list[NotErasable] = []
         self.kept_count = 0
         self.segments: list[ErasedSegment] = []
@@ -224,6 +227,7 @@ class _Removed:
         return {
             "messages": self.messages,
             "sendsWithoutMessages": self.sends,
+            "recordsOfNoMessage": self.singles,
             "keptCount": self.kept_count,
             "kept": [{"messageId": item.message_id, "because": item.because} for item in self.kept],
             "segments": [
@@ -283,6 +287,7 @@ async def _erase_old(core: Core, until_us: int, removed: _Removed, *, dry_run: b
             break
         await trio.lowlevel.checkpoint()
     await _erase_old_sends(core, until_us, removed, dry_run=dry_run)
+    await _erase_singles(core, until_us, removed, dry_run=dry_run, because="retention")
 
 
 async def _erase_old_sends(core: Core, until_us: int, removed: _Removed, *, dry_run: bool) -> None:
@@ -298,6 +303,35 @@ async def _erase_old_sends(core: Core, until_us: int, removed: _Removed, *, dry_
         removed.sends += len(seqs)
         if not dry_run:
             await core.store.append(_erased_sends(core, seqs, because="retention"))
+
+
+async def _erase_singles(
+    core: Core,
+    until_us: int,
+    removed: _Removed,
+    *,
+    dry_run: bool = False,
+    is_meant: Callable[[int, str], bool] = lambda _seq, _owner: True,
+    **how: Any,
+) -> None:
+    """Records of no message, the oldest first (`relay.views.retention` says why)."""
+    after = 0
+    while True:
+        with core.store.read() as view:
+            found = list(islice(retention.single_records(view, until_us, after=after), MESSAGES_PER_TURN))
+        if not found:
+            return
+        after = found[-1][0]
+        by_member: dict[str, list[int]] = defaultdict(list)
+        for seq, did in found:
+            if is_meant(seq, did):
+                by_member[did].append(seq)
+        removed.singles += sum(map(len, by_member.values()))
+        if by_member and not dry_run:
+            await core.store.append(
+                [PayloadErased(did=did, seqs=seqs, **how) for did, seqs in by_member.items()]
+            )
+        await trio.lowlevel.checkpoint()
 
 
 def _erased_sends(core: Core, seqs: Iterable[int], **how: Any) -> list[Event]:
@@ -358,6 +392,21 @@ async def _erase_recipient(
                 break
             before = looked
     await _erase_rejected(core, address, did, by, reason, removed)
+    names = _naming(address)
+
+    def is_meant(seq: int, owner: str) -> bool:
+        payload = core.store.record(seq).payload if did in (None, owner) else None
+        return payload is not None and names(payload)
+
+    await _erase_singles(
+        core,
+        core.store.now_us(),
+        removed,
+        is_meant=is_meant,
+        because="operator",
+        by=by,
+        reason=reason,
+    )
 
 
 async def _erase_rejected(
@@ -442,10 +491,3 @@ def _naming_records(records: Iterable[Record], address: str) -> dict[str, int]:
         if record.payload is not None and names(record.payload):
             found[str(decode_raw(record)["type"])] += 1
     return dict(sorted(found.items()))
-
-
-def _address(given: str) -> str:
-    try:
-        return parse_address(given)
-    except AddressError as error:
-        raise invalid("recipient", str(error)) from error

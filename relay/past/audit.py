@@ -39,16 +39,17 @@ from relay.events import (
     OperatorKeyCreated,
     Outcome,
     PayloadErased,
+    PepperRotated,
     RecipientSuppressed,
     SendAccepted,
 )
-from relay.message.keys import KeyFileError, KeyRing, load_pepper
+from relay.message.keys import KeyFileError, KeyRing, load_peppers
 from relay.message.outgoing import Composer, Outgoing, PayloadGoneError
 from relay.message.signing import verify
 from relay.presentation import MessageSummary, message_summary
 from relay.refusals import Refusal
 from relay.times import DAY_US, HOUR_US
-from relay.views import members, messages, suppressions, warming
+from relay.views import members, messages, peppers, suppressions, warming
 from relay.views.members import DomainState, KeyState, MembersProjector, MemberState
 from relay.views.messages import MessageState
 from relay.views.suppressions import SuppressionsProjector
@@ -180,7 +181,7 @@ def audit(
         return known.get(seq) or decode(reader.get(seq))
 
     state = found.state
-    outgoing, not_composed = _compose(directory, state, get)
+    outgoing, not_composed = _compose(directory, state, get, found.pepper_at)
     message_id_header, signatures = None, []
     if outgoing is not None:
         message_id_header = BytesHeaderParser().parsebytes(outgoing.message)["Message-ID"]
@@ -234,9 +235,17 @@ class _OnePass:
         self.records = 0
         #: All before the send that made keys which may have signed it.
         self.keys_made: list[Recorded] = []
+        #: Sequence number of each `pepper.rotated` before the send -> the number.
+        self._peppers: dict[int, int] = {}
         self._limits_seq: int | None = None
         #: Key id -> its `key.issued`.
         self._key_seqs: dict[str, int] = {}
+
+    def pepper_at(self, message_id: int) -> int:
+        """The number of the pepper that held when that message, which is none later, was accepted."""
+        return next(
+            (self._peppers[seq] for seq in reversed(self._peppers) if seq < message_id), peppers.FIRST
+        )
 
     def look_before(self, recorded: Recorded) -> None:
         """At an event before the send."""
@@ -246,6 +255,8 @@ class _OnePass:
                     self.keys_made.append(recorded)
             case OperatorKeyCreated():
                 self.keys_made.append(recorded)
+            case PepperRotated():
+                self._peppers[recorded.seq] = recorded.event.number
             case KeyIssued(did=did, key_id=key_id) if did == self._message.did:
                 self._key_seqs[key_id] = recorded.seq
             case MemberLimitsSet(did=did) if did == self._message.did:
@@ -368,13 +379,16 @@ def _limits(
 
 
 def _compose(
-    directory: Path, state: MessageState, get: Callable[[int], Recorded]
+    directory: Path,
+    state: MessageState,
+    get: Callable[[int], Recorded],
+    pepper_at: Callable[[int], int],
 ) -> tuple[Outgoing | None, str | None]:
     """The message, or why it cannot be composed any more."""
     send = get(state.send_seq).event
     assert isinstance(send, SendAccepted | Notice)
     try:
-        composer = Composer.of(KeyRing(directory), load_pepper(directory), send.operator_domain)
+        composer = Composer.of(KeyRing(directory), load_peppers(directory), send.operator_domain, pepper_at)
         return composer.outgoing_of(state, get), None
     except (PayloadGoneError, KeyFileError) as error:
         return None, str(error)

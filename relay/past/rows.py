@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from relay.presentation import suppressed_address
 from relay.times import DAY_US, HOUR_US, rfc3339, rfc3339_or_none
-from relay.views import calls, due, idempotency, members, messages, reputation, suppressions, warming
+from relay.views import calls, due, handles, idempotency, members, messages, reputation, suppressions, warming
 from relay.views.keys import owned, u64
 from spool.views import Snapshot
 
@@ -153,10 +153,15 @@ def _counters(moment: Moment) -> Rows:
 
 def _members(moment: Moment) -> Rows:
     for state in members.members(moment.view):
+        held = handles.held_by(moment.view, state.did)
         yield (
             state.did.encode(),
             {
                 "did": state.did,
+                "handle": None if held is None else held.handle,
+                "handleProvedAt": None if held is None else rfc3339_or_none(held.proved_at),
+                "handleCheckedAt": None if held is None else rfc3339_or_none(held.checked_at),
+                "handleFailingSince": None if held is None else rfc3339_or_none(held.failing_since),
                 "status": state.status,
                 "addedAt": rfc3339(state.added_at),
                 "hourLimit": state.hour_limit,
@@ -258,10 +263,10 @@ VIEWS: dict[str, View] = {
         ),
     ),
     "members": View(
-        "the members and their own limits",
+        "the members, their handles and their own limits",
         _members,
         ("did",),
-        ("did", "status", "addedAt", "hourLimit", "dayLimit", "domains"),
+        ("did", "status", "addedAt", "hourLimit", "dayLimit", "domains", "handle"),
     ),
     "domains": View(
         "the sending domains",

@@ -2,8 +2,9 @@
 
 The contract is that of `relay.reception.interface.Door`. Of its own:
 
-- *Who*: the user is a DID, or a domain that is enrolled under one; the password is one of that member's API keys. Every
-  wrong pair is the same 535, found by the same work.
+- *Who*: the user is a DID, a domain that is enrolled under one, or a member's handle, as the log has it: nothing is
+  looked up outside. The password is one of that member's API keys. Every wrong pair is the same 535, found by the same
+  work.
 - *RCPT* is checked for its form, and for how many could ever be sent to at once. All else (suppression, pause, limits)
   is decided at the end of DATA, once, for the message as a whole.
 - *A retry is recognised* before anything else is looked at: the same MAIL, RCPTs and message from the same member
@@ -36,7 +37,7 @@ from relay.reception.refused import bad_recipient, bad_sender, reply_to, reply_t
 from relay.reception.replies import WRONG_CREDENTIALS, Reply
 from relay.refusals import Refusal, unavailable
 from relay.requests import DEFAULT_CATEGORY, BySmtp, SendRequest
-from relay.views import members
+from relay.views import handles, members
 from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
 from spool.views import Snapshot
 
@@ -163,10 +164,14 @@ def _dids_of(view: Snapshot, user: str) -> Sequence[str]:
     if is_valid_did(user):
         return [user]
     try:
-        enrolments = members.enrolments(view, parse_domain(user))
+        name = parse_domain(user)
     except AddressError:
-        enrolments = []
-    return [domain.did for domain in enrolments] or [_NOBODY]
+        return [_NOBODY]
+    dids = [domain.did for domain in members.enrolments(view, name)]
+    by_handle = handles.holder(view, name)
+    if by_handle is not None and by_handle not in dids:
+        dids.append(by_handle)
+    return dids or [_NOBODY]
 
 
 def _domain(address: str) -> str:

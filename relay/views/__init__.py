@@ -17,9 +17,11 @@ from pathlib import Path
 from relay.codec import Recorded, decode
 from relay.views.calls import CallsProjector
 from relay.views.due import DueProjector
+from relay.views.handles import HandlesProjector
 from relay.views.idempotency import IdempotencyProjector
 from relay.views.members import MembersProjector
 from relay.views.messages import MessagesProjector
+from relay.views.peppers import PeppersProjector
 from relay.views.reputation import ReputationProjector
 from relay.views.retention import RetentionProjector
 from relay.views.signing_keys import SigningKeysProjector
@@ -41,6 +43,8 @@ PROJECTORS: tuple[Projector[Recorded], ...] = (
     StreamProjector(),
     RetentionProjector(),
     SigningKeysProjector(),
+    PeppersProjector(),
+    HandlesProjector(),
 )
 
 __all__ = ["PROJECTORS", "open_temporary_views", "relay_views"]

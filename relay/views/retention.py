@@ -1,15 +1,24 @@
 """What retention has to do: whose time is running, whose payloads are owed to nobody any more, what crashes left lying.
 
 Nothing here comes from a payload, so these rows are the same whether the log is folded before or after a strip.
+
+Some payloads belong to no message: why a domain or a member was removed, and the mailbox of a `domain.forward_set`. The
+reason is over when it is recorded; the mailbox when the domain is removed, or hears of its bounces elsewhere. While it
+names the same mailbox again, the earlier records stay, too: the confirmation of its owner hangs on the first of them
+(`relay.views.members`), and a fold that could not read it would lose that. So of one mailbox all go, the oldest first.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 from relay.codec import Recorded
 from relay.events import (
+    DomainForwardSet,
+    DomainRemoved,
     LogStripped,
+    MemberRemoved,
     MessageBounced,
     MessageSent,
     PayloadErased,
@@ -17,8 +26,8 @@ from relay.events import (
     TornTailCut,
     UnsubscribeCalled,
 )
-from relay.views import messages
-from relay.views.keys import read_u64, two_u64, u64
+from relay.views import members, messages
+from relay.views.keys import owned, read_u64, two_u64, u64
 from spool.views import Snapshot, Transaction
 
 #: (time, message id) of the messages that became final then and have their personal data
@@ -27,6 +36,10 @@ _FINAL = "retention_final"
 _SENDS = "retention_sends"
 #: (message id, sequence number) of its `unsubscribe.called`, which are not in its timeline
 _CALLS = "retention_calls"
+#: record of no message whose payload is needed no more -> since when; and the member whose it is
+_SINGLE = "retention_single"
+#: (member, domain, sequence number) of the `domain.forward_set` that name the mailbox in use
+_MAILBOX = "retention_mailbox"
 #: `payload.erased` whose payloads may still be in the log
 _OWED = "retention_owed"
 #: (time, sequence number) of a torn tail that was cut -> how the names of its copies begin
@@ -35,8 +48,8 @@ _TORN = "retention_torn"
 
 class RetentionProjector:
     name = "retention"
-    version = 1
-    tables = (_FINAL, _SENDS, _CALLS, _OWED, _TORN)
+    version = 2
+    tables = (_FINAL, _SENDS, _CALLS, _SINGLE, _MAILBOX, _OWED, _TORN)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
@@ -50,6 +63,17 @@ class RetentionProjector:
                 tx.put(_SENDS, u64(recorded.seq), u64(recorded.time_us))
             case UnsubscribeCalled():
                 tx.put(_CALLS, two_u64(event.message_id, recorded.seq), b"")
+            case DomainForwardSet():
+                enrolled = members.enrolment(tx, event.did, event.domain)
+                assert enrolled is not None
+                if enrolled.forward_seq == recorded.seq:  # another mailbox, or none
+                    self._mailbox_unused(tx, recorded, event)
+                tx.put(_MAILBOX, _of_domain(event) + u64(recorded.seq), b"")
+            case DomainRemoved():
+                self._mailbox_unused(tx, recorded, event)
+                self._over(tx, recorded.seq, recorded.time_us, event.did)
+            case MemberRemoved():
+                self._over(tx, recorded.seq, recorded.time_us, event.did)
             case PayloadErased():
                 self._erased(tx, event)
                 tx.put(_OWED, u64(recorded.seq), b"")
@@ -70,6 +94,22 @@ class RetentionProjector:
             tx.delete(_FINAL, two_u64(state.final_at, message_id))
         for seq in event.send_ids:
             tx.delete(_SENDS, u64(seq))
+        for seq in event.seqs:
+            tx.delete(_SINGLE, u64(seq))
+
+    def _mailbox_unused(
+        self, tx: Transaction, recorded: Recorded, event: DomainForwardSet | DomainRemoved
+    ) -> None:
+        for key, _ in list(tx.scan_prefix(_MAILBOX, _of_domain(event))):
+            tx.delete(_MAILBOX, key)
+            self._over(tx, read_u64(key, len(key) - 8), recorded.time_us, event.did)
+
+    def _over(self, tx: Transaction, seq: int, time_us: int, did: str) -> None:
+        tx.put(_SINGLE, u64(seq), u64(time_us) + did.encode())
+
+
+def _of_domain(event: DomainForwardSet | DomainRemoved) -> bytes:
+    return owned(event.did) + hashlib.sha256(event.domain.encode()).digest()[:16]
 
 
 def final_until(
@@ -88,6 +128,14 @@ def sends_without_messages(view: Snapshot, time_us: int, *, after: int = 0) -> I
         if read_u64(value) > time_us:
             return
         yield read_u64(key)
+
+
+def single_records(view: Snapshot, time_us: int, *, after: int = 0) -> Iterator[tuple[int, str]]:
+    """(sequence number, member) of the records of no message whose payload is needed no more since then, the oldest
+    first: they are to go in this order."""
+    for key, value in view.scan(_SINGLE, u64(after + 1)):
+        if read_u64(value) <= time_us:
+            yield read_u64(key), value[8:].decode()
 
 
 def calls_of(view: Snapshot, message_id: int) -> list[int]:
@@ -111,7 +159,7 @@ def payloads_of(view: Snapshot, erased_seq: int, erased: PayloadErased) -> set[i
     The content of a send is shared by its recipients, and goes with the last of them. A notification of a bounce is in
     the story of what bounced, but it is a message of its own, whose time comes later.
     """
-    seqs = set(erased.send_ids)
+    seqs = {*erased.send_ids, *erased.seqs}
     for message_id in erased.message_ids:
         state = messages.message(view, message_id)
         assert state is not None

@@ -39,7 +39,6 @@ from spool.backup.format import (
     BackupFile,
     BackupSegment,
     Manifest,
-    Progress,
     holds,
     next_path,
     read_manifest,
@@ -49,6 +48,7 @@ from spool.directory import segment_seqs
 from spool.disk import Disk, RealDisk
 from spool.errors import BackupError, SequenceNotFoundError
 from spool.files import TMP_SUFFIX, opened, read_chunks, unlink_if_there, write_durably, write_whole
+from spool.interface import Progress
 from spool.reader import LogReader
 from spool.record import CHAIN_START, crc32c
 from spool.recovery import decide

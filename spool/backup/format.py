@@ -17,7 +17,6 @@ What is in a backup::
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
@@ -27,15 +26,13 @@ from spool.backup.files import read_file
 from spool.disk import Disk, RealDisk
 from spool.errors import BackupError
 from spool.files import opened, read_chunks
+from spool.interface import Progress
 
 FORMAT: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
 BEGUN_NAME: Final = "backup.begun"
 LOCK_NAME: Final = "backup.lock"
 NEXT_SUFFIX: Final = ".next"
-
-Progress = Callable[[str, int, int], None]
-"""What is being done, how many bytes of it are done, and how many there are."""
 
 
 class BackupFile(msgspec.Struct, frozen=True, rename="camel"):

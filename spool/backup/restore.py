@@ -23,7 +23,6 @@ from spool.backup.files import locked, read_file
 from spool.backup.format import (
     BackupFile,
     Manifest,
-    Progress,
     decode_manifest,
     find_file,
     holds,
@@ -32,6 +31,7 @@ from spool.backup.format import (
 from spool.disk import Disk, RealDisk
 from spool.errors import BackupError
 from spool.files import TMP_SUFFIX, opened, read_chunks, write_durably, write_whole
+from spool.interface import Progress
 from spool.reader import LogReader
 from spool.record import CHAIN_START
 from spool.repair import inspect

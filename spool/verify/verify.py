@@ -19,11 +19,12 @@ from typing import NamedTuple, TypeVar
 
 from spool.directory import LOCK_NAME, segment_seqs
 from spool.disk import RealDisk
+from spool.interface import Progress
 from spool.record import CHAIN_START, Record
 from spool.recovery import Witness
 from spool.segment import SEGMENT_HEADER_BYTES, segment_name
 from spool.verify.segment import Expected, LogProblem, SegmentCheck
-from spool.verify.views import Progress, ViewVerdict, see_views, verify_views
+from spool.verify.views import ViewVerdict, see_views, verify_views
 from spool.views import Projector
 
 __all__ = [

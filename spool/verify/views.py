@@ -26,6 +26,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import lmdb
 
 from spool.errors import ReadersFullError, SpoolError
+from spool.interface import Progress
 from spool.reader import LogReader
 from spool.record import Record
 from spool.recovery import Witness
@@ -46,9 +47,6 @@ from spool.views import (
 )
 
 E = TypeVar("E")
-
-Progress = Callable[[str, int, int], None]
-"""What is being done, how much of it is done, and how much there is."""
 
 # `meta` has the position with its chain value: without it, views of another log might pass.
 _OWN_TABLES: Final = (META, INDEX)

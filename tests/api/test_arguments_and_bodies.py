@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from relay import json_body
+from relay.api.request import QUERY_BYTES_MAX
+from relay.refusals import Refusal
+from relay.requests import BODY_BYTES_MAX, parse_send
 from tests.world.relay import DOMAIN, open_world, run
 
 MAIL: dict[str, Any] = {"from": f"you@{DOMAIN}", "to": "friend@example.com", "subject": "Hello", "text": "Hi"}
@@ -30,6 +34,8 @@ MAIL: dict[str, Any] = {"from": f"you@{DOMAIN}", "to": "friend@example.com", "su
         ("/member/status?verbose", "?verbose="),
         ("/healthz?verbose=1", "?verbose="),
         ("/v1/messages?" + "&".join(f"x{number}=1" for number in range(30)), "more than 20 parameters"),
+        # Found by `benchmarks.worst_inputs`: each of them is looked at for what stands behind it.
+        ("/v1/messages?recipient=" + "%" * QUERY_BYTES_MAX, "query: longer than 4096 bytes"),
     ],
 )
 def test_an_argument_that_means_nothing_is_refused(tmp_path: Path, path: str, sentence: str) -> None:
@@ -131,3 +137,43 @@ def test_an_empty_string_in_an_optional_field_is_absent(tmp_path: Path, field: s
             assert message["category"] == "bulk"
 
     run(main)
+
+
+def _filled(before: str, piece: str, behind: str) -> bytes:
+    """A body of a megabyte. `#` in the piece is a number, always another."""
+    pieces, size = [], 0
+    while size < BODY_BYTES_MAX - 1000:
+        pieces.append(piece.replace("#", str(len(pieces))))
+        size += len(pieces[-1])
+    return (before + "".join(pieces) + behind).encode()
+
+
+_BEGUN = json.dumps(MAIL).removesuffix("}")
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (_filled(f'{_BEGUN},"headers":{{', '"#":1,', '"z":1}}'), "more than 2000 strings"),
+        (_filled(f'{_BEGUN},"headers":{{', '"#\\\\":"",', '"z":1}}'), "more than 2000 strings"),
+        (_filled(f'{_BEGUN},"headers":{{"X":[', "1,", "1]}}"), "headers.X: expected a string"),
+        (_filled(f'{_BEGUN},"replyTo":"","x":[', "1,", "1]}"), "x: there is no such field"),
+        (_filled(f'{_BEGUN},"category":"","x":[', "[],", "1]}"), "x: there is no such field"),
+        (_filled("[", "1,", "1]"), "the body: expected an object"),
+    ],
+)
+def test_nothing_is_made_of_a_large_body_that_is_refused(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, sentence: str
+) -> None:
+    """Found by `benchmarks.worst_inputs`: half a million objects, made in one go, to say which of them is wrong."""
+
+    def loads(*_: Any, **__: Any) -> Any:
+        pytest.fail("all of it was made")
+
+    monkeypatch.setattr(json_body.json, "loads", loads)
+    with pytest.raises(Refusal, match=sentence):
+        parse_send(body)
+
+
+def test_a_text_may_have_as_many_quotes_as_it_likes(tmp_path: Path) -> None:
+    assert parse_send(json.dumps({**MAIL, "html": '<a b="\\">' * 50_000}).encode()).content.html

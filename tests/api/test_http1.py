@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from relay.api.http1 import HEAD_BYTES_MAX, Http1
+from relay.api.http1 import FIELDS_MAX, HEAD_BYTES_MAX, Http1
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: relay\r\n\r\n"
 Said = list[Any]
@@ -187,6 +187,8 @@ def test_what_has_one_reading_is_read(data: bytes, said: Said) -> None:
         # Sizes.
         (GET.replace(b"/healthz", b"/" + b"a" * HEAD_BYTES_MAX), [431]),
         (post(b"X: " + b"a" * HEAD_BYTES_MAX), [431]),
+        # Found by `benchmarks.worst_inputs`: each is a match and two objects.
+        (GET.replace(b"\r\n\r\n", b"\r\n" + b"A: b\r\n" * FIELDS_MAX + b"\r\n"), [431]),
         (b"GET /" + b"a" * HEAD_BYTES_MAX, [431]),
         # Bodies.
         (post(CHUNKED, body=b"5\nhello\r\n0\r\n\r\n"), [400]),

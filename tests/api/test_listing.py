@@ -250,3 +250,27 @@ def test_a_suspended_member_may_read(tmp_path: Path) -> None:
             assert (await world.message(message_id))["status"] == "sent"
 
     run(main)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages?limit=200", "/v1/events?limit=1000"])
+def test_a_long_answer_is_made_in_short_steps_of_the_turn_that_all_share(tmp_path: Path, path: str) -> None:
+    """Fifteen readers who each took a millisecond in every turn of the loop kept others waiting for a second."""
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            await send_many(world, 100)
+            work, begun = world.core.heavy_work, list[str]()
+            turn = work.turn
+
+            def counted(party: str, octets: int) -> object:
+                begun.append(party)
+                return turn(party, octets)
+
+            work.turn = counted
+            status, answer, _ = await world.request("GET", path)
+            shown = len(answer.get("messages", answer.get("events", ())))
+            assert (status, set(begun)) == (200, {DID})
+            assert shown >= 100
+            assert len(begun) >= shown / 8
+
+    run(main)

@@ -348,7 +348,6 @@ def test_what_may_not_be_enrolled_makes_no_keys(tmp_path: Path) -> None:
             before = sorted((directory / "keys").rglob("*"))
             for domain, code in (
                 (DOMAIN, "CONFLICT"),
-                (OTHER_DOMAIN, "CONFLICT"),
                 (OPERATOR_DOMAIN, "CONFLICT"),
                 (f"my.{OPERATOR_DOMAIN}", "CONFLICT"),
                 ("localhost", "INVALID_REQUEST"),

@@ -93,6 +93,24 @@ def test_who_is_shown_it(
     run(main)
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/readyz"])
+@pytest.mark.parametrize(
+    "name", ["Forwarded", "X-Real-IP", "Via", "X-Forwarded-Host", "X-Forwarded-Proto", "CF-Connecting-IP"]
+)
+def test_a_proxy_that_does_not_say_for_whom_is_shown_nothing(tmp_path: Path, path: str, name: str) -> None:
+    """On the same machine it connects from loopback, as a monitor does. It shows itself by any field that it adds."""
+
+    async def main() -> None:
+        async with open_world(with_monitors(tmp_path / "data"), enrol=False) as world:
+            for client, is_shown in (("127.0.0.1", False), ("10.0.0.1", False), ("192.0.2.1", True)):
+                answer = await world.client.open(
+                    path, headers={name: "1.1 proxy"}, scope_base={"client": (client, 50000)}
+                )
+                assert answer.status_code == (200 if is_shown else 404)
+
+    run(main)
+
+
 def test_everybody_may_see_that_it_is_alive(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data", enrol=False) as world:

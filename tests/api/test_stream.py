@@ -63,6 +63,8 @@ def test_what_is_recorded_about_a_member_its_domains_and_its_suppressions(tmp_pa
             await world.command("member_suspend", did=DID, reason="ask us")
             await world.command("member_resume", did=DID)
             await world.command("member_limits", did=DID, hour=1, day=2)
+            await world.command("member_set_handle", did=DID, handle="mira.yourdomain.com", offline=True)
+            await world.command("member_set_handle", did=DID, handle="")
             seen = (await events(world))["events"]
             assert [without_place(event) for event in seen] == [
                 {"type": "member.added", "status": "active"},
@@ -92,6 +94,8 @@ def test_what_is_recorded_about_a_member_its_domains_and_its_suppressions(tmp_pa
                 {"type": "member.suspended", "status": "suspended", "reason": "ask us"},
                 {"type": "member.resumed", "status": "active"},
                 {"type": "member.limits_set", "hour": 1, "day": 2},
+                {"type": "member.handle_set", "handle": "mira.yourdomain.com", "handleProved": False},
+                {"type": "member.handle_lost", "handle": "mira.yourdomain.com", "because": "operator"},
             ]
 
     run(main)
@@ -103,6 +107,7 @@ def without_place(event: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_kind_of_event_is_streamed_or_left_out_on_purpose() -> None:
     left_out = {"send.accepted", "key.issued", "key.revoked", "unsubscribe.called", "confirmation.queued"}
+    left_out |= {"operator.key_created", "operator.key_switched", "signing_key.deleted", "pepper.rotated"}
     left_out |= {"held.released", "payload.erased", "log.stripped", "log.torn_tail_cut", "log.views_rebuilt"}
     streamed = {name for name, event_type in EVENT_TYPES.items() if event_type.STREAMED}
     assert streamed == EVENT_TYPES.keys() - left_out

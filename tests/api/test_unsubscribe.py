@@ -20,7 +20,7 @@ import trio
 from relay.codec import Recorded
 from relay.events import Event, RecipientSuppressed, SendAccepted
 from relay.file_names import VIEWS_DIRECTORY
-from relay.message.tokens import UNSUBSCRIBE_KEY_OCTETS, Unsubscribe, UnsubscribeTokens
+from relay.message.tokens import SEAL_KEY_OCTETS, Unsubscribe, UnsubscribeTokens
 from spool.errors import LogPoisonedError
 from tests.world.one_click import FORM, ONE_CLICK, delivered, one_click, visit
 from tests.world.relay import DID, DOMAIN, OTHER_DID, World, open_world, run
@@ -225,6 +225,11 @@ def test_looking_at_the_page_changes_nothing(tmp_path: Path, method: str) -> Non
         ("multipart/form-data; boundary=c\xfct", MULTIPART),
         ("multipart/form-data; boundary=cut", MULTIPART[:60]),
         ("multipart/form-data; boundary=cut", b"\x00" * 100),
+        ("text/plain", b"--"),
+        ("text/plain", b"--\r\n--\r\n----"),
+        ("text/plain", MULTIPART[:60]),
+        ("text/plain", b"--" + b"x" * 4000 + b"\r\n" + MULTIPART),
+        ("text/plain", MULTIPART.replace(b"--cut", b"--c\xfct").replace(b"One-Click", b"one")),
     ],
 )
 def test_a_post_without_the_body_of_rfc_8058_is_400(tmp_path: Path, content_type: str, body: bytes) -> None:
@@ -247,6 +252,11 @@ def test_a_post_without_the_body_of_rfc_8058_is_400(tmp_path: Path, content_type
         ("application/octet-stream", ONE_CLICK),
         ("application/x-www-form-urlencoded", ONE_CLICK + b"\r\n"),
         ("text/plain; charset=utf-8", ONE_CLICK + b"\n"),
+        ("multipart/form-data", ONE_CLICK),
+        ("multipart/form-data; boundary=cut", ONE_CLICK),
+        (None, MULTIPART),
+        ("text/plain", MULTIPART),
+        ("application/x-www-form-urlencoded", MULTIPART),
     ],
 )
 def test_the_right_body_is_taken_whatever_it_calls_itself(
@@ -325,7 +335,7 @@ def test_a_token_of_another_relay_or_of_nobody_suppresses_nobody(tmp_path: Path)
         async with open_world(tmp_path / "data") as world:
             message_id, path = await delivered(world)
             seq = world.core.store.last_seq
-            foreign = UnsubscribeTokens(bytes(range(UNSUBSCRIBE_KEY_OCTETS)))
+            foreign = UnsubscribeTokens(bytes(range(SEAL_KEY_OCTETS)))
             tokens = [
                 foreign.seal(Unsubscribe(DID, message_id, ADDRESS)),
                 secrets.token_urlsafe(len(path) * 3 // 4),

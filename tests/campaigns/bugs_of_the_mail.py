@@ -111,8 +111,8 @@ def outcome_recorded_before_the_dot(stack: ExitStack) -> None:
 
 
 def start_recorded_after_the_dot(stack: ExitStack) -> None:
-    async def deliver_at_once(session: Session, *arguments: Any, before_final_dot: Any) -> Any:
-        return await deliver(session, *arguments, before_final_dot=trio.lowlevel.checkpoint)
+    async def deliver_at_once(session: Session, *arguments: Any, before_final_dot: Any, **more: Any) -> Any:
+        return await deliver(session, *arguments, before_final_dot=trio.lowlevel.checkpoint, **more)
 
     deliver = _replace(stack, Session, "deliver", deliver_at_once)
 

@@ -45,7 +45,7 @@ def seeds(name: str) -> Iterator[bytes]:
                     headers={"X-Mine": text.decode(), "List-Unsubscribe": f"<https://{text.decode()}>"}
                 )
         case "replies":
-            for path in sorted((TESTS / "dialogues").glob("*.txt")):
+            for path in sorted((TESTS / "delivery" / "dialogues").glob("*.txt")):
                 said = [line[3:] for line in path.read_text().splitlines() if line.startswith("S: ")]
                 yield b"\x3f" + "".join(f"{line}\r\n" for line in said).encode()
         case "commands":

@@ -47,6 +47,7 @@ from tests.campaigns.crash_troubles import (
     kill_at_an_operation,
     kill_during_a_backup,
     kill_during_retention,
+    kill_under_attack,
     kill_under_load,
     kill_while_starting,
     small_disk,
@@ -95,6 +96,7 @@ def can_mount() -> bool:
 #: The deck that rounds are drawn from, without `fill_the_disk`, which has a life of its own: one card is its.
 TROUBLES: dict[Trouble, int] = {
     kill_under_load: 5,
+    kill_under_attack: 1,
     kill_at_an_operation: 5,
     kill_while_starting: 3,
     kill_during_retention: 2,

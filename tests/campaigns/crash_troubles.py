@@ -14,13 +14,18 @@ from pathlib import Path
 import trio
 
 from relay.file_names import VIEWS_DIRECTORY
-from tests.campaigns.life import KILLED, Life
+from tests.campaigns.life import Life
+from tests.campaigns.served import KILLED
 from tests.campaigns.tally import Violation
+from tests.world.attack import KINDS, Member, attacked
 
 #: A start makes some twenty changes of the disk, a round under load some hundreds.
 ANSWERS_MAX = 40
 OPERATIONS_AT_START_MAX = 25
 OPERATIONS_MAX = 150
+STRANGERS_OF_A_ROUND = 200
+#: Of an attack, what are sends that the relay accepts.
+ACCEPTED = ("a megabyte", "spaces", "header values")
 #: Two for the event, six to seal the open segment, and then some six for each segment that is written anew.
 OPERATIONS_IN_REMOVAL_MAX = 25
 
@@ -31,6 +36,15 @@ async def kill_under_load(life: Life) -> None:
         await life.wait_answers(life.dice.randint(1, ANSWERS_MAX))
         await trio.sleep(life.dice.uniform(0, 0.05))
         life.kill()
+
+
+async def kill_under_attack(life: Life) -> None:
+    """kill -9 while members read, suppress and flood all they can, and strangers hold the door."""
+    members = [Member("nobody.example", headers) for headers in life.credentials.values()]
+    # Not what would be accepted: the campaign answers for every send.
+    kinds = [kind for kind in KINDS if kind not in ACCEPTED]
+    with attacked(life.relay.address, members, strangers=STRANGERS_OF_A_ROUND, kinds=kinds):
+        await kill_under_load(life)
 
 
 async def kill_at_an_operation(life: Life) -> None:

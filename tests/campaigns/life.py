@@ -8,9 +8,8 @@
         await life.judge()               # raises Violation
         await life.settle()              # everything ends; the receivers' records are judged too
 
-What the clients hold against the relay is what they were told. Each send has an Idempotency-Key of its own. A send
-that was not answered, or answered 503, is sent again with its key until it is answered; one that was answered is
-sometimes sent again, and the answer must be the first, byte for byte.
+The process is `tests.campaigns.served`, the clients are `tests.campaigns.clients`; here everything is put together
+and judged.
 
 The receivers are `tests.world.internet` hosts on real sockets: one plain, one with STARTTLS, one that hangs up after
 three messages and knows no PIPELINING. Some recipients misbehave by their magic words; each of them relents.
@@ -19,19 +18,12 @@ three messages and knows no PIPELINING. Some recipients misbehave by their magic
 from __future__ import annotations
 
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import trio
 
@@ -45,49 +37,28 @@ from relay.events import (
     PayloadErased,
     SendAccepted,
 )
-from tests.campaigns.erasure import Erasures, read_contents
+from tests.campaigns.clients import Clients
+from tests.campaigns.erasure import read_contents
+from tests.campaigns.served import SABOTAGED
 from tests.campaigns.small_relay import (
     HOSTS,
-    MEMBERS,
-    MOODS,
     NO_PAUSES,
     _by_its_word,
     _enrolled,
     _refuse,
-    waited_for_a_core,
 )
 from tests.campaigns.subscriber import Subscriber
-from tests.campaigns.tally import CLOCK_SLACK_US, RECIPIENTS_MAX, Send, Start, Tally, Violation
+from tests.campaigns.tally import CLOCK_SLACK_US, Violation
 from tests.world.checker import breaches, half_accepted
-from tests.world.http import NoAnswerError, open_http
 from tests.world.internet import Internet
 from tests.world.mx_options import MxOptions
-from tests.world.process import PATIENCE_SECONDS, RelayProcess
-from tests.world.sabotage import file_of_failure
 from tests.world.self_signed import self_signed_context
 
-CONNECTIONS = 6
-KILLED = -signal.SIGKILL
-#: What can be broken of the relay in a campaign of crashes.
-SABOTAGED = ("sync", "pages", "directory", "clock", "die")
-#: What chose the moment of a kill -9.
-ANY_MOMENT, IN_A_CHANGE = "at any moment", "in a change of the disk"
-#: SPEC 12.
-#: What counts is the time of its own: less what it stood ready and other processes had the cores.
-START_SECONDS_MAX = 10.0
-#: Nothing here takes nearly that long; it is what tells a hanging relay.
-ROUND_SECONDS_MAX = 120.0
 SETTLE_SECONDS_MAX = 120.0
-#: And some more, for the relay looks at whole days.
-DAY_SECONDS = 25 * 3600
 
 
-class Life:
-    """See the module. Made by `open_life`.
-
-    `beside`: where everything stands that is not the relay's own, if not beside the directory. `parts`: what of the
-    relay can be broken (`tests.world.sabotage`).
-    """
+class Life(Clients):
+    """See the module. Made by `open_life`."""
 
     def __init__(
         self,
@@ -98,301 +69,9 @@ class Life:
         beside: Path | None = None,
         parts: Sequence[str] = SABOTAGED,
     ) -> None:
-        self.directory = directory
+        super().__init__(directory, seed, beside=beside, parts=parts)
         self.internet = internet
-        self.dice = random.Random(f"life {seed}")
-        self.tally = Tally()
-        beside = beside or directory.parent
-        self.faults = beside / (directory.name + ".faults")
-        self.faults.mkdir()
-        #: What is run in the place of the relay's own command.
-        self.sabotage = ["-m", "tests.world.sabotage"]
-        for part in parts:
-            self.sabotage += [part, str(self.faults / part)]
-        self.relay = RelayProcess(directory, command=self.sabotage)
-        self.relay.output_file = beside / self.relay.output_file.name
-        self.credentials: dict[str, dict[str, str]] = {}
-        #: messageId -> member and recipient, of every 200.
-        self.told: dict[int, tuple[str, str]] = {}
         self.subscribers: list[Subscriber] = []
-        self.erasures = Erasures(directory)
-        self._send_of: dict[int, Send] = {}
-        self._sends: list[Send] = []
-        self._unsettled: deque[Send] = deque()
-        self._settled: deque[Send] = deque(maxlen=200)
-        self._answered = trio.Event()
-        #: When the last request began that has got a 200 of its own, by the monotonic clock.
-        self._accepted_begun = 0.0
-        self._loading = False
-        self._clock = 0.0
-        #: Nobody has written to the directory since a relay ended in order.
-        self._is_in_order = False
-        #: The machine has lost its power since a relay last began to start.
-        self.power_was_cut = False
-
-    # ------------------------------------------------------------------------------------------------ the process
-
-    async def start(self) -> None:
-        """Start the relay. Raises Violation where it is not ready within the time of SPEC 12."""
-        begun = time.monotonic()
-        self._is_in_order = self.power_was_cut = False
-        await trio.to_thread.run_sync(self.relay.start)
-        start = Start(time.monotonic() - begun, waited_for_a_core(self.relay.pid))
-        self.tally.starts.append(start)
-        if start.own_seconds > START_SECONDS_MAX:
-            load = os.getloadavg()[0]
-            raise Violation(
-                f"it took {start.own_seconds:.1f} s of its own to start: {start}, load {load:.1f}"
-            )
-
-    def launch(self) -> None:
-        """Begin to start it, and wait for nothing."""
-        self._is_in_order = self.power_was_cut = False
-        self.relay.launch()
-
-    def kill(self) -> None:
-        """kill -9, if it runs."""
-        if self.relay.is_running:
-            self.tally.kills[ANY_MOMENT] += 1
-        self.relay.kill()
-
-    def lost_power(self, *, in_a_command: bool) -> None:
-        """The machine has; whoever ran is gone. `in_a_command`: one that may have been writing."""
-        self.power_was_cut = True
-        if in_a_command:
-            self._is_in_order = False
-
-    async def stop(self, *allowed: int) -> None:
-        """In order; `allowed` exit statuses of a relay that may be ending by itself already."""
-        status = await trio.to_thread.run_sync(self.relay.stop)
-        if status not in (0, *allowed):
-            raise Violation(f"stopped in order, it exits {status}: {self.relay.output[-2000:]}")
-        self._is_in_order = status == 0
-
-    async def wait_end(self, *allowed: int) -> None:
-        """Wait until the relay has ended by itself, with one of these exit statuses."""
-        status = await trio.to_thread.run_sync(self.relay.wait)
-        if status not in allowed:
-            raise Violation(f"it exits {status}: {self.relay.output[-2000:]}")
-        if status == KILLED:
-            self.tally.kills[IN_A_CHANGE] += 1
-
-    def signal(self, number: signal.Signals) -> None:
-        os.kill(self.relay.pid, number)
-
-    def arm(self, fault: str, value: object = "") -> None:
-        """Break a part of the relay (`tests.world.sabotage`) until `disarm`. By rename: it is there whole or not."""
-        written = self.faults / "new"
-        written.write_text(str(value))
-        written.rename(self.faults / fault)
-
-    def disarm(self, fault: str) -> None:
-        (self.faults / fault).unlink(missing_ok=True)
-
-    def judge_silence(self, fault: str) -> None:
-        """Whether no send that was begun after the first sync that failed was answered 200. The load is over."""
-        file = file_of_failure(self.faults / fault)
-        failed = float(file.read_text())
-        file.unlink()
-        if self._accepted_begun > failed:
-            raise Violation(
-                f"a send was answered 200 that began {self._accepted_begun - failed:.3f} s after a sync had failed"
-            )
-        self.tally.checks["no 200 after a sync that failed"] += 1
-
-    @property
-    def clock(self) -> float:
-        """By how many seconds the relay's clock is off."""
-        return self._clock
-
-    @clock.setter
-    def clock(self, seconds: float) -> None:
-        self._clock = seconds
-        self.arm("clock", seconds)
-
-    async def command(self, *arguments: str, good: bool = True) -> str:
-        """Run `atmos-relay ...`; its exit status must be 0, or 1 where not `good`."""
-        done = await trio.to_thread.run_sync(lambda: self.relay.run_command(*arguments))
-        if done.returncode != (0 if good else 1):
-            raise Violation(f"{' '.join(arguments)} exits {done.returncode}: {done.stdout}{done.stderr}")
-        return done.stdout + ("" if good else done.stderr)
-
-    def launch_command(self, *arguments: str, dies: bool = False) -> subprocess.Popen[str]:
-        """Begin `atmos-relay ...` and wait for nothing. `dies`: as `arm("die", n)` says."""
-        command = ["-m", "tests.world.sabotage", "die", str(self.faults / "die")] if dies else ["-m", "relay"]
-        return subprocess.Popen(
-            [sys.executable, *command, *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    async def wait_command(self, command: subprocess.Popen[str], *allowed: int) -> int:
-        """Its exit status, which must be one of these. It must not end by an exception that nobody thought of."""
-        try:
-            _, said = await trio.to_thread.run_sync(lambda: command.communicate(timeout=PATIENCE_SECONDS))
-        except subprocess.TimeoutExpired:
-            command.kill()
-            raise Violation(f"{command.args!r} does not end within {PATIENCE_SECONDS:.0f} s") from None
-        if command.returncode == KILLED:
-            self._is_in_order = False
-            in_a_change = "tests.world.sabotage" in command.args
-            self.tally.command_kills[IN_A_CHANGE if in_a_change else ANY_MOMENT] += 1
-        if command.returncode not in allowed or "Traceback" in said:
-            raise Violation(f"{command.args!r} exits {command.returncode}: {said}")
-        return command.returncode
-
-    async def wait_removal(self, command: subprocess.Popen[str], words: list[str], *allowed: int) -> None:
-        """The same of a command that was launched with the `words` of an order to remove: it must be true what it says.
-
-        Of an order by recipient that is 0 even where the message is not over, and waits.
-        """
-        status = await self.wait_command(command, *allowed)
-        if status == 0 and "--message" in words:
-            message_id = int(words[words.index("--message") + 1])
-            _refuse(await trio.to_thread.run_sync(self.erasures.hear, message_id))
-            self.tally.checks["an erasure that was acknowledged held against the log"] += 1
-
-    # ------------------------------------------------------------------------------------------------ the clients
-
-    @asynccontextmanager
-    async def load(self) -> AsyncIterator[None]:
-        """Clients send as long as the block runs; then each reads the answer that it waits for, if one comes."""
-        self._loading = True
-        with trio.fail_after(ROUND_SECONDS_MAX):
-            async with trio.open_nursery() as nursery:
-                for _ in range(CONNECTIONS):
-                    nursery.start_soon(self._client)
-                try:
-                    yield
-                finally:
-                    self._loading = False
-
-    async def wait_answers(self, count: int) -> None:
-        """Wait for so many more 200s to sends that had none."""
-        goal = self.tally.answers + count
-        while self.tally.answers < goal:
-            await self._answered.wait()
-
-    async def wait_refusals(self, code: str, count: int) -> None:
-        """Wait for so many more 503s with this code."""
-        goal = self.tally.refusals[code] + count
-        while self.tally.refusals[code] < goal:
-            await self._answered.wait()
-
-    def _news(self) -> None:
-        self._answered.set()
-        self._answered = trio.Event()
-
-    async def _client(self) -> None:
-        while self._loading:
-            try:
-                async with open_http(self.relay.address) as http:
-                    while self._loading:
-                        await self._send(http, self._next_send())
-            except (NoAnswerError, OSError):
-                await trio.sleep(0.05)  # as a client does where nobody answers
-
-    def _next_send(self) -> Send:
-        if self._unsettled and self.dice.random() < 0.5:
-            return self._unsettled.popleft()
-        if self._settled and self.dice.random() < 0.05:
-            return self.dice.choice(self._settled)
-        return self._new_send()
-
-    def _new_send(self) -> Send:
-        did = self.dice.choice(list(MEMBERS))
-        recipients = [self._recipient() for _ in range(self.dice.randint(1, RECIPIENTS_MAX))]
-        size = self.dice.choice((20, 200, 2000, 2000, 20_000))
-        mail = {
-            "from": f"you@{MEMBERS[did]}",
-            "to": recipients,
-            "subject": "Hello",
-            "text": "".join(self.dice.choice((".", "x", "é", "\n", "\r", "\n.\r\n")) for _ in range(size))
-            + "x",
-            "category": self.dice.choice(("bulk", "transactional", "broadcast")),
-        }
-        send = Send(did, f"{self.dice.getrandbits(64):016x}", json.dumps(mail).encode(), recipients)
-        self._sends.append(send)
-        return send
-
-    def _recipient(self) -> str:
-        """Nobody is written to twice."""
-        (mood,) = self.dice.choices(list(MOODS), list(MOODS.values()))
-        return f"{mood}+{self.dice.getrandbits(48):012x}@{self.dice.choice(list(HOSTS))}"
-
-    async def _send(self, http: Any, send: Send) -> None:
-        send.refused = False
-        headers = {
-            **self.credentials[send.did],
-            "Content-Type": "application/json",
-            "Idempotency-Key": send.key,
-        }
-        begun = time.monotonic()
-        try:
-            answer = await http.request("POST", "/v1/send", headers, send.body)
-        except (NoAnswerError, OSError):
-            self.tally.unanswered += 1
-            if send.answer is None:
-                self._unsettled.append(send)
-            raise
-        if answer.status == 503 and answer.code in ("TEMPORARILY_UNAVAILABLE", "QUEUE_FULL"):
-            self.tally.refusals[answer.code] += 1
-            self._news()
-            if send.answer is None:
-                # Had an earlier try been accepted, this one would have been answered as it was.
-                send.refused = answer.code == "QUEUE_FULL"
-                self._unsettled.append(send)
-            await trio.sleep(0.05)
-        elif answer.status == 422 and answer.code == "IDEMPOTENCY_CONFLICT" and send.erasing:
-            self.tally.refusals["IDEMPOTENCY_CONFLICT, for its data are erased"] += 1
-        elif answer.status != 200:
-            raise Violation(f"{send} was answered {answer}")
-        else:
-            replayed = answer.headers.get("idempotent-replayed") == "true"
-            if not replayed:
-                self._accepted_begun = max(self._accepted_begun, begun)
-            self._settle(send, answer.body, replayed=replayed)
-            self._news()
-
-    def _settle(self, send: Send, body: bytes, *, replayed: bool) -> None:
-        self.tally.replays += replayed
-        if send.answer is not None:
-            if not (replayed and body == send.answer):
-                raise Violation(f"{send.key} was answered {send.answer!r}, and then {body!r}")
-            return
-        accepted = json.loads(body)["accepted"]
-        if [entry["recipient"] for entry in accepted] != send.recipients:
-            raise Violation(f"{send} was answered {body!r}")
-        send.answer = body
-        self.tally.answers += 1
-        for entry in accepted:
-            if entry["messageId"] in self.told:
-                raise Violation(f"message id {entry['messageId']} was given twice")
-            self.told[entry["messageId"]] = (send.did, entry["recipient"])
-            self._send_of[entry["messageId"]] = send
-        self.tally.told += len(accepted)
-        self._settled.append(send)
-
-    async def order_to_erase(self, *, look: bool = True) -> list[str]:
-        """The words of an order that has one message erased, by its number or by its recipient. `look`: at the log,
-        before its payload is gone."""
-        if look:
-            await trio.to_thread.run_sync(self.erasures.see_new)
-        message_id = self.dice.choice(list(self.told))
-        self._send_of[message_id].erasing = True
-        which = ["--message", str(message_id)]
-        if self.dice.random() < 0.5:
-            which = ["--recipient", self.told[message_id][1]]
-        return ["erase", str(self.directory), *which, "--reason", "a campaign"]
-
-    async def let_a_day_pass(self) -> None:
-        """Only while the relay does not run. Keys are forgotten after a day, so none is used again."""
-        assert not self.relay.is_running
-        await trio.to_thread.run_sync(self.erasures.see_new)
-        self.clock += DAY_SECONDS
-        self._settled.clear()
-        self._unsettled.clear()
 
     # ------------------------------------------------------------------------------------------------ the judgement
 

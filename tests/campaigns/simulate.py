@@ -1,6 +1,7 @@
 """Short lives of relays in a world where everything fails, and whether every promise was kept.
 
     python -m tests.campaigns.simulate --seeds 5000 --jobs 2
+    python -m tests.campaigns.simulate --seeds 500 --with full-disk
     python -m tests.campaigns.simulate --seed 4711 --keep /tmp/4711
 
 What one seed is, `tests.campaigns.story` says. A seed that breaks a promise is printed with the sentences that say
@@ -17,14 +18,15 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 
 from relay.times import rfc3339
-from tests.campaigns.faults import draw_faults
+from tests.campaigns.faults import FAULTS, draw_faults
 from tests.campaigns.story import Run, simulate
 from tests.campaigns.workers import run_in_processes
 
@@ -56,6 +58,11 @@ def run_seed(seed: int, directory: Path) -> Run:
         run = Run(seed, draw_faults(seed), breaches=[f"the campaign ended with {error!r}"])
     run.log, run.recorded, run.error = {}, [], None  # not through the pipe
     return run
+
+
+def seeds_with(fault: str | None, first: int) -> Iterator[int]:
+    """From `first` on, all that draw the fault; None: all. So `--seed` does each again as it was."""
+    return (seed for seed in count(first) if fault is None or fault in draw_faults(seed))
 
 
 def campaign(totals: Totals, seeds: Sequence[int], *, jobs: int) -> None:
@@ -102,6 +109,9 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--from", type=int, default=1, dest="first", metavar="S", help="the first seed")
+    parser.add_argument(
+        "--with", choices=FAULTS, dest="fault", help="only seeds that draw this fault, as many as --seeds"
+    )
     parser.add_argument("--seed", type=int, help="this seed only, and tell its story")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="with --seed: keep its data directory here")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
@@ -119,7 +129,8 @@ def main() -> None:
     totals = Totals()
     try:
         if options.seed is None:
-            campaign(totals, range(options.first, options.first + options.seeds), jobs=options.jobs)
+            seeds = [*islice(seeds_with(options.fault, options.first), options.seeds)]
+            campaign(totals, seeds, jobs=options.jobs)
         else:
             run = simulate(options.seed, directory=options.keep)
             totals.add(run)

@@ -32,7 +32,8 @@ from tests.campaigns.crash import (
     fill_the_disk,
     report,
 )
-from tests.campaigns.life import IN_A_CHANGE, Life, open_life
+from tests.campaigns.life import Life, open_life
+from tests.campaigns.served import IN_A_CHANGE
 from tests.campaigns.tally import Violation
 from tests.world.checker import half_accepted
 from tests.world.internet import Internet

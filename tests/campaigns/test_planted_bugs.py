@@ -127,7 +127,7 @@ BUGS = (
     Bug(
         batch_split_in_two,
         ("kill", "crowd"),
-        r"a crash could part it from its send|AssertionError\(\) in outgoing\.of$",
+        r"a crash could part it from its send|AssertionError\(\) in outgoing\.__init__$",
         1,
     ),
     Bug(recovered_tail_not_written_again, ("kill", "power", "failing-disk"), WITNESS, 2),

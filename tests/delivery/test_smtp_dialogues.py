@@ -1,4 +1,4 @@
-"""Plays the dialogues in tests/dialogues (its README.md explains the notation) against the state machine."""
+"""Plays the dialogues in tests/delivery/dialogues (its README.md explains the notation) against the state machine."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -10,7 +10,7 @@ from relay.delivery.reply_reader import RemoteProtocolError
 from relay.delivery.smtp import NEED_DATA, Client, State
 from relay.message.envelope import Envelope
 
-DIALOGUES = sorted(Path(__file__).parent.with_name("dialogues").glob("*.txt"))
+DIALOGUES = sorted((Path(__file__).parent / "dialogues").glob("*.txt"))
 
 # Byte by byte, what follows the answer to STARTTLS is the TLS library's to read, not the state machine's.
 # What is answered before it was asked cannot be told from an answer, when it comes late enough.

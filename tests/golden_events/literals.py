@@ -35,6 +35,10 @@ from relay.events import (
     KeyRevoked,
     LogStripped,
     MemberAdded,
+    MemberHandleCheckFailed,
+    MemberHandleLost,
+    MemberHandleSet,
+    MemberHandleVerified,
     MemberLimitsSet,
     MemberRemoved,
     MemberResumed,
@@ -51,6 +55,7 @@ from relay.events import (
     OperatorKeySwitched,
     OperatorsReason,
     PayloadErased,
+    PepperRotated,
     Recipient,
     RecipientSuppressed,
     RecipientUnsuppressed,
@@ -133,7 +138,22 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
     ("operator.key_switched", 1): OperatorKeySwitched(
         domain="relay.example", selector_stem="atmos20261124", retired_stem="atmos20251124"
     ),
+    ("pepper.rotated", 1): PepperRotated(number=2, by="root"),
     ("signing_key.deleted", 1): SigningKeyDeleted(domain="relay.example", selector_stem="atmos20251124"),
+    ("member.handle_set", 1): MemberHandleSet(
+        did=DID,
+        handle="mira.example.com",
+        proved=True,
+        instead_of="did:plc:aaaaaaaaaaaaaaaaaaaaaaaa",
+        by="root",
+    ),
+    ("member.handle_verified", 1): MemberHandleVerified(did=DID, handle="mira.example.com"),
+    ("member.handle_check_failed", 1): MemberHandleCheckFailed(
+        did=DID, handle="mira.example.com", failed=["handle", "document"]
+    ),
+    ("member.handle_lost", 1): MemberHandleLost(
+        did=DID, handle="mira.example.com", because="unproved", failed=["document"], by="root"
+    ),
     ("member.removed", 1): MemberRemoved(did=DID, by="root", personal=OperatorsReason(why="it asked for it")),
     ("domain.removed", 1): DomainRemoved(
         did=DID,
@@ -411,6 +431,7 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
         by="maria",
         reason="ticket 4711",
     ),
+    ("payload.erased", 2): PayloadErased(did=DID, because="retention", seqs=[31, 32]),
     ("log.stripped", 1): LogStripped(until=71_000, segments=2, payloads=9, bytes_freed=7_777),
     ("log.torn_tail_cut", 1): TornTailCut(
         segment="00000000000000000449.seg", offset=4_096, bytes_cut=777, loss_ruled_out=True

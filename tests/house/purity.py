@@ -172,7 +172,8 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
 FROM_THE_RIM = {
     "relay.config": frozenset({"Config", "ReputationConfig", "WarmingTier"}),
     # What composing is given, which has read the files.
-    "relay.message.keys": frozenset({"KeyRing", "Pepper"}),
+    "relay.message.keys": frozenset({"KeyRing", "Pepper", "Peppers"}),
+    "relay.message.key_files": frozenset({"KeyFileError", "pepper_name"}),
     "spool.views": frozenset({"Projector", "Snapshot", "Transaction", "prefix_end"}),
     "spool.views.scratch": frozenset({"Scratch"}),
 }

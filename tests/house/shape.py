@@ -14,22 +14,13 @@ PACKAGES = ("relay", "spool", "tools", "benchmarks", "tests")
 ROOMS_OF = ("relay", "spool", "tools")
 #: Tables of facts. Nothing is gained by dividing them.
 DATA = frozenset({"relay/delivery/bounce_classes.py"})
-#: What is longer and still to be divided. Nothing is added here, and what has become short is taken out.
-LONGER_YET = frozenset(
-    {
-        "tests/campaigns/life.py",
-        "tests/world/promises.py",
-    }
-)
 
 
 def find_long_files() -> Iterator[str]:
-    """A sentence for each file that is too long, or that is said to be and is not."""
+    """A sentence for each file that is too long."""
     longer = {name for name, lines in _lengths() if lines > LINES_MAX}
-    for name in sorted(longer - DATA - LONGER_YET):
+    for name in sorted(longer - DATA):
         yield f"{name} has more than {LINES_MAX} lines: divide it by what its parts are about"
-    for name in sorted(LONGER_YET - longer):
-        yield f"{name} is not too long any more: take it out of tests/house/shape.py"
 
 
 def _lengths() -> Iterator[tuple[str, int]]:

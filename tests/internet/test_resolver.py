@@ -1,8 +1,10 @@
 """The resolver, against real servers that say anything: what is remembered, and what is not read."""
 
 import random
+import struct
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import dns.asyncresolver
 import dns.message
@@ -13,6 +15,8 @@ import dns.resolver
 import dns.rrset
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.delivery.replies import FailureKind
 from relay.delivery.resolve import (
@@ -21,7 +25,12 @@ from relay.delivery.resolve import (
     resolve_mx,
     resolve_targets,
 )
-from relay.internet.bounded_answers import ANSWER_BYTES_MAX, ANSWER_RECORDS_MAX
+from relay.internet.bounded_answers import (
+    ANSWER_BYTES_MAX,
+    ANSWER_RECORDS_MAX,
+    TooMuchError,
+    check_labels,
+)
 from relay.internet.resolver import (
     ADDRESSES_OF_HOST_MAX,
     CACHED_ANSWERS_MAX,
@@ -241,7 +250,7 @@ def test_of_a_host_with_a_hundred_addresses_a_few_are_looked_at() -> None:
     with_server(check, zone=zone)
 
 
-MX_KIND, CNAME_KIND, OPT_KIND, OTHER_KIND = 15, 5, 41, 10
+A_KIND, MX_KIND, TXT_KIND, AAAA_KIND, CNAME_KIND, OPT_KIND, OTHER_KIND = 1, 15, 16, 28, 5, 41, 10
 
 
 HERE = b"\xc0\x0c"
@@ -253,11 +262,21 @@ ONE_MX = record(MX_KIND, b"\0\5\2mx" + HERE)
 RIGHT = part(ANSWER, answer(ONE_MX))
 
 
+# Found by `benchmarks.worst_inputs`: 16 kB for which dnspython took a quarter of a second.
+MANY_LABELS = [record(MX_KIND, b"\0\5" + b"\1a" * 60 + HERE)] * 100
+# The first is pointed to: the question's name, with its type and class, is of 15 octets, behind twelve.
+BY_POINTERS = [record(MX_KIND, b"\0\5" + b"\1a" * 100 + HERE), *[record(MX_KIND, b"\0\5\xc0\x29")] * 20]
+MANY_STRINGS = [record(TXT_KIND, b"\1x" * 100)] * 77
+
+
 @pytest.mark.parametrize(
     ("said", "why"),
     [
         (part(BY_TCP, answer(*[ONE_MX] * (ANSWER_RECORDS_MAX + 1))), "130 records is not read"),
         (part(BY_TCP, answer(record(OTHER_KIND, bytes(ANSWER_BYTES_MAX)))), "octets is not read"),
+        (part(BY_TCP, answer(*MANY_LABELS)), "768 labels and strings is not read"),
+        (part(BY_TCP, answer(*BY_POINTERS)), "768 labels and strings is not read"),
+        (part(BY_TCP, answer(*MANY_STRINGS)), "768 labels and strings is not read"),
         (part(BY_TCP, answer(record(MX_KIND, b"\0\5\xc0\x26"))), "malformed"),
         (part(BY_TCP, answer(record(MX_KIND, b"\0\5\x40"))), "label"),
         (part(BY_TCP, answer(ONE_MX)[:-3]), "malformed"),
@@ -312,6 +331,8 @@ def test_a_chain_of_many_aliases_is_a_failed_lookup() -> None:
         part(ANSWER, answer(record(MX_KIND, b"\0\5\xc0\x26"))),
         # As many records as are not read.
         part(MANY, (ANSWER_RECORDS_MAX + 1).to_bytes(2, "big") + ONE_MX),
+        part(ANSWER, answer(*MANY_LABELS)),
+        part(ANSWER, answer(*MANY_STRINGS)),
     ],
 )
 def test_a_datagram_that_is_no_answer_does_not_keep_the_answer_away(rubbish: bytes) -> None:
@@ -325,3 +346,25 @@ def test_a_datagram_that_is_no_answer_does_not_keep_the_answer_away(rubbish: byt
             assert await DnsResolver(resolver).lookup_mx("a.example") == [Mx(5, "mx.a.example")]
 
     trio.run(main)
+
+
+def test_what_is_not_read_is_more_than_anybody_honest_has() -> None:
+    """Twenty hosts with long names, the addresses of each, and a text of 4 kB."""
+    hosts = [
+        b"\2mx" + b"\7cluster" + b"\6region" + bytes([2, 48 + number // 10, 48 + number % 10]) + HERE
+        for number in range(20)
+    ]
+    records = [record(MX_KIND, b"\0\5" + host) for host in hosts]
+    records += [record(A_KIND, bytes([93, 184, 215, 14]), name=host) for host in hosts]
+    records += [record(AAAA_KIND, bytes(16), name=host) for host in hosts]
+    records += [record(TXT_KIND, (b"\xff" + b"x" * 255) * 2) for _ in range(8)]
+    question = b"\1a\7example\0" + bytes([0, MX_KIND, 0, 1])
+    check_labels(struct.pack(">6H", 0, 0x8180, 1, len(records), 0, 0) + question + b"".join(records))
+
+
+@given(st.binary(max_size=200))
+def test_labels_are_counted_in_any_octets(octets: bytes) -> None:
+    """Pointers that point to themselves, or nowhere, names without an end: dnspython says what is wrong."""
+    with suppress(TooMuchError):
+        check_labels(octets)
+        check_labels(struct.pack(">6H", 0, 0x8180, 1, 3, 0, 0) + octets)

@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from relay.addresses import AddressError, Mailbox
+from relay.message import field_values
 from relay.message.compose import Draft, shared_fields
 from relay.message.field_values import readable, single_mailbox
 from relay.message.fields_of import Field
@@ -92,6 +93,10 @@ def test_where_one_mailbox_is_found_the_email_package_finds_no_other(text: str) 
         ("=?iso-2022-jp?B?GyRCRnxLXBsoQg==?=", "日本"),
         ("=?zip?q?x?= =?utf-9?q?y?=", "=?zip?q?x?= =?utf-9?q?y?="),
         ("=?unicode_escape?q?x?=", "=?unicode_escape?q?x?="),
+        # Names that look like charsets, of which there are none.
+        ("=?iso-8859-12?q?x?=", "=?iso-8859-12?q?x?="),
+        ("=?ISO8859-0?q?x?= =?iso-8859-99?b?eA==?=", "=?ISO8859-0?q?x?= =?iso-8859-99?b?eA==?="),
+        ("=?windows-1259?q?x?= =?cp1259?q?y?=", "=?windows-1259?q?x?= =?cp1259?q?y?="),
         ("=?utf-8?b?a?=", "=?utf-8?b?a?="),
         ("=?utf-8?q?a=00=0Ab?=", "a\ufffd\ufffdb"),
         ("=?utf-8?q?a?", "=?utf-8?q?a?"),
@@ -113,3 +118,12 @@ def test_a_subject_that_this_relay_writes_it_reads(subject: str) -> None:
 @given(st.text(max_size=200))
 def test_reading_never_fails(text: str) -> None:
     readable(text)
+
+
+@given(
+    st.from_regex(field_values._is_charset.__self__, fullmatch=True),
+    st.sampled_from("qb"),
+    st.text(st.sampled_from("aA=1fF_+/"), max_size=20),
+)
+def test_whatever_charset_an_encoded_word_names_it_is_read(charset: str, encoding: str, text: str) -> None:
+    assert readable(f"=?{charset}?{encoding}?{text}?=") is not None

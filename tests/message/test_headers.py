@@ -39,6 +39,14 @@ def test_receipts_are_for_the_transactional_class(name: str) -> None:
         ("List-Archive", "<https://member.example/ä>"),
         ("List-Owner", "<mailto:jörg@member.example>"),
         ("List-Subscribe", "<https://member.example/ü>"),
+        # Of whatever name, where the value is such a thing.
+        ("Apparently-To", '"Jörg Smith" <j@member.example>'),
+        ("X-Complaints-To", 'a@member.example, "Smith, Jörg"\t<j@member.example>'),
+        ("X-Report-Abuse", "<jörg@member.example>"),
+        ("X-Owner", "Jo <j@bücher.example>"),
+        ("X-Help", "<mailto:jörg@member.example>"),
+        ("X-Report-Abuse-URL", "<https://bücher.example/>"),
+        ("X-URL", " https://member.example/ä"),
     ],
 )
 def test_what_holds_addresses_or_urls_is_ascii(name: str, value: str) -> None:
@@ -58,6 +66,10 @@ def test_the_rest_is_free_and_comes_back_as_given() -> None:
         ("List-Unsubscribe", "<https://member.example/u?x=1>"),
         ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
         ("X-Custom", "  a \t value  with ünïcode "),
+        # An encoded word of these says to every reader what was meant.
+        ("X-Contact", "Jörg Smith <j@member.example>"),
+        ("X-Team", 'Jörg and "Jo" <j@member.example>'),
+        ("X-Note", 'she said "schön" at https://member.example/ä < 3 > 2, a:b'),
         ("X-Empty", ""),
         ("x-atmosphere", "no hyphen, so another name"),
     )

@@ -12,7 +12,7 @@ import trio
 from relay.config import ConfigError, parse_config
 from relay.core import open_core
 from relay.internet.https import FetchLimits
-from relay.operator.did_exists import document_id, document_url
+from relay.operator.did_exists import document_url, read_document
 from relay.refusals import Refusal
 from relay.surroundings import Surroundings
 from relay.views import members
@@ -196,6 +196,7 @@ def test_where_a_document_is() -> None:
     assert document_url(WEB, "https://plc.directory") == "https://pds.example/.well-known/did.json"
 
 
-def test_the_id_of_a_document() -> None:
-    assert document_id(document(PLC)) == PLC
-    assert document_id(b'{"id": null}') is None
+def test_a_document_is_an_object() -> None:
+    assert read_document(document(PLC)) == {"@context": ["https://www.w3.org/ns/did/v1"], "id": PLC}
+    assert read_document(b'{"id": null}') == {"id": None}
+    assert read_document(b'["id"]') is None

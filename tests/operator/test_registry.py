@@ -23,6 +23,7 @@ from relay.registry import DECISIONS, Arguments, Decision, decision, decision_fo
 from tests.world.orders import COMMANDS
 from tests.world.relay import DID, DOMAIN
 from tools.cli import cli
+from tools.doctor import stem_in_use
 
 MEMBER = ("--did", DID)
 ENROLLED = (*MEMBER, "--domain", DOMAIN)
@@ -30,6 +31,9 @@ SELECTED = ("--message", "7", "--message", "8", "--member", DID, "--site", "exam
 #: Everything that the command line can ask of a relay, with every option that changes what is sent.
 LINES = [
     ("member", "add", "DIR", *ENROLLED, "--domain", "other.example", "--offline"),
+    ("member", "add", "DIR", *ENROLLED, "--handle", "mira.example.com"),
+    ("member", "set-handle", "DIR", *MEMBER, "--handle", "mira.example.com", "--offline"),
+    ("member", "set-handle", "DIR", *MEMBER, "--none"),
     ("member", "list", "DIR"),
     ("member", "suspend", "DIR", *MEMBER, "--reason", "x"),
     ("member", "resume", "DIR", *MEMBER),
@@ -53,6 +57,7 @@ LINES = [
     ("key", "list", "DIR"),
     ("key", "revoke", "DIR", *MEMBER, "--key-id", "x"),
     ("key", "revoke", "DIR", *MEMBER, "--key-id", "x", "--all-of-it"),
+    ("pepper", "rotate", "DIR"),
     ("complaint", "record", "DIR", "--message", "7"),
     ("dns", "DIR"),
     ("dns", "DIR", "--domain", DOMAIN),
@@ -108,8 +113,10 @@ def test_everything_that_the_command_line_sends_is_known_and_nothing_else_is(tmp
             result = CliRunner().invoke(cli, [str(directory) if word == "DIR" else word for word in words])
             assert str(result.exception) == "not today", (words, result.output)
             assert len(lines) == before + 1
+        # `doctor` asks where the files alone do not say it, and tells what it hears.
+        assert stem_in_use(directory, ["a", "b"]) == "one of a, b: not today"
     asked = [msgspec.json.decode(line, type=AdminRequest) for line in lines]
-    for words, request in zip(LINES, asked, strict=True):
+    for words, request in zip((*LINES, ("doctor",)), asked, strict=True):
         known = decision_for(request.command, Operator("root"))
         arguments = msgspec.json.decode(request.arguments, type=known.arguments)
         # Nothing that was given is lost on the way, and nothing else is meant.

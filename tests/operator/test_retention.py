@@ -89,6 +89,41 @@ def test_after_thirty_days_they_go_and_the_rest_stays(tmp_path: Path) -> None:
     run(main)
 
 
+def test_what_belongs_to_no_message_goes_when_nobody_needs_it_any_more(tmp_path: Path) -> None:
+    """The reasons of removals, and the mailboxes that heard of bounces and do no more."""
+    directory = make_directory(tmp_path / "data")
+    others = ("other.example", "third.example")
+
+    def in_the_log(address: str) -> list[str]:
+        """Views have mailboxes that are in use; of what they held, pages stay until LMDB needs the room."""
+        return [name for name in names_in(directory, address) if not name.startswith("views/")]
+
+    async def main() -> None:
+        async with open_world(directory) as world:
+            await world.command("domain_add", did=DID, domain=others[0])
+            for domain, to in ((DOMAIN, "old@example.com"), (DOMAIN, "kept@example.com")):
+                await world.command("domain_set_forward", domain=domain, to=to)
+            await world.command("domain_set_forward", domain=others[0], to="gone@example.com")
+            await world.command("domain_remove", did=DID, domain=others[0], reason="gone@example.com asked")
+            await trio.sleep(29 * DAY)
+            assert all(in_the_log(name) for name in ("old@example.com", "gone@example.com"))
+            await trio.sleep(2 * DAY)
+            for name in ("old@example.com", "gone@example.com"):
+                assert in_the_log(name) == []
+            assert in_the_log("kept@example.com") != []
+            assert sum(len(event.seqs) for event in of_type(world, PayloadErased)) == 3
+
+            # By order, and only where it says the address.
+            await world.command("domain_add", did=DID, domain=others[1])
+            for domain, why in ((others[1], "kept@example.com asked"), (DOMAIN, "maria@example.com asked")):
+                await world.command("domain_remove", did=DID, domain=domain, reason=why)
+            answer = await world.command("log_erase", recipient="kept@example.com", reason="ticket 1")
+            assert (answer["recordsOfNoMessage"], answer["stillNamed"]) == (2, {})
+            assert in_the_log("maria@example.com") != []
+
+    run(main)
+
+
 @pytest.mark.parametrize("days", [36_500, 25_000])
 def test_more_days_than_there_have_been_since_1970_remove_nothing(tmp_path: Path, days: int) -> None:
     directory = make_directory(tmp_path / "data")

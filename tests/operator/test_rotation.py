@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,21 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from relay.core import open_core
 from relay.domains.rotation import LOOK_SECONDS
 from relay.events import SendAccepted, SigningKeyDeleted
 from relay.file_names import LOG_DIRECTORY
 from relay.message.key_files import KeyFiles
+from relay.message.keys import KeyRing
+from relay.operator.protocol import short_path
 from relay.past.audit import audit
 from relay.refusals import Refusal
 from relay.views import members
 from spool.reader import LogReader
-from tests.world.orders import administer
+from tests.world.orders import administer, order
 from tests.world.relay import DID, DOMAIN, OPERATOR_DOMAIN, OTHER_DID, World, make_directory, open_world, run
 from tests.world.zone_records import publish
+from tools.doctor import examine
 
 DAY = 24 * 3600
 
@@ -45,6 +50,42 @@ def selectors(message: bytes, domain: str) -> set[str]:
 async def last_selectors(world: World, domain: str) -> set[str]:
     await world.until_final(await world.send())
     return selectors(world.mx.messages[-1].data, domain)
+
+
+def test_doctor_names_the_keys_in_use_and_those_that_wait(tmp_path: Path) -> None:
+    directory = make_directory(tmp_path / "data")
+
+    def said() -> str:
+        (finding,) = (finding for finding in examine(directory) if finding.check == "keys")
+        assert finding.ok, finding
+        return finding.says
+
+    async def main() -> None:
+        async with open_world(directory) as world:
+            made = await rotate(world, OPERATOR_DOMAIN)
+            old, new = made["selector"], made["made"]
+            while_it_runs = await trio.to_thread.run_sync(said)
+            assert while_it_runs.endswith(f"(selector stem {old}; {new} waits until the DNS has it)")
+        # The same by the log alone.
+        assert said() == while_it_runs
+        async with open_core(directory) as core:
+            await order(core, "domain_rotate_key", domain=OPERATOR_DOMAIN, now=True)
+        assert said().endswith(f"(selector stem {new})")
+
+    run(main)
+
+
+def test_doctor_is_not_held_up_by_a_relay_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = make_directory(tmp_path / "data")
+    monkeypatch.setattr("tools.doctor._PATIENCE_SECONDS", 0.05)
+    keys = KeyRing(directory)
+    (stem,) = keys.stems(OPERATOR_DOMAIN)
+    keys.create(OPERATOR_DOMAIN, "atmos20990101")
+    with socket.socket(socket.AF_UNIX) as hanging, short_path(directory) as path:
+        hanging.bind(path)
+        hanging.listen()
+        (finding,) = (finding for finding in examine(directory) if finding.check == "keys")
+    assert f"(selector stem one of {stem}, atmos20990101: the relay does not say which)" in finding.says
 
 
 @pytest.mark.parametrize("domain", [DOMAIN, OPERATOR_DOMAIN])

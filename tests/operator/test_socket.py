@@ -255,7 +255,14 @@ def test_an_order_that_cannot_be_carried_out(
     "name", [name for name, command in COMMANDS.items() if "did" in command.arguments.__struct_fields__]
 )
 def test_no_command_looks_up_what_is_no_did(tmp_path: Path, name: str) -> None:
-    types = {"domains": [OTHER_DOMAIN], "domain": OTHER_DOMAIN, "key_id": "x", "reason": "x", "to": ""}
+    types = {
+        "domains": [OTHER_DOMAIN],
+        "domain": OTHER_DOMAIN,
+        "key_id": "x",
+        "reason": "x",
+        "to": "",
+        "handle": "",
+    }
     wanted = {
         field.name: types[field.name]
         for field in msgspec.structs.fields(COMMANDS[name].arguments)

@@ -253,6 +253,10 @@ def test_every_view_and_all_that_it_says(tmp_path: Path) -> None:
         "members": [
             {
                 "did": DID,
+                "handle": None,
+                "handleProvedAt": None,
+                "handleCheckedAt": None,
+                "handleFailingSince": None,
                 "status": "active",
                 "addedAt": times[1],
                 "hourLimit": None,

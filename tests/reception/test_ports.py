@@ -20,7 +20,7 @@ from relay.reception.certificates import Certificates
 from relay.reception.interface import Client
 from relay.reception.ports import Port, _off_loopback, serve_smtp
 from relay.reception.rules import Rules
-from relay.reception.session import Surroundings
+from relay.reception.session import Limits, Surroundings
 from tests.world.doors import CLEAR, MagicDoor, around
 from tests.world.self_signed import self_signed_pem
 
@@ -38,10 +38,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def submission(
-    door: MagicDoor, certificates: Certificates, *, is_tls_at_once: bool = False
+    door: MagicDoor, certificates: Certificates, *, is_tls_at_once: bool = False, sniff_seconds: float = 0.2
 ) -> Surroundings[str]:
-    rules = Rules.submission("relay.test", has_tls=True)
-    return around(door, rules, certificates=certificates, is_tls_at_once=is_tls_at_once)
+    """`sniff_seconds`: long for a client that begins TLS on the port of STARTTLS: on a busy machine it is slow to."""
+    rules, limits = Rules.submission("relay.test", has_tls=True), Limits(sniff_seconds=sniff_seconds)
+    return around(door, rules, limits=limits, certificates=certificates, is_tls_at_once=is_tls_at_once)
 
 
 @asynccontextmanager
@@ -179,7 +180,9 @@ def login(mechanism: str) -> tuple[str, ...]:
 )
 def test_swaks(certificates: Certificates, options: tuple[str, ...]) -> None:
     door = MagicDoor()
-    done = with_client(partial_of(swaks, *options), submission(door, certificates))
+    sniff_seconds = 20 if "--tls-on-connect" in options else 0.2
+    port = submission(door, certificates, sniff_seconds=sniff_seconds)
+    done = with_client(partial_of(swaks, *options), port)
     assert done.returncode == 0, done.stdout + done.stderr
     (handed,) = door.handed
     assert (handed.who, handed.protocol) == ("ann", "ESMTPSA")
@@ -206,11 +209,11 @@ def test_curl(certificates: Certificates, tmp_path: Path) -> None:
     door = MagicDoor()
     (tmp_path / "mail").write_text(MESSAGE, newline="")
 
-    def client(number: int, number_at_once: int) -> None:
+    def client(number: int, number_at_once: int, number_sniffed: int) -> None:
         for url in (
             f"smtp://127.0.0.1:{number}",
             f"smtps://127.0.0.1:{number_at_once}",
-            f"smtps://127.0.0.1:{number}",
+            f"smtps://127.0.0.1:{number_sniffed}",
         ):
             command = [
                 "curl",
@@ -225,8 +228,12 @@ def test_curl(certificates: Certificates, tmp_path: Path) -> None:
             command += ["--mail-from", "a@b.example", "--mail-rcpt", "c@d.example"]
             subprocess.run([*command, "--upload-file", str(tmp_path / "mail")], check=True, timeout=30)
 
-    both = submission(door, certificates), submission(door, certificates, is_tls_at_once=True)
-    with_client(client, *both)
+    with_client(
+        client,
+        submission(door, certificates),
+        submission(door, certificates, is_tls_at_once=True),
+        submission(door, certificates, sniff_seconds=20),
+    )
     assert [handed.message.octets for handed in door.handed] == [MESSAGE.encode()] * 3
 
 

@@ -35,6 +35,41 @@ def sends(world: World) -> list[SendAccepted]:
 # ------------------------------------------------------------------------------------------------ who
 
 
+def test_the_user_may_be_the_members_handle(tmp_path: Path) -> None:
+    """As the log has it, and as long as it has it."""
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            other = (await world.enrol(OTHER_DID, OTHER_DOMAIN))["Authorization"].removeprefix("Bearer ")
+            door, key, handle = Submission(world.core.edge), password(world), "mira.yourdomain.com"
+
+            async def may(user: str, given: str) -> bool:
+                admitted = await door.authenticate(user, given, CLIENT)
+                return isinstance(admitted, Admitted) and admitted.who.did in (DID, OTHER_DID)
+
+            assert not await may(handle, key)
+            await world.command("member_set_handle", did=DID, handle=handle, offline=True)
+            status, answer, _ = await world.request("GET", "/member/status")
+            assert (status, answer["handle"], answer["handle_proved"]) == (200, handle, False)
+            assert [
+                await may(user, key) for user in (handle, handle.upper(), f"@{handle}", f"x.{handle}")
+            ] == [
+                True,
+                True,
+                False,
+                False,
+            ]
+            assert not await may(handle, other)
+            # Whoever enrols the name as a domain shuts nobody out, and gets in with its own key only.
+            await world.command("domain_add", did=OTHER_DID, domain=handle)
+            assert (await may(handle, key), await may(handle, other)) == (True, True)
+            await world.command("member_set_handle", did=DID, handle="")
+            assert (await may(handle, key), await may(handle, other)) == (False, True)
+            assert (await world.request("GET", "/member/status"))[1]["handle"] is None
+
+    run(main)
+
+
 def test_the_user_is_a_did_or_an_enrolled_domain(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:

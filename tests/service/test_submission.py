@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import smtplib
@@ -9,6 +10,7 @@ import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import trio
@@ -82,6 +84,51 @@ def test_from_start_to_stop(tmp_path: Path) -> None:
             assert await world.run(world.relay.wait) == 0
             assert not (world.directory / "submission.address").exists()
             assert not world.relay.log_lines("service.grace_over")
+
+    trio.run(main)
+
+
+def test_a_message_that_is_being_handed_in_when_the_relay_stops_is_taken(tmp_path: Path) -> None:
+    """A program that hears 451 loses its mail."""
+
+    async def main() -> None:
+        async with open_smtp_relay(tmp_path) as world:
+
+            def begin() -> tuple[socket.socket, BinaryIO]:
+                client = socket.create_connection(("127.0.0.1", world.second.number), 30)
+                heard = client.makefile("rb")
+                assert heard.readline().startswith(b"220 ")
+                pair = base64.b64encode(f"\0{DOMAIN}\0{world.key}".encode()).decode()
+                for line in (
+                    "HELO client.test",
+                    "EHLO client.test",
+                    f"AUTH PLAIN {pair}",
+                    f"MAIL FROM:<{SENDER}>",
+                    f"RCPT TO:<{FRIEND}>",
+                    "DATA",
+                ):
+                    client.sendall(line.encode() + b"\r\n")
+                    while (said := heard.readline())[3:4] == b"-":
+                        pass
+                    assert said[:1] in (b"2", b"3"), said
+                client.sendall(mail("first")[:-2])
+                return client, heard
+
+            def end(client: socket.socket, heard: BinaryIO) -> list[bytes]:
+                with client, heard:
+                    client.sendall(b"\r\n.\r\n")
+                    return heard.readlines()
+
+            under_way = await world.run(begin)
+            world.relay.terminate()
+            await world.run(world.relay.wait_logged, "service.stopping")
+            accepted, stops = await world.run(end, *under_way)
+            assert accepted.startswith(b"250 2.0.0 accepted as "), accepted
+            assert stops.startswith(b"421 4.3.2 ")
+            assert await world.run(world.relay.wait) == 0
+            await world.run(world.relay.start)
+            (message,) = await world.mx.wait_messages(1)
+            assert message.data.endswith(b"\r\nfirst\r\n")
 
     trio.run(main)
 

@@ -442,3 +442,29 @@ def test_an_impatient_append_is_told_when_the_disk_does_not_answer() -> None:
             assert [record.skeleton for record in read_all(disk)] == [b"1", b"2"]
 
     run(main)
+
+
+def test_an_append_taken_together_with_a_wanted_rotation_waits_no_longer_than_others() -> None:
+    """The disk hangs while the segment is sealed, and what was taken before that is in nobody's hands yet."""
+
+    async def main() -> None:
+        gate = Gate()
+        async with open_fake(FakeDisk(), offload=gate.offload) as log, trio.open_nursery() as nursery:
+            await log.append(group(1))
+            gate.shut()
+            begun = trio.current_time()
+            nursery.start_soon(log.rotate)
+            told: list[float] = []
+
+            async def append() -> None:
+                with pytest.raises(LogStalledError):
+                    await log.append(group(2), patient=False)
+                told.append(trio.current_time() - begun)
+
+            nursery.start_soon(append)
+            await trio.sleep(9 * STALL_SECONDS)
+            gate.open()
+        assert told == [STALL_SECONDS]
+        assert log.last_seq == 2
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))

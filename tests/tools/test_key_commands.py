@@ -140,7 +140,7 @@ def test_doctor_exits_1_and_names_what_is_wrong(operator: Operator) -> None:
     config = operator.directory / CONFIG_FILE
     config.write_text(
         config.read_text()
-        .replace("# free_bytes_min = 1073741824", f"free_bytes_min = {2**62}")
+        .replace("# free_bytes_min = 1073741824", f"free_bytes_min = {2**53}")
         .replace('public_url = "https', 'public_url = "http')
     )
     status, findings = doctor(operator)

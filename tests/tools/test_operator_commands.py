@@ -68,7 +68,7 @@ def test_every_command_has_help(operator: Operator, path: tuple[str, ...]) -> No
     said = operator.run(*path, "--help")
     assert (said.status, said.err) == (0, "")
     usage, about, *_ = said.out.split("\n\n")
-    assert re.fullmatch(rf"Usage: .+{' '.join(('', *path))} \[OPTIONS\].*", usage)
+    assert re.fullmatch(rf"Usage: .+{' '.join(('', *path))} \[OPTIONS\].*", usage, re.DOTALL)
     # It says what it is for, not only how it is called.
     assert about.strip()
     assert "Options:" not in about
@@ -418,5 +418,5 @@ def test_lists_are_arrays_of_objects(operator: Operator) -> None:
         (OTHER_DID, "active", None),
     ]
     table = operator.run("member", "list", "DIR").out.splitlines()
-    assert table[0].split() == ["did", "status", "domains", "addedAt"]
+    assert table[0].split() == ["did", "status", "domains", "addedAt", "handle"]
     assert [line.split()[0] for line in table[1:]] == [DID, OTHER_DID]

@@ -12,17 +12,24 @@ from hypothesis import strategies as st
 
 from relay.events import (
     AttemptStarted,
+    DomainAdded,
+    DomainForwardSet,
+    DomainRemoved,
     DsnQueued,
     Event,
+    ForwardAddress,
     KeyRevoked,
+    MemberAdded,
+    MemberRemoved,
     MessageSent,
     PayloadErased,
     SendAccepted,
 )
-from relay.views import messages, retention
+from relay.views import members, messages, retention
 from tests.world.folding import STORY, address_of, digests_at_once, events_of, queued_of, status_of
 from tests.world.histories import (
     DIDS,
+    SECOND_US,
     START_US,
     History,
     fold,
@@ -102,6 +109,52 @@ def test_after_the_event_that_erases_them_the_payloads_make_no_difference(
     assert digests_at_once(records_of([*stripped, *erased])) == digests_at_once(
         records_of([*history, *erased])
     )
+
+
+@repeatable_and_few
+@given(histories(), st.integers(0, 1 << 60), st.integers(1, 20))
+def test_single_records_make_no_difference_after_the_event_that_erases_them(
+    history: History, until_us: int, at_once: int
+) -> None:
+    """Reasons of removals and mailboxes that nobody writes to any more: as many as there are, or the oldest of them."""
+    until_us = START_US + until_us % (len(history) * SECOND_US + 1)
+    with fold(history) as view:
+        over = list(retention.single_records(view, until_us))
+        in_force = {state.forward_seq for state in members.domains(view) if state.forward_to is not None}
+    assert not in_force & {seq for seq, _ in over}
+    # A run that was broken off has named the first of them.
+    named = over[:at_once]
+    erased = [PayloadErased(did=did, because="retention", seqs=[seq]) for seq, did in named]
+    stripped = list(history)
+    for seq, did in named:
+        assert isinstance(history[seq - 1], DomainForwardSet | DomainRemoved | MemberRemoved)
+        assert history[seq - 1].did == did
+        stripped[seq - 1] = msgspec.structs.replace(history[seq - 1], personal=None)
+    assert digests_at_once(records_of([*stripped, *erased])) == digests_at_once(
+        records_of([*history, *erased])
+    )
+
+
+def test_of_one_mailbox_all_records_stay_while_it_is_in_use_and_go_together() -> None:
+    did, domain = DIDS[0], "d.example"
+    story: History = [
+        MemberAdded(did=did),
+        DomainAdded(did=did, domain=domain, selector_stem="s", rsa_public="r", ed25519_public="e"),
+        *(
+            DomainForwardSet(did=did, domain=domain, key_id="k", personal=ForwardAddress(address=address))
+            for address in ("a@example.com", "a@example.com", "b@example.com", "b@example.com")
+        ),
+    ]
+
+    def over(events: History) -> list[int]:
+        with fold(events) as view:
+            return [seq for seq, _ in retention.single_records(view, 1 << 60)]
+
+    assert over(story[:4]) == []
+    assert over(story) == [3, 4]
+    # Taken back: what said so names nobody, and what it took back is over.
+    assert over([*story, DomainForwardSet(did=did, domain=domain)]) == [3, 4, 5, 6]
+    assert over([*story, DomainRemoved(did=did, domain=domain, because="operator")]) == [3, 4, 5, 6, 7]
 
 
 # ------------------------------------------------------------------------------------------------ what cannot be

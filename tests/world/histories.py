@@ -32,6 +32,10 @@ from relay.events import (
     KeyIssued,
     KeyRevoked,
     MemberAdded,
+    MemberHandleCheckFailed,
+    MemberHandleLost,
+    MemberHandleSet,
+    MemberHandleVerified,
     MemberRemoved,
     MemberResumed,
     MemberSuspended,
@@ -58,6 +62,7 @@ from spool.views import Snapshot, Views
 DIDS = ("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb", "did:web:c.example")
 #: Two share a beginning, and one is the other's sub-domain: table keys must not run into each other.
 RECIPIENTS = ("a@example.com", "ab@example.com", "a@example.co", "jörg@mail.example.com")
+HANDLES = ("mira.example.com", "a.mira.example.com", "mira.example.co")
 START_US = 1_764_000_000_000_000
 SECOND_US = 1_000_000
 History = list[Event]
@@ -83,6 +88,8 @@ class _Draft:
         self.held: dict[int, str] = {}
         #: Members that are suspended and domains that are paused.
         self.stopped: set[str] = set()
+        #: Who holds which handle.
+        self.handles: dict[str, str] = {}
 
     def choices(self) -> list[Any]:
         """The steps that are legal now, the interesting ones more often."""
@@ -93,7 +100,7 @@ class _Draft:
             steps += [self.come_back]
         if self.members:
             steps += [self.issue_key, self.send, self.send, self.stop, self.suppress, self.unsuppress]
-            steps += [self.forward, self.verify, self.leave]
+            steps += [self.forward, self.verify, self.leave, self.change_handle, self.change_handle]
         if self.active_keys:
             steps += [self.revoke_key]
         if self.resting:
@@ -136,9 +143,17 @@ class _Draft:
         self.members.remove(did)
         self.left.append(did)
         self.stopped.discard(did)
+        self.handles.pop(did, None)
         self.events += [
-            DomainRemoved(did=did, domain=domain_of(did), because="member", selector_stems=["s"], by="root"),
-            MemberRemoved(did=did, by="root"),
+            DomainRemoved(
+                did=did,
+                domain=domain_of(did),
+                because="member",
+                selector_stems=["s"],
+                by="root",
+                personal=OperatorsReason(why="a@example.com asked"),
+            ),
+            MemberRemoved(did=did, by="root", personal=OperatorsReason(why="a@example.com asked")),
         ]
 
     def come_back(self) -> None:
@@ -149,6 +164,29 @@ class _Draft:
     def verify(self) -> None:
         did = self.pick(self.members)
         self.events.append(DomainVerified(did=did, domain=domain_of(did)))
+
+    def change_handle(self) -> None:
+        """What a member holds is looked at or lost; one that it does not hold it gets, from another if need be."""
+        did, handle = self.pick(self.members), self.pick(list(HANDLES))
+        if self.handles.get(did) == handle:
+            kind = self.pick(["verified", "failed", "lost"])
+            if kind == "verified":
+                self.events.append(MemberHandleVerified(did=did, handle=handle))
+            elif kind == "failed":
+                self.events.append(MemberHandleCheckFailed(did=did, handle=handle, failed=["document"]))
+            else:
+                del self.handles[did]
+                self.events.append(MemberHandleLost(did=did, handle=handle, because="operator", by="root"))
+            return
+        before = next((other for other, held in self.handles.items() if held == handle), None)
+        if before is not None:
+            del self.handles[before]
+            self.events.append(MemberHandleLost(did=before, handle=handle, because="proved"))
+        self.handles[did] = handle
+        proved = before is not None or self.pick([True, False])
+        self.events.append(
+            MemberHandleSet(did=did, handle=handle, proved=proved, instead_of=before, by="root")
+        )
 
     def issue_key(self) -> None:
         did = self.pick(self.members)

@@ -8,10 +8,12 @@ of it, holds of them, at any later moment and as often as one likes.
   3  no `payload.erased` names a message that is not final, or whose notification is still under way
   4  once `log.stripped` is there, every payload that the `payload.erased` up to its `until` admit is gone
   5  whose erasure was acknowledged by then, of them no payload was left when it was
+  6  no `payload.erased` names a single record that is in force, or belongs to a message
 
 What a `payload.erased` admits: of each message that it names, everything that stands before it in the log, but for a
 `recipient.suppressed`, which stays in force, and the notification of its bounce, which is a message of its own; the
-`send.accepted` whose last message this is; and the ones it names itself.
+`send.accepted` whose last message this is; and the ones it names itself, which are sends without a message, or records
+of none that are over: a removal, and a `domain.forward_set` whose mailbox is in use no more.
 """
 
 from __future__ import annotations
@@ -24,8 +26,11 @@ import msgspec
 from relay.codec import Recorded
 from relay.events import (
     ConfirmationQueued,
+    DomainForwardSet,
+    DomainRemoved,
     DsnQueued,
     LogStripped,
+    MemberRemoved,
     MessageBounced,
     MessageQueued,
     MessageSent,
@@ -48,6 +53,11 @@ class Payloads:
         self._left_of_send: dict[int, set[int]] = {}
         self._final: set[int] = set()
         self._erased: set[int] = set()
+        #: (member, domain) -> the mailbox that hears of its bounces, and the records that name it.
+        self._mailbox: dict[tuple[str, str], str | None] = {}
+        self._in_force: dict[tuple[str, str], set[int]] = {}
+        #: Records of no message that are in force no more.
+        self._over: set[int] = set()
         #: Payload -> the `payload.erased` that admits that it goes.
         self._admitted: dict[int, int] = {}
         #: Payload -> the `log.stripped` by which it is gone.
@@ -88,6 +98,17 @@ class Payloads:
                 for payload, erased in self._admitted.items():
                     if erased <= event.until:
                         self._gone.setdefault(payload, seq)
+            case DomainForwardSet():
+                name, mailbox = (event.did, event.domain), event.personal and event.personal.address
+                if mailbox is None or self._mailbox.get(name) != mailbox:
+                    self._over |= self._in_force.pop(name, set())
+                self._mailbox[name] = mailbox
+                self._in_force.setdefault(name, set()).add(seq)
+            case DomainRemoved():
+                self._mailbox.pop((event.did, event.domain), None)
+                self._over |= {seq, *self._in_force.pop((event.did, event.domain), set())}
+            case MemberRemoved():
+                self._over.add(seq)
             case RecipientSuppressed():
                 pass
             case _ if (message_id := getattr(event, "message_id", None)) is not None:
@@ -112,6 +133,11 @@ class Payloads:
             if self._left_of_send.get(send) != set():
                 self.found.append(f"seq {seq}: send {send} is erased, and has messages")
             self._admit([send], seq)
+
+        for single in event.seqs:
+            if single not in self._over:
+                self.found.append(f"seq {seq}: record {single} is erased, and is in force")
+            self._admit([single], seq)
 
     def _admit(self, payloads: Iterable[int], erased: int) -> None:
         for payload in payloads:

@@ -35,45 +35,20 @@ until where it was cut.
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 from relay.config import Config
 from relay.events import (
-    AttemptStarted,
-    ConfirmationQueued,
     DomainAdded,
-    DomainCheckFailed,
-    DomainPaused,
-    DomainResumed,
-    DomainUnverified,
-    DomainVerified,
-    DsnQueued,
-    HeldReleased,
-    MemberLimitsSet,
-    MemberResumed,
-    MemberSuspended,
     MessageBounced,
-    MessageDeferred,
     MessageHeld,
-    MessageQueued,
-    MessageReleased,
-    MessageRescheduled,
-    Outcome,
-    PayloadErased,
-    RecipientSuppressed,
-    RecipientUnsuppressed,
-    SendAccepted,
-    UnsubscribeCalled,
 )
 from relay.times import rfc3339
 from tests.world.internet import Receipt
 from tests.world.ledger import (
-    CALL_DELAYS_SECONDS,
     DAY_US,
-    GRACE_US,
     HOUR_US,
     ON_ITS_WAY_US,
     Answer,
@@ -81,12 +56,10 @@ from tests.world.ledger import (
     Heard,
     Ledger,
     SendRequest,
-    _Call,
     _Send,
 )
+from tests.world.promises_of_the_log import LogJudge
 
-IN_FLIGHT_BATCHES = 2
-BULK = ("bulk", "broadcast")
 #: What a member's stream has of the events that are its own (SPEC 11).
 STREAMED = ("message", "dsn", "attempt", "recipient", "domain", "member")
 
@@ -104,353 +77,8 @@ def broken_promises(
     return judge.found
 
 
-class _Judge:
-    def __init__(self, log: Sequence[Entry], config: Config, back_us: int) -> None:
-        self.log = log
-        self.config = config
-        self.back_us = back_us
-        self.last_time_us = 0
-        self.found: list[str] = []
-        self.sends: list[_Send] = []
-        #: By its digest: of a send to nobody the log keeps no more.
-        self.request_of_body: dict[str, int] = {}
-        self.addresses: dict[int, str] = {}
-        self._given: dict[int, str] = {}
-        self._queued: dict[int, MessageQueued] = {}
-        self._held: dict[int, str] = {}
-        #: (member, address) -> reason -> the batch of the suppression.
-        self._suppressed: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-        #: Domain -> (sequence number, time) from which the transactional class has had its trickle, or None: no more.
-        self._trickles: dict[str, list[tuple[int, int | None]]] = defaultdict(list)
-        #: Domain or member, and class of mail -> the batch of the pause.
-        self._paused: dict[tuple[str, str], int] = {}
-        self._forwards: set[str] = set()
-        #: By their `recipient.suppressed`.
-        self._calls: dict[int, _Call] = {}
-        #: Message whose URL is called -> since when; those that have one; those whose personal data are gone.
-        self._called: dict[int, int] = {}
-        self._with_url: set[int] = set()
-        self._erased: set[int] = set()
-        self._verified: set[str] = set()
-        #: Domain -> the batch of its last `domain.unverified`.
-        self._unverified: dict[str, int] = {}
-        #: Domain -> the time of its first failed check since it was right.
-        self._failing_since: dict[str, int] = {}
-        #: Domain -> (sequence number, time, whether it was verified from there on).
-        self._verdicts: dict[str, list[tuple[int, int, bool]]] = defaultdict(list)
-        self._born: dict[str, int] = {}
-        #: Member -> (batch, hour, day), None for the tiers.
-        self._own_limits: dict[str, list[tuple[int, tuple[int, int] | None]]] = defaultdict(list)
-        #: Member -> (sequence number, time, the same).
-        self._limits_set: dict[str, list[tuple[int, int, tuple[int, int] | None]]] = defaultdict(list)
-        #: Domain -> recipients of requests about which nobody knows.
-        self._unknown: Counter[str] = Counter()
-        self._accepted: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        self._keys: dict[tuple[str, str], int] = {}
-        self._told_of: set[int] = set()
-        #: Address -> when its owner was last asked to confirm a `forward_to`.
-        self._asked: dict[str, int] = {}
-
-    # ---------------------------------------------------------------- the log by itself
-
-    def read_log(self) -> None:
-        last_seq = 0
-        for entry in self.log:
-            if entry.recorded.seq != last_seq + 1 or entry.recorded.time_us < self.last_time_us:
-                self._break(entry, f"it follows {last_seq}, of {self.last_time_us} us")
-            self._see(entry)
-            last_seq, self.last_time_us = entry.recorded.seq, entry.recorded.time_us
-        self.found += [
-            f"the call for {seq} never ended" for seq, call in self._calls.items() if not call.is_over
-        ]
-
-    def _see(self, entry: Entry) -> None:
-        (seq, time_us, event), batch = entry
-        match event:
-            case DomainAdded():
-                if not self.config.require_verified_domains:
-                    self._born[event.domain] = time_us
-            case DomainVerified() | DomainCheckFailed() | DomainUnverified():
-                self._see_check(entry, event)
-            case MemberLimitsSet():
-                own = None if event.hour is None or event.day is None else (event.hour, event.day)
-                self._own_limits[event.did].append((batch, own))
-                self._limits_set[event.did].append((seq, time_us, own))
-            case SendAccepted():
-                self._see_send(entry, event)
-            case MessageQueued():
-                assert event.personal is not None
-                self._queued[seq] = event
-                self.addresses[seq] = event.personal.address
-                self._given[seq] = event.personal.given
-                self.sends[-1].message_ids.append(seq)
-                if self.sends[-1].batch != batch:
-                    self._break(entry, "a crash could part it from its send")
-                content = self.sends[-1].event.personal
-                if content is not None and content.unsubscribe_url is not None:
-                    self._with_url.add(seq)
-                self._check_suppression(entry, event.did, event.personal.address, event.category)
-            case DsnQueued():
-                self._see_notification(entry, event)
-            case ConfirmationQueued():
-                self._see_confirmation(entry, event)
-            case RecipientSuppressed():
-                assert event.personal is not None
-                reasons = self._suppressed[event.did, event.personal.address.lower()]
-                reasons.setdefault(event.reason, batch)
-                self._see_click(entry, event)
-            case UnsubscribeCalled():
-                self._see_call(entry, event)
-            case PayloadErased():
-                self._erased.update(event.message_ids)
-            case RecipientUnsuppressed():
-                assert event.personal is not None
-                reasons = self._suppressed[event.did, event.personal.address.lower()]
-                for reason in ("unsubscribe", "manual", "bounced"):
-                    reasons.pop(reason, None)
-            case DomainPaused():
-                self._paused.setdefault((event.domain, "bulk"), batch)
-                self._trickles[event.domain].append((seq, time_us if event.stops == "bulk" else None))
-                if event.stops == "all":
-                    self._paused.setdefault((event.domain, "transactional"), batch)
-            case MemberSuspended():
-                for kind in ("bulk", "transactional"):
-                    self._paused.setdefault((event.did, kind), batch)
-            case DomainResumed():
-                self._resume(event.domain)
-                self._trickles[event.domain].append((seq, None))
-                if not event.in_steps:
-                    self._release("domain", lambda queued: queued.domain == event.domain)
-            case MemberResumed():
-                self._resume(event.did)
-                if not event.in_steps:
-                    self._release("member", lambda queued: queued.did == event.did)
-            case HeldReleased():
-                self._see_released(entry, event)
-            case MessageHeld():
-                self._held[event.message_id] = event.because
-            case MessageReleased():
-                if self._held.get(event.message_id) == "operator":
-                    del self._held[event.message_id]
-            case MessageRescheduled():
-                self._held.pop(event.message_id, None)
-            case AttemptStarted():
-                self._see_start(entry, event)
-            case Outcome():
-                if self._held.pop(event.message_id, None) and isinstance(event, MessageDeferred):
-                    self._break(entry, "it is held")
-            case _:
-                pass
-
-    def _see_check(self, entry: Entry, event: DomainVerified | DomainCheckFailed | DomainUnverified) -> None:
-        (seq, time_us, _), batch = entry
-        if isinstance(event, DomainVerified):
-            self._born.setdefault(event.domain, time_us)
-            self._verified.add(event.domain)
-            self._failing_since.pop(event.domain, None)
-        elif event.domain not in self._verified:
-            self._break(entry, f"{event.domain} was not verified")
-        else:
-            since = self._failing_since.setdefault(event.domain, time_us)
-            # Decided by the time of a moment before, and stamped when it was written.
-            if isinstance(event, DomainCheckFailed) and time_us >= since + GRACE_US + ON_ITS_WAY_US:
-                self._break(entry, f"the grace time of {event.domain} is over, and it may go on")
-            if isinstance(event, DomainUnverified):
-                if time_us < since + GRACE_US:
-                    self._break(entry, f"{event.domain} had no grace")
-                self._verified.remove(event.domain)
-                self._unverified[event.domain] = batch
-        self._verdicts[event.domain].append((seq, time_us, event.domain in self._verified))
-
-    def _see_click(self, entry: Entry, event: RecipientSuppressed) -> None:
-        message_id = event.message_id
-        if event.reason != "unsubscribe" or message_id not in self._with_url:
-            return
-        if event.call_at is not None:
-            self._calls[entry.recorded.seq] = _Call(event.call_at, event.call_at + DAY_US)
-            # Two clicks on a disk that stalls: nobody waits for the first any more, and the second does not see it.
-            since = self._called.setdefault(message_id, entry.recorded.time_us)
-            if entry.recorded.time_us > since + ON_ITS_WAY_US:
-                self._break(entry, "its URL is called already")
-        elif message_id not in self._called and message_id not in self._erased:
-            self._break(entry, "the member's own URL is not called")
-
-    def _see_call(self, entry: Entry, event: UnsubscribeCalled) -> None:
-        time_us, call = entry.recorded.time_us, self._calls.get(event.suppressed_seq)
-        if call is None or call.is_over:
-            self._break(entry, "nobody has asked for it")
-            return
-        call.attempts += 1
-        if event.attempt != call.attempts:
-            self._break(entry, f"it is numbered {event.attempt}, and is the {call.attempts}.")
-        if call.due_at - time_us > (self.back_us if time_us == self.last_time_us else 0):
-            self._break(entry, "it was made too early")
-        delay = CALL_DELAYS_SECONDS[min(call.attempts, len(CALL_DELAYS_SECONDS)) - 1] * 1_000_000
-        is_done = event.status is not None and 200 <= event.status < 300
-        next_at = event.next_attempt_at
-        if next_at is None:
-            call.is_over = True
-            may_be_over = is_done or event.message_id in self._erased
-            if not may_be_over and time_us + 1.1 * delay <= call.give_up_at:
-                self._break(entry, "it was given up before its time")
-            return
-        if is_done:
-            self._break(entry, "it has succeeded, and is to be made again")
-        if (
-            not min(call.due_at, time_us) + 0.9 * delay
-            <= next_at
-            <= min(time_us + 1.1 * delay, call.give_up_at)
-        ):
-            self._break(
-                entry, f"it is to be made again at {rfc3339(next_at)}, which is not the schedule's time"
-            )
-        call.due_at = next_at
-
-    def _see_send(self, entry: Entry, event: SendAccepted) -> None:
-        (seq, time_us, _), batch = entry
-        assert event.personal is not None
-        if event.recipients:
-            request = int(event.personal.subject.removeprefix("request "))
-        else:
-            request = self.request_of_body.get(event.body_sha256 or "", 0)
-        self.sends.append(_Send(seq, event, batch, request))
-        if self._is_paused(event.domain, event.category, batch):
-            self._break(entry, f"the domain {event.domain} is paused")
-        if self.config.require_verified_domains and event.domain not in self._verified:
-            since = self._unverified.get(event.domain)
-            if since is None or batch > since + IN_FLIGHT_BATCHES:
-                self._break(entry, f"the domain {event.domain} is not verified")
-        if event.idempotency_key is not None:
-            key = event.did, event.idempotency_key
-            if key in self._keys and time_us < self._keys[key] + DAY_US:
-                self._break(entry, "its Idempotency-Key stands for another send of the last 24 hours")
-            self._keys[key] = time_us
-        self._check_limits(entry, event)
-
-    def _check_limits(self, entry: Entry, event: SendAccepted) -> None:
-        """The oracle of limits: the sum over all sends of the window that this one closes.
-
-        A send is decided a moment before it is written, so the wider of the limits that held meanwhile are its own.
-        """
-        (_, time_us, _), batch = entry
-        accepted = self._accepted[event.domain]
-        accepted.append((time_us, event.wanted))
-        hour, day = self._limits(event.did, event.domain, time_us, batch)
-        for name, window_us, limit in (("hour", HOUR_US, hour), ("day", DAY_US, day)):
-            first = bisect_right(accepted, (time_us - window_us, 1 << 62))
-            count = sum(recipients for _, recipients in accepted[first:])
-            if event.wanted and count > limit:
-                self._break(entry, f"{count} recipients within a {name}, where {limit} are allowed")
-        trickled = self._trickled(event.domain, entry.recorded.seq, time_us)
-        # What was on its way when the domain was paused is in the log behind that.
-        if trickled is not None and trickled - self._before_pause(entry, event.domain) > self._trickle:
-            self._break(
-                entry, f"{trickled} recipients since the pause, where {self._trickle} an hour are allowed"
-            )
-
-    @property
-    def _trickle(self) -> int:
-        return self.config.reputation.transactional_per_hour_while_paused
-
-    def _trickled(self, domain: str, seq: int, time_us: int, late_us: int = 0) -> int | None:
-        """Recipients of the last hour since the domain was paused for its bounces; None: it is not."""
-        since = next((since for at, since in reversed(self._trickles[domain]) if at <= seq), None)
-        if since is None:
-            return None
-        start = max(since, time_us - HOUR_US)
-        return sum(recipients for at, recipients in self._accepted[domain] if start < at <= time_us + late_us)
-
-    def _before_pause(self, entry: Entry, domain: str) -> int:
-        """Recipients of sends that were decided before the pause, and are in the log a few batches behind it."""
-        paused = self._paused.get((domain, "bulk"), entry.batch)
-        return sum(
-            send.event.wanted
-            for send in self.sends
-            if send.event.domain == domain and paused <= send.batch <= paused + IN_FLIGHT_BATCHES
-        )
-
-    def _limits(self, did: str, domain: str, time_us: int, batch: int) -> tuple[int, int]:
-        held = [own for since, own in self._own_limits[did] if since >= batch - IN_FLIGHT_BATCHES]
-        before = [own for since, own in self._own_limits[did] if since < batch - IN_FLIGHT_BATCHES]
-        tier = self._tier(domain, time_us)
-        possible = [own or tier for own in (before[-1] if before else None, *held)]
-        return max(hour for hour, _ in possible), max(day for _, day in possible)
-
-    def _tier(self, domain: str, time_us: int) -> tuple[int, int]:
-        age_days = (time_us - self._born.get(domain, time_us)) / DAY_US
-        tiers = self.config.warming.tiers
-        tier = next(tier for tier in tiers if tier.until_day is None or age_days < tier.until_day)
-        return tier.hour, tier.day
-
-    def _see_notification(self, entry: Entry, event: DsnQueued) -> None:
-        seq = entry.recorded.seq
-        assert event.personal is not None
-        self.addresses[seq] = event.personal.address
-        before = self.log[seq - 2]
-        if (
-            not isinstance(before.recorded.event, MessageBounced)
-            or before.recorded.event.message_id != event.about
-        ):
-            self._break(entry, "it does not stand right behind its bounce")
-        if before.batch != entry.batch:
-            self._break(entry, "a crash could part it from its bounce")
-        if event.about in self._told_of:
-            self._break(entry, f"it is the second about message {event.about}")
-        self._told_of.add(event.about)
-
-    def _see_confirmation(self, entry: Entry, event: ConfirmationQueued) -> None:
-        seq, time_us = entry.recorded.seq, entry.recorded.time_us
-        assert event.personal is not None
-        address = event.personal.address
-        self.addresses[seq] = address
-        if time_us - self._asked.get(address.lower(), -DAY_US) < DAY_US:
-            self._break(entry, "its recipient was asked in the last 24 hours")
-        self._asked[address.lower()] = time_us
-        for (_, suppressed), reasons in self._suppressed.items():
-            if suppressed == address.lower() and reasons:
-                self._break(entry, "its recipient is on a suppression list")
-
-    def _see_start(self, entry: Entry, event: AttemptStarted) -> None:
-        if event.message_id in self._held:
-            self._break(entry, f"it is held ({self._held[event.message_id]})")
-        queued = self._queued.get(event.message_id)
-        if queued is None:
-            return  # a notification: nothing stops it
-        assert queued.personal is not None
-        self._check_suppression(entry, queued.did, queued.personal.address, queued.category)
-        for who in (queued.domain, queued.did):
-            if self._is_paused(who, queued.category, entry.batch):
-                self._break(entry, f"{who} is paused")
-
-    def _check_suppression(self, entry: Entry, did: str, address: str, category: str) -> None:
-        for reason, since in self._suppressed.get((did, address.lower()), {}).items():
-            concerns = category in BULK or reason not in ("unsubscribe", "bounced")
-            if concerns and entry.batch > since + IN_FLIGHT_BATCHES:
-                self._break(entry, f"its recipient is suppressed ({reason})")
-
-    def _is_paused(self, who: str, category: str, batch: int) -> bool:
-        since = self._paused.get((who, "bulk" if category in BULK else "transactional"))
-        return since is not None and batch > since + IN_FLIGHT_BATCHES
-
-    def _resume(self, who: str) -> None:
-        for kind in ("bulk", "transactional"):
-            self._paused.pop((who, kind), None)
-
-    def _see_released(self, entry: Entry, event: HeldReleased) -> None:
-        for message_id in event.message_ids:
-            queued = self._queued[message_id]
-            who = queued.domain if event.because == "domain" else queued.did
-            if self._is_paused(who, queued.category, entry.batch):
-                self._break(entry, f"{who} is paused, and message {message_id} is released")
-            if self._held.get(message_id) == event.because:
-                del self._held[message_id]
-
-    def _release(self, because: str, concerns: Callable[[MessageQueued], bool]) -> None:
-        for message_id, held_by in list(self._held.items()):
-            if held_by == because and concerns(self._queued[message_id]):
-                del self._held[message_id]
-
-    # ---------------------------------------------------------------- the log and those who were told of it
+class _Judge(LogJudge):
+    """The log and those who were told of it."""
 
     def hear(self, ledger: Ledger) -> None:
         by_request: dict[int, list[_Send]] = defaultdict(list)
@@ -591,8 +219,3 @@ class _Judge:
         for receipt in receipts:
             if receipt.recipient != self.addresses.get(receipt.message_id):
                 self.found.append(f"message {receipt.message_id} went to somebody else")
-
-    def _break(self, entry: Entry, sentence: str) -> None:
-        event = entry.recorded.event
-        about = f" of message {event.message_id}" if hasattr(event, "message_id") else ""
-        self.found.append(f"seq {entry.recorded.seq}, {event.TYPE}{about}: {sentence}")

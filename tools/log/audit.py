@@ -42,6 +42,7 @@ from spool.reader import LogReader
 from tools.log.directory import log_directory
 from tools.log.event_text import as_object, show
 from tools.meter import open_meter
+from tools.naming import one_message
 from tools.output import (
     counted,
     directory_argument,
@@ -57,7 +58,7 @@ _REMOVED = "(removed)"
 
 @click.command("audit")
 @directory_argument
-@click.argument("message_id", metavar="MESSAGE_ID", type=click.IntRange(min=1))
+@one_message()
 @json_option
 @click.pass_context
 def audit_command(context: click.Context, directory: Path, message_id: int, as_json: bool) -> None:

@@ -17,12 +17,14 @@ import click
 
 from relay.config import CONFIG_FILE
 from relay.file_names import LOG_DIRECTORY
+from relay.message.key_files import pepper_files
 from relay.operator.client import administer, user_name
 from relay.principals import Operator
 from spool.backup.backup import BackupReport, back_up
-from spool.backup.format import BEGUN_NAME, MANIFEST_NAME, Manifest, Progress, check_files, read_manifest
+from spool.backup.format import BEGUN_NAME, MANIFEST_NAME, Manifest, check_files, read_manifest
 from spool.backup.restore import restore
 from spool.errors import BackupError
+from spool.interface import Progress
 from spool.verify.verify import LogProblem, LogVerdict, verify_log
 from tools.log.directory import log_directory
 from tools.meter import open_meter
@@ -80,7 +82,7 @@ def _others(directory: Path, without_secrets: bool) -> list[str]:
     """The files beside the log. The configuration is last, as with `init`: where it stands, all the rest does."""
     secrets: list[Path] = []
     if not without_secrets:
-        secrets = [*sorted((directory / _KEYS).glob("*/*.pem")), directory / _PEPPER]
+        secrets = [*sorted((directory / _KEYS).glob("*/*.pem")), *pepper_files(directory)]
     files = [*secrets, directory / CONFIG_FILE]
     return [str(file.relative_to(directory)) for file in files if file.is_file()]
 

@@ -165,6 +165,22 @@ def _tell_member_removed(event: Shown) -> str:
     return f"{event.data['did']} is no member any more{_by(event)}{_why(event)}"
 
 
+def _tell_handle_set(event: Shown) -> str:
+    data = event.data
+    proof = "" if data.get("proved") else ", which is still to be checked"
+    before = f" in the place of {data['instead_of']}" if data.get("instead_of") else ""
+    return f"{data['did']} has the handle {data['handle']}{before}{proof}{_by(event)}"
+
+
+def _tell_handle_lost(event: Shown) -> str:
+    data = event.data
+    why = {
+        "unproved": f": it is not the DID's ({', '.join(data.get('failed') or ())})",
+        "proved": ": another member proved it",
+    }.get(data["because"], "")
+    return f"{data['did']} has the handle {data['handle']} no more{why}{_by(event)}"
+
+
 def _by(event: Shown) -> str:
     return f" by {event.data['by']}" if event.data.get("by") else ""
 
@@ -254,6 +270,7 @@ def _tell_erased(event: Shown) -> str:
     data = event.data
     ids = [f"message {message_id}" for message_id in data.get("message_ids", [])]
     ids += [f"send {seq}" for seq in data.get("send_ids", [])]
+    ids += [f"record {seq}" for seq in data.get("seqs", [])]
     named = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
     who = f" by {data['by']}" if data.get("by") else ""
     why = f": {data['reason']}" if data.get("reason") else ""
@@ -302,9 +319,12 @@ _SENTENCES = {
     "log.torn_tail_cut": "{bytes_cut} bytes that were never acknowledged are cut from {segment} at {offset}",
     "log.views_rebuilt": "the views are built again: {because}",
     "member.added": "{did} is enrolled",
+    "member.handle_check_failed": "{handle} is not seen to be the handle of {did}: {failed}",
+    "member.handle_verified": "{handle} is seen to be the handle of {did}",
     "member.resumed": "{did} may send again",
     "member.suspended": "{did} is suspended",
     "operator.key_created": "{domain} has new keys, {selector_stem}, to be used once the DNS has them",
+    "pepper.rotated": "pepper {number} is used from now on; those before it stay good",
     "signing_key.deleted": "the keys {selector_stem} of {domain} are deleted: nothing needs them any more",
     "operator.key_switched": "{domain} signs with {selector_stem}",
     "message.complained": "message {message_id}: the recipient complained",
@@ -319,6 +339,8 @@ _STORIES: dict[str, Callable[[Shown], str]] = {
     "key.issued": _tell_key_issued,
     "key.revoked": _tell_key_revoked,
     "log.stripped": _tell_stripped,
+    "member.handle_lost": _tell_handle_lost,
+    "member.handle_set": _tell_handle_set,
     "member.removed": _tell_member_removed,
     "message.bounced": _tell_bounced,
     "message.deferred": _tell_deferred,

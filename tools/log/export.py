@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,9 +67,22 @@ def export_command(directory: Path, selection: EventSelection, output: Path | No
 
 @contextmanager
 def _open_for_us(path: Path) -> Iterator[BinaryIO]:
-    """The file, made for its owner only where it is not there; nobody else writes to it meanwhile."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """The file, for its owner only, also where it was there for others as well; nobody else writes to it meanwhile.
+
+    Never what a symbolic link points to: who could lay one there would choose which file of ours is written.
+    """
     try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise click.ClickException(f"{path} is a symbolic link; name the file itself") from None
+        raise
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+            os.close(handle)
+            raise click.ClickException(f"{path} is no file of our own with one name; nothing was changed")
+        os.fchmod(handle, 0o600)
         with os.fdopen(handle, "r+b") as file:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,11 +8,12 @@ import click
 
 from spool.reader import LogReader, SegmentInfo
 from tools.log.directory import log_directory
-from tools.output import counted, directory_argument, json_option, print_json, print_table
+from tools.output import counted, directory_argument, json_option, print_json, print_table, wide_option
 
 
 @click.command("inspect")
 @directory_argument
+@wide_option
 @json_option
 def inspect_command(directory: Path, as_json: bool) -> None:
     """List the segments: their files, sizes and sequence numbers."""

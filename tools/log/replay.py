@@ -27,6 +27,7 @@ from spool.views import Views
 from tools.log.directory import log_directory
 from tools.log.selection import Bound, parse_bound, seq_at
 from tools.meter import open_meter
+from tools.naming import one_message
 from tools.output import (
     directory_argument,
     json_option,
@@ -34,6 +35,7 @@ from tools.output import (
     print_table,
     printable,
     quiet_when_nobody_reads,
+    wide_option,
 )
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -59,7 +61,7 @@ def _view_option(what: str) -> Callable[[_Command], _Command]:
 
 
 _did_option = click.option("--did", metavar="DID", help="Only what belongs to this member.")
-_message_option = click.option("--message", "message_id", type=int, metavar="ID", help="Only this message.")
+_message_option = one_message(required=False, about="Only this message.")
 
 
 @click.command(
@@ -74,6 +76,7 @@ _message_option = click.option("--message", "message_id", type=int, metavar="ID"
 @_view_option(f"Otherwise: {', '.join(_SHOWN_BY_DEFAULT)}.")
 @_did_option
 @_message_option
+@wide_option
 @json_option
 def replay_command(
     directory: Path,

@@ -18,6 +18,7 @@ from spool.directory import segment_seqs
 from spool.errors import SequenceNotFoundError
 from spool.reader import LogReader
 from tools.log.event_text import Shown, show
+from tools.naming import one_message
 
 
 class Bound(NamedTuple):
@@ -149,7 +150,7 @@ def selection_options(command: Callable[..., None]) -> Callable[..., None]:
 
     for option in reversed(_SELECTION_OPTIONS):
         option(with_selection)
-    return with_selection
+    return one_message(required=False, about="Only this message's, with its send.")(with_selection)
 
 
 _SELECTION_OPTIONS = (
@@ -161,7 +162,4 @@ _SELECTION_OPTIONS = (
         "--type", "types", multiple=True, metavar="TYPE", help="Only this event type; may be repeated."
     ),
     click.option("--did", metavar="DID", help="Only this member's events."),
-    click.option(
-        "--message", "message_id", type=int, metavar="ID", help="Only this message's, with its send."
-    ),
 )

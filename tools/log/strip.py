@@ -8,7 +8,16 @@ from typing import Any
 import click
 
 from relay.operator.client import administer
-from tools.output import counted, directory_argument, json_option, print_json, print_table, printable
+from tools.naming import one_message
+from tools.output import (
+    counted,
+    directory_argument,
+    json_option,
+    print_json,
+    print_table,
+    printable,
+    wide_option,
+)
 
 
 @click.command("strip")
@@ -20,6 +29,7 @@ from tools.output import counted, directory_argument, json_option, print_json, p
     help="Final for so many days; by default `retention_days` of relay.toml.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
+@wide_option
 @json_option
 def strip_command(directory: Path, older_than: int | None, dry_run: bool, as_json: bool) -> None:
     """Remove the personal data of messages that are long over.
@@ -35,6 +45,7 @@ def strip_command(directory: Path, older_than: int | None, dry_run: bool, as_jso
     done = "This would remove" if dry_run else "Removed"
     messages, days = counted(answer["messages"], "message"), counted(answer["days"], "day")
     click.echo(f"{done} the personal data of {messages}, final for {days}.")
+    _print_singles(answer)
     _print_kept(answer)
     if not dry_run:
         _print_segments(answer)
@@ -42,10 +53,11 @@ def strip_command(directory: Path, older_than: int | None, dry_run: bool, as_jso
 
 @click.command("erase")
 @directory_argument
-@click.option("--message", "message_id", type=click.IntRange(1, 2**53 - 1), help="This message.")
+@one_message(required=False, about="This message.")
 @click.option("--recipient", metavar="ADDRESS", help="All messages to this address.")
 @click.option("--did", help="Only this member's.")
 @click.option("--reason", required=True, help="Kept for good, so name nobody: a ticket number will do.")
+@wide_option
 @json_option
 def erase_command(
     directory: Path,
@@ -69,6 +81,7 @@ def erase_command(
         print_json(answer)
         return
     click.echo(f"Removed the personal data of {counted(answer['messages'], 'message')}.")
+    _print_singles(answer)
     _print_kept(answer)
     _print_segments(answer)
     still = answer["stillNamed"]
@@ -93,6 +106,12 @@ def _why_still(name: str) -> str:
     if name == "send.accepted":
         return ": content that other recipients share, or that names it"
     return ""
+
+
+def _print_singles(answer: dict[str, Any]) -> None:
+    """Mailboxes that are in use no more, and reasons of removals."""
+    if answer["recordsOfNoMessage"]:
+        click.echo(f"And of {counted(answer['recordsOfNoMessage'], 'record')} of no message.")
 
 
 def _print_kept(answer: dict[str, Any]) -> None:

@@ -117,6 +117,8 @@ class Session(Generic[Who]):
         self._stream: trio.abc.Stream = self._wire
         self._server = Server(surroundings.rules, count_reply=surroundings.count_reply)
         self._visit: Visit[Who] = Visit(client)
+        #: The pair that was wrong last.
+        self._wrong: Credentials | None = None
         self._lease: Lease | None = None
         self._declared_bytes = 0
         self._opened_at = trio.current_time()
@@ -353,6 +355,10 @@ class Session(Generic[Who]):
             return AUTHENTICATED
         if answer.code != WRONG_CREDENTIALS.code:
             return answer
-        later = lockout.failed(who, asked_at, is_trusted=self.client.is_trusted)
+        later = 0.0
+        if credentials is None or credentials != self._wrong:
+            # Clients try the same pair by PLAIN and then by LOGIN: that is one guess.
+            later = lockout.failed(who, asked_at, is_trusted=self.client.is_trusted)
+        self._wrong = credentials
         await trio.sleep_until(asked_at + self._limits.failure_seconds + later)
         return WRONG_CREDENTIALS

@@ -91,6 +91,25 @@ def test_who_guesses_is_shut_out_and_others_are_not() -> None:
     run(main)
 
 
+def test_the_same_wrong_pair_by_another_mechanism_is_one_guess() -> None:
+    """As smtplib does: PLAIN, and where that is refused, LOGIN."""
+
+    async def main() -> None:
+        shared = around(MagicDoor(), CLEAR())
+        guesser = Client("192.0.2.1", "192.0.2.1", is_trusted=False)
+        for _ in range(FAILURES_MAX - 1):
+            async with talking(shared, client=guesser) as talk:
+                await talk.hear()
+                await talk.ask("EHLO client.test")
+                assert (await talk.ask(WRONG)).startswith("535 ")
+                began = now()
+                assert (await talk.ask(WRONG)).startswith("535 ")
+                assert now() - began == pytest.approx(LIMITS.failure_seconds)
+        assert await guess(shared, guesser, 2) == ["535", "421"]
+
+    run(main)
+
+
 def test_who_stands_for_many_is_slowed() -> None:
     async def main() -> None:
         shared = around(MagicDoor(), CLEAR())

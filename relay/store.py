@@ -186,6 +186,7 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
     the block runs, the block is cancelled and the error raised.
     """
     views = relay_views(directory / VIEWS_DIRECTORY)
+    opened: DurableLog | None = None
     try:
         async with open_log(
             directory / LOG_DIRECTORY,
@@ -199,11 +200,13 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
             offload=surroundings.offload,
             segment_bytes_max=config.spool.segment_bytes,
         ) as log:
+            opened = log
             store = Store(log, views, surroundings)
             await _report(store, log.recovery, views.rebuilt_because)
             yield store
     finally:
-        views.close()
+        # A disk that did not sync the log would fail here, too, and hide what has ended the relay.
+        views.close(in_order=opened is None or not opened.poisoned)
 
 
 def torn_tail_cut(cut: Cut, *, loss_ruled_out: bool) -> TornTailCut:

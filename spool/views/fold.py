@@ -179,17 +179,19 @@ class Views(Generic[E]):
             self._env = None
             self._tables = {}
 
-    def close(self) -> None:
+    def close(self, *, in_order: bool = True) -> None:
         """Sync and close. After this even a crash of the machine leaves the views trusted, unless they were found to be
-        damaged."""
+        damaged. `in_order`: False where the disk has failed to sync: then they are closed as a killed process leaves
+        them, and nothing more is asked of the disk."""
         if self._env is None:
             return
         if self._is_temporary:
             self._close_environment()
             return
-        self._env.sync(True)
+        if in_order:
+            self._env.sync(True)
         self._close_environment()
-        if not self._is_damaged:
+        if in_order and not self._is_damaged:
             boot.mark_closed(self.directory)
 
     # ---------------------------------------------------------------- the fold

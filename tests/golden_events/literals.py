@@ -431,7 +431,15 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
         by="maria",
         reason="ticket 4711",
     ),
-    ("payload.erased", 2): PayloadErased(did=DID, because="retention", seqs=[31, 32]),
+    ("payload.erased", 2): PayloadErased(
+        did=DID,
+        because="operator",
+        message_ids=[448, 70_000],
+        send_ids=[12],
+        seqs=[31, 32],
+        by="maria",
+        reason="ticket 4711",
+    ),
     ("log.stripped", 1): LogStripped(until=71_000, segments=2, payloads=9, bytes_freed=7_777),
     ("log.torn_tail_cut", 1): TornTailCut(
         segment="00000000000000000449.seg", offset=4_096, bytes_cut=777, loss_ruled_out=True

@@ -23,7 +23,8 @@ from tests.world.relay import World, open_world, run
 
 #: Holds so many snapshots of the views in its directory, says so, and waits for the end.
 READER = """
-import lmdb, sys
+import lmdb, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
 directory, places = sys.argv[1], int(sys.argv[2])
 env = lmdb.open(directory, readonly=True, max_dbs=64, max_spare_txns=200)
 held = []

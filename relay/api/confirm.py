@@ -16,8 +16,8 @@ from urllib.parse import parse_qs
 import trio
 from quart import Blueprint, Response, request
 
-from relay.api.operations import Described, Operation, Parameter
-from relay.api.page import page
+from relay.api.operations import Operation
+from relay.api.page import TOKEN, form, page, page_answers
 from relay.api.request import BODY_SECONDS_MAX, whole
 from relay.decisions.forwarding import to_confirm
 from relay.edge import Edge
@@ -31,19 +31,7 @@ APPEND_SECONDS_MAX = 4.0
 #: What the button sends.
 _BUTTON = ("confirm", "yes")
 
-_TOKEN = Parameter("token", {"type": "string"}, where="path")
-_BODY = {
-    "schema": {
-        "type": "object",
-        "required": [_BUTTON[0]],
-        "properties": {_BUTTON[0]: {"const": _BUTTON[1]}},
-    }
-}
-
-
-def _pages(*statuses: int) -> dict[int, Described]:
-    return {status: Described("A page for a person", media_type="text/html") for status in statuses}
-
+_BODY = form(*_BUTTON)
 
 OPERATIONS = (
     Operation(
@@ -51,8 +39,8 @@ OPERATIONS = (
         f"{PATH}{{token}}",
         "confirmationPage",
         "A page with a button, for the owner of a mailbox who follows the link in a mail that asks; changes nothing",
-        parameters=(_TOKEN,),
-        answers=_pages(200, 404, 500),
+        parameters=(TOKEN,),
+        answers=page_answers(200, 404, 500),
         for_members=False,
     ),
     Operation(
@@ -60,9 +48,9 @@ OPERATIONS = (
         f"{PATH}{{token}}",
         "confirm",
         "Confirm that a domain's notifications of bounces may go to a mailbox",
-        parameters=(_TOKEN,),
+        parameters=(TOKEN,),
         body={"application/x-www-form-urlencoded": _BODY},
-        answers=_pages(200, 400, 404, 408, 413, 500, 503),
+        answers=page_answers(200, 400, 404, 408, 413, 500, 503),
         for_members=False,
     ),
 )

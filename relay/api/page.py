@@ -15,6 +15,11 @@ import hashlib
 
 from quart import Response
 
+from relay.api.operations import Described, Parameter
+
+#: The token in the path of a link.
+TOKEN = Parameter("token", {"type": "string"}, where="path")
+
 _STYLE = """
 :root { color-scheme: light dark; --back: #f6f7f9; --card: #ffffff; --text: #1c1e21; --quiet: #4b5058;
   --line: #d5d9df; --action: #0b57d0; --on-action: #ffffff; }
@@ -68,3 +73,13 @@ def page(title: str, content: str, status: int) -> Response:
 </html>
 """
     return Response(html, status, headers=_HEADERS, content_type="text/html; charset=utf-8")
+
+
+def page_answers(*statuses: int) -> dict[int, Described]:
+    """What such an operation may answer, for the OpenAPI document."""
+    return {status: Described("A page for a person", media_type="text/html") for status in statuses}
+
+
+def form(name: str, value: str) -> dict[str, object]:
+    """The body that a button sends, for the OpenAPI document."""
+    return {"schema": {"type": "object", "required": [name], "properties": {name: {"const": value}}}}

@@ -17,7 +17,8 @@ import trio
 from quart import Blueprint, Response, request
 from werkzeug.formparser import FormDataParser
 
-from relay.api.operations import Described, Operation, Parameter
+from relay.api.operations import Operation
+from relay.api.page import TOKEN, form, page_answers
 from relay.api.request import BODY_SECONDS_MAX, whole
 from relay.api.unsubscribe_page import ONE_CLICK, question_page, unsubscribed_page
 from relay.edge import Edge
@@ -31,19 +32,7 @@ BODY_BYTES_MAX = 8 * 1024
 FORM_PARTS_MAX = 16
 APPEND_SECONDS_MAX = 4.0
 
-_TOKEN = Parameter("token", {"type": "string"}, where="path")
-_ONE_CLICK = {
-    "schema": {
-        "type": "object",
-        "required": [ONE_CLICK[0]],
-        "properties": {ONE_CLICK[0]: {"const": ONE_CLICK[1]}},
-    }
-}
-
-
-def _pages(*statuses: int) -> dict[int, Described]:
-    return {status: Described("A page for a person", media_type="text/html") for status in statuses}
-
+_ONE_CLICK = form(*ONE_CLICK)
 
 OPERATIONS = (
     Operation(
@@ -51,8 +40,8 @@ OPERATIONS = (
         f"{PATH}{{token}}",
         "unsubscribePage",
         "A page with a button, for people who follow an unsubscribe link; changes nothing",
-        parameters=(_TOKEN,),
-        answers=_pages(200, 404, 500),
+        parameters=(TOKEN,),
+        answers=page_answers(200, 404, 500),
         for_members=False,
     ),
     Operation(
@@ -60,9 +49,9 @@ OPERATIONS = (
         f"{PATH}{{token}}",
         "unsubscribe",
         "One-click unsubscribe (RFC 8058)",
-        parameters=(_TOKEN,),
+        parameters=(TOKEN,),
         body={"application/x-www-form-urlencoded": _ONE_CLICK, "multipart/form-data": _ONE_CLICK},
-        answers=_pages(200, 400, 404, 408, 413, 500, 503),
+        answers=page_answers(200, 400, 404, 408, 413, 500, 503),
         for_members=False,
     ),
 )

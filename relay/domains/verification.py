@@ -24,8 +24,6 @@ from typing import Any
 
 import trio
 
-from relay.alarm import Alarm
-from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.members import known_domain
 from relay.decisions.removal import lost_to
@@ -38,6 +36,7 @@ from relay.domains.diagnosis import (
 )
 from relay.domains.records import DnsRecord, member_records
 from relay.domains.rotation import Waiting, look_for
+from relay.domains.rounds import Rounds
 from relay.events import DomainCheckFailed, DomainUnverified, DomainVerified, Event
 from relay.internet.resolver import Resolver
 from relay.last_looks import Look
@@ -51,8 +50,6 @@ logger = logging.getLogger(__name__)
 CHECK_SECONDS = 24 * 3600
 GRACE_SECONDS = 72 * 3600
 RETRY_SECONDS = 3600
-#: After a long standstill every domain is due at once.
-CHECKS_AT_ONCE_MAX = 4
 #: Of what was found at a name, so much is kept in memory.
 KEPT_VALUES_MAX = 3
 KEPT_CHARACTERS_MAX = 300
@@ -172,50 +169,19 @@ async def reverify_domains(core: Core, task_status: trio.TaskStatus[None] = trio
 
     An unexpected exception ends it, and with it the process.
     """
-    reverifier = _Reverifier(core)
-    observers = core.store.observers
-    observers.append(reverifier.observe)
-    try:
-        task_status.started()
-        while True:
-            await reverifier.check_due()
-            await reverifier.wait_for_next()
-    finally:
-        observers.remove(reverifier.observe)
+    await _Reverifier(core).run(task_status)
 
 
-class _Reverifier:
+class _Reverifier(Rounds[members.DomainState]):
     def __init__(self, core: Core) -> None:
-        self._core = core
-        self._store = core.store
+        super().__init__(core)
         self._resolver = core.surroundings.dns()
         #: By member and domain, not before when to ask a DNS again that could not tell.
         #: In memory only: a new start may well ask at once.
         self._retry_at: dict[tuple[str, str], int] = {}
-        self._alarm = Alarm(self._store.now_us)
 
-    def observe(self, recorded: Sequence[Recorded]) -> None:
-        """Called with all new events as they become true."""
-        if any(
-            isinstance(item.event, DomainVerified | DomainCheckFailed | DomainUnverified) for item in recorded
-        ):
-            self._alarm.ring()
-
-    async def check_due(self) -> None:
-        now = self._store.now_us()
-        due = iter([state for state in self._verified() if self._due_at(state) <= now])
-
-        async def work() -> None:
-            for state in due:
-                await self._check(state)
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(CHECKS_AT_ONCE_MAX):
-                nursery.start_soon(work)
-
-    async def wait_for_next(self) -> None:
-        """Sleep until a domain is due, or one has changed."""
-        await self._alarm.wait(min(map(self._due_at, self._verified()), default=None))
+    def _is_news(self, event: Event) -> bool:
+        return isinstance(event, DomainVerified | DomainCheckFailed | DomainUnverified)
 
     async def _check(self, state: members.DomainState) -> None:
         findings = await check_and_record(self._core, state, self._resolver)
@@ -224,7 +190,7 @@ class _Reverifier:
         else:
             self._retry_at[state.did, state.domain] = self._store.now_us() + RETRY_SECONDS * SECOND_US
 
-    def _verified(self) -> list[members.DomainState]:
+    def _held(self) -> list[members.DomainState]:
         with self._store.read() as view:
             return [state for state in members.domains(view) if state.verified]
 

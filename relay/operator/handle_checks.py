@@ -25,13 +25,12 @@ from typing import Final
 
 import trio
 
-from relay.alarm import Alarm
-from relay.codec import Recorded
 from relay.core import Core
 from relay.decisions.handles import GRACE_SECONDS, Direction, HandleLook, outcome
 from relay.dids import is_valid_did
+from relay.domains.rounds import Rounds
 from relay.domains.verification import CHECK_SECONDS, RETRY_SECONDS
-from relay.events import HandleEvent
+from relay.events import Event, HandleEvent
 from relay.handles import first_handle
 from relay.internet.https import FetchError
 from relay.internet.resolver import LookupFailed, NoSuchName, Resolver
@@ -43,7 +42,6 @@ from relay.views.handles import HandleState
 
 logger = logging.getLogger(__name__)
 
-CHECKS_AT_ONCE_MAX: Final = 4
 #: Of what a stranger wrote, so much is repeated.
 SHOWN_CHARACTERS_MAX: Final = 100
 _PREFIX: Final = b"did="
@@ -141,48 +139,17 @@ def _shown(text: str) -> str:
 async def reverify_handles(core: Core, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Look at every handle when its time has come, until cancelled. An unexpected exception ends it, and with it the
     process."""
-    reverifier = _Reverifier(core)
-    observers = core.store.observers
-    observers.append(reverifier.observe)
-    try:
-        task_status.started()
-        while True:
-            await reverifier.check_due()
-            await reverifier.wait_for_next()
-    finally:
-        observers.remove(reverifier.observe)
+    await _Reverifier(core).run(task_status)
 
 
-class _Reverifier:
+class _Reverifier(Rounds[HandleState]):
     def __init__(self, core: Core) -> None:
-        self._core = core
-        self._store = core.store
+        super().__init__(core)
         #: By the sequence number of its `member.handle_set`, not before when to ask again about what could not be told.
         self._retry_at: dict[int, int] = {}
-        self._alarm = Alarm(self._store.now_us)
 
-    def observe(self, recorded: Sequence[Recorded]) -> None:
-        """Called with all new events as they become true."""
-        if any(isinstance(item.event, HandleEvent) for item in recorded):
-            self._alarm.ring()
-
-    async def check_due(self) -> None:
-        now, held = self._store.now_us(), self._held()
-        seqs = {state.set_seq for state in held}
-        self._retry_at = {seq: at for seq, at in self._retry_at.items() if seq in seqs}
-        due = iter([state for state in held if self._due_at(state) <= now])
-
-        async def work() -> None:
-            for state in due:
-                await self._check(state)
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(CHECKS_AT_ONCE_MAX):
-                nursery.start_soon(work)
-
-    async def wait_for_next(self) -> None:
-        """Sleep until one is due, or something has changed."""
-        await self._alarm.wait(min(map(self._due_at, self._held()), default=None))
+    def _is_news(self, event: Event) -> bool:
+        return isinstance(event, HandleEvent)
 
     async def _check(self, state: HandleState) -> None:
         look = await look_at(self._core, state.did, state.handle)
@@ -202,7 +169,10 @@ class _Reverifier:
 
     def _held(self) -> list[HandleState]:
         with self._store.read() as view:
-            return list(handles.handles(view))
+            held = list(handles.handles(view))
+        seqs = {state.set_seq for state in held}
+        self._retry_at = {seq: at for seq, at in self._retry_at.items() if seq in seqs}
+        return held
 
     def _due_at(self, state: HandleState) -> int:
         at = state.set_at if state.checked_at is None else state.checked_at + CHECK_SECONDS * SECOND_US

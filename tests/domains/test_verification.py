@@ -22,9 +22,9 @@ from relay.domains.diagnosis import (
     Finding,
 )
 from relay.domains.records import DnsRecord, zone_text
+from relay.domains.rounds import LOOKS_AT_ONCE_MAX
 from relay.domains.verification import (
     CHECK_SECONDS,
-    CHECKS_AT_ONCE_MAX,
     GRACE_SECONDS,
     RETRY_SECONDS,
     check_domain,
@@ -335,7 +335,7 @@ class SlowDns(FakeDns):
 def test_no_more_than_a_few_domains_are_checked_at_once(tmp_path: Path) -> None:
     async def main() -> None:
         directory, dns = make_directory(tmp_path / "data", "domains_max = 20\n"), SlowDns()
-        names = [f"d{number}.example" for number in range(2 * CHECKS_AT_ONCE_MAX)]
+        names = [f"d{number}.example" for number in range(2 * LOOKS_AT_ONCE_MAX)]
         async with open_world(directory, enrol=False, dns=dns) as world:
             await world.enrol(DID, *names)
             for enrolled in (await world.command("dns"))["domains"]:
@@ -347,7 +347,7 @@ def test_no_more_than_a_few_domains_are_checked_at_once(tmp_path: Path) -> None:
             dns.waiting_most = 0
             await trio.sleep(CHECK_SECONDS + HOUR)
             assert Domain(world).events() == ["domain.verified"] * 2 * len(names)
-            assert dns.waiting_most == CHECKS_AT_ONCE_MAX
+            assert dns.waiting_most == LOOKS_AT_ONCE_MAX
 
     run(main)
 

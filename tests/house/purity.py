@@ -68,7 +68,7 @@ HANDS: dict[str, frozenset[str]] = {
             "story",
         }
     ),
-    "relay.domains": frozenset({"asking", "key_pairs", "rotation", "verification"}),
+    "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "verification"}),
     "relay.events": frozenset(),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),

@@ -169,10 +169,7 @@ class _Reverifier(Rounds[HandleState]):
 
     def _held(self) -> list[HandleState]:
         with self._store.read() as view:
-            held = list(handles.handles(view))
-        seqs = {state.set_seq for state in held}
-        self._retry_at = {seq: at for seq, at in self._retry_at.items() if seq in seqs}
-        return held
+            return list(handles.handles(view))
 
     def _due_at(self, state: HandleState) -> int:
         at = state.set_at if state.checked_at is None else state.checked_at + CHECK_SECONDS * SECOND_US

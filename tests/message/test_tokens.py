@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
+from relay.message.tokens import (
+    BounceAddresses,
+    Confirmation,
+    ConfirmationTokens,
+    Unsubscribe,
+    UnsubscribeTokens,
+)
 
 BOUNCES = BounceAddresses(b"v" * 32, "relay.example")
 TOKENS = UnsubscribeTokens(b"u" * 64)
@@ -91,3 +97,21 @@ def test_a_token_with_a_tail_is_refused(tail: str) -> None:
 
 def test_another_relays_token_is_refused() -> None:
     assert UnsubscribeTokens(b"w" * 64).open(TOKENS.seal(UNSUBSCRIBE)) is None
+
+
+def test_what_an_older_key_made_stays_good_and_no_kind_is_another() -> None:
+    confirmation = Confirmation("you.example", 448, "owner@elsewhere.example")
+    unsubscribes, confirmations = UnsubscribeTokens(b"u" * 64), ConfirmationTokens(b"u" * 64)
+    old = unsubscribes.seal(UNSUBSCRIBE), confirmations.seal(confirmation)
+    for tokens in (unsubscribes, confirmations):
+        tokens.add(2, b"v" * 64)
+    new = unsubscribes.seal(UNSUBSCRIBE, 2), confirmations.seal(confirmation, 2)
+    assert new[0] != old[0]
+    assert new[1] != old[1]
+    for unsubscribe_token, confirmation_token in (old, new):
+        assert unsubscribes.open(unsubscribe_token) == UNSUBSCRIBE
+        assert confirmations.open(confirmation_token) == confirmation
+        assert unsubscribes.open(confirmation_token) is None
+        assert confirmations.open(unsubscribe_token) is None
+    with pytest.raises(KeyError):
+        unsubscribes.seal(UNSUBSCRIBE, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from email.parser import BytesParser
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,27 @@ def test_a_connection_that_outlives_its_key_sends_nothing(tmp_path: Path) -> Non
             await world.command("key_revoke", did=DID, key_id=key_id)
             heard = await client.hand_in()
             assert (heard.at, heard.said) == ("MAIL", "535 5.7.8")
+
+    run(main)
+
+
+def test_who_may_no_more_while_the_message_comes_is_refused_a_repeat_as_well(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            client = await submitter(world)
+            assert (await client.hand_in()).reply.code == 250
+            key_id = client.visit.admitted.who.key_id  # type: ignore[union-attr]
+            suspend = partial(world.command, "member_suspend", did=DID)
+            revoke = partial(world.command, "key_revoke", did=DID, key_id=key_id)
+            for meanwhile, said in ((suspend, "525 5.7.13"), (revoke, "535 5.7.8")):
+                for mail in (MAIL, MAIL + b"Another\r\n"):
+                    heard = await client.hand_in(mail, before_data=meanwhile)
+                    assert (heard.at, heard.said) == ("DATA", said)
+                    if meanwhile is suspend:
+                        await world.command("member_resume", did=DID)
+                    else:
+                        break  # the next one would not get as far
+            assert len(sends(world)) == 1
 
     run(main)
 

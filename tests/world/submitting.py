@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
 
 from relay.principals import Principal
 from relay.reception.interface import Admitted, Client, Message, Transaction, Visit
@@ -53,8 +53,9 @@ class Submitter:
         *,
         mail_from: str = f"you@{DOMAIN}",
         smtputf8: bool = False,
+        before_data: Callable[[], Awaitable[Any]] | None = None,
     ) -> Heard:
-        """Up to the first refusal."""
+        """Up to the first refusal. `before_data`: what happens while the message comes."""
         transaction = Transaction(mail_from, smtputf8=smtputf8)
         reply = await self.door.mail(self.visit, transaction)
         if not reply.accepts:
@@ -64,6 +65,8 @@ class Submitter:
             if not reply.accepts:
                 return Heard("RCPT", reply)
             transaction.recipients.append(recipient)
+        if before_data is not None:
+            await before_data()
         message = Message(octets, normalised=False, sha256=hashlib.sha256(octets).digest())
         return Heard("DATA", await self.door.data(self.visit, transaction, message))
 

@@ -58,6 +58,7 @@ UPCASTS: Mapping[tuple[str, int], Upcast] = {
     ("domain.paused", 1): _unchanged,
     ("domain.resumed", 1): _unchanged,
     ("member.resumed", 1): _unchanged,
+    ("message.complained", 1): _unchanged,
     # Only what belonged to a message, or was a send, was ever removed.
     ("payload.erased", 1): _unchanged,
 }

@@ -11,11 +11,12 @@ import stat
 import tomllib
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from relay.addresses import AddressError, is_host_name, parse_domain
+from relay.addresses import parse_address as parse_mailbox_address
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
 from relay.networks import LOOPBACK, is_within, parse_address, parse_network
 from relay.toml_lines import BadValueError, KeyPath, convert, dotted, line_of
@@ -82,6 +83,48 @@ class SubmissionConfig(_Section, frozen=True, kw_only=True):
     @property
     def is_served(self) -> bool:
         return bool(self.bind or self.bind_tls)
+
+
+#: Who signs what it reports of its users' complaints.
+FEEDBACK_PROVIDERS = (
+    "yahoo.com",
+    "yahooinc.com",
+    "yahoo-inc.com",
+    "outlook.com",
+    "hotmail.com",
+    "microsoft.com",
+    "comcast.net",
+    "fastmail.com",
+    "fbl.proton.me",
+    "validity.com",
+    "zoho.com",
+    "mail.ru",
+    "laposte.net",
+    "synacor.com",
+)
+
+
+class InboundConfig(_Section, frozen=True, kw_only=True):
+    """Mail that comes in (port 25): reports, the operator's mail, replies to members."""
+
+    bind: tuple[str, ...] = ()
+    #: Where mail for postmaster@, abuse@ and the like of the operator's domain goes; it must be elsewhere.
+    operator_mailbox: str = ""
+    #: What of the mail for members' domains is passed on to their forward_to.
+    forward: Literal["replies", "all", "off"] = "replies"
+    #: Domains whose signed reports of complaints are believed; each stands for those below it, too.
+    feedback_providers: tuple[str, ...] = FEEDBACK_PROVIDERS
+    message_bytes_max: Annotated[int, msgspec.Meta(ge=64 * 1024, le=MESSAGE_BYTES_LARGEST)] = 11_534_336
+    connections_max: Count = 100
+    #: Of one address; an IPv6 network of 64 bits counts as one. This machine has no limit.
+    connections_per_address_max: Count = 5
+    #: Of one address, this machine's as well.
+    messages_per_minute_per_address: Count = 30
+    #: Of unfinished messages, all together; one address has a quarter at most.
+    buffered_bytes_max: Annotated[int, msgspec.Meta(ge=1024 * 1024, le=_LARGEST)] = 64 * 1024 * 1024
+    #: What strangers may have written of each kind, for each domain or mailbox.
+    messages_per_hour: Count = 60
+    bytes_per_day: Count = 100 * 1024 * 1024
 
 
 class TlsConfig(_Section, frozen=True, kw_only=True):
@@ -218,6 +261,7 @@ class Config(_Section, frozen=True, kw_only=True):
     require_verified_domains: bool = True
     http: HttpConfig = HttpConfig()
     submission: SubmissionConfig = SubmissionConfig()
+    inbound: InboundConfig = InboundConfig()
     tls: TlsConfig = TlsConfig()
     delivery: DeliveryConfig = DeliveryConfig()
     retry: RetryConfig = RetryConfig()
@@ -289,6 +333,7 @@ def _check(config: Config) -> None:
     if _port(config.http.bind) is None:
         raise _bad(("http", "bind"), "expected host:port or [v6]:port")
     _check_submission(config.submission, config.tls)
+    _check_inbound(config)
     for setting in ("trusted_proxies", "monitors"):
         for index, text in enumerate(getattr(config.http, setting)):
             _check_network(("http", setting, index), text)
@@ -328,10 +373,40 @@ def _check_submission(submission: SubmissionConfig, tls: TlsConfig) -> None:
                     "passwords would cross the network in the clear: set certificate and key in [tls], "
                     "or bind to 127.0.0.1 or [::1]",
                 )
-    # A member's quarter must hold one message and what is read at once, or a large one waits until it is refused.
-    needed = 4 * (submission.message_bytes_max + 64 * 1024)
-    if submission.buffered_bytes_max < needed:
-        raise _bad(("submission", "buffered_bytes_max"), f"one member has a quarter of it: {needed} at least")
+    _check_buffered("submission", submission, "one member")
+
+
+def _check_buffered(section: str, ports: SubmissionConfig | InboundConfig, party: str) -> None:
+    """A quarter must hold one message and what is read at once, or a large one waits until it is refused."""
+    needed = 4 * (ports.message_bytes_max + 64 * 1024)
+    if ports.buffered_bytes_max < needed:
+        raise _bad((section, "buffered_bytes_max"), f"{party} has a quarter of it: {needed} at least")
+
+
+def _check_inbound(config: Config) -> None:
+    inbound = config.inbound
+    for index, text in enumerate(inbound.bind):
+        if _port(text) is None:
+            raise _bad(("inbound", "bind", index), "expected host:port or [v6]:port")
+    mailbox = inbound.operator_mailbox
+    if mailbox:
+        try:
+            domain = parse_mailbox_address(mailbox).rpartition("@")[2]
+        except AddressError as error:
+            raise _bad(("inbound", "operator_mailbox"), str(error)) from error
+        if domain == config.operator_domain:
+            raise _bad(
+                ("inbound", "operator_mailbox"), "mail for it would come back here; name one elsewhere"
+            )
+    elif inbound.bind:
+        sentence = "is needed where [inbound] bind is set: who reads mail to postmaster@ and abuse@?"
+        raise _bad(("inbound", "operator_mailbox"), sentence)
+    for index, name in enumerate(inbound.feedback_providers):
+        if not (is_host_name(name) and name == name.lower()):
+            raise _bad(
+                ("inbound", "feedback_providers", index), "expected a domain in lower case, as A-labels"
+            )
+    _check_buffered("inbound", inbound, "one address")
 
 
 def is_loopback(bind: str) -> bool:

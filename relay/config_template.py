@@ -44,6 +44,29 @@ bind = "127.0.0.1:8025"
 # So long a client of `bind` may begin with TLS before it is greeted; 0: it may not.
 # sniff_seconds = 0.2
 
+[inbound]
+# Mail that comes in: bounces that come later, complaints, the operator's mail, replies. docs/INBOUND.md says what else
+# is to be done. Nobody listens until there is an address. STARTTLS is offered where [tls] has a certificate.
+# Port 0 takes any free one; the addresses are logged, and written to inbound.address in this directory.
+# bind = ["0.0.0.0:25", "[::]:25"]
+# Where mail for postmaster@, abuse@, fbl@ of the operator domain goes. Needed where there is a bind.
+# operator_mailbox = "you@elsewhere.example"
+# Mail for members' domains that is passed on to their forward_to: "replies" to what they sent, "all", or "off".
+# forward = "replies"
+# Domains (and those below them) whose signed reports of complaints count as complaints. What is named here takes the
+# place of the built-in list (docs/INBOUND.md).
+# feedback_providers = ["yahoo.com", "outlook.com"]
+# message_bytes_max = 11534336
+# connections_max = 100
+# Connections of one address (an IPv6 /64 is one); this machine has no limit.
+# connections_per_address_max = 5
+# messages_per_minute_per_address = 30
+# Bytes of unfinished messages in memory; one address has a quarter at most.
+# buffered_bytes_max = 67108864
+# What is written of strangers' mail, of each kind and for each domain or mailbox; what is more is told to come later.
+# messages_per_hour = 60
+# bytes_per_day = 104857600
+
 [tls]
 # The certificate (with its chain) and its key, PEM. Both are read again when they change: renewing needs no restart.
 # certificate = "/etc/letsencrypt/live/{operator_domain}/fullchain.pem"

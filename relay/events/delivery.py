@@ -85,10 +85,3 @@ class MessageBounced(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     reason: str
     #: The Unix user who cancelled it.
     by: str | None = None
-
-
-class MessageComplained(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """The recipient called the message spam. Its status stays what it was."""
-
-    TYPE = "message.complained"
-    STREAMED = True

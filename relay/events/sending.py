@@ -15,8 +15,10 @@ BULK_CATEGORIES = ("bulk", "broadcast")
 DSN_CATEGORY = "dsn"
 #: The category of mails that ask the owner of a mailbox whether a domain's notifications may go there.
 CONFIRMATION_CATEGORY = "confirmation"
-#: What the relay itself writes. No member can send it.
-NOTICE_CATEGORIES = (DSN_CATEGORY, CONFIRMATION_CATEGORY)
+#: The category of mails that came in and are passed on.
+FORWARD_CATEGORY = "forward"
+#: What the relay itself sends. No member can.
+NOTICE_CATEGORIES = (DSN_CATEGORY, CONFIRMATION_CATEGORY, FORWARD_CATEGORY)
 #: To whom belongs what the relay writes to strangers: no member sees it, in no list and on no stream.
 NOBODY = ""
 
@@ -121,24 +123,29 @@ class MessageQueued(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Notice(OwnedEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """A mail of the relay's own. This record's sequence number is its message id."""
+    """A mail that no member handed in. This record's sequence number is its message id."""
 
     ABOUT = "message"
     category: ClassVar[str]
     domain: str
     next_attempt_at: int
     give_up_at: int
-    #: The operator's domain and the selector stem of its keys: it is the relay that speaks.
     operator_domain: str
+    personal: Recipient | None = None
+
+
+class OwnNotice(Notice, frozen=True, kw_only=True, omit_defaults=True):
+    """What the relay itself has to say."""
+
+    #: The selector stem of the operator's keys: it is the relay that speaks.
     operator_stem: str
     #: Right after the message id in the Message-ID header.
     message_id_entropy: str
     #: As in `send.accepted`.
     composition: int = 1
-    personal: Recipient | None = None
 
 
-class DsnQueued(Notice, frozen=True, kw_only=True, omit_defaults=True):
+class DsnQueued(OwnNotice, frozen=True, kw_only=True, omit_defaults=True):
     """A bounce is made known to its domain's `forward_to`.
 
     The `message.bounced` that it is about is the record right before this one, in the same batch: no crash can part
@@ -155,7 +162,7 @@ class DsnQueued(Notice, frozen=True, kw_only=True, omit_defaults=True):
     about: int
 
 
-class ConfirmationQueued(Notice, frozen=True, kw_only=True, omit_defaults=True):
+class ConfirmationQueued(OwnNotice, frozen=True, kw_only=True, omit_defaults=True):
     """The owner of a mailbox is asked whether the notifications of a domain may go there.
 
     `did` is NOBODY: what becomes of it is the owner's business, and not the member's, who could read in it whether that

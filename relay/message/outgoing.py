@@ -23,6 +23,7 @@ from relay.events import (
     DsnQueued,
     MessageQueued,
     Notice,
+    OwnNotice,
     SendAccepted,
 )
 from relay.message.canonical import body_hash
@@ -316,7 +317,7 @@ class Composer:
         return Gathered(None, lambda: self._of_the_relay(composed, confirmation, event, mail_from=mail_from))
 
     def _of_the_relay(
-        self, composed: Message, recorded: Recorded, notice: Notice, *, mail_from: str
+        self, composed: Message, recorded: Recorded, notice: OwnNotice, *, mail_from: str
     ) -> Outgoing:
         """A mail that the operator alone signs."""
         assert notice.personal is not None

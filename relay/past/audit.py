@@ -38,6 +38,7 @@ from relay.events import (
     Notice,
     OperatorKeyCreated,
     Outcome,
+    OwnNotice,
     PayloadErased,
     PepperRotated,
     RecipientSuppressed,
@@ -398,7 +399,7 @@ def _signatures(
     directory: Path, outgoing: Outgoing, send: Event, keys_made: list[Recorded]
 ) -> list[Signature]:
     """Verify against the keys of then."""
-    assert isinstance(send, SendAccepted | Notice)
+    assert isinstance(send, SendAccepted | OwnNotice)
     #: Name in DNS -> record, and where it comes from.
     keys: dict[str, tuple[str, str]] = {}
     # Those that `init` made for the operator are in no event; its files are what there is.

@@ -73,6 +73,7 @@ HANDS: dict[str, frozenset[str]] = {
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.past": frozenset({"audit"}),
+    "relay.reports": frozenset(),
     # What is pure is what reads strangers' octets.
     "relay.reception": frozenset(
         {
@@ -108,7 +109,9 @@ HANDS: dict[str, frozenset[str]] = {
     "spool.verify": frozenset({"segment", "verify", "views"}),
 }
 #: Places that are for hands.
-ROOMS_OF_HANDS = frozenset({"relay.api", "relay.internet", "relay.operator", "spool.backup", "spool.views"})
+ROOMS_OF_HANDS = frozenset(
+    {"relay.api", "relay.internet", "relay.operator", "relay.processes", "spool.backup", "spool.views"}
+)
 
 
 def _modules(place: str) -> dict[str, Path]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -24,8 +25,10 @@ from relay.reports.header import HEADER_BYTES_MAX, Header, to_text
 PARTS_MAX: Final = 50
 DEPTH_MAX: Final = 5
 BODY_BYTES_MAX: Final = 65_536
+#: All searches for boundaries together; a multipart behind that is one part of text. Three times the largest mail.
+SEARCHED_OCTETS_MAX: Final = 36_000_000
 
-_ANY_BOUNDARY: Final = re.compile(rb"(?<![^\r\n])--([^\s-][^\r\n]{0,199})(?=[\r\n])")
+_ANY_BOUNDARY: Final = re.compile(rb"[\r\n]--([^\s-][^\r\n]{0,199})(?=[\r\n])")
 _PARAMETER: Final = re.compile(
     r";\s{0,20}([A-Za-z0-9*_-]{1,40})\s{0,20}=\s{0,20}(?:\"([^\"]{0,998})\"?|([^;\s\"]{1,998}))"
 )
@@ -51,17 +54,17 @@ class Part(NamedTuple):
     def text(self) -> str:
         return to_text(self.body, self.parameters.get("charset", ""))
 
-    @property
-    def is_text(self) -> bool:
-        """What people are meant to read."""
-        return self.content_type.partition("/")[0] == "text" and self.content_type not in _ENCLOSED_HEADER
-
 
 class Mail(NamedTuple):
     header: Header
     content_type: str
     parameters: dict[str, str]
     parts: tuple[Part, ...]
+
+    @property
+    def own(self) -> tuple[Part, ...]:
+        """The parts that no message within it encloses."""
+        return tuple(part for part in self.parts if not part.is_enclosed)
 
 
 def cut(octets: bytes) -> Mail:
@@ -88,12 +91,14 @@ def content_type_of(header: Header) -> tuple[str, dict[str, str]]:
 class _Cutter:
     def __init__(self) -> None:
         self.parts: list[Part] = []
+        self._octets_left = SEARCHED_OCTETS_MAX
 
     def entity(self, octets: bytes, start: int, end: int, *, depth: int, is_enclosed: bool) -> None:
         """Header and body between these two."""
         header, body_at = _header_at(octets, start, end)
         content_type, parameters = content_type_of(header)
-        if content_type.startswith("multipart/") and depth < DEPTH_MAX:
+        if content_type.startswith("multipart/") and depth < DEPTH_MAX and self._octets_left > 0:
+            self._octets_left -= end - body_at
             cuts = list(_between_boundaries(octets, body_at, end, parameters.get("boundary", "")))
             for part_start, part_end in cuts:
                 if len(self.parts) == PARTS_MAX:
@@ -157,18 +162,24 @@ def _first_lines(octets: bytes, start: int, end: int, bytes_max: int) -> bytes:
 
 def _between_boundaries(octets: bytes, start: int, end: int, boundary: str) -> Iterator[tuple[int, int]]:
     """Where each part begins and ends; at most PARTS_MAX."""
+    # The first line may be a boundary already: the line end before it ends the header.
+    start = max(start - 1, 0)
     delimiter = boundary.strip().encode("utf-8", "replace")[:200]
-    pattern = _delimiter(delimiter)
-    if not delimiter or pattern.search(octets, start, end) is None:
+    found = _delimiter(delimiter).finditer(octets, start, end)
+    first = next(found, None) if delimiter else None
+    if first is None:
         guess = _ANY_BOUNDARY.search(octets, start, min(end, start + _GUESS_BYTES_MAX))
         if guess is None:
             return
-        pattern = _delimiter(guess[1].rstrip())
+        found = _delimiter(guess[1].rstrip()).finditer(octets, start, end)
+        first = next(found, None)
+        if first is None:
+            return
     part_at: int | None = None
     count = 0
-    for match in pattern.finditer(octets, start, end):
+    for match in itertools.chain([first], found):
         if part_at is not None:
-            yield part_at, max(_before_line_end(octets, match.start(), part_at), part_at)
+            yield part_at, max(_before_line_end(octets, match.start() + 1, part_at), part_at)
             count += 1
         if match["close"] or count == PARTS_MAX:
             return
@@ -178,13 +189,8 @@ def _between_boundaries(octets: bytes, start: int, end: int, boundary: str) -> I
 
 
 def _delimiter(boundary: bytes) -> re.Pattern[bytes]:
-    """A line with the boundary (RFC 2046 section 5.1.1).
-
-    It begins with the boundary itself, which is found at the speed of a search for octets; whether that is at the
-    beginning of a line is asked then.
-    """
-    line = rb"--" + re.escape(boundary)
-    return re.compile(line + rb"(?<![^\r\n]" + line + rb")(?P<close>--)?[ \t]{0,100}(?=[\r\n]|\Z)")
+    """A line with the boundary (RFC 2046 section 5.1.1), and the last octet before it."""
+    return re.compile(rb"[\r\n]--" + re.escape(boundary) + rb"(?P<close>--)?[ \t]{0,100}(?=[\r\n]|\Z)")
 
 
 def _decoded(body: bytes, encoding: str) -> bytes:

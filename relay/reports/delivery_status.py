@@ -140,4 +140,4 @@ def host_in(value: str) -> str | None:
     """The name in a field of a kind and a name ("dns; mx.example.com (192.0.2.1)")."""
     name = value.rpartition(";")[2].strip() if ";" in value else value.strip()
     word = plain(name.split()[0]) if name.split() else ""
-    return word.strip('()<>[]"')[:HOST_MAX] or None
+    return word.strip('()<>[]".,')[:HOST_MAX] or None

@@ -29,9 +29,11 @@ BODY_BYTES_MAX: Final = 65_536
 SEARCHED_OCTETS_MAX: Final = 36_000_000
 
 _ANY_BOUNDARY: Final = re.compile(rb"[\r\n]--([^\s-][^\r\n]{0,199})(?=[\r\n])")
+_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,60}/[A-Za-z0-9!#$&^_.+-]{1,100}")
 _PARAMETER: Final = re.compile(
-    r";\s{0,20}([A-Za-z0-9*_-]{1,40})\s{0,20}=\s{0,20}(?:\"([^\"]{0,998})\"?|([^;\s\"]{1,998}))"
+    r"[;\s]\s{0,20}([A-Za-z0-9*_-]{1,40})\s{0,20}=\s{0,20}(?:\"([^\"]{0,998})\"?|([^;\s\"]{1,998}))"
 )
+_PARAMETERS_MAX: Final = 20
 _ENCLOSED: Final = frozenset({"message/rfc822", "message/global", "message/news"})
 _ENCLOSED_HEADER: Final = frozenset({"text/rfc822-headers", "message/global-headers", "text/rfc822-header"})
 #: How far a boundary that nobody has told is looked for.
@@ -77,15 +79,19 @@ def cut(octets: bytes) -> Mail:
 
 
 def content_type_of(header: Header) -> tuple[str, dict[str, str]]:
-    """Type and parameters (RFC 2045 section 5)."""
+    """Type and parameters (RFC 2045 section 5), also where the semicolon between them is missing."""
     value = header.first("content-type")
-    kind = "".join(value.partition(";")[0].lower().split())[:100]
+    match = _TYPE.match(value)
+    if match is None:
+        return "text/plain", {}
     parameters: dict[str, str] = {}
-    for match in _PARAMETER.finditer(value):
-        if len(parameters) == 20:
+    for parameter in _PARAMETER.finditer(value, match.end()):
+        if len(parameters) == _PARAMETERS_MAX:
             break
-        parameters.setdefault(match[1].lower(), match[2] if match[2] is not None else match[3])
-    return kind if "/" in kind else "text/plain", parameters
+        parameters.setdefault(
+            parameter[1].lower(), parameter[2] if parameter[2] is not None else parameter[3]
+        )
+    return match[0].lower(), parameters
 
 
 class _Cutter:
@@ -113,6 +119,10 @@ class _Cutter:
             _first_lines(octets, body_at, end, BODY_BYTES_MAX), header.first("content-transfer-encoding")
         )
         is_message = content_type in _ENCLOSED or content_type in _ENCLOSED_HEADER
+        if depth > 0 and not is_enclosed and not is_message and header.has("received", "return-path"):
+            # A mail that is brought back without a header of the part before its own.
+            is_message = True
+            body = _first_lines(octets, start, end, BODY_BYTES_MAX)
         self.parts.append(Part(header, content_type, parameters, body, is_enclosed or is_message))
         if content_type in _ENCLOSED and depth < DEPTH_MAX:
             if header.first("content-transfer-encoding").lower() in ("base64", "quoted-printable"):

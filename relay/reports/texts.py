@@ -14,7 +14,7 @@ from relay.reports.header import plain
 
 _STATUS: Final = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d]|\.\d)")
 #: At the beginning, or behind what mail systems put before a reply.
-_CODE: Final = re.compile(r"(?<![\w.@/=#-])(?<!\d:)([245][0-5]\d)(?=[ \t,-]|$)(?!-\d\d)")
+_CODE: Final = re.compile(r"(?<![\w.@/=#-])(?<!\d:)([245][0-5]\d)(?=[ \t,:-]|$)(?!-\d\d)")
 
 
 _REPLY_START: Final = re.compile(r"([245]\d\d)[ -](?:([245]\.\d{1,3}\.\d{1,3})(?=[ -]))?")
@@ -127,6 +127,7 @@ _WAITS: Final = (
     "will continue trying",
     "will keep trying",
 )
+_SENTENCE_CHARACTERS_MAX: Final = 200
 _SOFT_BREAKS_MIN: Final = 2
 #: From a reply's code to the enhanced one in it.
 _ONE_REPLY_CHARACTERS_MAX: Final = 200
@@ -203,7 +204,9 @@ def read_text(text: str) -> Told | None:
     if at < 0:
         if fails_at is None and not waits:
             return None
-        said = flat[fails_at or 0 :][:DIAGNOSTIC_MAX]
+        # From the beginning of its sentence.
+        begins = max(flat.rfind(". ", 0, fails_at or 0) + 1, (fails_at or 0) - _SENTENCE_CHARACTERS_MAX)
+        said = plain(flat[max(begins, 0) :][:DIAGNOSTIC_MAX])
         return Told(True, "delayed" if waits else "failed", None, None, said)
     digit = status[0] if status else str(code)[0]
     action: Action = "delayed" if waits or (digit == "4" and fails_at is None) else "failed"
@@ -213,14 +216,16 @@ def read_text(text: str) -> Told | None:
 def reply_in(paragraph: str) -> str:
     """The lines of a reply as one sentence, its code and enhanced code only where they stand first."""
     said = plain(" ".join(paragraph[: 4 * DIAGNOSTIC_MAX].split()))
+    if said[:3].isdecimal() and said[3:4] == " " and said.startswith(said[:4], 4):
+        # Some say the code in front of a reply that has it.
+        said = said[4:]
     start = _REPLY_START.match(said)
     if start is not None:
+        code, status = start[1], start[2]
         again = re.compile(
-            rf"(?<=\s){start[1]}[ -](?:{re.escape(start[2])}[ -]|(?={start[1]}))"
-            if start[2]
-            else rf"(?<=\s){start[1]}-"
+            rf"(?<=\s){code}[ -]{re.escape(status)}(?=[ -])[ -]" if status else rf"(?<=\s){code}-"
         )
-        said = said[: start.end()] + again.sub("", said[start.end() :])
+        said = f"{code} {said[4 : start.end()]}{again.sub('', said[start.end() :])}"
     return said[:DIAGNOSTIC_MAX].strip()
 
 
@@ -231,7 +236,8 @@ def _first(text: str) -> tuple[str | None, int | None, int]:
     if status is None:
         return (None, None, -1) if code is None else (None, int(code[1]), code.start())
     if code is None or code.start() > status.start():
-        return status_in(status[1]), None, status.start()
+        # Words before it belong to it: "no mailbox here by that name. (#5.1.1)".
+        return status_in(status[1]), None, text.rfind("\n", 0, status.start()) + 1
     if code[1][0] == status[1][0] and status.start() - code.start() <= _ONE_REPLY_CHARACTERS_MAX:
         return status_in(status[1]), int(code[1]), code.start()
     return None, int(code[1]), code.start()

@@ -101,6 +101,23 @@ _SUBJECTS: Final = (
     "退信",
     "投递失败",
 )
+#: And those of them that a person hardly begins a subject with.
+_WHOLE_SUBJECTS: Final = (
+    "delivery failure",
+    "delivery has failed",
+    "delivery status notification",
+    "failure notice",
+    "mail could not be delivered",
+    "mail delivery failed",
+    "mail delivery failure",
+    "message delivery failure",
+    "message undeliverable",
+    "non-delivery",
+    "returned mail",
+    "undeliverable",
+    "undelivered",
+    "unzustellbar",
+)
 #: A person's answer, or a person who passes it on.
 _OF_A_PERSON: Final = re.compile(
     r"\s{0,5}(?:re|aw|sv|vs|antw|fwd?|wg|tr|rv|i|rif|回复|转发)(?:\[\d{1,3}\])?\s?[:：]", re.IGNORECASE
@@ -113,9 +130,10 @@ class Likeness(IntEnum):
     NONE = 0
     #: Only its subject, or that a machine wrote it. People write of undelivered mail, too, and machines of much.
     SLIGHT = 1
-    #: It has the null sender, or a postmaster's: both write other mail as well.
+    #: It has the null sender, or a postmaster's, or a machine wrote it with such a subject: all of these write other
+    #: mail as well, about parcels for example.
     SOME = 2
-    #: Who it is from, or two things together.
+    #: It is from a mail system, or has the null sender and more.
     MUCH = 3
 
 
@@ -144,9 +162,10 @@ def likeness(mail: Mail) -> Likeness:
         "bulk",
         "junk",
     )
-    if is_postmaster + is_subject + is_null + is_machine >= 2:
+    is_whole_subject = subject.lower().strip("[]* ").startswith(_WHOLE_SUBJECTS)
+    if (is_null and (is_subject or is_postmaster)) or (is_postmaster and is_whole_subject):
         return Likeness.MUCH
-    if is_null or is_postmaster:
+    if is_null or is_postmaster or (is_subject and is_machine):
         return Likeness.SOME
     return Likeness.SLIGHT if is_subject or is_machine else Likeness.NONE
 

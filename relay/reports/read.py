@@ -23,7 +23,7 @@ from relay.reports.header import domain_of_from, message_ids, signatures_of
 from relay.reports.known_forms import who_failed
 from relay.reports.mail_systems import Likeness, likeness
 from relay.reports.parts import Mail, Part, cut
-from relay.reports.texts import TEXT_CHARACTERS_MAX, quotes_mail, read_text, without_tags
+from relay.reports.texts import TEXT_CHARACTERS_MAX, quotes_mail, read_text, says_automatic, without_tags
 
 _STATUS_PARTS: Final[dict[str, Kind]] = {
     "message/delivery-status": "dsn",
@@ -163,7 +163,8 @@ def _bounce(mail: Mail, tokens: tuple[str, ...]) -> Reading | None:
         return _of_form(mail, "heuristic", form, tokens)
     told = read_text(text)
     is_told = told is not None and (
-        how is Likeness.MUCH or (how is Likeness.SOME and told.in_words and _has_original(mail, text))
+        how is Likeness.MUCH
+        or (how is Likeness.SOME and told.in_words and (_has_original(mail, text) or says_automatic(text)))
     )
     known = None if is_told else who_failed(mail)
     if not is_told and known is None:

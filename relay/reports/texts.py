@@ -131,6 +131,14 @@ _SENTENCE_CHARACTERS_MAX: Final = 200
 _SOFT_BREAKS_MIN: Final = 2
 #: From a reply's code to the enhanced one in it.
 _ONE_REPLY_CHARACTERS_MAX: Final = 200
+_AUTOMATIC: Final = (
+    "automated alert notification",
+    "automatic bounce",
+    "automatically generated delivery",
+    "created automatically by mail",
+    "generated automatically by the mail",
+    "machine generated message from mail",
+)
 #: More than that nobody says before he quotes.
 TEXT_CHARACTERS_MAX: Final = 65_536
 
@@ -165,6 +173,12 @@ class Told(NamedTuple):
 def quotes_mail(text: str) -> bool:
     """It has the header of another mail in it."""
     return _ORIGINAL.search(text[:TEXT_CHARACTERS_MAX]) is not None
+
+
+def says_automatic(text: str) -> bool:
+    """It says that nobody wrote it about mail."""
+    lowered = " ".join(text[:TEXT_CHARACTERS_MAX].split()).lower()
+    return any(phrase in lowered for phrase in _AUTOMATIC)
 
 
 def without_tags(html: str) -> str:

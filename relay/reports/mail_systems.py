@@ -19,9 +19,12 @@ _DAEMON: Final = re.compile(
     re.IGNORECASE,
 )
 _DAEMON_NAME: Final = re.compile(
-    r"mail(?:er)?[ -]?d(?:ae|e)mon|mail delivery (?:sub)?system|mail delivery (?:service|agent)|delivery subsystem"
-    r"|internet mail delivery|system administrator|mail administrator|e?mail system",
+    r"mail(?:er)?[ -]?d(?:ae|e)mon|mail deliver(?:y)? (?:sub)?system|mail delivery (?:service|agent)|delivery subsystem"
+    r"|internet mail delivery",
     re.IGNORECASE,
+)
+_POSTMASTER_NAME: Final = re.compile(
+    r"system administrator|mail administrator|\be?mail system", re.IGNORECASE
 )
 _POSTMASTER: Final = re.compile(
     r"(?:post[-_]?master|mail-?admin|mailmaster)(?:[-_+.].{0,40})?", re.IGNORECASE
@@ -147,13 +150,16 @@ def likeness(mail: Mail) -> Likeness:
         or _DAEMON_NAME.search(header.words("from")) is not None
         or (not locals_ and _DAEMON.search(sender) is not None)
     )
-    is_postmaster = any(_POSTMASTER.fullmatch(local) for local in locals_)
+    is_postmaster = (
+        any(_POSTMASTER.fullmatch(local) for local in locals_)
+        or _POSTMASTER_NAME.search(header.words("from")) is not None
+    )
     is_subject = any(phrase in subject.lower() for phrase in _SUBJECTS)
     is_report = (
         content_type == "multipart/report"
         and parameters.get("report-type", "delivery-status").lower() == "delivery-status"
     )
-    is_null = header.has("return-path") and _is_null(header.first("return-path"))
+    is_null = any(header.has(name) and _is_null(header.first(name)) for name in ("return-path", "from"))
     if is_daemon or is_report or header.has("x-failed-recipients"):
         return Likeness.MUCH
     if _OF_A_PERSON.match(subject) or header.has("list-id", "list-unsubscribe"):

@@ -26,7 +26,7 @@ import msgspec
 import trio
 
 from relay.internet.resolver import LookupFailed, NoSuchName, Resolver
-from relay.mail_reading import SIGNATURES_MAX, Reading, Signature
+from relay.mail_reading import SIGNATURES_MAX, NotReadNow, Reading, Signature
 from relay.message.verifying import PublicKey
 from relay.processes.child import ChildStatistics, NoAnswer, Program, open_child
 from relay.processes.mail_questions import ReadMail, SignedBy, VerifySignatures
@@ -43,10 +43,6 @@ _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _is_domain: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*").fullmatch
 
 Answered = TypeVar("Answered")
-
-
-class NotReadNow(Exception):
-    """Nobody could be asked. The same mail may be read when it comes again."""
 
 
 class Asked(Protocol):

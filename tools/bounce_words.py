@@ -123,12 +123,10 @@ def tell_token(reading: Reading) -> str:
     if reading.tokens:
         tokens = ", ".join(printable(token) for token in reading.tokens)
         return f"It has what may be the token of a message: {tokens}. Name DIR to see whether it is."
-    return _WITHOUT_TOKEN
-
-
-_WITHOUT_TOKEN: Final = (
-    "No token of a message is in it: neither X-Atmos-Message in what it encloses, nor an address like bounces+448-..."
-)
+    return (
+        "No token of a message is in it: "
+        "neither X-Atmos-Message in what it encloses, nor an address like bounces+448-..."
+    )
 
 
 def tell_message(answer: Any) -> Iterator[str]:

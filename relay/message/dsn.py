@@ -91,17 +91,43 @@ def dsn_for(
 ) -> DsnQueued | None:
     """The DSN that this bounce makes, to be appended right behind it in the same batch; None: it makes none.
 
-    What was submitted with the null sender wants none (RFC 5321 section 6.1). Nobody is told in a mailbox whose owner
-    has not confirmed it, nor in one that is on anybody's suppression list.
+    What was submitted with the null sender wants none (RFC 5321 section 6.1). What a report has told of already, which
+    came while the message was under way, is not told twice.
     """
     state = messages.message(view, bounced.message_id)
     assert state is not None
     if (
         mail_from_null
-        or state.is_notice
         or state.status in messages.FINAL
+        or state.reported_seq is not None
         or bounced.reason in UNTOLD_REASONS
     ):
+        return None
+    return told_to_forward_to(
+        view,
+        state,
+        config=config,
+        operator_stem=operator_stem,
+        message_id_entropy=message_id_entropy,
+        now_us=now_us,
+    )
+
+
+def told_to_forward_to(
+    view: Snapshot,
+    state: messages.MessageState,
+    *,
+    config: Config,
+    operator_stem: str,
+    message_id_entropy: str,
+    now_us: int,
+) -> DsnQueued | None:
+    """The DSN that tells of this message, right behind what it tells of; None: there is nobody to tell.
+
+    Nobody is told in a mailbox whose owner has not confirmed it, nor in one that is on anybody's suppression list; nor
+    is anybody told of a notice, so that there is no loop.
+    """
+    if state.is_notice:
         return None
     domain = members.enrolment(view, state.did, state.domain)
     address = None if domain is None else domain.forward_to

@@ -16,17 +16,33 @@ from relay.events import (
     NOBODY,
     ConfirmationQueued,
     DsnQueued,
+    ForwardQueued,
+    IncomingMail,
+    MailReceived,
     MessageBounced,
+    MessageBounceReported,
     MessageQueued,
     Recipient,
     RemoteSide,
+    ReportDetails,
     SendAccepted,
 )
-from relay.message.compose import Draft, Message, compose, compose_body, feedback_id, message_id_header
+from relay.message.compose import (
+    Draft,
+    Message,
+    compose,
+    compose_body,
+    feedback_id,
+    message_id_header,
+    shared_fields,
+)
 from relay.message.confirmation import compose_confirmation
 from relay.message.dsn import compose_dsn
+from relay.message.fields_of import header_of
+from relay.message.forward import compose_forward
 from relay.message.signer import Signer
 from relay.message.signing import sign
+from relay.message.whole import compose_whole
 
 HERE: Final = Path(__file__).parent
 DID: Final = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
@@ -39,26 +55,47 @@ class Story(NamedTuple):
     to: str
     category: str = "transactional"
     unsubscribe: str | None = None
+    composition: int = 1
+
+
+class WholeStory(NamedTuple):
+    """A message that came in whole."""
+
+    kept: bytes
+    composition: int
+    unsubscribe: str | None = None
 
 
 class DsnStory(NamedTuple):
-    """A message of another story bounced."""
+    """A message of another story bounced, or was taken and reported later."""
 
     about: Story
     forward_to: str
     code: int | None
     enhanced: str | None
-    reason: str
-    remote: RemoteSide | None
+    #: None: it was reported.
+    reason: str | None
+    remote: RemoteSide | ReportDetails | None
     attempt: int = 1
     composition: int = 1
+    bounce_class: str | None = None
+
+
+class ForwardStory(NamedTuple):
+    """Mail that came in and is passed on."""
+
+    octets: bytes
+    ehlo_name: str
+    client_address: str | None
+    received_with: str = "ESMTPS"
 
 
 NEWS: Final = parse_mailbox("Member News <news@member.example>")
 JANE: Final = "Jane Doe <jane@recipient.example>"
+MESSAGE_TOKEN: Final = "448-abcdefghijkl2345"
 TOKEN: Final = "https://relay.example/u/zKwdoYCW498f_aI4ybWVyRFZ-s9-AgPKuoYsSqavPXaCXrNmObX876Y"
 
-STORIES: Final[Mapping[str, Story]] = {
+STORIES: Final[dict[str, Story]] = {
     "login-link": Story(
         Draft(
             parse_mailbox("login@member.example"),
@@ -135,6 +172,24 @@ STORIES: Final[Mapping[str, Story]] = {
         JANE,
     ),
 }
+STORIES |= {
+    "login-link-3": STORIES["login-link"]._replace(composition=3),
+    "digest-3": STORIES["digest"]._replace(composition=3),
+}
+_SUBMITTED: Final = (
+    b"Received: from phone.home.example by member.example; Mon, 24 Nov 2025 15:59:58 +0000\r\n"
+    b"From: =?utf-8?q?Zo=C3=AB?= <zoe@member.example>\r\n"
+    b"To: Jane Doe\r\n\t<jane@recipient.example>\r\n"
+    b"Subject:  two  spaces\r\n"
+    b"Message-ID: <own.id@member.example>\r\n"
+    b"Content-Type: text/plain; charset=iso-8859-1\r\n"
+    b"Content-Transfer-Encoding: 8bit\r\n\r\n"
+    b"Gr\xfc\xdfe\r\n.\r\nFrom here\r\n"
+)
+WHOLE_STORIES: Final[Mapping[str, WholeStory]] = {
+    "submitted-2": WholeStory(_SUBMITTED, 2, TOKEN),
+    "submitted-3": WholeStory(_SUBMITTED, 3, TOKEN),
+}
 
 
 DSN_STORIES: Final[Mapping[str, DsnStory]] = {
@@ -175,6 +230,55 @@ DSN_STORIES: Final[Mapping[str, DsnStory]] = {
         RemoteSide(mx="mx.recipient.example", text="Read this:\t" + "buy what we sell. " * 50),
         composition=2,
     ),
+    "dsn-3": DsnStory(
+        STORIES["digest-3"],
+        "postmaster@member.example",
+        550,
+        "5.1.1",
+        "rejected",
+        RemoteSide(mx="mx.recipient.example", address="192.0.2.25", text="No such mailbox here"),
+        composition=3,
+        bounce_class="invalid_recipient",
+    ),
+    "dsn-report": DsnStory(
+        STORIES["digest-3"],
+        "postmaster@member.example",
+        550,
+        "5.2.2",
+        None,
+        ReportDetails(
+            diagnostic="550 5.2.2 Mailbox is full \u2014 \u202eread this: https://recipient.example/"
+            + "x" * 300,
+            reporting_mta="mx2.recipient.example",
+            remote_mta="store.recipient.example",
+            client_address="192.0.2.26",
+            client_name="out.recipient.example",
+            why="typed by hand",
+        ),
+        composition=3,
+        bounce_class="quota_issues",
+    ),
+    "dsn-report-bare": DsnStory(
+        STORIES["international"], "büro@member.example", None, None, None, None, composition=3
+    ),
+}
+FORWARD_STORIES: Final[Mapping[str, ForwardStory]] = {
+    "forward": ForwardStory(
+        b"DKIM-Signature: v=1; a=rsa-sha256; d=recipient.example; s=s; h=from; bh=AAAA; b=AAAA\r\n"
+        b"From: Jane Doe <jane@recipient.example>\r\n"
+        b"To: news@member.example\r\n"
+        b"Subject: Re: Your weekly digest\r\n"
+        b"In-Reply-To: <448.k3v7q2@member.example>\r\n\r\n"
+        b"Thank you!\r\n",
+        "out.recipient.example",
+        "2001:db8::25",
+    ),
+    "forward-hostile": ForwardStory(
+        b" continued from nowhere\r\nno field\r\n\r\n\xff\r\n",
+        "x) by relay.example\r\nX-Evil: yes",
+        "192.0.2.25%\r\nX-Evil: yes",
+        "ESMTP",
+    ),
 }
 #: The mail that asks the owner of a mailbox, by its address.
 CONFIRMATIONS: Final[Mapping[str, str]] = {
@@ -212,11 +316,68 @@ def composed(story: Story) -> Message:
         ),
         member_did=DID,
         list_unsubscribe_url=story.unsubscribe,
+        token=MESSAGE_TOKEN if story.composition >= 3 else None,
+        shared=shared_fields(content, story.composition),
     )
 
 
 def signed(story: Story) -> bytes:
-    return sign(composed(story), SIGNERS, timestamp=ACCEPTED_AT_US // 1_000_000)
+    return sign(
+        composed(story), SIGNERS, timestamp=ACCEPTED_AT_US // 1_000_000, composition=story.composition
+    )
+
+
+def signed_whole(story: WholeStory) -> bytes:
+    message = compose_whole(
+        story.kept,
+        message_id=448,
+        entropy="k3v7q2",
+        sending_domain="member.example",
+        accepted_at_us=ACCEPTED_AT_US,
+        feedback_id="member.example:abc:bulk:relay.example",
+        member_did=DID,
+        received_by="mail.relay.example",
+        received_with="ESMTPSA",
+        list_unsubscribe_url=story.unsubscribe,
+        token=MESSAGE_TOKEN if story.composition >= 3 else None,
+        section=header_of(story.kept),
+    )
+    return sign(message, SIGNERS, timestamp=ACCEPTED_AT_US // 1_000_000, composition=story.composition)
+
+
+def forwarded(story: ForwardStory) -> bytes:
+    received = MailReceived(
+        did=DID,
+        kind="reply",
+        domain="member.example",
+        sha256="",
+        size=len(story.octets),
+        digest="",
+        received_by="mail.relay.example",
+        received_with=story.received_with,
+        personal=IncomingMail(
+            mail_from="jane@recipient.example",
+            rcpt_to=["news@member.example"],
+            client_address=story.client_address,
+            ehlo_name=story.ehlo_name,
+            raw=story.octets,
+        ),
+    )
+    forward = ForwardQueued(
+        did=DID,
+        domain="member.example",
+        next_attempt_at=BOUNCED_AT_US,
+        give_up_at=BOUNCED_AT_US,
+        operator_domain="relay.example",
+        about=455,
+        personal=Recipient(given="owner@elsewhere.example", address="owner@elsewhere.example"),
+    )
+    composed = compose_forward(
+        Recorded(456, BOUNCED_AT_US, forward),
+        Recorded(455, BOUNCED_AT_US, received),
+        token="456-abcdefghijkl2345",
+    )
+    return composed.as_bytes()
 
 
 def composed_dsn(story: DsnStory) -> Message:
@@ -243,15 +404,34 @@ def composed_dsn(story: DsnStory) -> Message:
         give_up_at=give_up_at,
         personal=Recipient(given=story.about.to, name=to.name, address=to.address),
     )
-    bounced = MessageBounced(
-        did=DID,
-        message_id=448,
-        attempt=story.attempt,
-        reason=story.reason,
-        code=story.code,
-        enhanced=story.enhanced,
-        personal=story.remote,
-    )
+    bounced: MessageBounced | MessageBounceReported
+    if story.reason is None:
+        assert not isinstance(story.remote, RemoteSide)
+        bounced = MessageBounceReported(
+            did=DID,
+            message_id=448,
+            kind="dsn",
+            action="failed",
+            code=story.code,
+            enhanced=story.enhanced,
+            bounce_class=story.bounce_class,
+            counts=True,
+            sha256="",
+            size=1,
+            personal=story.remote,
+        )
+    else:
+        assert not isinstance(story.remote, ReportDetails)
+        bounced = MessageBounced(
+            did=DID,
+            message_id=448,
+            attempt=story.attempt,
+            reason=story.reason,
+            code=story.code,
+            enhanced=story.enhanced,
+            bounce_class=story.bounce_class,
+            personal=story.remote,
+        )
     dsn = DsnQueued(
         **common,
         about=448,
@@ -311,6 +491,8 @@ def signed_confirmation(address: str) -> bytes:
 def write_missing() -> None:
     messages = {name: signed(story) for name, story in STORIES.items()}
     messages |= {name: signed_dsn(story) for name, story in DSN_STORIES.items()}
+    messages |= {name: signed_whole(story) for name, story in WHOLE_STORIES.items()}
+    messages |= {name: forwarded(story) for name, story in FORWARD_STORIES.items()}
     messages |= {name: signed_confirmation(address) for name, address in CONFIRMATIONS.items()}
     for name, message in messages.items():
         path = HERE / f"{name}.eml"

@@ -18,18 +18,15 @@ from relay.events import RemoteSide, ReportDetails
 from relay.message.compose import Draft, Message
 from relay.message.envelope import Envelope
 from relay.message.signing import DkimVerdict, verify
+from tests.golden_messages.notices import DSN_STORIES, DsnStory, composed_dsn, signed_dsn
 from tests.golden_messages.stories import (
     ACCEPTED_AT_US,
     BOUNCED_AT_US,
-    DSN_STORIES,
     HERE,
     OPERATORS_SIGNERS,
     RECORDS,
-    DsnStory,
     Story,
     composed,
-    composed_dsn,
-    signed_dsn,
 )
 from tests.mail_strategies import contents, mailboxes
 from tests.mailauth import verify_all

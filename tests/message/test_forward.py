@@ -21,7 +21,8 @@ from relay.message.outgoing import Composer, Gathered, Outgoing, PayloadGoneErro
 from relay.message.signing import verify
 from relay.message.tokens import BounceAddresses, ConfirmationTokens, UnsubscribeTokens
 from relay.views import messages
-from tests.golden_messages.stories import BOUNCED_AT_US, FORWARD_STORIES, HERE, forwarded
+from tests.golden_messages.notices import FORWARD_STORIES, forwarded
+from tests.golden_messages.stories import BOUNCED_AT_US, HERE
 from tests.message.test_whole import MEMBERS_KEY, MEMBERS_RECORD
 from tests.mime_strategies import Composed
 from tests.mime_strategies import messages as mails

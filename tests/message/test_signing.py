@@ -10,10 +10,8 @@ from relay.addresses import Mailbox, parse_mailbox
 from relay.message.compose import Draft, Message, compose, compose_body
 from relay.message.signer import Signer
 from relay.message.signing import DkimVerdict, body_hash, sign, verify
+from tests.golden_messages.notices import CONFIRMATIONS, DSN_STORIES, FORWARD_STORIES
 from tests.golden_messages.stories import (
-    CONFIRMATIONS,
-    DSN_STORIES,
-    FORWARD_STORIES,
     HERE,
     RECORDS,
     SIGNERS,

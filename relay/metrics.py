@@ -18,6 +18,7 @@ from relay.events import (
     RELAY_CLASSES,
     AttemptStarted,
     MessageBounced,
+    MessageBounceReported,
     MessageDeferred,
     MessageSent,
     Outcome,
@@ -125,6 +126,8 @@ class Metrics:
                     self._outcomes.labels(_status(event), str(digit), bounce_class).inc()
                     if isinstance(event, MessageBounced) and event.bounce_class in RELAY_CLASSES:
                         self._relay_refused.labels(event.bounce_class).inc()
+                case MessageBounceReported(counts=True) if event.bounce_class in RELAY_CLASSES:
+                    self._relay_refused.labels(event.bounce_class).inc()
                 case _:
                     pass
 

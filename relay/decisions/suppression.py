@@ -100,7 +100,8 @@ def complaint(view: Snapshot, message_id: int, story: Sequence[Recorded]) -> lis
     queued = story[0].event
     assert isinstance(queued, MessageQueued | Notice)
     events: list[Event] = []
-    if not any(isinstance(entry.event, MessageComplained) for entry in story):
+    # What no provider signed has counted nowhere.
+    if not any(isinstance(entry.event, MessageComplained) and entry.event.authenticated for entry in story):
         events.append(MessageComplained(did=queued.did, message_id=message_id))
     if queued.personal is not None:
         events += suppress(view, queued.did, queued.personal.address, "complaint", message_id=message_id)

@@ -73,6 +73,8 @@ class MessageComplained(MessageEvent, frozen=True, kw_only=True, omit_defaults=T
     #: Of the report as it came.
     sha256: str | None = None
     size: int | None = None
+    #: The Unix user who recorded the report by hand.
+    by: str | None = None
     personal: ReportDetails | None = None
 
 
@@ -124,5 +126,3 @@ class ForwardQueued(Notice, frozen=True, kw_only=True, omit_defaults=True):
     TYPE = "forward.queued"
     STREAMED = True
     category: ClassVar[str] = FORWARD_CATEGORY
-    #: The sequence number of the `mail.received`.
-    about: int

@@ -103,15 +103,41 @@ def dsn_for(
 ) -> DsnQueued | None:
     """The DSN that this bounce or report makes, to be appended right behind it in the same batch; None: it makes none.
 
-    A report makes one where it counts, and the message was sent as far as was known: so there is one at most about each
-    message. `view` does not have it yet.
+    A report makes one where it counts, which is once for each message that has not bounced. `view` does not have the
+    bounce or the report yet.
 
-    What was submitted with the null sender wants none (RFC 5321 section 6.1). Nobody is told in a mailbox whose owner
-    has not confirmed it, nor in one that is on anybody's suppression list.
+    What was submitted with the null sender wants none (RFC 5321 section 6.1). What a report has told of already, which
+    came while the message was under way, is not told twice.
     """
     state = messages.message(view, about.message_id)
     assert state is not None
-    if mail_from_null or state.is_notice or not _is_news(view, state, about):
+    if mail_from_null or not _is_news(view, state, about):
+        return None
+    return told_to_forward_to(
+        view,
+        state,
+        config=config,
+        operator_stem=operator_stem,
+        message_id_entropy=message_id_entropy,
+        now_us=now_us,
+    )
+
+
+def told_to_forward_to(
+    view: Snapshot,
+    state: messages.MessageState,
+    *,
+    config: Config,
+    operator_stem: str,
+    message_id_entropy: str,
+    now_us: int,
+) -> DsnQueued | None:
+    """The DSN that tells of this message, right behind what it tells of; None: there is nobody to tell.
+
+    Nobody is told in a mailbox whose owner has not confirmed it, nor in one that is on anybody's suppression list; nor
+    is anybody told of a notice, so that there is no loop.
+    """
+    if state.is_notice:
         return None
     domain = members.enrolment(view, state.did, state.domain)
     address = None if domain is None else domain.forward_to
@@ -139,10 +165,12 @@ def dsn_for(
 def _is_news(
     view: Snapshot, state: messages.MessageState, about: MessageBounced | MessageBounceReported
 ) -> bool:
+    if state.reported_seq is not None or state.status == "bounced":
+        return False
     if isinstance(about, MessageBounced):
         return state.status not in messages.FINAL and about.reason not in UNTOLD_REASONS
-    # What has no payload any more cannot be told of.
-    return about.counts and state.status == "sent" and messages.has_personal_data(view, state.message_id)
+    # Without its payload there is nothing to tell of.
+    return about.counts and messages.has_personal_data(view, state.message_id)
 
 
 # ------------------------------------------------------------------------------------------------ what

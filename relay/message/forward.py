@@ -80,7 +80,7 @@ def compose_forward(forward: Recorded, received: Recorded, *, token: str) -> For
     assert isinstance(event, ForwardQueued)
     assert isinstance(mail, MailReceived)
     assert mail.personal is not None
-    assert event.about == received.seq
+    assert received.seq == forward.seq - 1
     trace = (
         f"{_from(mail.personal)} by {mail.received_by} with {mail.received_with} id {forward.seq}; "
         f"{date_value(received.time_us)}"

@@ -20,8 +20,10 @@ from relay.views.due import DueProjector
 from relay.views.handles import HandlesProjector
 from relay.views.idempotency import IdempotencyProjector
 from relay.views.members import MembersProjector
+from relay.views.message_ids import MessageIdsProjector
 from relay.views.messages import MessagesProjector
 from relay.views.peppers import PeppersProjector
+from relay.views.received import ReceivedProjector
 from relay.views.reputation import ReputationProjector
 from relay.views.retention import RetentionProjector
 from relay.views.signing_keys import SigningKeysProjector
@@ -45,6 +47,8 @@ PROJECTORS: tuple[Projector[Recorded], ...] = (
     SigningKeysProjector(),
     PeppersProjector(),
     HandlesProjector(),
+    MessageIdsProjector(),
+    ReceivedProjector(),
 )
 
 __all__ = ["PROJECTORS", "open_temporary_views", "relay_views"]

@@ -18,11 +18,14 @@ import msgspec
 from relay.characters import UNICODE_VERSION, comparable
 from relay.codec import Recorded
 from relay.events import (
+    FORWARD_CATEGORY,
     NOTICE_CATEGORIES,
     AttemptInterrupted,
     AttemptStarted,
     DsnQueued,
     MessageBounced,
+    MessageBounceReported,
+    MessageComplained,
     MessageDeferred,
     MessageEvent,
     MessageQueued,
@@ -75,11 +78,20 @@ class MessageState(msgspec.Struct, array_like=True):
     final_at: int | None = None
     #: Of a DSN: the message whose bounce it tells of.
     about: int | None = None
+    #: Sequence number of the report that counts: it failed after its receiver had taken it.
+    reported_seq: int | None = None
+    #: Sequence number of the complaint that counts.
+    complained_seq: int | None = None
 
     @property
     def is_notice(self) -> bool:
-        """Whether it is the relay's own word, and no mail of the member's."""
+        """Whether it is the relay's own word or mail that is passed on, and no mail of the member's."""
         return self.category in NOTICE_CATEGORIES
+
+    @property
+    def is_forward(self) -> bool:
+        """Whether it is mail that came in and is passed on."""
+        return self.category == FORWARD_CATEGORY
 
 
 _state = msgspec.msgpack.Decoder(MessageState)
@@ -104,7 +116,7 @@ def recipient_digest(view: Snapshot, message_id: int) -> bytes | None:
 class MessagesProjector:
     name = "messages"
     #: Which characters fold to which is Unicode's, and grows with Python.
-    version = 500 + UNICODE_VERSION
+    version = 600 + UNICODE_VERSION
     tables = (_MESSAGES, _TIMELINE, _BY_MEMBER, _BY_STATUS, _BY_RECIPIENT, _RECIPIENT_OF, _STATUS_COUNTS)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -121,7 +133,8 @@ class MessagesProjector:
         if isinstance(event, DsnQueued):
             original = message(tx, event.about)
             assert original is not None, f"a DSN about message {event.about}, which was never queued"
-            assert original.outcome_seq == seq - 1, f"a DSN about message {event.about} apart from its bounce"
+            told = (original.outcome_seq, original.reported_seq)
+            assert seq - 1 in told, f"a DSN about message {event.about} apart from what it tells of"
             # "What happened to my mail" is answered in one place.
             tx.put(_TIMELINE, two_u64(event.about, seq), b"")
         tx.put(_MESSAGES, u64(seq), _encode(begun(recorded)))
@@ -187,6 +200,8 @@ def begun(recorded: Recorded) -> MessageState:
 def after(before: MessageState, recorded: Recorded) -> MessageState:
     """The state of a message after another event of its timeline."""
     event = recorded.event
+    if isinstance(event, MessageBounceReported | MessageComplained):
+        return _reported(before, recorded.seq, event)
     if before.final_at is not None:
         return before  # nothing rewrites what is final; that it was recorded at all, the timeline shows
     state = msgspec.structs.replace(before)
@@ -214,6 +229,18 @@ def after(before: MessageState, recorded: Recorded) -> MessageState:
         state.attempts = max(state.attempts, event.attempt)
         state.outcome_seq = recorded.seq
     return state
+
+
+def _reported(
+    before: MessageState, seq: int, event: MessageBounceReported | MessageComplained
+) -> MessageState:
+    """What somebody says later changes no status. Of several that could count, the first does."""
+    if isinstance(event, MessageBounceReported):
+        if event.counts and before.reported_seq is None:
+            return msgspec.structs.replace(before, reported_seq=seq)
+    elif event.authenticated and before.complained_seq is None:
+        return msgspec.structs.replace(before, complained_seq=seq)
+    return before
 
 
 def message_id_of(recorded: Recorded) -> int:
@@ -262,9 +289,14 @@ def messages_of_send(view: Snapshot, send_seq: int) -> Iterator[MessageState]:
 
 
 def dsn_about(view: Snapshot, state: MessageState) -> MessageState | None:
-    """The notification of this message's bounce, which stands right behind it."""
-    dsn = None if state.outcome_seq is None else message(view, state.outcome_seq + 1)
-    return dsn if dsn is not None and dsn.about == state.message_id else None
+    """The notification of this message's bounce, which stands right behind that, or behind the report of it."""
+    return next(iter(dsns_about(view, state)), None)
+
+
+def dsns_about(view: Snapshot, state: MessageState) -> list[MessageState]:
+    """Of one message there is one, but where a report came at the very moment at which the attempt ended."""
+    behind = [message(view, told + 1) for told in (state.outcome_seq, state.reported_seq) if told is not None]
+    return [dsn for dsn in behind if dsn is not None and dsn.about == state.message_id]
 
 
 def timeline(view: Snapshot, message_id: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Notices and mail that is passed on: what was recorded for each golden one, and how its bytes come about: README.md."""
+"""Notices and mail that is passed on: what was recorded for each, and how its bytes come about. See README.md."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -182,7 +182,6 @@ def forwarded(story: ForwardStory) -> bytes:
         next_attempt_at=BOUNCED_AT_US,
         give_up_at=BOUNCED_AT_US,
         operator_domain="relay.example",
-        about=455,
         personal=Recipient(given="owner@elsewhere.example", address="owner@elsewhere.example"),
     )
     composed = compose_forward(

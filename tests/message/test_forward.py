@@ -60,7 +60,6 @@ def forward(to: str = OWNER) -> ForwardQueued:
         next_attempt_at=BOUNCED_AT_US,
         give_up_at=BOUNCED_AT_US,
         operator_domain="relay.example",
-        about=RECEIVED,
         personal=Recipient(given=to, address=to),
     )
 

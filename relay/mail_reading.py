@@ -78,8 +78,12 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.action == "delayed":
             return "temporary"
         if self.action in (None, "failed"):
-            return "temporary" if (self.enhanced or "5")[0] == "4" else "permanent"
+            return "temporary" if (self.enhanced or str(self.code or 5))[0] == "4" else "permanent"
         return "none"
+
+
+class NotReadNow(Exception):
+    """Nobody could be asked to read it. The same mail may be read when it comes again."""
 
 
 #: Reports in the same form that call nothing spam: RFC 6430, RFC 6591.

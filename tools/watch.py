@@ -306,7 +306,7 @@ def _story(frame: dict[str, Any]) -> Iterator[str]:
 
 def _complaint(frame: dict[str, Any]) -> str:
     by = frame.get("provider") or (
-        "the operator" if frame["via"] == "operator" else "a report that nobody signed"
+        "the operator" if frame["via"] == "operator" else "a report that nobody known signed"
     )
     kind = f" ({frame['feedbackType']})" if frame.get("feedbackType") else ""
     return f"by {by}{kind}{'' if frame.get('authenticated') else ', which counts as an unsubscribe'}"

@@ -1,12 +1,14 @@
-"""Makes and opens the three things that come back from outside: bounce addresses, unsubscribe links, and links by which
-the owner of a mailbox confirms that a domain's notifications may go there.
+"""Makes and opens the three things that come back from outside: tokens of messages, unsubscribe links, and links by
+which the owner of a mailbox confirms that a domain's notifications may go there.
 
 Contract. What this relay made opens to what it was made from; anything else, altered in a single bit, cut
 short, or made with another relay's keys, is None. Both are functions of their contents, without a
 nonce from dice: composing the same message again gives the same bytes. Neither expires.
 
-A bounce address (VERP) shows its message id and proves it. It lives in a local part, whose case a server
-on the way may fold, so it is made of lower case only and read in any.
+The token of a message, `448-<mac>`, shows its message id and proves it. It is the value of X-Atmos-Message and
+X-Atmos-Forwarded, and stands in envelope senders (VERP), where a bounce comes back to. It lives in a local part, whose
+case a server on the way may fold, so it is made of lower case only and read in any. Whoever has one has received the
+message, or been told of it by one who has.
 
 A token of a link shows nothing. It is sealed with AES-SIV (RFC 5297), which stays safe without a
 nonce: two equal tokens tell that their contents are equal, and nothing more. That of an unsubscribe link carries all
@@ -29,13 +31,19 @@ SEAL_KEY_OCTETS: Final = 64  # AES-256-SIV takes two keys of 32
 
 _MAC_OCTETS: Final = 10  # 80 bits, each guess a message to the relay
 _MESSAGE_ID_OCTETS: Final = 8
-_is_bounce_local: Final = re.compile(r"bounces\+([1-9][0-9]{0,15})-([a-z2-7]{16})", re.IGNORECASE).fullmatch
+_BOUNCES: Final = "bounces"
+_FORWARD: Final = "forward"
+#: ASCII alone: else the long s of old prints is a letter "s" here, and no text that can be compared in constant time.
+_match_token: Final = re.compile(
+    rf"(?:({_BOUNCES}|{_FORWARD})\+)?([1-9][0-9]{{0,15}})-([a-z2-7]{{16}})", re.IGNORECASE | re.ASCII
+).fullmatch
 # A DID of 261, an address of 254, the message id, the seal, in base64, and room: what is longer is no token.
 _TOKEN_CHARACTERS_MAX: Final = 1024
 
 
 class BounceAddresses:
-    """Envelope senders `bounces+<messageId>-<hmac>@<operator domain>`."""
+    """Tokens `<messageId>-<hmac>`, and the envelope senders that are made of them: `bounces+<token>@<operator domain>`
+    of what members send, and `forward+<token>@<operator domain>` of mail that came in and is passed on."""
 
     def __init__(self, key: bytes, operator_domain: str) -> None:
         self._keys: Final[dict[int, bytes]] = {}
@@ -47,20 +55,46 @@ class BounceAddresses:
         assert len(key) == BOUNCE_KEY_OCTETS
         self._keys[number] = key
 
-    def make(self, message_id: int, number: int = 1) -> str:
+    def token(self, message_id: int, number: int = 1) -> str:
         """By the key of this number. Raises KeyError."""
-        return f"bounces+{message_id}-{_mac(self._keys[number], str(message_id))}@{self._domain}"
+        return f"{message_id}-{_mac(self._keys[number], str(message_id))}"
+
+    def make(self, message_id: int, number: int = 1) -> str:
+        """The envelope sender of a message. Raises KeyError."""
+        return f"{_BOUNCES}+{self.token(message_id, number)}@{self._domain}"
+
+    def make_forward(self, message_id: int, number: int = 1) -> str:
+        """The envelope sender of a mail that is passed on: its id is that of its `forward.queued`. Raises KeyError."""
+        return f"{_FORWARD}+{self.token(message_id, number)}@{self._domain}"
 
     def parse(self, address: str) -> int | None:
-        """Return the message id of a bounce address of ours, or None."""
+        """Return the message id of an envelope sender of ours, of either kind, or None."""
         local, _, domain = address.rpartition("@")
-        match = _is_bounce_local(local)
-        if match is None or domain.lower() != self._domain:
+        match = _match_token(local)
+        return (
+            None
+            if match is None or match[1] is None or domain.lower() != self._domain
+            else self._proved(match)
+        )
+
+    def parse_token(self, text: str) -> int | None:
+        """Return the message id of a token of ours, or None.
+
+        As it stands in a field, with white space and angle brackets around it or not; or the local part of an envelope
+        sender.
+        """
+        text = text.strip(" \t\r\n")
+        if text.startswith("<") and text.endswith(">"):
+            text = text[1:-1]
+        match = _match_token(text)
+        return None if match is None else self._proved(match)
+
+    def _proved(self, match: re.Match[str]) -> int | None:
+        """All keys are tried, whichever fits, and each is compared in constant time."""
+        given = match[3].lower()
+        if not sum(hmac.compare_digest(_mac(key, match[2]), given) for key in self._keys.values()):
             return None
-        given = match[2].lower()
-        if not sum(hmac.compare_digest(_mac(key, match[1]), given) for key in self._keys.values()):
-            return None
-        return int(match[1])
+        return int(match[2])
 
 
 def _mac(key: bytes, message_id: str) -> str:

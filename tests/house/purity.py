@@ -153,7 +153,11 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     "urllib.parse": ALL,
     # Not `now` and `today`, see AMBIENT.
     "datetime": frozenset({"UTC", "datetime", "timedelta"}),
+    "email": frozenset({"message_from_bytes"}),
     "email.utils": frozenset({"format_datetime"}),
+    "flufl.bounce": frozenset({"all_failures"}),
+    # To silence a library.
+    "logging": frozenset({"getLogger"}),
     "functools": frozenset({"cached_property", "partial"}),
     "ipaddress": ALL,
     "cbor2": ALL,

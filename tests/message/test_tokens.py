@@ -1,4 +1,6 @@
-"""Bounce addresses and unsubscribe tokens: ours open, and nothing else does."""
+"""Tokens of messages and unsubscribe tokens: ours open, and nothing else does."""
+
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -19,36 +21,98 @@ UNSUBSCRIBE = Unsubscribe("did:plc:ewvi7nxzyoun6zhxrhs64oiz", 448, "zoë@xn--bch
 message_ids = st.integers(1, 2**53 - 1)
 
 
+@pytest.mark.parametrize("make", [BOUNCES.make, BOUNCES.make_forward])
 @settings(derandomize=True, deadline=None)
-@given(message_ids)
-def test_a_bounce_address_names_its_message(message_id: int) -> None:
-    address = BOUNCES.make(message_id)
-    assert BOUNCES.make(message_id) == address
+@given(message_id=message_ids)
+def test_an_envelope_sender_names_its_message(make: Callable[[int], str], message_id: int) -> None:
+    address = make(message_id)
+    assert make(message_id) == address
     assert BOUNCES.parse(address) == message_id
     assert BOUNCES.parse(address.upper()) == message_id, "servers fold the case of local parts"
     assert len(address.partition("@")[0]) <= 64
 
 
+@settings(derandomize=True, deadline=None)
+@given(message_ids)
+def test_a_token_names_its_message_in_every_form(message_id: int) -> None:
+    token = BOUNCES.token(message_id)
+    local, forward = (make(message_id).partition("@")[0] for make in (BOUNCES.make, BOUNCES.make_forward))
+    assert local == f"bounces+{token}"
+    assert forward == f"forward+{token}"
+    for text in (token, local, forward):
+        for written in (text, f"<{text}>", f" {text}\r\n", f"\t<{text.upper()}> "):
+            assert BOUNCES.parse_token(written) == message_id
+
+
 def test_a_bounce_address_shows_its_message_id() -> None:
     assert BOUNCES.make(448).startswith("bounces+448-")
     assert BOUNCES.make(448).endswith("@relay.example")
+    assert BOUNCES.make_forward(448).startswith("forward+448-")
+    assert BOUNCES.make_forward(448).endswith("@relay.example")
+    assert BOUNCES.token(448).startswith("448-")
 
 
-def test_no_other_bounce_address_is_ours() -> None:
-    ours = BOUNCES.make(448)
-    others = [ours[:place] + letter + ours[place + 1 :] for place in range(len(ours)) for letter in "a2-@+"]
+def _altered(ours: str) -> list[str]:
+    others = [
+        ours[:place] + letter + ours[place + 1 :] for place in range(len(ours)) for letter in "a2-@+<>\u017f"
+    ]
     others += [ours[:end] for end in range(len(ours))]
-    others += [
-        BounceAddresses(b"w" * 32, "relay.example").make(448),
-        BounceAddresses(b"v" * 32, "other.example").make(448),
-        ours.replace("448", "0448"),
-        ours.replace("448", "449"),
-        ours.replace("448", "٤٤٨"),
+    others += [ours.replace("448", number) for number in ("0448", "449", "٤٤٨", "4481", "-448", "4" * 17)]
+    return others
+
+
+@pytest.mark.parametrize("make", [BounceAddresses.make, BounceAddresses.make_forward])
+def test_no_other_envelope_sender_is_ours(make: Callable[[BounceAddresses, int], str]) -> None:
+    ours = make(BOUNCES, 448)
+    others = [
+        *_altered(ours),
+        make(BounceAddresses(b"w" * 32, "relay.example"), 448),
+        make(BounceAddresses(b"v" * 32, "other.example"), 448),
         ours + "\n",
         " " + ours,
+        f"<{ours}>",
+        f"{BOUNCES.token(448)}@relay.example",
+        f"replies+{BOUNCES.token(448)}@relay.example",
+        BOUNCES.token(448),
     ]
     for other in others:
         assert other == ours or BOUNCES.parse(other) is None, other
+
+
+def test_no_other_token_is_ours() -> None:
+    ours = BOUNCES.token(448)
+    others = [
+        *_altered(ours),
+        BounceAddresses(b"w" * 32, "relay.example").token(448),
+        f"<<{ours}>>",
+        f"<{ours}",
+        f"{ours}>",
+        f"<{ours}> {ours}",
+        f"{ours} {ours}",
+        f"+{ours}",
+        f"replies+{ours}",
+        f"bounces+bounces+{ours}",
+        f"bounces+{ours}@relay.example",
+        "",
+        "<>",
+        "<",
+        ours * 100_000,
+    ]
+    for other in others:
+        assert other == ours or BOUNCES.parse_token(other) is None, other[:100]
+
+
+def test_tokens_that_older_keys_made_stay_good() -> None:
+    bounces = BounceAddresses(b"v" * 32, "relay.example")
+    bounces.add(2, b"w" * 32)
+    for number in (1, 2):
+        assert bounces.parse(bounces.make(448, number)) == 448
+        assert bounces.parse(bounces.make_forward(448, number)) == 448
+        assert bounces.parse_token(bounces.token(448, number)) == 448
+    assert bounces.token(448, 1) != bounces.token(448, 2)
+    for make in (bounces.make, bounces.make_forward, bounces.token):
+        with pytest.raises(KeyError):
+            make(448, 3)
 
 
 addresses = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=254).filter(

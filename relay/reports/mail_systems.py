@@ -1,0 +1,148 @@
+"""Whether a mail looks as if a mail system wrote it about a mail that it could not deliver.
+
+The contract. A pure function of the header: how much speaks for it. What follows from it is for `read`: mail of people
+who talk about bounces has codes and phrases in its text, too, and is none.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from typing import Final
+
+from relay.reports.automatic import auto_submitted
+from relay.reports.header import Header, addresses_in
+
+_DAEMON: Final = re.compile(
+    r"(?:mail[-_.]?(?:er)?[-_.]?d(?:a?emon)|mailerdaemon|mdaemon|double-bounce|mail-?delivery|maildelivery|maildaemon)",
+    re.IGNORECASE,
+)
+_DAEMON_NAME: Final = re.compile(
+    r"mail(?:er)?[ -]?d(?:ae|e)mon|mail delivery (?:sub)?system|mail delivery (?:service|agent)|delivery subsystem"
+    r"|internet mail delivery|system administrator|mail administrator|e?mail system",
+    re.IGNORECASE,
+)
+_POSTMASTER: Final = re.compile(
+    r"(?:postmaster|mailadmin|mail-?admin|mailmaster)(?:[-_+.].{0,40})?", re.IGNORECASE
+)
+#: In lower case: how mail systems call such mail.
+_SUBJECTS: Final = (
+    "bounce notification",
+    "bounced mail",
+    "bounced message",
+    "delivery delayed",
+    "delivery error",
+    "delivery fail",
+    "delivery has failed",
+    "delivery incomplete",
+    "delivery notification",
+    "delivery problem",
+    "delivery report",
+    "delivery status",
+    "delivery suspended",
+    "failed delivery",
+    "failed to deliver",
+    "failure delivery",
+    "failure notice",
+    "failure notification",
+    "mail bounced",
+    "mail error",
+    "mail failure",
+    "mail returned",
+    "mail system error",
+    "mailbox full",
+    "message could not be delivered",
+    "message delayed",
+    "message not delivered",
+    "message rejected",
+    "message undelivered",
+    "message you sent",
+    "non-deliver",
+    "non deliver",
+    "nondeliver",
+    "not deliver",
+    "notification d'échec",
+    "returned e-mail",
+    "returned email",
+    "returned mail",
+    "returned message",
+    "returning message",
+    "unable to deliver",
+    "undeliver",
+    "unknown user",
+    "user unknown",
+    "warning: could not send",
+    "warning: message",
+    # German, French, Italian, Spanish, Portuguese, Dutch, Polish, Russian, Japanese, Chinese
+    "unzustellbar",
+    "nicht zugestellt",
+    "zustellung",
+    "non remis",
+    "non distribu",
+    "échec de la remise",
+    "mancata consegna",
+    "no se puede entregar",
+    "no se pudo entregar",
+    "no entregado",
+    "não entregue",
+    "falha na entrega",
+    "onbestelbaar",
+    "niedostarczon",
+    "недоставлен",
+    "не доставлен",
+    "не может быть доставлен",
+    "配信エラー",
+    "配信できません",
+    "送信エラー",
+    "不達",
+    "未送达",
+    "退信",
+    "投递失败",
+)
+#: A person's answer, or a person who passes it on.
+_OF_A_PERSON: Final = re.compile(
+    r"\s{0,5}(?:re|aw|sv|vs|antw|fwd?|wg|tr|rv|i|rif|回复|转发)(?:\[\d{1,3}\])?\s?[:：]", re.IGNORECASE
+)
+
+
+class Likeness(IntEnum):
+    """How much of it looks like a mail system's."""
+
+    NONE = 0
+    #: Something speaks for it: the text has to say more than a code.
+    SOME = 1
+    #: Who it is from, or two things together.
+    MUCH = 2
+
+
+def likeness(header: Header, content_type: str, parameters: dict[str, str]) -> Likeness:
+    sender = header.first("from")[:1000]
+    locals_ = [address.partition("@")[0] for address in addresses_in(sender)]
+    subject = header.words("subject")
+    is_daemon = (
+        any(_DAEMON.match(local) for local in locals_)
+        or _DAEMON_NAME.search(header.words("from")) is not None
+        or (not locals_ and _DAEMON.search(sender) is not None)
+    )
+    is_postmaster = any(_POSTMASTER.fullmatch(local) for local in locals_)
+    is_subject = any(phrase in subject.lower() for phrase in _SUBJECTS)
+    is_report = (
+        content_type == "multipart/report"
+        and parameters.get("report-type", "delivery-status").lower() == "delivery-status"
+    )
+    is_null = header.has("return-path") and _is_null(header.first("return-path"))
+    if is_daemon or is_report or header.has("x-failed-recipients"):
+        return Likeness.MUCH
+    if _OF_A_PERSON.match(subject) or header.has("list-id", "list-unsubscribe"):
+        return Likeness.NONE
+    is_machine = auto_submitted(header) not in ("", "no") or header.first("precedence").lower() in (
+        "bulk",
+        "junk",
+    )
+    points = is_postmaster + is_subject + is_null + is_machine
+    return Likeness.MUCH if points >= 2 else Likeness.SOME if points else Likeness.NONE
+
+
+def _is_null(return_path: str) -> bool:
+    bare = "".join(return_path.split()).strip("<>")
+    return bare == "" or _DAEMON.match(bare) is not None

@@ -89,7 +89,7 @@ class Core:
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.store)
-        self.quota = Quota(lambda: self.config.members)
+        self.quota = Quota(lambda: self.config.members, lambda: self.config.inbound)
         self.space = Space(
             lambda: self.config.spool, free_bytes=self.store.free_bytes, log_bytes=self.store.log_bytes
         )

@@ -82,5 +82,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return "none"
 
 
+class NotReadNow(Exception):
+    """Nobody could be asked to read it. The same mail may be read when it comes again."""
+
+
 #: Reports in the same form that call nothing spam: RFC 6430, RFC 6591.
 NO_COMPLAINTS = ("not-spam", "auth-failure", "virus")

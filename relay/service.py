@@ -40,7 +40,8 @@ from relay.operator.removal import cancel_what_is_left
 from relay.operator.retention import keep_retention
 from relay.operator.socket import serve_admin_socket
 from relay.reception.certificates import Certificates
-from relay.reception.submission_ports import open_certificates, serve_submission
+from relay.reception.role import open_certificates
+from relay.reception.submission_ports import serve_submission
 from relay.reputation_guard import guard_reputation
 from relay.surroundings import Surroundings
 from relay.unsubscribe_calls import call_members, one_click_post
@@ -148,6 +149,8 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
             file.unlink(missing_ok=True)
         is_submission_served = core.config.submission.is_served
         certificates = open_certificates(directory, core.config.tls) if is_submission_served else None
+        if certificates is not None:
+            core.metrics.certificate_expires.set_function(lambda: certificates.not_after.timestamp())
         deliverer = Deliverer(core, Connector(lambda: core.config, core.surroundings))
         close_doors = trio.Event()
         async with trio.open_nursery() as nursery:

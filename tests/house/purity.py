@@ -82,6 +82,7 @@ HANDS: dict[str, frozenset[str]] = {
             "interface",
             "places",
             "ports",
+            "role",
             "session",
             "submission",
             "submission_ports",

@@ -168,6 +168,8 @@ class Metrics:
                         self._relay_refused.labels(event.bounce_class).inc()
                 case MessageBounceReported():
                     self._reports.labels(event.kind).inc()
+                    if event.counts and event.bounce_class in RELAY_CLASSES:
+                        self._relay_refused.labels(event.bounce_class).inc()
                 case MessageComplained():
                     self._complaints.labels("yes" if event.authenticated else "no").inc()
                 case MailReceived():

@@ -1,11 +1,12 @@
 """The task that pauses domains by their reputation, and alarms the operator about the relay's own.
 
-Whenever something final has happened to a domain's mail, `relay.decisions.reputation.judge` is asked; what it finds
-becomes an event with its evidence, and `domain resume` starts the counting anew. A crash between an outcome and
-its judgement loses nothing: every domain is judged once at the start.
+Whenever something final has happened to a domain's mail, or is reported of it later, `relay.decisions.reputation.judge`
+is asked; what it finds becomes an event with its evidence, and `domain resume` starts the counting anew. A crash
+between an outcome and its judgement loses nothing: every domain is judged once at the start.
 
-A bounce that tells of the relay itself (`RELAY_CLASSES`: its address is on a list) pauses nobody. It is the operator's
-trouble: `reputation.relay_refused` in the log, for each class at most once in ALARM_SECONDS; the metric counts each.
+A bounce that tells of the relay itself (`RELAY_CLASSES`: its address is on a list), at once or later, pauses nobody. It
+is the operator's trouble: `reputation.relay_refused` in the log, for each class at most once in ALARM_SECONDS; the
+metric counts each.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from relay.codec import Recorded
 from relay.config import Config
 from relay.core import Core
 from relay.decisions.reputation import judge
-from relay.events import RELAY_CLASSES, DomainAdded, Event, MessageBounced, MessageComplained, MessageSent
+from relay.events import RELAY_CLASSES, DomainAdded, Event, MessageBounced, MessageBounceReported
 from relay.views import members, messages
+from relay.views.reputation import RATED
 from spool.views import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -39,14 +41,17 @@ class _Alarms:
 
     def look_at(self, item: Recorded) -> None:
         event = item.event
-        if not isinstance(event, MessageBounced) or event.bounce_class not in RELAY_CLASSES:
-            return
+        match event:
+            case MessageBounced() | MessageBounceReported(counts=True) if event.bounce_class in RELAY_CLASSES:
+                self._tell(event.bounce_class, item.seq)
+            case _:
+                pass
+
+    def _tell(self, bounce_class: str, seq: int) -> None:
         now = trio.current_time()
-        if now >= self._told.get(event.bounce_class, -ALARM_SECONDS) + ALARM_SECONDS:
-            self._told[event.bounce_class] = now
-            logger.warning(
-                "reputation.relay_refused", extra={"bounce_class": event.bounce_class, "seq": item.seq}
-            )
+        if now >= self._told.get(bounce_class, -ALARM_SECONDS) + ALARM_SECONDS:
+            self._told[bounce_class] = now
+            logger.warning("reputation.relay_refused", extra={"bounce_class": bounce_class, "seq": seq})
 
 
 async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -60,7 +65,7 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
     def observe(recorded: Sequence[Recorded]) -> None:
         for item in recorded:
             alarms.look_at(item)
-            if isinstance(item.event, MessageSent | MessageBounced | MessageComplained):
+            if isinstance(item.event, RATED):
                 with store.read() as view:
                     state = messages.message(view, item.event.message_id)
                 assert state is not None

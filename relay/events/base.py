@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-#: In whose story an event stands. `message`: it is in that message's timeline, and its payload goes with the message's.
+#: In whose story an event stands. `message`: it is in that message's timeline, and its payload goes with the message's
+#: (that of a report that came in by mail at a time of its own).
 About = Literal["member", "key", "domain", "send", "message", "recipient", "log", "relay"]
 
 

@@ -25,7 +25,8 @@ class PayloadErased(LogEvent, frozen=True, kw_only=True, omit_defaults=True):
     message_ids: list[int] = msgspec.field(default_factory=list)
     #: `send.accepted`s without a message: all recipients were rejected. Other sends go with the last of their messages.
     send_ids: list[int] = msgspec.field(default_factory=list)
-    #: Single records that belong to no message (`relay.views.retention`): what is named is that record alone.
+    #: Single records (`relay.views.retention`): those that belong to no message, and reports about one. What is named
+    #: is that record alone.
     seqs: list[int] = msgspec.field(default_factory=list)
     #: The Unix user who gave the order, and why: kept for good, so it names nobody.
     by: str | None = None

@@ -2,7 +2,7 @@
 
 `client` is how the command line gives one, `socket` where a running relay takes it, `protocol` what they say to each
 other, and `without_relay` what happens where none runs. The commands themselves are decisions of `relay.registry`, each
-with the struct of its arguments: `membership`, `handles`, `queue_orders` and `retention` change something;
+with the struct of its arguments: `membership`, `handles`, `queue_orders`, `retention` and `erasure` change something;
 `membership_shown` and `queue_shown` only look, and import nothing that they do not need to look. `handle_checks` looks
 at members' handles every day.
 

@@ -18,6 +18,7 @@ def make_all_known() -> None:
     """Import every module of commands, so that the registry has them all. It brings nearly the whole relay with it."""
     from relay.operator import (  # noqa: F401
         api_keys,
+        erasure,
         handles,
         membership,
         membership_shown,

@@ -81,6 +81,8 @@ def _messages(moment: Moment) -> Rows:
                 "outcomeSeq": state.outcome_seq,
                 "finalAt": rfc3339_or_none(state.final_at),
                 "about": state.about,
+                "reportedSeq": state.reported_seq,
+                "complainedSeq": state.complained_seq,
             },
         )
 

@@ -6,7 +6,7 @@ with (`sending_domain`, `check_limits`, `judge`), on tables that the same projec
 what would not have happened:
 
 - A send that is refused here counts in no window: later ones find the room that it leaves. Its messages do not exist,
-  so their outcomes and complaints count in no rate.
+  so their outcomes, and what is reported of them later, count in no rate.
 - The log's own pauses for bounces or complaints are left out: this policy finds its own. A domain that it pauses stays
   so until the log's next `domain.resumed`. The operator's own pauses, and all else that the operator did (limits of a
   member, verification), are as in the log.
@@ -38,17 +38,14 @@ from relay.events import (
     DomainResumed,
     DsnQueued,
     Evidence,
-    MessageBounced,
-    MessageComplained,
     MessageQueued,
-    MessageSent,
     SendAccepted,
 )
 from relay.refusals import Refusal
 from relay.views import members, messages
 from relay.views.members import MembersProjector
 from relay.views.messages import MessagesProjector
-from relay.views.reputation import ReputationProjector
+from relay.views.reputation import RATED, ReputationProjector
 from relay.views.warming import WarmingProjector
 from spool.views import Projector
 from spool.views.scratch import Scratch
@@ -123,7 +120,7 @@ class _Replay:
             if not self._happens(last):
                 continue
             self._tables.fold(last)
-            if isinstance(last.event, MessageSent | MessageBounced | MessageComplained):
+            if isinstance(last.event, RATED):
                 state = messages.message(self._tables.view, last.event.message_id)
                 assert state is not None
                 to_judge[state.domain] = None

@@ -290,11 +290,13 @@ def messages_of_send(view: Snapshot, send_seq: int) -> Iterator[MessageState]:
 
 def dsn_about(view: Snapshot, state: MessageState) -> MessageState | None:
     """The notification of this message's bounce, which stands right behind that, or behind the report of it."""
-    for told in (state.outcome_seq, state.reported_seq):
-        dsn = None if told is None else message(view, told + 1)
-        if dsn is not None and dsn.about == state.message_id:
-            return dsn
-    return None
+    return next(iter(dsns_about(view, state)), None)
+
+
+def dsns_about(view: Snapshot, state: MessageState) -> list[MessageState]:
+    """Of one message there is one, but where a report came at the very moment at which the attempt ended."""
+    behind = [message(view, told + 1) for told in (state.outcome_seq, state.reported_seq) if told is not None]
+    return [dsn for dsn in behind if dsn is not None and dsn.about == state.message_id]
 
 
 def timeline(view: Snapshot, message_id: int) -> list[int]:

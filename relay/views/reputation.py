@@ -8,6 +8,10 @@ A bounce counts as one in the rate where it tells of the recipient (`RECIPIENT_C
 (`RELAY_CLASSES`) is counted apart: it is no final message of the rate either. All others are final and not bounced. One
 without a class was written by a relay that gave none, and nobody guesses it now.
 
+A bounce that is reported later counts by the same classes, at the time of its report. Its message was final when it was
+sent, and is not so again; only where the report came first, the outcome makes it final and is no bounce any more. Of
+several reports that could count one does, and so it is with complaints: `relay.views.messages` has which.
+
 What was never given to a receiver (`suppressed`, `cancelled`, the smoke sink) does not count in rates, and neither do
 DSNs: they are the relay's own mail.
 """
@@ -25,7 +29,9 @@ from relay.events import (
     RELAY_CLASSES,
     Evidence,
     MessageBounced,
+    MessageBounceReported,
     MessageComplained,
+    MessageEvent,
     MessageSent,
     SendAccepted,
 )
@@ -33,6 +39,9 @@ from relay.times import DAY_US
 from relay.views import messages
 from relay.views.keys import owned, read_u64, two_u64, u64
 from spool.views import Snapshot, Transaction
+
+#: What changes a domain's rates, so that it is to be judged.
+RATED = (MessageSent, MessageBounced, MessageBounceReported, MessageComplained)
 
 _FINALS = "reputation_finals"
 _DAYS = "reputation_days"
@@ -81,23 +90,28 @@ class ReputationProjector:
                 self._count_day(tx, event.did, recorded.time_us, Day(accepted=event.wanted))
             case MessageSent() if event.attempt:
                 self._count(tx, recorded, event, Totals(final=1), Day(sent=1))
-            case MessageBounced() if event.reason not in UNCOUNTED_REASONS:
-                self._count(tx, recorded, event, _bounce_in_rates(event), Day(bounced=1))
+            case MessageBounced():
+                state = _state(tx, event)
+                if state.reported_seq is not None:
+                    self._count(tx, recorded, event, Totals(final=1), Day())
+                elif event.reason not in UNCOUNTED_REASONS:
+                    bounced = _bounce_in_rates(event.bounce_class)
+                    self._count(tx, recorded, event, bounced, Day(bounced=1))
+            case MessageBounceReported():
+                state = _state(tx, event)
+                if state.reported_seq == recorded.seq and state.status != "bounced":
+                    reported = _bounce_in_rates(event.bounce_class)._replace(final=0)
+                    self._count(tx, recorded, event, reported, Day(bounced=1))
             case MessageComplained():
-                self._count(tx, recorded, event, Totals(complaints=1), Day(complaints=1))
+                if _state(tx, event).complained_seq == recorded.seq:
+                    self._count(tx, recorded, event, Totals(complaints=1), Day(complaints=1))
             case _:
                 pass
 
     def _count(
-        self,
-        tx: Transaction,
-        recorded: Recorded,
-        event: MessageSent | MessageBounced | MessageComplained,
-        more: Totals,
-        more_of_day: Day,
+        self, tx: Transaction, recorded: Recorded, event: MessageEvent, more: Totals, more_of_day: Day
     ) -> None:
-        state = messages.message(tx, event.message_id)
-        assert state is not None
+        state = _state(tx, event)
         if state.is_notice:
             return
         self._count_day(tx, event.did, recorded.time_us, more_of_day)
@@ -120,10 +134,16 @@ class ReputationProjector:
         tx.put(_DAYS, key, _DAY.pack(*(was + add for was, add in zip(have, more, strict=True))))
 
 
-def _bounce_in_rates(event: MessageBounced) -> Totals:
-    if event.bounce_class in RELAY_CLASSES:
+def _state(tx: Transaction, event: MessageEvent) -> messages.MessageState:
+    state = messages.message(tx, event.message_id)
+    assert state is not None
+    return state
+
+
+def _bounce_in_rates(bounce_class: str | None) -> Totals:
+    if bounce_class in RELAY_CLASSES:
         return Totals(of_relay=1)
-    return Totals(final=1, bounced=int(event.bounce_class in RECIPIENT_CLASSES))
+    return Totals(final=1, bounced=int(bounce_class in RECIPIENT_CLASSES))
 
 
 def _prefix(domain: str) -> bytes:

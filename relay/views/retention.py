@@ -6,12 +6,16 @@ Some payloads belong to no message: why a domain or a member was removed, and th
 reason is over when it is recorded; the mailbox when the domain is removed, or hears of its bounces elsewhere. While it
 names the same mailbox again, the earlier records stay, too: the confirmation of its owner hangs on the first of them
 (`relay.views.members`), and a fold that could not read it would lose that. So of one mailbox all go, the oldest first.
+
+Reports that came in as mail (`message.bounce_reported`, `message.complained`) are in the story of their message, but
+have a time of their own, which begins when they come: also where the message's personal data are long gone.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from heapq import merge
 
 from relay.codec import Recorded
 from relay.events import (
@@ -20,6 +24,8 @@ from relay.events import (
     LogStripped,
     MemberRemoved,
     MessageBounced,
+    MessageBounceReported,
+    MessageComplained,
     MessageSent,
     PayloadErased,
     SendAccepted,
@@ -38,6 +44,8 @@ _SENDS = "retention_sends"
 _CALLS = "retention_calls"
 #: record of no message whose payload is needed no more -> since when; and the member whose it is
 _SINGLE = "retention_single"
+#: report that came in as mail -> when; and the member whose message it is about
+_REPORTS = "retention_reports"
 #: (member, domain, sequence number) of the `domain.forward_set` that name the mailbox in use
 _MAILBOX = "retention_mailbox"
 #: `payload.erased` whose payloads may still be in the log
@@ -48,8 +56,8 @@ _TORN = "retention_torn"
 
 class RetentionProjector:
     name = "retention"
-    version = 2
-    tables = (_FINAL, _SENDS, _CALLS, _SINGLE, _MAILBOX, _OWED, _TORN)
+    version = 3
+    tables = (_FINAL, _SENDS, _CALLS, _SINGLE, _REPORTS, _MAILBOX, _OWED, _TORN)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
@@ -61,6 +69,9 @@ class RetentionProjector:
                     tx.put(_FINAL, two_u64(recorded.time_us, event.message_id), b"")
             case SendAccepted() if event.recipients == 0:
                 tx.put(_SENDS, u64(recorded.seq), u64(recorded.time_us))
+            # What the operator says by hand has no payload.
+            case MessageBounceReported() | MessageComplained() if event.sha256 is not None:
+                tx.put(_REPORTS, u64(recorded.seq), u64(recorded.time_us) + event.did.encode())
             case UnsubscribeCalled():
                 tx.put(_CALLS, two_u64(event.message_id, recorded.seq), b"")
             case DomainForwardSet():
@@ -96,6 +107,7 @@ class RetentionProjector:
             tx.delete(_SENDS, u64(seq))
         for seq in event.seqs:
             tx.delete(_SINGLE, u64(seq))
+            tx.delete(_REPORTS, u64(seq))
 
     def _mailbox_unused(
         self, tx: Transaction, recorded: Recorded, event: DomainForwardSet | DomainRemoved
@@ -131,11 +143,32 @@ def sends_without_messages(view: Snapshot, time_us: int, *, after: int = 0) -> I
 
 
 def single_records(view: Snapshot, time_us: int, *, after: int = 0) -> Iterator[tuple[int, str]]:
-    """(sequence number, member) of the records of no message whose payload is needed no more since then, the oldest
-    first: they are to go in this order."""
+    """(sequence number, member) of the single records whose payload is needed no more since then, the oldest first:
+    they are to go in this order. Those of no message, and reports."""
+    return merge(_over_until(view, time_us, after), _reports_until(view, time_us, after))
+
+
+def _over_until(view: Snapshot, time_us: int, after: int) -> Iterator[tuple[int, str]]:
     for key, value in view.scan(_SINGLE, u64(after + 1)):
         if read_u64(value) <= time_us:
             yield read_u64(key), value[8:].decode()
+
+
+def _reports_until(view: Snapshot, time_us: int, after: int) -> Iterator[tuple[int, str]]:
+    for key, value in view.scan(_REPORTS, u64(after + 1)):
+        if read_u64(value) > time_us:
+            return  # what follows came later still
+        yield read_u64(key), value[8:].decode()
+
+
+def reports_about(view: Snapshot, message_id: int) -> list[int]:
+    """Sequence numbers of the reports about the message whose payload nobody has erased."""
+    return [seq for seq in messages.timeline(view, message_id) if is_report(view, seq)]
+
+
+def is_report(view: Snapshot, seq: int) -> bool:
+    """Whether the record is a report whose payload nobody has erased."""
+    return view.get(_REPORTS, u64(seq)) is not None
 
 
 def calls_of(view: Snapshot, message_id: int) -> list[int]:
@@ -156,17 +189,21 @@ def torn_until(view: Snapshot, time_us: int) -> list[str]:
 def payloads_of(view: Snapshot, erased_seq: int, erased: PayloadErased) -> set[int]:
     """Sequence numbers of all records whose payload has to go because of this event.
 
-    The content of a send is shared by its recipients, and goes with the last of them. A notification of a bounce is in
-    the story of what bounced, but it is a message of its own, whose time comes later.
+    The content of a send is shared by its recipients, and goes with the last of them. Mail that was passed on goes with
+    its `forward.queued`. A notification of a bounce is in the story of what bounced, but it is a message of its own,
+    whose time comes later; and a report has its own time, too.
     """
     seqs = {*erased.send_ids, *erased.seqs}
     for message_id in erased.message_ids:
         state = messages.message(view, message_id)
         assert state is not None
         story = messages.timeline(view, message_id) + calls_of(view, message_id)
-        dsn = messages.dsn_about(view, state)
+        apart = {dsn.message_id for dsn in messages.dsns_about(view, state)}
+        apart.update(reports_about(view, message_id))
         # What is recorded after the event is written by who knows of it, and may stand in the segment that is open.
-        seqs.update(seq for seq in story if seq < erased_seq and (dsn is None or seq != dsn.message_id))
+        seqs.update(seq for seq in story if seq < erased_seq and seq not in apart)
+        if state.is_forward:
+            seqs.add(message_id - 1)
         if not state.is_notice and not any(
             messages.has_personal_data(view, other.message_id)
             for other in messages.messages_of_send(view, state.send_seq)

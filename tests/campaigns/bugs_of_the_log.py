@@ -177,7 +177,7 @@ def payloads_gone_before_their_event(stack: ExitStack) -> None:
 
 def payloads_of_mail_that_waits(stack: ExitStack) -> None:
     """A job goes by the age of messages, and does not ask whether they are over."""
-    _replace(stack, relay.operator.retention, "_still_needed", lambda view, state: None)
+    _replace(stack, relay.operator.retention, "still_needed", lambda view, state: None)
     _replace(stack, relay.views.retention.RetentionProjector, "_erased", lambda projector, tx, event: None)
 
 
@@ -187,7 +187,7 @@ def notification_forgotten_by_retention(stack: ExitStack) -> None:
     def still_needed_by_itself(view: Any, state: Any) -> str | None:
         return "it is not final" if state.final_at is None else None
 
-    _replace(stack, relay.operator.retention, "_still_needed", still_needed_by_itself)
+    _replace(stack, relay.operator.retention, "still_needed", still_needed_by_itself)
 
 
 def stripped_segment_not_renamed_for_good(stack: ExitStack) -> None:

@@ -32,16 +32,19 @@ from relay.events import (
     MemberRemoved,
     MemberResumed,
     MemberSuspended,
+    MessageBounceReported,
+    MessageComplained,
     MessageHeld,
     MessageQueued,
     MessageReleased,
+    Notice,
     Outcome,
     RecipientSuppressed,
     RecipientUnsuppressed,
     SendAccepted,
 )
 from relay.views import due, members, messages, suppressions
-from tests.world.folding import STORY, address_of, digests_at_once, events_of, queued_of, status_of
+from tests.world.folding import STORY, address_of, attempted, digests_at_once, events_of, queued_of, status_of
 from tests.world.histories import (
     DIDS,
     RECIPIENTS,
@@ -119,7 +122,7 @@ def dsns_about(history: History, message_id: int) -> list[int]:
 
 def timed(history: History, message_id: int) -> list[Event]:
     """A message's events but those by which it is held and released, which leave its time as it was."""
-    own = [event for _, event in events_of(history, message_id)]
+    own = [event for _, event in attempted(history, message_id)]
     return [event for event in own if not isinstance(event, MessageHeld | MessageReleased)]
 
 
@@ -129,7 +132,7 @@ def next_attempt_of(history: History, message_id: int) -> int | None:
 
 def is_held(history: History, message_id: int) -> bool:
     """What held it last has not let go, and nothing happened to it since."""
-    seq, last = events_of(history, message_id)[-1]
+    seq, last = attempted(history, message_id)[-1]
     if not isinstance(last, MessageHeld):
         return False
     if last.because == "operator":
@@ -155,13 +158,19 @@ def test_each_message_is_what_its_own_events_say(history: History) -> None:
             final = status_of(history, message_id) in ("sent", "bounced")
             about = queued.about if isinstance(queued, DsnQueued) else None
             last = timed(history, message_id)[-1]
+            reported = [
+                seq for seq, event in own if isinstance(event, MessageBounceReported) and event.counts
+            ]
+            complained = [
+                seq for seq, event in own if isinstance(event, MessageComplained) and event.authenticated
+            ]
             assert msgspec.to_builtins(state) == msgspec.to_builtins(
                 messages.MessageState(
                     message_id=message_id,
                     did=queued.did,
                     domain=queued.domain,
                     category=queued.category,
-                    send_seq=message_id if isinstance(queued, DsnQueued) else message_id - queued.index,
+                    send_seq=message_id - queued.index if isinstance(queued, MessageQueued) else message_id,
                     status=status_of(history, message_id),
                     accepted_at=START_US + message_id,
                     give_up_at=queued.give_up_at,
@@ -169,12 +178,16 @@ def test_each_message_is_what_its_own_events_say(history: History) -> None:
                     attempts=len(started),
                     attempting=isinstance(last, AttemptStarted),
                     outcome_seq=outcomes[-1] if outcomes else None,
-                    final_at=START_US + own[-1][0] if final else None,
+                    final_at=START_US + outcomes[-1] if final else None,
                     about=about,
+                    reported_seq=reported[0] if reported else None,
+                    complained_seq=complained[0] if complained else None,
                 )
             )
-            assert isinstance(history[state.send_seq - 1], SendAccepted if about is None else DsnQueued)
+            assert isinstance(history[state.send_seq - 1], SendAccepted | Notice)
+            dsn = messages.dsn_about(view, state)
             told = dsns_about(history, message_id)
+            assert ([] if dsn is None else [dsn.message_id]) == told
             assert messages.timeline(view, message_id) == sorted([*(seq for seq, _ in own), *told])
 
 
@@ -232,7 +245,7 @@ def test_what_is_due(history: History) -> None:
             found = due.waiting(view, message_id)
             assert (found is None) == (at is None)
             if found is not None and at is not None:
-                last = events_of(history, message_id)[-1][1]
+                last = attempted(history, message_id)[-1][1]
                 holder = (
                     last.because if isinstance(last, MessageHeld) and is_held(history, message_id) else None
                 )
@@ -242,7 +255,7 @@ def test_what_is_due(history: History) -> None:
         assert due.held_count(view) == view.count("held_by") == len(held)
 
 
-def lane_of(queued: MessageQueued) -> due.Lane:
+def lane_of(queued: MessageQueued | Notice) -> due.Lane:
     assert queued.personal is not None
     return due.lane_of(did=queued.did, category=queued.category, address=queued.personal.address)
 
@@ -279,7 +292,7 @@ def test_who_is_resumed_releases_its_own_mail_and_no_other(because: str) -> None
 def test_what_is_in_flight(history: History) -> None:
     expected = []
     for message_id in queued_of(history):
-        _, last = events_of(history, message_id)[-1]
+        _, last = attempted(history, message_id)[-1]
         if isinstance(last, AttemptStarted):
             expected.append((message_id, last.attempt))
     with fold(history) as view:

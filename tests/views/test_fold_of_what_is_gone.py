@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.events import (
+    NOBODY,
     AttemptStarted,
     DomainAdded,
     DomainForwardSet,
@@ -18,18 +19,20 @@ from relay.events import (
     DsnQueued,
     Event,
     ForwardAddress,
+    ForwardQueued,
     KeyRevoked,
     MemberAdded,
     MemberRemoved,
+    MessageBounceReported,
+    MessageComplained,
     MessageSent,
     PayloadErased,
     SendAccepted,
 )
 from relay.views import members, messages, retention
-from tests.world.folding import STORY, address_of, digests_at_once, events_of, queued_of, status_of
+from tests.world.folding import STORY, address_of, attempted, digests_at_once, events_of, queued_of, status_of
 from tests.world.histories import (
     DIDS,
-    SECOND_US,
     START_US,
     History,
     fold,
@@ -63,16 +66,21 @@ def test_without_the_payloads_of_final_messages_only_the_lists_by_recipient_shri
 def test_after_the_event_that_erases_them_the_payloads_make_no_difference(
     history: History, kept: set[int]
 ) -> None:
-    """The views are the same whether they saw the payloads or not: the invariant of `relay.operator.retention`."""
+    """The views are the same whether they saw the payloads or not: the invariant of `relay.operator.retention`.
+
+    Reports go by their own names: some do here, and the others stay, whatever became of their message."""
     over = [
         message_id
         for message_id in queued_of(history)
         if status_of(history, message_id) in ("sent", "bounced") and message_id not in kept
     ]
+    reports = [seq for seq in reports_of(history) if seq not in kept]
     erased = [
-        PayloadErased(did=did, because="retention", message_ids=ids)
-        for did in DIDS
-        if (ids := [message_id for message_id in over if queued_of(history)[message_id].did == did])
+        PayloadErased(did=did, because="retention", message_ids=ids, seqs=seqs)
+        for did in (*DIDS, NOBODY)
+        for ids in [[message_id for message_id in over if queued_of(history)[message_id].did == did]]
+        for seqs in [[seq for seq in reports if getattr(history[seq - 1], "did", None) == did]]
+        if ids or seqs
     ]
     stripped = list(history)
     with fold([*history, *erased]) as view:
@@ -99,9 +107,13 @@ def test_after_the_event_that_erases_them_the_payloads_make_no_difference(
     for message_id, queued in queued_of(history).items():
         if message_id in over:
             assert stripped[message_id - 1].personal is None
-            assert all(event.personal is None for _, event in events_of(stripped, message_id))
+            assert all(event.personal is None for _, event in attempted(stripped, message_id))
         else:
             assert stripped[message_id - 1] == queued
+        if isinstance(queued, ForwardQueued):
+            assert (stripped[message_id - 2].personal is None) == (message_id in over)
+    for seq in reports_of(history):
+        assert (stripped[seq - 1].personal is None) == (seq in reports)
     for seq, event in enumerate(history, 1):
         if isinstance(event, SendAccepted) and event.recipients:
             ids = range(seq + 1, seq + event.recipients + 1)
@@ -116,19 +128,25 @@ def test_after_the_event_that_erases_them_the_payloads_make_no_difference(
 def test_single_records_make_no_difference_after_the_event_that_erases_them(
     history: History, until_us: int, at_once: int
 ) -> None:
-    """Reasons of removals and mailboxes that nobody writes to any more: as many as there are, or the oldest of them."""
-    until_us = START_US + until_us % (len(history) * SECOND_US + 1)
+    """Reasons of removals, mailboxes that nobody writes to any more, reports: as many as there are, or the oldest of
+    them."""
+    until_us = START_US + until_us % (len(history) + 1)
     with fold(history) as view:
         over = list(retention.single_records(view, until_us))
         in_force = {state.forward_seq for state in members.domains(view) if state.forward_to is not None}
     assert not in_force & {seq for seq, _ in over}
+    assert {seq for seq, _ in over} >= {seq for seq in reports_of(history) if START_US + seq <= until_us}
+    assert over == sorted(over)
     # A run that was broken off has named the first of them.
     named = over[:at_once]
     erased = [PayloadErased(did=did, because="retention", seqs=[seq]) for seq, did in named]
     stripped = list(history)
     for seq, did in named:
-        assert isinstance(history[seq - 1], DomainForwardSet | DomainRemoved | MemberRemoved)
-        assert history[seq - 1].did == did
+        event = history[seq - 1]
+        assert isinstance(event, DomainForwardSet | DomainRemoved | MemberRemoved) or seq in reports_of(
+            history
+        )
+        assert getattr(event, "did", None) == did
         stripped[seq - 1] = msgspec.structs.replace(history[seq - 1], personal=None)
     assert digests_at_once(records_of([*stripped, *erased])) == digests_at_once(
         records_of([*history, *erased])
@@ -158,6 +176,15 @@ def test_of_one_mailbox_all_records_stay_while_it_is_in_use_and_go_together() ->
 
 
 # ------------------------------------------------------------------------------------------------ what cannot be
+
+
+def reports_of(history: History) -> list[int]:
+    """Those that came by mail."""
+    return [
+        seq
+        for seq, event in enumerate(history, 1)
+        if isinstance(event, MessageBounceReported | MessageComplained) and event.sha256 is not None
+    ]
 
 
 def dsn_about(message_id: int) -> DsnQueued:

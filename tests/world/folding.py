@@ -14,6 +14,8 @@ from relay.events import (
     KeyRevoked,
     MemberAdded,
     MessageBounced,
+    MessageBounceReported,
+    MessageComplained,
     MessageDeferred,
     MessageQueued,
     Notice,
@@ -43,6 +45,12 @@ def events_of(history: History, message_id: int) -> list[tuple[int, Event]]:
         for seq, event in enumerate(history, 1)
         if seq == message_id or getattr(event, "message_id", None) == message_id
     ]
+
+
+def attempted(history: History, message_id: int) -> list[tuple[int, Event]]:
+    """Without what somebody says of it later, which leaves it as it was."""
+    own = events_of(history, message_id)
+    return [item for item in own if not isinstance(item[1], MessageBounceReported | MessageComplained)]
 
 
 def queued_of(history: History) -> dict[int, MessageQueued | Notice]:

@@ -1,7 +1,7 @@
 """Legal histories of a relay, drawn by hypothesis, and the views folded from them.
 
-Members, domains, keys, sends, attempts with every outcome and every interruption, in any order that the relay could
-bring about.
+Members, domains, keys, sends, attempts with every outcome and every interruption, reports of what went out, mail that
+comes in and is passed on, in any order that the relay could bring about.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from relay.codec import Recorded, encode
 from relay.events import (
+    NOBODY,
     AttemptInterrupted,
     AttemptStarted,
     Content,
@@ -29,8 +30,11 @@ from relay.events import (
     DsnQueued,
     Event,
     ForwardAddress,
+    ForwardQueued,
+    IncomingMail,
     KeyIssued,
     KeyRevoked,
+    MailReceived,
     MemberAdded,
     MemberHandleCheckFailed,
     MemberHandleLost,
@@ -40,17 +44,21 @@ from relay.events import (
     MemberResumed,
     MemberSuspended,
     MessageBounced,
+    MessageBounceReported,
+    MessageComplained,
     MessageDeferred,
     MessageHeld,
     MessageQueued,
     MessageReleased,
     MessageRescheduled,
     MessageSent,
+    Notice,
     OperatorsReason,
     Recipient,
     RecipientSuppressed,
     RecipientUnsuppressed,
     RemoteSide,
+    ReportDetails,
     SendAccepted,
     SuppressedRecipient,
     TornTailCut,
@@ -65,6 +73,9 @@ RECIPIENTS = ("a@example.com", "ab@example.com", "a@example.co", "jörg@mail.exa
 HANDLES = ("mira.example.com", "a.mira.example.com", "mira.example.co")
 START_US = 1_764_000_000_000_000
 SECOND_US = 1_000_000
+#: The member's own Message-ID, in what came by HTTP and by SMTP.
+OWN_ID: dict[str, Any] = {"text": "t", "headers": [("Message-ID", "<own@d.example>")]}
+OWN_ID_IN_RAW: dict[str, Any] = {"raw": b"Subject: s\r\nMessage-ID:\r\n <own@d.example>\r\n\r\nt\r\n"}
 History = list[Event]
 repeatable = settings(derandomize=True, deadline=None)
 #: Where each example folds more than once.
@@ -90,10 +101,16 @@ class _Draft:
         self.stopped: set[str] = set()
         #: Who holds which handle.
         self.handles: dict[str, str] = {}
+        #: Message id -> owner, of what was tried: its receiver may have something to say.
+        self.tried: dict[int, str] = {}
+        #: What has bounced, and what was reported to have, so that no report counts any more.
+        self.bounced: set[int] = set()
 
     def choices(self) -> list[Any]:
         """The steps that are legal now, the interesting ones more often."""
-        steps = [self.cut_a_torn_tail]
+        steps = [self.cut_a_torn_tail, self.receive]
+        if self.tried:
+            steps += [self.report, self.report, self.complain]
         if len(self.members) + len(self.left) < len(DIDS):
             steps += [self.add_member]
         if self.left:
@@ -213,7 +230,11 @@ class _Draft:
                 operator_domain="relay.example",
                 operator_stem="s",
                 message_id_entropy="e",
-                personal=Content(from_address="x@d.example", subject="s", text="t"),
+                personal=Content(
+                    from_address="x@d.example",
+                    subject="s",
+                    **self.pick([{"text": "t"}, OWN_ID, OWN_ID_IN_RAW]),
+                ),
             )
         )
         for index, address in enumerate(recipients, 1):
@@ -327,6 +348,7 @@ class _Draft:
         message_id = self.pick(self.triable())
         did, attempts = self.resting.pop(message_id)
         self.under_way[message_id] = did, attempts + 1
+        self.tried[message_id] = did
         self.events.append(
             AttemptStarted(did=did, message_id=message_id, attempt=attempts + 1, next_attempt_at=self.time())
         )
@@ -357,6 +379,7 @@ class _Draft:
             case _:
                 self.events.append(MessageBounced(**facts, reason="rejected"))
                 self.tell(did, message_id)
+                self.bounced.add(message_id)
 
     def give_up(self) -> None:
         """Without an attempt: its time passed while the relay was down."""
@@ -365,10 +388,82 @@ class _Draft:
         self.held.pop(message_id, None)
         self.events.append(MessageBounced(did=did, message_id=message_id, attempt=0, reason="expired"))
         self.tell(did, message_id)
+        self.bounced.add(message_id)
+
+    def report(self) -> None:
+        """It comes back, perhaps while it is under way still, or long after it bounced."""
+        message_id = self.pick(sorted(self.tried))
+        is_notice = isinstance(self.events[message_id - 1], Notice)
+        counts = not is_notice and message_id not in self.bounced and self.draw(st.booleans())
+        self.events.append(
+            MessageBounceReported(
+                did=self.tried[message_id],
+                message_id=message_id,
+                kind="dsn" if counts else "unknown",
+                action="failed" if counts else None,
+                bounce_class=self.pick(["invalid_recipient", "spam_block", "mailbox_full"])
+                if counts
+                else None,
+                counts=counts,
+                sha256=f"{len(self.events):064x}",
+                size=9,
+                personal=ReportDetails(diagnostic="no such user a@example.com", raw=b"Subject: x"),
+            )
+        )
+        if counts:
+            self.tell(self.tried[message_id], message_id)
+            self.bounced.add(message_id)
+
+    def complain(self) -> None:
+        message_id = self.pick(sorted(self.tried))
+        by_mail: dict[str, Any] = {
+            "via": "report",
+            "authenticated": self.draw(st.booleans()),
+            "sha256": f"{len(self.events):064x}",
+            "size": 9,
+            "personal": ReportDetails(raw=b"Subject: x"),
+        }
+        self.events.append(
+            MessageComplained(
+                did=self.tried[message_id], message_id=message_id, **self.pick([by_mail, by_mail, {}])
+            )
+        )
+
+    def receive(self) -> None:
+        """Mail that is passed on, to a member or the operator, perhaps a repeat that came too late to be known."""
+        did = self.pick([NOBODY, *self.members])
+        sender, address, at = self.pick(["", *RECIPIENTS]), self.pick(RECIPIENTS), self.time()
+        self.events += [
+            MailReceived(
+                did=did,
+                kind="reply" if did else "operator",
+                domain=domain_of(did),
+                sha256="00" * 32,
+                size=9,
+                digest=f"{self.draw(st.integers(0, 2)):064x}",
+                mail_from_null=not sender,
+                received_by="relay.example",
+                received_with="ESMTP",
+                personal=IncomingMail(mail_from=sender, rcpt_to=["x@d.example"], raw=b"Subject: x"),
+            ),
+            ForwardQueued(
+                did=did,
+                domain=domain_of(did),
+                next_attempt_at=at,
+                give_up_at=at + 3_600 * SECOND_US,
+                operator_domain="relay.example",
+                personal=Recipient(given=address, address=address),
+            ),
+        ]
+        self.resting[len(self.events)] = did, 0
 
     def tell(self, did: str, message_id: int) -> None:
-        """Perhaps the bounce that was just written makes a DSN."""
-        if isinstance(self.events[message_id - 1], DsnQueued) or not self.draw(st.booleans()):
+        """Perhaps the bounce, or the report of one, that was just written makes a DSN; but of one message only one."""
+        if (
+            message_id in self.bounced
+            or isinstance(self.events[message_id - 1], Notice)
+            or not self.draw(st.booleans())
+        ):
             return
         at = self.time()
         address = self.pick(RECIPIENTS)
@@ -405,7 +500,7 @@ class _Draft:
 
 
 def domain_of(did: str) -> str:
-    return f"d{DIDS.index(did) + 1}.example"
+    return f"d{DIDS.index(did) + 1}.example" if did else "relay.example"
 
 
 @st.composite

@@ -11,9 +11,10 @@ of it, holds of them, at any later moment and as often as one likes.
   6  no `payload.erased` names a single record that is in force, or belongs to a message
 
 What a `payload.erased` admits: of each message that it names, everything that stands before it in the log, but for a
-`recipient.suppressed`, which stays in force, and the notification of its bounce, which is a message of its own; the
-`send.accepted` whose last message this is; and the ones it names itself, which are sends without a message, or records
-of none that are over: a removal, and a `domain.forward_set` whose mailbox is in use no more.
+`recipient.suppressed`, which stays in force, a report that came by mail, which has its own time, and the notification
+of its bounce, which is a message of its own; the `send.accepted` whose last message this is, or the `mail.received` that
+was passed on; and the ones it names itself, which are sends without a message, reports that no notification under way
+quotes, or records of no message that are over: a removal, and a `domain.forward_set` whose mailbox is in use no more.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ from relay.events import (
     DomainForwardSet,
     DomainRemoved,
     DsnQueued,
+    ForwardQueued,
     LogStripped,
     MemberRemoved,
     MessageBounced,
+    MessageBounceReported,
+    MessageComplained,
     MessageQueued,
     MessageSent,
     PayloadErased,
@@ -48,7 +52,9 @@ class Payloads:
         #: Those that had a payload which had gone before they were seen.
         self._late: set[int] = set()
         self._story: dict[int, list[int]] = defaultdict(list)
-        self._notification_of: dict[int, int] = {}
+        self._notifications_of: dict[int, list[int]] = defaultdict(list)
+        #: Reports that came by mail.
+        self._reports: set[int] = set()
         self._send_of: dict[int, int] = {}
         self._left_of_send: dict[int, set[int]] = {}
         self._final: set[int] = set()
@@ -91,7 +97,11 @@ class Payloads:
                 self._story[seq].append(seq)
             case DsnQueued():
                 self._story[seq].append(seq)
-                self._notification_of[event.about] = seq
+                self._notifications_of[event.about].append(seq)
+            case ForwardQueued():
+                self._story[seq] += [seq - 1, seq]
+            case MessageBounceReported() | MessageComplained() if event.sha256 is not None:
+                self._reports.add(seq)
             case PayloadErased():
                 self._see_erased(seq, event)
             case LogStripped():
@@ -118,7 +128,7 @@ class Payloads:
 
     def _see_erased(self, seq: int, event: PayloadErased) -> None:
         for message_id in event.message_ids:
-            for needed in (message_id, self._notification_of.get(message_id, message_id)):
+            for needed in (message_id, *self._notifications_of[message_id]):
                 if needed not in self._final:
                     self.found.append(f"seq {seq}: message {message_id} is erased, and {needed} is not final")
             self._erased.add(message_id)
@@ -135,7 +145,14 @@ class Payloads:
             self._admit([send], seq)
 
         for single in event.seqs:
-            if single not in self._over:
+            if single in self._reports:
+                quoting = single + 1
+                if (
+                    any(quoting in them for them in self._notifications_of.values())
+                    and quoting not in self._final
+                ):
+                    self.found.append(f"seq {seq}: report {single} is erased, and {quoting} quotes it")
+            elif single not in self._over:
                 self.found.append(f"seq {seq}: record {single} is erased, and is in force")
             self._admit([single], seq)
 

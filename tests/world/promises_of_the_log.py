@@ -21,11 +21,15 @@ from relay.events import (
     DomainUnverified,
     DomainVerified,
     DsnQueued,
+    ForwardQueued,
     HeldReleased,
+    MailReceived,
     MemberLimitsSet,
     MemberResumed,
     MemberSuspended,
     MessageBounced,
+    MessageBounceReported,
+    MessageComplained,
     MessageDeferred,
     MessageHeld,
     MessageQueued,
@@ -51,6 +55,9 @@ from tests.world.ledger import (
 )
 
 IN_FLIGHT_BATCHES = 2
+#: About one message, by mail.
+REPORTS_MAX = 20
+REPEAT_US = 5 * DAY_US
 BULK = ("bulk", "broadcast")
 
 
@@ -98,6 +105,12 @@ class LogJudge:
         self._accepted: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self._keys: dict[tuple[str, str], int] = {}
         self._told_of: set[int] = set()
+        #: Message -> digests of the reports about it, and how many came by mail; those of which one counted.
+        self._reports: dict[int, list[str]] = defaultdict(list)
+        self._by_mail: Counter[int] = Counter()
+        self._reported: set[int] = set()
+        #: Digest of mail that was passed on -> when.
+        self._received: dict[str, int] = {}
         #: Address -> when its owner was last asked to confirm a `forward_to`.
         self._asked: dict[str, int] = {}
 
@@ -144,6 +157,10 @@ class LogJudge:
                 self._see_notification(entry, event)
             case ConfirmationQueued():
                 self._see_confirmation(entry, event)
+            case ForwardQueued():
+                self._see_forward(entry, event)
+            case MessageBounceReported() | MessageComplained():
+                self._see_report(entry, event)
             case RecipientSuppressed():
                 assert event.personal is not None
                 reasons = self._suppressed[event.did, event.personal.address.lower()]
@@ -337,16 +354,55 @@ class LogJudge:
         assert event.personal is not None
         self.addresses[seq] = event.personal.address
         before = self.log[seq - 2]
-        if (
-            not isinstance(before.recorded.event, MessageBounced)
-            or before.recorded.event.message_id != event.about
-        ):
-            self._break(entry, "it does not stand right behind its bounce")
+        match before.recorded.event:
+            case (MessageBounced() | MessageBounceReported(counts=True)) as told if (
+                told.message_id == event.about
+            ):
+                pass
+            case _:
+                self._break(entry, "it does not stand right behind its bounce, or the report of it")
         if before.batch != entry.batch:
             self._break(entry, "a crash could part it from its bounce")
         if event.about in self._told_of:
             self._break(entry, f"it is the second about message {event.about}")
         self._told_of.add(event.about)
+
+    def _see_report(self, entry: Entry, event: MessageBounceReported | MessageComplained) -> None:
+        message_id = event.message_id
+        if message_id not in self.addresses:
+            self._break(entry, "there is no such message")
+        if isinstance(event, MessageBounceReported) and event.counts:
+            if message_id not in self._queued:
+                self._break(entry, "it counts, and is about no member's message")
+            if message_id in self._reported:
+                self._break(entry, "it is the second that counts")
+            self._reported.add(message_id)
+        if event.sha256 is None:
+            return
+        if event.sha256 in self._reports[message_id]:
+            self._break(entry, "the same mail is recorded already")
+        self._reports[message_id].append(event.sha256)
+        self._by_mail[message_id] += event.by is None
+        if self._by_mail[message_id] > REPORTS_MAX:
+            self._break(entry, f"it is report {self._by_mail[message_id]} about it that came by mail")
+
+    def _see_forward(self, entry: Entry, event: ForwardQueued) -> None:
+        seq = entry.recorded.seq
+        assert event.personal is not None
+        self.addresses[seq] = event.personal.address
+        before = self.log[seq - 2]
+        received = before.recorded.event
+        if not isinstance(received, MailReceived) or (received.did, received.domain) != (
+            event.did,
+            event.domain,
+        ):
+            self._break(entry, "what it passes on does not stand right before it")
+            return
+        if before.batch != entry.batch:
+            self._break(entry, "a crash could part it from what it passes on")
+        if entry.recorded.time_us < self._received.get(received.digest, -REPEAT_US) + REPEAT_US:
+            self._break(entry, "the same mail was passed on within five days")
+        self._received[received.digest] = entry.recorded.time_us
 
     def _see_confirmation(self, entry: Entry, event: ConfirmationQueued) -> None:
         seq, time_us = entry.recorded.seq, entry.recorded.time_us

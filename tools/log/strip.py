@@ -101,15 +101,19 @@ def _why_still(name: str) -> str:
         return ": suppressions keep it, so that no mail goes there"
     if name == "domain.forward_set":
         return ": it is where a member hears of its bounces"
-    if name in ("message.queued", "dsn.queued", "confirmation.queued"):
+    if name in ("message.queued", "dsn.queued", "confirmation.queued", "forward.queued"):
         return ": other messages to it, which `log erase --recipient` erases when they are final"
+    if name in ("message.bounce_reported", "message.complained", "mail.received"):
+        return ": mail that came in and names it, of which others have their part"
     if name == "send.accepted":
         return ": content that other recipients share, or that names it"
     return ""
 
 
 def _print_singles(answer: dict[str, Any]) -> None:
-    """Mailboxes that are in use no more, and reasons of removals."""
+    """Reports; mailboxes that are in use no more, and reasons of removals."""
+    if answer["reports"]:
+        click.echo(f"And of {counted(answer['reports'], 'report')} about messages.")
     if answer["recordsOfNoMessage"]:
         click.echo(f"And of {counted(answer['recordsOfNoMessage'], 'record')} of no message.")
 

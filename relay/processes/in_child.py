@@ -1,0 +1,114 @@
+"""The child's half: `python -m relay.processes.in_child PROGRAM SOCKET PARENT DATA_BYTES_MAX`, begun by `child`.
+
+The invariant: **a child can do nothing but compute, and ends with its parent**, however that one ends:
+
+- It asks the kernel to be killed when the thread that made it ends (PR_SET_PDEATHSIG), and looks whether that had
+  happened before it asked. Where it waits, the end of its socket ends it, too.
+- It has four descriptors: the null device twice, the pipe of its errors, its socket. It may open few more (modules,
+  and tables of character sets, are read when they are first wanted), never gets rights by exec (no_new_privs), and
+  leaves no core file with somebody's mail in it.
+- Beyond what it needs to be ready it gets DATA_BYTES_MAX of memory (RLIMIT_DATA). Whatever needs more ends it.
+- The signals that end a relay in order are not for it: who sends them to a whole group wants what is being asked
+  answered. It is nice: where processor time is short, the relay has it.
+
+What it says on standard error are types and places of exceptions, never their texts (`relay.logs`): these may quote
+a mail.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from types import TracebackType
+from typing import Any, BinaryIO, Final, cast
+
+import msgspec
+
+from relay.logs import describe
+from relay.processes import frames
+
+#: Its own four, and those of a module that is being read.
+FILES_MAX: Final = 16
+NICENESS: Final = 5
+
+# <linux/prctl.h>
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NO_NEW_PRIVS: Final = 38
+
+
+def main(arguments: list[str]) -> None:
+    """Answer until the relay closes its side. Whatever goes wrong ends the process."""
+    program_name, descriptor, parent, data_bytes_max = (arguments[0], *map(int, arguments[1:]))
+    _end_with(parent)
+    _give_up_rights()
+    sys.excepthook = _say_where
+    # Libraries log what they stumble over, and quote it.
+    logging.disable(logging.CRITICAL)
+    program = importlib.import_module(program_name)
+    # A pair of buffers, which has what `frames` asks for.
+    stream = cast(BinaryIO, socket.socket(fileno=descriptor).makefile("rwb"))
+    _limit("RLIMIT_DATA", _data_bytes() + data_bytes_max)
+    frames.write(stream, frames.READY)
+    _answer(program, stream)
+
+
+def _answer(program: Any, stream: BinaryIO) -> None:
+    decode = msgspec.msgpack.Decoder(program.QUESTIONS).decode
+    while (question := frames.read(stream)) is not None:
+        answer = program.answer(decode(question.head), question.octets)
+        del question  # its octets, before the next come
+        frames.write(stream, frames.Frame(msgspec.msgpack.encode(answer)))
+
+
+def _end_with(parent: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+def _give_up_rights() -> None:
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _limit("RLIMIT_CORE", 0)
+    _limit("RLIMIT_NOFILE", FILES_MAX)
+    os.nice(NICENESS)
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
+def _limit(name: str, value: int) -> None:
+    """For good: the hard limit goes, too. One that is lower already stays."""
+    number = getattr(resource, name)
+    hard = resource.getrlimit(number)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(number, (value, value))
+
+
+def _data_bytes() -> int:
+    """What RLIMIT_DATA counts, now."""
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("VmData:"):
+                return int(line.split()[1]) * 1024
+    raise OSError("the kernel does not say how much data this process has")
+
+
+def _say_where(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
+    for line in describe(error):
+        sys.stderr.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

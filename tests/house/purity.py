@@ -39,6 +39,7 @@ HANDS: dict[str, frozenset[str]] = {
             "own_domains",
             "own_keys",
             "quota",
+            "receiving",
             "turns",
             "writes",
             "reputation_guard",
@@ -79,6 +80,8 @@ HANDS: dict[str, frozenset[str]] = {
         {
             "buffers",
             "certificates",
+            "inbound",
+            "inbound_ports",
             "interface",
             "places",
             "ports",

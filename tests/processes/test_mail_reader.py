@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from relay.mail_reading import SIGNATURES_MAX, Reading, Signature
+from relay.mail_reading import SIGNATURES_MAX, NotReadNow, Reading, Signature
 from relay.processes import child as child_module
 from relay.processes.mail_reader import (
     DNS_SECONDS_MAX,

@@ -27,6 +27,7 @@ from relay.last_looks import LastLooks
 from relay.message.key_files import remove_unfinished
 from relay.message.keys import KeyRing, Peppers, load_peppers
 from relay.message.outgoing import Composer
+from relay.message.tokens import BounceAddresses
 from relay.metrics import Metrics
 from relay.principals import Asker, Operator, Principal
 from relay.quota import Quota
@@ -129,6 +130,10 @@ class Core:
         with self.store.read() as view:
             key = signing_keys.operator_key(view, self.config.operator_domain)
         return self.first_operator_stem if key is None else key.selector_stem
+
+    @property
+    def message_tokens(self) -> BounceAddresses:
+        return self.composer.bounces
 
     async def pause(self) -> None:
         """Let others work, in the middle of something long."""

@@ -22,6 +22,7 @@ from spool.views import Snapshot, Views
 
 if TYPE_CHECKING:
     from relay.message.keys import KeyRing
+    from relay.message.tokens import BounceAddresses
 
 
 class SiteStatus(NamedTuple):
@@ -44,6 +45,8 @@ class Readable(Protocol):
     def keyring(self) -> KeyRing: ...
     @property
     def operator_stem(self) -> str: ...
+    @property
+    def message_tokens(self) -> BounceAddresses: ...
     @property
     def store(self) -> ReadableStore: ...
     @property
@@ -107,6 +110,17 @@ class _Reading:
         from relay.message.keys import KeyRing  # cryptography, which few commands need
 
         return KeyRing(self._directory)
+
+    @cached_property
+    def message_tokens(self) -> BounceAddresses:
+        from relay.message.keys import load_peppers  # as above
+        from relay.message.tokens import BounceAddresses
+
+        (_, first), *later = sorted(load_peppers(self._directory).items())
+        tokens = BounceAddresses(first.bounce_key, self.config.operator_domain)
+        for number, pepper in later:
+            tokens.add(number, pepper.bounce_key)
+        return tokens
 
     def site_statuses(self) -> Mapping[str, SiteStatus]:
         return {}

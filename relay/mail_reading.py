@@ -78,7 +78,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.action == "delayed":
             return "temporary"
         if self.action in (None, "failed"):
-            return "temporary" if (self.enhanced or "5")[0] == "4" else "permanent"
+            return "temporary" if (self.enhanced or str(self.code or 5))[0] == "4" else "permanent"
         return "none"
 
 

@@ -29,6 +29,9 @@ COMMANDS = {
         "pepper_group",
         "The secret by which API keys, links and bounce addresses are known.",
     ),
+    "bounce": Elsewhere(
+        "tools.bounce", "bounce_group", "Mail that tells what became of a message: understand it, record it."
+    ),
     "complaint": Elsewhere(
         "tools.complaint", "complaint_group", "Complaints of recipients about mail they got."
     ),

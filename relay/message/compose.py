@@ -113,12 +113,14 @@ def compose(
     feedback_id: str,
     member_did: str,
     list_unsubscribe_url: str | None = None,
+    token: str | None = None,
     shared: Shared | None = None,
 ) -> Message:
     """Return one recipient's message. `body` is `compose_body` of the same draft, `shared` its `shared_fields`.
 
     `message_id` includes its angle brackets. A `list_unsubscribe_url` (bulk class) puts the relay's pair of
-    headers (RFC 8058) in the place of any that the member gave: there is exactly one pair.
+    headers (RFC 8058) in the place of any that the member gave: there is exactly one pair. A `token` (composition 3)
+    stands in X-Atmos-Message: who reports this message, however little of it, can prove that it got it.
     """
     shared = shared or shared_fields(draft)
     headers = [
@@ -136,7 +138,12 @@ def compose(
     headers.extend(header for header in shared.members if header[0].lower() not in replaced)
     headers.append((b"Feedback-ID", feedback_id.encode()))
     headers.append((b"X-Atmos-Member-Did", member_did.encode()))
+    headers += token_field(token)
     return Message((*headers, *body.headers), body.octets)
+
+
+def token_field(token: str | None) -> tuple[Header, ...]:
+    return () if token is None else ((b"X-Atmos-Message", token.encode()),)
 
 
 def unsubscribe_pair(url: str) -> tuple[Header, Header]:

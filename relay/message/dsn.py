@@ -1,14 +1,17 @@
 """Delivery status notifications: a bounce is made known to its domain's `forward_to` mailbox (SPEC 6, RFC 3464).
 
-`dsn_for` decides whether there is one, as an event that is appended right behind the bounce, in its batch.
+So is what a receiver reports later of a mail that it had taken, where that counts as a bounce.
+
+`dsn_for` decides whether there is one, as an event that is appended right behind the bounce or report, in its batch.
 `compose_dsn` makes the message: a pure function of events, so that every attempt sends the same bytes. Its contract:
 
 * three parts (RFC 6522): a text for people, a `message/delivery-status` for programs, and the headers of the message
   that bounced, as `text/rfc822-headers`. Never its body: the mailbox is the member's choice, and may be a stranger's;
 * all of it 7-bit ASCII, but for a non-ASCII local part of `forward_to` in the To header. A non-ASCII recipient stands
   in the delivery status with the address type `utf-8`, in the 7-bit form of RFC 6533 §3;
-* what strangers wrote (the receiver's reply) and members chose (subject, headers) is bounded, and can neither start a
-  header, a field nor a part, nor end one.
+* what strangers wrote (the receiver's reply, a report) and members chose (subject, headers) is bounded, and can neither
+  start a header, a field nor a part, nor end one. A report's word on who made it is repeated only where it is a host's
+  name, and from where it was handed in not at all.
 
 The operator speaks, not the member: From is the operator's, the two signatures are the operator's, and the null
 sender and `Auto-Submitted` (RFC 3834) keep every well-behaved machine from answering. A DSN that bounces makes no DSN,
@@ -20,11 +23,20 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from relay.addresses import Mailbox
+from relay.addresses import Mailbox, is_host_name
 from relay.codec import Recorded
 from relay.config import Config
-from relay.events import DSN_CATEGORY, DsnQueued, MessageBounced, MessageQueued, Recipient, SendAccepted
-from relay.message import COMPOSITION
+from relay.events import (
+    DSN_CATEGORY,
+    DsnQueued,
+    MessageBounced,
+    MessageBounceReported,
+    MessageQueued,
+    Recipient,
+    SendAccepted,
+)
+from relay.message import ADVICE_SINCE, COMPOSITION
+from relay.message.advice import advice
 from relay.message.compose import (
     MIME_VERSION,
     Body,
@@ -62,8 +74,8 @@ _WHY: Final = {
     "undeliverable": "It can never be delivered as it is.",
     "expired": "It could not be delivered in time, and was given up.",
 }
-#: By the subject of the enhanced status code (RFC 3463 §3).
-_MEANING: Final = {
+#: By the subject of the enhanced status code (RFC 3463 §3). Of compositions 1 and 2: later ones have `advice`.
+_OLD_MEANING: Final = {
     "1": "The address does not exist, or takes no mail. Check it before you write to it again.",
     "2": "The mailbox takes no mail now: it may be full, or switched off.",
     "3": "The receiving system is in trouble, or cannot take a message like this one.",
@@ -81,7 +93,7 @@ _is_status: Final = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}").fullmatch
 
 def dsn_for(
     view: Snapshot,
-    bounced: MessageBounced,
+    about: MessageBounced | MessageBounceReported,
     *,
     mail_from_null: bool = False,
     config: Config,
@@ -89,19 +101,17 @@ def dsn_for(
     message_id_entropy: str,
     now_us: int,
 ) -> DsnQueued | None:
-    """The DSN that this bounce makes, to be appended right behind it in the same batch; None: it makes none.
+    """The DSN that this bounce or report makes, to be appended right behind it in the same batch; None: it makes none.
+
+    A report makes one where it counts, which is once for each message that has not bounced. `view` does not have the
+    bounce or the report yet.
 
     What was submitted with the null sender wants none (RFC 5321 section 6.1). What a report has told of already, which
     came while the message was under way, is not told twice.
     """
-    state = messages.message(view, bounced.message_id)
+    state = messages.message(view, about.message_id)
     assert state is not None
-    if (
-        mail_from_null
-        or state.status in messages.FINAL
-        or state.reported_seq is not None
-        or bounced.reason in UNTOLD_REASONS
-    ):
+    if mail_from_null or not _is_news(view, state, about):
         return None
     return told_to_forward_to(
         view,
@@ -152,6 +162,17 @@ def told_to_forward_to(
     )
 
 
+def _is_news(
+    view: Snapshot, state: messages.MessageState, about: MessageBounced | MessageBounceReported
+) -> bool:
+    if state.reported_seq is not None or state.status == "bounced":
+        return False
+    if isinstance(about, MessageBounced):
+        return state.status not in messages.FINAL and about.reason not in UNTOLD_REASONS
+    # Without its payload there is nothing to tell of.
+    return about.counts and messages.has_personal_data(view, state.message_id)
+
+
 # ------------------------------------------------------------------------------------------------ what
 
 
@@ -161,19 +182,20 @@ def sender(operator_domain: str) -> Mailbox:
 
 def compose_dsn(
     dsn: Recorded,
-    bounced: Recorded,
+    about: Recorded,
     *,
     accepted: Recorded,
     queued: Recorded,
     original: Message | WholeMessage,
 ) -> Message:
-    """The message of a `dsn.queued`. `original` is what bounced, composed again from `accepted` and `queued`.
+    """The message of a `dsn.queued`; `about` is the `message.bounced` or `message.bounce_reported` right before it.
+    `original` is what bounced, composed again from `accepted` and `queued`.
 
-    All have their payloads but perhaps `bounced`: then nothing is told of what the receiver said.
+    All have their payloads but perhaps `about`: then nothing is told of what the receiver said.
     """
-    notice, bounce, send, message = dsn.event, bounced.event, accepted.event, queued.event
+    notice, bounce, send, message = dsn.event, about.event, accepted.event, queued.event
     assert isinstance(notice, DsnQueued)
-    assert isinstance(bounce, MessageBounced)
+    assert isinstance(bounce, MessageBounced | MessageBounceReported)
     assert isinstance(send, SendAccepted)
     assert isinstance(message, MessageQueued)
     assert notice.personal is not None
@@ -185,8 +207,8 @@ def compose_dsn(
     report = multipart(
         "report; report-type=delivery-status",
         [
-            _for_people(bounce, notice, queued, recipient, send.personal.subject, original_id),
-            _delivery_status(bounced, bounce, notice, queued, recipient),
+            _for_people(about, bounce, notice, queued, recipient, send.personal.subject, original_id),
+            _delivery_status(about, bounce, notice, queued, recipient),
             _headers_part(original),
         ],
     )
@@ -204,51 +226,74 @@ def compose_dsn(
 
 
 def _for_people(
-    bounce: MessageBounced,
+    about: Recorded,
+    bounce: MessageBounced | MessageBounceReported,
     notice: DsnQueued,
     queued: Recorded,
     recipient: str,
     subject: str,
     original_id: bytes | None,
 ) -> Body:
+    who = _mx(bounce)
     lines = [
         f"This is the mail delivery system of {notice.operator_domain}.",
         "",
-        f"A message of {notice.domain} could not be delivered, and is not tried again:",
+        *_what_happened(bounce, notice),
         "",
         f"  to         {recipient}",
         f"  subject    {_bounded(_printable(subject), SUBJECT_CHARACTERS_MAX)}",
         f"  accepted   {date_value(queued.time_us)}",
         f"  message    {queued.seq}{f', {original_id.decode()}' if original_id else ''}",
-        "",
-        _WHY.get(bounce.reason, "It was given up."),
     ]
-    meaning = _MEANING.get(_status(bounce)[2])
-    if meaning is not None:
-        lines.append(meaning)
+    if isinstance(bounce, MessageBounceReported):
+        lines.append(f"  reported   {date_value(about.time_us)}{f', by {who}' if who else ''}")
+        why = None
+    else:
+        why = _WHY.get(bounce.reason, "It was given up.")
+    explained = [line for line in (why, _meaning(bounce, notice)) if line is not None]
+    lines += ["", *explained] if explained else []
     said = _said(bounce, notice)
     if said:
-        who = _mx(bounce) or ("The relay" if bounce.code is None else "The receiver")
+        if who is None:
+            who = "The relay" if _diagnostic_type(bounce) == "x-atmos-relay" else "The receiver"
         who = _bounded(_printable(who), HOST_CHARACTERS_MAX)
         lines += ["", f"{who} said:", "", f"  {_bounded(_printable(said), OLD_REPLY_CHARACTERS_MAX)}"]
     lines += ["", "Below: the same for programs, and the headers of the message."]
     return text_part("plain", "\n".join(lines) + "\n")
 
 
+def _what_happened(bounce: MessageBounced | MessageBounceReported, notice: DsnQueued) -> list[str]:
+    if isinstance(bounce, MessageBounced):
+        return [f"A message of {notice.domain} could not be delivered, and is not tried again:"]
+    return [
+        f"A message of {notice.domain} was taken by its receiver, which has reported since",
+        "that it could not be delivered:",
+    ]
+
+
+def _meaning(bounce: MessageBounced | MessageBounceReported, notice: DsnQueued) -> str | None:
+    if notice.composition < ADVICE_SINCE:
+        return _OLD_MEANING.get(_status(bounce)[2])
+    return advice(bounce.bounce_class)
+
+
 def _delivery_status(
-    bounced: Recorded, bounce: MessageBounced, notice: DsnQueued, queued: Recorded, recipient: str
+    about: Recorded,
+    bounce: MessageBounced | MessageBounceReported,
+    notice: DsnQueued,
+    queued: Recorded,
+    recipient: str,
 ) -> Body:
     """RFC 3464 §2: fields about the message, an empty line, and fields about its one recipient."""
     mx, said = _mx(bounce), _said(bounce, notice)
-    # A type of our own where no server has answered (RFC 3464 §2.3.6).
-    diagnostic_type = "x-atmos-relay" if bounce.code is None else "smtp"
+    was_tried = isinstance(bounce, MessageBounced) and bool(bounce.attempt)
     fields: list[tuple[str, str | None]] = [
         ("Final-Recipient", _typed_address(recipient)),
         ("Action", "failed"),
         ("Status", _status(bounce)),
         ("Remote-MTA", f"dns; {_ascii(mx, HOST_CHARACTERS_MAX)}" if mx else None),
-        ("Diagnostic-Code", f"{diagnostic_type}; {_ascii(said)}" if said else None),
-        ("Last-Attempt-Date", date_value(bounced.time_us) if bounce.attempt else None),
+        ("Diagnostic-Code", f"{_diagnostic_type(bounce)}; {_ascii(said)}" if said else None),
+        ("Last-Attempt-Date", date_value(about.time_us) if was_tried else None),
         ("Final-Log-ID", str(queued.seq)),
     ]
     lines = [
@@ -273,28 +318,48 @@ def _field(name: str, value: str) -> bytes:
     return header_line((name.encode(), folded(name, value)))
 
 
-def _status(bounce: MessageBounced) -> str:
+def _status(bounce: MessageBounced | MessageBounceReported) -> str:
     """The enhanced status code (RFC 3463), or the best that the reply's code gives."""
     if bounce.enhanced is not None and _is_status(bounce.enhanced):
         return bounce.enhanced
     return "4.0.0" if bounce.code is not None and bounce.code // 100 == 4 else "5.0.0"
 
 
-def _said(bounce: MessageBounced, notice: DsnQueued) -> str:
+def _diagnostic_type(bounce: MessageBounced | MessageBounceReported) -> str:
+    """A type of our own where no server has answered (RFC 3464 §2.3.6)."""
+    if bounce.code is not None:
+        return "smtp"
+    return "x-atmos-relay" if isinstance(bounce, MessageBounced) else "x-atmos-report"
+
+
+def _said(bounce: MessageBounced | MessageBounceReported, notice: DsnQueued) -> str:
     """What the receiver said, or, where it said nothing, what we have to say; not yet harmless.
+
+    A report's words are whole: its codes stand in them already, or nowhere.
 
     Of the receiver's words no more than tells why: they could be meant for whoever reads this. (Of composition 1 they
     are bounded where they are written.)
     """
-    text = None if bounce.personal is None else bounce.personal.text
+    if isinstance(bounce, MessageBounceReported):
+        text = None if bounce.personal is None else bounce.personal.diagnostic
+    else:
+        text = None if bounce.personal is None else bounce.personal.text
     if text is not None and notice.composition > 1:
         text = _bounded(" ".join(text.split()), REPLY_CHARACTERS_MAX)
     codes = [str(bounce.code), bounce.enhanced] if bounce.code is not None else []
+    if isinstance(bounce, MessageBounceReported) and text:
+        codes = []
     return " ".join(filter(None, [*codes, text]))
 
 
-def _mx(bounce: MessageBounced) -> str | None:
-    return (bounce.personal.mx or None) if bounce.personal is not None else None
+def _mx(bounce: MessageBounced | MessageBounceReported) -> str | None:
+    """Who said so."""
+    if bounce.personal is None:
+        return None
+    if isinstance(bounce, MessageBounced):
+        return bounce.personal.mx or None
+    reporter = bounce.personal.reporting_mta
+    return reporter if reporter is not None and is_host_name(reporter) else None
 
 
 def _typed_address(address: str) -> str:

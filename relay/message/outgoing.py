@@ -19,13 +19,17 @@ from relay.addresses import Mailbox
 from relay.codec import Recorded
 from relay.events import (
     CONFIRMATION_CATEGORY,
+    FORWARD_CATEGORY,
     ConfirmationQueued,
     DsnQueued,
+    ForwardQueued,
+    MailReceived,
     MessageQueued,
     Notice,
     OwnNotice,
     SendAccepted,
 )
+from relay.message import TOKEN_SINCE
 from relay.message.canonical import body_hash
 from relay.message.compose import (
     Body,
@@ -42,6 +46,7 @@ from relay.message.confirmation import compose_confirmation
 from relay.message.dsn import compose_dsn
 from relay.message.envelope import Envelope
 from relay.message.fields_of import HeaderSection, header_of
+from relay.message.forward import compose_forward
 from relay.message.key_files import KeyFileError, pepper_name
 from relay.message.keys import KeyRing, Pepper, Peppers
 from relay.message.signer import Signer
@@ -165,15 +170,16 @@ class _Sends:
 class Gathered:
     """All that one outgoing message is made of."""
 
-    def __init__(self, send: Send | None, make: Callable[[], Outgoing]) -> None:
+    def __init__(self, send: Send | None, make: Callable[[], Outgoing], *, octets: int = 0) -> None:
         #: When it is composed, other recipients of the send can use it. None: there are no others.
         self.send = send
         self._make = make
+        self._octets = octets
 
     @property
     def octets(self) -> int:
         """How large the work is, about."""
-        return 0 if self.send is None else self.send.octets
+        return self._octets if self.send is None else self.send.octets
 
     def compose(self) -> Outgoing:
         """Pure: may be called in any thread."""
@@ -228,11 +234,16 @@ class Composer:
         return self.gather(state, get).compose()
 
     def gather(self, state: MessageState, get: Callable[[int], Recorded]) -> Gathered:
-        """What a member's message, or a notice, is made of. `get` reads an event of the log by its sequence number.
+        """What a member's message, a notice, or mail that is passed on is made of. `get` reads an event of the log by
+        its sequence number.
 
         Raises PayloadGoneError, or KeyFileError where a signing key or the pepper of then is missing.
         """
 
+        if state.category == FORWARD_CATEGORY:
+            # First: retention takes the mailbox with the mail.
+            forward = _whole(get, state.message_id)
+            return self._gathered_forward(forward, _whole(get, state.message_id - 1))
         if state.category == CONFIRMATION_CATEGORY:
             return self._gathered_confirmation(_whole(get, state.message_id))
         if state.about is None:
@@ -316,6 +327,25 @@ class Composer:
         mail_from = self._bounce_address(confirmation.seq)
         return Gathered(None, lambda: self._of_the_relay(composed, confirmation, event, mail_from=mail_from))
 
+    def _gathered_forward(self, forward: Recorded, received: Recorded) -> Gathered:
+        event, mail = forward.event, received.event
+        assert isinstance(event, ForwardQueued)
+        assert isinstance(mail, MailReceived)
+        assert event.personal is not None
+        assert mail.personal is not None
+        token = self._token(forward.seq)
+        mail_from = NULL_SENDER
+        if not mail.mail_from_null:
+            mail_from = self._made_by_pepper(self.bounces.make_forward, forward.seq, forward.seq)
+        rcpt_to = event.personal.address
+
+        def make() -> Outgoing:
+            composed = compose_forward(forward, received, token=token)
+            envelope = Envelope(mail_from, rcpt_to, smtputf8=composed.smtputf8 or not rcpt_to.isascii())
+            return Outgoing(envelope, composed.as_bytes())
+
+        return Gathered(None, make, octets=len(mail.personal.raw))
+
     def _of_the_relay(
         self, composed: Message, recorded: Recorded, notice: OwnNotice, *, mail_from: str
     ) -> Outgoing:
@@ -342,6 +372,7 @@ class Composer:
             category=event.category,
             operator_domain=event.operator_domain,
         )
+        token = self._token(message_id) if event.composition >= TOKEN_SINCE else None
         if send.content.raw is not None:
             assert event.received_by is not None
             assert event.received_with is not None
@@ -356,6 +387,7 @@ class Composer:
                 received_by=event.received_by,
                 received_with=event.received_with,
                 list_unsubscribe_url=unsubscribe_url,
+                token=token,
                 section=send.section,
             )
         draft = send.written.draft
@@ -370,6 +402,7 @@ class Composer:
             feedback_id=grouped_as,
             member_did=event.did,
             list_unsubscribe_url=unsubscribe_url,
+            token=token,
             shared=send.written.shared,
         )
 
@@ -381,6 +414,9 @@ class Composer:
         who = Unsubscribe(send.did, message_id, recipient.address)
         token = self._made_by_pepper(self.unsubscribe.seal, who, message_id)
         return f"{send.unsubscribe_base}/u/{token}"
+
+    def _token(self, message_id: int) -> str:
+        return self._made_by_pepper(self.bounces.token, message_id, message_id)
 
     def _bounce_address(self, message_id: int) -> str:
         return self._made_by_pepper(self.bounces.make, message_id, message_id)

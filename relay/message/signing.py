@@ -68,6 +68,7 @@ _SIGNED_SINCE_2: Final = (
     b"feedback-id",
     b"x-atmos-member-did",
 )
+_SIGNED_SINCE_3: Final = (*_SIGNED_SINCE_2, b"x-atmos-message")
 
 _LINE_MAX: Final = 76
 
@@ -96,7 +97,7 @@ def sign(
     if bh is None:
         bh = body_hash(message.body)
     headers = relaxed_headers(message.headers)
-    signed = (_signed_1 if composition == 1 else _signed_2)([name for name, _ in headers])
+    signed = _signed_fields([name for name, _ in headers], composition)
     common = hashlib.sha256(b"".join(b"%b:%b" % header for header in dkim.select_headers(headers, signed)))
     signatures = [_signature(signer, signed, bh, timestamp, common.copy()) for signer in signers]
     return b"".join([*map(header_line, signatures), message.as_bytes()])
@@ -130,13 +131,13 @@ def verify(message: bytes, lookup_txt: Callable[[str], str | None]) -> list[Dkim
     return verdicts
 
 
-def _signed_1(present: Sequence[bytes]) -> tuple[bytes, ...]:
-    return (*_ALWAYS_SIGNED, *(name for name in _SIGNED_IF_PRESENT if name in present))
-
-
-def _signed_2(present: Sequence[bytes]) -> tuple[bytes, ...]:
+def _signed_fields(present: Sequence[bytes], composition: int) -> tuple[bytes, ...]:
+    """What h= names."""
     # A list may add its own List-Unsubscribe to a transactional mail, which has none.
-    names = (*_SIGNED_SINCE_2, *(name for name in _SIGNED_IF_PRESENT if name in present))
+    pair = tuple(name for name in _SIGNED_IF_PRESENT if name in present)
+    if composition == 1:
+        return (*_ALWAYS_SIGNED, *pair)
+    names = (*(_SIGNED_SINCE_2 if composition == 2 else _SIGNED_SINCE_3), *pair)
     return tuple(name for name in names for _ in range(present.count(name) + 1))
 
 

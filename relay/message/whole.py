@@ -3,8 +3,8 @@
 Contract. `compose_whole` is a pure function, and what was kept (`relay.message.submitted`) is a suffix of what it
 makes, octet for octet: body, parts, order and folds of the fields, and the signatures in them that cover no field that
 was removed or added. In this order stand on top of it, below our own signatures: the List-Unsubscribe pair in the bulk
-class, Feedback-ID, X-Atmos-Member-Did, one Received (RFC 5321 §4.4), and Date and Message-ID where there are none
-(RFC 6409 §8.2 and §8.3).
+class, Feedback-ID, X-Atmos-Member-Did, X-Atmos-Message (since composition 3), one Received (RFC 5321 §4.4), and Date
+and Message-ID where there are none (RFC 6409 §8.2 and §8.3).
 
 The client's address is not in Received: it is a home address more often than not. The log has it.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from relay.message.compose import Header, date_value, folded, header_line, unsubscribe_pair
+from relay.message.compose import Header, date_value, folded, header_line, token_field, unsubscribe_pair
 from relay.message.fields_of import HeaderSection, header_of
 
 # RFC 5322 §3.6.4, loosely: what can be quoted in another message as one word.
@@ -70,6 +70,7 @@ def compose_whole(
     received_by: str,
     received_with: str,
     list_unsubscribe_url: str | None = None,
+    token: str | None = None,
     section: HeaderSection | None = None,
 ) -> WholeMessage:
     """Return one recipient's message. `section` is `header_of` of the same octets, where that is known."""
@@ -80,6 +81,7 @@ def compose_whole(
         *(unsubscribe_pair(list_unsubscribe_url) if list_unsubscribe_url is not None else ()),
         (b"Feedback-ID", feedback_id.encode()),
         (b"X-Atmos-Member-Did", member_did.encode()),
+        *token_field(token),
         (b"Received", folded("Received", received)),
     ]
     own = {field.name for field in section.fields}

@@ -26,6 +26,8 @@ def make_all_known() -> None:
         queue_orders,
         queue_shown,
         removal,
+        reports,
+        reports_shown,
         retention,
         rotation,
     )

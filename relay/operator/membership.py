@@ -7,7 +7,6 @@ from functools import partial
 
 from relay.core import Core
 from relay.decisions import members as decisions
-from relay.decisions import suppression
 from relay.decisions.forwarding import set_by_operator
 from relay.domains.key_pairs import make_keys
 from relay.domains.verification import verify_domain
@@ -21,7 +20,7 @@ from relay.operator.membership_shown import domain_answer, handle_answer
 from relay.operator.protocol import CommandAnswer
 from relay.principals import Operator
 from relay.registry import Arguments, decision
-from relay.views import members, messages
+from relay.views import members
 from spool.views import Snapshot
 
 # ------------------------------------------------------------------------------------------------ members
@@ -209,31 +208,4 @@ async def domain_set_forward(core: Core, order: DomainSetForward, by: Operator) 
         "domain": name,
         "forwardTo": state.forward_to,
         "forwardConfirmed": state.forward_confirmed,
-    }
-
-
-# ------------------------------------------------------------------------------------------------ complaints
-
-
-class ComplaintRecord(Arguments, frozen=True, kw_only=True):
-    message: int
-
-
-@decision(by=Operator)
-async def complaint_record(core: Core, order: ComplaintRecord, by: Operator) -> CommandAnswer:
-    message = order.message
-
-    def decide(view: Snapshot) -> list[Event]:
-        story = [core.store.get(seq) for seq in messages.timeline(view, message)]
-        return suppression.complaint(view, message, story)
-
-    recorded = await core.store.decide(decide)
-    with core.store.read() as view:
-        state = messages.message(view, message)
-    assert state is not None
-    return {
-        "messageId": message,
-        "did": state.did,
-        "domain": state.domain,
-        "recorded": [item.event.TYPE for item in recorded],
     }

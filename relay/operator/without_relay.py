@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from relay.data_directory import open_for_reading
-from relay.operator import membership_shown, queue_shown
+from relay.operator import membership_shown, queue_shown, reports_shown
 from relay.operator.client import user_name
 from relay.operator.commands import carry_out, make_all_known
 from relay.operator.protocol import CommandAnswer
@@ -25,7 +25,7 @@ from relay.registry import DECISIONS, decision_for
 Answered = TypeVar("Answered")
 
 #: Where the commands stand that only read. To import these is to know them, and takes a third of what all take.
-READING = (membership_shown, queue_shown)
+READING = (membership_shown, queue_shown, reports_shown)
 
 
 def carry_out_alone(directory: Path, command: str, arguments: dict[str, Any]) -> CommandAnswer:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from relay.mail_reading import DIAGNOSTIC_MAX, HOST_MAX, Action
 from relay.reports.header import plain
-from relay.reports.texts import code_in, status_in
+from relay.reports.texts import code_in, reply_in, status_in
 
 RECIPIENTS_MAX: Final = 100
 
@@ -29,6 +29,7 @@ _ACTIONS: Final[dict[str, Action]] = {
     "failed": "failed",
     "failure": "failed",
     "fail": "failed",
+    "expired": "failed",
     "delayed": "delayed",
     "delay": "delayed",
     "delivered": "delivered",
@@ -132,13 +133,11 @@ def _recipient(group: dict[str, str]) -> RecipientStatus | None:
         return None
     if action is None and status is not None:
         action = {"2": "delivered", "4": None, "5": "failed"}[status[0]]
-    return RecipientStatus(
-        action, status, diagnostic[:DIAGNOSTIC_MAX], code, host_in(group.get("remote-mta", ""))
-    )
+    return RecipientStatus(action, status, reply_in(diagnostic), code, host_in(group.get("remote-mta", "")))
 
 
 def host_in(value: str) -> str | None:
     """The name in a field of a kind and a name ("dns; mx.example.com (192.0.2.1)")."""
     name = value.rpartition(";")[2].strip() if ";" in value else value.strip()
     word = plain(name.split()[0]) if name.split() else ""
-    return word.strip('()<>[]"')[:HOST_MAX] or None
+    return word.strip('()<>[]".,')[:HOST_MAX] or None

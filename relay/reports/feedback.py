@@ -36,7 +36,7 @@ class Feedback(NamedTuple):
 
 def read_feedback(mail: Mail) -> Feedback | None:
     """Of the mail's own parts: a report within a message that is enclosed is somebody else's."""
-    own = [part for part in mail.parts if not part.is_enclosed]
+    own = mail.own
     for part in own:
         if part.content_type == _REPORT:
             return _read(part.text, own)
@@ -47,7 +47,7 @@ def read_feedback(mail: Mail) -> Feedback | None:
     return _of_microsoft(mail)
 
 
-def _read(form: str, own: list[Part]) -> Feedback:
+def _read(form: str, own: tuple[Part, ...]) -> Feedback:
     match = _TYPE.search(form)
     fields = Header.of(form.encode())
     return Feedback(
@@ -68,6 +68,6 @@ def _of_microsoft(mail: Mail) -> Feedback | None:
     return None
 
 
-def _said_to_people(own: list[Part]) -> str:
+def _said_to_people(own: tuple[Part, ...]) -> str:
     text = next((part.text for part in own if part.content_type == "text/plain"), "")
     return plain(" ".join(text[: 2 * DIAGNOSTIC_MAX].split()))[:DIAGNOSTIC_MAX]

@@ -27,7 +27,8 @@ WORDS_CHARACTERS_MAX: Final = 1000
 _FIELD: Final = re.compile(rb"([!-9;-~]{1,128})[ \t]*:(.*)", re.DOTALL)
 _ENCODED_WORD: Final = re.compile(r"=\?([^?\s]{1,40})\?([bBqQ])\?([^?\s]{0,1000})\?=")
 _BETWEEN_ENCODED_WORDS: Final = re.compile(r"(\?=)\s{1,10}(=\?)")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+#: And what turns the direction of what is read.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 #: What charsets strangers may name. Python knows others that no mail is in, and some of them are slow ("punycode").
 CHARSETS: Final = {
     **{

@@ -11,7 +11,8 @@ from enum import IntEnum
 from typing import Final
 
 from relay.reports.automatic import auto_submitted
-from relay.reports.header import Header, addresses_in
+from relay.reports.header import addresses_in
+from relay.reports.parts import Mail
 
 _DAEMON: Final = re.compile(
     r"(?:mail[-_.]?(?:er)?[-_.]?d(?:a?emon)|mailerdaemon|mdaemon|double-bounce|mail-?delivery|maildelivery|maildaemon)",
@@ -23,7 +24,7 @@ _DAEMON_NAME: Final = re.compile(
     re.IGNORECASE,
 )
 _POSTMASTER: Final = re.compile(
-    r"(?:postmaster|mailadmin|mail-?admin|mailmaster)(?:[-_+.].{0,40})?", re.IGNORECASE
+    r"(?:post[-_]?master|mail-?admin|mailmaster)(?:[-_+.].{0,40})?", re.IGNORECASE
 )
 #: In lower case: how mail systems call such mail.
 _SUBJECTS: Final = (
@@ -47,7 +48,6 @@ _SUBJECTS: Final = (
     "failure notification",
     "mail bounced",
     "mail error",
-    "mail failure",
     "mail returned",
     "mail system error",
     "mailbox full",
@@ -71,7 +71,9 @@ _SUBJECTS: Final = (
     "undeliver",
     "unknown user",
     "user unknown",
+    "mail failure",
     "warning: could not send",
+    "warning--could not send",
     "warning: message",
     # German, French, Italian, Spanish, Portuguese, Dutch, Polish, Russian, Japanese, Chinese
     "unzustellbar",
@@ -99,6 +101,23 @@ _SUBJECTS: Final = (
     "退信",
     "投递失败",
 )
+#: And those of them that a person hardly begins a subject with.
+_WHOLE_SUBJECTS: Final = (
+    "delivery failure",
+    "delivery has failed",
+    "delivery status notification",
+    "failure notice",
+    "mail could not be delivered",
+    "mail delivery failed",
+    "mail delivery failure",
+    "message delivery failure",
+    "message undeliverable",
+    "non-delivery",
+    "returned mail",
+    "undeliverable",
+    "undelivered",
+    "unzustellbar",
+)
 #: A person's answer, or a person who passes it on.
 _OF_A_PERSON: Final = re.compile(
     r"\s{0,5}(?:re|aw|sv|vs|antw|fwd?|wg|tr|rv|i|rif|回复|转发)(?:\[\d{1,3}\])?\s?[:：]", re.IGNORECASE
@@ -109,13 +128,17 @@ class Likeness(IntEnum):
     """How much of it looks like a mail system's."""
 
     NONE = 0
-    #: Something speaks for it: the text has to say more than a code.
-    SOME = 1
-    #: Who it is from, or two things together.
-    MUCH = 2
+    #: Only its subject, or that a machine wrote it. People write of undelivered mail, too, and machines of much.
+    SLIGHT = 1
+    #: It has the null sender, or a postmaster's, or a machine wrote it with such a subject: all of these write other
+    #: mail as well, about parcels for example.
+    SOME = 2
+    #: It is from a mail system, or has the null sender and more.
+    MUCH = 3
 
 
-def likeness(header: Header, content_type: str, parameters: dict[str, str]) -> Likeness:
+def likeness(mail: Mail) -> Likeness:
+    header, content_type, parameters = mail.header, mail.content_type, mail.parameters
     sender = header.first("from")[:1000]
     locals_ = [address.partition("@")[0] for address in addresses_in(sender)]
     subject = header.words("subject")
@@ -139,8 +162,12 @@ def likeness(header: Header, content_type: str, parameters: dict[str, str]) -> L
         "bulk",
         "junk",
     )
-    points = is_postmaster + is_subject + is_null + is_machine
-    return Likeness.MUCH if points >= 2 else Likeness.SOME if points else Likeness.NONE
+    is_whole_subject = subject.lower().strip("[]* ").startswith(_WHOLE_SUBJECTS)
+    if (is_null and (is_subject or is_postmaster)) or (is_postmaster and is_whole_subject):
+        return Likeness.MUCH
+    if is_null or is_postmaster or (is_subject and is_machine):
+        return Likeness.SOME
+    return Likeness.SLIGHT if is_subject or is_machine else Likeness.NONE
 
 
 def _is_null(return_path: str) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -24,11 +25,15 @@ from relay.reports.header import HEADER_BYTES_MAX, Header, to_text
 PARTS_MAX: Final = 50
 DEPTH_MAX: Final = 5
 BODY_BYTES_MAX: Final = 65_536
+#: All searches for boundaries together; a multipart behind that is one part of text. Three times the largest mail.
+SEARCHED_OCTETS_MAX: Final = 36_000_000
 
-_ANY_BOUNDARY: Final = re.compile(rb"(?<![^\r\n])--([^\s-][^\r\n]{0,199})(?=[\r\n])")
+_ANY_BOUNDARY: Final = re.compile(rb"[\r\n]--([^\s-][^\r\n]{0,199})(?=[\r\n])")
+_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,60}/[A-Za-z0-9!#$&^_.+-]{1,100}")
 _PARAMETER: Final = re.compile(
-    r";\s{0,20}([A-Za-z0-9*_-]{1,40})\s{0,20}=\s{0,20}(?:\"([^\"]{0,998})\"?|([^;\s\"]{1,998}))"
+    r"[;\s]\s{0,20}([A-Za-z0-9*_-]{1,40})\s{0,20}=\s{0,20}(?:\"([^\"]{0,998})\"?|([^;\s\"]{1,998}))"
 )
+_PARAMETERS_MAX: Final = 20
 _ENCLOSED: Final = frozenset({"message/rfc822", "message/global", "message/news"})
 _ENCLOSED_HEADER: Final = frozenset({"text/rfc822-headers", "message/global-headers", "text/rfc822-header"})
 #: How far a boundary that nobody has told is looked for.
@@ -51,17 +56,17 @@ class Part(NamedTuple):
     def text(self) -> str:
         return to_text(self.body, self.parameters.get("charset", ""))
 
-    @property
-    def is_text(self) -> bool:
-        """What people are meant to read."""
-        return self.content_type.partition("/")[0] == "text" and self.content_type not in _ENCLOSED_HEADER
-
 
 class Mail(NamedTuple):
     header: Header
     content_type: str
     parameters: dict[str, str]
     parts: tuple[Part, ...]
+
+    @property
+    def own(self) -> tuple[Part, ...]:
+        """The parts that no message within it encloses."""
+        return tuple(part for part in self.parts if not part.is_enclosed)
 
 
 def cut(octets: bytes) -> Mail:
@@ -74,26 +79,32 @@ def cut(octets: bytes) -> Mail:
 
 
 def content_type_of(header: Header) -> tuple[str, dict[str, str]]:
-    """Type and parameters (RFC 2045 section 5)."""
+    """Type and parameters (RFC 2045 section 5), also where the semicolon between them is missing."""
     value = header.first("content-type")
-    kind = "".join(value.partition(";")[0].lower().split())[:100]
+    match = _TYPE.match(value)
+    if match is None:
+        return "text/plain", {}
     parameters: dict[str, str] = {}
-    for match in _PARAMETER.finditer(value):
-        if len(parameters) == 20:
+    for parameter in _PARAMETER.finditer(value, match.end()):
+        if len(parameters) == _PARAMETERS_MAX:
             break
-        parameters.setdefault(match[1].lower(), match[2] if match[2] is not None else match[3])
-    return kind if "/" in kind else "text/plain", parameters
+        parameters.setdefault(
+            parameter[1].lower(), parameter[2] if parameter[2] is not None else parameter[3]
+        )
+    return match[0].lower(), parameters
 
 
 class _Cutter:
     def __init__(self) -> None:
         self.parts: list[Part] = []
+        self._octets_left = SEARCHED_OCTETS_MAX
 
     def entity(self, octets: bytes, start: int, end: int, *, depth: int, is_enclosed: bool) -> None:
         """Header and body between these two."""
         header, body_at = _header_at(octets, start, end)
         content_type, parameters = content_type_of(header)
-        if content_type.startswith("multipart/") and depth < DEPTH_MAX:
+        if content_type.startswith("multipart/") and depth < DEPTH_MAX and self._octets_left > 0:
+            self._octets_left -= end - body_at
             cuts = list(_between_boundaries(octets, body_at, end, parameters.get("boundary", "")))
             for part_start, part_end in cuts:
                 if len(self.parts) == PARTS_MAX:
@@ -108,6 +119,10 @@ class _Cutter:
             _first_lines(octets, body_at, end, BODY_BYTES_MAX), header.first("content-transfer-encoding")
         )
         is_message = content_type in _ENCLOSED or content_type in _ENCLOSED_HEADER
+        if depth > 0 and not is_enclosed and not is_message and header.has("received", "return-path"):
+            # A mail that is brought back without a header of the part before its own.
+            is_message = True
+            body = _first_lines(octets, start, end, BODY_BYTES_MAX)
         self.parts.append(Part(header, content_type, parameters, body, is_enclosed or is_message))
         if content_type in _ENCLOSED and depth < DEPTH_MAX:
             if header.first("content-transfer-encoding").lower() in ("base64", "quoted-printable"):
@@ -157,18 +172,24 @@ def _first_lines(octets: bytes, start: int, end: int, bytes_max: int) -> bytes:
 
 def _between_boundaries(octets: bytes, start: int, end: int, boundary: str) -> Iterator[tuple[int, int]]:
     """Where each part begins and ends; at most PARTS_MAX."""
+    # The first line may be a boundary already: the line end before it ends the header.
+    start = max(start - 1, 0)
     delimiter = boundary.strip().encode("utf-8", "replace")[:200]
-    pattern = _delimiter(delimiter)
-    if not delimiter or pattern.search(octets, start, end) is None:
+    found = _delimiter(delimiter).finditer(octets, start, end)
+    first = next(found, None) if delimiter else None
+    if first is None:
         guess = _ANY_BOUNDARY.search(octets, start, min(end, start + _GUESS_BYTES_MAX))
         if guess is None:
             return
-        pattern = _delimiter(guess[1].rstrip())
+        found = _delimiter(guess[1].rstrip()).finditer(octets, start, end)
+        first = next(found, None)
+        if first is None:
+            return
     part_at: int | None = None
     count = 0
-    for match in pattern.finditer(octets, start, end):
+    for match in itertools.chain([first], found):
         if part_at is not None:
-            yield part_at, max(_before_line_end(octets, match.start(), part_at), part_at)
+            yield part_at, max(_before_line_end(octets, match.start() + 1, part_at), part_at)
             count += 1
         if match["close"] or count == PARTS_MAX:
             return
@@ -178,13 +199,8 @@ def _between_boundaries(octets: bytes, start: int, end: int, boundary: str) -> I
 
 
 def _delimiter(boundary: bytes) -> re.Pattern[bytes]:
-    """A line with the boundary (RFC 2046 section 5.1.1).
-
-    It begins with the boundary itself, which is found at the speed of a search for octets; whether that is at the
-    beginning of a line is asked then.
-    """
-    line = rb"--" + re.escape(boundary)
-    return re.compile(line + rb"(?<![^\r\n]" + line + rb")(?P<close>--)?[ \t]{0,100}(?=[\r\n]|\Z)")
+    """A line with the boundary (RFC 2046 section 5.1.1), and the last octet before it."""
+    return re.compile(rb"[\r\n]--" + re.escape(boundary) + rb"(?P<close>--)?[ \t]{0,100}(?=[\r\n]|\Z)")
 
 
 def _decoded(body: bytes, encoding: str) -> bytes:

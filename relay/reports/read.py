@@ -16,14 +16,14 @@ from relay.delivery.bounce_classes import classify
 from relay.delivery.reply_reader import Command, SmtpReply
 from relay.mail_reading import Action, Kind, Reading
 from relay.reports.automatic import is_auto_reply, is_automatic
-from relay.reports.delivery_status import read_delivery_status
+from relay.reports.delivery_status import DeliveryStatus, read_delivery_status
 from relay.reports.enclosed import tokens_in
 from relay.reports.feedback import read_feedback
 from relay.reports.header import domain_of_from, message_ids, signatures_of
 from relay.reports.known_forms import who_failed
 from relay.reports.mail_systems import Likeness, likeness
 from relay.reports.parts import Mail, Part, cut
-from relay.reports.texts import read_text
+from relay.reports.texts import TEXT_CHARACTERS_MAX, quotes_mail, read_text, says_automatic, without_tags
 
 _STATUS_PARTS: Final[dict[str, Kind]] = {
     "message/delivery-status": "dsn",
@@ -103,12 +103,13 @@ def _feedback(mail: Mail, tokens: tuple[str, ...]) -> Reading | None:
 
 def _report_about_others(mail: Mail) -> Reading | None:
     """A report about TLS (RFC 8460 section 5.3) or DMARC (RFC 7489 section 7.2), by its types and names."""
-    own = [part for part in mail.parts if not part.is_enclosed]
     if mail.parameters.get("report-type", "").lower() == "tlsrpt" or any(
-        part.content_type in ("application/tlsrpt+gzip", "application/tlsrpt+json") for part in own
+        part.content_type in ("application/tlsrpt+gzip", "application/tlsrpt+json") for part in mail.own
     ):
         return _reading(mail, "tls_report")
-    if any(part.content_type in _DMARC_TYPES and _DMARC_FILE.fullmatch(_file_name(part)) for part in own):
+    if any(
+        part.content_type in _DMARC_TYPES and _DMARC_FILE.fullmatch(_file_name(part)) for part in mail.own
+    ):
         return _reading(mail, "dmarc_report")
     return None
 
@@ -122,39 +123,30 @@ def _file_name(part: Part) -> str:
 
 def _delivery_report(mail: Mail, tokens: tuple[str, ...]) -> Reading | None:
     """A report in its form (RFC 3464), where the mail itself is one and encloses none."""
-    own = [part for part in mail.parts if not part.is_enclosed]
-    is_report = mail.content_type == "multipart/report"
-    for part in own:
-        kind = _STATUS_PARTS.get(part.content_type)
-        if kind is None:
-            continue
-        if not is_report and likeness(mail.header, mail.content_type, mail.parameters) is Likeness.NONE:
-            continue
-        if (reading := _of_form(mail, kind, part.text, own, tokens)) is not None:
-            return reading
-    if is_report:
-        for part in own:
-            if (reading := _of_form(mail, "dsn", part.text, own, tokens)) is not None:
-                return reading
-    return None
-
-
-def _of_form(mail: Mail, kind: Kind, text: str, own: list[Part], tokens: tuple[str, ...]) -> Reading | None:
-    found = read_delivery_status(text)
-    if found is None:
+    is_report = (
+        mail.content_type == "multipart/report"
+        and mail.parameters.get("report-type", "delivery-status").lower() == "delivery-status"
+    )
+    if not is_report and likeness(mail) is Likeness.NONE:
+        # A person passes it on.
         return None
+    forms = [part for part in mail.own if part.content_type in _STATUS_PARTS]
+    kind: Kind = max((_STATUS_PARTS[part.content_type] for part in forms), default="dsn")
+    found = read_delivery_status("\n\n".join(part.text for part in forms))
+    if found is None and is_report:
+        # The form has lost its type, or is not where it should be.
+        others = (part for part in mail.own if part.content_type not in _STATUS_PARTS)
+        found = next((form for part in others if (form := read_delivery_status(part.text)) is not None), None)
+    return None if found is None else _of_form(mail, kind, found, tokens)
+
+
+def _of_form(mail: Mail, kind: Kind, found: DeliveryStatus, tokens: tuple[str, ...]) -> Reading:
     chosen = found.chosen
-    diagnostic = chosen.diagnostic
-    enhanced, code = chosen.status, chosen.code
-    if not diagnostic or enhanced is None:
-        told = next(
-            (told for part in own if part.is_text and (told := read_text(part.text)) is not None), None
-        )
-        if told is not None:
-            diagnostic = diagnostic or told.diagnostic
-            if enhanced is None and told.status is not None:
-                enhanced = told.status
-            code = code if code is not None else told.code
+    enhanced, code, diagnostic = chosen.status, chosen.code, chosen.diagnostic
+    told = None if enhanced and diagnostic else read_text(_words_of(mail))
+    if told is not None and (enhanced is None or told.status is None or told.status[0] == enhanced[0]):
+        # What people are told completes the form, and never says the contrary of it.
+        enhanced, code, diagnostic = enhanced or told.status, code or told.code, diagnostic or told.diagnostic
     return _reading(
         mail, kind, tokens, action=chosen.action, enhanced=enhanced, code=code,
         diagnostic=diagnostic, reporting_mta=found.reporting_mta, remote_mta=chosen.remote_mta,
@@ -163,27 +155,40 @@ def _of_form(mail: Mail, kind: Kind, text: str, own: list[Part], tokens: tuple[s
 
 def _bounce(mail: Mail, tokens: tuple[str, ...]) -> Reading | None:
     """A bounce that has no form, or one of its own."""
-    how = likeness(mail.header, mail.content_type, mail.parameters)
+    how = likeness(mail)
     if how is Likeness.NONE:
         return None
-    known = who_failed(mail)
-    if known is None and how is Likeness.SOME:
-        return None
-    text = "\n".join(part.text for part in mail.parts if not part.is_enclosed and part.is_text)
-    form = read_delivery_status(text)
-    if form is not None:
-        chosen = form.chosen
-        return _reading(
-            mail, "heuristic", tokens, action=chosen.action, enhanced=chosen.status, code=chosen.code,
-            diagnostic=chosen.diagnostic, reporting_mta=form.reporting_mta, remote_mta=chosen.remote_mta,
-        )  # fmt: skip
+    text = _words_of(mail)
+    if how is Likeness.MUCH and (form := read_delivery_status(text)) is not None:
+        return _of_form(mail, "heuristic", form, tokens)
     told = read_text(text)
-    if told is not None:
-        return _reading(
-            mail, "heuristic", tokens,
-            action=told.action, enhanced=told.status, code=told.code, diagnostic=told.diagnostic,
-        )  # fmt: skip
-    return _reading(mail, "heuristic", tokens, action=known) if known is not None else None
+    is_told = told is not None and (
+        how is Likeness.MUCH
+        or (how is Likeness.SOME and told.in_words and (_has_original(mail, text) or says_automatic(text)))
+    )
+    known = None if is_told else who_failed(mail)
+    if not is_told and known is None:
+        return None
+    if told is None:
+        return _reading(mail, "heuristic", tokens, action=known)
+    return _reading(
+        mail, "heuristic", tokens,
+        action=told.action, enhanced=told.status, code=told.code, diagnostic=told.diagnostic,
+    )  # fmt: skip
+
+
+def _words_of(mail: Mail) -> str:
+    """What people are meant to read: the plain texts, or where there are none, what the others say."""
+    plain_texts = [part.text for part in mail.own if part.content_type == "text/plain"]
+    if any(text.strip() for text in plain_texts):
+        return "\n".join(plain_texts)[:TEXT_CHARACTERS_MAX]
+    others = (part for part in mail.own if part.content_type.startswith("text/") and not part.is_enclosed)
+    return "\n".join(without_tags(part.text) for part in others)[:TEXT_CHARACTERS_MAX]
+
+
+def _has_original(mail: Mail, text: str) -> bool:
+    """It brings back the mail that it is about, or the beginning of it."""
+    return quotes_mail(text) or any(part.is_enclosed for part in mail.parts)
 
 
 def _class_of(action: Action | None, enhanced: str | None, code: int | None, diagnostic: str) -> str | None:

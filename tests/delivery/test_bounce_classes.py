@@ -26,6 +26,7 @@ from relay.delivery.bounce_classes import (
 from relay.delivery.replies import Failure, FailureKind
 from relay.delivery.reply_reader import Command, SmtpReply
 from relay.delivery.smtp import Client
+from relay.message.advice import ADVICE, Advice
 
 CORPUS = Path(__file__).parent.parent / "bounce_corpus.txt"
 CLASSES_PAGE = Path(__file__).parent.parent.parent / "docs" / "BOUNCE_CLASSES.md"
@@ -170,3 +171,9 @@ def test_words_are_compared_without_case_punctuation_and_addresses(text: str, wo
 def test_the_page_explains_every_class_and_no_other() -> None:
     listed = re.findall(r"^\| `(\w+)` \|", CLASSES_PAGE.read_text(), flags=re.MULTILINE)
     assert listed == [bounce_class.value for bounce_class in BounceClass]
+    assert listed == list(ADVICE)
+
+
+def test_the_page_and_the_relay_say_the_same_of_each_class() -> None:
+    said = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", CLASSES_PAGE.read_text(), flags=re.MULTILINE)
+    assert {word: Advice(*row) for word, *row in said} == ADVICE

@@ -8,25 +8,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from relay import events
 from relay.addresses import parse_mailbox
-from relay.codec import Recorded
 from relay.domains.records import dkim_record
-from relay.events import (
-    NOBODY,
-    ConfirmationQueued,
-    DsnQueued,
-    MessageBounced,
-    MessageQueued,
-    Recipient,
-    RemoteSide,
-    SendAccepted,
+from relay.message.compose import (
+    Draft,
+    Message,
+    compose,
+    compose_body,
+    feedback_id,
+    message_id_header,
+    shared_fields,
 )
-from relay.message.compose import Draft, Message, compose, compose_body, feedback_id, message_id_header
-from relay.message.confirmation import compose_confirmation
-from relay.message.dsn import compose_dsn
+from relay.message.fields_of import header_of
 from relay.message.signer import Signer
 from relay.message.signing import sign
+from relay.message.whole import compose_whole
 
 HERE: Final = Path(__file__).parent
 DID: Final = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
@@ -39,26 +35,23 @@ class Story(NamedTuple):
     to: str
     category: str = "transactional"
     unsubscribe: str | None = None
-
-
-class DsnStory(NamedTuple):
-    """A message of another story bounced."""
-
-    about: Story
-    forward_to: str
-    code: int | None
-    enhanced: str | None
-    reason: str
-    remote: RemoteSide | None
-    attempt: int = 1
     composition: int = 1
+
+
+class WholeStory(NamedTuple):
+    """A message that came in whole."""
+
+    kept: bytes
+    composition: int
+    unsubscribe: str | None = None
 
 
 NEWS: Final = parse_mailbox("Member News <news@member.example>")
 JANE: Final = "Jane Doe <jane@recipient.example>"
+MESSAGE_TOKEN: Final = "448-abcdefghijkl2345"
 TOKEN: Final = "https://relay.example/u/zKwdoYCW498f_aI4ybWVyRFZ-s9-AgPKuoYsSqavPXaCXrNmObX876Y"
 
-STORIES: Final[Mapping[str, Story]] = {
+STORIES: Final[dict[str, Story]] = {
     "login-link": Story(
         Draft(
             parse_mailbox("login@member.example"),
@@ -135,51 +128,23 @@ STORIES: Final[Mapping[str, Story]] = {
         JANE,
     ),
 }
-
-
-DSN_STORIES: Final[Mapping[str, DsnStory]] = {
-    "dsn": DsnStory(
-        STORIES["digest"],
-        "postmaster@member.example",
-        550,
-        "5.1.1",
-        "rejected",
-        RemoteSide(mx="mx.recipient.example", address="192.0.2.25", text="No such mailbox here"),
-    ),
-    "dsn-international": DsnStory(
-        STORIES["smtputf8"],
-        "büro@member.example",
-        554,
-        None,
-        "rejected",
-        RemoteSide(
-            mx="mx.recipient.example",
-            text="Обнаружен спам ‮; see	https://recipient.example/" + "x" * 100 + " and " * 300,
-        ),
-    ),
-    "dsn-expired": DsnStory(
-        STORIES["awkward-headers"],
-        "postmaster@member.example",
-        None,
-        "4.4.7",
-        "expired",
-        RemoteSide(text="given up: its time was over before it could be tried again"),
-        attempt=0,
-    ),
-    "dsn-2": DsnStory(
-        STORIES["digest"],
-        "postmaster@member.example",
-        550,
-        "5.7.1",
-        "rejected",
-        RemoteSide(mx="mx.recipient.example", text="Read this:\t" + "buy what we sell. " * 50),
-        composition=2,
-    ),
+STORIES |= {
+    "login-link-3": STORIES["login-link"]._replace(composition=3),
+    "digest-3": STORIES["digest"]._replace(composition=3),
 }
-#: The mail that asks the owner of a mailbox, by its address.
-CONFIRMATIONS: Final[Mapping[str, str]] = {
-    "confirmation": "postmaster@elsewhere.example",
-    "confirmation-international": "büro@xn--bcher-kva.example",
+_SUBMITTED: Final = (
+    b"Received: from phone.home.example by member.example; Mon, 24 Nov 2025 15:59:58 +0000\r\n"
+    b"From: =?utf-8?q?Zo=C3=AB?= <zoe@member.example>\r\n"
+    b"To: Jane Doe\r\n\t<jane@recipient.example>\r\n"
+    b"Subject:  two  spaces\r\n"
+    b"Message-ID: <own.id@member.example>\r\n"
+    b"Content-Type: text/plain; charset=iso-8859-1\r\n"
+    b"Content-Transfer-Encoding: 8bit\r\n\r\n"
+    b"Gr\xfc\xdfe\r\n.\r\nFrom here\r\n"
+)
+WHOLE_STORIES: Final[Mapping[str, WholeStory]] = {
+    "submitted-2": WholeStory(_SUBMITTED, 2, TOKEN),
+    "submitted-3": WholeStory(_SUBMITTED, 3, TOKEN),
 }
 
 
@@ -212,111 +177,30 @@ def composed(story: Story) -> Message:
         ),
         member_did=DID,
         list_unsubscribe_url=story.unsubscribe,
+        token=MESSAGE_TOKEN if story.composition >= 3 else None,
+        shared=shared_fields(content, story.composition),
     )
 
 
 def signed(story: Story) -> bytes:
-    return sign(composed(story), SIGNERS, timestamp=ACCEPTED_AT_US // 1_000_000)
+    return sign(
+        composed(story), SIGNERS, timestamp=ACCEPTED_AT_US // 1_000_000, composition=story.composition
+    )
 
 
-def composed_dsn(story: DsnStory) -> Message:
-    content, to = story.about.content, parse_mailbox(story.about.to)
-    forward_to = parse_mailbox(story.forward_to).address
-    common = {"did": DID, "domain": "member.example"}
-    give_up_at = ACCEPTED_AT_US + 5 * 24 * 3600 * 1_000_000
-    accepted = SendAccepted(
-        **common,
-        category=story.about.category,
-        recipients=1,
-        key_id="0a1b2c3d4e5f",
-        selector_stem="atmos20251124",
-        operator_domain="relay.example",
-        operator_stem="atmos20251124",
-        message_id_entropy="k3v7q2",
-        personal=events.Content(from_address=content.sender.address, subject=content.subject),
-    )
-    queued = MessageQueued(
-        **common,
-        category=story.about.category,
-        index=1,
-        next_attempt_at=ACCEPTED_AT_US,
-        give_up_at=give_up_at,
-        personal=Recipient(given=story.about.to, name=to.name, address=to.address),
-    )
-    bounced = MessageBounced(
-        did=DID,
+def signed_whole(story: WholeStory) -> bytes:
+    message = compose_whole(
+        story.kept,
         message_id=448,
-        attempt=story.attempt,
-        reason=story.reason,
-        code=story.code,
-        enhanced=story.enhanced,
-        personal=story.remote,
+        entropy="k3v7q2",
+        sending_domain="member.example",
+        accepted_at_us=ACCEPTED_AT_US,
+        feedback_id="member.example:abc:bulk:relay.example",
+        member_did=DID,
+        received_by="mail.relay.example",
+        received_with="ESMTPSA",
+        list_unsubscribe_url=story.unsubscribe,
+        token=MESSAGE_TOKEN if story.composition >= 3 else None,
+        section=header_of(story.kept),
     )
-    dsn = DsnQueued(
-        **common,
-        about=448,
-        next_attempt_at=BOUNCED_AT_US,
-        give_up_at=give_up_at,
-        operator_domain="relay.example",
-        operator_stem="atmos20251124",
-        message_id_entropy="p9x1w4",
-        composition=story.composition,
-        personal=Recipient(given=forward_to, address=forward_to),
-    )
-    return compose_dsn(
-        Recorded(451, BOUNCED_AT_US, dsn),
-        Recorded(450, BOUNCED_AT_US, bounced),
-        accepted=Recorded(447, ACCEPTED_AT_US, accepted),
-        queued=Recorded(448, ACCEPTED_AT_US, queued),
-        original=composed(story.about),
-    )
-
-
-def signed_dsn(story: DsnStory) -> bytes:
-    return sign(
-        composed_dsn(story),
-        OPERATORS_SIGNERS,
-        timestamp=BOUNCED_AT_US // 1_000_000,
-        composition=story.composition,
-    )
-
-
-def composed_confirmation(address: str) -> Message:
-    queued = ConfirmationQueued(
-        did=NOBODY,
-        domain="member.example",
-        next_attempt_at=BOUNCED_AT_US,
-        give_up_at=BOUNCED_AT_US,
-        operator_domain="relay.example",
-        operator_stem="atmos20251124",
-        message_id_entropy="c7f2k8",
-        composition=2,
-        link_base="https://relay.example",
-        personal=Recipient(given=address, address=address),
-    )
-    return compose_confirmation(
-        Recorded(460, BOUNCED_AT_US, queued), "https://relay.example/confirm/zKwdoYCW498f_aI4ybWVyRFZ-s9-AgPK"
-    )
-
-
-def signed_confirmation(address: str) -> bytes:
-    return sign(
-        composed_confirmation(address),
-        OPERATORS_SIGNERS,
-        timestamp=BOUNCED_AT_US // 1_000_000,
-        composition=2,
-    )
-
-
-def write_missing() -> None:
-    messages = {name: signed(story) for name, story in STORIES.items()}
-    messages |= {name: signed_dsn(story) for name, story in DSN_STORIES.items()}
-    messages |= {name: signed_confirmation(address) for name, address in CONFIRMATIONS.items()}
-    for name, message in messages.items():
-        path = HERE / f"{name}.eml"
-        if not path.exists():
-            path.write_bytes(message)
-
-
-if __name__ == "__main__":
-    write_missing()
+    return sign(message, SIGNERS, timestamp=ACCEPTED_AT_US // 1_000_000, composition=story.composition)

@@ -54,6 +54,8 @@ NOT_RUN = {
     ".venv/bin/atmos-relay serve": "serves until it is stopped: every test with a process of the relay does that",
     ".venv/bin/atmos-relay member add": "asks the PLC directory; docs/DOMAINS.md runs it with --offline",
     "python -m benchmarks": "as make bench",
+    "atmos-relay bounce": "wants a mail that came back: tests/tools/test_bounce.py types it",
+    "atmos-relay complaint": "wants a message: tests/api/test_suppressions.py records one",
 }
 #: Examples that are meant to find a problem: exit status 1.
 PROBLEMS = {

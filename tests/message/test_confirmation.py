@@ -7,13 +7,8 @@ import pytest
 
 from relay.message.signing import verify
 from relay.message.tokens import Confirmation, ConfirmationTokens, Unsubscribe, UnsubscribeTokens
-from tests.golden_messages.stories import (
-    CONFIRMATIONS,
-    HERE,
-    RECORDS,
-    composed_confirmation,
-    signed_confirmation,
-)
+from tests.golden_messages.notices import CONFIRMATIONS, composed_confirmation, signed_confirmation
+from tests.golden_messages.stories import HERE, RECORDS
 
 
 @pytest.mark.parametrize("name", CONFIRMATIONS)

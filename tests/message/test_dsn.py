@@ -14,22 +14,19 @@ from hypothesis import strategies as st
 
 from relay.addresses import Mailbox
 from relay.delivery.smtp import check_envelope, check_message
-from relay.events import RemoteSide
+from relay.events import RemoteSide, ReportDetails
 from relay.message.compose import Draft, Message
 from relay.message.envelope import Envelope
 from relay.message.signing import DkimVerdict, verify
+from tests.golden_messages.notices import DSN_STORIES, DsnStory, composed_dsn, signed_dsn
 from tests.golden_messages.stories import (
     ACCEPTED_AT_US,
     BOUNCED_AT_US,
-    DSN_STORIES,
     HERE,
     OPERATORS_SIGNERS,
     RECORDS,
-    DsnStory,
     Story,
     composed,
-    composed_dsn,
-    signed_dsn,
 )
 from tests.mail_strategies import contents, mailboxes
 from tests.mailauth import verify_all
@@ -166,6 +163,67 @@ def test_a_non_ascii_recipient_is_told_in_the_form_of_rfc_6533() -> None:
     assert about_recipient["Final-Recipient"] == r"utf-8; \x{FC}\x{2B}\x{3D}\x{1F642}@b.example"
 
 
+# ------------------------------------------------------------------------------------------------ of a report
+
+REPORT = DSN_STORIES["dsn-report"]
+
+
+def test_a_report_is_told_as_one() -> None:
+    text, about_message, about_recipient, headers = parts_of(composed_dsn(REPORT))
+    assert about_message.items() == [
+        ("Reporting-MTA", "dns; relay.example"),
+        ("Arrival-Date", "Mon, 24 Nov 2025 16:00:00 +0000"),
+    ]
+    assert about_recipient.keys() == [
+        "Final-Recipient", "Action", "Status", "Remote-MTA", "Diagnostic-Code", "Final-Log-ID",
+    ]  # fmt: skip
+    assert about_recipient["Remote-MTA"] == "dns; mx2.recipient.example"
+    assert (about_recipient["Action"], about_recipient["Status"]) == ("failed", "5.2.2")
+    assert re.match(r"smtp; 550 5\.2\.2 Mailbox", about_recipient["Diagnostic-Code"])
+    assert "X-Atmos-Message: 448-abcdefghijkl2345\n" in headers
+    for said in (
+        "was taken by its receiver, which has reported since\r\nthat it could not be delivered",
+        "jane@recipient.example",
+        "reported   Mon, 24 Nov 2025 16:01:30 +0000, by mx2.recipient.example",
+        "The mailbox or the system is full, or the message too big for it: wait, or send less.",
+        "mx2.recipient.example said:",
+        "550 5.2.2 Mailbox is full",
+    ):
+        assert said in text
+    assert "not tried again" not in text
+
+
+def test_who_handed_a_report_in_and_what_the_operator_said_is_nobodys_business() -> None:
+    octets = composed_dsn(REPORT).as_bytes()
+    for told in (b"192.0.2.26", b"out.recipient.example", b"typed by hand"):
+        assert told not in octets
+
+
+def test_of_a_reporters_words_no_more_than_200_characters_are_repeated() -> None:
+    remote = ReportDetails(diagnostic="word " * 1000, reporting_mta="buy.at/https " * 20)
+    text, _, about_recipient, _ = parts_of(composed_dsn(REPORT._replace(remote=remote)))
+    assert re.sub(r"\s+", " ", text).count("word ") <= 40
+    assert len(about_recipient["Diagnostic-Code"]) < 210
+    assert "Remote-MTA" not in about_recipient, "what is no host's name is one more place for words"
+    assert "buy.at" not in text
+    assert "The receiver said:" in text
+
+
+def test_a_report_without_words_tells_its_codes() -> None:
+    text, _, about_recipient, _ = parts_of(composed_dsn(REPORT._replace(remote=None)))
+    assert about_recipient["Diagnostic-Code"] == "smtp; 550 5.2.2"
+    assert "reported   Mon, 24 Nov 2025 16:01:30 +0000\r\n" in text
+    remote = ReportDetails(diagnostic="gone")
+    _, _, about_recipient, _ = parts_of(composed_dsn(REPORT._replace(code=None, remote=remote)))
+    assert about_recipient["Diagnostic-Code"] == "x-atmos-report; gone"
+
+
+def test_the_advice_is_that_of_the_class_since_composition_3() -> None:
+    text, _, _, _ = parts_of(composed_dsn(DSN_STORIES["dsn-3"]))
+    assert "Nobody has this address: take it off the list." in text
+    assert "The address does not exist" not in text
+
+
 # ------------------------------------------------------------------------------------------------ what strangers try
 
 BOUNDARY = re.compile(rb'boundary="([^"]+)"').search
@@ -213,7 +271,7 @@ hostile = st.lists(
     mx=hostile | st.none(),
     enhanced=hostile | st.sampled_from([None, "5.1.1"]),
     code=st.sampled_from([None, 421, 550, 554]),
-    reason=st.sampled_from(["rejected", "undeliverable", "expired", "something new"]),
+    reason=st.sampled_from([None, "rejected", "undeliverable", "expired", "something new"]),
 )
 def test_whatever_was_said_and_sent_it_is_three_parts_of_the_relays_own(
     content: Draft,
@@ -223,10 +281,14 @@ def test_whatever_was_said_and_sent_it_is_three_parts_of_the_relays_own(
     mx: str | None,
     enhanced: str | None,
     code: int | None,
-    reason: str,
+    reason: str | None,
 ) -> None:
     about = Story(content, f"<{to.address}>", "bulk", "https://relay.example/u/TOKEN")
-    story = DsnStory(about, forward_to.address, code, enhanced, reason, RemoteSide(mx=mx, text=reply))
+    remote: RemoteSide | ReportDetails = RemoteSide(mx=mx, text=reply)
+    if reason is None:
+        remote = ReportDetails(reporting_mta=mx, remote_mta=mx, client_name=mx, diagnostic=reply)
+    composition = 3 if reason is None else 1
+    story = DsnStory(about, forward_to.address, code, enhanced, reason, remote, composition=composition)
     message = composed_dsn(story)
     octets = message.as_bytes()
     assert composed_dsn(story).as_bytes() == octets

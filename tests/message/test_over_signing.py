@@ -24,11 +24,11 @@ from tests.mailauth import verify_all
 PROTECTED = [
     "From", "To", "Cc", "Subject", "Date", "Message-ID", "Reply-To", "Sender", "MIME-Version", "Content-Type",
     "Content-Transfer-Encoding", "Content-Disposition", "In-Reply-To", "References", "Feedback-ID",
-    "X-Atmos-Member-Did",
+    "X-Atmos-Member-Did", "X-Atmos-Message",
 ]  # fmt: skip
 UNSUBSCRIBE = ("List-Unsubscribe", "List-Unsubscribe-Post")
 
-BULK, TRANSACTIONAL = "digest", "international"
+BULK, TRANSACTIONAL = "digest-3", "international"
 
 
 def signed(story: str, composition: int = COMPOSITION) -> bytes:
@@ -100,6 +100,13 @@ def test_what_was_composed_by_the_first_rules_keeps_its_signatures() -> None:
     first = signed(BULK, composition=1)
     assert first != signed(BULK)
     assert [verdict.valid for verdict in verify(b"Subject: another\r\n" + first, RECORDS.get)] == [True] * 4
+
+
+def test_by_the_second_rules_a_token_is_no_field_of_ours() -> None:
+    second = sign(composed(STORIES["digest"]), SIGNERS, timestamp=1, composition=2)
+    assert b"x-atmos-message" not in second
+    message = b"X-Atmos-Message: 448-abcdefghijkl2345\r\n" + second
+    assert [verdict.valid for verdict in verify(message, RECORDS.get)] == [True] * 4
 
 
 # ------------------------------------------------------------------------------------------------ the canonical form

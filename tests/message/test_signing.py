@@ -10,15 +10,16 @@ from relay.addresses import Mailbox, parse_mailbox
 from relay.message.compose import Draft, Message, compose, compose_body
 from relay.message.signer import Signer
 from relay.message.signing import DkimVerdict, body_hash, sign, verify
+from tests.golden_messages.notices import CONFIRMATIONS, DSN_STORIES, FORWARD_STORIES
 from tests.golden_messages.stories import (
-    CONFIRMATIONS,
-    DSN_STORIES,
     HERE,
     RECORDS,
     SIGNERS,
     STORIES,
+    WHOLE_STORIES,
     composed,
     signed,
+    signed_whole,
 )
 from tests.mail_strategies import contents, mailboxes
 from tests.mailauth import verify_all
@@ -45,8 +46,14 @@ def test_golden_bytes_never_change(name: str) -> None:
     assert signed(STORIES[name]) == (HERE / f"{name}.eml").read_bytes()
 
 
+@pytest.mark.parametrize("name", WHOLE_STORIES)
+def test_golden_bytes_of_what_came_in_whole_never_change(name: str) -> None:
+    assert signed_whole(WHOLE_STORIES[name]) == (HERE / f"{name}.eml").read_bytes()
+
+
 def test_every_golden_file_has_its_story() -> None:
-    assert {path.stem for path in HERE.glob("*.eml")} == {*STORIES, *DSN_STORIES, *CONFIRMATIONS}
+    stories = {*STORIES, *WHOLE_STORIES, *DSN_STORIES, *FORWARD_STORIES, *CONFIRMATIONS}
+    assert {path.stem for path in HERE.glob("*.eml")} == stories
 
 
 def test_all_signatures_of_anything_accepted_verify_with_dkimpy_and_mailauth() -> None:
@@ -60,7 +67,7 @@ def test_all_signatures_of_anything_accepted_verify_with_dkimpy_and_mailauth() -
         messages.append(message)
 
     sign_and_verify()
-    messages += [(HERE / f"{name}.eml").read_bytes() for name in STORIES]
+    messages += [(HERE / f"{name}.eml").read_bytes() for name in (*STORIES, *WHOLE_STORIES)]
     assert verify_all(messages, RECORDS) == [ALL_VALID] * len(messages)
 
 

@@ -59,6 +59,9 @@ LINES = [
     ("key", "revoke", "DIR", *MEMBER, "--key-id", "x", "--all-of-it"),
     ("pepper", "rotate", "DIR"),
     ("complaint", "record", "DIR", "--message", "7"),
+    ("bounce", "paste", "DIR"),
+    ("bounce", "record", "DIR"),
+    ("bounce", "record", "DIR", "--message", "7", "--reason", "x"),
     ("dns", "DIR"),
     ("dns", "DIR", "--domain", DOMAIN),
     ("queue", "list", "DIR"),
@@ -74,6 +77,8 @@ LINES = [
     ("log", "erase", "DIR", "--message", "7", "--reason", "x"),
     ("log", "erase", "DIR", "--recipient", "b@example.org", *MEMBER, "--reason", "x"),
 ]
+#: On standard input, for whoever reads it.
+MAIL = "Auto-Submitted: auto-replied\n\nI am away.\n"
 
 
 @contextmanager
@@ -110,7 +115,8 @@ def test_everything_that_the_command_line_sends_is_known_and_nothing_else_is(tmp
     with told(directory) as lines:
         for words in LINES:
             before = len(lines)
-            result = CliRunner().invoke(cli, [str(directory) if word == "DIR" else word for word in words])
+            typed = [str(directory) if word == "DIR" else word for word in words]
+            result = CliRunner().invoke(cli, typed, input=MAIL)
             assert str(result.exception) == "not today", (words, result.output)
             assert len(lines) == before + 1
         # `doctor` asks where the files alone do not say it, and tells what it hears.

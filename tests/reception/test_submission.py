@@ -52,7 +52,13 @@ def test_what_is_handed_in_arrives_below_the_relays_fields(tmp_path: Path) -> No
             assert received.data.endswith(kept)
             assert b"secret@" not in received.data
             prefix = BytesParser().parsebytes(received.data.removesuffix(kept))
-            assert prefix.keys() == [*["DKIM-Signature"] * 4, "Feedback-ID", "X-Atmos-Member-Did", "Received"]
+            assert prefix.keys() == [
+                *["DKIM-Signature"] * 4,
+                "Feedback-ID",
+                "X-Atmos-Member-Did",
+                "X-Atmos-Message",
+                "Received",
+            ]
             assert "by relay.example with ESMTPSA id" in prefix["Received"].replace("\r\n", "")
             assert CLIENT.address not in received.data.decode()
             assert received.mail_from.startswith(f"bounces+{message_id}-")

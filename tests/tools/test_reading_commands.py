@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from relay.operator.client import administer
+from tests.operator.test_bounces_by_hand import dsn
+from tests.operator.test_bounces_by_hand import order as bounced_later
 from tests.world.directories import contents
 from tests.world.orders import COMMANDS
 from tests.world.relay import DID, open_world, run
@@ -17,13 +19,15 @@ READING_COMMANDS = [name for name, command in COMMANDS.items() if command.reads]
 def test_nothing_changes_and_the_answers_are_those_of_the_running_relay(tmp_path: Path) -> None:
     directory, copy = tmp_path / "data", tmp_path / "copy"
     answers: dict[str, Any] = {}
-    arguments: dict[str, dict[str, int]] = {}
+    arguments: dict[str, dict[str, Any]] = {}
 
     async def main() -> None:
         async with open_world(directory) as world:
             message_id = await world.send()
             await world.until_final(message_id)
             arguments["queue_show"] = {"message": message_id}
+            token = world.core.message_tokens.token(message_id)
+            arguments["bounce_paste"] = bounced_later(dsn(token))
             waiting = await world.send(to="tempfail-9@example.com")
             await world.until(waiting, "deferred")
             # In nobody's hand and not due: the same at any time.
@@ -54,3 +58,4 @@ def test_nothing_changes_and_the_answers_are_those_of_the_running_relay(tmp_path
     assert answers["member_list"][0]["did"] == DID
     assert answers["queue_list"]["sites"][0]["held"] == 1
     assert answers["queue_show"]["status"] == "sent"
+    assert answers["bounce_paste"]["counts"]

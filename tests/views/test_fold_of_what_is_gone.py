@@ -74,7 +74,7 @@ def test_after_the_event_that_erases_them_the_payloads_make_no_difference(
         for message_id in queued_of(history)
         if status_of(history, message_id) in ("sent", "bounced") and message_id not in kept
     ]
-    reports = [seq for seq in reports_of(history) if seq not in kept]
+    reports = [seq for seq in reports_of(history) if (seq + len(kept)) % 2]
     erased = [
         PayloadErased(did=did, because="retention", message_ids=ids, seqs=seqs)
         for did in (*DIDS, NOBODY)

@@ -36,7 +36,7 @@ def assert_arrived(
     of_bulk = ("List-Unsubscribe", "List-Unsubscribe-Post") if "List-Unsubscribe" in names else ()
     assert [name for name in names if name not in ("Date", "Message-ID")] == [
         *of_bulk,
-        *("Feedback-ID", "X-Atmos-Member-Did", "Received"),
+        *("Feedback-ID", "X-Atmos-Member-Did", "X-Atmos-Message", "Received"),
     ]
     assert f"id {message_id};" in re.sub(r"\s+", " ", added["Received"])
     assert received.mail_from.startswith(f"bounces+{message_id}-")

@@ -12,7 +12,7 @@ of it, holds of them, at any later moment and as often as one likes.
 
 What a `payload.erased` admits: of each message that it names, everything that stands before it in the log, but for a
 `recipient.suppressed`, which stays in force, a report that came by mail, which has its own time, and the notification
-of its bounce, which is a message of its own; the `send.accepted` whose last message this is, or the `mail.received` that
+of its bounce, which is a message of its own; the `send.accepted` whose last message this is, the `mail.received` that
 was passed on; and the ones it names itself, which are sends without a message, reports that no notification under way
 quotes, or records of no message that are over: a removal, and a `domain.forward_set` whose mailbox is in use no more.
 """

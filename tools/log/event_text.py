@@ -19,7 +19,7 @@ from spool.record import Record
 from tools.output import counted, printable
 
 #: The events whose sequence number is a message's id.
-_OF_A_MESSAGE_OF_THEIR_OWN = ("message.queued", "dsn.queued", "confirmation.queued")
+_OF_A_MESSAGE_OF_THEIR_OWN = ("message.queued", "dsn.queued", "confirmation.queued", "forward.queued")
 
 
 class Shown(NamedTuple):
@@ -153,6 +153,69 @@ def _tell_confirmation(event: Shown) -> str:
     recipient = event.data.get("personal")
     to = "" if recipient is None else f" to {recipient['address']}"
     return f"message {event.seq}{to} is queued: it asks whether the bounces of {event.data['domain']} may be told there"
+
+
+def _tell_mail_received(event: Shown) -> str:
+    data = event.data
+    mail = data.get("personal")
+    way = ""
+    if mail is not None:
+        sender = "the null sender" if data.get("mail_from_null") else mail.get("mail_from", "")
+        way = f" from {sender} to {', '.join(mail.get('rcpt_to', []))}"
+    whose = {"operator": "the operator's mail", "reply": "a reply"}.get(data["kind"], "mail")
+    return f"{whose} for {data['domain']} came in{way}, {counted(data['size'], 'byte')}, and is passed on"
+
+
+def _tell_forwarded(event: Shown) -> str:
+    recipient = event.data.get("personal")
+    to = "" if recipient is None else f" to {recipient['address']}"
+    return f"message {event.seq}{to} is queued: it is the mail that came in"
+
+
+#: By what a report says of the message.
+_REPORTED = {
+    "failed": "it failed",
+    "delayed": "it is late",
+    "delivered": "it was delivered",
+    "relayed": "it was passed on",
+    "expanded": "it went to a list",
+}
+
+
+def _tell_bounce_reported(event: Shown) -> str:
+    data = event.data
+    details = data.get("personal") or {}
+    if data["kind"] == "auto_reply":
+        what = "an automatic answer came"
+    elif data.get("action") in _REPORTED:
+        what = f"a report came, {_REPORTED[data['action']]}"
+    else:
+        what = f"mail came about it ({data['kind']})"
+    codes = [str(data[key]) for key in ("code", "enhanced") if data.get(key) is not None]
+    text = [f'"{details["diagnostic"]}"'] if details.get("diagnostic") else []
+    said = " ".join([*codes, *text])
+    speaker = f", {details['reporting_mta']}" if details.get("reporting_mta") else ""
+    counts = "; it counts as a bounce" if data.get("counts") else ""
+    return (
+        f"message {event.message_id}: {what}{_class(event)}{speaker}{f': {said}' if said else ''}"
+        f"{counts}{_by_hand(event)}"
+    )
+
+
+def _tell_complained(event: Shown) -> str:
+    data = event.data
+    kind = f" ({data['feedback_type']})" if data.get("feedback_type") else ""
+    provider = f", {data['provider']} says so" if data.get("provider") else ""
+    unproved = (
+        "" if data.get("authenticated", True) else "; nobody who is believed says so: it counts nowhere"
+    )
+    return f"message {event.message_id}: the recipient complained{kind}{provider}{unproved}{_by_hand(event)}"
+
+
+def _by_hand(event: Shown) -> str:
+    """Of a report that the operator recorded."""
+    why = (event.data.get("personal") or {}).get("why")
+    return (f"; recorded{_by(event)}" if event.data.get("by") else "") + (f": {why}" if why else "")
 
 
 def _tell_domain_removed(event: Shown) -> str:
@@ -327,7 +390,6 @@ _SENTENCES = {
     "pepper.rotated": "pepper {number} is used from now on; those before it stay good",
     "signing_key.deleted": "the keys {selector_stem} of {domain} are deleted: nothing needs them any more",
     "operator.key_switched": "{domain} signs with {selector_stem}",
-    "message.complained": "message {message_id}: the recipient complained",
 }
 _STORIES: dict[str, Callable[[Shown], str]] = {
     "attempt.interrupted": _tell_interrupted,
@@ -335,14 +397,18 @@ _STORIES: dict[str, Callable[[Shown], str]] = {
     "domain.forward_set": _tell_forward,
     "domain.removed": _tell_domain_removed,
     "dsn.queued": _tell_dsn,
+    "forward.queued": _tell_forwarded,
     "held.released": _tell_held_released,
     "key.issued": _tell_key_issued,
     "key.revoked": _tell_key_revoked,
     "log.stripped": _tell_stripped,
+    "mail.received": _tell_mail_received,
     "member.handle_lost": _tell_handle_lost,
     "member.handle_set": _tell_handle_set,
     "member.removed": _tell_member_removed,
+    "message.bounce_reported": _tell_bounce_reported,
     "message.bounced": _tell_bounced,
+    "message.complained": _tell_complained,
     "message.deferred": _tell_deferred,
     "message.held": _tell_held,
     "message.queued": _tell_queued,

@@ -17,9 +17,9 @@ from relay.buffers import Buffers
 from relay.config import Config
 from relay.data_directory import LogToRead
 from relay.heavy_work import HeavyWork
-from relay.message.keys import Peppers
 from relay.internet.resolver import Resolver
 from relay.mail_reading import Reading, Signature
+from relay.message.keys import Peppers
 from relay.message.tokens import BounceAddresses, ConfirmationTokens, UnsubscribeTokens
 from relay.metrics import Metrics
 from relay.principals import Asker

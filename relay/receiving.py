@@ -14,7 +14,7 @@ It knows no SMTP. A mail that is being decided when the relay stops is decided.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -176,16 +176,14 @@ def has_null_sender(core: Core, view: Snapshot, message_id: int) -> bool:
 async def _write(
     core: Core,
     stranger: Stranger,
-    decide: Any,
+    decide: Callable[[Snapshot], Sequence[Event]],
     kind: MailKind,
     whose: str,
     size: int,
     claim: Claim,
 ) -> None:
     with core.quota.budget(kind, whose, size) as spending:
-        spending.was_written = bool(
-            await core.writes.decide(stranger, decide, size=size, claim=claim)
-        )
+        spending.was_written = bool(await core.writes.decide(stranger, decide, size=size, claim=claim))
 
 
 def _claim_of_postmaster(core: Core, stranger: Stranger, size: int) -> Claim:

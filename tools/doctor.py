@@ -194,8 +194,8 @@ def _incoming(directory: Path, config: Config) -> Iterator[Finding]:
     check = "mail that comes in"
     if not config.inbound.is_served:
         says = (
-            "is not taken: bounces that come later, complaints and mail to postmaster@ are lost where the MX that `dns` "
-            "prints is published; set [inbound] bind and operator_mailbox"
+            "is not taken: bounces that come later, complaints and mail to postmaster@ are lost where the MX "
+            "that `dns` prints is published; set [inbound] bind and operator_mailbox"
         )
         yield Finding(check, True, says)
         return

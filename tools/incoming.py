@@ -33,10 +33,12 @@ def _ports(config: Config) -> Iterator[IncomingFinding]:
     binds = [bind.rpartition(":") for bind in config.inbound.bind]
     reached = [host.strip("[]") for host, _, port in binds if port == str(SMTP_PORT)]
     if not reached:
-        says = f"no [inbound] bind has port {SMTP_PORT}, the only one that mail servers try: something must lead it here"
+        says = f"no [inbound] bind has port {SMTP_PORT}, the only one that servers try: something must lead it here"
         yield IncomingFinding(True, says)
     elif all(map(_is_loopback, reached)):
-        yield IncomingFinding(False, f"[inbound] bind is of this machine alone, and nobody else reaches it: {reached[0]}")
+        yield IncomingFinding(
+            False, f"[inbound] bind is of this machine alone, and nobody else reaches it: {reached[0]}"
+        )
 
 
 def _is_loopback(host: str) -> bool:
@@ -65,16 +67,16 @@ async def _mx(config: Config, resolver: Resolver) -> IncomingFinding:
         return IncomingFinding(False, f"{domain} has no MX; {fix}")
     addresses = await _addresses(resolver, ours)
     if not addresses:
-        return IncomingFinding(False, f"{ours}, the relay's name, has no address in the DNS; give it an A or AAAA record")
-    elsewhere = [
-        host for host in hosts if host != ours and not addresses & await _addresses(resolver, host)
-    ]
+        return IncomingFinding(
+            False, f"{ours}, the relay's name, has no address in the DNS; give it an A or AAAA record"
+        )
+    elsewhere = [host for host in hosts if host != ours and not addresses & await _addresses(resolver, host)]
     if len(elsewhere) == len(hosts):
         return IncomingFinding(
             False, f"the MX of {domain} leads elsewhere ({', '.join(sorted(elsewhere))}); {fix}"
         )
     if elsewhere:
-        says = f"one MX of {domain} leads here, others elsewhere ({', '.join(sorted(elsewhere))}): do these pass mail on?"
+        says = f"one MX of {domain} leads here, others elsewhere ({', '.join(sorted(elsewhere))}): is that meant?"
         return IncomingFinding(True, says)
     return IncomingFinding(True, f"the MX of {domain} leads here ({', '.join(sorted(addresses))})")
 

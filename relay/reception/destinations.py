@@ -103,4 +103,6 @@ def _of_operator(
 
 _UNKNOWN: Final = Reply(550, "5.1.1", "there is no such mailbox here")
 _NOT_AVAILABLE: Final = Reply(550, "5.1.1", "address not available")
-_RELAYING: Final = Reply(550, "5.7.1", "mail for that domain is not taken here; this is no relay for strangers")
+_RELAYING: Final = Reply(
+    550, "5.7.1", "mail for that domain is not taken here; this is no relay for strangers"
+)

@@ -31,6 +31,7 @@ from relay.internet.spf import spf_passes
 from relay.mail_reading import NotReadNow, Reading
 from relay.message.forward import is_looping
 from relay.principals import Stranger
+from relay.receiving import Mail, Report, ToPassOn
 from relay.reception.destinations import (
     AboutMessage,
     Destination,
@@ -43,7 +44,6 @@ from relay.reception.destinations import (
 from relay.reception.interface import Admitted, Client, Message, Transaction, Visit
 from relay.reception.refused import reply_to_stranger, too_fast
 from relay.reception.replies import Reply
-from relay.receiving import Mail, Report, ToPassOn
 from relay.refusals import Refusal, unavailable
 from relay.views import messages
 from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
@@ -148,11 +148,14 @@ class Inbound:
                 is_for_postmaster=any(is_urgent(each, self._edge.config) for each in mail.rcpt_to),
             )
         else:
-            is_replying = self._is_reply(found, reading) or await self._is_from_known_sender(found, mail, party)
+            is_replying = self._is_reply(found, reading) or await self._is_from_known_sender(
+                found, mail, party
+            )
             if not (is_replying or found.is_for_postmaster or self._edge.config.inbound.forward == "all"):
                 return self._refuse("no_reply", _NO_REPLY)
-            kind = "reply" if is_replying else "other"
-            wanted = ToPassOn(mail=mail, kind=kind, did=found.did, domain=found.domain)
+            wanted = ToPassOn(
+                mail=mail, kind="reply" if is_replying else "other", did=found.did, domain=found.domain
+            )
         await self._edge.decide("take_mail", wanted, Stranger())
         return _TAKEN
 

@@ -1,4 +1,4 @@
-"""Mail that strangers bring: who may be written to, what a report makes true, what is passed on, and what is refused."""
+"""Mail that strangers bring: who may be written to, what a report makes true, what is passed on, what is refused."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def test_the_operators_mailboxes(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbound_world(tmp_path / "data") as world:
             async with stranger(world) as talk:
-                for number, name in enumerate([*(f"{each}@Relay.EXAMPLE" for each in OPERATORS), "Postmaster"]):
+                for number, name in enumerate(
+                    [*(f"{each}@Relay.EXAMPLE" for each in OPERATORS), "Postmaster"]
+                ):
                     said = await bring(talk, LETTER + b"%d\r\n" % number, name, mail_from="ann@example.com")
                     assert said == TAKEN, name
                 # Several of them are one destination.
@@ -120,7 +122,9 @@ def test_the_operators_mailboxes(tmp_path: Path) -> None:
             assert received[-1].personal.rcpt_to == both
             assert received[-1].mail_from_null
             assert {message.rcpt_to[0] for message in world.mx.messages} == {OPERATOR_MAILBOX}
-            assert all(message.data.endswith(LETTER) or LETTER in message.data for message in world.mx.messages)
+            assert all(
+                message.data.endswith(LETTER) or LETTER in message.data for message in world.mx.messages
+            )
 
     run(main)
 
@@ -195,7 +199,9 @@ def test_a_name_that_nobody_has_proved_is_nobodys_where_it_must_be(tmp_path: Pat
             await world.command("domain_set_forward", domain=DOMAIN, to=BOSS)
             config = world.core.settings.now
             for must, said_first in ((False, "250"), (True, "550")):
-                world.core.settings.take(config.__class__(**{**_fields(config), "require_verified_domains": must}))
+                world.core.settings.take(
+                    config.__class__(**{**_fields(config), "require_verified_domains": must})
+                )
                 async with stranger(world) as talk:
                     for name in ("any", "postmaster"):
                         await talk.ask("MAIL FROM:<>")
@@ -251,7 +257,9 @@ def test_a_token_that_is_not_ours_is_nobodys(tmp_path: Path, altered: str) -> No
             address = bounce_address(world, message_id)
             match altered:
                 case "mac":
-                    address = address.replace("@", "@"[:0] + ("b" if address[-len(OPERATOR_DOMAIN) - 2] != "b" else "c") + "@")
+                    address = address.replace(
+                        "@", "@"[:0] + ("b" if address[-len(OPERATOR_DOMAIN) - 2] != "b" else "c") + "@"
+                    )
                 case "number":
                     address = address.replace(f"+{message_id}-", f"+{message_id + 1}-")
                 case "domain":
@@ -405,14 +413,19 @@ def test_a_bounce_of_what_was_passed_on_is_recorded_and_passed_on_to_nobody(tmp_
     async def main() -> None:
         async with open_inbound_world(tmp_path / "data") as world:
             async with stranger(world) as talk:
-                assert await bring(talk, LETTER, f"abuse@{OPERATOR_DOMAIN}", mail_from="ann@example.com") == TAKEN
+                assert (
+                    await bring(talk, LETTER, f"abuse@{OPERATOR_DOMAIN}", mail_from="ann@example.com")
+                    == TAKEN
+                )
                 await world.until_so_many_are_final(1)
                 (forwarded,) = world.mx.messages
                 assert forwarded.mail_from.startswith("forward+")
                 assert await bring(talk, BOUNCE, forwarded.mail_from) == TAKEN
                 assert await bring(talk, BOUNCE, forwarded.mail_from) == TAKEN
             (report,) = events(world, MessageBounceReported)
-            (queued,) = (seq for seq, event in enumerate(world.events(), 1) if isinstance(event, ForwardQueued))
+            (queued,) = (
+                seq for seq, event in enumerate(world.events(), 1) if isinstance(event, ForwardQueued)
+            )
             assert report.message_id == queued
             assert forwarded.mail_from == forward_address(world, queued)
             assert len(events(world, MailReceived)) == 1

@@ -1,17 +1,18 @@
-"""What strangers can cost: messages a minute, what is written an hour and a day, the disk, memory, and their manners."""
+"""What strangers can cost: messages a minute, what is written an hour and a day, the disk, memory; their manners."""
 
 from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from relay.events import MailReceived, MessageBounceReported
 from relay.quota import LAST_MAILS_PER_MINUTE
-from relay.reception.certificates import Certificates
 from relay.receiving import LAST_MAIL_BYTES_MAX
+from relay.reception.certificates import Certificates
 from tests.world.doors import talking
 from tests.world.process import configure
 from tests.world.relay import DOMAIN, OPERATOR_DOMAIN, World, run
@@ -96,7 +97,11 @@ def test_a_budget_for_each_kind_and_each_domain_or_mailbox(tmp_path: Path) -> No
         settings = 'forward = "all"\nmessages_per_hour = 2\nmessages_per_minute_per_address = 1000'
         async with open_inbound_world(tmp_path / "data", settings) as world:
             await world.command("domain_set_forward", domain=DOMAIN, to="boss@elsewhere.example")
-            to = {"operator": ABUSE, "member": f"any@{DOMAIN}", "report": bounce_address(world, await sent(world))}
+            to = {
+                "operator": ABUSE,
+                "member": f"any@{DOMAIN}",
+                "report": bounce_address(world, await sent(world)),
+            }
             async with stranger(world) as talk:
                 for recipient in to.values():
                     for number in range(2):
@@ -177,7 +182,8 @@ def test_on_a_disk_that_is_nearly_full_the_postmaster_is_heard(
 def test_who_talks_before_the_greeting_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbound_world(tmp_path / "data") as world:
-            async with talking(port(world), client=client("192.0.2.9")) as talk:  # type: ignore[arg-type]
+            surroundings: Any = port(world)
+            async with talking(surroundings, client=client("192.0.2.9")) as talk:
                 await talk.say("EHLO mx.stranger.example", "MAIL FROM:<>")
                 assert (await talk.hear()).startswith("554 5.5.1 ")
                 assert await talk.hear() == ""
@@ -194,7 +200,9 @@ def test_a_bare_line_end_is_refused_there_and_then(tmp_path: Path, bare: bytes) 
             async with stranger(world) as talk:
                 for line in ("MAIL FROM:<>", f"RCPT TO:<{ABUSE}>", "DATA"):
                     assert (await talk.ask(line))[0] in "23"
-                await talk.send(LETTER + b"x" + bare + f"MAIL FROM:<>\r\nRCPT TO:<{ABUSE}>\r\nDATA\r\n".encode())
+                await talk.send(
+                    LETTER + b"x" + bare + f"MAIL FROM:<>\r\nRCPT TO:<{ABUSE}>\r\nDATA\r\n".encode()
+                )
                 assert (await talk.hear()).startswith("521 5.5.2 ")
                 assert await talk.hear() == ""
             assert not events(world, MailReceived)
@@ -218,9 +226,18 @@ def test_what_is_offered_and_any_sender(tmp_path: Path) -> None:
             for word in ("SIZE 11534336", "8BITMIME", "SMTPUTF8", "PIPELINING", "ENHANCEDSTATUSCODES"):
                 assert word in offered
             assert "STARTTLS" not in offered
-            senders = ["", "ann@example.com", '"a b"@example.com', "root", "@a.example:b@c.example", "x@[192.0.2.1]"]
+            senders = [
+                "",
+                "ann@example.com",
+                '"a b"@example.com',
+                "root",
+                "@a.example:b@c.example",
+                "x@[192.0.2.1]",
+            ]
             for number, sender in enumerate(senders):
-                said = await bring(talk, letter(number), ABUSE, mail_from=sender, options=" BODY=8BITMIME SIZE=99")
+                said = await bring(
+                    talk, letter(number), ABUSE, mail_from=sender, options=" BODY=8BITMIME SIZE=99"
+                )
                 assert said == TAKEN, sender
             await talk.send("MAIL FROM:<zoë@example.com> SMTPUTF8\r\n".encode())
             assert (await talk.hear()).startswith("250 ")

@@ -84,7 +84,9 @@ def test_what_is_no_reply_is_refused_and_says_what_to_do(tmp_path: Path, what: s
             sender = {"an unknown sender": "ann@example.com", "null": ""}.get(what, FRIEND)
             world.dns.txt["example.com"] = [(b"v=spf1 ip4:192.0.2.10 -all",)]
             said = await answer(world, letter(**fields), sender)
-            assert said.startswith("550 5.7.1 only replies are taken here: answer a mail that came from this address")
+            assert said.startswith(
+                "550 5.7.1 only replies are taken here: answer a mail that came from this address"
+            )
             assert not events(world, MailReceived)
             assert count(world, 'atmos_inbound_refused_total{why="no_reply"}') == 1
 
@@ -222,7 +224,9 @@ def test_a_reader_that_is_not_to_be_had_puts_mail_off(tmp_path: Path) -> None:
             world.core.mail_reader = Dying(is_there=False)
             before = world.core.store.last_seq
             for to in (f"abuse@{OPERATOR_DOMAIN}", f"you@{DOMAIN}"):
-                assert (await answer(world, LETTER, to=to)).startswith("451 4.3.0 the mail cannot be read now")
+                assert (await answer(world, LETTER, to=to)).startswith(
+                    "451 4.3.0 the mail cannot be read now"
+                )
             assert world.core.store.last_seq == before
             assert count(world, 'atmos_inbound_refused_total{why="not_read"}') == 2
 

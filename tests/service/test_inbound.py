@@ -1,4 +1,4 @@
-"""Port 25 in a running relay: started and stopped in order, its settings, its child, metrics, and what `doctor` says."""
+"""Port 25 in a running relay: started and stopped in order, its settings, its child, and what `doctor` says."""
 
 from __future__ import annotations
 
@@ -163,7 +163,12 @@ def test_a_killed_relay_has_what_it_took_and_knows_it_again(
             with socket.create_connection(("127.0.0.1", numbers(relay)[0]), 30) as client:
                 heard = client.makefile("rb")
                 assert heard.readline().startswith(b"220 ")
-                for line in ("HELO stranger.test", "MAIL FROM:<ann@example.com>", f"RCPT TO:<{ABUSE}>", "DATA"):
+                for line in (
+                    "HELO stranger.test",
+                    "MAIL FROM:<ann@example.com>",
+                    f"RCPT TO:<{ABUSE}>",
+                    "DATA",
+                ):
                     client.sendall(line.encode() + b"\r\n")
                     assert heard.readline()[:1] in (b"2", b"3"), line
                 client.sendall(LETTER + b".\r\n")

@@ -43,14 +43,18 @@ def test_an_mx_that_leads_here(host: str) -> None:
 @pytest.mark.parametrize(
     ("resolver", "ok", "sentence"),
     [
-        (dns("mx.other.example"), False, "leads elsewhere (mx.other.example); publish `relay.example. IN MX 10 "),
+        (
+            dns("mx.other.example"),
+            False,
+            "leads elsewhere (mx.other.example); publish `relay.example. IN MX 10 ",
+        ),
         (dns(), False, "relay.example has no MX; publish "),
         (FakeDns(mx={"elsewhere.example": [(1, "a.example")]}), False, "relay.example is not in the DNS"),
         (dns(OURS, "mx.other.example"), True, "others elsewhere (mx.other.example)"),
         (dns(OURS, broken={OURS}), True, "could not be looked up: MX lookup: SERVFAIL"),
     ],
 )
-def test_any_other_mx(resolver: FakeDns, ok: bool, sentence: str) -> None:  # noqa: FBT001
+def test_any_other_mx(resolver: FakeDns, ok: bool, sentence: str) -> None:
     ((found, says),) = said(resolver)
     assert (found, sentence in says) == (ok, True), says
 
@@ -79,7 +83,7 @@ def test_a_mailbox_in_no_domain() -> None:
         (("localhost:25",), False, "is of this machine alone"),
     ],
 )
-def test_a_port_that_nobody_reaches(bind: tuple[str, ...], ok: bool, sentence: str) -> None:  # noqa: FBT001
+def test_a_port_that_nobody_reaches(bind: tuple[str, ...], ok: bool, sentence: str) -> None:
     (found, says), _ = said(dns(OURS), *bind)
     assert (found, sentence in says) == (ok, True)
 

@@ -1,7 +1,7 @@
 """Mail that strangers bring to a relay in memory: the real dialogue, the real door, over a stream of memory.
 
-    async with stranger(world) as talk:
-        assert (await bring(talk, report, world.bounce_address(448))).startswith("250 ")
+async with stranger(world) as talk:
+    assert (await bring(talk, report, world.bounce_address(448))).startswith("250 ")
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ async def open_inbound_world(directory: Path, settings: str = "", **options: Any
     configure(directory, inbound=f'operator_mailbox = "{OPERATOR_MAILBOX}"\n{settings}')
     async with open_world(directory, **options) as world:
         yield world
-
-
 
 
 def port(world: World, certificates: Certificates | None = None) -> Surroundings[None]:

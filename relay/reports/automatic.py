@@ -91,5 +91,9 @@ def is_auto_reply(header: Header) -> bool:
         auto_submitted(header).startswith("auto-replied")
         or header.first("precedence").lower() == "auto_reply"
         or header.has(*_ANSWER_FIELDS)
-        or (not header.has("list-id") and header.words("subject").lower().startswith(_ANSWER_SUBJECTS))
+        or (not header.has("list-id") and is_answer_by_subject(header))
     )
+
+
+def is_answer_by_subject(header: Header) -> bool:
+    return header.words("subject").lower().startswith(_ANSWER_SUBJECTS)

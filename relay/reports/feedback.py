@@ -23,8 +23,10 @@ _REPORT: Final = "message/feedback-report"
 _TYPE: Final = re.compile(
     r"^[ \t]{0,8}Feedback-Type[ \t]{0,8}:[ \t]{0,8}([A-Za-z][A-Za-z-]{0,39})", re.IGNORECASE | re.MULTILINE
 )
-_FORM: Final = re.compile(r"^[ \t]{0,8}(?:User-Agent|Version)[ \t]{0,8}:", re.IGNORECASE | re.MULTILINE)
 _JMRP_FIELDS: Final = ("x-hmxmroriginalrecipient", "x-reporter-ip")
+_JMRP_SENDER: Final = re.compile(
+    r"staff@(?:[a-z0-9-]{1,63}\.)?(?:hotmail|outlook|microsoft)\.com", re.IGNORECASE
+)
 _JMRP_SUBJECT: Final = re.compile(r"complaint about message from\b", re.IGNORECASE)
 
 
@@ -60,9 +62,7 @@ def _of_microsoft(mail: Mail) -> Feedback | None:
     if not enclosed or not _JMRP_SUBJECT.match(mail.header.words("subject")):
         return None
     bodies = (Header.of(part.body) for part in mail.parts if part.content_type == "message/rfc822")
-    is_theirs = any(
-        address.lower().startswith("staff@") for address in addresses_in(mail.header.first("from"))
-    )
+    is_theirs = any(_JMRP_SENDER.fullmatch(address) for address in addresses_in(mail.header.first("from")))
     if is_theirs or any(header.has(*_JMRP_FIELDS) for header in bodies):
         return Feedback("abuse", None, plain(mail.header.words("subject"))[:DIAGNOSTIC_MAX])
     return None

@@ -1,10 +1,10 @@
 """Bounces in forms of their own, which a library knows: flufl.bounce, the detectors of Mailman.
 
 The contract. `who_failed` never fails, whatever the library does with odd mail: an error of its own is "found
-nothing". It is given a small copy of the mail: some of its header, and of the texts (not of the mail that is enclosed)
-the first LIBRARY_BYTES_MAX with no line over LINE_CHARACTERS_MAX, since what it looks for is near the beginning, and
-its patterns take time that grows with the square of a line. Which addresses it finds is not used: our own record says
-to whom a message was.
+nothing". It is given a small copy of the mail: some of its header, and of the texts (not of a mail that is enclosed or
+quoted) the first LIBRARY_BYTES_MAX with no line over LINE_CHARACTERS_MAX, since what it looks for is near the
+beginning, and its patterns take time that grows with the square of a line. Which addresses it finds is not used: our
+own record says to whom a message was.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from flufl.bounce import all_failures
 
 from relay.mail_reading import Action
 from relay.reports.parts import Mail
+from relay.reports.texts import unquoted
 
 LIBRARY_BYTES_MAX: Final = 12_288
 LINE_CHARACTERS_MAX: Final = 200
@@ -59,7 +60,7 @@ def _small_copy(mail: Mail) -> bytes:
     lines.append("")
     left = LIBRARY_BYTES_MAX
     for part in texts:
-        text = part.text[:left]
+        text = unquoted(part.text)[:left]
         left -= len(text)
         if is_multipart:
             lines += [f"--{_BOUNDARY}", "content-type: text/plain", ""]

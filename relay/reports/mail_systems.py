@@ -10,21 +10,23 @@ import re
 from enum import IntEnum
 from typing import Final
 
-from relay.reports.automatic import auto_submitted
+from relay.reports.automatic import auto_submitted, is_answer_by_subject
 from relay.reports.header import addresses_in
 from relay.reports.parts import Mail
 
 _DAEMON: Final = re.compile(
-    r"(?:mail[-_.]?(?:er)?[-_.]?d(?:a?emon)|mailerdaemon|mdaemon|double-bounce|mail-?delivery|maildelivery|maildaemon)",
-    re.IGNORECASE,
+    r"(?:mail(?:er)?[-_.]?da?emon|mdaemon|double-bounce)(?:[-_.+=].{0,60})?", re.IGNORECASE
 )
 _DAEMON_NAME: Final = re.compile(
-    r"mail(?:er)?[ -]?d(?:ae|e)mon|mail delivery (?:sub)?system|mail delivery (?:service|agent)|delivery subsystem"
-    r"|internet mail delivery|system administrator|mail administrator|e?mail system",
+    r"mail(?:er)?[ -]?d(?:ae|e)mon|mail deliver(?:y)? (?:sub)?system|mail delivery (?:service|agent)|delivery subsystem"
+    r"|internet mail delivery",
     re.IGNORECASE,
 )
+_POSTMASTER_NAME: Final = re.compile(
+    r"system administrator|mail administrator|\be?mail system", re.IGNORECASE
+)
 _POSTMASTER: Final = re.compile(
-    r"(?:post[-_]?master|mail-?admin|mailmaster)(?:[-_+.].{0,40})?", re.IGNORECASE
+    r"(?:post[-_]?master|mail-?admin|mailmaster|mail-?delivery)(?:[-_+.].{0,40})?", re.IGNORECASE
 )
 #: In lower case: how mail systems call such mail.
 _SUBJECTS: Final = (
@@ -143,20 +145,27 @@ def likeness(mail: Mail) -> Likeness:
     locals_ = [address.partition("@")[0] for address in addresses_in(sender)]
     subject = header.words("subject")
     is_daemon = (
-        any(_DAEMON.match(local) for local in locals_)
+        any(_DAEMON.fullmatch(local) for local in locals_)
         or _DAEMON_NAME.search(header.words("from")) is not None
         or (not locals_ and _DAEMON.search(sender) is not None)
     )
-    is_postmaster = any(_POSTMASTER.fullmatch(local) for local in locals_)
+    is_postmaster = (
+        any(_POSTMASTER.fullmatch(local) for local in locals_)
+        or _POSTMASTER_NAME.search(header.words("from")) is not None
+    )
     is_subject = any(phrase in subject.lower() for phrase in _SUBJECTS)
     is_report = (
         content_type == "multipart/report"
         and parameters.get("report-type", "delivery-status").lower() == "delivery-status"
     )
-    is_null = header.has("return-path") and _is_null(header.first("return-path"))
+    is_null = any(header.has(name) and _is_null(header.first(name)) for name in ("return-path", "from"))
     if is_daemon or is_report or header.has("x-failed-recipients"):
         return Likeness.MUCH
-    if _OF_A_PERSON.match(subject) or header.has("list-id", "list-unsubscribe"):
+    if (
+        _OF_A_PERSON.match(subject)
+        or header.has("list-id", "list-unsubscribe")
+        or is_answer_by_subject(header)
+    ):
         return Likeness.NONE
     is_machine = auto_submitted(header) not in ("", "no") or header.first("precedence").lower() in (
         "bulk",
@@ -172,4 +181,4 @@ def likeness(mail: Mail) -> Likeness:
 
 def _is_null(return_path: str) -> bool:
     bare = "".join(return_path.split()).strip("<>")
-    return bare == "" or _DAEMON.match(bare) is not None
+    return bare == "" or _DAEMON.fullmatch(bare.partition("@")[0]) is not None

@@ -25,10 +25,11 @@ from relay.reports.mail_systems import Likeness, likeness
 from relay.reports.parts import Mail, Part, cut
 from relay.reports.texts import TEXT_CHARACTERS_MAX, quotes_mail, read_text, says_automatic, without_tags
 
-_STATUS_PARTS: Final[dict[str, Kind]] = {
-    "message/delivery-status": "dsn",
-    "message/global-delivery-status": "dsn_utf8",
-}
+_UTF8_STATUS: Final = "message/global-delivery-status"
+_STATUS_PARTS: Final = ("message/delivery-status", _UTF8_STATUS)
+_REFUSES: Final = 400
+#: Replies whose code says no more than its first digit.
+_CODES_WITHOUT_MEANING: Final = {4: 451, 5: 554}
 _DMARC_TYPES: Final = (
     "application/zip",
     "application/gzip",
@@ -38,7 +39,8 @@ _DMARC_TYPES: Final = (
     "application/x-zip-compressed",
     "application/octet-stream",
 )
-#: RFC 7489 section 7.2.1.1.
+#: RFC 7489 section 7.2.1.1: of the mail, and of the file in it.
+_DMARC_SUBJECT: Final = re.compile(r"report[ _-]domain: ?\S{1,255} submitter: ?\S", re.IGNORECASE)
 _DMARC_FILE: Final = re.compile(
     r"[^!\s]{1,255}![^!\s]{1,255}!\d{1,20}!\d{1,20}(?:![^!\s]{1,60})?\.(?:xml|zip|gz|xml\.gz)", re.IGNORECASE
 )
@@ -46,10 +48,7 @@ _DMARC_FILE: Final = re.compile(
 
 def read_mail(octets: bytes) -> Reading:
     mail = cut(octets)
-    return _as(mail, tokens_in(mail))
-
-
-def _as(mail: Mail, tokens: tuple[str, ...]) -> Reading:
+    tokens = tokens_in(mail)
     return (
         _feedback(mail, tokens)
         or _report_about_others(mail)
@@ -87,7 +86,7 @@ def _reading(
         from_domain=domain_of_from(mail.header),
         references=message_ids(mail.header),
         signatures=signatures_of(mail.header),
-        is_automatic=kind not in ("unknown",) or is_automatic(mail.header),
+        is_automatic=kind != "unknown" or is_automatic(mail.header),
     )
 
 
@@ -107,8 +106,10 @@ def _report_about_others(mail: Mail) -> Reading | None:
         part.content_type in ("application/tlsrpt+gzip", "application/tlsrpt+json") for part in mail.own
     ):
         return _reading(mail, "tls_report")
+    is_subject = _DMARC_SUBJECT.match(mail.header.words("subject")) is not None
     if any(
-        part.content_type in _DMARC_TYPES and _DMARC_FILE.fullmatch(_file_name(part)) for part in mail.own
+        part.content_type in _DMARC_TYPES and (is_subject or _DMARC_FILE.fullmatch(_file_name(part)))
+        for part in mail.own
     ):
         return _reading(mail, "dmarc_report")
     return None
@@ -131,7 +132,7 @@ def _delivery_report(mail: Mail, tokens: tuple[str, ...]) -> Reading | None:
         # A person passes it on.
         return None
     forms = [part for part in mail.own if part.content_type in _STATUS_PARTS]
-    kind: Kind = max((_STATUS_PARTS[part.content_type] for part in forms), default="dsn")
+    kind: Kind = "dsn_utf8" if any(part.content_type == _UTF8_STATUS for part in forms) else "dsn"
     found = read_delivery_status("\n\n".join(part.text for part in forms))
     if found is None and is_report:
         # The form has lost its type, or is not where it should be.
@@ -143,7 +144,8 @@ def _delivery_report(mail: Mail, tokens: tuple[str, ...]) -> Reading | None:
 def _of_form(mail: Mail, kind: Kind, found: DeliveryStatus, tokens: tuple[str, ...]) -> Reading:
     chosen = found.chosen
     enhanced, code, diagnostic = chosen.status, chosen.code, chosen.diagnostic
-    told = None if enhanced and diagnostic else read_text(_words_of(mail))
+    is_told = chosen.action in ("failed", "delayed", None) and not (enhanced and diagnostic)
+    told = read_text(_words_of(mail)) if is_told else None
     if told is not None and (enhanced is None or told.status is None or told.status[0] == enhanced[0]):
         # What people are told completes the form, and never says the contrary of it.
         enhanced, code, diagnostic = enhanced or told.status, code or told.code, diagnostic or told.diagnostic
@@ -182,7 +184,7 @@ def _words_of(mail: Mail) -> str:
     plain_texts = [part.text for part in mail.own if part.content_type == "text/plain"]
     if any(text.strip() for text in plain_texts):
         return "\n".join(plain_texts)[:TEXT_CHARACTERS_MAX]
-    others = (part for part in mail.own if part.content_type.startswith("text/") and not part.is_enclosed)
+    others = (part for part in mail.own if part.content_type.startswith("text/"))
     return "\n".join(without_tags(part.text) for part in others)[:TEXT_CHARACTERS_MAX]
 
 
@@ -193,20 +195,16 @@ def _has_original(mail: Mail, text: str) -> bool:
 
 def _class_of(action: Action | None, enhanced: str | None, code: int | None, diagnostic: str) -> str | None:
     """By the table for replies: what the receiver said is a reply, as far as it has been told."""
-    digit = (
-        int(enhanced[0])
-        if enhanced is not None
-        else code // 100
-        if code is not None
-        else 5
-        if action == "failed"
-        else 4
-    )
-    if code is None or code // 100 != digit:
-        # No code that a rule of the table knows.
-        command, code = Command.END_OF_DATA, digit * 100 + (54 if digit == 5 else 51)
+    if enhanced is not None and enhanced[0] != "2":
+        digit = int(enhanced[0])
+    elif code is not None and code >= _REFUSES:
+        enhanced, digit = None, code // 100
     else:
+        enhanced, digit = None, 4 if action == "delayed" else 5
+    if code is not None and code // 100 == digit:
         command = _command_in(diagnostic)
+    else:
+        command, code = Command.END_OF_DATA, _CODES_WITHOUT_MEANING[digit]
     found = classify(SmtpReply(command, code, enhanced, (diagnostic,)))
     return None if found is None else found.value
 

@@ -46,6 +46,7 @@ _ORIGINAL: Final = re.compile(
             r"-{2,}[ \t]*(?:original|returned|forwarded|unsent) message",
             r"(?:original|returned) message (?:headers? )?(?:follows|attached|below)",
             r"original message headers:",
+            r"begin forwarded message:",
             r"(?:below|included|here) is a copy of",
             r"a copy of the original message",
         )
@@ -201,6 +202,12 @@ def before_original(text: str) -> str:
     """The text up to the mail that it quotes."""
     match = _ORIGINAL.search(text)
     return text if match is None or match.start() == 0 else text[: match.start()]
+
+
+def unquoted(text: str) -> str:
+    """The text without what it quotes of other mail."""
+    own = before_original(text[:TEXT_CHARACTERS_MAX])
+    return "\n".join(line for line in own.split("\n") if not line.startswith(">"))
 
 
 def read_text(text: str) -> Told | None:

@@ -35,6 +35,9 @@ def seeds(name: str) -> Iterator[bytes]:
             yield from _hostile_texts()
             for path in sorted((TESTS / "golden_messages").glob("*.eml")):
                 yield from path.read_bytes().partition(b"\r\n\r\n")[0].split(b"\r\n")
+        case "reports":
+            for sample in sorted((TESTS / "reports" / "samples").glob("*.eml")):
+                yield from _bent(sample.read_bytes())
         case "requests":
             yield _send()
             for text in _hostile_texts():
@@ -55,6 +58,30 @@ def seeds(name: str) -> Iterator[bytes]:
                     yield bytes((0x3F, behaving)) + "".join(f"{line}\r\n" for line in said).encode()
         case "dns_answers" | "txt_answers":
             yield from dns_inputs.dns_seeds()
+
+
+def _bent(mail: bytes) -> Iterator[bytes]:
+    """The mail, and what becomes of it on the way: types, boundaries, empty lines and field names lost or doubled."""
+    yield mail
+    for lost in (
+        b"Content-Type:",
+        b"multipart/report",
+        b"message/",
+        b"--",
+        b"\n\n",
+        b": ",
+        b";",
+        b"Action: ",
+        b"Status: 5",
+    ):
+        yield mail.replace(lost, b"")
+        yield mail.replace(lost, lost + lost)
+        head, _, tail = mail.rpartition(lost)
+        yield head + tail
+    lines = mail.split(b"\n")
+    yield b"\n".join(reversed(lines))
+    yield b"\n".join(line[:20] for line in lines)
+    yield b"Content-Type: message/rfc822\n\n" + mail
 
 
 def _segments(*, whole: bool, alone: bool) -> Iterator[bytes]:

@@ -37,6 +37,7 @@ INSTRUMENTED: dict[str, tuple[str, ...]] = {
     "events": ("relay.codec", "relay.events"),
     "tokens": ("relay.message.tokens",),
     "headers": ("relay.message.headers", "relay.addresses"),
+    "reports": ("relay.reports",),
     "requests": ("relay.requests", "relay.addresses", "relay.message.headers"),
     "replies": ("relay.delivery.reply_reader", "relay.delivery.smtp"),
     "commands": ("relay.reception",),
@@ -61,6 +62,7 @@ INSTRUMENTED: dict[str, tuple[str, ...]] = {
 }
 #: Longer inputs are not bred: everything there is to read fits, and small inputs are run more often.
 BYTES_MAX: dict[str, int] = {
+    "reports": 4096,
     "dns_answers": 8192,
     "txt_answers": 8192,
     "segments": 4096,

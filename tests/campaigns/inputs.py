@@ -27,6 +27,7 @@ from relay.delivery.reply_reader import RemoteProtocolError
 from relay.message.headers import HeaderError, check_headers, unsubscribe_https_url
 from relay.message.tokens import BounceAddresses, Unsubscribe, UnsubscribeTokens
 from relay.refusals import Refusal
+from relay.reports.read import read_mail
 from relay.requests import parse_send
 from spool.record import (
     CHAIN_START,
@@ -50,6 +51,7 @@ from spool.segment import (
     scan_segment,
 )
 from tests.campaigns.dns_inputs import ANSWERS, TXT_ANSWERS, _is_text, dns_answers, txt_answers
+from tests.reports.bounds import assert_within_bounds
 from tests.world import smtp_clients
 from tests.world.smtp_talk import talk
 
@@ -201,6 +203,15 @@ def commands(data: bytes) -> None:
     smtp_clients.talk([*behaving, *said], rules)
 
 
+def reports(data: bytes) -> None:
+    """Any octets are a mail that is read, within the bounds of a reading, whatever its line ends are."""
+    reading = read_mail(data)
+    assert_within_bounds(reading)
+    if b"\r" not in data:
+        assert read_mail(data.replace(b"\n", b"\r\n")) == reading
+        assert read_mail(data.replace(b"\n", b"\r")) == reading
+
+
 _SKELETON = b"\xa2dtypejsend.queuedav\x01"
 PROPERTIES: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
@@ -211,6 +222,7 @@ PROPERTIES: dict[str, Callable[[bytes], None]] = {
         events,
         tokens,
         headers,
+        reports,
         requests,
         replies,
         commands,

@@ -197,8 +197,13 @@ def _is_known(story: Sequence[Recorded], came: Came) -> bool:
     return any(report.sha256 == came.sha256 for report in _reports(story))
 
 
+def has_all_its_reports(story: Sequence[Recorded]) -> bool:
+    """Whether no more reports about the message are taken by mail."""
+    return sum(report.by is None for report in _reports(story)) >= REPORTS_MAX
+
+
 def _check_count(story: Sequence[Recorded], came: Came) -> None:
-    if came.by is None and sum(report.by is None for report in _reports(story)) >= REPORTS_MAX:
+    if came.by is None and has_all_its_reports(story):
         raise Refusal(
             "TOO_MANY_REPORTS", f"message: {REPORTS_MAX} reports about it are recorded, the most for one"
         )

@@ -128,12 +128,15 @@ def complaint_report(
     came: Came,
     *,
     provider: str | None,
+    call_at: int | None = None,
 ) -> list[Event]:
     """`message.complained`, and the suppression that follows. [] for a repeat.
 
     `provider`: of those that are believed, the one whose signature on it verifies; None: none of them signed it.
     `story` as in `bounce_report`. A complaint about a notice counts in no rate, but nobody writes to that mailbox
-    again; only the operator's own mailbox is never closed to the operator's mail.
+    again; only the operator's own mailbox is never closed to the operator's mail. `call_at`: when the member's own
+    unsubscribe URL, kept with the message, is to be called where this is no more than an unsubscribe; None: there is
+    none.
     """
     state, queued = _message_of(view, message_id, story)
     if _is_known(story, came):
@@ -159,8 +162,14 @@ def complaint_report(
         and messages.has_personal_data(view, message_id)
         and not _is_operators(state)
     ):
-        reason = "complaint" if authenticated else "unsubscribe"
-        events += suppress(view, state.did, queued.personal.address, reason, message_id=message_id)
+        events += suppress(
+            view,
+            state.did,
+            queued.personal.address,
+            "complaint" if authenticated else "unsubscribe",
+            message_id=message_id,
+            call_at=None if authenticated else call_at,
+        )
     return events
 
 

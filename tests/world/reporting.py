@@ -10,6 +10,7 @@ from relay.decisions.inbound_mail import Incoming, pass_on
 from relay.decisions.reports import Came, bounce_report, complaint_report
 from relay.events import Event, MessageHeld, MessageSent
 from relay.mail_reading import Reading
+from relay.unsubscribe_calls import members_url
 from relay.views import messages
 from spool.views import Snapshot
 from tests.world.inbound_log import GONE, SPAM, incoming
@@ -60,9 +61,22 @@ async def complain(
 ) -> list[Event]:
     def decide(view: Snapshot) -> list[Event]:
         told = story(world, view, message_id)
-        return complaint_report(view, message_id, told, SPAM, came(raw), provider=provider)
+        state = messages.message(view, message_id)
+        calls = state is not None and members_url(core.store, state) is not None
+        call_at = core.store.now_us() if calls else None
+        return complaint_report(view, message_id, told, SPAM, came(raw), provider=provider, call_at=call_at)
 
-    return [item.event for item in await world.core.store.decide(decide)]
+    core = world.core
+    return [item.event for item in await core.store.decide(decide)]
+
+
+async def receive(world: World, mail: Incoming, to_address: str) -> list[Event]:
+    store = world.core.store
+
+    def decide(view: Snapshot) -> list[Event]:
+        return pass_on(view, mail, to_address, config=world.core.config, now_us=store.now_us())
+
+    return [item.event for item in await store.decide(decide)]
 
 
 async def passed_on(world: World, mail: Incoming, to_address: str) -> int:

@@ -84,7 +84,6 @@ HANDS: dict[str, frozenset[str]] = {
             "session",
             "submission",
             "submission_ports",
-            "wire",
         }
     ),
     # The package itself opens the views.

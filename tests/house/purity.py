@@ -99,6 +99,7 @@ HANDS: dict[str, frozenset[str]] = {
             "interface",
             "log",
             "open_segment",
+            "own_thread",
             "reader",
             "repair",
             "strip",

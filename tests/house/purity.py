@@ -151,7 +151,8 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     # Not `now` and `today`, see AMBIENT.
     "datetime": frozenset({"UTC", "datetime", "timedelta"}),
     "email.utils": frozenset({"format_datetime"}),
-    "functools": frozenset({"cached_property", "partial"}),
+    # What a pure function remembers of itself changes none of its answers.
+    "functools": frozenset({"cached_property", "lru_cache", "partial"}),
     "ipaddress": ALL,
     "cbor2": ALL,
     "cryptography.exceptions": ALL,

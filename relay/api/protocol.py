@@ -78,6 +78,7 @@ class Http1Server(TCPServer):
         super().__init__(app, config, context, ConnectionState({}), cast(Any, connection))
         self.connection = connection
         self.places = places
+        self._has_heard_the_end = False
 
     async def run(self) -> None:
         """Returns when the connection has ended, whoever ended it."""
@@ -95,9 +96,16 @@ class Http1Server(TCPServer):
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while data := await self.connection.receive_some(MAX_RECV):
                 await self.protocol.handle(RawData(bytes(data)))
+            self._has_heard_the_end = True
             if not self.protocol.wire.is_between_requests:
                 await self.protocol.handle(RawData(b""))
         await self.protocol.handle(Closed())
+
+    async def _close(self) -> None:
+        if self._has_heard_the_end:
+            await self.connection.aclose()  # whoever has said that, has no need to be told
+        else:
+            await super()._close()
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, Updated):

@@ -197,7 +197,7 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
             disk=surroundings.disk,
             clock=surroundings.clock,
             new_salt=lambda: surroundings.dice.randbytes(SALT_BYTES),
-            offload=surroundings.offload,
+            offload=surroundings.log_offload,
             segment_bytes_max=config.spool.segment_bytes,
         ) as log:
             opened = log

@@ -65,5 +65,10 @@ class Surroundings:
     chance: Callable[[int], bytes] = os.urandom
     timeouts: Timeouts = Timeouts()
 
+    @property
+    def log_offload(self) -> Callable[..., Awaitable[Any]] | None:
+        """For the log. None: threads, of which its writer has one of its own."""
+        return None if self.offload is trio.to_thread.run_sync else self.offload
+
     def dns(self) -> Resolver:
         return self.resolver or DnsResolver()

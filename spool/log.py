@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from spool.erasure import Erasure, Index
 from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
 from spool.interface import STALL_SECONDS, DurableLog, ErasedSegment, LogStatistics
 from spool.open_segment import OpenSegment
+from spool.own_thread import open_own_thread
 from spool.reader import Cursor, LogReader
 from spool.record import Entry, Record, entry_bytes
 from spool.recovery import Witness
@@ -96,6 +97,8 @@ class Log(DurableLog):
         self._batch_records_max = batch_records_max
         self._batch_bytes_max = batch_bytes_max
         self._offload = offload
+        #: For the writer: where it waits for the disk.
+        self._write_beside = offload
 
         self._poisoned = False
         self._closed = False
@@ -324,7 +327,7 @@ class Log(DurableLog):
 
     async def _rotate_as_wanted(self) -> None:
         if self._segment.end.records:
-            await self._offload(self._segment.rotate)
+            await self._write_beside(self._segment.rotate)
         self._rotation_wanted = False
         self._rotated.unpark_all()
 
@@ -332,9 +335,9 @@ class Log(DurableLog):
         size = sum(append.size for append in self._in_progress)
         end = self._segment.end
         if end.records and end.offset + size + FOOTER_BYTES > self._segment_bytes_max:
-            await self._offload(self._segment.rotate)
+            await self._write_beside(self._segment.rotate)
         records, data = self._segment.encode(append.entries for append in self._in_progress)
-        seconds = await self._offload(self._segment.write, data)
+        seconds = await self._write_beside(self._segment.write, data)
         self._segment.advance(records[-1], data)
         self._batches += 1
         self._records += len(records)
@@ -390,7 +393,7 @@ async def open_log(
     segment_bytes_max: int = SEGMENT_BYTES_MAX,
     batch_records_max: int = BATCH_RECORDS_MAX,
     batch_bytes_max: int = BATCH_BYTES_MAX,
-    offload: Offload = trio.to_thread.run_sync,
+    offload: Offload | None = None,
 ) -> AsyncIterator[Log]:
     """Open the log in `directory` for writing, create it if there is none, recover it if need be.
 
@@ -399,7 +402,8 @@ async def open_log(
     `on_recovered(log)` is called before the first append can be written: the moment for views to catch up,
     through `log.reader`. `on_durable(records)` is called for each batch after it is durable and before its
     appends return; if it raises, the log is poisoned. Both are called in the trio thread. `index` knows where
-    records stand: without one, a record is found by reading its segment from the front.
+    records stand: without one, a record is found by reading its segment from the front. `offload` is how it waits for
+    the disk; None: in threads, of which the writer has one of its own.
 
     On leaving, what is queued is still written. If a write fails, the block is cancelled and a
     `LogPoisonedError` comes out, in an exception group as from any nursery.
@@ -415,16 +419,19 @@ async def open_log(
         segment_bytes_max=segment_bytes_max,
         batch_records_max=batch_records_max,
         batch_bytes_max=batch_bytes_max,
-        offload=offload,
+        offload=offload or trio.to_thread.run_sync,
     )
     disk.make_directory(directory)
     disk.sync_directory(directory.parent)
     lock = disk.lock(directory / LOCK_NAME)
     try:
-        await offload(log._recover, witness() if callable(witness) else witness)
+        await log._offload(log._recover, witness() if callable(witness) else witness)
         if on_recovered is not None:
             on_recovered(log)
-        async with trio.open_nursery() as nursery:
+        async with AsyncExitStack() as stack:
+            if offload is None:
+                log._write_beside = stack.enter_context(open_own_thread("log"))
+            nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(log._watch)
 
             async def write() -> None:

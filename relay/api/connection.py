@@ -39,7 +39,7 @@ class Connection(trio.abc.HalfCloseableStream):
         self.client = client
         self.has_asked = False
         #: There is no more to be said: a write has failed, a websocket has ended, or somebody ended it.
-        self._over = trio.Event()
+        self._is_over = False
         self._writing_since: float | None = None
         self._is_websocket = False
         self._heard_at = trio.current_time()
@@ -59,16 +59,18 @@ class Connection(trio.abc.HalfCloseableStream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Called behind a shield, with whole frames. Raises BrokenResourceError or ClosedResourceError, and then the
         connection ends."""
+        if self._is_over:
+            raise trio.ClosedResourceError
         self._writing_since = trio.current_time()
         try:
             if self._is_websocket and self._writing_since - self._heard_at > SILENT_SECONDS_MAX:
                 raise trio.BrokenResourceError("the peer of this websocket is silent")
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._over.set()
+            self.end()
             raise
         except trio.BusyResourceError:  # the connection is just being closed
-            self._over.set()
+            self.end()
             raise trio.BrokenResourceError from None
         self._writing_since = None
         if self._is_websocket and data[0] == _CLOSE_FRAME:
@@ -85,6 +87,8 @@ class Connection(trio.abc.HalfCloseableStream):
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
+        if self.socket.fileno() < 0:
+            return  # it was closed before, and nobody has to be let in between
         await self._stream.aclose()
         self._websocket_is_over()
 
@@ -118,32 +122,29 @@ class Connection(trio.abc.HalfCloseableStream):
         """It waits for a request's head."""
         self._places.rest(self)
 
+    def served_in(self, scope: trio.CancelScope) -> None:
+        """All that is done on it, is done in this scope."""
+        self._scope = scope
+        if self._is_over:
+            scope.cancel()
+
     def end(self) -> None:
-        """Whatever is under way."""
-        self._over.set()
+        """Whatever is under way: its tasks are cancelled, and at their end it is closed. A write is shielded from that
+        by hypercorn: under it the socket is closed now, which no shield keeps from being noticed."""
+        self._is_over = True
+        if self._scope is not None:
+            self._scope.cancel()
+        if self._writing_since is not None:
+            self.socket.close()
 
     def end_if_stuck(self, now: float) -> bool:
         """End it where its client has not taken what is being written, for WRITE_SECONDS_MAX. Whether that was so."""
-        if (
-            self._over.is_set()
-            or self._writing_since is None
-            or now < self._writing_since + WRITE_SECONDS_MAX
-        ):
+        if self._is_over or self._writing_since is None or now < self._writing_since + WRITE_SECONDS_MAX:
             return False
         self.end()
         return True
 
-    async def end_when_told(self, scope: trio.CancelScope) -> None:
-        """Cancel the connection's tasks once it is over. However it is cancelled itself, it closes the socket, which
-        no shield keeps from being noticed."""
-        self._scope = scope
-        try:
-            await self._over.wait()
-            scope.cancel()
-        finally:
-            self.socket.close()
-
     def _websocket_is_over(self) -> None:
         """Else hypercorn would wait until its task that sends pings wakes up."""
         if self._is_websocket:
-            self._over.set()
+            self.end()

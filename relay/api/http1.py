@@ -60,6 +60,9 @@ class Http1:
         self._is_closed = False
         #: The request that has been read was the client's last.
         self._was_last = False
+        #: Of the body of the request whose head has come; None: that is told by chunks, or the client says that nothing
+        #: of HTTP follows, so that somebody has to read on while it is answered.
+        self._length: int | None = 0
         #: The last bytes of a chunked body; None where the body is not chunked.
         self._chunked_tail: bytes | None = None
         self._reads_no_more = False
@@ -128,6 +131,28 @@ class Http1:
             self._was_last = self._h11.their_state in _SAID_CLOSE
         return event
 
+    @property
+    def is_between_requests(self) -> bool:
+        """Nothing has come of the next one."""
+        return self._unread == b""
+
+    @property
+    def has_more_to_say(self) -> bool:
+        """The request has been read, and is neither its client's last nor one for another protocol."""
+        return self._h11.their_state is h11.DONE
+
+    def whole_body(self) -> bytes | None:
+        """The body of the request whose head has just come, where all of it has come, too. None: nothing was read."""
+        if self._length is None or self._h11.they_are_waiting_for_100_continue:
+            return None
+        if self._length > len(self._h11.trailing_data[0]):
+            return None
+        body = b""
+        while type(event := self._next_event()) is h11.Data:
+            body += event.data
+        assert type(event) is h11.EndOfMessage
+        return body
+
     def start_next_cycle(self) -> None:
         """Raises h11.LocalProtocolError where the connection cannot be kept."""
         self._h11.start_next_cycle()
@@ -136,6 +161,11 @@ class Http1:
             # The next head, or the beginning of it. h11 has no way to give back what it was fed.
             self._use_new_h11()
         self._unread, self._searched, self.head = rest, 0, None
+
+    def has_been_answered(self) -> None:
+        """As `start_next_cycle`, where `has_more_to_say`, and h11 has not been told of the answer."""
+        self._unread, self._searched, self.head = self._h11.trailing_data[0], 0, None
+        self._use_new_h11()
 
     def _use_new_h11(self) -> None:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
@@ -190,13 +220,18 @@ class Http1:
         self.head = head = Head(method, target, version, headers, False)
         host = upgrade = b""
         has_length = has_body = is_chunked = False
+        is_last = version < "1.1"
+        length = 0
         for name, value in headers:
             if name == b"content-length":
-                has_length, has_body = True, int(value) > 0
+                length = int(value)
+                has_length, has_body = True, length > 0
             elif name == b"transfer-encoding":
                 is_chunked = has_body = True
             elif name == b"upgrade":
                 upgrade = value.lower()
+            elif name == b"connection":
+                is_last |= b"close" in value.lower()
             elif name == b"host":
                 host = value
         if is_chunked and has_length:
@@ -209,6 +244,7 @@ class Http1:
             self._refuse(400, "the Host header is not a host and a port")
         if method != method.upper():
             self._refuse(501, "methods are written in upper case")
+        self._length = None if is_chunked or is_last or upgrade else length
         self._chunked_tail = self._h11.trailing_data[0] if is_chunked else None
         if not target.startswith(b"/"):
             head = _in_origin_form(head)

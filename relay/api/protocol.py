@@ -9,6 +9,8 @@ The invariant: **what a client does on its connection costs that connection, and
   for somebody to read that, for ever; here, that an exchange is over is never waited for;
 - it starts a task for each rest of each connection, and makes three writes of an answer, which is a quarter of what a
   send costs; here, one task looks after all that rest (`relay.api.server`), and an answer is one write;
+- each request is a task, a channel and a dozen objects; here, one that has come whole is answered where it was read
+  (`relay.api.whole_request`), and only others go that way;
 - an error in what it reads has no body; here it is JSON like all others, and its client has time to read it;
 - a websocket's handshake that cannot be accepted is answered, and the connection left to itself; here, it is a request
   like any other (`relay.api.http1`);
@@ -20,7 +22,9 @@ The invariant: **what a client does on its connection costs that connection, and
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final, cast
+from urllib.parse import unquote
 
 import h11
 import hypercorn
@@ -31,16 +35,17 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup, _handle
-from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, Scope
 from hypercorn.utils import parse_socket_addr
 
 from relay.api.answers import Answer
 from relay.api.connection import Connection
-from relay.api.http1 import MAY_ANSWER, Http1
+from relay.api.http1 import MAY_ANSWER, Head, Http1
 from relay.api.places import Places
 from relay.api.request import RESTS
+from relay.api.whole_request import NO_BODY, WholeRequest, plain_head
 from relay.presentation import ErrorAnswer
 
 _ANSWERS: Final = (h11.Response, h11.InformationalResponse)
@@ -73,6 +78,7 @@ class Http1Server(TCPServer):
         super().__init__(app, config, context, ConnectionState({}), cast(Any, connection))
         self.connection = connection
         self.places = places
+        self._has_heard_the_end = False
 
     async def run(self) -> None:
         """Returns when the connection has ended, whoever ended it."""
@@ -84,6 +90,22 @@ class Http1Server(TCPServer):
             pass  # it is gone already
         finally:
             await self._close()
+
+    async def _read_data(self) -> None:
+        """Hypercorn's has a deadline for each read, which is infinite."""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while data := await self.connection.receive_some(MAX_RECV):
+                await self.protocol.handle(RawData(bytes(data)))
+            self._has_heard_the_end = True
+            if not self.protocol.wire.is_between_requests:
+                await self.protocol.handle(RawData(b""))
+        await self.protocol.handle(Closed())
+
+    async def _close(self) -> None:
+        if self._has_heard_the_end:
+            await self.connection.aclose()  # whoever has said that, has no need to be told
+        else:
+            await super()._close()
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, Updated):
@@ -193,6 +215,9 @@ class _Http1(H11Protocol):
     async def _create_stream(self, request: h11.Request) -> None:
         head = self.wire.head
         assert head is not None
+        if not head.is_websocket and (body := self.wire.whole_body()) is not None:
+            await self._answer(head, body)
+            return
         self.stream = (WSStream if head.is_websocket else HTTPStream)(
             self.app,
             self.config,
@@ -219,6 +244,57 @@ class _Http1(H11Protocol):
         if not head.is_websocket:
             cast(Any, self.stream).scope["extensions"][RESTS] = self._on.rest
         self.keep_alive_requests += 1
+
+    async def _answer(self, head: Head, body: bytes) -> None:
+        """A whole request, here and now. Raises what the application raises, and the connection ends."""
+        self.keep_alive_requests += 1
+        path, _, query = head.target.partition(b"?")
+        scope: Any = {
+            "type": "http",
+            "http_version": head.http_version,
+            "asgi": {"spec_version": "2.1", "version": "3.0"},
+            "method": head.method,
+            "scheme": "http",
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": head.headers,
+            "client": self.client,
+            "server": self.server,
+            "state": self.connection_state.copy(),
+            "extensions": {},
+        }
+        request = WholeRequest(body)
+        await self.app(
+            scope, cast(Any, request.receive), request.send, trio.to_thread.run_sync, trio.from_thread.run
+        )
+        if not request.is_answered:
+            raise AssertionError("the application has not answered")
+        headers = [*request.headers, *self.config.response_headers("h11")]
+        content = b"" if head.method == "HEAD" or request.status in NO_BODY else request.answer
+        may_be_kept = (
+            not self.context.terminated.is_set()
+            and self.keep_alive_requests <= self.config.keep_alive_max_requests
+        )
+        if not may_be_kept:
+            headers.append((b"connection", b"close"))
+        plain = plain_head(request.status, headers) if self.wire.has_more_to_say else None
+        if plain is not None:
+            self.wire.has_been_answered()
+            await self.send(RawData(plain + content))
+        else:
+            await self._send_h11_event(h11.Response(status_code=request.status, headers=headers))
+            if content:
+                await self._send_h11_event(h11.Data(data=content))
+            await self._send_h11_event(h11.EndOfMessage())
+            may_be_kept = self.wire.our_state is self.wire.their_state is h11.DONE
+            if may_be_kept:
+                self.wire.start_next_cycle()
+        if may_be_kept:
+            self._on.rest()
+        else:
+            await self.send(Closed())
 
     async def _send_error_response(self, status_code: int) -> None:
         """Answer what is no request, or breaks off. Hypercorn closes the connection behind it."""

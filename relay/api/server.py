@@ -78,16 +78,16 @@ async def serve_http(
         connections_open.add(connection)
         somebody.set()
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(connection.end_when_told, nursery.cancel_scope)
+            with trio.CancelScope() as scope:
+                connection.served_in(scope)
                 await Http1Server(wrapped, config, context, places, connection)
-                nursery.cancel_scope.cancel()
         except* h11.ProtocolError:
             # Who asks for a websocket and goes on talking.
             logger.info("http.connection_confused")
         except* Exception as group:
             logger.error("http.connection_defect", exc_info=group)
         finally:
+            connection.socket.close()
             connections_open.discard(connection)
             places.leave(connection)
 
@@ -111,19 +111,31 @@ async def serve_http(
     no_more = trio.Event()
     all_ended = trio.Event()
 
-    async def hold_connections(task_status: trio.TaskStatus[trio.Nursery]) -> None:
-        async with trio.open_nursery() as nursery:
-            task_status.started(nursery)
-            await no_more.wait()
+    async def hold_connections(
+        task_status: trio.TaskStatus[tuple[trio.Nursery, trio.CancelScope]],
+    ) -> None:
+        async with trio.open_nursery() as around:
+            around.start_soon(close_when_cancelled)
+            async with trio.open_nursery() as served:
+                task_status.started((served, around.cancel_scope))
+                await no_more.wait()
+            around.cancel_scope.cancel()
         all_ended.set()
+
+    async def close_when_cancelled() -> None:
+        """One task for all connections: a write is shielded, and ends only when its connection does."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            for connection in connections_open:
+                connection.end()
 
     async def end_within(seconds: float) -> None:
         """Idle connections end now, the others with their answer or when the time is over."""
         no_more.set()
         await context.terminated.set()
         places.end_all_rests()
-        scope = served.cancel_scope
-        scope.deadline = min(scope.deadline, trio.current_time() + seconds)
+        serving.deadline = min(serving.deadline, trio.current_time() + seconds)
 
     lifespan = Lifespan(wrapped, config, {})
     with _listening(config, clients or Clients(), places) as (address, listeners):
@@ -132,9 +144,9 @@ async def serve_http(
             await lifespan.wait_for_startup()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch)
-                served: trio.Nursery = await nursery.start(hold_connections)
+                served, serving = await nursery.start(hold_connections)
                 # Not before we are here to end it: who is cancelled while it starts would wait for it for ever.
-                served.cancel_scope.shield = True
+                serving.shield = True
                 try:
                     async with trio.open_nursery() as accepting:
                         accepting.start_soon(

@@ -100,13 +100,19 @@ class Attempts:
             tried = Tried(None, AttemptOutcome.of(due.instead), None)
             return Attempted(session, await self._record(story.ended(tried, None, 0.0)))
         with self._core.sending.held(state.did) as held:
-            return await self._make(story, state, due, session, held)
+            return await self._make(story, state, queued, due, session, held)
 
     async def _make(
-        self, story: Story, state: messages.MessageState, due: Due, session: Session | None, held: Held
+        self,
+        story: Story,
+        state: messages.MessageState,
+        queued: Recorded,
+        due: Due,
+        session: Session | None,
+        held: Held,
     ) -> Attempted:
         try:
-            outgoing = await self._outgoing(state, held)
+            outgoing = await self._outgoing(state, queued, held)
         except PayloadGoneError as error:
             logger.warning("delivery.payload_gone", extra={"message_id": state.message_id}, exc_info=error)
             return Attempted(session, await self._record(story.erased()))
@@ -142,12 +148,17 @@ class Attempts:
         for session in list(self._sessions):
             await session.aclose()
 
-    async def _outgoing(self, state: messages.MessageState, held: Held) -> Outgoing | None:
+    async def _outgoing(self, state: messages.MessageState, queued: Recorded, held: Held) -> Outgoing | None:
         """Compose and sign: a small one here, a large one beside the loop. None: there is no room for it now. Raises
         PayloadGoneError or KeyFileError."""
         composer, work = self._core.composer, self._core.heavy_work
+
+        def get(seq: int) -> Recorded:
+            # It has just been read.
+            return queued if seq == queued.seq else self._store.get(seq)
+
         async with work.turn(state.did, 0) as do:
-            gathered = composer.gather(state, self._store.get)
+            gathered = composer.gather(state, get)
             octets = gathered.octets
             if octets <= ON_LOOP_OCTETS_MAX:
                 return await self._composed(do, gathered, held)

@@ -12,7 +12,7 @@ The contract.
   task (a shutdown whose grace is over) ends even that; the outcome is then FailureKind.ABANDONED.
 - Time is bounded by a deadline for each reply (RFC 5321 section 4.5.3.2), which a receiver cannot stretch by
   dripping bytes, and by one ceiling for all up to the dot. Memory is bounded by smtp.py's limits, and what TLS may
-  take in without a word of SMTP coming out of it by UNPRODUCTIVE_BYTES_MAX.
+  take in without a word of SMTP coming out of it by `relay.internet.wire`.
 
 TLS is opportunistic (RFC 7435): a certificate is looked at and described (certificates.py), never demanded.
 Encryption to an unknown peer is better than none, and a receiver whose certificate is wrong gets its mail like the
@@ -46,14 +46,11 @@ from relay.delivery.reply_reader import (
 )
 from relay.delivery.smtp import NEED_DATA, Client, State
 from relay.internet.tcp import OpenStream
+from relay.internet.wire import Wire
 from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts
 
 _RECEIVE_BYTES: Final = 16 * 1024
-
-# A handshake with the longest chain that OpenSSL takes (100 kB) fits; a receiver that sends legal records without
-# meaning for ever (HelloRequest, KeyUpdate, empty ones) would have us decrypt them until the time is up.
-UNPRODUCTIVE_BYTES_MAX: Final = 256 * 1024
 
 
 _TIMEOUT_OF: Final = {
@@ -167,7 +164,7 @@ class Session:
         self.transactions = 0
         """How many have been begun."""
         self._stream = stream
-        self._beneath_tls: _Metered | None = None
+        self._beneath_tls: Wire | None = None
         self._timeouts = timeouts
         self._client = Client(ehlo_name)
         self._under_way = Command.BANNER
@@ -268,7 +265,7 @@ class Session:
 
     async def _handshake(self, trust: ssl.SSLContext | None) -> None:
         context = opportunistic_context()
-        self._beneath_tls = _Metered(self._stream)
+        self._beneath_tls = Wire(self._stream, error=RemoteProtocolError)
         stream = trio.SSLStream(
             self._beneath_tls,
             context,
@@ -387,7 +384,7 @@ class Session:
     async def _receive_reply(self) -> None:
         while self._client.next_event() is NEED_DATA:
             if self._beneath_tls is not None:
-                self._beneath_tls.received_bytes = 0
+                self._beneath_tls.is_heard()
             self._client.receive_data(bytes(await self._stream.receive_some(_RECEIVE_BYTES)))
 
     async def _attempt(self, step: Callable[[], Awaitable[None]], deadline: float) -> Failure | None:
@@ -423,31 +420,6 @@ class Session:
         # outcome with it.
         with trio.CancelScope(shield=True):
             await trio.aclose_forcefully(self._stream)
-
-
-class _Metered(trio.abc.Stream):
-    """A stream that gives up after UNPRODUCTIVE_BYTES_MAX, unless `received_bytes` is set back in time."""
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self.received_bytes = 0
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Raises RemoteProtocolError where the limit is passed."""
-        data = await self._stream.receive_some(max_bytes)
-        self.received_bytes += len(data)
-        if self.received_bytes > UNPRODUCTIVE_BYTES_MAX:
-            raise RemoteProtocolError("endless TLS records without any content")
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 # -- leaves

@@ -18,6 +18,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import dkim
@@ -72,6 +73,11 @@ _SIGNED_SINCE_3: Final = (*_SIGNED_SINCE_2, b"x-atmos-message")
 
 _LINE_MAX: Final = 76
 
+#: What depends on the names of a message's fields, and on who signs, is found once: of so many lists of names, and so
+#: many signatures. A member chooses some of the names, so each has a bound of a megabyte or two.
+NAMES_KEPT_MAX: Final = 64
+SIGNATURES_KEPT_MAX: Final = 1024
+
 
 class DkimVerdict(NamedTuple):
     """What became of one signature."""
@@ -97,8 +103,8 @@ def sign(
     if bh is None:
         bh = body_hash(message.body)
     headers = relaxed_headers(message.headers)
-    signed = _signed_fields([name for name, _ in headers], composition)
-    common = hashlib.sha256(b"".join(b"%b:%b" % header for header in dkim.select_headers(headers, signed)))
+    signed, chosen = _chosen(tuple(name for name, _ in headers), composition)
+    common = hashlib.sha256(b"".join([b"%b:%b" % headers[index] for index in chosen]))
     signatures = [_signature(signer, signed, bh, timestamp, common.copy()) for signer in signers]
     return b"".join([*map(header_line, signatures), message.as_bytes()])
 
@@ -131,6 +137,14 @@ def verify(message: bytes, lookup_txt: Callable[[str], str | None]) -> list[Dkim
     return verdicts
 
 
+@lru_cache(NAMES_KEPT_MAX)
+def _chosen(present: tuple[bytes, ...], composition: int) -> tuple[tuple[bytes, ...], Sequence[int]]:
+    """By the names of a message's header fields: the names of h=, and which fields are hashed, in that order."""
+    signed = _signed_fields(present, composition)
+    numbered = [(name, index) for index, name in enumerate(present)]
+    return signed, [index for _, index in dkim.select_headers(numbered, signed)]
+
+
 def _signed_fields(present: Sequence[bytes], composition: int) -> tuple[bytes, ...]:
     """What h= names."""
     # A list may add its own List-Unsubscribe to a transactional mail, which has none.
@@ -142,25 +156,14 @@ def _signed_fields(present: Sequence[bytes], composition: int) -> tuple[bytes, .
 
 
 def _signature(
-    signer: Signer, signed: Sequence[bytes], bh: bytes, timestamp: int, hasher: "hashlib._Hash"
+    signer: Signer, signed: tuple[bytes, ...], bh: bytes, timestamp: int, hasher: "hashlib._Hash"
 ) -> Header:
     """Return a DKIM-Signature header. `hasher` has taken in the signed headers (RFC 6376 §3.7)."""
-    tags = [
-        b"v=1;",
-        b" a=%b;" % signer.algorithm.encode(),
-        b" c=relaxed/relaxed;",
-        b" d=%b;" % signer.domain.encode(),
-        b" s=%b;" % signer.selector.encode(),
-        b" t=%d;" % timestamp,
-        b" h=" + signed[0],
-        *(b":" + name for name in signed[1:-1]),
-        b":%b;" % signed[-1],
-        b" bh=%b;" % bh,
-    ]
-    unsigned = _fold_tags(tags) + b"\r\n b="
-    ((name, canonical),) = relaxed_headers([(b"DKIM-Signature", unsigned)])
+    t = b"%d" % timestamp
+    as_sent, canonical = _around(signer.algorithm, signer.domain, signer.selector, signed, len(t), len(bh))
     # The signature's own header goes in last, with an empty b= and without its CRLF.
-    hasher.update(b"%b:%b" % (name, canonical.removesuffix(b"\r\n")))
+    hasher.update(canonical.with_values(t, bh))
+    unsigned = as_sent.with_values(t, bh)
     signature = base64.b64encode(signer.sign_digest(hasher.digest()))
     first = _LINE_MAX - len(" b=")
     lines = [signature[:first]]
@@ -168,6 +171,48 @@ def _signature(
         signature[start : start + _LINE_MAX - 1] for start in range(first, len(signature), _LINE_MAX - 1)
     ]
     return b"DKIM-Signature", unsigned + b"\r\n ".join(lines)
+
+
+class _Around(NamedTuple):
+    """What stands around t= and bh= in a DKIM-Signature header whose b= is empty."""
+
+    before_t: bytes
+    before_bh: bytes
+    behind: bytes
+
+    def with_values(self, t: bytes, bh: bytes) -> bytes:
+        return b"".join((self.before_t, t, self.before_bh, bh, self.behind))
+
+
+@lru_cache(SIGNATURES_KEPT_MAX)
+def _around(
+    algorithm: str, domain: str, selector: str, signed: tuple[bytes, ...], t_octets: int, bh_octets: int
+) -> tuple[_Around, _Around]:
+    """The header as it is sent, without its name; and in canonical form, with it. Where it is folded depends on the
+    lengths of both values, and on nothing else of them: so all messages with the same fields share it."""
+    # Octets that stand in no header.
+    t, bh = b"\0" * t_octets, b"\1" * bh_octets
+    tags = [
+        b"v=1;",
+        b" a=%b;" % algorithm.encode(),
+        b" c=relaxed/relaxed;",
+        b" d=%b;" % domain.encode(),
+        b" s=%b;" % selector.encode(),
+        b" t=%b;" % t,
+        b" h=" + signed[0],
+        *(b":" + name for name in signed[1:-1]),
+        b":%b;" % signed[-1],
+        b" bh=%b;" % bh,
+    ]
+    unsigned = _fold_tags(tags) + b"\r\n b="
+    ((name, canonical),) = relaxed_headers([(b"DKIM-Signature", unsigned)])
+    as_hashed = b"%b:%b" % (name, canonical.removesuffix(b"\r\n"))
+
+    def around(header: bytes) -> _Around:
+        before_t, _, rest = header.partition(t)
+        return _Around(before_t, *rest.split(bh))
+
+    return around(unsigned), around(as_hashed)
 
 
 def _fold_tags(tags: list[bytes]) -> bytes:

@@ -32,6 +32,7 @@ from typing import Final, Generic
 
 import trio
 
+from relay.internet.wire import Wire
 from relay.reception.buffers import SMALL_BYTES_MAX, Buffers, Lease
 from relay.reception.certificates import Certificates
 from relay.reception.interface import Admitted, Client, Door, Visit, Who
@@ -61,7 +62,6 @@ from relay.reception.replies import (
 from relay.reception.rules import Rules
 from relay.reception.sasl import Credentials
 from relay.reception.server import Server
-from relay.reception.wire import Wire
 
 logger = logging.getLogger(__name__)
 

@@ -89,7 +89,6 @@ HANDS: dict[str, frozenset[str]] = {
             "session",
             "submission",
             "submission_ports",
-            "wire",
         }
     ),
     # The package itself opens the views.
@@ -105,6 +104,7 @@ HANDS: dict[str, frozenset[str]] = {
             "interface",
             "log",
             "open_segment",
+            "own_thread",
             "reader",
             "repair",
             "strip",
@@ -162,7 +162,8 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     "flufl.bounce": frozenset({"all_failures"}),
     # To silence a library.
     "logging": frozenset({"getLogger"}),
-    "functools": frozenset({"cached_property", "partial"}),
+    # What a pure function remembers of itself changes none of its answers.
+    "functools": frozenset({"cached_property", "lru_cache", "partial"}),
     "ipaddress": ALL,
     "cbor2": ALL,
     "cryptography.exceptions": ALL,

@@ -1,22 +1,27 @@
-"""The stream beneath a session: what was read too early is put back, and TLS cannot read on for ever for nothing."""
+"""The stream beneath TLS: what was read too early is put back, and TLS cannot read on for ever for nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import trio
 
-#: So much may come under TLS without a word of SMTP in it: handshakes fit. A client that sends legal records without
-#: meaning for ever (KeyUpdate, empty ones) would have us decrypt them until the time is up.
+#: So much may come under TLS without a word of SMTP in it: a handshake with the longest chain that OpenSSL takes
+#: (100 kB) fits. A peer that sends legal records without meaning for ever (HelloRequest, KeyUpdate, empty ones) would
+#: have us decrypt them until the time is up.
 UNPRODUCTIVE_BYTES_MAX: Final = 256 * 1024
 
 
 class Wire(trio.abc.Stream):
-    """Raises BrokenResourceError where more comes than UNPRODUCTIVE_BYTES_MAX, unless `is_heard` says in time that
-    something was understood."""
+    """Raises an error where more comes than UNPRODUCTIVE_BYTES_MAX, unless `is_heard` says in time that something was
+    understood."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, *, error: Callable[[str], Exception] = trio.BrokenResourceError
+    ) -> None:
         self._stream = stream
+        self._error = error
         self._put_back = b""
         self._unproductive_bytes = 0
 
@@ -35,7 +40,7 @@ class Wire(trio.abc.Stream):
         octets = bytes(await self._stream.receive_some(max_bytes))
         self._unproductive_bytes += len(octets)
         if self._unproductive_bytes > UNPRODUCTIVE_BYTES_MAX:
-            raise trio.BrokenResourceError("endless octets without a word in them")
+            raise self._error("endless octets without a word in them")
         return octets
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -121,15 +122,19 @@ class LogReader:
         Raises `CorruptionError` when it comes to damaged bytes, after everything before them has been handed
         out; what lies behind `to_seq` is not looked at.
         """
+        for run in self.runs(from_seq, to_seq):
+            yield from run
+
+    def runs(self, from_seq: int, to_seq: int | None = None) -> Iterator[list[Record]]:
+        """As `read`, some hundreds of records at a time, whole batches but for the ends; never none."""
         cursor = Cursor(self, from_seq)
         try:
             while records := cursor.advance():
-                for record in records:
-                    if to_seq is not None and record.seq > to_seq:
-                        return
-                    yield record
-                    if record.seq == to_seq:
-                        return
+                if to_seq is not None and records[-1].seq >= to_seq:
+                    if wanted := records[: max(0, to_seq + 1 - records[0].seq)]:
+                        yield wanted
+                    return
+                yield records
         finally:
             cursor.close()
 
@@ -276,7 +281,9 @@ class Cursor:
                 break
             assert self._walk is not None
             batches = _read_batches(file, self._walk, limit)
-            records = [record for record in batches if record.seq >= self.seq]
+            records = batches
+            if batches and batches[0].seq < self.seq:
+                records = batches[self.seq - batches[0].seq :]
             if records:
                 self.seq = records[-1].seq + 1
                 return records
@@ -368,11 +375,11 @@ def _read_batches(file: _File, walk: Walk, limit: int | None) -> list[Record]:
         at = walk.offset
         length = max(_CHUNK_BYTES, walk.wanted)
         data = file.read(length, at)
-        for record in walk.records(data, at):
-            records.append(record)
-            if record.seq == limit:
-                # What lies beyond may be half written, and is nobody's business yet.
-                break
+        found = walk.records(data, at)
+        if limit is not None and walk.next_seq <= limit:
+            # What lies beyond may be half written, and is nobody's business yet.
+            found = islice(found, limit + 1 - walk.next_seq)
+        records += found
         end_seq = walk.end.next_seq
         if end_seq > start_seq or len(data) < length or walk.fault or walk.footer:
             break

@@ -50,6 +50,18 @@ class RetentionProjector:
     name = "retention"
     version = 2
     tables = (_FINAL, _SENDS, _CALLS, _SINGLE, _MAILBOX, _OWED, _TORN)
+    minds = (
+        MessageSent,
+        MessageBounced,
+        SendAccepted,
+        UnsubscribeCalled,
+        DomainForwardSet,
+        DomainRemoved,
+        MemberRemoved,
+        PayloadErased,
+        LogStripped,
+        TornTailCut,
+    )
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event

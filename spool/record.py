@@ -90,7 +90,8 @@ class Record(NamedTuple):
 
     @property
     def end_offset(self) -> int:
-        return self.offset + self.size
+        payload = self.payload
+        return self.offset + record_bytes(len(self.skeleton), 0 if payload is None else len(payload))
 
 
 class RecordHeader(NamedTuple):
@@ -178,15 +179,8 @@ def next_chain(
 
 def chain_of(record: Record, previous: bytes) -> bytes:
     """The chain value that this record should have behind one whose chain value is `previous`."""
-    return next_chain(
-        previous,
-        record.seq,
-        record.time_us,
-        record.batch_seq,
-        record.batch_end,
-        record.skeleton,
-        record.payload_sha256,
-    )
+    seq, time_us, batch_seq, batch_end, skeleton, _, payload_sha256, *_ = record
+    return next_chain(previous, seq, time_us, batch_seq, batch_end, skeleton, payload_sha256)
 
 
 def encode_record(record: Record, seed: int) -> tuple[bytes, ...]:
@@ -241,7 +235,7 @@ def _decode_fields(data: bytes, position: int, seed: int) -> list[Any]:
     return fields
 
 
-def decode_record(data: bytes, position: int, seed: int, *, segment: int, offset: int) -> Record | None:
+def decode_record(data: bytes, position: int, seed: int, segment: int, offset: int) -> Record | None:
     """The record at `position`; None where the data end before it does. Raises `DamagedError`.
 
     As `decode_header` and `decode_body` together, without a `RecordHeader` in between: whoever reads a whole log spends

@@ -231,23 +231,21 @@ class Walk:
 
     def records(self, data: bytes, at: int) -> Iterator[Record]:
         """The records in `data`, which are the bytes of the file from offset `at` on."""
+        seed, segment, length = self._seed, self.segment, len(data)
         while self.footer is None:
-            position = self.offset - at
-            available = len(data) - position
+            offset = self.offset
+            position = offset - at
             try:
-                if available > KIND_AT and data[position + KIND_AT] == KIND_FOOTER:
+                if length - position > KIND_AT and data[position + KIND_AT] == KIND_FOOTER:
                     self.wanted = FOOTER_BYTES
-                    if available >= FOOTER_BYTES:
-                        self.footer = self._check_footer(decode_footer(data, position, self._seed))
+                    if length - position >= FOOTER_BYTES:
+                        self.footer = self._check_footer(decode_footer(data, position, seed))
                         self.offset += FOOTER_BYTES
                     return
-                record = decode_record(data, position, self._seed, segment=self.segment, offset=self.offset)
+                record = decode_record(data, position, seed, segment, offset)
                 if record is None:
-                    self.wanted = (
-                        HEADER_BYTES
-                        if available < HEADER_BYTES
-                        else decode_header(data, position, self._seed).size
-                    )
+                    headed = length - position >= HEADER_BYTES
+                    self.wanted = decode_header(data, position, seed).size if headed else HEADER_BYTES
                     return
                 self._step(record)
             except DamagedError as damage:
@@ -271,7 +269,9 @@ class Walk:
 
     def _step(self, record: Record) -> None:
         """Go on behind it, if it follows from what stands in front of it. Raises `DamagedError`."""
-        seq, batch_seq = record.seq, self.batch_seq
+        seq, batch_seq = record.seq, self._batch_seq
+        if batch_seq is None:
+            batch_seq = self.next_seq
         if seq != self.next_seq:
             raise DamagedError("header", f"sequence {seq} stands where {self.next_seq} belongs")
         if record.batch_seq != batch_seq:
@@ -280,7 +280,7 @@ class Walk:
             raise DamagedError("header", "its time is before the time of the record in front of it")
         if record.chain != chain_of(record, self._chain):
             raise DamagedError("header", "its chain value does not follow from the record in front of it")
-        self.offset += record.size
+        self.offset = record.end_offset
         self.next_seq = seq + 1
         self._chain = record.chain
         self._time_us = record.time_us

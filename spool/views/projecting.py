@@ -110,7 +110,8 @@ class Transaction(Snapshot):
 
     def _cursor(self, table: str) -> Any:
         """Anywhere in the table, which has its changes."""
-        self._write(table)
+        if self._changes[table]:
+            self._write(table)
         cursor = self._cursors.get(table)
         if cursor is None:
             cursor = self._cursors[table] = self._txn.cursor(self._tables[table])

@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -121,15 +122,19 @@ class LogReader:
         Raises `CorruptionError` when it comes to damaged bytes, after everything before them has been handed
         out; what lies behind `to_seq` is not looked at.
         """
+        for run in self.runs(from_seq, to_seq):
+            yield from run
+
+    def runs(self, from_seq: int, to_seq: int | None = None) -> Iterator[list[Record]]:
+        """As `read`, some hundreds of records at a time, whole batches but for the ends; never none."""
         cursor = Cursor(self, from_seq)
         try:
             while records := cursor.advance():
-                for record in records:
-                    if to_seq is not None and record.seq > to_seq:
-                        return
-                    yield record
-                    if record.seq == to_seq:
-                        return
+                if to_seq is not None and records[-1].seq >= to_seq:
+                    if wanted := records[: max(0, to_seq + 1 - records[0].seq)]:
+                        yield wanted
+                    return
+                yield records
         finally:
             cursor.close()
 
@@ -259,6 +264,8 @@ class Cursor:
         self._segment: int | None = None
         self._file: _File | None = None
         self._walk: Walk | None = None
+        #: What the walk has passed of a batch that it has not come to the end of.
+        self._begun: list[Record] = []
         self._suspect: tuple[int, int] | None = None
 
     def close(self) -> None:
@@ -275,8 +282,10 @@ class Cursor:
             if file is None:
                 break
             assert self._walk is not None
-            batches = _read_batches(file, self._walk, limit)
-            records = [record for record in batches if record.seq >= self.seq]
+            batches = _read_batches(file, self._walk, self._begun, limit)
+            records = batches
+            if batches and batches[0].seq < self.seq:
+                records = batches[self.seq - batches[0].seq :]
             if records:
                 self.seq = records[-1].seq + 1
                 return records
@@ -300,7 +309,7 @@ class Cursor:
         # The place is the same even if the file has been replaced by one without a torn tail. If it has been
         # stripped it is not, and `_pass_end` begins anew.
         place = self._walk.end if self._walk is not None else self._place_before(file)
-        self._walk = Walk(file.header, place)
+        self._walk, self._begun = Walk(file.header, place), []
         return file
 
     def _place_before(self, file: _File) -> Position | None:
@@ -356,31 +365,48 @@ class Cursor:
             problem = "its chain value does not follow from the segment before it"
             raise corruption(later[0], Fault(0, walk.next_seq, "segment-header", problem))
         self._segment = later[0]
-        self._walk = Walk(file.header, start_of(file.header, footer.last_time_us))
+        self._walk, self._begun = Walk(file.header, start_of(file.header, footer.last_time_us)), []
         return True
 
 
-def _read_batches(file: _File, walk: Walk, limit: int | None) -> list[Record]:
-    """The next whole batches, about a chunk of them; none if the file has no whole batch there."""
+def _read_batches(file: _File, walk: Walk, begun: list[Record], limit: int | None) -> list[Record]:
+    """The next whole batches, about a chunk of them; none if the file has no whole batch there.
+
+    `begun` has the records that the walk has passed behind the last whole batch, before and after: none of a batch that
+    is longer than a chunk is verified twice. But that there is no whole batch is said after one look at all of it: what
+    was passed before may have been cut since.
+    """
+    if begun:
+        if whole := _go_on(file, walk, begun, limit):
+            return whole
+        walk.rewind()
+        begun.clear()
+    return _go_on(file, walk, begun, limit)
+
+
+def _go_on(file: _File, walk: Walk, begun: list[Record], limit: int | None) -> list[Record]:
     start_seq = walk.end.next_seq
-    records: list[Record] = []
     while True:
         at = walk.offset
         length = max(_CHUNK_BYTES, walk.wanted)
         data = file.read(length, at)
-        for record in walk.records(data, at):
-            records.append(record)
-            if record.seq == limit:
-                # What lies beyond may be half written, and is nobody's business yet.
-                break
+        found = walk.records(data, at)
+        if limit is not None and walk.next_seq <= limit:
+            # What lies beyond may be half written, and is nobody's business yet.
+            found = islice(found, limit + 1 - walk.next_seq)
+        begun += found
         end_seq = walk.end.next_seq
         if end_seq > start_seq or len(data) < length or walk.fault or walk.footer:
             break
     if end_seq == start_seq:
         return []
-    if walk.next_seq > end_seq or walk.fault:
+    whole = begun[: end_seq - start_seq]
+    del begun[: end_seq - start_seq]
+    if walk.fault:
+        # Whoever comes next meets it anew.
         walk.rewind()
-    return records[: end_seq - start_seq]
+        begun.clear()
+    return whole
 
 
 def _record_at(file: _File, seq: int, offset: int) -> Record | None:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 import google_crc32c
 
@@ -40,8 +41,10 @@ _BATCH_END: Final = 4
 
 # kind, flags, lengths of skeleton and payload, their checksums, seq, time, batch, payload digest, chain. In
 # front of it stands the checksum over it.
-_HEADER: Final = struct.Struct("<2sBBIIIIQQQ32s32s")
+_FIELDS: Final = "2sBBIIIIQQQ32s32s"
+_HEADER: Final = struct.Struct("<" + _FIELDS)
 _CRC: Final = struct.Struct("<I")
+_CRC_AND_HEADER: Final = struct.Struct("<I" + _FIELDS)
 # What the chain covers besides the parts: seq, time, batch, batch end, length of the skeleton.
 _CHAINED: Final = struct.Struct("<QQQBI")
 _PADDING: Final = tuple(bytes(n) for n in range(8))
@@ -87,7 +90,8 @@ class Record(NamedTuple):
 
     @property
     def end_offset(self) -> int:
-        return self.offset + self.size
+        payload = self.payload
+        return self.offset + record_bytes(len(self.skeleton), 0 if payload is None else len(payload))
 
 
 class RecordHeader(NamedTuple):
@@ -107,9 +111,13 @@ class RecordHeader(NamedTuple):
         return record_bytes(self.skeleton_len, self.payload_len)
 
 
-def crc32c(seed: int, data: bytes) -> int:
-    crc: int = google_crc32c.extend(seed, data)
-    return crc
+# Where they stand among its fields.
+_SKELETON_LEN: Final = 1
+_PAYLOAD_LEN: Final = 2
+
+
+#: CRC-32C of data, going on from a seed. The C function itself: every record is checked by three calls.
+crc32c: Final[Callable[[int, bytes], int]] = google_crc32c.extend
 
 
 def padded(length: int) -> int:
@@ -118,7 +126,7 @@ def padded(length: int) -> int:
 
 
 def record_bytes(skeleton_len: int, payload_len: int) -> int:
-    return HEADER_BYTES + padded(skeleton_len) + padded(payload_len)
+    return HEADER_BYTES + ((skeleton_len + 7) & ~7) + ((payload_len + 7) & ~7)
 
 
 def entry_bytes(entry: Entry) -> int:
@@ -171,15 +179,8 @@ def next_chain(
 
 def chain_of(record: Record, previous: bytes) -> bytes:
     """The chain value that this record should have behind one whose chain value is `previous`."""
-    return next_chain(
-        previous,
-        record.seq,
-        record.time_us,
-        record.batch_seq,
-        record.batch_end,
-        record.skeleton,
-        record.payload_sha256,
-    )
+    seq, time_us, batch_seq, batch_end, skeleton, _, payload_sha256, *_ = record
+    return next_chain(previous, seq, time_us, batch_seq, batch_end, skeleton, payload_sha256)
 
 
 def encode_record(record: Record, seed: int) -> tuple[bytes, ...]:
@@ -221,20 +222,39 @@ def encode_record(record: Record, seed: int) -> tuple[bytes, ...]:
 
 def decode_header(data: bytes, position: int, seed: int) -> RecordHeader:
     """The header at `position`, which must be there in full. Raises `DamagedError`."""
-    header = data[position + _CRC.size : position + HEADER_BYTES]
-    (crc,) = _CRC.unpack_from(data, position)
-    if crc32c(seed, header) != crc:
+    return RecordHeader._make(_decode_fields(data, position, seed))
+
+
+def _decode_fields(data: bytes, position: int, seed: int) -> list[Any]:
+    """Those of a `RecordHeader`."""
+    crc, magic, kind, *fields = _CRC_AND_HEADER.unpack_from(data, position)
+    if crc32c(seed, data[position + _CRC.size : position + HEADER_BYTES]) != crc:
         raise DamagedError("header", "the checksum of the record header does not match")
-    magic, kind, *fields = _HEADER.unpack(header)
     if magic != MAGIC or kind != KIND_RECORD:
         raise DamagedError("header", "this is not a record header")
-    return RecordHeader(*fields)
+    return fields
+
+
+def decode_record(data: bytes, position: int, seed: int, segment: int, offset: int) -> Record | None:
+    """The record at `position`; None where the data end before it does. Raises `DamagedError`.
+
+    As `decode_header` and `decode_body` together, without a `RecordHeader` in between: whoever reads a whole log spends
+    a tenth of the time on those.
+    """
+    available = len(data) - position
+    if available < HEADER_BYTES:
+        return None
+    fields = _decode_fields(data, position, seed)
+    if available < record_bytes(fields[_SKELETON_LEN], fields[_PAYLOAD_LEN]):
+        return None
+    return decode_body(fields, data, position, seed, segment=segment, offset=offset)
 
 
 def decode_body(
-    header: RecordHeader, data: bytes, position: int, seed: int, *, segment: int, offset: int
+    header: Sequence[Any], data: bytes, position: int, seed: int, *, segment: int, offset: int
 ) -> Record:
-    """The record whose header stands at `position`; all of it must be there. Raises `DamagedError`."""
+    """The record whose header (a `RecordHeader`, or its fields) stands at `position`; all of it must be there. Raises
+    `DamagedError`."""
     (
         flags,
         skeleton_len,
@@ -248,26 +268,31 @@ def decode_body(
         chain,
     ) = header
     skeleton_start = position + HEADER_BYTES
-    payload_start = skeleton_start + padded(skeleton_len)
+    payload_start = skeleton_start + ((skeleton_len + 7) & ~7)
+    payload_end = payload_start + ((payload_len + 7) & ~7)
     if crc32c(seed, data[skeleton_start:payload_start]) != skeleton_crc:
         raise DamagedError("skeleton", "the checksum of the skeleton does not match")
-    if crc32c(seed, data[payload_start : payload_start + padded(payload_len)]) != payload_crc:
+    if crc32c(seed, data[payload_start:payload_end]) != payload_crc:
         raise DamagedError("payload", "the checksum of the payload does not match")
     payload = None
     if flags & _PAYLOAD:
         payload = data[payload_start : payload_start + payload_len]
         if hashlib.sha256(payload).digest() != payload_sha256:
             raise DamagedError("payload", "the SHA-256 of the payload does not match")
-    return Record(
-        seq,
-        time_us,
-        batch_seq,
-        flags & _BATCH_END != 0,
-        data[skeleton_start : skeleton_start + skeleton_len],
-        payload,
-        payload_sha256,
-        chain,
-        flags & _STRIPPED != 0,
-        segment,
-        offset,
+    # Half of what `Record(...)` costs.
+    return tuple.__new__(
+        Record,
+        (
+            seq,
+            time_us,
+            batch_seq,
+            flags & _BATCH_END != 0,
+            data[skeleton_start : skeleton_start + skeleton_len],
+            payload,
+            payload_sha256,
+            chain,
+            flags & _STRIPPED != 0,
+            segment,
+            offset,
+        ),
     )

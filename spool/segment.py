@@ -26,8 +26,8 @@ from spool.record import (
     Record,
     chain_of,
     crc32c,
-    decode_body,
     decode_header,
+    decode_record,
 )
 
 SEGMENT_MAGIC: Final = b"SPOOLSEG"
@@ -231,31 +231,26 @@ class Walk:
 
     def records(self, data: bytes, at: int) -> Iterator[Record]:
         """The records in `data`, which are the bytes of the file from offset `at` on."""
+        seed, segment, length = self._seed, self.segment, len(data)
         while self.footer is None:
-            position = self.offset - at
-            available = len(data) - position
+            offset = self.offset
+            position = offset - at
             try:
-                if available > KIND_AT and data[position + KIND_AT] == KIND_FOOTER:
+                if length - position > KIND_AT and data[position + KIND_AT] == KIND_FOOTER:
                     self.wanted = FOOTER_BYTES
-                    if available >= FOOTER_BYTES:
-                        self.footer = self._check_footer(decode_footer(data, position, self._seed))
+                    if length - position >= FOOTER_BYTES:
+                        self.footer = self._check_footer(decode_footer(data, position, seed))
                         self.offset += FOOTER_BYTES
                     return
-                self.wanted = HEADER_BYTES
-                if available < HEADER_BYTES:
+                record = decode_record(data, position, seed, segment, offset)
+                if record is None:
+                    headed = length - position >= HEADER_BYTES
+                    self.wanted = decode_header(data, position, seed).size if headed else HEADER_BYTES
                     return
-                header = decode_header(data, position, self._seed)
-                self.wanted = header.size
-                if available < self.wanted:
-                    return
-                record = decode_body(
-                    header, data, position, self._seed, segment=self.segment, offset=self.offset
-                )
-                self._check_sequence(record)
+                self._step(record)
             except DamagedError as damage:
                 self.fault = Fault(self.offset, self.next_seq, damage.part, damage.problem)
                 return
-            self._advance(record, self.wanted)
             yield record
 
     def finish(self, size: int) -> Fault | None:
@@ -272,17 +267,28 @@ class Walk:
                 self.fault = Fault(self.offset, self.next_seq, "header", problem)
         return self.fault
 
-    def _check_sequence(self, record: Record) -> None:
-        if record.seq != self.next_seq:
-            raise DamagedError("header", f"sequence {record.seq} stands where {self.next_seq} belongs")
-        if record.batch_seq != self.batch_seq:
-            raise DamagedError(
-                "header", f"batch {record.batch_seq} stands where batch {self.batch_seq} belongs"
-            )
+    def _step(self, record: Record) -> None:
+        """Go on behind it, if it follows from what stands in front of it. Raises `DamagedError`."""
+        seq, batch_seq = record.seq, self._batch_seq
+        if batch_seq is None:
+            batch_seq = self.next_seq
+        if seq != self.next_seq:
+            raise DamagedError("header", f"sequence {seq} stands where {self.next_seq} belongs")
+        if record.batch_seq != batch_seq:
+            raise DamagedError("header", f"batch {record.batch_seq} stands where batch {batch_seq} belongs")
         if record.time_us < self._time_us:
             raise DamagedError("header", "its time is before the time of the record in front of it")
         if record.chain != chain_of(record, self._chain):
             raise DamagedError("header", "its chain value does not follow from the record in front of it")
+        self.offset = record.end_offset
+        self.next_seq = seq + 1
+        self._chain = record.chain
+        self._time_us = record.time_us
+        if record.batch_end:
+            self._batch_seq = None
+            self.end = Position(self.segment, self.offset, self.next_seq, self._chain, self._time_us)
+        else:
+            self._batch_seq = batch_seq
 
     def _check_footer(self, footer: Footer) -> Footer:
         found = (footer.records, footer.first_seq, footer.last_seq, footer.end_offset, footer.chain)
@@ -290,17 +296,6 @@ class Walk:
         if self._batch_seq is not None or found != expected:
             raise DamagedError("footer", "the footer does not agree with the records before it")
         return footer
-
-    def _advance(self, record: Record, size: int) -> None:
-        self.offset += size
-        self.next_seq += 1
-        self._chain = record.chain
-        self._time_us = record.time_us
-        if record.batch_end:
-            self._batch_seq = None
-            self.end = Position(self.segment, self.offset, self.next_seq, self._chain, self._time_us)
-        else:
-            self._batch_seq = record.batch_seq
 
 
 def find_later(data: bytes, at: int, fault: Fault, batch_seq: int, seed: int) -> int | None:

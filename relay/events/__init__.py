@@ -26,8 +26,9 @@ message's timeline, and its payload goes when the message's does; one that is st
 and in `/v1/events`, with its type and what it is about.
 
 What else it means is said where that is decided, and only there: in the view whose rows it changes (`relay.views`, the
-fold named `apply`); in `relay.presentation.timeline_entry` or `relay.stream_events.stream_event`, where members are to
-see more of it than its type; in `tools/log`, where the operator is to read a sentence instead of its fields.
+fold named `apply`, which is given the classes of events in `minds`); in `relay.presentation.timeline_entry` or
+`relay.stream_events.stream_event`, where members are to see more of it than its type; in `tools/log`, where the
+operator is to read a sentence instead of its fields.
 
 This room may import nothing of ours. It must never hold anything but words: what follows from an event is decided
 above.

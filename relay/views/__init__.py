@@ -1,7 +1,8 @@
 """The relay's views: one module each, holding the table layout, the fold that fills it and the questions it answers.
 
-A fold is a pure function of its tables and the event (see `spool.views.Projector`). `PROJECTORS` is their order: some
-ask `messages` for the message that an event is about, so that one comes before them.
+A fold is a pure function of its tables and the event (see `spool.views.Projector`), and is given only the events that
+it minds. `PROJECTORS` is their order: some ask `messages` for the message that an event is about, so that one comes
+before them.
 
 May import the words, `codec` and `spool`'s tables. A fold must never decide, nor depend on anything but the log: the
 same log gives the same tables, byte for byte, whenever it is folded. Whoever changes what a fold makes of a log that

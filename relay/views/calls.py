@@ -29,6 +29,7 @@ class CallsProjector:
     name = "calls"
     version = 2
     tables = (_DUE, _CALLS, _CALLED)
+    minds = (RecipientSuppressed, UnsubscribeCalled)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event

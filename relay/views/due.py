@@ -23,6 +23,7 @@ from relay.events import (
     HeldReleased,
     MemberResumed,
     MessageDeferred,
+    MessageEvent,
     MessageHeld,
     MessageQueued,
     MessageReleased,
@@ -83,6 +84,7 @@ class DueProjector:
     name = "due"
     version = 6
     tables = (_DUE, _DUE_BY_TIME, _WAITING, _HELD, _HELD_BY, _IN_FLIGHT)
+    minds = (MessageQueued, Notice, MessageEvent, HeldReleased, DomainResumed, MemberResumed)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event

@@ -12,6 +12,7 @@ import msgspec
 
 from relay.codec import Recorded
 from relay.events import (
+    HandleEvent,
     MemberHandleCheckFailed,
     MemberHandleLost,
     MemberHandleSet,
@@ -54,6 +55,7 @@ class HandlesProjector:
     name = "handles"
     version = 1
     tables = (_HELD, _HOLDERS)
+    minds = (HandleEvent, MemberRemoved)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event, time = recorded.event, recorded.time_us

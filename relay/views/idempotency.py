@@ -38,6 +38,7 @@ class IdempotencyProjector:
     name = "idempotency"
     version = 1
     tables = (_KEYS, _BY_TIME)
+    minds = (SendAccepted,)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event

@@ -12,7 +12,9 @@ two_u64 = _TWO_U64.pack
 
 
 def read_u64(key: bytes, at: int = 0) -> int:
-    return int(_U64.unpack_from(key, at)[0])
+    number: int
+    (number,) = _U64.unpack_from(key, at)
+    return number
 
 
 def owned(did: str) -> bytes:

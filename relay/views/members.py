@@ -31,6 +31,7 @@ from relay.events import (
     DomainUnverified,
     DomainVerified,
     Evidence,
+    KeyEvent,
     KeyIssued,
     KeyRevoked,
     MemberAdded,
@@ -178,6 +179,7 @@ class MembersProjector:
     name = "members"
     version = 9
     tables = (_MEMBERS, _DOMAINS, _DOMAINS_OF, _NAMES, _KEYS)
+    minds = (MemberEvent, DomainEvent, KeyEvent, ConfirmationQueued)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event, time = recorded.event, recorded.time_us

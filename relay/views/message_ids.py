@@ -31,6 +31,7 @@ class MessageIdsProjector:
     name = "message_ids"
     version = 1
     tables = (_SENDS_OF, _ID_OF)
+    minds = (SendAccepted, PayloadErased)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event

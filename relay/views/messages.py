@@ -118,10 +118,11 @@ class MessagesProjector:
     #: Which characters fold to which is Unicode's, and grows with Python.
     version = 600 + UNICODE_VERSION
     tables = (_MESSAGES, _TIMELINE, _BY_MEMBER, _BY_STATUS, _BY_RECIPIENT, _RECIPIENT_OF, _STATUS_COUNTS)
+    minds = (MessageQueued, Notice, MessageEvent, PayloadErased)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
-        if isinstance(event, MessageQueued | Notice):
+        if isinstance(event, (MessageQueued, Notice)):
             self._queued(tx, recorded, event)
         elif isinstance(event, MessageEvent):
             self._happened(tx, recorded, event)

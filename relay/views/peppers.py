@@ -17,6 +17,7 @@ class PeppersProjector:
     name = "peppers"
     version = 1
     tables = (_SINCE,)
+    minds = (PepperRotated,)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         if isinstance(recorded.event, PepperRotated):

@@ -38,6 +38,7 @@ class ReceivedProjector:
     #: Which characters fold to which is Unicode's, and grows with Python.
     version = 100 + UNICODE_VERSION
     tables = (_BY_DIGEST, _BY_TIME, _BY_SENDER, _SENDER_OF)
+    minds = (MailReceived, PayloadErased)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event

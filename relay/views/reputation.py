@@ -21,6 +21,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from itertools import islice
+from operator import add
 from typing import NamedTuple
 
 from relay.codec import Recorded
@@ -82,6 +83,7 @@ class ReputationProjector:
     name = "reputation"
     version = 3
     tables = (_FINALS, _DAYS, _BOUNCES)
+    minds = (SendAccepted, MessageSent, MessageBounced, MessageBounceReported, MessageComplained)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
@@ -117,21 +119,20 @@ class ReputationProjector:
         self._count_day(tx, event.did, recorded.time_us, more_of_day)
         prefix = _prefix(state.domain)
         before = totals_until(tx, state.domain, recorded.time_us)
-        after = Totals(*(have + add for have, add in zip(before, more, strict=True)))
+        after = map(add, before, more)
         tx.put(_FINALS, prefix + two_u64(recorded.time_us, recorded.seq), _TOTALS.pack(*after))
         oldest = prefix + u64(max(0, recorded.time_us - WINDOW_US_MAX) + 1)
-        for key in [key for key, _ in tx.scan(_FINALS, prefix, oldest)][:-1]:
+        for key in tx.keys(_FINALS, prefix, oldest)[:-1]:
             tx.delete(_FINALS, key)
         if more.bounced:
             tx.put(_BOUNCES, prefix + two_u64(recorded.time_us, recorded.seq), u64(event.message_id))
-            for key in [key for key, _ in tx.scan(_BOUNCES, prefix, oldest)]:
+            for key in tx.keys(_BOUNCES, prefix, oldest):
                 tx.delete(_BOUNCES, key)
 
     def _count_day(self, tx: Transaction, did: str, time_us: int, more: Day) -> None:
         key = owned(did) + u64(time_us // DAY_US)
         value = tx.get(_DAYS, key)
-        have = Day(*_DAY.unpack(value)) if value else Day()
-        tx.put(_DAYS, key, _DAY.pack(*(was + add for was, add in zip(have, more, strict=True))))
+        tx.put(_DAYS, key, _DAY.pack(*(map(add, _DAY.unpack(value), more) if value else more)))
 
 
 def _state(tx: Transaction, event: MessageEvent) -> messages.MessageState:

@@ -58,6 +58,20 @@ class RetentionProjector:
     name = "retention"
     version = 3
     tables = (_FINAL, _SENDS, _CALLS, _SINGLE, _REPORTS, _MAILBOX, _OWED, _TORN)
+    minds = (
+        MessageSent,
+        MessageBounced,
+        MessageBounceReported,
+        MessageComplained,
+        SendAccepted,
+        UnsubscribeCalled,
+        DomainForwardSet,
+        DomainRemoved,
+        MemberRemoved,
+        PayloadErased,
+        LogStripped,
+        TornTailCut,
+    )
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event

@@ -57,6 +57,15 @@ class SigningKeysProjector:
     name = "signing_keys"
     version = 1
     tables = (_RETIRED, _OPERATOR)
+    minds = (
+        SendAccepted,
+        DsnQueued,
+        DomainKeySwitched,
+        OperatorKeyCreated,
+        OperatorKeySwitched,
+        SigningKeyDeleted,
+        DomainRemoved,
+    )
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event

@@ -24,6 +24,7 @@ class StreamProjector:
     name = "stream"
     version = 1
     tables = (_BY_MEMBER,)
+    minds = (OwnedEvent,)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event

@@ -72,6 +72,7 @@ class SuppressionsProjector:
     #: Which characters fold to which is Unicode's, and grows with Python.
     version = 400 + UNICODE_VERSION
     tables = (_SUPPRESSIONS, _BY_SEQ, _COUNTS, _LISTS)
+    minds = (RecipientSuppressed, RecipientUnsuppressed)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event

@@ -26,21 +26,21 @@ class WarmingProjector:
     name = "warming"
     version = 2
     tables = (_SENDS, _BYTES)
+    minds = (SendAccepted,)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
         event = recorded.event
         if not isinstance(event, SendAccepted) or not event.wanted:
             return
-        total = total_until(tx, event.domain, recorded.time_us) + event.wanted
-        tx.put(_SENDS, _prefix(event.domain) + two_u64(recorded.time_us, recorded.seq), u64(total))
-        octets = _until(tx, _BYTES, owned(event.did), recorded.time_us) + event.size
-        tx.put(_BYTES, owned(event.did) + two_u64(recorded.time_us, recorded.seq), u64(octets))
-        self._forget(tx, _SENDS, _prefix(event.domain), recorded.time_us - WINDOW_US_MAX)
-        self._forget(tx, _BYTES, owned(event.did), recorded.time_us - WINDOW_US_MAX)
+        time = recorded.time_us
+        of_domain, of_member, now = _prefix(event.domain), owned(event.did), two_u64(time, recorded.seq)
+        tx.put(_SENDS, of_domain + now, u64(_until(tx, _SENDS, of_domain, time) + event.wanted))
+        tx.put(_BYTES, of_member + now, u64(_until(tx, _BYTES, of_member, time) + event.size))
+        self._forget(tx, _SENDS, of_domain, time - WINDOW_US_MAX)
+        self._forget(tx, _BYTES, of_member, time - WINDOW_US_MAX)
 
     def _forget(self, tx: Transaction, table: str, prefix: bytes, until_us: int) -> None:
-        keys = [key for key, _ in tx.scan(table, prefix, prefix + u64(max(0, until_us) + 1))]
-        for key in keys[:-1]:
+        for key in tx.keys(table, prefix, prefix + u64(max(0, until_us) + 1))[:-1]:
             tx.delete(table, key)
 
 

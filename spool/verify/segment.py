@@ -173,7 +173,7 @@ class SegmentCheck:
             return kind != KIND_RECORD
         if rest < FOOTER_BYTES:
             return kind == KIND_FOOTER
-        return isinstance(self._headed(self._offset), Footer)
+        return kind == KIND_FOOTER and isinstance(self._headed(self._offset), Footer)
 
     def _headed(self, offset: int) -> RecordHeader | Footer | None:
         """What begins at `offset`, if its checksum is right. What it heads may be damaged all the same."""

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from spool.directory import LOCK_NAME, segment_seqs
 from spool.disk import RealDisk
@@ -26,6 +26,7 @@ from spool.segment import SEGMENT_HEADER_BYTES, segment_name
 from spool.verify.segment import Expected, LogProblem, SegmentCheck
 from spool.verify.views import ViewVerdict, see_views, verify_views
 from spool.views import Projector
+from spool.views.projecting import E
 
 __all__ = [
     "LogProblem",
@@ -36,8 +37,6 @@ __all__ = [
     "verify",
     "verify_log",
 ]
-
-E = TypeVar("E")
 
 
 class LogVerdict(NamedTuple):

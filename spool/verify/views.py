@@ -21,7 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import zip_longest
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import lmdb
 
@@ -45,8 +45,7 @@ from spool.views import (
     was_interrupted,
     with_end_offset,
 )
-
-E = TypeVar("E")
+from spool.views.projecting import E
 
 # `meta` has the position with its chain value: without it, views of another log might pass.
 _OWN_TABLES: Final = (META, INDEX)

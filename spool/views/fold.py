@@ -19,7 +19,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import lmdb
 
@@ -27,6 +27,7 @@ from spool.reader import LogReader
 from spool.record import Record
 from spool.recovery import Witness
 from spool.views import boot
+from spool.views.projecting import E, Minding, Projector, Transaction
 from spool.views.snapshot import (
     DATA_NAME,
     INDEX,
@@ -35,15 +36,11 @@ from spool.views.snapshot import (
     POSITION,
     POSITION_VALUE,
     SEQ,
-    Projector,
     Snapshot,
-    Transaction,
     begin_reading,
     open_environment,
     with_end_offset,
 )
-
-E = TypeVar("E")
 
 REBUILD_RECORDS_PER_TRANSACTION = 10_000
 #: So many snapshots at a time always find a place in LMDB's table of readers, however many other processes have filled
@@ -81,6 +78,7 @@ class Views(Generic[E]):
         self.directory = directory
         self._is_temporary = temporary
         self._projectors = projectors
+        self._minding = Minding(projectors)
         self._decode = decode
         self._env: Any = None
         self._tables: dict[str, Any] = {}
@@ -207,14 +205,9 @@ class Views(Generic[E]):
             self._take_readers()
             self.rebuilt_because = "they were made from another log"
         self.correct_index(reader)
-        batch: list[Record] = []
-        for record in reader.read(self.position + 1, until):
-            batch.append(record)
-            if len(batch) >= REBUILD_RECORDS_PER_TRANSACTION:
-                self._apply(batch)
-                batch = []
-        if batch:
-            self._apply(batch)
+        runs = reader.runs(self.position + 1, until)
+        while self._apply(runs):
+            pass
 
     def correct_index(self, reader: LogReader) -> None:
         """Views that were away while segments were rewritten (a copy that was brought back), or in use when a process
@@ -239,13 +232,14 @@ class Views(Generic[E]):
 
     def apply(self, records: Sequence[Record]) -> None:
         """Apply new durable records, all in one transaction, then tell the observers."""
-        events = self._apply(records)
+        events: list[E] = []
+        self._apply(iter((records,)), events)
         for observer in self.observers:
             observer(events)
 
-    def _apply(self, records: Sequence[Record]) -> list[E]:
+    def _apply(self, runs: Iterator[Sequence[Record]], events: list[E] | None = None) -> bool:
         try:
-            return self._fold(records)
+            return self._fold(runs, events)
         except lmdb.Error as error:
             # LMDB has no checksums: a damaged page is noticed when it is met. The next start builds them anew.
             if not _is_of_the_system(error):
@@ -254,29 +248,42 @@ class Views(Generic[E]):
                     boot.mark_damaged(self.directory)
             raise
 
-    def _fold(self, records: Sequence[Record]) -> list[E]:
-        events = []
-        position = self.position
-        index = self._tables[INDEX]
+    def _fold(self, runs: Iterator[Sequence[Record]], events: list[E] | None) -> bool:
+        """Apply the records of the next runs, in one transaction, and add what they say to `events`. Whether there were
+        any."""
+        position, run = self.position, None
+        decode, minding = self._decode, self._minding
         with self._env.begin(write=True) as txn:
             tx = Transaction(txn, self._tables)
-            for record in records:
-                if record.seq != position + 1:
-                    raise AssertionError(f"views are at {position}, the next record is {record.seq}")
-                position = record.seq
-                txn.put(SEQ.pack(position), PLACE.pack(record.segment, record.offset), db=index, append=True)
-                event = self._decode(record)
-                events.append(event)
-                for projector in self._projectors:
-                    projector.apply(tx, event)
-            last = records[-1]
+            for run in runs:
+                for record in run:
+                    if record.seq != position + 1:
+                        raise AssertionError(f"views are at {position}, the next record is {record.seq}")
+                    position = record.seq
+                    event = decode(record)
+                    for apply in minding[type(event.event)]:
+                        apply(tx, event)
+                    if events is not None:
+                        events.append(event)
+                self._put_places(txn, run)
+                if position - self.position >= REBUILD_RECORDS_PER_TRANSACTION:
+                    break
+            if run is None:
+                return False
+            tx.write()
+            last = run[-1]
             txn.put(
                 POSITION,
                 POSITION_VALUE.pack(last.seq, last.segment, last.end_offset, last.chain),
                 db=self._tables[META],
             )
         self.position = position
-        return events
+        return True
+
+    def _put_places(self, txn: Any, run: Sequence[Record]) -> None:
+        places = [(SEQ.pack(record.seq), PLACE.pack(record.segment, record.offset)) for record in run]
+        with txn.cursor(self._tables[INDEX]) as cursor:
+            cursor.putmulti(places, append=True)
 
     # ---------------------------------------------------------------- a segment was rewritten
 

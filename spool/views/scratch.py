@@ -13,13 +13,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic
 
 import lmdb
 
-from spool.views.snapshot import MAP_BYTES, TABLES_MAX, Projector, Snapshot, Transaction
-
-E = TypeVar("E")
+from spool.views.projecting import E, Minding, Projector, Transaction
+from spool.views.snapshot import MAP_BYTES, TABLES_MAX, Snapshot
 
 #: A transaction's changed pages stay in memory until it is committed.
 _FOLDS_PER_TRANSACTION: Final = 1000
@@ -30,7 +29,7 @@ class Scratch(Generic[E]):
 
     def __init__(self, env: Any, projectors: Sequence[Projector[E]]) -> None:
         self._env = env
-        self._projectors = projectors
+        self._minding = Minding(projectors)
         self._tables = {
             table: env.open_db(table.encode()) for projector in projectors for table in projector.tables
         }
@@ -48,10 +47,11 @@ class Scratch(Generic[E]):
 
     def fold(self, event: E) -> None:
         """Apply an event. What a projector raises leaves the tables half changed: the question is void then."""
-        for projector in self._projectors:
-            projector.apply(self._tx, event)
+        for apply in self._minding[type(event.event)]:
+            apply(self._tx, event)
         self._folds += 1
         if self._folds % _FOLDS_PER_TRANSACTION == 0:
+            self._tx.write()
             self._txn.commit()
             self._begin()
 

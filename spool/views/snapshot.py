@@ -1,8 +1,8 @@
-"""The tables of the views, as one reads them: their layout, a snapshot, and what a projector may do.
+"""The tables of the views, as one reads them: their layout, and a snapshot.
 
 The invariant: **a snapshot shows one moment.** All tables and the position are as they were after one whole
-transaction of the fold, whatever is applied meanwhile. Only a `Transaction`, which only a fold makes, can change
-a table.
+transaction of the fold, whatever is applied meanwhile. Only a `Transaction` (`spool.views.projecting`), which only a
+fold makes, can change a table.
 
 Beside the tables that the projectors name there are two of our own. `index` says where each record stands in the
 log: sequence number -> first sequence number of its segment, offset. `meta` holds the position (sequence number,
@@ -18,15 +18,14 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 import lmdb
 
 from spool.errors import ReadersFullError
 from spool.recovery import Witness
-
-E_contra = TypeVar("E_contra", contravariant=True)
 
 #: Virtual address space, not disk: LMDB's file grows as it is used.
 MAP_BYTES: Final = 1 << 38
@@ -42,6 +41,9 @@ SEQ: Final = struct.Struct(">Q")
 PLACE: Final = struct.Struct(">QQ")
 #: sequence, segment, end offset, chain value
 POSITION_VALUE: Final = struct.Struct(">QQQ32s")
+
+#: At a time: each call of SHA-256 costs as much as a row does.
+_ROWS_HASHED: Final = 200
 
 
 class Snapshot:
@@ -99,10 +101,7 @@ class Snapshot:
         """The pair with the greatest key of those with start <= key < stop; None where there is none."""
         cursor = self._txn.cursor(db=self._tables[table])
         try:
-            if not (cursor.prev() if cursor.set_range(stop) else cursor.last()):
-                return None
-            key, value = cursor.item()
-            return (key, value) if key >= start else None
+            return last_before(cursor, start, stop)
         finally:
             cursor.close()
 
@@ -139,39 +138,22 @@ class Snapshot:
     def digest(self, table: str) -> str:
         """SHA-256 over all keys and values of a table in key order, lengths included."""
         digest = hashlib.sha256()
-        for key, value in self.scan(table):
-            digest.update(b"%d:%d:" % (len(key), len(value)))
-            digest.update(key)
-            digest.update(value)
+        with self._txn.cursor(db=self._tables[table]) as cursor:
+            rows = iter(cursor)
+            while piece := [
+                b"%d:%d:%b%b" % (len(key), len(value), key, value)
+                for key, value in islice(rows, _ROWS_HASHED)
+            ]:
+                digest.update(b"".join(piece))
         return digest.hexdigest()
 
 
-class Transaction(Snapshot):
-    """What a projector is given: it may read and change the tables, within one record's transaction."""
-
-    __slots__ = ()
-
-    def put(self, table: str, key: bytes, value: bytes) -> None:
-        self._txn.put(key, value, db=self._tables[table])
-
-    def delete(self, table: str, key: bytes) -> bool:
-        return bool(self._txn.delete(key, db=self._tables[table]))
-
-
-class Projector(Protocol[E_contra]):
-    """A fold from events to tables.
-
-    `apply` must be a pure function of the tables it owns and the event: no clock, randomness, I/O or iteration
-    order. Whoever changes what it does raises `version`, which has the views rebuilt at the next start.
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def tables(self) -> tuple[str, ...]: ...
-    def apply(self, tx: Transaction, event: E_contra) -> None: ...
+def last_before(cursor: Any, start: bytes, stop: bytes) -> tuple[bytes, bytes] | None:
+    """As `Snapshot.last`, by a cursor of the table."""
+    if not (cursor.prev() if cursor.set_range(stop) else cursor.last()):
+        return None
+    key, value = cursor.item()
+    return (key, value) if key >= start else None
 
 
 def prefix_end(prefix: bytes) -> bytes | None:

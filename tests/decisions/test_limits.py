@@ -207,6 +207,7 @@ def test_retry_after_is_the_earliest_moment(
             tx = Transaction(txn, views._tables)
             for seq, (time, recipients) in enumerate(events, 1):
                 views._projectors[0].apply(tx, Recorded(seq, time, send(recipients)))
+            tx.write()
 
         def used(at: int, window: int) -> int:
             return sum(count for time, count in events if at - window < time <= at)

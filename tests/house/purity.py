@@ -148,6 +148,7 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     "hmac": ALL,
     "itertools": ALL,
     "json": ALL,
+    "operator": frozenset({"add"}),
     "re": ALL,
     "tomllib": frozenset({"loads"}),
     "struct": ALL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 import trio
 
-from spool import Entry, LogReader, Record, SequenceNotFoundError, repair
+from spool import Entry, LogReader, Record, SequenceNotFoundError, repair, segment
+from spool import reader as reader_module
 from spool.directory import segment_seqs
 from spool.errors import CorruptionError
 from spool.reader import Cursor
@@ -119,6 +121,46 @@ class InPieces(FakeDisk):
     def write(self, handle: int, data: bytes, offset: int) -> None:
         for start in range(0, len(data), 200):
             super().write(handle, data[start : start + 200], offset + start)
+
+
+@pytest.mark.parametrize("chunk_bytes", [200, 512, 999, 2048])
+def test_no_record_is_verified_twice_wherever_chunks_end(
+    chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FakeDisk()
+    records = fill(disk)
+    verified = []
+
+    def decode_counted(*arguments: Any) -> Record | None:
+        record = decode_record(*arguments)
+        verified.extend([] if record is None else [record.seq])
+        return record
+
+    decode_record = segment.decode_record
+    monkeypatch.setattr(segment, "decode_record", decode_counted)
+    monkeypatch.setattr(reader_module, "_CHUNK_BYTES", chunk_bytes)
+    with LogReader(DIRECTORY, disk=disk) as reader:
+        assert list(reader.read(1)) == records
+    assert verified == [record.seq for record in records]
+
+
+@pytest.mark.parametrize("chunk_bytes", range(200, 1400, 100))
+def test_a_batch_that_was_begun_may_be_cut_before_the_next_look(
+    chunk_bytes: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    disk = FakeDisk()
+    fill(disk, 6, segment_bytes_max=1 << 20)
+    file = tmp_path / segment_name(1)
+    file.write_bytes(disk.file(DIRECTORY / file.name))
+    monkeypatch.setattr(reader_module, "_CHUNK_BYTES", chunk_bytes)
+    with LogReader(tmp_path) as reader:
+        cursor = Cursor(reader, 1)
+        seen = cursor.advance()
+        assert seen
+        assert seen[-1].batch_end
+        os.truncate(file, seen[-1].end_offset)
+        assert cursor.advance() == []
+        assert cursor.seq == seen[-1].seq + 1
 
 
 def test_a_reader_beside_the_writer_sees_whole_batches_as_they_come() -> None:

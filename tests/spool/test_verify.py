@@ -25,23 +25,31 @@ from spool.views import Transaction, Views
 from tests.world.spool import clock, group, inline, salts
 
 
+class Written(NamedTuple):
+    """What is folded: the record is the event itself."""
+
+    event: Record
+
+
 class Tally:
     """A projector: each skeleton with its number, and how many there are."""
 
     name = "tally"
     version = 1
     tables = ("skeletons", "total")
+    minds = (Record,)
 
-    def apply(self, tx: Transaction, event: Record) -> None:
-        tx.put("skeletons", event.seq.to_bytes(8, "big"), event.skeleton)
-        tx.put("total", b"total", event.seq.to_bytes(8, "big"))
+    def apply(self, tx: Transaction, event: Written) -> None:
+        seq = event.event.seq.to_bytes(8, "big")
+        tx.put("skeletons", seq, event.event.skeleton)
+        tx.put("total", b"total", seq)
 
 
 PROJECTORS = (Tally(),)
 
 
-def decode(record: Record) -> Record:
-    return record
+def decode(record: Record) -> Written:
+    return Written(record)
 
 
 class Home(NamedTuple):
@@ -472,10 +480,10 @@ def test_views_of_another_log_differ(home: Home, tmp_path: Path) -> None:
 
 
 def test_a_record_that_cannot_be_folded_is_the_answer(home: Home) -> None:
-    def refuse(record: Record) -> Record:
+    def refuse(record: Record) -> Written:
         if record.seq == 5:
             raise RuntimeError("record 5 is of a newer kind")
-        return record
+        return Written(record)
 
     verdicts = verify_views(home.log, home.views, PROJECTORS, refuse)
     assert all("record 5 is of a newer kind" in (verdict.problem or "") for verdict in verdicts)

@@ -529,6 +529,9 @@ class LogOf:
     def read(self, first: int, until: int | None = None) -> Iterator[Record]:
         return iter(self.records[first - 1 : until])
 
+    def runs(self, first: int, until: int | None = None) -> Iterator[Sequence[Record]]:
+        return (run for run in [self.records[first - 1 : until]] if run)
+
     def get(self, seq: int) -> Record:
         return self.records[seq - 1]
 

@@ -48,7 +48,8 @@ def rebuild_command(directory: Path) -> None:
                 f"the log has a torn tail, which has to be cut first: `atmos-relay log repair {directory}`"
             )
         with open_meter() as meter:
-            after, position = _build_beside(directory, log, meter)
+            last_seq = 0 if plan.tail is None else plan.tail.end.next_seq - 1
+            after, position = _build_beside(directory, log, last_seq, meter)
     finally:
         disk.close(lock)
     _print_rebuilt(before, after, position)
@@ -64,11 +65,10 @@ def _see(views: Path) -> ViewsSeen:
     return seen
 
 
-def _build_beside(directory: Path, log: Path, meter: Meter) -> tuple[ViewsSeen, int]:
+def _build_beside(directory: Path, log: Path, last_seq: int, meter: Meter) -> tuple[ViewsSeen, int]:
     """Build new views beside the old ones, and put them in their place."""
     place, new_place = directory / VIEWS_DIRECTORY, directory / _NEW_VIEWS_DIRECTORY
     _throw_away(new_place)  # from a rebuild that did not end
-    last_seq = max((segment.last_seq for segment in LogReader(log).segments()), default=0)
 
     new = Views(new_place, PROJECTORS, meter.decoding("building the views", last_seq))
     new.open()

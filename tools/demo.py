@@ -1,8 +1,9 @@
 """`make demo`: the whole way of a mail on one machine, with nothing outside it.
 
 A relay on its own data directory, a local SMTP receiver (aiosmtpd, which nobody here wrote) as the MX for everything, a
-demo member, the Send API page's own example; then a mail of a program that only knows SMTP. It prints what happened and
-what arrived, checks every DKIM signature, and then serves until Ctrl-C; with `--once` it ends after the sends.
+demo member, the Send API page's own example; then a mail of a program that only knows SMTP, and one that its receiver
+takes and bounces a moment later. It prints what happened and what arrived, checks every DKIM signature, and then serves
+until Ctrl-C; with `--once` it ends after the sends.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import urllib.request
 from email import message_from_bytes, policy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 from aiosmtpd.controller import Controller
@@ -32,7 +33,7 @@ from relay.operator.initialise import initialise
 from relay.operator.membership import MemberAdd, member_add
 from relay.operator.membership_shown import Dns, dns
 from relay.principals import Operator
-from relay.service import open_relay
+from relay.service import Relay, open_relay
 from relay.views import members
 
 DIRECTORY = Path("demo-data")
@@ -52,27 +53,86 @@ SUBMITTED = (
     f"From: You <you@{DOMAIN}>\r\nTo: {MAIL['to']}\r\nSubject: Your code\r\nX-Atmos-Category: login-link\r\n\r\n"
     "123456\r\n"
 )
+#: The receiver takes mail for this mailbox, at any domain, and finds out later that it is not there.
+LATER = "later"
 HTTP_PORT = 8025
 SUBMISSION_PORT = 2587
 SECONDS_MAX = 30
 
 
+class Taken(NamedTuple):
+    mail_from: str
+    rcpt_to: str
+    message: bytes
+
+
 class Receiver:
-    """Takes every mail and hands it to the demo."""
+    """Takes every mail and hands it to the demo. What it took for `LATER` it bounces, by `bounce`."""
 
     def __init__(self) -> None:
         self._send, self.received = trio.open_memory_channel[bytes](100)
+        self._send_later, self._later = trio.open_memory_channel[Taken](100)
         self._token = trio.lowlevel.current_trio_token()
         self.controller = Controller(self, hostname="127.0.0.1", port=free_port(0))
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         # Runs in the receiver's own thread and loop.
-        self._token.run_sync_soon(self._take, envelope.original_content)
+        taken = Taken(envelope.mail_from, envelope.rcpt_tos[0], envelope.original_content)
+        self._token.run_sync_soon(self._take, taken)
         return "250 2.0.0 The demo has it"
 
-    def _take(self, message: bytes) -> None:
+    def _take(self, taken: Taken) -> None:
         with contextlib.suppress(trio.WouldBlock):  # when it is only serving, nobody takes them any more
-            self._send.send_nowait(message)
+            self._send.send_nowait(taken.message)
+        if taken.rcpt_to.startswith(f"{LATER}@"):
+            with contextlib.suppress(trio.WouldBlock):
+                self._send_later.send_nowait(taken)
+
+    async def bounce(self, address: str) -> None:
+        """Send a report about each mail for `LATER` to the relay's port for mail that comes in."""
+        async for taken in self._later:
+            await trio.to_thread.run_sync(hand_in_report, address, taken)
+
+
+def hand_in_report(address: str, taken: Taken) -> None:
+    """As mail servers do (RFC 3464): with the null sender, to the envelope sender of what it is about."""
+    host, _, port = address.rpartition(":")
+    with smtplib.SMTP(host, int(port), timeout=SECONDS_MAX) as client:
+        client.sendmail("", [taken.mail_from], report(taken))
+
+
+def report(taken: Taken) -> bytes:
+    header = taken.message.partition(b"\r\n\r\n")[0].decode().replace("\r\n", "\n")
+    lines = f"""\
+From: Mail Delivery System <MAILER-DAEMON@mx.example.com>
+To: {taken.mail_from}
+Subject: Undelivered Mail Returned to Sender
+Auto-Submitted: auto-replied
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary="demo"
+
+--demo
+
+Your mail could not be delivered.
+
+--demo
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mx.example.com
+
+Final-Recipient: rfc822; {taken.rcpt_to}
+Action: failed
+Status: 5.1.1
+Diagnostic-Code: smtp; 550 5.1.1 there is no mailbox {taken.rcpt_to}
+
+--demo
+Content-Type: text/rfc822-headers
+
+{header}
+
+--demo--
+"""
+    return lines.replace("\n", "\r\n").encode()
 
 
 def free_port(wanted: int) -> int:
@@ -98,6 +158,10 @@ def prepare(directory: Path, *, http_port: int, smtp_port: int, submission_port:
         ("require_verified_domains = true", "require_verified_domains = false"),
         ('bind = "127.0.0.1:8025"', f'bind = "127.0.0.1:{http_port}"'),
         ("\n[submission]\n", f'\n[submission]\nbind = ["127.0.0.1:{submission_port}"]\n'),
+        (
+            "\n[inbound]\n",
+            '\n[inbound]\nbind = ["127.0.0.1:0"]\noperator_mailbox = "operator@example.org"\n',
+        ),
         ('# routes = { "*" = "127.0.0.1:2526" }', f'routes = {{ "*" = "127.0.0.1:{smtp_port}" }}'),
     ):
         assert default in text
@@ -162,8 +226,7 @@ async def demonstrate(core: Core, url: str, receiver: Receiver) -> str:
     message_url = f"{url}/v1/messages/{answer['accepted'][0]['messageId']}"
     message = await until_final(message_url, key)
     print(f"GET {message_url}")
-    for entry in message["timeline"]:
-        print(f"  {entry['seq']:>4}  {entry['time']}  {entry['type']:<16}  {entry.get('status', '')}")
+    print_timeline(message)
     if message["status"] != "sent":
         sys.exit(f"the mail was not sent: {message['lastReply']}")
 
@@ -171,6 +234,14 @@ async def demonstrate(core: Core, url: str, receiver: Receiver) -> str:
     await show(core, received)
     await demonstrate_unsubscribe(url, key, received)
     return key
+
+
+def print_timeline(message: Any) -> None:
+    for entry in message["timeline"]:
+        print(f"  {entry['seq']:>4}  {entry['time']}  {entry['type']:<16}  {entry.get('status', '')}")
+        if (said := entry.get("report")) is not None:
+            print(f"        {said['reportingMta']} says: {said['reportedAction']}, {said['diagnostic']}")
+            print(f"        {said['advice']}")
 
 
 async def show(core: Core, received: bytes) -> None:
@@ -225,6 +296,21 @@ async def demonstrate_unsubscribe(url: str, key: str, received: bytes) -> None:
     print(f"DELETE {suppression}\n  takes it back, so that the demo can be run again.")
 
 
+async def demonstrate_bounce(url: str, key: str) -> None:
+    """A receiver takes a mail, says so, and finds out later that it cannot deliver it."""
+    mail = {**MAIL, "to": f"{LATER}@example.com"}
+    answer = await trio.to_thread.run_sync(call, f"{url}/v1/send", key, mail)
+    message_url = f"{url}/v1/messages/{answer['accepted'][0]['messageId']}"
+    message = await until_final(message_url, key)
+    print(f"\nA mail to {mail['to']} is taken by its receiver ({message['status']}),")
+    while not message["reports"]:
+        await trio.sleep(0.05)
+        message = await trio.to_thread.run_sync(call, message_url, key)
+    print("and a moment later a report comes back, as a mail to the relay:")
+    print_timeline(message)
+    await trio.to_thread.run_sync(lambda: call(f"{url}/v1/suppressions/{mail['to']}", key, method="DELETE"))
+
+
 def print_curl(url: str, key: str) -> None:
     print(f"""
 Send one yourself:
@@ -241,6 +327,19 @@ curl {url}/v1/messages -H "X-Atmos-DID: {DID}" -H "Authorization: Bearer {key}"
 """)
 
 
+async def serve(relay: Relay, receiver: Receiver, directory: Path, *, once: bool) -> None:
+    url = f"http://{relay.http_address}"
+    print(f"The relay runs on {url}, its data in {directory}/, its MX for everything is a local receiver.\n")
+    with trio.fail_after(SECONDS_MAX):
+        key = await demonstrate(relay.core, url, receiver)
+        await demonstrate_submission(relay.core, relay.submission_addresses[0], key, receiver)
+        await demonstrate_bounce(url, key)
+    print_curl(url, key)
+    if not once:
+        print("Serving until Ctrl-C.")
+        await trio.sleep_forever()
+
+
 async def main(*, once: bool, directory: Path) -> None:
     receiver = Receiver()
     prepare(
@@ -252,17 +351,10 @@ async def main(*, once: bool, directory: Path) -> None:
     receiver.controller.start()
     try:
         async with open_relay(directory) as relay:
-            url = f"http://{relay.http_address}"
-            print(
-                f"The relay runs on {url}, its data in {directory}/, its MX for everything is a local receiver.\n"
-            )
-            with trio.fail_after(SECONDS_MAX):
-                key = await demonstrate(relay.core, url, receiver)
-                await demonstrate_submission(relay.core, relay.submission_addresses[0], key, receiver)
-            print_curl(url, key)
-            if not once:
-                print("Serving until Ctrl-C.")
-                await trio.sleep_forever()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receiver.bounce, relay.inbound_addresses[0])
+                await serve(relay, receiver, directory, once=once)
+                nursery.cancel_scope.cancel()
             await relay.stop()
     finally:
         await trio.to_thread.run_sync(receiver.controller.stop)

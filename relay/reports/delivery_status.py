@@ -16,6 +16,8 @@ from relay.reports.header import plain
 from relay.reports.texts import code_in, reply_in, status_in
 
 RECIPIENTS_MAX: Final = 100
+#: RFC 5321 section 4.5.3.1.3, less the angle brackets.
+ADDRESS_MAX: Final = 254
 
 _KNOWN: Final = frozenset(
     {
@@ -47,6 +49,8 @@ class RecipientStatus(NamedTuple):
     diagnostic: str
     code: int | None
     remote_mta: str | None
+    #: As it stands there, in lower case: only to find in the text what is said of it.
+    address: str
 
 
 class DeliveryStatus(NamedTuple):
@@ -133,7 +137,13 @@ def _recipient(group: dict[str, str]) -> RecipientStatus | None:
         return None
     if action is None and status is not None:
         action = {"2": "delivered", "4": None, "5": "failed"}[status[0]]
-    return RecipientStatus(action, status, reply_in(diagnostic), code, host_in(group.get("remote-mta", "")))
+    remote_mta = host_in(group.get("remote-mta", ""))
+    return RecipientStatus(action, status, reply_in(diagnostic), code, remote_mta, _address_in(group))
+
+
+def _address_in(group: dict[str, str]) -> str:
+    value = group.get("final-recipient") or group.get("original-recipient", "")
+    return plain(value.rpartition(";")[2]).strip(" <>").lower()[:ADDRESS_MAX]
 
 
 def host_in(value: str) -> str | None:

@@ -23,7 +23,14 @@ from relay.reports.header import domain_of_from, message_ids, signatures_of
 from relay.reports.known_forms import who_failed
 from relay.reports.mail_systems import Likeness, likeness
 from relay.reports.parts import Mail, Part, cut
-from relay.reports.texts import TEXT_CHARACTERS_MAX, quotes_mail, read_text, says_automatic, without_tags
+from relay.reports.texts import (
+    TEXT_CHARACTERS_MAX,
+    quotes_mail,
+    read_text,
+    says_automatic,
+    without_tags,
+    words_about,
+)
 
 _UTF8_STATUS: Final = "message/global-delivery-status"
 _STATUS_PARTS: Final = ("message/delivery-status", _UTF8_STATUS)
@@ -147,8 +154,13 @@ def _of_form(mail: Mail, kind: Kind, found: DeliveryStatus, tokens: tuple[str, .
     is_told = chosen.action in ("failed", "delayed", None) and not (enhanced and diagnostic)
     told = read_text(_words_of(mail)) if is_told else None
     if told is not None and (enhanced is None or told.status is None or told.status[0] == enhanced[0]):
-        # What people are told completes the form, and never says the contrary of it.
-        enhanced, code, diagnostic = enhanced or told.status, code or told.code, diagnostic or told.diagnostic
+        # What people are told completes the form, and never says the contrary of it. "5.0.0" says nothing but the 5.
+        if enhanced is None or (enhanced.endswith(".0.0") and told.status is not None):
+            enhanced = told.status
+        code = code or told.code
+        # Without a code to point at, what is said of the recipient says more than how the letter begins.
+        about = "" if told.code or told.status else words_about(_words_of(mail), chosen.address)
+        diagnostic = diagnostic or about or told.diagnostic
     return _reading(
         mail, kind, tokens, action=chosen.action, enhanced=enhanced, code=code,
         diagnostic=diagnostic, reporting_mta=found.reporting_mta, remote_mta=chosen.remote_mta,

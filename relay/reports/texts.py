@@ -234,6 +234,22 @@ def read_text(text: str) -> Told | None:
     return Told(waits or fails_at is not None, action, status, code, reply_in(own[at:].partition("\n\n")[0]))
 
 
+def words_about(text: str, address: str) -> str:
+    """What a text says of an address (in lower case): behind it on the line that begins with it, and below; "" where it
+    says nothing."""
+    lines = iter(before_original(text[:TEXT_CHARACTERS_MAX]).split("\n"))
+    for line in lines:
+        begun = line.strip(" \t<")
+        if address and begun.lower().startswith(address) and begun[len(address) :][:1] in ("", ">", ":", " "):
+            said = [begun[len(address) :].lstrip(">: \t")]
+            for following in lines:
+                if not following.strip() or "@" in following:
+                    break
+                said.append(following)
+            return reply_in("\n".join(said))
+    return ""
+
+
 def reply_in(paragraph: str) -> str:
     """The lines of a reply as one sentence, its code and enhanced code only where they stand first."""
     said = plain(" ".join(paragraph[: 4 * DIAGNOSTIC_MAX].split()))

@@ -32,7 +32,7 @@ from tests.world.self_signed import self_signed_pem
 
 PAGES = sorted(DOCS.glob("*.md"))
 #: Pages whose examples have tests of their own, beside those of this module.
-ELSEWHERE = {"AUDIT.md", "BACKUP.md", "RETENTION.md", "SMTP.md", "STREAM.md"}
+ELSEWHERE = {"AUDIT.md", "BACKUP.md", "INBOUND.md", "RETENTION.md", "SMTP.md", "STREAM.md"}
 HERE = {"SEND_API.md", "DOMAINS.md", "OPERATING.md", "CORRUPTION.md"}
 
 

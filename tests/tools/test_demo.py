@@ -20,4 +20,6 @@ def test_the_demo_shows_what_the_readme_says_twice(tmp_path: Path) -> None:
         assert "message.queued" in done.stdout
         assert "message.sent" in done.stdout
         assert '"code": "RECIPIENT_SUPPRESSED"' in done.stdout
+        assert "  message.bounce_reported" in done.stdout
+        assert "\n        Nobody has this address: take it off the list.\n" in done.stdout
         assert "\ncurl -X POST http://127.0.0.1:" in done.stdout

@@ -12,6 +12,7 @@ A local part is a magic word, perhaps `-N` (misbehave for the first N offers of 
     blocklisted   550 5.7.1 to RCPT, because of the address that it comes from
     talkative     550 5.7.1 to RCPT, with a thousand characters of advertisement
     full          452 4.2.2 to RCPT
+    overquota     552 5.2.2 to RCPT
     toomany       452 4.5.3 to RCPT
     421           421 4.3.2 to RCPT, and closes
     garbage       RCPT is answered with bytes that are no SMTP

@@ -10,6 +10,7 @@ TO_RCPT = {
     "blocklisted": b"550 5.7.1 Service unavailable; client host blocked using zen.blocklist.example",
     "talkative": b"550 5.7.1 " + b"buy " * 250,
     "full": b"452 4.2.2 Mailbox full",
+    "overquota": b"552 5.2.2 The mailbox is over its quota",
     "toomany": b"452 4.5.3 Too many recipients",
     "421": b"421 4.3.2 Shutting down",
     "garbage": b"\x00\xff\x16\x03 this is no SMTP",

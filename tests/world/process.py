@@ -27,7 +27,7 @@ from typing import Any
 
 from relay.config import CONFIG_FILE
 from relay.file_names import HTTP_ADDRESS_FILE
-from tests.world.relay import DID, DOMAIN, make_directory
+from tests.world.relay import DID, DOMAIN, OPERATOR_DOMAIN, make_directory
 
 #: Nothing here takes nearly that long; it is what tells a hanging relay from a slow machine.
 PATIENCE_SECONDS = 40.0
@@ -36,12 +36,14 @@ PATIENCE_SECONDS = 40.0
 NO_WARMING = "\n[warming]\ntiers = [ { hour = 1000000, day = 1000000 } ]\n"
 
 
-def make_process_directory(directory: Path, *, route: str, **settings: str) -> Path:
+def make_process_directory(
+    directory: Path, *, route: str, operator_domain: str = OPERATOR_DOMAIN, **settings: str
+) -> Path:
     """A data directory that routes everything to `route` and knows no warming.
 
     `settings` are lines of TOML by table: `service="grace_seconds = 1"`.
     """
-    make_directory(directory, NO_WARMING, route=route)
+    make_directory(directory, NO_WARMING, route=route, operator_domain=operator_domain)
     configure(directory, **settings)
     return directory
 

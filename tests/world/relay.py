@@ -81,20 +81,26 @@ async def call_here(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 @cache
-def _template() -> Path:
+def _template(operator_domain: str) -> Path:
     """A data directory with keys, made once: making RSA keys is most of what enrolment costs."""
     directory = Path(tempfile.mkdtemp(prefix="relay-template-"))
-    initialise(directory, operator_domain=OPERATOR_DOMAIN, public_url=None, today="20260101")
+    initialise(directory, operator_domain=operator_domain, public_url=None, today="20260101")
     # Enrolment on the virtual clock's first day will find these, and keep them.
     for domain in (DOMAIN, OTHER_DOMAIN):
         KeyRing(directory).create(domain, f"atmos{datetime.fromtimestamp(EPOCH_US / 1e6, UTC):%Y%m%d}")
     return directory
 
 
-def make_directory(directory: Path, settings: str = "", *, route: str = "127.0.0.1:25") -> Path:
+def make_directory(
+    directory: Path,
+    settings: str = "",
+    *,
+    route: str = "127.0.0.1:25",
+    operator_domain: str = OPERATOR_DOMAIN,
+) -> Path:
     """A data directory as `init` makes it, but that everything is routed to `route`, that domains need no verification,
     and that nothing is limited unless `settings` say so."""
-    shutil.copytree(_template(), directory)
+    shutil.copytree(_template(operator_domain), directory)
     path = directory / CONFIG_FILE
     text = path.read_text()
     text = text.replace("require_verified_domains = true", "require_verified_domains = false")

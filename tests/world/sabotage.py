@@ -12,7 +12,7 @@ Until FILE exists this is `atmos-relay serve DIR`. From then on PART is broken:
     clock      the wall clock is off by as many seconds as FILE says
     die        FILE holds a number n: in the n-th change of the disk from then on, the process is killed (SIGKILL);
                of a write, the first half has been written
-    answer     the process is killed (SIGKILL) when a message that came over SMTP is durable, before its client hears so
+    answer     the process is killed (SIGKILL) when a mail that came over SMTP is durable, before its client hears so
     begun      FILE is made when all modules are there and the command begins; nothing is broken
     no-fdatasync, no-fsync, no-directory-sync
                that call, of whoever makes it, says that it has done it, and has not; `no-fsync` is of files
@@ -131,17 +131,20 @@ def break_off(file: Path) -> None:
 
 
 def break_answer(file: Path) -> None:
+    from relay.reception.inbound import Inbound
     from relay.reception.submission import Submission
 
-    data = Submission.data
+    def breaking(data: Callable[..., Any]) -> Callable[..., Any]:
+        async def data_and_die(*arguments: Any) -> Any:
+            reply = await data(*arguments)
+            if file.exists() and reply.accepts:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return reply
 
-    async def data_and_die(*arguments: Any) -> Any:
-        reply = await data(*arguments)
-        if file.exists() and reply.accepts:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return reply
+        return data_and_die
 
-    Submission.data = data_and_die  # type: ignore[method-assign]
+    Submission.data = breaking(Submission.data)  # type: ignore[method-assign]
+    Inbound.data = breaking(Inbound.data)  # type: ignore[method-assign]
 
 
 def forget(file: Path, name: str, is_meant: Callable[[int], bool]) -> None:

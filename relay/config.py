@@ -126,6 +126,10 @@ class InboundConfig(_Section, frozen=True, kw_only=True):
     messages_per_hour: Count = 60
     bytes_per_day: Count = 100 * 1024 * 1024
 
+    @property
+    def is_served(self) -> bool:
+        return bool(self.bind)
+
 
 class TlsConfig(_Section, frozen=True, kw_only=True):
     """PEM files, read again when they change. A path that does not begin with `/` is below the data directory."""

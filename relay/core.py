@@ -20,7 +20,7 @@ from relay.authentication import is_active_key
 from relay.buffers import Buffers
 from relay.config import Config, ConfigError, load_config
 from relay.data_directory import SiteStatus, check_may_write
-from relay.edge import Edge
+from relay.edge import Edge, MailReader
 from relay.heavy_work import HeavyWork
 from relay.in_hand import InHand
 from relay.last_looks import LastLooks
@@ -72,6 +72,8 @@ class Core:
     sites: dict[str, str] = field(default_factory=dict)
     #: What was found (relay.domains.diagnosis.Finding) when each domain's DNS was looked at last.
     dns_looks: LastLooks[Any] = field(default_factory=LastLooks)
+    #: Set where mail comes in.
+    mail_reader: MailReader | None = None
     #: Set by the deliverer, who has them.
     site_statuses: Callable[[], Mapping[str, SiteStatus]] = dict
     stopping: bool = False
@@ -90,7 +92,7 @@ class Core:
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.store)
-        self.quota = Quota(lambda: self.config.members)
+        self.quota = Quota(lambda: self.config.members, lambda: self.config.inbound)
         self.space = Space(
             lambda: self.config.spool, free_bytes=self.store.free_bytes, log_bytes=self.store.log_bytes
         )
@@ -175,6 +177,9 @@ class Core:
             pepper=self.pepper,
             unsubscribe_tokens=self.composer.unsubscribe,
             confirmation_tokens=self.composer.confirmations,
+            bounce_addresses=self.composer.bounces,
+            mail_reader=self.mail_reader,
+            resolver=self.surroundings.dns(),
             streams=self.streams,
             metrics=self.metrics,
             quota=self.quota,

@@ -7,7 +7,7 @@ SMTP, or a process that only answers, needs nothing that is not here.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,8 +17,10 @@ from relay.buffers import Buffers
 from relay.config import Config
 from relay.data_directory import LogToRead
 from relay.heavy_work import HeavyWork
+from relay.internet.resolver import Resolver
+from relay.mail_reading import Reading, Signature
 from relay.message.keys import Peppers
-from relay.message.tokens import ConfirmationTokens, UnsubscribeTokens
+from relay.message.tokens import BounceAddresses, ConfirmationTokens, UnsubscribeTokens
 from relay.metrics import Metrics
 from relay.principals import Asker
 from relay.quota import Quota
@@ -37,6 +39,22 @@ class Decide(Protocol):
     def __call__(self, name: str, arguments: msgspec.Struct, asker: Asker) -> Awaitable[Any]: ...
 
 
+class MailReader(Protocol):
+    """Reads mail of strangers, apart from the relay's loop and bounded in time and memory.
+
+    A mail that cannot be read within the bounds is one of which nothing is known (`Reading()`), and nobody signed it.
+    Raises NotReadNow where nobody can be asked, which is not the mail's fault. `party`: in whose turn it is read.
+    """
+
+    async def read(self, octets: bytes, party: str | None) -> Reading: ...
+
+    async def signed_by(
+        self, octets: bytes, signatures: Sequence[Signature], party: str | None
+    ) -> tuple[str, ...]:
+        """The domains of those of its signatures that verify."""
+        ...
+
+
 @dataclass(frozen=True)
 class Edge:
     settings: Settings
@@ -48,6 +66,12 @@ class Edge:
     unsubscribe_tokens: UnsubscribeTokens
     #: Opens those of links that confirm a `forward_to`.
     confirmation_tokens: ConfirmationTokens
+    #: Opens the tokens of messages: where bounces come back to.
+    bounce_addresses: BounceAddresses
+    #: Reads mail that comes in; None: none does.
+    mail_reader: MailReader | None
+    #: What the DNS says of strangers.
+    resolver: Resolver
     streams: Streams
     metrics: Metrics
     quota: Quota

@@ -12,3 +12,5 @@ HTTP_ADDRESS_FILE = "http.address"
 #: Where a running relay takes mail over SMTP: a line `host:port` for each address of `[submission]` `bind`, then of
 #: `bind_tls`, in the order of the configuration.
 SUBMISSION_ADDRESS_FILE = "submission.address"
+#: The same for mail that comes in: the addresses of `[inbound]` `bind`.
+INBOUND_ADDRESS_FILE = "inbound.address"

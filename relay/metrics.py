@@ -17,8 +17,10 @@ from relay.codec import Recorded
 from relay.events import (
     RELAY_CLASSES,
     AttemptStarted,
+    MailReceived,
     MessageBounced,
     MessageBounceReported,
+    MessageComplained,
     MessageDeferred,
     MessageSent,
     Outcome,
@@ -27,6 +29,28 @@ from relay.events import (
 from relay.store import Store
 from relay.views import due, members, messages
 from spool.views import Snapshot
+
+
+class SmtpMetrics:
+    """Of the ports of one role (`relay.reception.role`)."""
+
+    def __init__(self, registry: CollectorRegistry, role: str, clients: str) -> None:
+        #: Asked of `relay.reception.places`.
+        self.connections = Gauge(
+            f"atmos_{role}_connections_open", f"Open SMTP connections of {clients}", registry=registry
+        )
+        self.turned_away = Counter(
+            f"atmos_{role}_turned_away",
+            f"SMTP connections of {clients} that were not let in, or ended for another, by why",
+            ["why"],
+            registry=registry,
+        )
+        self.replies = Counter(
+            f"atmos_{role}_replies",
+            f"Answers to {clients} over SMTP, by command (DATA: to a whole message) and first digit",
+            ["command", "reply_class"],
+            registry=registry,
+        )
 
 
 class Metrics:
@@ -75,20 +99,36 @@ class Metrics:
             ["why"],
             registry=self._registry,
         )
-        #: Asked of `relay.reception.places`.
-        self.submission_connections = Gauge(
-            "atmos_submission_connections_open", "Open SMTP connections of members", registry=self._registry
-        )
-        self.submission_turned_away = Counter(
-            "atmos_submission_turned_away",
-            "SMTP connections of members that were not let in, or ended for another, by why",
+        self.submission = SmtpMetrics(self._registry, "submission", "members")
+        self.inbound = SmtpMetrics(self._registry, "inbound", "strangers")
+        self.inbound_recipients_refused = Counter(
+            "atmos_inbound_recipients_refused",
+            "Recipients that strangers asked for and were refused, by why",
             ["why"],
             registry=self._registry,
         )
-        self.submission_replies = Counter(
-            "atmos_submission_replies",
-            "Answers to members over SMTP, by command (DATA: to a whole message) and first digit",
-            ["command", "reply_class"],
+        self.inbound_refused = Counter(
+            "atmos_inbound_refused",
+            "Whole messages of strangers that were refused, by why",
+            ["why"],
+            registry=self._registry,
+        )
+        self._reports = Counter(
+            "atmos_inbound_reports",
+            "Reports about messages that came in by mail and were recorded, by kind",
+            ["kind"],
+            registry=self._registry,
+        )
+        self._complaints = Counter(
+            "atmos_complaints",
+            "Complaints recorded, by whether they are believed (an operator's word, or a signed report)",
+            ["authenticated"],
+            registry=self._registry,
+        )
+        self._passed_on = Counter(
+            "atmos_inbound_passed_on",
+            "Mails that came in and are passed on, by kind",
+            ["kind"],
             registry=self._registry,
         )
         #: Asked of `relay.reception.certificates`; 0: there is none.
@@ -126,8 +166,14 @@ class Metrics:
                     self._outcomes.labels(_status(event), str(digit), bounce_class).inc()
                     if isinstance(event, MessageBounced) and event.bounce_class in RELAY_CLASSES:
                         self._relay_refused.labels(event.bounce_class).inc()
-                case MessageBounceReported(counts=True) if event.bounce_class in RELAY_CLASSES:
-                    self._relay_refused.labels(event.bounce_class).inc()
+                case MessageBounceReported():
+                    self._reports.labels(event.kind).inc()
+                    if event.counts and event.bounce_class in RELAY_CLASSES:
+                        self._relay_refused.labels(event.bounce_class).inc()
+                case MessageComplained():
+                    self._complaints.labels("yes" if event.authenticated else "no").inc()
+                case MailReceived():
+                    self._passed_on.labels(event.kind).inc()
                 case _:
                     pass
 

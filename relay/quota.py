@@ -1,22 +1,27 @@
-"""What one member may use of what all share: writes a minute, reads at work at a time, and what is dear by nature.
+"""What one member may use of what all share: writes a minute, reads at work at a time, and what is dear by nature; and
+what strangers may who bring mail in.
 
 The invariant: **what a member costs is bounded, and the bound is its own, never shared.** Who asks for more waits for
-its own turn, or is told when to come again; nobody else notices.
+its own turn, or is told when to come again; nobody else notices. Strangers have a bound for each address, and what they
+may have written has one for each domain or mailbox that it is for (SETTLED 27).
 
 All counters are in memory and end with the process: they bound what is asked now, and decide nothing that stays. (What
 must survive a restart, such as warming, is counted from the log.) Members are authenticated before they are counted,
-so there are never more counters than members.
+so there are never more counters than members. Of strangers there are COUNTED_MAX: whoever was counted longest ago is
+forgotten, which gives him as much as a minute's rest would have.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Literal, TypeVar
 
 import trio
 
-from relay.config import MembersConfig
+from relay.config import InboundConfig, MembersConfig
 from relay.refusals import Refusal
 from relay.turns import Turns
 
@@ -30,12 +35,28 @@ DEAR_WAIT_SECONDS_MAX = 10.0
 #: And comes again, where its own last one is still at work.
 DEAR_RETRY_AFTER_SECONDS = 5
 
+#: Addresses of strangers, and what they write to, that are counted at a time.
+COUNTED_MAX = 10_000
+#: While the disk is nearly full, of the mail for postmaster@ and abuse@ (SPEC 13).
+LAST_MAILS_PER_MINUTE = 10
+
+#: What strangers may have written: reports, mail for the operator's mailbox, mail for members.
+MailKind = Literal["report", "operator", "member"]
+
 
 class Quota:
     """Of one relay. Every time is `trio.current_time()`. `limits` are asked for at each use."""
 
-    def __init__(self, limits: Callable[[], MembersConfig]) -> None:
+    def __init__(
+        self,
+        limits: Callable[[], MembersConfig],
+        inbound: Callable[[], InboundConfig] = InboundConfig,
+    ) -> None:
         self._limits = limits
+        self._inbound = inbound
+        self._of_address: OrderedDict[str, _Bucket] = OrderedDict()
+        self._budgets: OrderedDict[tuple[MailKind, str], _Budget] = OrderedDict()
+        self._last_mails: _Bucket | None = None
         self._writes: dict[str, _Bucket] = {}
         self._reads: dict[str, _Reads] = {}
         self._dear: dict[str, _Bucket] = {}
@@ -114,6 +135,56 @@ class Quota:
         finally:
             self._at_dear_work.discard(did)
 
+    # ------------------------------------------------------------------------------------------------ strangers
+
+    def take_message(self, address: str) -> None:
+        """Count one message that somebody at this address begins, whatever becomes of it. Raises
+        Refusal(RATE_LIMITED)."""
+        per_minute = self._inbound().messages_per_minute_per_address
+        now = trio.current_time()
+        bucket = self._of_address.get(address) or _Bucket(per_minute, now)
+        _put(self._of_address, address, bucket)
+        wait = bucket.take(per_minute, now)
+        if wait:
+            raise Refusal(
+                "RATE_LIMITED",
+                f"your address has begun {per_minute} messages in a minute, the most",
+                retry_after_seconds=math.ceil(wait),
+            )
+
+    @contextmanager
+    def budget(self, kind: MailKind, whom: str, size: int) -> Iterator[Spending]:
+        """For what a stranger has written: so many messages an hour and bytes a day of this kind, for this domain or
+        mailbox. Raises Refusal(RATE_LIMITED).
+
+        It is taken when the block is entered, so that many at once do not have it all, and given back where the block
+        does not say that something was written.
+        """
+        limits, now = self._inbound(), trio.current_time()
+        budget = self._budgets.get((kind, whom)) or _Budget(
+            _Bucket(limits.messages_per_hour, now), _Bucket(limits.bytes_per_day, now)
+        )
+        _put(self._budgets, (kind, whom), budget)
+        wait = budget.take(limits, size, now)
+        if wait:
+            raise Refusal(
+                "RATE_LIMITED",
+                "so much mail of this kind has come that the rest has to wait",
+                retry_after_seconds=math.ceil(wait),
+            )
+        spending = Spending()
+        try:
+            yield spending
+        finally:
+            if not spending.was_written:
+                budget.give_back(size)
+
+    def take_last_mail(self) -> bool:
+        """Whether one more mail for the postmaster may be written although the disk is nearly full."""
+        now = trio.current_time()
+        self._last_mails = self._last_mails or _Bucket(LAST_MAILS_PER_MINUTE, now)
+        return not self._last_mails.take(LAST_MAILS_PER_MINUTE, now)
+
     def _forget(self, did: str, reads: _Reads) -> None:
         reads.count -= 1
         if not reads.count:
@@ -127,18 +198,59 @@ class _Reads:
         self.count = 0
 
 
+class Spending:
+    """What becomes of something that a budget was asked for."""
+
+    was_written = False
+
+
+class _Budget:
+    def __init__(self, messages: _Bucket, octets: _Bucket) -> None:
+        self._messages = messages
+        self._octets = octets
+
+    def take(self, limits: InboundConfig, size: int, now: float) -> float:
+        """Take one message of this size of both; or the seconds until both have it, and nothing is taken."""
+        wait = self._messages.take(limits.messages_per_hour, now, seconds=3600)
+        if not wait:
+            wait = self._octets.take(limits.bytes_per_day, now, size, seconds=24 * 3600)
+            if wait:
+                self._messages.give_back(1)
+        return wait
+
+    def give_back(self, size: int) -> None:
+        self._messages.give_back(1)
+        self._octets.give_back(size)
+
+
 class _Bucket:
-    """Fills evenly, to as much as a minute's worth."""
+    """Fills evenly, to as much as a period's worth, which is a minute's unless it is said otherwise."""
 
     def __init__(self, left: float, at: float) -> None:
         self._left = left
         self._at = at
 
-    def take(self, per_minute: int, now: float) -> float:
-        """Take one; or the seconds until there is one."""
-        self._left = min(per_minute, self._left + (now - self._at) * per_minute / 60)
+    def take(self, most: int, now: float, amount: int = 1, *, seconds: int = 60) -> float:
+        """Take so much; or the seconds until there is as much. More than it ever holds is taken of a full one, which
+        then takes the longer to fill."""
+        self._left = min(most, self._left + (now - self._at) * most / seconds)
         self._at = now
-        if self._left >= 1:
-            self._left -= 1
+        needed = min(amount, most)
+        if self._left >= needed:
+            self._left -= amount
             return 0.0
-        return (1 - self._left) * 60 / per_minute
+        return (needed - self._left) * seconds / most
+
+    def give_back(self, amount: int) -> None:
+        self._left += amount
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+def _put(table: OrderedDict[_Key, _Value], key: _Key, value: _Value) -> None:
+    table[key] = value
+    table.move_to_end(key)
+    if len(table) > COUNTED_MAX:
+        table.popitem(last=False)

@@ -16,8 +16,9 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import hypercorn
@@ -33,14 +34,17 @@ from relay.delivery.deliverer import Deliverer
 from relay.delivery.releases import release_held
 from relay.domains.rotation import switch_keys
 from relay.domains.verification import reverify_domains
-from relay.file_names import HTTP_ADDRESS_FILE, SUBMISSION_ADDRESS_FILE
+from relay.edge import MailReader
+from relay.file_names import HTTP_ADDRESS_FILE, INBOUND_ADDRESS_FILE, SUBMISSION_ADDRESS_FILE
 from relay.forward_confirmations import ask_the_unasked
 from relay.operator.handle_checks import reverify_handles
 from relay.operator.removal import cancel_what_is_left
 from relay.operator.retention import keep_retention
 from relay.operator.socket import serve_admin_socket
-from relay.reception.certificates import Certificates
-from relay.reception.submission_ports import open_certificates, serve_submission
+from relay.processes.mail_reader import open_mail_reader
+from relay.reception.inbound_ports import serve_inbound
+from relay.reception.role import open_certificates
+from relay.reception.submission_ports import serve_submission
 from relay.reputation_guard import guard_reputation
 from relay.surroundings import Surroundings
 from relay.unsubscribe_calls import call_members, one_click_post
@@ -117,9 +121,12 @@ class Relay:
         self.http_address = ""
         #: Where members hand in mail over SMTP: the addresses of `[submission]` bind, then of bind_tls.
         self.submission_addresses: Sequence[str] = ()
+        #: Where mail comes in.
+        self.inbound_addresses: Sequence[str] = ()
         self._close_doors = close_doors
         self.http_closed = trio.Event()
         self.submission_closed = trio.Event()
+        self.inbound_closed = trio.Event()
         self.delivery_ended = trio.Event()
 
     async def stop(self) -> None:
@@ -131,6 +138,7 @@ class Relay:
         with trio.move_on_after(self.core.config.service.grace_seconds):
             await self.http_closed.wait()
             await self.submission_closed.wait()
+            await self.inbound_closed.wait()
             await self.delivery_ended.wait()
             return
         logger.warning("service.grace_over")
@@ -139,15 +147,31 @@ class Relay:
 
 
 @asynccontextmanager
-async def open_relay(directory: Path, surroundings: Surroundings | None = None) -> AsyncIterator[Relay]:
-    """Everything that serves, running inside the block. Leave it after `Relay.stop`; leaving without cuts it short."""
-    async with open_core(directory, surroundings) as core:
+async def open_relay(
+    directory: Path, surroundings: Surroundings | None = None, *, mail_reader: MailReader | None = None
+) -> AsyncIterator[Relay]:
+    """Everything that serves, running inside the block. Leave it after `Relay.stop`; leaving without cuts it short.
+
+    `mail_reader`: who reads the mail that comes in; None: a child process, where mail comes in.
+    """
+    async with open_core(directory, surroundings) as core, AsyncExitStack() as stack:
         # A killed relay left them behind; whoever reads them shall find ours or none.
-        address_files = [directory / name for name in (HTTP_ADDRESS_FILE, SUBMISSION_ADDRESS_FILE)]
-        for file in address_files:
+        files = {
+            name: directory / name
+            for name in (HTTP_ADDRESS_FILE, SUBMISSION_ADDRESS_FILE, INBOUND_ADDRESS_FILE)
+        }
+        for file in files.values():
             file.unlink(missing_ok=True)
-        is_submission_served = core.config.submission.is_served
-        certificates = open_certificates(directory, core.config.tls) if is_submission_served else None
+        is_smtp_served = core.config.submission.is_served or core.config.inbound.is_served
+        certificates = open_certificates(directory, core.config.tls) if is_smtp_served else None
+        if certificates is not None:
+            core.metrics.certificate_expires.set_function(lambda: certificates.not_after.timestamp())
+        if mail_reader is not None:
+            core.mail_reader = mail_reader
+        elif core.config.inbound.is_served:
+            core.mail_reader = await stack.enter_async_context(
+                open_mail_reader(core.surroundings.dns(), core.surroundings.clock)
+            )
         deliverer = Deliverer(core, Connector(lambda: core.config, core.surroundings))
         close_doors = trio.Event()
         async with trio.open_nursery() as nursery:
@@ -165,21 +189,30 @@ async def open_relay(directory: Path, surroundings: Surroundings | None = None) 
             await nursery.start(clear_dead_readers, core)
             await nursery.start(serve_admin_socket, core)
             relay.http_address = await nursery.start(_serve_http, core, relay, close_doors)
-            if is_submission_served:
-                relay.submission_addresses = await nursery.start(
-                    _serve_submission, relay, certificates, close_doors
-                )
-                _write_addresses(directory / SUBMISSION_ADDRESS_FILE, relay.submission_addresses)
+            if core.config.submission.is_served:
+                serve = partial(serve_submission, core.edge, certificates, close=close_doors)
+                relay.submission_addresses = await nursery.start(_serving, serve, relay.submission_closed)
+                _write_addresses(files[SUBMISSION_ADDRESS_FILE], relay.submission_addresses)
             else:
                 relay.submission_closed.set()
+            if core.config.inbound.is_served:
+                serve = partial(serve_inbound, core.edge, certificates, close=close_doors)
+                relay.inbound_addresses = await nursery.start(_serving, serve, relay.inbound_closed)
+                _write_addresses(files[INBOUND_ADDRESS_FILE], relay.inbound_addresses)
+            else:
+                relay.inbound_closed.set()
             # The last one: whoever waits for it finds all of the relay.
-            _write_addresses(directory / HTTP_ADDRESS_FILE, [relay.http_address])
-            served = {"http": relay.http_address, "submission": relay.submission_addresses}
+            _write_addresses(files[HTTP_ADDRESS_FILE], [relay.http_address])
+            served = {
+                "http": relay.http_address,
+                "submission": relay.submission_addresses,
+                "inbound": relay.inbound_addresses,
+            }
             logger.info("service.ready", extra={**served, "seq": core.store.last_seq})
             try:
                 yield relay
             finally:
-                for file in address_files:
+                for file in files.values():
                     file.unlink(missing_ok=True)
             nursery.cancel_scope.cancel()
 
@@ -227,11 +260,10 @@ async def _serve_http(core: Core, relay: Relay, close: trio.Event, task_status: 
     relay.http_closed.set()
 
 
-async def _serve_submission(
-    relay: Relay,
-    certificates: Certificates | None,
-    close: trio.Event,
+async def _serving(
+    serve: Callable[..., Awaitable[None]],
+    closed: trio.Event,
     task_status: trio.TaskStatus[Sequence[str]],
 ) -> None:
-    await serve_submission(relay.core.edge, certificates, close=close, task_status=task_status)
-    relay.submission_closed.set()
+    await serve(task_status=task_status)
+    closed.set()

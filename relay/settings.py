@@ -25,6 +25,7 @@ from relay.config import Config
 NEEDS_RESTART: Final = frozenset(
     {
         "http.bind",
+        "inbound.bind",
         "spool.segment_bytes",
         "submission.bind",
         "submission.bind_tls",

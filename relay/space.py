@@ -12,14 +12,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from typing import NamedTuple
 
 from relay.config import SpoolConfig
 from relay.principals import Asker, Operator, Principal
 from relay.refusals import Refusal
 
-#: Of the reserve, how much has to stay free for whom.
-MEMBERS = Fraction(1)
-STRANGERS = Fraction(1, 2)
+
+class Claim(NamedTuple):
+    """How far somebody may go."""
+
+    #: How much of the reserve has to stay free.
+    reserve: Fraction
+    #: Whether `bytes_max` of the log holds for it.
+    minds_log_bytes: bool
+
+
+MEMBERS = Claim(Fraction(1), minds_log_bytes=True)
+#: Who unsubscribes.
+STRANGERS = Claim(Fraction(1, 2), minds_log_bytes=False)
+#: Mail that comes in.
+MAIL = Claim(Fraction(1, 2), minds_log_bytes=True)
+#: Mail for postmaster@ and abuse@.
+POSTMASTER = Claim(Fraction(1, 4), minds_log_bytes=False)
 
 #: An event without content, in the log and in the views.
 EVENT_BYTES = 4096
@@ -40,12 +55,13 @@ class Space:
         self._log_bytes = log_bytes
         self._on_the_way = 0
 
-    def check(self, asker: Asker, size: int = EVENT_BYTES) -> None:
-        """Whether so many bytes may be written for this asker. Raises Refusal(QUEUE_FULL)."""
+    def check(self, asker: Asker, size: int = EVENT_BYTES, *, claim: Claim | None = None) -> None:
+        """Whether so many bytes may be written for this asker. `claim`: of a stranger's, what it is, where it is no
+        click. Raises Refusal(QUEUE_FULL)."""
         if isinstance(asker, Operator):
             return
-        is_member = isinstance(asker, Principal)
-        reserve = self._limits().free_bytes_min * (MEMBERS if is_member else STRANGERS)
+        claim = MEMBERS if isinstance(asker, Principal) else claim or STRANGERS
+        reserve = self._limits().free_bytes_min * claim.reserve
         if self._free_bytes() - self._on_the_way - size < reserve:
             raise Refusal(
                 "QUEUE_FULL",
@@ -53,7 +69,7 @@ class Space:
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
         bytes_max = self._limits().bytes_max
-        if is_member and bytes_max and self._log_bytes() + self._on_the_way >= bytes_max:
+        if claim.minds_log_bytes and bytes_max and self._log_bytes() + self._on_the_way >= bytes_max:
             raise Refusal(
                 "QUEUE_FULL",
                 "the relay's log is full; try again later",
@@ -61,9 +77,9 @@ class Space:
             )
 
     @contextmanager
-    def held(self, asker: Asker, size: int = EVENT_BYTES) -> Iterator[None]:
+    def held(self, asker: Asker, size: int = EVENT_BYTES, *, claim: Claim | None = None) -> Iterator[None]:
         """Room for what is written inside the block. Raises Refusal(QUEUE_FULL)."""
-        self.check(asker, size)
+        self.check(asker, size, claim=claim)
         self._on_the_way += size
         try:
             yield

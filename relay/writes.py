@@ -2,6 +2,7 @@
 
 The invariant: **nothing is written for a member or a stranger without room for it (`relay.space`), and nobody waits
 behind another's crowd (`relay.turns`)**: clicks on unsubscribe links go before members' writes, and members take turns.
+Mail that comes in takes its turn among them as one more: it can be large, and is nobody's haste.
 The operator's orders and the relay's own events go to the store directly.
 
 Returned: durable and in the views. Cancelled: not written. A disk that does not answer: LogStalledError.
@@ -15,7 +16,7 @@ from relay.authentication import check_still
 from relay.codec import Recorded
 from relay.events import Event
 from relay.principals import Asker, Principal
-from relay.space import EVENT_BYTES, Space
+from relay.space import EVENT_BYTES, Claim, Space
 from relay.store import Store
 from relay.turns import Turns
 from spool.views import Snapshot
@@ -38,8 +39,16 @@ class Writes:
             async with self._appends.turn(_party(asker)):
                 return await self._store.append(events, patient=False)
 
-    async def decide(self, asker: Asker, decision: Callable[[Snapshot], Sequence[Event]]) -> list[Recorded]:
-        """Decide and append, one decision at a time. A member's key and membership are looked at again then.
+    async def decide(
+        self,
+        asker: Asker,
+        decision: Callable[[Snapshot], Sequence[Event]],
+        *,
+        size: int = EVENT_BYTES,
+        claim: Claim | None = None,
+    ) -> list[Recorded]:
+        """Decide and append, one decision at a time. A member's key and membership are looked at again then. `size` as
+        in `append`; `claim` as in `relay.space`.
 
         Raises Refusal(QUEUE_FULL, AUTH_FAILED or MEMBER_SUSPENDED), or what the decision raises.
         """
@@ -49,8 +58,13 @@ class Writes:
                 check_still(view, asker)
             return decision(view)
 
-        with self._space.held(asker):
-            return await self._store.decide(decide, patient=False, party=_party(asker))
+        with self._space.held(asker, size, claim=claim):
+            party = _party(asker) if claim is None else _MAIL
+            return await self._store.decide(decide, patient=False, party=party)
+
+
+#: Whose turn it is when mail comes in: no DID.
+_MAIL = "mail"
 
 
 def _party(asker: Asker) -> str | None:

@@ -13,7 +13,12 @@ from typing import Any, NamedTuple
 import click
 
 from relay.config import Config, ConfigError, load_config
-from relay.file_names import HTTP_ADDRESS_FILE, LOG_DIRECTORY, SUBMISSION_ADDRESS_FILE
+from relay.file_names import (
+    HTTP_ADDRESS_FILE,
+    INBOUND_ADDRESS_FILE,
+    LOG_DIRECTORY,
+    SUBMISSION_ADDRESS_FILE,
+)
 from relay.message.keys import KeyFileError, KeyRing, load_peppers
 from relay.operator.client import administer, is_running
 from relay.reception.certificates import CertificateError, Certificates
@@ -64,6 +69,7 @@ def examine(directory: Path) -> list[Finding]:
         _space,
         _log,
         _running,
+        _incoming,
     )
     if config is not None:
         for check in checks:
@@ -121,6 +127,8 @@ def _certificate(directory: Path, config: Config) -> Iterator[Finding]:
         if config.submission.is_served:
             says = "no certificate: SMTP is taken from this machine only, in the clear"
             yield Finding("certificate", True, says)
+        if config.inbound.is_served:
+            yield Finding("certificate", True, "no certificate: mail comes in in the clear")
         return
     certificate, key = directory / tls.certificate, directory / tls.key
     try:
@@ -174,5 +182,24 @@ def _running(directory: Path, config: Config) -> Iterator[Finding]:
 
 
 def _smtp(directory: Path) -> str:
-    addresses = directory / SUBMISSION_ADDRESS_FILE
-    return f", SMTP on {', '.join(addresses.read_text().split())}" if addresses.exists() else ""
+    said = ""
+    for what, name in (("SMTP", SUBMISSION_ADDRESS_FILE), ("mail comes in", INBOUND_ADDRESS_FILE)):
+        addresses = directory / name
+        if addresses.exists():
+            said += f", {what} on {', '.join(addresses.read_text().split())}"
+    return said
+
+
+def _incoming(directory: Path, config: Config) -> Iterator[Finding]:
+    check = "mail that comes in"
+    if not config.inbound.is_served:
+        says = (
+            "is not taken: bounces that come later, complaints and mail to postmaster@ are lost where the MX "
+            "that `dns` prints is published; set [inbound] bind and operator_mailbox"
+        )
+        yield Finding(check, True, says)
+        return
+    from tools.incoming import look_at_incoming  # which takes the DNS library along
+
+    for finding in look_at_incoming(config):
+        yield Finding(check, *finding)

@@ -18,8 +18,10 @@ import dns.asyncresolver
 import dns.exception
 import dns.rdata
 import dns.rdtypes.ANY.MX
+import dns.rdtypes.ANY.PTR
 import dns.rdtypes.ANY.TXT
 import dns.resolver
+import dns.reversename
 import trio
 from dns._asyncbackend import Backend
 
@@ -67,6 +69,11 @@ class Resolver(Protocol):
 
     async def lookup_txt(self, name: str) -> list[tuple[bytes, ...]]:
         """The TXT records, each as its character-strings. Raises NoSuchName or LookupFailed."""
+        ...
+
+    async def lookup_names(self, address: str) -> list[str]:
+        """The PTR records of an address, in lower case and without a final dot, whatever they hold. Raises NoSuchName
+        or LookupFailed."""
         ...
 
 
@@ -143,6 +150,15 @@ class DnsResolver:
             record.strings
             for record in await self._lookup(name, "TXT")
             if isinstance(record, dns.rdtypes.ANY.TXT.TXT)
+        ]
+
+    async def lookup_names(self, address: str) -> list[str]:
+        """See Resolver."""
+        name = dns.reversename.from_address(address).to_text(omit_final_dot=True)
+        return [
+            record.target.to_text(omit_final_dot=True).lower()
+            for record in await self._lookup(name, "PTR")
+            if isinstance(record, dns.rdtypes.ANY.PTR.PTR)
         ]
 
     def _current_resolver(self) -> dns.asyncresolver.Resolver:

@@ -116,7 +116,7 @@ def dsn_for(
         or bounced.reason in UNTOLD_REASONS
     ):
         return None
-    return told_to_forward_to(
+    return _told_to_forward_to(
         view,
         state,
         config=config,
@@ -126,7 +126,7 @@ def dsn_for(
     )
 
 
-def told_to_forward_to(
+def _told_to_forward_to(
     view: Snapshot,
     state: messages.MessageState,
     *,

@@ -49,6 +49,25 @@ def reply_to_message(error: SubmissionError) -> Reply:
     return Reply(_OF_MESSAGE.get(error.enhanced, 554), error.enhanced, str(error))
 
 
+#: What a stranger hears whose mail is not taken, by the code of `relay.receiving`'s refusal.
+_TO_STRANGERS: Final = {
+    "TOO_MANY_REPORTS": Reply(550, "5.7.1", "there are as many reports about this message as are taken"),
+    "NOT_FOUND": Reply(550, "5.1.1", "address not available"),
+    "RATE_LIMITED": Reply(452, "4.3.1", "so much mail has come for this address that yours has to wait"),
+    "QUEUE_FULL": Reply(452, "4.3.1", "the disk is almost full; come again later"),
+    "TEMPORARILY_UNAVAILABLE": Reply(451, "4.3.0", "the mail cannot be written down now; come again later"),
+}
+
+
+def reply_to_stranger(refusal: Refusal) -> Reply:
+    """Raises LookupError for a code that no decision about mail of strangers has: a defect."""
+    return _TO_STRANGERS[refusal.code]
+
+
+def too_fast(refusal: Refusal) -> Reply:
+    return Reply(450, "4.7.1", f"{refusal.message}; come again in {refusal.retry_after_seconds} s")
+
+
 def bad_sender(problem: str) -> Reply:
     return Reply(553, "5.1.7", f"MAIL FROM: {problem}")
 

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from relay.config import (
     CONFIG_FILE,
+    FEEDBACK_PROVIDERS,
     GIVE_UP_SECONDS_BY_CATEGORY,
     Config,
     ConfigError,
     DeliveryConfig,
+    InboundConfig,
     RetryConfig,
     SubmissionConfig,
     WarmingConfig,
@@ -76,14 +78,20 @@ def test_what_init_writes_as_a_comment_is_the_default_too() -> None:
     assert {"routes", "delays_seconds", "grace_seconds", "domains_max", "mfa-otp"} <= shown
     config = parse_config(uncommented)
     # Three have a default that depends on something else; what is shown is what it comes to here. `sites`, the
-    # addresses of SMTP and the files of the certificate are examples.
+    # addresses of SMTP, the operator's mailbox, providers and the files of the certificate are examples.
     assert config.delivery.routes == {"*": "127.0.0.1:2526"}
     assert config.delivery.ehlo_name == DEFAULTS.ehlo_name
+    assert set(config.inbound.feedback_providers) <= set(FEEDBACK_PROVIDERS)
     assert config.retry.give_up_seconds_by_category == GIVE_UP_SECONDS_BY_CATEGORY
     assert config == Config(
         operator_domain=DEFAULTS.operator_domain,
         public_url=DEFAULTS.public_url,
         submission=SubmissionConfig(bind=config.submission.bind, bind_tls=config.submission.bind_tls),
+        inbound=InboundConfig(
+            bind=config.inbound.bind,
+            operator_mailbox=config.inbound.operator_mailbox,
+            feedback_providers=config.inbound.feedback_providers,
+        ),
         tls=config.tls,
         delivery=DeliveryConfig(
             routes=config.delivery.routes,
@@ -248,6 +256,19 @@ BAD = [
     ("[submission]\nbuffered_bytes_max = 40000000", 5, "submission.buffered_bytes_max"),
     ("[submission]\nsniff_seconds = -1", 5, "submission.sniff_seconds"),
     ("[submission]\nsniff_seconds = nan", 5, "submission.sniff_seconds"),
+    ("[inbound]\nbind = ['0.0.0.0:25']", 4, "inbound.operator_mailbox"),
+    ("[inbound]\noperator_mailbox = 'a@b.example'\nbind = ['0.0.0.0']", 6, "inbound.bind[0]"),
+    ("[inbound]\noperator_mailbox = 'you'", 5, "inbound.operator_mailbox"),
+    ("[inbound]\noperator_mailbox = 'You <you@b.example>'", 5, "inbound.operator_mailbox"),
+    ("[inbound]\noperator_mailbox = 'you@Relay.example'", 5, "inbound.operator_mailbox"),
+    ("[inbound]\nforward = 'some'", 5, "inbound.forward"),
+    ("[inbound]\nfeedback_providers = ['a.example', 'B.example']", 5, "inbound.feedback_providers[1]"),
+    ("[inbound]\nfeedback_providers = ['.example']", 5, "inbound.feedback_providers[0]"),
+    ("[inbound]\nfeedback_providers = ['com']", 5, "inbound.feedback_providers[0]"),
+    ("[inbound]\nmessage_bytes_max = 20000000", 5, "inbound.message_bytes_max"),
+    ("[inbound]\nmessage_bytes_max = 65535", 5, "inbound.message_bytes_max"),
+    ("[inbound]\nbuffered_bytes_max = 40000000", 5, "inbound.buffered_bytes_max"),
+    ("[inbound]\nmessages_per_hour = 0", 5, "inbound.messages_per_hour"),
     ("[warming]\ntiers = []", 5, "warming.tiers"),
     ("[warming]\ntiers = [ { until_day = 7, hour = 1, day = 1 } ]", 5, "warming.tiers"),
     ("[warming]\ntiers = [ { hour = 1, day = 1 }, { hour = 1, day = 1 } ]", 5, "warming.tiers"),
@@ -337,6 +358,19 @@ def test_half_a_certificate(given: str, missing: str) -> None:
 )
 def test_where_mail_may_be_submitted(settings: str) -> None:
     assert parse_config(HEAD + settings).submission.is_served
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "bind = ['0.0.0.0:25', '[::]:25', '127.0.0.1:0']\noperator_mailbox = 'you@elsewhere.example'",
+        "bind = ['0.0.0.0:25']\noperator_mailbox = 'you@mail.relay.example'\nforward = 'off'",
+        "bind = ['0.0.0.0:25']\noperator_mailbox = 'you@elsewhere.example'\nfeedback_providers = []",
+    ],
+)
+def test_where_mail_may_come_in(settings: str) -> None:
+    """In the clear, too: no password is taken there."""
+    assert parse_config(HEAD + f"[inbound]\n{settings}\n").inbound.is_served
 
 
 # ------------------------------------------------------------------------------------------------ the file itself

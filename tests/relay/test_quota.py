@@ -1,4 +1,4 @@
-"""Quotas: what one member asks for too much costs only itself."""
+"""Quotas: what one member asks for too much costs only itself; and what strangers may who bring mail in."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from relay.config import MembersConfig
-from relay.quota import READS_AT_WORK_MAX, Quota
+from relay.config import InboundConfig, MembersConfig
+from relay.quota import COUNTED_MAX, READS_AT_WORK_MAX, MailKind, Quota
 from relay.refusals import Refusal
 from tests.world.relay import DID, OTHER_DID
 
@@ -68,5 +68,120 @@ def test_a_members_reads_wait_for_each_other_and_for_nobody_else() -> None:
             assert at_work[DID] == READS_AT_WORK_MAX
         assert at_work == {DID: 0, OTHER_DID: 0}
         assert quota._reads == {}  # nothing is kept of who does not read
+
+    run(main)
+
+
+# ------------------------------------------------------------------------------------------------ strangers
+
+
+def test_an_address_begins_so_many_messages_a_minute_and_another_has_its_own() -> None:
+    async def main() -> None:
+        limits = InboundConfig(messages_per_minute_per_address=2)
+        quota = Quota(MembersConfig, lambda: limits)
+        for _ in range(2):
+            quota.take_message("192.0.2.1")
+        with pytest.raises(Refusal) as refused:
+            quota.take_message("192.0.2.1")
+        assert (refused.value.code, refused.value.retry_after_seconds) == ("RATE_LIMITED", 30)
+        quota.take_message("192.0.2.2")
+        await trio.sleep(30)
+        quota.take_message("192.0.2.1")
+        limits = InboundConfig(messages_per_minute_per_address=100)  # asked at each use
+        await trio.sleep(60)
+        for _ in range(100):
+            quota.take_message("192.0.2.1")
+
+    run(main)
+
+
+def test_of_strangers_so_many_are_remembered_and_those_that_were_counted_last() -> None:
+    async def main() -> None:
+        quota = Quota(MembersConfig, lambda: InboundConfig(messages_per_minute_per_address=1))
+        quota.take_message("first")
+        for number in range(COUNTED_MAX - 1):
+            quota.take_message(f"{number}")
+        for who in ("first", "0"):
+            with pytest.raises(Refusal):
+                quota.take_message(who)
+        for number in range(10):
+            quota.take_message(f"another {number}")
+        assert len(quota._of_address) == COUNTED_MAX
+        with pytest.raises(Refusal):  # it was counted again, so the others went
+            quota.take_message("first")
+
+    run(main)
+
+
+def spend(quota: Quota, size: int = 1, kind: MailKind = "report", whom: str = "you.example") -> None:
+    with quota.budget(kind, whom, size) as spending:
+        spending.was_written = True
+
+
+def test_a_budget_is_of_messages_an_hour_for_each_kind_and_each_domain() -> None:
+    async def main() -> None:
+        quota = Quota(MembersConfig, lambda: InboundConfig(messages_per_hour=2))
+        for _ in range(2):
+            spend(quota)
+        with pytest.raises(Refusal) as refused:
+            spend(quota)
+        assert (refused.value.code, refused.value.retry_after_seconds) == ("RATE_LIMITED", 1800)
+        spend(quota, kind="member")
+        spend(quota, whom="other.example")
+        await trio.sleep(1800)
+        spend(quota)
+        with pytest.raises(Refusal):
+            spend(quota)
+
+    run(main)
+
+
+def test_a_budget_is_of_bytes_a_day_and_a_mail_above_it_has_a_whole_day_of_it() -> None:
+    async def main() -> None:
+        quota = Quota(MembersConfig, lambda: InboundConfig(bytes_per_day=1000))
+        spend(quota, 600)
+        with pytest.raises(Refusal) as refused:
+            spend(quota, 500)
+        assert refused.value.retry_after_seconds == 24 * 360
+        spend(quota, 400)
+        await trio.sleep(24 * 3600)
+        spend(quota, 3000)
+        await trio.sleep(2 * 24 * 3600)
+        with pytest.raises(Refusal):
+            spend(quota, 1)
+        await trio.sleep(24 * 3600)
+        spend(quota, 1000)
+
+    run(main)
+
+
+def test_what_was_not_written_is_given_back() -> None:
+    async def main() -> None:
+        quota = Quota(MembersConfig, lambda: InboundConfig(messages_per_hour=1, bytes_per_day=100))
+        for _ in range(5):
+            # At the same time, there is none left.
+            with quota.budget("report", "you.example", 100), pytest.raises(Refusal):
+                spend(quota)
+            with pytest.raises(ValueError), quota.budget("report", "you.example", 100):
+                raise ValueError
+        # What the bytes did not allow has not taken a message either.
+        spend(quota, 60, whom="other.example")
+        await trio.sleep(3600)
+        with pytest.raises(Refusal):
+            spend(quota, 60, whom="other.example")
+        spend(quota, 40, whom="other.example")
+        spend(quota, 100)
+        with pytest.raises(Refusal):
+            spend(quota, 1)
+
+    run(main)
+
+
+def test_the_last_mails_are_ten_a_minute() -> None:
+    async def main() -> None:
+        quota = Quota(MembersConfig)
+        assert [quota.take_last_mail() for _ in range(11)] == [True] * 10 + [False]
+        await trio.sleep(6)
+        assert [quota.take_last_mail() for _ in range(2)] == [True, False]
 
     run(main)

@@ -7,7 +7,7 @@ import pytest
 from relay.config import SpoolConfig
 from relay.principals import Asker, Operator, Principal, Stranger
 from relay.refusals import Refusal
-from relay.space import EVENT_BYTES, Space
+from relay.space import EVENT_BYTES, MAIL, POSTMASTER, STRANGERS, Claim, Space
 from tests.world.relay import DID
 
 MEMBER = Principal(DID, "key")
@@ -23,9 +23,9 @@ class Disk:
         limits = SpoolConfig(free_bytes_min=RESERVE, bytes_max=5 * RESERVE)
         self.space = Space(lambda: limits, free_bytes=lambda: self.free, log_bytes=lambda: self.log)
 
-    def may(self, asker: Asker) -> bool:
+    def may(self, asker: Asker, claim: Claim | None = None) -> bool:
         try:
-            self.space.check(asker)
+            self.space.check(asker, claim=claim)
         except Refusal as refusal:
             self.said = refusal
             return False
@@ -52,6 +52,34 @@ def test_a_log_at_its_most_takes_no_more_of_members() -> None:
     disk = Disk()
     disk.log = 5 * RESERVE
     assert [asker for asker in (MEMBER, STRANGER, OPERATOR) if disk.may(asker)] == [STRANGER, OPERATOR]
+
+
+@pytest.mark.parametrize(
+    ("free", "which"),
+    [
+        (RESERVE // 2 + EVENT_BYTES, [STRANGERS, MAIL, POSTMASTER]),
+        (RESERVE // 2 + EVENT_BYTES - 1, [POSTMASTER]),
+        (RESERVE // 4 + EVENT_BYTES, [POSTMASTER]),
+        (RESERVE // 4 + EVENT_BYTES - 1, []),
+    ],
+)
+def test_mail_has_what_strangers_have_and_the_postmasters_a_quarter_more(
+    free: int, which: list[Claim]
+) -> None:
+    disk = Disk()
+    disk.free = free
+    assert [claim for claim in (STRANGERS, MAIL, POSTMASTER) if disk.may(STRANGER, claim)] == which
+    # A claim of strangers is none for a member.
+    assert not disk.may(MEMBER, POSTMASTER)
+
+
+def test_a_log_at_its_most_takes_no_mail_but_the_postmasters() -> None:
+    disk = Disk()
+    disk.log = 5 * RESERVE
+    assert [claim for claim in (STRANGERS, MAIL, POSTMASTER) if disk.may(STRANGER, claim)] == [
+        STRANGERS,
+        POSTMASTER,
+    ]
 
 
 def test_who_is_refused_is_told_when_to_come_again() -> None:

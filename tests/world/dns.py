@@ -35,15 +35,18 @@ from relay.internet.resolver import DnsResolver, LookupFailed, Mx, NoSuchName
 
 @dataclass
 class FakeDns:
-    """Names that exist are the keys of `mx`, `addresses` and `txt`; names in `broken` fail; others do not exist."""
+    """Names that exist are the keys of `mx`, `addresses`, `txt` and `names`; those in `broken` fail; others do not
+    exist."""
 
     mx: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     addresses: dict[str, list[str]] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     asked: list[tuple[str, str]] = field(default_factory=list)
-    """Every question, in order: ("MX", "A" or "TXT", name)."""
+    """Every question, in order: ("MX", "A", "TXT" or "PTR", name)."""
     txt: dict[str, list[tuple[bytes, ...]]] = field(default_factory=dict)
     """By name, each record as its character-strings."""
+    names: dict[str, list[str]] = field(default_factory=dict)
+    """By address."""
 
     async def lookup_mx(self, domain: str) -> list[Mx]:
         """See Resolver."""
@@ -60,11 +63,16 @@ class FakeDns:
         self._ask("TXT", name)
         return self.txt.get(name, [])
 
+    async def lookup_names(self, address: str) -> list[str]:
+        """See Resolver."""
+        self._ask("PTR", address)
+        return self.names.get(address, [])
+
     def _ask(self, kind: str, name: str) -> None:
         self.asked.append((kind, name))
         if name in self.broken:
             raise LookupFailed(f"{kind} lookup: SERVFAIL")
-        if not any(name in names for names in (self.mx, self.addresses, self.txt)):
+        if not any(name in names for names in (self.mx, self.addresses, self.txt, self.names)):
             raise NoSuchName(name)
 
 

@@ -34,6 +34,7 @@ from relay.events import Event, MessageBounced, MessageSent
 from relay.file_names import LOG_DIRECTORY
 from relay.message.keys import KeyRing
 from relay.operator.initialise import initialise
+from relay.processes.mail_reader import in_process
 from relay.service import Relay, open_relay
 from relay.surroundings import Surroundings
 from relay.views import relay_views
@@ -258,7 +259,8 @@ async def open_world(
             dice=random.Random(seed),
             chance=random.Random(f"chance {seed}").randbytes,
         )
-        async with open_relay(directory, surroundings) as relay:
+        # In this process: its clock would run on while another one works.
+        async with open_relay(directory, surroundings, mail_reader=in_process(dns, clock)) as relay:
             world = World(relay, receiver, dns)
             if enrol:
                 world.credentials = await world.enrol()

@@ -2,9 +2,8 @@
 
 So is what a receiver reports later of a mail that it had taken, where that counts as a bounce.
 
-`dsn_for` decides whether a bounce makes one, as an event that is appended right behind it, in its batch; a report is
-decided in `relay.decisions.reports`, which asks `told_to_forward_to` here. `compose_dsn` makes the message: a pure
-function of events, so that every attempt sends the same bytes. Its contract:
+`dsn_for` decides whether there is one, as an event that is appended right behind the bounce or report, in its batch.
+`compose_dsn` makes the message: a pure function of events, so that every attempt sends the same bytes. Its contract:
 
 * three parts (RFC 6522): a text for people, a `message/delivery-status` for programs, and the headers of the message
   that bounced, as `text/rfc822-headers`. Never its body: the mailbox is the member's choice, and may be a stranger's;
@@ -94,7 +93,7 @@ _is_status: Final = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}").fullmatch
 
 def dsn_for(
     view: Snapshot,
-    bounced: MessageBounced,
+    about: MessageBounced | MessageBounceReported,
     *,
     mail_from_null: bool = False,
     config: Config,
@@ -102,19 +101,17 @@ def dsn_for(
     message_id_entropy: str,
     now_us: int,
 ) -> DsnQueued | None:
-    """The DSN that this bounce makes, to be appended right behind it in the same batch; None: it makes none.
+    """The DSN that this bounce or report makes, to be appended right behind it in the same batch; None: it makes none.
+
+    A report makes one where it counts, which is once for each message that has not bounced. `view` does not have the
+    bounce or the report yet.
 
     What was submitted with the null sender wants none (RFC 5321 section 6.1). What a report has told of already, which
     came while the message was under way, is not told twice.
     """
-    state = messages.message(view, bounced.message_id)
+    state = messages.message(view, about.message_id)
     assert state is not None
-    if (
-        mail_from_null
-        or state.status in messages.FINAL
-        or state.reported_seq is not None
-        or bounced.reason in UNTOLD_REASONS
-    ):
+    if mail_from_null or not _is_news(view, state, about):
         return None
     return _told_to_forward_to(
         view,
@@ -163,6 +160,17 @@ def _told_to_forward_to(
         message_id_entropy=message_id_entropy,
         personal=Recipient(given=address, address=address),
     )
+
+
+def _is_news(
+    view: Snapshot, state: messages.MessageState, about: MessageBounced | MessageBounceReported
+) -> bool:
+    if state.reported_seq is not None or state.status == "bounced":
+        return False
+    if isinstance(about, MessageBounced):
+        return state.status not in messages.FINAL and about.reason not in UNTOLD_REASONS
+    # Without its payload there is nothing to tell of.
+    return about.counts and messages.has_personal_data(view, state.message_id)
 
 
 # ------------------------------------------------------------------------------------------------ what

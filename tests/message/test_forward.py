@@ -277,6 +277,9 @@ def test_what_others_have_passed_on_does_not_loop() -> None:
 def test_more_than_fifty_servers_are_a_circle() -> None:
     assert is_looping(RECEIVED_FIELD * 51 + MAIL, BOUNCES)
     assert is_looping(b"RECEIVED : x\r\n" + RECEIVED_FIELD * 50 + MAIL, BOUNCES)
+    other = b"X-Atmos-Forwarded: 448-aaaaaaaaaaaaaaaa\r\n"
+    assert is_looping(other * 51 + MAIL, BOUNCES)
+    assert not is_looping(other * 50 + MAIL, BOUNCES)
 
 
 @given(

@@ -7,7 +7,7 @@ domain or an address, of which there is no bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -150,6 +150,10 @@ class Metrics:
             registry=self._registry,
         )
 
+    def watch_reader(self, failures: Callable[[], Iterable[tuple[str, int]]]) -> None:
+        """`failures`: by why, how often who reads the mail that comes in gave no answer."""
+        self._registry.register(_ReaderCollector(failures))
+
     def observe(self, recorded: Sequence[Recorded]) -> None:
         """Called once a batch, right after it became durable."""
         self._sync_seconds.observe(self._store.sync_seconds_last)
@@ -190,6 +194,21 @@ def _status(event: Outcome) -> str:
         case MessageBounced():
             return "bounced"
     raise AssertionError(event.TYPE)
+
+
+class _ReaderCollector(Collector):
+    def __init__(self, failures: Callable[[], Iterable[tuple[str, int]]]) -> None:
+        self._failures = failures
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "atmos_mail_reader_failures",
+            "Mails that could not be read, by why: the process that reads was late, ended, or was not to be had",
+            labels=["why"],
+        )
+        for why, count in sorted(self._failures()):
+            family.add_metric([why], count)
+        yield family
 
 
 class _ViewsCollector(Collector):

@@ -169,9 +169,11 @@ async def open_relay(
         if mail_reader is not None:
             core.mail_reader = mail_reader
         elif core.config.inbound.is_served:
-            core.mail_reader = await stack.enter_async_context(
+            reader = await stack.enter_async_context(
                 open_mail_reader(core.surroundings.dns(), core.surroundings.clock)
             )
+            core.metrics.watch_reader(lambda: reader.statistics().no_answers.items())
+            core.mail_reader = reader
         deliverer = Deliverer(core, Connector(lambda: core.config, core.surroundings))
         close_doors = trio.Event()
         async with trio.open_nursery() as nursery:

@@ -6,6 +6,7 @@ import os
 import signal
 import smtplib
 import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,15 @@ def test_a_child_reads_and_one_that_is_killed_is_made_again(tmp_path: Path) -> N
         wait_until(lambda: len(children()) == 1, lambda: "there is one child")
         (after,) = children()
         assert after != before
+        # One that hangs over a mail is killed for it, and counted.
+        os.kill(after, signal.SIGSTOP)
+        assert bring(relay, LETTER + b"and again\r\n") == "250 2.0.0 taken"
+        with urllib.request.urlopen(f"http://{relay.address}/metrics", timeout=30) as answer:
+            assert 'atmos_mail_reader_failures_total{why="late"} 1.0' in answer.read().decode()
+        assert bring(relay, LETTER + b"and once more\r\n") == "250 2.0.0 taken"
+        wait_until(lambda: len(children()) == 1, lambda: "there is one child")
+        assert children() != [after]
+        (after,) = children()
         assert relay.stop() == 0
         assert not Path(f"/proc/{after}").exists()
 

@@ -18,7 +18,7 @@ from relay.refusals import Refusal
 from relay.views import members, open_temporary_views
 from relay.views.members import REVOKED_KEYS_KEPT
 from spool.views import Snapshot
-from tests.world.histories import records_of
+from tests.world.history_views import records_of
 from tests.world.relay import DID
 
 

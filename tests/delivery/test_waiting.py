@@ -16,7 +16,7 @@ from relay.events import Event, MessageDeferred, MessageQueued, MessageSent, Rec
 from relay.views import due
 from relay.views.due import Lane
 from spool.views import Views
-from tests.world.histories import opened, records_of
+from tests.world.history_views import opened, records_of
 
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 SECOND_US = 1_000_000

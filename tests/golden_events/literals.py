@@ -30,13 +30,10 @@ from relay.events import (
     Event,
     Evidence,
     ForwardAddress,
-    ForwardQueued,
     HeldReleased,
-    IncomingMail,
     KeyIssued,
     KeyRevoked,
     LogStripped,
-    MailReceived,
     MemberAdded,
     MemberHandleCheckFailed,
     MemberHandleLost,
@@ -47,8 +44,6 @@ from relay.events import (
     MemberResumed,
     MemberSuspended,
     MessageBounced,
-    MessageBounceReported,
-    MessageComplained,
     MessageDeferred,
     MessageHeld,
     MessageQueued,
@@ -64,7 +59,6 @@ from relay.events import (
     RecipientSuppressed,
     RecipientUnsuppressed,
     RemoteSide,
-    ReportDetails,
     SendAccepted,
     SigningKeyDeleted,
     SuppressedRecipient,
@@ -73,13 +67,10 @@ from relay.events import (
     ViewsRebuilt,
 )
 from spool.record import Entry, Record
+from tests.golden_events.facts import ACCEPTED_AT_US, DID, MINUTE_US, SHA256
+from tests.golden_events.inbound_literals import INBOUND
 
 HERE: Final = Path(__file__).parent
-DID: Final = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
-#: 24 November 2025, 16:00 UTC, in microseconds.
-ACCEPTED_AT_US: Final = 1_764_000_000_987_654
-MINUTE_US: Final = 60_000_000
-SHA256: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 #: Of version 1.
 _OUTCOME: Final[dict[str, Any]] = {
@@ -100,17 +91,6 @@ _OUTCOME: Final[dict[str, Any]] = {
 
 #: Every field has a value, as README.md wants it: a real `message.sent` has no class.
 _CLASSIFIED: Final = {**_OUTCOME, "bounce_class": "transient_failure"}
-
-_REPORT: Final = ReportDetails(
-    diagnostic="550 5.1.1 no such user: bob",
-    reporting_mta="dns; mx.recipient.example",
-    remote_mta="dns; store.recipient.example",
-    client_address="192.0.2.25",
-    client_name="mx.recipient.example",
-    signed_by=["recipient.example"],
-    raw=b"Subject: Undelivered\r\n\r\nSorry.\r\n",
-    why="it came to another mailbox",
-)
 
 #: (type, version) -> what its golden file decodes to, by today's code.
 EVENTS: Final[Mapping[tuple[str, int], Event]] = {
@@ -356,60 +336,7 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
         by="postmaster",
         personal=OperatorsReason(why="their server is back"),
     ),
-    ("message.complained", 1): MessageComplained(did=DID, message_id=448),
-    ("message.complained", 2): MessageComplained(
-        did=DID,
-        message_id=448,
-        via="report",
-        feedback_type="abuse",
-        provider="yahoo.com",
-        authenticated=False,
-        sha256="5e" * 32,
-        size=4711,
-        by="postmaster",
-        personal=_REPORT,
-    ),
-    ("message.bounce_reported", 1): MessageBounceReported(
-        did=DID,
-        message_id=448,
-        kind="dsn",
-        action="failed",
-        enhanced="5.1.1",
-        code=550,
-        bounce_class="invalid_recipient",
-        counts=True,
-        sha256="5f" * 32,
-        size=4712,
-        by="postmaster",
-        personal=_REPORT,
-    ),
-    ("mail.received", 1): MailReceived(
-        did=DID,
-        kind="reply",
-        domain="member.example",
-        reading="auto_reply",
-        sha256="60" * 32,
-        size=4713,
-        digest="61" * 32,
-        mail_from_null=True,
-        received_by="mail.relay.example",
-        received_with="ESMTPS",
-        personal=IncomingMail(
-            mail_from="bob@recipient.example",
-            rcpt_to=["news@member.example", "büro@member.example"],
-            client_address="192.0.2.25",
-            ehlo_name="mx.recipient.example",
-            raw=b"Subject: Re: Hello\r\n\r\nHello.\r\n",
-        ),
-    ),
-    ("forward.queued", 1): ForwardQueued(
-        did=DID,
-        domain="member.example",
-        next_attempt_at=ACCEPTED_AT_US,
-        give_up_at=ACCEPTED_AT_US + 60 * MINUTE_US,
-        operator_domain="relay.example",
-        personal=Recipient(given="Ann <ann@ANN.example>", name="Ann", address="ann@ann.example"),
-    ),
+    **INBOUND,
     ("recipient.suppressed", 1): RecipientSuppressed(
         did=DID,
         reason="manual",

@@ -219,6 +219,8 @@ def test_every_view_and_all_that_it_says(tmp_path: Path) -> None:
                 "outcomeSeq": None,
                 "finalAt": None,
                 "about": None,
+                "reportedSeq": None,
+                "complainedSeq": None,
             }
         ],
         "suppressions": [

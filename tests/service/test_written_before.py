@@ -24,7 +24,15 @@ FIXTURE = Path(__file__).parent.parent / "fixtures" / "data_directory"
 SAID = json.loads((FIXTURE / "said.json").read_text())
 #: Fields that commands have learned to say since: by name, wherever they stand.
 ADDED_SINCE: frozenset[str] = frozenset(
-    {"forwardConfirmed", "handle", "handleProvedAt", "handleCheckedAt", "handleFailingSince"}
+    {
+        "forwardConfirmed",
+        "handle",
+        "handleProvedAt",
+        "handleCheckedAt",
+        "handleFailingSince",
+        "reportedSeq",
+        "complainedSeq",
+    }
 )
 #: The same of API keys: elsewhere these names are not new.
 ADDED_TO_KEYS: frozenset[str] = frozenset({"scope", "category", "issuedBy"})

@@ -50,15 +50,12 @@ from tests.world.histories import (
     RECIPIENTS,
     START_US,
     History,
-    LogOf,
     domain_of,
-    fold,
     histories,
-    opened,
-    records_of,
     repeatable,
     repeatable_and_few,
 )
+from tests.world.history_views import LogOf, fold, opened, records_of
 
 # ------------------------------------------------------------------------------------------------ folding
 

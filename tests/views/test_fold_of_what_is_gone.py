@@ -31,16 +31,8 @@ from relay.events import (
 )
 from relay.views import members, messages, retention
 from tests.world.folding import STORY, address_of, attempted, digests_at_once, events_of, queued_of, status_of
-from tests.world.histories import (
-    DIDS,
-    START_US,
-    History,
-    fold,
-    histories,
-    opened,
-    records_of,
-    repeatable_and_few,
-)
+from tests.world.histories import DIDS, START_US, History, histories, repeatable_and_few
+from tests.world.history_views import fold, opened, records_of
 
 # ------------------------------------------------------------------------------------------------ what retention leaves
 

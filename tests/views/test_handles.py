@@ -6,7 +6,8 @@ from hypothesis import given
 
 from relay.events import HandleEvent, MemberHandleLost, MemberRemoved
 from relay.views import handles
-from tests.world.histories import DIDS, HANDLES, History, fold, histories, repeatable
+from tests.world.histories import DIDS, HANDLES, History, histories, repeatable
+from tests.world.history_views import fold
 
 
 @repeatable

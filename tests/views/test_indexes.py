@@ -23,7 +23,8 @@ from relay.events import (
 )
 from relay.views import messages
 from spool.views import Snapshot
-from tests.world.histories import DIDS, SECOND_US, START_US, domain_of, fold
+from tests.world.histories import DIDS, SECOND_US, START_US, domain_of
+from tests.world.history_views import fold
 
 LIMIT = 20
 FRIEND, OTHER = "friend@example.com", "other@example.com"

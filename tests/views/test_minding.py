@@ -26,7 +26,8 @@ from spool.views.projecting import Minding
 from spool.views.snapshot import MAP_BYTES, TABLES_MAX
 from tests.golden_events.literals import EVENTS
 from tests.world.folding import digests_at_once
-from tests.world.histories import History, histories, records_of, repeatable_and_few
+from tests.world.histories import History, histories, repeatable_and_few
+from tests.world.history_views import records_of
 
 
 def some_of(kind: type[Event]) -> Iterator[Event]:

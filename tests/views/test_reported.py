@@ -34,10 +34,10 @@ from tests.world.histories import (
     START_US,
     History,
     domain_of,
-    fold,
     histories,
     repeatable,
 )
+from tests.world.history_views import fold
 from tests.world.inbound_log import DOMAIN, GONE, InboundLog, open_inbound_log
 from tests.world.relay import DID
 

@@ -24,13 +24,8 @@ from relay.events import (
     SendAccepted,
 )
 from spool.record import Record
-from tests.world.histories import (
-    DIDS,
-    SECOND_US,
-    START_US,
-    History,
-    opened,
-)
+from tests.world.histories import DIDS, SECOND_US, START_US, History
+from tests.world.history_views import opened
 
 
 def digests_at_once(records: Sequence[Record]) -> dict[str, str]:

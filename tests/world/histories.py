@@ -1,4 +1,4 @@
-"""Legal histories of a relay, drawn by hypothesis, and the views folded from them.
+"""Legal histories of a relay, drawn by hypothesis.
 
 Members, domains, keys, sends, attempts with every outcome and every interruption, reports of what went out, mail that
 comes in and is passed on, in any order that the relay could bring about.
@@ -6,16 +6,12 @@ comes in and is passed on, in any order that the relay could bring about.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from relay.codec import Recorded, encode
 from relay.events import (
     NOBODY,
     AttemptInterrupted,
@@ -28,7 +24,6 @@ from relay.events import (
     DomainResumed,
     DomainVerified,
     DsnQueued,
-    Event,
     ForwardAddress,
     ForwardQueued,
     IncomingMail,
@@ -63,20 +58,15 @@ from relay.events import (
     SuppressedRecipient,
     TornTailCut,
 )
-from relay.views import relay_views
-from spool.record import Record
-from spool.views import Snapshot, Views
+from tests.world.history_views import SECOND_US, START_US, History
 
 DIDS = ("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb", "did:web:c.example")
 #: Two share a beginning, and one is the other's sub-domain: table keys must not run into each other.
 RECIPIENTS = ("a@example.com", "ab@example.com", "a@example.co", "jörg@mail.example.com")
 HANDLES = ("mira.example.com", "a.mira.example.com", "mira.example.co")
-START_US = 1_764_000_000_000_000
-SECOND_US = 1_000_000
 #: The member's own Message-ID, in what came by HTTP and by SMTP.
 OWN_ID: dict[str, Any] = {"text": "t", "headers": [("Message-ID", "<own@d.example>")]}
 OWN_ID_IN_RAW: dict[str, Any] = {"raw": b"Subject: s\r\nMessage-ID:\r\n <own@d.example>\r\n\r\nt\r\n"}
-History = list[Event]
 repeatable = settings(derandomize=True, deadline=None)
 #: Where each example folds more than once.
 repeatable_and_few = settings(repeatable, max_examples=40)
@@ -121,13 +111,9 @@ class _Draft:
         if self.active_keys:
             steps += [self.revoke_key]
         if self.resting:
-            steps += [self.give_up]
+            steps += [self.give_up, self.order_hold]
         if self.triable():
-            steps += [self.start, self.start, self.start]
-        if self.resting:
-            steps += [self.order_hold]
-        if self.triable():
-            steps += [self.reschedule]
+            steps += [self.start, self.start, self.start, self.reschedule]
         if "operator" in self.held.values():
             steps += [self.release, self.release]
         if self.holdable():
@@ -510,50 +496,3 @@ def histories(draw: st.DrawFn) -> History:
     for _ in range(draw(st.integers(5, 40))):
         draw(st.sampled_from(draft.choices()))()
     return draft.events
-
-
-def records_of(history: History) -> list[Record]:
-    """As a log would hold them. Only what views look at is filled in."""
-    return [
-        Record(seq, START_US + seq, seq, True, *encode(event), bytes(32), seq.to_bytes(32), False, 1, seq)
-        for seq, event in enumerate(history, 1)
-    ]
-
-
-class LogOf:
-    """What views ask of a log's reader."""
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        self.records = records
-
-    def read(self, first: int, until: int | None = None) -> Iterator[Record]:
-        return iter(self.records[first - 1 : until])
-
-    def runs(self, first: int, until: int | None = None) -> Iterator[Sequence[Record]]:
-        return (run for run in [self.records[first - 1 : until]] if run)
-
-    def get(self, seq: int) -> Record:
-        return self.records[seq - 1]
-
-    def misplaced(self, *arguments: object) -> Iterator[tuple[int, int]]:
-        """Its segments are never rewritten."""
-        return iter(())
-
-
-@contextmanager
-def opened(directory: Path) -> Iterator[Views[Recorded]]:
-    views = relay_views(directory)
-    views.open()
-    try:
-        yield views
-    finally:
-        views.close()
-
-
-@contextmanager
-def fold(history: History) -> Iterator[Snapshot]:
-    """The views of a whole history."""
-    with tempfile.TemporaryDirectory() as name, opened(Path(name)) as views:
-        views.apply(records_of(history))
-        with views.read() as view:
-            yield view

@@ -15,7 +15,12 @@ from relay.events import (
     AttemptStarted,
     ConfirmationQueued,
     DsnQueued,
+    Event,
+    ForwardQueued,
+    MailReceived,
     MessageBounced,
+    MessageBounceReported,
+    MessageComplained,
     MessageDeferred,
     MessageHeld,
     MessageQueued,
@@ -24,9 +29,11 @@ from relay.events import (
     MessageSent,
     Notice,
     Outcome,
+    ReportDetails,
     SendAccepted,
 )
-from relay.message import confirmation, dsn
+from relay.message import confirmation, dsn, forward
+from relay.message.advice import report_advice
 from relay.times import rfc3339, rfc3339_or_none
 from relay.views.messages import MessageState
 from relay.views.suppressions import Suppression
@@ -87,6 +94,33 @@ class Tls(msgspec.Struct, rename="camel"):
     certificate: str | None
 
 
+class Report(msgspec.Struct, rename="camel"):
+    """What somebody reported of a message, by mail, after its receiver had taken it. The message's status stays.
+
+    All of it is what the report says, but for `seq`, `time` (when it came), `counts`, `bounceClass` and `advice`.
+    """
+
+    seq: int
+    time: str
+    #: `dsn`, `dsn_utf8`, `heuristic` (a bounce in no form that there is for it), `auto_reply`, `unknown` ...
+    kind: str
+    #: `failed`, `delayed`, `delivered`, `relayed` or `expanded`; null: it says none of them.
+    reported_action: str | None
+    enhanced: str | None
+    code: int | None
+    #: Why, in one word of docs/BOUNCE_CLASSES.md.
+    bounce_class: str | None
+    #: Who reports, and whom it had asked.
+    reporting_mta: str | None
+    remote_mta: str | None
+    #: In its own words.
+    diagnostic: str | None
+    #: It is the one that counts as a bounce does.
+    counts: bool
+    #: What to do, in a sentence.
+    advice: str
+
+
 class TimelineEntry(msgspec.Struct, rename="camel", omit_defaults=True):
     """One event of a message. `status` is there where the event sets it.
 
@@ -111,10 +145,22 @@ class TimelineEntry(msgspec.Struct, rename="camel", omit_defaults=True):
     duration_ms: float | None = None
     sha256: str | None = None
     size: int | None = None
+    #: With `message.bounce_reported`.
+    report: Report | None = None
+    #: With `message.complained`: how it came, `report` or `operator`; who signed the report, if it is one that is
+    #: believed; which feedback it is (RFC 5965); and whether it counts as a complaint, or only as an unsubscribe.
+    via: str | None = None
+    provider: str | None = None
+    feedback_type: str | None = None
+    authenticated: bool | None = None
 
 
 class MessageSummary(msgspec.Struct, rename="camel", kw_only=True):
-    """A message as it is now. What was personal is null once retention has removed it."""
+    """A message as it is now. What was personal is null once retention has removed it.
+
+    Of mail that came in and is passed on (category `forward`), `from` and `subject` are what its own header says, where
+    it says one thing; `recipient` is the mailbox that it goes to.
+    """
 
     message_id: int
     status: str
@@ -122,7 +168,7 @@ class MessageSummary(msgspec.Struct, rename="camel", kw_only=True):
     sender: str | None = msgspec.field(name="from")
     recipient: str | None
     subject: str | None
-    #: The door that it came in by, `http` or `smtp`; null: a notification, which the relay itself sends.
+    #: The door that it came in by, `http` or `smtp`; null: a notification, or mail that is passed on.
     via: str | None
     accepted_at: str
     attempts: int
@@ -131,6 +177,8 @@ class MessageSummary(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class MessageDetail(MessageSummary, rename="camel", kw_only=True):
+    #: In the order in which they came.
+    reports: list[Report]
     timeline: list[TimelineEntry]
 
 
@@ -247,7 +295,7 @@ def timeline_entry(recorded: Recorded, message_id: int) -> TimelineEntry:
         case DsnQueued():
             entry.message_id, entry.about = recorded.seq, event.about
             entry.status = "queued" if message_id == recorded.seq else None
-        case ConfirmationQueued():
+        case ConfirmationQueued() | ForwardQueued():
             entry.status = "queued"
         case AttemptStarted() | AttemptInterrupted():
             entry.attempt = event.attempt
@@ -262,9 +310,37 @@ def timeline_entry(recorded: Recorded, message_id: int) -> TimelineEntry:
             entry.reason = None if event.personal is None else event.personal.why
             if isinstance(event, MessageRescheduled):
                 entry.next_attempt_at = rfc3339(event.next_attempt_at)
+        case MessageBounceReported():
+            entry.report = report_of(recorded)
+            entry.reason = None if event.personal is None else event.personal.why
+        case MessageComplained():
+            entry.via, entry.provider = event.via, event.provider
+            entry.feedback_type, entry.authenticated = event.feedback_type, event.authenticated
+            entry.reason = None if event.personal is None else event.personal.why
         case _:
             pass  # its type says it all
     return entry
+
+
+def report_of(recorded: Recorded) -> Report:
+    """Without where it was handed in: that is for the operator to know."""
+    event = recorded.event
+    assert isinstance(event, MessageBounceReported)
+    details = event.personal or ReportDetails()
+    return Report(
+        seq=recorded.seq,
+        time=rfc3339(recorded.time_us),
+        kind=event.kind,
+        reported_action=event.action,
+        enhanced=event.enhanced,
+        code=event.code,
+        bounce_class=event.bounce_class,
+        reporting_mta=details.reporting_mta,
+        remote_mta=details.remote_mta,
+        diagnostic=details.diagnostic,
+        counts=event.counts,
+        advice=report_advice(event),
+    )
 
 
 def _describe_outcome(entry: TimelineEntry, event: Outcome) -> None:
@@ -310,7 +386,9 @@ def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> Mess
     sender: str | None
     subject: str | None
     via: str | None = None
-    if isinstance(queued, Notice):
+    if isinstance(queued, ForwardQueued):
+        sender, subject = _sender_and_subject_of_forward(get(state.message_id - 1).event)
+    elif isinstance(queued, Notice):
         own = dsn.sender(queued.operator_domain)
         sender = mailbox(own.name, own.address)
         subject = dsn.SUBJECT if isinstance(queued, DsnQueued) else confirmation.SUBJECT
@@ -346,7 +424,17 @@ def _sender_and_subject(accepted: SendAccepted) -> tuple[str | None, str | None]
     return mailbox(content.from_name, content.from_address), content.subject
 
 
+def _sender_and_subject_of_forward(received: Event) -> tuple[str | None, str | None]:
+    assert isinstance(received, MailReceived)
+    if received.personal is None:
+        return None, None
+    found, subject = forward.from_and_subject(received.personal.raw)
+    return None if found is None else mailbox(found.name, found.address), subject
+
+
 def message_detail(state: MessageState, timeline: list[int], get: Callable[[int], Recorded]) -> MessageDetail:
     summary = message_summary(state, get)
     fields = {name: getattr(summary, name) for name in summary.__struct_fields__}
-    return MessageDetail(**fields, timeline=[timeline_entry(get(seq), state.message_id) for seq in timeline])
+    entries = [timeline_entry(get(seq), state.message_id) for seq in timeline]
+    reports = [entry.report for entry in entries if entry.report is not None]
+    return MessageDetail(**fields, reports=reports, timeline=entries)

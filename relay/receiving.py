@@ -29,6 +29,7 @@ from relay.quota import MailKind
 from relay.refusals import Refusal
 from relay.registry import decision
 from relay.space import EVENT_BYTES, MAIL, POSTMASTER, Claim
+from relay.unsubscribe_calls import members_url
 from relay.views import messages
 from spool.views import Snapshot
 
@@ -102,7 +103,12 @@ async def take_report(core: Core, report: Report, stranger: Stranger) -> None:
     def decide(view: Snapshot) -> Sequence[Event]:
         story = [core.store.get(seq) for seq in messages.timeline(view, message_id)]
         if is_complaint:
-            return complaint_report(view, message_id, story, mail.reading, came, provider=report.provider)
+            state = messages.message(view, message_id)
+            calls = state is not None and members_url(core.store, state) is not None
+            call_at = core.store.now_us() if calls else None
+            return complaint_report(
+                view, message_id, story, mail.reading, came, provider=report.provider, call_at=call_at
+            )
         return bounce_report(
             view,
             message_id,

@@ -143,7 +143,7 @@ def _order(octets: bytes, reading: Reading) -> dict[str, Any]:
 
 
 def _as_object(reading: Reading, about: Any) -> dict[str, Any]:
-    from tools.bounce_words import CLASSES
+    from relay.message.advice import advice
 
     return {
         "kind": reading.kind,
@@ -152,7 +152,7 @@ def _as_object(reading: Reading, about: Any) -> dict[str, Any]:
         "enhanced": reading.enhanced,
         "code": reading.code,
         "bounceClass": reading.bounce_class,
-        "meaning": CLASSES.get(reading.bounce_class or "", (None,))[0],
+        "meaning": advice(reading.bounce_class),
         "diagnostic": reading.diagnostic or None,
         "reportingMta": reading.reporting_mta,
         "remoteMta": reading.remote_mta,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from relay.mail_reading import NO_COMPLAINTS, Reading
+from relay.message.advice import advice
 from tools.output import printable
 
 KINDS: Final = {
@@ -35,51 +36,6 @@ _NO_COMPLAINT: Final = {
     "virus": "The receiver found a virus in the mail; nobody complains.",
 }
 _NOTHING: Final = "Nothing in it says what became of a mail."
-#: As docs/BOUNCE_CLASSES.md has it: what the receiver says, and what helps.
-CLASSES: Final = {
-    "invalid_recipient": ("nobody has this address", "take it off the list"),
-    "inactive_mailbox": ("the account is switched off, suspended or has moved", "take it off the list"),
-    "quota_issues": (
-        "the mailbox or the system is full, or the message too big for it",
-        "wait, or send less",
-    ),
-    "bad_domain": ("the domain does not exist or takes no mail", "correct the address"),
-    "invalid_sender": (
-        "our sender address or its domain is not accepted",
-        "check the operator's DNS",
-    ),
-    "authentication_failed": (
-        "SPF, DKIM, DMARC or our reverse DNS does not pass",
-        "`doctor`, and the domain's DNS check",
-    ),
-    "spam_block": (
-        "our address or domain is on a list, or of bad reputation",
-        "the list's page; send less, and only what is wanted",
-    ),
-    "spam_content": ("the message itself looks like spam", "the message"),
-    "spam_related": ("spam, without saying whether it is we or the message", "both of these"),
-    "policy_related": ("a rule of theirs forbids it", "ask the receiver"),
-    "content_related": ("the message is not formed as they want it", "the message"),
-    "prohibited_attachment": ("an attachment of a kind that they do not take", "send a link"),
-    "virus_related": ("a virus was found in the message", "the message"),
-    "relay_denied": (
-        "they are not responsible for this domain",
-        "its MX records are wrong, for its owner to correct",
-    ),
-    "too_many_recipients": ("more recipients than they take at once", "wait"),
-    "routing_errors": ("the mail would run in circles, or its way leads nowhere", "the domain's owner"),
-    "dns_failure": ("a name could not be looked up just now", "wait"),
-    "bad_configuration": (
-        "their TLS or system is set up wrongly, or a key of ours cannot be read",
-        "the operator of either side",
-    ),
-    "bad_connection": ("the connection broke off or fell silent", "wait"),
-    "no_answer_from_host": ("no connection came about", "wait"),
-    "protocol_errors": ("the two sides do not understand each other", "report it"),
-    "message_expired": ("the time was over before it could be tried", "–"),
-    "transient_failure": ("not now: greylisting, too much at once, or no reason given", "wait"),
-    "uncategorized": ("not ever, and no reason that we could read", "read the reply's text"),
-}
 
 
 def is_about_a_mail(reading: Reading) -> bool:
@@ -93,9 +49,8 @@ def tell_reading(reading: Reading) -> Iterator[str]:
     yield _comes_to(reading)
     codes = " ".join(str(code) for code in (reading.code, reading.enhanced) if code is not None)
     if reading.bounce_class is not None:
-        meaning, help_ = CLASSES.get(reading.bounce_class, ("a class of a newer relay", "–"))
-        what_helps = "" if help_ == "–" else f" What helps: {help_}."
-        yield f"Class {printable(reading.bounce_class)}: {meaning}.{what_helps}"
+        helps = advice(reading.bounce_class)
+        yield f"Class {printable(reading.bounce_class)}{'.' if helps is None else f'. {helps}'}"
     if codes or reading.diagnostic:
         yield f"The receiver said: {printable(_said(codes, reading.diagnostic))}"
     if reading.reporting_mta is not None:

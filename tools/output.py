@@ -52,6 +52,15 @@ def print_json_lists(head: Mapping[str, Any], lists: Iterable[tuple[str, Iterabl
     write("}\n")
 
 
+def report_line(report: Mapping[str, Any]) -> str:
+    """One of a message's `reports`: who said what, and what to do. (When it came, whoever prints it says.)"""
+    said = [str(report[name]) for name in ("code", "enhanced") if report.get(name) is not None]
+    said += [f'"{report["diagnostic"]}"'] if report.get("diagnostic") else []
+    what = report.get("reportedAction") or report.get("kind")
+    told = " ".join([report.get("reportingMta") or "the receiver", "reported", f"{what}:", *said])
+    return f"{told.rstrip(':')}; to do: {report.get('advice')}"
+
+
 def printable(text: str) -> str:
     """The text with everything escaped that does not print as itself: control and bidirectional characters, and the
     backslash, so that nobody can write an escape of ours."""

@@ -16,7 +16,15 @@ import click
 from relay.operator.client import administer
 from relay.operator.protocol import ALREADY, BEING_TRIED, HELD, UNKNOWN
 from tools.naming import messages, one_message
-from tools.output import directory_argument, json_option, print_json, print_table, printable, wide_option
+from tools.output import (
+    directory_argument,
+    json_option,
+    print_json,
+    print_table,
+    printable,
+    report_line,
+    wide_option,
+)
 
 #: Of a cell that a stranger filled.
 _CELL_CHARACTERS_MAX = 80
@@ -125,7 +133,7 @@ def queue_show(directory: Path, message_id: int, as_json: bool) -> None:
         print_json(answer)
         return
     for name, value in answer.items():
-        if name != "timeline" and value is not None:
+        if name not in ("timeline", "reports") and value is not None:
             text = _reply(value) if name == "lastReply" else str(value)
             click.echo(f"{name:<14} {printable(text or '-')}")
     click.echo()
@@ -133,6 +141,8 @@ def queue_show(directory: Path, message_id: int, as_json: bool) -> None:
         details = {name: value for name, value in entry.items() if name not in ("seq", "time", "type")}
         if "reply" in details:
             details["reply"] = _reply(details["reply"])
+        if "report" in details:
+            details["report"] = report_line(details["report"])
         told = " ".join(f"{name}={value}" for name, value in details.items())
         click.echo(printable(f"{entry['seq']:>7}  {entry['time']}  {entry['type']:<20}  {told}".rstrip()))
 

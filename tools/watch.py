@@ -26,7 +26,7 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnec
 from wsproto.utilities import LocalProtocolError
 
 from relay.dids import is_valid_did
-from tools.output import json_option, printable, quiet_when_nobody_reads, wait_until_nobody_reads
+from tools.output import json_option, printable, quiet_when_nobody_reads, report_line, wait_until_nobody_reads
 
 FRAME_BYTES_MAX = 1024 * 1024
 CONNECT_SECONDS_MAX = 20.0
@@ -290,6 +290,10 @@ def _story(frame: dict[str, Any]) -> Iterator[str]:
         facts.append(f"attempt {frame['attempt']}")
     if reply := frame.get("reply"):
         facts.append(_reply(reply))
+    if report := frame.get("report"):
+        facts.append(report_line(report))
+    if frame.get("via"):
+        facts.append(_complaint(frame))
     if frame.get("failed"):
         facts.append(", ".join(frame["failed"]))
     if "forwardTo" in frame:
@@ -298,6 +302,14 @@ def _story(frame: dict[str, Any]) -> Iterator[str]:
         facts.append(f"next at {frame['nextAttemptAt']}")
     if facts:
         yield ": " + ", ".join(facts)
+
+
+def _complaint(frame: dict[str, Any]) -> str:
+    by = frame.get("provider") or (
+        "the operator" if frame["via"] == "operator" else "a report that nobody known signed"
+    )
+    kind = f" ({frame['feedbackType']})" if frame.get("feedbackType") else ""
+    return f"by {by}{kind}{'' if frame.get('authenticated') else ', which counts as an unsubscribe'}"
 
 
 def _reply(reply: dict[str, Any]) -> str:

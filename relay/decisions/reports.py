@@ -36,7 +36,7 @@ from relay.events import (
     ReportDetails,
 )
 from relay.mail_reading import Reading
-from relay.message.dsn import told_to_forward_to
+from relay.message.dsn import dsn_for
 from relay.refusals import Refusal
 from relay.views import messages
 from spool.views import Snapshot
@@ -88,35 +88,33 @@ def bounce_report(
         return []
     _check_count(story, came)
     counts = _counts(state, reading)
-    events: list[Event] = [
-        MessageBounceReported(
-            did=state.did,
-            message_id=message_id,
-            kind=reading.kind,
-            action=reading.action,
-            enhanced=reading.enhanced,
-            code=reading.code,
-            bounce_class=reading.bounce_class,
-            counts=counts,
-            sha256=came.sha256,
-            size=came.size,
-            by=came.by,
-            personal=_details(reading, came),
-        )
-    ]
+    reported = MessageBounceReported(
+        did=state.did,
+        message_id=message_id,
+        kind=reading.kind,
+        action=reading.action,
+        enhanced=reading.enhanced,
+        code=reading.code,
+        bounce_class=reading.bounce_class,
+        counts=counts,
+        sha256=came.sha256,
+        size=came.size,
+        by=came.by,
+        personal=_details(reading, came),
+    )
     # Without its personal data nobody knows any more whom to suppress, and there is nothing to quote.
     if not counts or queued.personal is None or not messages.has_personal_data(view, message_id):
-        return events
-    if not mail_from_null:
-        dsn = told_to_forward_to(
-            view,
-            state,
-            config=config,
-            operator_stem=operator_stem,
-            message_id_entropy=message_id_entropy,
-            now_us=now_us,
-        )
-        events += [] if dsn is None else [dsn]
+        return [reported]
+    dsn = dsn_for(
+        view,
+        reported,
+        mail_from_null=mail_from_null,
+        config=config,
+        operator_stem=operator_stem,
+        message_id_entropy=message_id_entropy,
+        now_us=now_us,
+    )
+    events: list[Event] = [reported] if dsn is None else [reported, dsn]
     if reading.bounce_class in RECIPIENT_CLASSES:
         events += suppress(view, state.did, queued.personal.address, "bounced", message_id=message_id)
     return events
@@ -130,12 +128,15 @@ def complaint_report(
     came: Came,
     *,
     provider: str | None,
+    call_at: int | None = None,
 ) -> list[Event]:
     """`message.complained`, and the suppression that follows. [] for a repeat.
 
     `provider`: of those that are believed, the one whose signature on it verifies; None: none of them signed it.
     `story` as in `bounce_report`. A complaint about a notice counts in no rate, but nobody writes to that mailbox
-    again; only the operator's own mailbox is never closed to the operator's mail.
+    again; only the operator's own mailbox is never closed to the operator's mail. `call_at`: when the member's own
+    unsubscribe URL, kept with the message, is to be called where this is no more than an unsubscribe; None: there is
+    none.
     """
     state, queued = _message_of(view, message_id, story)
     if _is_known(story, came):
@@ -161,8 +162,14 @@ def complaint_report(
         and messages.has_personal_data(view, message_id)
         and not _is_operators(state)
     ):
-        reason = "complaint" if authenticated else "unsubscribe"
-        events += suppress(view, state.did, queued.personal.address, reason, message_id=message_id)
+        events += suppress(
+            view,
+            state.did,
+            queued.personal.address,
+            "complaint" if authenticated else "unsubscribe",
+            message_id=message_id,
+            call_at=None if authenticated else call_at,
+        )
     return events
 
 

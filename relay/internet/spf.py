@@ -9,8 +9,6 @@ name and some letters.
 pyspf evaluates, and would ask the DNS itself. Here it is given what is known already; where it needs to know more it
 is left, that is looked up, and it begins again. It begins a few times, each time with a result that is the same as
 far as it had come. So nothing waits in a thread, and an evaluation can be left at any time.
-
-`ptr` and `%{p}` are not looked up: nobody should use them (section 5.5), and they match nothing here.
 """
 
 from __future__ import annotations
@@ -31,7 +29,8 @@ TERM_CHARACTERS_MAX: Final = 320
 NAME_CHARACTERS_MAX: Final = 253
 
 _Question = tuple[str, str]
-#: As pyspf has them: of TXT the strings, of MX preference and host, else addresses. None: the DNS could not tell.
+#: As pyspf has them: of TXT the strings, of MX preference and host, of PTR names, else addresses. None: the DNS could
+#: not tell.
 _Found = list[Any] | None
 
 
@@ -74,6 +73,8 @@ async def _look_up(resolver: Resolver, name: str, kind: str) -> _Found:
             return [list(strings) for strings in await resolver.lookup_txt(name)]
         if kind == "MX":
             return [tuple(mx) for mx in await resolver.lookup_mx(name)]
+        if kind == "PTR":
+            return list(await resolver.lookup_names(name))
         addresses = map(ipaddress.ip_address, await resolver.lookup_addresses(name))
         return [str(address) for address in addresses if address.version == (4 if kind == "A" else 6)]
     except NoSuchName:
@@ -109,7 +110,7 @@ class _Query(spf.query):  # type: ignore[misc]
         """The records. Aliases have been followed. Raises _Unknown, spf.TempError or spf.PermError."""
         found: _Found = []
         question = (str(name).lower().removesuffix("."), qtype)
-        if qtype != "PTR" and _can_be_asked(question[0]):
+        if _can_be_asked(question[0]):
             if question not in self._evaluation.known:
                 raise _Unknown(question)
             found = self._evaluation.known[question]
@@ -136,8 +137,12 @@ class _Query(spf.query):  # type: ignore[misc]
             self._evaluation.terms[key] = super().validate_mechanism(mech)
         return self._evaluation.terms[key]
 
-    def validated_ptrs(self) -> list[str]:
-        return []
+    def dns_ptr(self, i: str) -> list[str]:
+        """The names of the client's address, which pyspf still has to find leading back to it."""
+        try:
+            return self.dns(self.c, "PTR")
+        except spf.TempError:
+            return []  # then nothing matches (RFC 7208 section 5.5)
 
     def get_explanation(self, spec: str) -> None:
         """What a domain says to those whom it does not let pass is not wanted."""

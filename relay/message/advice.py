@@ -1,4 +1,4 @@
-"""What each class of a failure means, and what helps: for people, in one sentence.
+"""What each class of a failure means, and what helps, and what to do about a report: for people, in one sentence.
 
 This is the one table of it. The DSN and the API quote it, docs/BOUNCE_CLASSES.md shows it (a test compares them), and
 `relay.delivery.bounce_classes` says which reply is of which class. Nothing here comes from a stranger.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
+
+from relay.events import MessageBounceReported
 
 
 class Advice(NamedTuple):
@@ -69,6 +71,32 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "transient_failure": Advice("not now: greylisting, too much at once, or no reason given", _LATER),
     "uncategorized": Advice("not ever, and no reason that we could read", "read the reply's text"),
 }
+
+
+_LATE: Final = "It is on its way still, and late: wait. Whoever has it reports again if it fails."
+_NOTHING: Final = "Nothing is to be done."
+_ANSWERED: Final = "A program answered in the recipient's place: nothing is to be done."
+_FEEDBACK: Final = "The recipient's provider writes of it, and calls it no spam: nothing is to be done."
+_WORDS: Final = "It failed, for no reason that we could read: read what was said."
+_UNREAD: Final = "It says nothing that we could read: ask the operator, who has it."
+
+
+def report_advice(report: MessageBounceReported) -> str:
+    """What to do about a report, as `relay.mail_reading` has its words."""
+    match report.kind, report.action:
+        case "auto_reply", _:
+            return _ANSWERED
+        case _, "delayed":
+            return _LATE
+        case _, "delivered" | "relayed" | "expanded":
+            return _NOTHING
+        case "feedback", _:
+            return _FEEDBACK
+    if report.kind not in ("dsn", "dsn_utf8", "heuristic"):
+        return _UNREAD
+    if (report.enhanced or "5")[0] == "4" and report.action != "failed":
+        return _LATE
+    return advice(report.bounce_class) or _WORDS
 
 
 def advice(bounce_class: str | None) -> str | None:

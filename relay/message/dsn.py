@@ -113,7 +113,7 @@ def dsn_for(
     assert state is not None
     if mail_from_null or not _is_news(view, state, about):
         return None
-    return told_to_forward_to(
+    return _told_to_forward_to(
         view,
         state,
         config=config,
@@ -123,7 +123,7 @@ def dsn_for(
     )
 
 
-def told_to_forward_to(
+def _told_to_forward_to(
     view: Snapshot,
     state: messages.MessageState,
     *,

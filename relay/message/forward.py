@@ -20,7 +20,7 @@ such a field on top of it, so it ends at the first one that sees its own.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from relay.addresses import AddressError, Mailbox
 from relay.codec import Recorded
@@ -30,8 +30,10 @@ from relay.message.field_values import readable, single_mailbox
 from relay.message.fields_of import HeaderSectionError, header_of
 from relay.message.headers import SUBJECT_CHARACTERS_MAX
 from relay.message.submitted import RECEIVED_MAX
-from relay.message.tokens import BounceAddresses
 from relay.networks import parse_address
+
+if TYPE_CHECKING:  # cryptography, which those who only show mail do not need
+    from relay.message.tokens import BounceAddresses
 
 #: So much of a header is looked at. What passed here stands at the top.
 _LOOKED_AT_OCTETS_MAX: Final = 256 * 1024

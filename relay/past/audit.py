@@ -13,6 +13,7 @@ says what cannot be known.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from email.parser import BytesHeaderParser
 from pathlib import Path
@@ -30,6 +31,7 @@ from relay.events import (
     DomainResumed,
     DsnQueued,
     Event,
+    ForwardQueued,
     KeyIssued,
     MemberLimitsSet,
     MemberResumed,
@@ -44,6 +46,8 @@ from relay.events import (
     RecipientSuppressed,
     SendAccepted,
 )
+from relay.mail_reading import SIGNATURES_MAX
+from relay.message.fields_of import HeaderSectionError, header_of
 from relay.message.keys import KeyFileError, KeyRing, load_peppers
 from relay.message.outgoing import Composer, Outgoing, PayloadGoneError
 from relay.message.signing import verify
@@ -67,6 +71,11 @@ _DECISION_PROJECTORS: tuple[Projector[Recorded], ...] = (
     WarmingProjector(),
     SuppressionsProjector(),
 )
+#: How much is read of what strangers wrote into mail that is passed on.
+MESSAGE_ID_CHARACTERS_MAX = 998
+SIGNATURE_CHARACTERS_MAX = 4096
+#: Whose a signature (RFC 6376 section 3.5) says that it is.
+_find_names = re.compile(r"(?:^|;)\s*([ds])\s*=\s*([^;\s]{1,255})\s*(?=;|$)").findall
 #: What holds a member's mail, lets it go, or ends it.
 _CIRCUMSTANCES = (DomainPaused, DomainResumed, DomainRemoved, MemberSuspended, MemberResumed)
 
@@ -139,7 +148,7 @@ class Audit(NamedTuple):
     summary: MessageSummary
     #: The send and the message's own events, what became of its recipient and its domain meanwhile, in log order.
     story: list[Told]
-    #: None for a DSN, which nobody sent.
+    #: None for what no member sent: a notice, or mail that is passed on.
     decision: DecisionThen | None
     outgoing: Outgoing | None
     message_id_header: str | None
@@ -183,10 +192,15 @@ def audit(
 
     state = found.state
     outgoing, not_composed = _compose(directory, state, get, found.pepper_at)
-    message_id_header, signatures = None, []
+    message_id_header: str | None = None
+    signatures: list[Signature] = []
     if outgoing is not None:
-        message_id_header = BytesHeaderParser().parsebytes(outgoing.message)["Message-ID"]
-        signatures = _signatures(directory, outgoing, get(state.send_seq).event, found.keys_made)
+        send = get(state.send_seq).event
+        if isinstance(send, ForwardQueued):
+            message_id_header, signatures = _authors_own(outgoing.message)
+        else:
+            message_id_header = BytesHeaderParser().parsebytes(outgoing.message)["Message-ID"]
+            signatures = _signatures(directory, outgoing, send, found.keys_made)
     compositions = [
         Composition(
             event.attempt,
@@ -226,9 +240,11 @@ class _OnePass:
         message = queued.event
         assert isinstance(message, MessageQueued | Notice)
         self._message = message
-        #: The send; of a DSN the bounce that it tells of.
+        #: The send; of a DSN the bounce or report that it tells of; of mail that is passed on, that it came in.
         self.begin = queued.seq - (
-            message.index if isinstance(message, MessageQueued) else int(isinstance(message, DsnQueued))
+            message.index
+            if isinstance(message, MessageQueued)
+            else int(isinstance(message, DsnQueued | ForwardQueued))
         )
         self.state = messages.begun(queued)
         self.story: list[Told] = []
@@ -393,6 +409,23 @@ def _compose(
         return composer.outgoing_of(state, get), None
     except (PayloadGoneError, KeyFileError) as error:
         return None, str(error)
+
+
+def _authors_own(message: bytes) -> tuple[str | None, list[Signature]]:
+    """The Message-ID and the signatures with which mail came in that is passed on: whatever a stranger wrote.
+
+    The keys of the signatures are others', and so is the time at which they held: they are not verified.
+    """
+    try:
+        fields = header_of(message).fields
+    except HeaderSectionError:
+        return None, []
+    named = [field.text[:MESSAGE_ID_CHARACTERS_MAX] for field in fields if field.name == b"message-id"]
+    signed = [field.text[:SIGNATURE_CHARACTERS_MAX] for field in fields if field.name == b"dkim-signature"]
+    tags = [dict(_find_names(text)) for text in signed[:SIGNATURES_MAX]]
+    return next(iter(named), None), [
+        Signature(of.get("d", ""), of.get("s", ""), None, "not known") for of in tags
+    ]
 
 
 def _signatures(

@@ -221,6 +221,16 @@ def content_that_stays(stack: ExitStack) -> None:
     payloads_of = _replace(stack, relay.views.retention, "payloads_of", payloads_but_for_content)
 
 
+def mail_that_stays(stack: ExitStack) -> None:
+    """What a stranger wrote is in the record before the one that is its message's."""
+
+    def payloads_but_for_mail(view: Any, seq: int, erased: PayloadErased) -> set[int]:
+        forwards = {number for number in erased.message_ids if messages.message(view, number).is_forward}  # type: ignore[union-attr]
+        return payloads_of(view, seq, erased) - {number - 1 for number in forwards}
+
+    payloads_of = _replace(stack, relay.views.retention, "payloads_of", payloads_but_for_mail)
+
+
 def index_that_is_not_corrected(stack: ExitStack) -> None:
     """Views that were brought back from before a strip go on as if there had been none."""
     _replace(stack, Views, "correct_index", lambda views, reader: None)

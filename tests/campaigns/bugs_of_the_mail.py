@@ -13,6 +13,7 @@ import trio
 
 import relay.acceptance
 import relay.api.stream
+import relay.decisions.reports
 import relay.decisions.send
 import relay.decisions.suppression
 import relay.delivery.attempts
@@ -26,6 +27,7 @@ import relay.reservations
 import relay.stream_pages
 import relay.unsubscribe_calls
 import relay.views.calls
+import relay.views.received
 import relay.views.retention
 from relay.codec import Recorded
 from relay.core import Core
@@ -297,6 +299,23 @@ def calls_that_a_restart_forgets(stack: ExitStack) -> None:
             return list(relay.views.calls.all_calls(view))
 
     begin = _replace(stack, relay.unsubscribe_calls._Caller, "__init__", init)
+
+
+def report_recorded_again(stack: ExitStack) -> None:
+    """Whoever hands in the same mail twice, because no answer came, has two reports."""
+    _replace(stack, relay.decisions.reports, "_is_known", lambda story, came: False)
+
+
+def bounce_counted_by_each_report(stack: ExitStack) -> None:
+    def counts(state: Any, reading: Any) -> bool:
+        return count(msgspec.structs.replace(state, reported_seq=None), reading)
+
+    count = _replace(stack, relay.decisions.reports, "_counts", counts)
+
+
+def mail_passed_on_again(stack: ExitStack) -> None:
+    """A stranger that got no answer sends again, and it is another mail."""
+    _replace(stack, relay.views.received, "is_repeat", lambda view, digest, now_us: False)
 
 
 def call_of_a_private_address(stack: ExitStack) -> None:

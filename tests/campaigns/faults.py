@@ -20,7 +20,7 @@ FAULTS = (
     "dns", "receivers", "moods", "hang-ups",
     # what people do
     "crowd", "keys", "pauses", "suppressions", "orders", "limits", "reputation", "notifications",
-    "erasures", "streams", "backups", "verification", "calls",
+    "erasures", "streams", "backups", "verification", "calls", "reports",
 )  # fmt: skip
 SITES = {
     "one.example": ("mx1.one.example",),

@@ -6,6 +6,7 @@ until somebody answers. Whatever they are told goes into the `Ledger`, by which 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Callable, Collection
@@ -13,8 +14,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import msgspec
 import trio
 
+from relay.events import NOBODY
+from relay.mail_reading import Reading
 from relay.message.tokens import Unsubscribe
 from relay.operator.retention import strip
 from relay.refusals import Refusal
@@ -22,14 +26,18 @@ from relay.views import due
 from spool.errors import SpoolError
 from tests.campaigns.sites import HOST, INSIDE
 from tests.world.asgi import call
+from tests.world.inbound_log import GONE, incoming
 from tests.world.internet import DAY, HOUR, MINUTE
 from tests.world.ledger import Answer, Ledger, SendRequest
 from tests.world.machine import Machine
 from tests.world.relay import World
+from tests.world.reporting import came, complain, receive, report
 
 MEMBERS = {f"did:plc:{letter * 24}": f"{name}.example" for letter, name in (("a", "forum"), ("b", "shop"))}
 RECIPIENT_DOMAINS = ("one.example", "two.example", "three.example")
 MAILBOXES = tuple(f"person{number}@{domain}" for number in range(4) for domain in RECIPIENT_DOMAINS)
+#: What tells of the relay.
+LISTED = msgspec.structs.replace(GONE, bounce_class="spam_block", enhanced="5.7.1")
 CATEGORIES = ("bulk", "broadcast", "transactional", "login-link", "verification")
 #: While there is trouble, they are busy.
 TROUBLE_SECONDS = 3 * HOUR
@@ -84,6 +92,7 @@ class People:
                 ("limits", self._set_limits, 15),
                 ("erasures", self._erase, 10),
                 ("calls", self._unsubscribe, 6),
+                ("reports", self._hand_in, 8),
             ):
                 if kind in self._faults:
                     nursery.start_soon(self._do_often, kind, deed, minutes)
@@ -246,6 +255,40 @@ class People:
                 # Of a message whose personal data are gone nobody knows the address any more.
                 if answer is not None and "recipient.suppressed" in answer["recorded"]:
                     self.ledger.suppressed.append((did, recipient))
+
+    async def _hand_in(self, dice: random.Random) -> None:
+        """A receiver reports, or a stranger writes, and hands it in again for as long as nobody has said 250; and once
+        more, because it did not hear it."""
+        raw = f"Subject: of {trio.current_time()}\r\n\r\n{dice.random()}\r\n".encode()
+        if not self._known or dice.random() < 0.3:
+            did, domain = dice.choice([*MEMBERS.items(), (NOBODY, "relay.example")])
+            kind, sender = ("reply" if did else "operator"), dice.choice(("", *MAILBOXES))
+            digest = hashlib.sha256(raw).hexdigest()
+            mail = incoming(
+                kind=kind, did=did, domain=domain, mail_from=sender, raw=raw, sha256=digest, digest=digest
+            )
+            deed: Callable[[World], Any] = partial(receive, mail=mail, to_address=dice.choice(MAILBOXES))
+            said = partial(self.ledger.passed_on.append, digest)
+        else:
+            _, message_id, _ = dice.choice(self._known)
+            reading = dice.choice((GONE, GONE, GONE, LISTED, Reading(), None))
+            if reading is None:
+                provider = dice.choice((None, "yahoo.com"))
+                deed = partial(complain, message_id=message_id, provider=provider, raw=raw)
+            else:
+                deed = partial(report, message_id=message_id, reading=reading, raw=raw)
+            said = partial(self.ledger.reported.append, (message_id, came(raw).sha256))
+
+        async def hand_in(world: World) -> bool:
+            with suppress(SpoolError, OSError):
+                await deed(world)
+                return self._machine.world is world  # else it was said by a dead process
+            return False
+
+        for again in (False, False, True):
+            if await self._machine.ask(hand_in) and not again:
+                said()
+            await trio.sleep(dice.choice((0.0, 1.0, 60.0)))
 
     async def _unsubscribe(self, dice: random.Random) -> None:
         if self._known:

@@ -32,6 +32,7 @@ from tests.campaigns.bugs_of_the_log import (
     hold_that_is_lost_on_restart,
     index_that_is_not_corrected,
     jitter_that_is_not_in_the_event,
+    mail_that_stays,
     no_sync_of_the_directory,
     notification_forgotten_by_retention,
     payloads_gone_before_their_event,
@@ -44,6 +45,7 @@ from tests.campaigns.bugs_of_the_log import (
     time_that_goes_back,
 )
 from tests.campaigns.bugs_of_the_mail import (
+    bounce_counted_by_each_report,
     bytes_that_change,
     call_of_a_private_address,
     call_that_is_made_once,
@@ -56,9 +58,11 @@ from tests.campaigns.bugs_of_the_mail import (
     idempotency_key_not_in_turn,
     interrupted_attempts_not_named,
     limit_without_reservation,
+    mail_passed_on_again,
     orders_about_what_is_being_tried,
     outcome_recorded_before_the_dot,
     pause_not_looked_at_by_the_deliverer,
+    report_recorded_again,
     reservation_that_is_kept,
     retries_forgotten,
     send_from_a_domain_that_is_not_verified,
@@ -216,6 +220,10 @@ BUGS = (
     Bug(call_that_is_made_once, ("calls",), "it was given up before its time", 1),
     Bug(calls_that_a_restart_forgets, ("calls", "stop"), r"the call for \d+ never ended", 1),
     Bug(call_of_a_private_address, ("calls",), "it is private, and was connected to", 1),
+    Bug(report_recorded_again, ("reports",), "the same mail is recorded already", 1),
+    Bug(bounce_counted_by_each_report, ("reports",), "it is the second that counts", 1),
+    Bug(mail_passed_on_again, ("reports",), "the same mail was passed on within five days", 1),
+    Bug(mail_that_stays, ("reports", "erasures"), STAYED, 1),
     Bug(
         index_that_is_not_corrected,
         ("erasures", "old-views", "lost-views", "stop", "kill"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from relay.decisions.reports import RAW_OCTETS_MAX, REPORTS_MAX, Came
+from relay.decisions.reports import RAW_OCTETS_MAX, REPORTS_MAX, Came, complaint_report
 from relay.decisions.suppression import complaint
 from relay.events import (
     NOBODY,
@@ -36,6 +36,7 @@ from tests.world.inbound_log import (
     FRIEND,
     GONE,
     OPERATORS,
+    SPAM,
     InboundLog,
     for_operator,
     incoming,
@@ -311,6 +312,18 @@ def test_a_complaint_that_nobody_signed_is_an_unsubscribe(log: InboundLog) -> No
     log.complain(message_id, provider="yahoo.com")
     assert reasons(log) == ["unsubscribe", "complaint"]
     assert log.state(message_id).complained_seq == len(log.events) - 1
+
+
+@pytest.mark.parametrize("provider", [None, "yahoo.com"])
+def test_only_an_unsubscribe_calls_the_members_own_url(log: InboundLog, provider: str | None) -> None:
+    message_id = log.sent()
+    story = log.story(message_id)
+    found = complaint_report(
+        log.view, message_id, story, SPAM, log.came(), provider=provider, call_at=log.now
+    )
+    assert isinstance(found[1], RecipientSuppressed)
+    assert found[1].call_at == (log.now if provider is None else None)
+    assert found[1].message_id == message_id
 
 
 def test_the_operators_complaint_counts_whatever_came_before_it(log: InboundLog) -> None:

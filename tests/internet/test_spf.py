@@ -65,8 +65,12 @@ def world(record: str) -> FakeDns:
             "one.example": ["192.0.2.99"],
             "7.2.0.192.list.example": ["127.0.0.2"],
             "ann.list.example": ["127.0.0.2"],
+            "mx.one.example.list.example": ["127.0.0.2"],
+            "forged.example": ["192.0.2.66"],
         },
-        broken={"broken.example"},
+        # Who owns an address can have it named after anybody.
+        names={V4: ["forged.example", "mx.one.example"], V6: ["mx.one.example"]},
+        broken={"broken.example", "2001:db8::66"},
     )
 
 
@@ -86,7 +90,9 @@ def world(record: str) -> FakeDns:
         "v=spf1 exists:%{l}.list.example -all",
         "v=spf1 include:%{l}.users.example -all",
         "v=spf1 ip4:192.0.2.7 -all exp=nothing.example unknown=%{d}",
-        "v=spf1 ptr ip4:192.0.2.7 -all",
+        "v=spf1 ptr -all",
+        "v=spf1 ptr:one.example -all",
+        "v=spf1 exists:%{p}.list.example -all",
         "v=spf1 a:mx.%{d99999999999999999999} -all",
         "v=spf1 all",
     ],
@@ -118,8 +124,8 @@ def test_the_client_is_one_of_the_domains(record: str) -> None:
         "v=spf1 redirect=two.example redirect=two.example",
         "v=spf1 mx:many.example +all",
         "v=spf1 a:x1.example a:x2.example a:x3.example +all",
-        "v=spf1 ptr:one.example -all",
-        "v=spf1 exists:%{p}.list.example -all",
+        "v=spf1 ptr:two.example -all",
+        "v=spf1 ptr:forged.example -all",
         "v=spf1 moo +all",
         "v=spf1 ip4:192.0.2.777 +all",
         "v=spf1 ip4:192.0.2.7/99 +all",
@@ -152,6 +158,11 @@ def test_who_is_asked_about() -> None:
     assert passes(resolver, V6) == "one.example"
     assert passes(resolver, "::ffff:192.0.2.7") == "one.example"
     assert passes(resolver, "2001:db8::8") is None
+    assert passes(world("v=spf1 ptr -all"), V6) == "one.example"
+    # Where the DNS cannot tell, and where it has none: no name matches, and what stands behind goes on.
+    for client_address in ("2001:db8::66", "2001:db8::67"):
+        assert passes(world("v=spf1 ptr -all"), client_address) is None
+        assert passes(world("v=spf1 ptr ip6:2001:db8::/64 -all"), client_address) == "one.example"
     assert passes(resolver, mail_from="ann@ONE.example") == "one.example"
     # The null sender stands for the name of EHLO.
     assert passes(resolver, mail_from="", ehlo_name="One.Example") == "one.example"

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from relay.events import MessageBounceReported, MessageComplained, RecipientSuppressed
+from relay.events import DsnQueued, MessageBounceReported, MessageComplained, RecipientSuppressed
 from relay.operator.client import administer
 from relay.refusals import Refusal
 from relay.reports.read import read_mail
@@ -93,6 +93,7 @@ async def sent(world: World, to: str = "bob@example.com") -> tuple[int, str]:
 def test_a_bounce_that_came_later_counts_once(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:
+            await world.command("domain_set_forward", domain=DOMAIN, to="owner@example.org")
             message_id, token = await sent(world)
             mail = dsn(token)
             before = len(world.events())
@@ -106,13 +107,14 @@ def test_a_bounce_that_came_later_counts_once(tmp_path: Path) -> None:
                 "domain": DOMAIN,
                 "recipient": "bob@example.com",
                 "status": "sent",
-                "recorded": ["message.bounce_reported", "recipient.suppressed"],
+                "recorded": ["message.bounce_reported", "dsn.queued", "recipient.suppressed"],
                 "counts": True,
                 "suppressed": "bounced",
-                "notified": False,
+                "notified": True,
             }
-            reported, suppressed = world.events()[before : before + 2]
+            reported, queued, suppressed = world.events()[before : before + 3]
             assert isinstance(reported, MessageBounceReported)
+            assert isinstance(queued, DsnQueued)
             assert isinstance(suppressed, RecipientSuppressed)
             assert (reported.by, reported.counts, reported.size) == ("operator", True, len(mail))
             assert reported.personal is not None

@@ -102,6 +102,16 @@ _ATTACHED = [
         _PEOPLE, ("Fwd: Undelivered Mail Returned to Sender", "strange mail", "Returned"), (_REPORT, _BOUNCE)
     )
 ]
+#: Some programs pass a report on part by part.
+_IN_PARTS = [
+    f"{who}Subject: {subject}\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=outer\n\n--outer\n"
+    "Content-Type: text/plain\n\nPlease have a look at this.\n\n--outer\nContent-Type: message/delivery-status\n\n"
+    "Reporting-MTA: dns; mx.example.net\n\nFinal-Recipient: rfc822; a@b.example\nAction: failed\nStatus: 5.1.1\n"
+    "\n--outer--\n"
+    for who, subject in product(
+        _PEOPLE, ("Fwd: Undelivered Mail Returned to Sender", "Re: Delivery report", "Hello")
+    )
+]
 _CALENDAR = [
     f"From: ann@example.org\nSubject: {subject}\nContent-Type: multipart/alternative; boundary=c\n\n--c\n"
     "Content-Type: text/plain\n\nWhen: 5.5.2025, room 5.1.1\n--c\nContent-Type: text/calendar; method=REQUEST\n\n"
@@ -141,6 +151,7 @@ def ordinary() -> Iterator[bytes]:
         *_BY_POSTMASTERS,
         *_TRADE,
         *_ATTACHED,
+        *_IN_PARTS,
         *_CALENDAR,
         *_ANSWERS,
         *_RECEIPTS,

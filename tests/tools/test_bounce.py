@@ -63,7 +63,7 @@ def test_a_mail_alone_is_understood_in_sentences() -> None:
     assert lines("paste", mail=dsn(NOBODYS)) == [
         "This is a delivery report (RFC 3464).",
         "The mail failed for good.",
-        "Class invalid_recipient: nobody has this address. What helps: take it off the list.",
+        "Class invalid_recipient. Nobody has this address: take it off the list.",
         "The receiver said: 550 5.1.1 no such user",
         "It was told by mx.example.",
         f"It has what may be the token of a message: {NOBODYS}. Name DIR to see whether it is.",
@@ -91,7 +91,7 @@ def test_programs_get_json(looked_at: Place) -> None:
     told: Any = json.loads(typed("paste", "--json", mail=dsn(NOBODYS)).output)
     assert told["kind"] == "dsn"
     assert told["verdict"] == "permanent"
-    assert told["meaning"] == "nobody has this address"
+    assert told["meaning"] == "Nobody has this address: take it off the list."
     assert told["tokens"] == [NOBODYS]
     assert "about" not in told
     told = json.loads(typed("paste", looked_at.directory, "--json", mail=dsn(looked_at.tokens[0])).output)

@@ -54,9 +54,11 @@ DAMAGED_OCTETS = 8
 
 #: Words of `tests.world.mx` after which the receiver does not keep a message that has come.
 _NOT_KEPT = frozenset({"defer-message", "refuse-message"})
-_MESSAGE_ID = re.compile(r"bounces\+([0-9]+)-")
+_MESSAGE_ID = re.compile(r"(?:bounces|forward)\+([0-9]+)-")
 #: A notification has no sender's address to tell it by, but a Message-ID that the relay made.
-_MESSAGE_ID_HEADER = re.compile(rb"^Message-ID: <([0-9]+)\.", re.MULTILINE | re.IGNORECASE)
+_MESSAGE_ID_HEADER = re.compile(
+    rb"^(?:Message-ID: <([0-9]+)\.|X-Atmos-Forwarded: ([0-9]+)-)", re.MULTILINE | re.IGNORECASE
+)
 
 
 class Trouble(NamedTuple):
@@ -230,7 +232,7 @@ class Internet:
 
     def receive(self, host: str, message: ReceivedMessage, *, confirmed: bool) -> None:
         found = _MESSAGE_ID.match(message.mail_from) or _MESSAGE_ID_HEADER.search(message.data)
-        message_id = int(found[1]) if found else 0
+        message_id = int(found[found.lastindex or 1]) if found else 0
         (recipient,) = message.rcpt_to
         sha256 = hashlib.sha256(message.data).hexdigest()
         self.receipts.append(Receipt(message_id, sha256, host, recipient, confirmed))

@@ -69,6 +69,9 @@ class Ledger:
     cancelled: list[int] = field(default_factory=list)
     #: (message, last event of the log when it was answered) of each whose erasure was acknowledged.
     erased: list[tuple[int, int]] = field(default_factory=list)
+    #: (message, digest) of each report, and the digest of each mail to be passed on, that was acknowledged.
+    reported: list[tuple[int, str]] = field(default_factory=list)
+    passed_on: list[str] = field(default_factory=list)
     #: Member -> (sequence number, type) of each event that it was shown in `/v1/events`.
     followed: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     #: All members have read on until nothing more came, after this event. None: they never have.

@@ -61,7 +61,7 @@ from tests.world.ledger import (
 from tests.world.promises_of_the_log import LogJudge
 
 #: What a member's stream has of the events that are its own (SPEC 11).
-STREAMED = ("message", "dsn", "attempt", "recipient", "domain", "member")
+STREAMED = ("message", "dsn", "forward", "attempt", "recipient", "domain", "member")
 
 
 def broken_promises(
@@ -107,6 +107,17 @@ class _Judge(LogJudge):
             f"message {number} was said to be cancelled"
             for number in ledger.cancelled
             if number not in cancelled
+        ]
+
+        self.found += [
+            f"a report about message {number} was acknowledged, and is not in the log"
+            for number, digest in ledger.reported
+            if digest not in self._reports[number]
+        ]
+        self.found += [
+            f"mail {digest[:8]} was acknowledged, and is not in the log"
+            for digest in ledger.passed_on
+            if digest not in self._received
         ]
 
         if ledger.followed_until is None:

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import to_builtins
 
+from relay.codec import Recorded
 from relay.events import (
+    NOBODY,
     AttemptInterrupted,
     AttemptStarted,
     ConfirmationQueued,
@@ -20,9 +23,12 @@ from relay.events import (
     DomainResumed,
     DsnQueued,
     Event,
+    ForwardQueued,
+    MailReceived,
     MemberResumed,
     MemberSuspended,
     MessageBounced,
+    MessageBounceReported,
     MessageComplained,
     MessageDeferred,
     MessageHeld,
@@ -33,10 +39,12 @@ from relay.events import (
     Outcome,
     PayloadErased,
     RecipientSuppressed,
+    ReportDetails,
     SendAccepted,
     UnsubscribeCalled,
 )
 from relay.past.audit import Audit, DecisionThen, LimitsThen, Told, Window, audit
+from relay.presentation import report_of
 from relay.times import rfc3339
 from spool.reader import LogReader
 from tools.log.directory import log_directory
@@ -50,6 +58,7 @@ from tools.output import (
     print_json,
     printable,
     quiet_when_nobody_reads,
+    report_line,
 )
 
 #: By whom and why is told where it was done, by its `payload.erased`.
@@ -203,10 +212,21 @@ def _tell(found: Audit, told: Told) -> Iterator[str]:
             yield f"Queued as recipient {event.index} of the send"
             yield f"given up at {rfc3339(event.give_up_at)} if it is not final by then"
         case DsnQueued() if told.recorded.seq == found.state.message_id:
-            yield f"Queued, because message {event.about} bounced and its domain wants to hear of it"
+            told_of = found.story[0].event
+            what = "was reported" if isinstance(told_of, MessageBounceReported) else "bounced"
+            yield f"Queued, because message {event.about} {what} and its domain wants to hear of it"
         case DsnQueued():
             to = "" if event.personal is None else f" to {event.personal.address}"
             yield f"The bounce is made known{to}, by message {told.recorded.seq}"
+        case MailReceived():
+            yield from _tell_received(event)
+        case ForwardQueued():
+            to = "" if event.personal is None else f" to {event.personal.address}"
+            yield f"Queued, to be passed on{to}"
+        case MessageBounceReported():
+            yield from _tell_report(found, told.recorded, event)
+        case MessageComplained():
+            yield from _tell_complaint(event)
         case ConfirmationQueued():
             yield f"Queued, to ask whether the bounces of {event.domain} may be told there"
         case AttemptStarted():
@@ -220,6 +240,49 @@ def _tell(found: Audit, told: Told) -> Iterator[str]:
             yield from _tell_outcome(found, event)
         case _:
             yield from _tell_order(event)
+
+
+def _tell_received(event: MailReceived) -> Iterator[str]:
+    whose = "the operator" if event.did == NOBODY else f"the domain {event.domain}"
+    yield f"Came in for {whose}, as {event.kind}"
+    mail = event.personal
+    if mail is not None:
+        yield f"from {mail.mail_from or 'the null sender'} for {', '.join(mail.rcpt_to)}"
+        where = mail.client_address or "an address that is not known"
+        yield f"by {event.received_with} from {where} ({mail.ehlo_name})"
+    yield f"{event.size:,} bytes, SHA-256 {event.sha256}"
+
+
+def _tell_report(found: Audit, recorded: Recorded, event: MessageBounceReported) -> Iterator[str]:
+    about = "" if event.message_id == found.state.message_id else f"Message {event.message_id}: "
+    by = "" if event.by is None else f", recorded by {event.by}"
+    counts = "it counts as a bounce" if event.counts else "it counts for nothing"
+    yield f"{about}A report came in ({event.kind}){by}; {counts}, and the status stays"
+    yield report_line(to_builtins(report_of(recorded)))
+    details = event.personal
+    if details is not None:
+        yield from _tell_reporter(details)
+    yield f"{event.size:,} bytes, SHA-256 {event.sha256}"
+
+
+def _tell_complaint(event: MessageComplained) -> Iterator[str]:
+    by = "" if event.provider is None else f", says {event.provider}"
+    if event.authenticated:
+        yield f"The recipient called it spam{by}; its status stays"
+    else:
+        yield "Somebody says that the recipient called it spam; it counts as an unsubscribe, and its status stays"
+    if event.personal is not None:
+        yield from _tell_reporter(event.personal)
+    if event.sha256 is not None:
+        yield f"{event.size:,} bytes, SHA-256 {event.sha256}"
+
+
+def _tell_reporter(details: ReportDetails) -> Iterator[str]:
+    """Without where it was handed in, which is no member's business; `log cat` has it."""
+    if details.signed_by:
+        yield f"signed by {', '.join(details.signed_by)}"
+    if details.why is not None:
+        yield f"why: {details.why}"
 
 
 def _tell_send(found: Audit, event: SendAccepted) -> Iterator[str]:
@@ -344,8 +407,6 @@ def _tell_order(event: Event) -> Iterator[str]:
         case MessageRescheduled():
             yield f"Rescheduled by {event.by}{_why(event)}"
             yield f"next attempt at {rfc3339(event.next_attempt_at)}"
-        case MessageComplained():
-            yield "The recipient called it spam; its status stays"
         case RecipientSuppressed():
             yield f"The recipient is suppressed from now on: {event.reason}"
         case UnsubscribeCalled():

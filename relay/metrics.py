@@ -149,10 +149,9 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
             registry=self._registry,
         )
-
-    def watch_reader(self, failures: Callable[[], Iterable[tuple[str, int]]]) -> None:
-        """`failures`: by why, how often who reads the mail that comes in gave no answer."""
-        self._registry.register(_ReaderCollector(failures))
+        #: By why, how often who reads the mail that comes in gave no answer. Set by who makes the reader.
+        self.reader_failures: Callable[[], Iterable[tuple[str, int]]] = tuple
+        self._registry.register(_ReaderCollector(lambda: self.reader_failures()))
 
     def observe(self, recorded: Sequence[Recorded]) -> None:
         """Called once a batch, right after it became durable."""

@@ -84,7 +84,7 @@ def test_what_is_about_a_message_says_which_message() -> None:
     begin = {kind.TYPE for kind in EVENT_TYPES.values() if kind.ABOUT == "message"} - {
         kind.TYPE for kind in EVENT_TYPES.values() if issubclass(kind, MessageEvent)
     }
-    assert begin == {"message.queued", "dsn.queued", "confirmation.queued"}
+    assert begin == {"message.queued", "dsn.queued", "confirmation.queued", "forward.queued"}
 
 
 # ------------------------------------------------------------------------------------------------ and nothing else

@@ -8,9 +8,10 @@ gets no answer may hand it in again. What came by mail is recorded REPORTS_MAX t
 because only the log's size bounds what its receiver could send: then it is Refusal(TOO_MANY_REPORTS). The operator's
 hand has no bound.
 
-A bounce *counts* once a message: said in the form for it (RFC 3464, RFC 6533), that it failed for good, of a message
-that was tried, has not bounced, and is no notice. Then it is in the domain's rate (`relay.views.reputation`),
-suppresses the recipient where it tells of the mailbox, and makes one DSN. What only a practised eye takes for a bounce
+A message *fails* once: said in the form for it (RFC 3464, RFC 6533), of a message that was tried, has not bounced, and
+is no notice. Then the report makes one DSN. Where it failed for good (5.x), and not because a receiver gave up trying
+(4.x), it *counts*: it is in the domain's rate (`relay.views.reputation`), and suppresses the recipient where it tells
+of the mailbox. What only a practised eye takes for a bounce
 is recorded and shown. A complaint counts only if it is authenticated; else it is what a click on the unsubscribe link
 is.
 
@@ -78,7 +79,7 @@ def bounce_report(
     message_id_entropy: str,
     now_us: int,
 ) -> list[Event]:
-    """`message.bounce_reported`, and, where it counts, the DSN and the suppression right behind it. [] for a repeat.
+    """`message.bounce_reported`, and, of a failure, the DSN and the suppression right behind it. [] for a repeat.
 
     `story` is the message's timeline, empty where there is no such message: Refusal(NOT_FOUND). Of whatever reading,
     but a complaint. `mail_from_null`: the message was submitted with the null sender, and wants no DSN.
@@ -87,7 +88,6 @@ def bounce_report(
     if _is_known(story, came):
         return []
     _check_count(story, came)
-    counts = _counts(state, reading)
     reported = MessageBounceReported(
         did=state.did,
         message_id=message_id,
@@ -96,14 +96,14 @@ def bounce_report(
         enhanced=reading.enhanced,
         code=reading.code,
         bounce_class=reading.bounce_class,
-        counts=counts,
+        is_failure=_is_failure(state, reading),
         sha256=came.sha256,
         size=came.size,
         by=came.by,
         personal=_details(reading, came),
     )
     # Without its personal data nobody knows any more whom to suppress, and there is nothing to quote.
-    if not counts or queued.personal is None or not messages.has_personal_data(view, message_id):
+    if not reported.is_failure or queued.personal is None or not messages.has_personal_data(view, message_id):
         return [reported]
     dsn = dsn_for(
         view,
@@ -115,7 +115,7 @@ def bounce_report(
         now_us=now_us,
     )
     events: list[Event] = [reported] if dsn is None else [reported, dsn]
-    if reading.bounce_class in RECIPIENT_CLASSES:
+    if reported.counts and reported.bounce_class in RECIPIENT_CLASSES:
         events += suppress(view, state.did, queued.personal.address, "bounced", message_id=message_id)
     return events
 
@@ -209,17 +209,12 @@ def _check_count(story: Sequence[Recorded], came: Came) -> None:
         )
 
 
-def _counts(state: messages.MessageState, reading: Reading) -> bool:
-    """Whether the report is the one that counts, once for each message."""
-    said = (
-        reading.enhanced.startswith("5.")
-        if reading.enhanced is not None
-        else reading.code is not None and reading.code // 100 == 5
-    )
+def _is_failure(state: messages.MessageState, reading: Reading) -> bool:
+    """Whether the report is the one by which the message fails, once for each."""
     return (
         reading.kind in ("dsn", "dsn_utf8")
         and reading.action == "failed"
-        and said
+        and not (reading.enhanced or "").startswith("2.")
         and not state.is_notice
         and state.attempts > 0
         and state.status != "bounced"

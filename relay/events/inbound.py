@@ -43,15 +43,23 @@ class MessageBounceReported(MessageEvent, frozen=True, kw_only=True, omit_defaul
     enhanced: str | None = None
     code: int | None = None
     bounce_class: str | None = None
-    #: It is the first that says, in the form for it, that the message failed for good, and the message had not bounced:
-    #: it counts in the domain's rate as a bounce does.
-    counts: bool = False
+    #: It is the first that says, in the form for it, that the message failed, and the message had not bounced.
+    is_failure: bool = False
     #: Of the mail that came in, as it came.
     sha256: str
     size: int
     #: The Unix user who recorded it by hand; None: it came by mail.
     by: str | None = None
     personal: ReportDetails | None = None
+
+    @property
+    def counts(self) -> bool:
+        """It counts in the domain's rate as a bounce does: it failed for good (5.x), and not because a receiver gave up
+        trying (4.x)."""
+        is_permanent = (
+            self.enhanced.startswith("5.") if self.enhanced is not None else (self.code or 0) // 100 == 5
+        )
+        return self.is_failure and is_permanent
 
 
 class MessageComplained(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):

@@ -103,8 +103,8 @@ def dsn_for(
 ) -> DsnQueued | None:
     """The DSN that this bounce or report makes, to be appended right behind it in the same batch; None: it makes none.
 
-    A report makes one where it counts, which is once for each message that has not bounced. `view` does not have the
-    bounce or the report yet.
+    A report makes one where it is a failure, which is once for each message that has not bounced. `view` does not have
+    the bounce or the report yet.
 
     What was submitted with the null sender wants none (RFC 5321 section 6.1). What a report has told of already, which
     came while the message was under way, is not told twice.
@@ -170,7 +170,7 @@ def _is_news(
     if isinstance(about, MessageBounced):
         return state.status not in messages.FINAL and about.reason not in UNTOLD_REASONS
     # Without its payload there is nothing to tell of.
-    return about.counts and messages.has_personal_data(view, state.message_id)
+    return about.is_failure and messages.has_personal_data(view, state.message_id)
 
 
 # ------------------------------------------------------------------------------------------------ what

@@ -78,10 +78,12 @@ class MessageState(msgspec.Struct, array_like=True):
     final_at: int | None = None
     #: Of a DSN: the message whose bounce it tells of.
     about: int | None = None
-    #: Sequence number of the report that counts: it failed after its receiver had taken it.
+    #: Sequence number of the report by which it failed, after its receiver had taken it.
     reported_seq: int | None = None
     #: Sequence number of the complaint that counts.
     complained_seq: int | None = None
+    #: The report counts as a bounce does.
+    report_counts: bool = False
 
     @property
     def is_notice(self) -> bool:
@@ -235,10 +237,10 @@ def after(before: MessageState, recorded: Recorded) -> MessageState:
 def _reported(
     before: MessageState, seq: int, event: MessageBounceReported | MessageComplained
 ) -> MessageState:
-    """What somebody says later changes no status. Of several that could count, the first does."""
+    """What somebody says later changes no status. Of several that say the same, the first does it."""
     if isinstance(event, MessageBounceReported):
-        if event.counts and before.reported_seq is None:
-            return msgspec.structs.replace(before, reported_seq=seq)
+        if event.is_failure and before.reported_seq is None:
+            return msgspec.structs.replace(before, reported_seq=seq, report_counts=event.counts)
     elif event.authenticated and before.complained_seq is None:
         return msgspec.structs.replace(before, complained_seq=seq)
     return before

@@ -94,14 +94,14 @@ class ReputationProjector:
                 self._count(tx, recorded, event, Totals(final=1), Day(sent=1))
             case MessageBounced():
                 state = _state(tx, event)
-                if state.reported_seq is not None:
+                if state.report_counts:
                     self._count(tx, recorded, event, Totals(final=1), Day())
                 elif event.reason not in UNCOUNTED_REASONS:
                     bounced = _bounce_in_rates(event.bounce_class)
                     self._count(tx, recorded, event, bounced, Day(bounced=1))
             case MessageBounceReported():
                 state = _state(tx, event)
-                if state.reported_seq == recorded.seq and state.status != "bounced":
+                if event.counts and state.reported_seq == recorded.seq and state.status != "bounced":
                     reported = _bounce_in_rates(event.bounce_class)._replace(final=0)
                     self._count(tx, recorded, event, reported, Day(bounced=1))
             case MessageComplained():

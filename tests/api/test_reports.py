@@ -273,7 +273,7 @@ def reported(**fields: Any) -> MessageBounceReported:
 
 
 def test_what_was_personal_is_null_once_it_has_been_removed() -> None:
-    recorded = Recorded(9, 0, reported(action="failed", enhanced="5.1.1", code=550, counts=True))
+    recorded = Recorded(9, 0, reported(action="failed", enhanced="5.1.1", code=550, is_failure=True))
     shown = msgspec.to_builtins(report_of(recorded))
     assert (shown["diagnostic"], shown["reportingMta"], shown["remoteMta"]) == (None, None, None)
     assert (shown["reportedAction"], shown["enhanced"], shown["code"], shown["counts"]) == (

@@ -100,7 +100,8 @@ def test_a_policy_that_is_tried_on_the_log_judges_by_reports() -> None:
                 message_id=message_id,
                 kind="dsn",
                 bounce_class="invalid_recipient",
-                counts=True,
+                enhanced="5.1.1",
+                is_failure=True,
                 sha256=f"{number:064x}",
                 size=1,
             )

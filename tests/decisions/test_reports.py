@@ -79,7 +79,7 @@ def test_a_bounce_that_comes_later_is_recorded_told_and_suppresses(log: InboundL
         enhanced="5.1.1",
         code=550,
         bounce_class="invalid_recipient",
-        counts=True,
+        is_failure=True,
         sha256="ab" * 32,
         size=4711,
         personal=ReportDetails(
@@ -130,10 +130,7 @@ def test_the_same_mail_again_changes_nothing_and_another_counts_no_more(log: Inb
         with_(GONE, action="delayed"),
         with_(GONE, action="relayed"),
         with_(GONE, action=None),
-        with_(GONE, enhanced="4.1.1"),
         with_(GONE, enhanced="2.1.5"),
-        with_(GONE, enhanced=None, code=450),
-        with_(GONE, enhanced=None, code=None),
         Reading(),
     ],
 )
@@ -152,6 +149,26 @@ def test_what_does_not_count_is_recorded_and_does_nothing(log: InboundLog, readi
 )
 def test_what_counts(log: InboundLog, reading: Reading) -> None:
     assert types(log.report(log.sent(), reading)) == [REPORTED, DSN, SUPPRESSED]
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        with_(GONE, enhanced="4.1.1"),
+        with_(GONE, enhanced="4.4.7", code=550),
+        with_(GONE, enhanced=None, code=450),
+        with_(GONE, enhanced=None, code=None),
+    ],
+)
+def test_of_a_receiver_that_gave_up_trying_the_member_is_told_once_and_nothing_counts(
+    log: InboundLog, reading: Reading
+) -> None:
+    message_id = log.sent()
+    reported, dsn = log.report(message_id, reading)
+    assert isinstance(reported, MessageBounceReported)
+    assert (reported.is_failure, reported.counts, dsn.TYPE) == (True, False, DSN)
+    # It has failed, whatever else is said of it.
+    assert types(log.report(message_id)) == [REPORTED]
 
 
 @pytest.mark.parametrize("bounce_class", [*RECIPIENT_CLASSES, *RELAY_CLASSES, "mailbox_full", None])

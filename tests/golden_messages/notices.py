@@ -227,7 +227,7 @@ def composed_dsn(story: DsnStory) -> Message:
             code=story.code,
             enhanced=story.enhanced,
             bounce_class=story.bounce_class,
-            counts=True,
+            is_failure=True,
             sha256="",
             size=1,
             personal=story.remote,

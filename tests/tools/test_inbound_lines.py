@@ -54,7 +54,7 @@ BOUNCE = ReportDetails(diagnostic=HOSTILE, reporting_mta="mx.example", raw=b"\x1
                 enhanced="5.1.1",
                 code=550,
                 bounce_class="invalid_recipient",
-                counts=True,
+                is_failure=True,
                 personal=BOUNCE,
             ),
             "message 3: a report came, it failed (invalid_recipient), mx.example: 550 5.1.1 "

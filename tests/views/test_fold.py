@@ -156,7 +156,9 @@ def test_each_message_is_what_its_own_events_say(history: History) -> None:
             about = queued.about if isinstance(queued, DsnQueued) else None
             last = timed(history, message_id)[-1]
             reported = [
-                seq for seq, event in own if isinstance(event, MessageBounceReported) and event.counts
+                (seq, event)
+                for seq, event in own
+                if isinstance(event, MessageBounceReported) and event.is_failure
             ]
             complained = [
                 seq for seq, event in own if isinstance(event, MessageComplained) and event.authenticated
@@ -177,7 +179,8 @@ def test_each_message_is_what_its_own_events_say(history: History) -> None:
                     outcome_seq=outcomes[-1] if outcomes else None,
                     final_at=START_US + outcomes[-1] if final else None,
                     about=about,
-                    reported_seq=reported[0] if reported else None,
+                    reported_seq=reported[0][0] if reported else None,
+                    report_counts=bool(reported) and reported[0][1].counts,
                     complained_seq=complained[0] if complained else None,
                 )
             )

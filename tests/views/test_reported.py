@@ -120,8 +120,9 @@ def test_where_both_came_at_one_moment_the_outcome_counts(log: InboundLog) -> No
         did=DID,
         message_id=6,
         kind="dsn",
+        enhanced="5.1.1",
         bounce_class="invalid_recipient",
-        counts=True,
+        is_failure=True,
         sha256="00" * 32,
         size=1,
     )

@@ -387,10 +387,11 @@ class _Draft:
                 message_id=message_id,
                 kind="dsn" if counts else "unknown",
                 action="failed" if counts else None,
+                enhanced=self.pick(["5.1.1", "4.4.7"]) if counts else None,
                 bounce_class=self.pick(["invalid_recipient", "spam_block", "mailbox_full"])
                 if counts
                 else None,
-                counts=counts,
+                is_failure=counts,
                 sha256=f"{len(self.events):064x}",
                 size=9,
                 personal=ReportDetails(diagnostic="no such user a@example.com", raw=b"Subject: x"),

@@ -355,7 +355,7 @@ class LogJudge:
         self.addresses[seq] = event.personal.address
         before = self.log[seq - 2]
         match before.recorded.event:
-            case (MessageBounced() | MessageBounceReported(counts=True)) as told if (
+            case (MessageBounced() | MessageBounceReported(is_failure=True)) as told if (
                 told.message_id == event.about
             ):
                 pass

@@ -195,7 +195,8 @@ def _tell_bounce_reported(event: Shown) -> str:
     text = [f'"{details["diagnostic"]}"'] if details.get("diagnostic") else []
     said = " ".join([*codes, *text])
     speaker = f", {details['reporting_mta']}" if details.get("reporting_mta") else ""
-    counts = "; it counts as a bounce" if data.get("counts") else ""
+    is_permanent = str(data.get("enhanced") or data.get("code") or "").startswith("5")
+    counts = "; it counts as a bounce" if data.get("is_failure") and is_permanent else ""
     return (
         f"message {event.message_id}: {what}{_class(event)}{speaker}{f': {said}' if said else ''}"
         f"{counts}{_by_hand(event)}"

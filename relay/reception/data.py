@@ -33,8 +33,9 @@ class Message(NamedTuple):
     """What DATA brought, whole.
 
     `octets` is the stored form: dots are unstuffed, and the final dot is not there; it is empty, or its last line ends
-    in CRLF. There is no NUL in it, no line of more than 998 octets, and no bare CR or LF (each has become CRLF where
-    the port mends them, which `normalised` tells). Nothing else was looked at: there need not even be a header.
+    in CRLF. There is no NUL in it, no line of more than 998 octets unless the port takes them, and no bare CR or LF
+    (each has become CRLF where the port mends them, which `normalised` tells). Nothing else was looked at: there need
+    not even be a header.
     """
 
     octets: bytes
@@ -46,7 +47,7 @@ class Message(NamedTuple):
 class DataReader:
     """One message's octets in, in blocks of any size."""
 
-    def __init__(self, *, bytes_max: int, mends_line_ends: bool) -> None:
+    def __init__(self, *, bytes_max: int, mends_line_ends: bool, takes_long_lines: bool = False) -> None:
         self.refusal: Reply | None = None
         """The first thing that was wrong with it."""
         self.is_hopeless = False
@@ -54,6 +55,7 @@ class DataReader:
         self.normalised = False
         self._bytes_max = bytes_max
         self._mends_line_ends = mends_line_ends
+        self._takes_long_lines = takes_long_lines
         # The line of DATA itself ended in CRLF, so that a first line of one dot is the end.
         self._pending = _END[:2]
         self._begun = False
@@ -129,7 +131,7 @@ class DataReader:
             return
         # From line to line by the last line end within reach, so that a line costs no step of its own.
         start = -self._line_bytes
-        while len(octets) - start >= _WHOLE_LINE:
+        while not self._takes_long_lines and len(octets) - start >= _WHOLE_LINE:
             end = octets.rfind(b"\n", max(start, 0), start + _WHOLE_LINE)
             if end < 0:
                 self._refuse_content(start, f"a line is over {LINE_BYTES_MAX} octets")

@@ -30,6 +30,7 @@ from relay.internet.reverse import confirmed_name
 from relay.internet.spf import spf_passes
 from relay.mail_reading import NotReadNow, Reading
 from relay.message.forward import is_looping
+from relay.message.lines import LINE_OCTETS_MAX, long_line
 from relay.principals import Stranger
 from relay.receiving import Mail, Report, ToPassOn
 from relay.reception.destinations import (
@@ -62,6 +63,9 @@ _TOO_MANY_REPORTS: Final = Reply(
 )
 _NOT_READ: Final = Reply(451, "4.3.0", "the mail cannot be read now; come again later")
 _LOOP: Final = Reply(550, "5.4.6", "this mail was passed on by this relay before: it goes in a circle")
+_LONG_LINE: Final = Reply(
+    554, "5.6.0", f"a line is over {LINE_OCTETS_MAX} octets: it cannot be passed on as it is"
+)
 _NO_REPLY: Final = Reply(
     550,
     "5.7.1",
@@ -138,6 +142,8 @@ class Inbound:
         if message_id is not None:
             await self._edge.decide("take_report", await self._report(message_id, mail, party), Stranger())
             return _TAKEN
+        if long_line(message.octets) is not None:
+            return self._refuse("long_line", _LONG_LINE)
         assert not isinstance(found, AboutMessage)
         if isinstance(found, ForOperator):
             wanted = ToPassOn(

@@ -26,6 +26,8 @@ class Rules:
     auth_in_clear: bool
     #: A bare CR or LF in a message becomes CRLF; else it is refused.
     mends_line_ends: bool
+    #: A line of a message may have any length; else it is refused.
+    takes_long_lines: bool
     message_bytes_max: int
     recipients_max: int
     #: Refused recipients before the connection is closed; None: any number.
@@ -51,6 +53,7 @@ class Rules:
             has_auth=True,
             auth_in_clear=auth_in_clear,
             mends_line_ends=True,
+            takes_long_lines=False,
             message_bytes_max=message_bytes_max,
             recipients_max=recipients_max,
             refused_recipients_max=None,
@@ -73,6 +76,8 @@ class Rules:
             has_auth=False,
             auth_in_clear=False,
             mends_line_ends=False,
+            # Reports enclose what others wrote, and are read here, not sent on.
+            takes_long_lines=True,
             message_bytes_max=message_bytes_max,
             recipients_max=recipients_max,
             refused_recipients_max=refused_recipients_max,

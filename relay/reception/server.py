@@ -440,7 +440,9 @@ class Server:
             self._say(Reply(554 if self._offered_recipients else 503, "5.5.1", text))
         else:
             self._data = DataReader(
-                bytes_max=self._rules.message_bytes_max, mends_line_ends=self._rules.mends_line_ends
+                bytes_max=self._rules.message_bytes_max,
+                mends_line_ends=self._rules.mends_line_ends,
+                takes_long_lines=self._rules.takes_long_lines,
             )
             self._outgoing += lines(354, "", ["go on; end with a line of one dot"])
             self.state = State.DATA

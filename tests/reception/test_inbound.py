@@ -249,6 +249,25 @@ def test_a_bounce_that_comes_later_is_recorded_once(tmp_path: Path) -> None:
     run(main)
 
 
+def test_lines_of_any_length_are_read_and_not_passed_on(tmp_path: Path) -> None:
+    """A report encloses what others wrote; what is passed on is sent by SMTP again."""
+    long = b"x" * 5000 + b"\r\n"
+
+    async def main() -> None:
+        async with open_inbound_world(tmp_path / "data") as world:
+            message_id = await sent(world)
+            async with stranger(world) as talk:
+                bounce = BOUNCE.replace(b"I am sorry.\r\n", long)
+                assert await bring(talk, bounce, bounce_address(world, message_id)) == TAKEN
+                for letter in (LETTER + long, LETTER.replace(b"Hello\r\n", b"Hello " + long, 1)):
+                    said = await bring(talk, letter, f"abuse@{OPERATOR_DOMAIN}")
+                    assert said.startswith("554 5.6.0 a line is over 998 octets")
+            assert [report.counts for report in events(world, MessageBounceReported)] == [True]
+            assert events(world, ForwardQueued) == []
+
+    run(main)
+
+
 @pytest.mark.parametrize("altered", ["mac", "number", "domain", "kind", "unknown"])
 def test_a_token_that_is_not_ours_is_nobodys(tmp_path: Path, altered: str) -> None:
     async def main() -> None:

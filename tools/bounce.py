@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from relay.operator.client import administer
-from tools.naming import MESSAGE_ID
+from tools.naming import one_message
 from tools.output import directory_argument, json_option, print_json
 
 if TYPE_CHECKING:
@@ -63,12 +63,8 @@ def bounce_paste(context: click.Context, directory: Path | None, source: BinaryI
 
 @bounce_group.command("record")
 @directory_argument
-@click.option(
-    "--message",
-    "message_id",
-    type=MESSAGE_ID,
-    metavar="MESSAGE_ID",
-    help="The message that it is about; without it, the one whose token is in the mail.",
+@one_message(
+    required=False, about="The message that it is about; without it, the one whose token is in the mail."
 )
 @click.option("--reason", help="Why; it is kept with the event.")
 @file_option

@@ -35,6 +35,8 @@ _NO_COMPLAINT: Final = {
     "auth-failure": "DKIM, SPF or DMARC did not pass at the receiver; nobody complains.",
     "virus": "The receiver found a virus in the mail; nobody complains.",
 }
+#: A server gives up a mail in the end, whatever the code was at its last attempt.
+_GIVEN_UP: Final = "The mail failed: whoever had it has given up, for a reason that may pass."
 _NOTHING: Final = "Nothing in it says what became of a mail."
 
 
@@ -61,11 +63,18 @@ def tell_reading(reading: Reading) -> Iterator[str]:
 def _comes_to(reading: Reading) -> str:
     if reading.feedback_type in NO_COMPLAINTS and reading.kind == "feedback":
         return _NO_COMPLAINT[str(reading.feedback_type)]
+    if _is_given_up(reading):
+        return _GIVEN_UP
     said = _ACTIONS.get(reading.action or "") if is_about_a_mail(reading) else None
     said = said or _VERDICTS.get(reading.verdict, _NOTHING)
     if reading.verdict == "complaint" and reading.feedback_type is not None:
         said += f" (Feedback-Type: {printable(reading.feedback_type)})"
     return said
+
+
+def _is_given_up(reading: Reading) -> bool:
+    """`Action: failed` with a status of 4.x, as servers say it when their time for a mail is over."""
+    return reading.action == "failed" and reading.verdict == "temporary"
 
 
 def _said(codes: str, diagnostic: str) -> str:
@@ -125,6 +134,8 @@ def _effects(answer: Any, reading: Reading) -> Iterator[tuple[str, str]]:
 def _why_nothing(reading: Reading) -> str:
     if reading.kind not in ("dsn", "dsn_utf8"):
         return "only a delivery report in its standard form, or a complaint, counts"
+    if _is_given_up(reading):
+        return "only what failed for good (5.x) counts, and the reason of this one may pass (4.x)"
     if reading.verdict != "permanent":
         return "it does not say that the mail failed for good"
     return "the message has bounced already, was never tried, or is no mail of a member's"

@@ -22,8 +22,9 @@ import msgspec
 from relay.core import Core
 from relay.decisions.inbound_mail import Incoming, forward_address, pass_on
 from relay.decisions.reports import RAW_OCTETS_MAX, Came, bounce_report, complaint_report
-from relay.events import NOBODY, Event, SendAccepted
+from relay.events import NOBODY, Event
 from relay.mail_reading import Reading
+from relay.message.dsn import has_null_sender
 from relay.principals import Stranger
 from relay.quota import MailKind
 from relay.refusals import Refusal
@@ -115,7 +116,7 @@ async def take_report(core: Core, report: Report, stranger: Stranger) -> None:
             story,
             mail.reading,
             came,
-            mail_from_null=has_null_sender(core, view, message_id),
+            mail_from_null=has_null_sender(view, message_id, core.store.get),
             config=core.config,
             operator_stem=core.operator_stem,
             message_id_entropy=entropy,
@@ -170,13 +171,6 @@ async def take_mail(core: Core, wanted: ToPassOn, stranger: Stranger) -> None:
     if wanted.is_for_postmaster and len(mail.octets) <= LAST_MAIL_BYTES_MAX:
         claim = _claim_of_postmaster(core, stranger, size)
     await _write(core, stranger, decide, kind, wanted.domain, size, claim)
-
-
-def has_null_sender(core: Core, view: Snapshot, message_id: int) -> bool:
-    """Whether its member submitted the message with the null sender, and wants to hear of no bounce."""
-    state = messages.message(view, message_id)
-    send = None if state is None else core.store.get(state.send_seq).event
-    return isinstance(send, SendAccepted) and send.mail_from_null
 
 
 async def _write(

@@ -36,7 +36,8 @@ from spool.views import Snapshot
 
 #: Mail for the postmaster that is taken although the disk is nearly full (SPEC 13).
 LAST_MAIL_BYTES_MAX: Final = 1024 * 1024
-_DIGEST_LABEL: Final = b"atmos-relay inbound 1"
+_DIGEST_LABEL: Final = b"atmos-relay inbound 2"
+_DIGEST_OCTETS_MAX: Final = 64 * 1024
 
 
 class Mail(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,10 +198,14 @@ def _claim_of_postmaster(core: Core, stranger: Stranger, size: int) -> Claim:
 
 
 def _digest(mail: Mail) -> str:
-    """SHA-256, hex, of envelope and mail: each part behind its length."""
+    """SHA-256, hex, of envelope and mail: each part behind its length.
+
+    It is kept for good, beside the mail's own SHA-256. So it has the beginning of the mail in it as well: once that was
+    erased, nobody can try addresses until one of them fits.
+    """
     digest = hashlib.sha256(_DIGEST_LABEL)
-    for part in (mail.mail_from, *sorted(mail.rcpt_to)):
-        octets = part.encode()
+    envelope = [part.encode() for part in (mail.mail_from, *sorted(mail.rcpt_to))]
+    for octets in (*envelope, mail.octets[:_DIGEST_OCTETS_MAX]):
         digest.update(len(octets).to_bytes(4, "big") + octets)
     digest.update(bytes.fromhex(mail.sha256))
     return digest.hexdigest()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from relay.mail_reading import NO_COMPLAINTS, Reading
-from relay.message.advice import advice
+from relay.message.advice import advice, advice_when_over
 from tools.output import printable
 
 KINDS: Final = {
@@ -51,7 +51,8 @@ def tell_reading(reading: Reading) -> Iterator[str]:
     yield _comes_to(reading)
     codes = " ".join(str(code) for code in (reading.code, reading.enhanced) if code is not None)
     if reading.bounce_class is not None:
-        helps = advice(reading.bounce_class)
+        is_over = reading.action == "failed"
+        helps = (advice_when_over if is_over else advice)(reading.bounce_class)
         yield f"Class {printable(reading.bounce_class)}{'.' if helps is None else f'. {helps}'}"
     if codes or reading.diagnostic:
         yield f"The receiver said: {printable(_said(codes, reading.diagnostic))}"

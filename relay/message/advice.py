@@ -25,6 +25,7 @@ class Advice(NamedTuple):
 _LIST = "take it off the list"
 _MESSAGE = "change the message"
 _LATER = "wait; once it has bounced, send it again later"
+_AGAIN = "it was given up; send it again later"
 _OPERATOR = "tell the operator of the relay"
 
 ADVICE: Final[Mapping[str, Advice]] = {
@@ -96,10 +97,18 @@ def report_advice(report: MessageBounceReported) -> str:
         return _UNREAD
     if (report.enhanced or "5")[0] == "4" and report.action != "failed":
         return _LATE
-    return advice(report.bounce_class) or _WORDS
+    return advice_when_over(report.bounce_class) or _WORDS
 
 
 def advice(bounce_class: str | None) -> str | None:
     """The sentence for a failure of this class; None where it has none."""
     found = None if bounce_class is None else ADVICE.get(bounce_class)
+    return None if found is None else found.sentence
+
+
+def advice_when_over(bounce_class: str | None) -> str | None:
+    """`advice`, where somebody has given the mail up: there is nothing to wait for any more."""
+    found = None if bounce_class is None else ADVICE.get(bounce_class)
+    if found is not None and found.what_helps == _LATER:
+        found = found._replace(what_helps=_AGAIN)
     return None if found is None else found.sentence

@@ -70,6 +70,13 @@ def test_a_mail_alone_is_understood_in_sentences() -> None:
     ]
     assert lines("paste", mail=dsn(""))[-1].startswith("No token of a message is in it")
     assert lines("paste", mail=dsn("", "delayed", "4.4.1"))[1].startswith("The mail is late")
+    for action, ends in (("failed", ": it was given up; send it again later."), ("delayed", "again later.")):
+        mail = dsn("", action, "4.4.1").replace(b"550 4.4.1 no such user", b"connection timed out")
+        (helps,) = (
+            line for line in lines("paste", mail=mail) if line.startswith("Class no_answer_from_host. ")
+        )
+        assert helps.endswith(ends)
+        assert ("once it has bounced" in helps) == (action == "delayed")
     assert lines("paste", mail=dsn("", "failed", "4.4.1"))[1].startswith(
         "The mail failed: whoever had it has given"
     )

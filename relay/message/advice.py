@@ -77,7 +77,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
 _LATE: Final = "It is on its way still, and late: wait. Whoever has it reports again if it fails."
 _NOTHING: Final = "Nothing is to be done."
 _ANSWERED: Final = "A program answered in the recipient's place: nothing is to be done."
-_FEEDBACK: Final = "The recipient's provider writes of it, and calls it no spam: nothing is to be done."
+_FEEDBACK: Final = "The recipient's provider writes of it, and calls it no spam: read what it says."
 _WORDS: Final = "It failed, for no reason that we could read: read what was said."
 _UNREAD: Final = "It says nothing that we could read: ask the operator, who has it."
 

@@ -25,6 +25,7 @@ from relay.characters import FORBIDDEN, invisible
 LOCAL_OCTETS_MAX: Final = 64
 ADDRESS_OCTETS_MAX: Final = 254
 DOMAIN_OCTETS_MAX: Final = 253
+LABEL_CHARACTERS_MAX: Final = 63
 NAME_CHARACTERS_MAX: Final = 128
 # A name with every character escaped, an address and room for white space: what is longer is no mailbox,
 # and is not worth a regular expression's time.
@@ -120,6 +121,24 @@ def parse_domain(text: str) -> str:
     if len(domain) > DOMAIN_OCTETS_MAX:
         raise AddressError(f"the domain is longer than {DOMAIN_OCTETS_MAX} octets")
     return domain
+
+
+def with_u_labels(address: str) -> str:
+    """An address as its owner reads it, A-labels of its domain as the characters that they stand for (RFC 3492). Takes
+    any text; a label that stands for nothing stays as it is. No table of IDNA is asked, so it is the same for ever."""
+    local, at, domain = address.rpartition("@")
+    return f"{local}{at}{'.'.join(map(_u_label, domain.split('.')))}"
+
+
+def _u_label(label: str) -> str:
+    if len(label) > LABEL_CHARACTERS_MAX or not label.lower().startswith("xn--"):
+        return label
+    try:
+        decoded = label[4:].encode("ascii").decode("punycode")
+        decoded.encode()  # a lone surrogate is no character
+    except UnicodeError:
+        return label
+    return decoded
 
 
 def is_host_name(text: str) -> bool:

@@ -22,8 +22,9 @@ import msgspec
 from relay.core import Core
 from relay.decisions.inbound_mail import Incoming, forward_address, pass_on
 from relay.decisions.reports import RAW_OCTETS_MAX, Came, bounce_report, complaint_report
-from relay.events import NOBODY, Event, SendAccepted
+from relay.events import NOBODY, Event
 from relay.mail_reading import Reading
+from relay.message.dsn import has_null_sender
 from relay.principals import Stranger
 from relay.quota import MailKind
 from relay.refusals import Refusal
@@ -35,7 +36,8 @@ from spool.views import Snapshot
 
 #: Mail for the postmaster that is taken although the disk is nearly full (SPEC 13).
 LAST_MAIL_BYTES_MAX: Final = 1024 * 1024
-_DIGEST_LABEL: Final = b"atmos-relay inbound 1"
+_DIGEST_LABEL: Final = b"atmos-relay inbound 2"
+_DIGEST_OCTETS_MAX: Final = 64 * 1024
 
 
 class Mail(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +117,7 @@ async def take_report(core: Core, report: Report, stranger: Stranger) -> None:
             story,
             mail.reading,
             came,
-            mail_from_null=has_null_sender(core, view, message_id),
+            mail_from_null=has_null_sender(view, message_id, core.store.get),
             config=core.config,
             operator_stem=core.operator_stem,
             message_id_entropy=entropy,
@@ -172,13 +174,6 @@ async def take_mail(core: Core, wanted: ToPassOn, stranger: Stranger) -> None:
     await _write(core, stranger, decide, kind, wanted.domain, size, claim)
 
 
-def has_null_sender(core: Core, view: Snapshot, message_id: int) -> bool:
-    """Whether its member submitted the message with the null sender, and wants to hear of no bounce."""
-    state = messages.message(view, message_id)
-    send = None if state is None else core.store.get(state.send_seq).event
-    return isinstance(send, SendAccepted) and send.mail_from_null
-
-
 async def _write(
     core: Core,
     stranger: Stranger,
@@ -203,10 +198,14 @@ def _claim_of_postmaster(core: Core, stranger: Stranger, size: int) -> Claim:
 
 
 def _digest(mail: Mail) -> str:
-    """SHA-256, hex, of envelope and mail: each part behind its length."""
+    """SHA-256, hex, of envelope and mail: each part behind its length.
+
+    It is kept for good, beside the mail's own SHA-256. So it has the beginning of the mail in it as well: once that was
+    erased, nobody can try addresses until one of them fits.
+    """
     digest = hashlib.sha256(_DIGEST_LABEL)
-    for part in (mail.mail_from, *sorted(mail.rcpt_to)):
-        octets = part.encode()
+    envelope = [part.encode() for part in (mail.mail_from, *sorted(mail.rcpt_to))]
+    for octets in (*envelope, mail.octets[:_DIGEST_OCTETS_MAX]):
         digest.update(len(octets).to_bytes(4, "big") + octets)
     digest.update(bytes.fromhex(mail.sha256))
     return digest.hexdigest()

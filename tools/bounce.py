@@ -165,10 +165,11 @@ def _tell(reading: Reading, about: Any) -> None:
     if about is None:
         sentences += [tell_token(reading)] if is_about_a_mail(reading) else []
     elif about["messageId"] is None:
-        sentences.append(
-            "No token of this relay's is in it, so by mail it would not be believed: "
-            "`bounce record --message MESSAGE_ID` can record it."
-        )
+        if is_about_a_mail(reading):
+            sentences.append(
+                "No token of this relay's is in it, so by mail it would not be believed: "
+                "`bounce record --message MESSAGE_ID` can record it."
+            )
     else:
         sentences += tell_message(about)
         if is_about_a_mail(reading):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from relay.mail_reading import NO_COMPLAINTS, Reading
-from relay.message.advice import advice
+from relay.message.advice import advice, advice_when_over
 from tools.output import printable
 
 KINDS: Final = {
@@ -35,6 +35,8 @@ _NO_COMPLAINT: Final = {
     "auth-failure": "DKIM, SPF or DMARC did not pass at the receiver; nobody complains.",
     "virus": "The receiver found a virus in the mail; nobody complains.",
 }
+#: A server gives up a mail in the end, whatever the code was at its last attempt.
+_GIVEN_UP: Final = "The mail failed: whoever had it has given up, for a reason that may pass."
 _NOTHING: Final = "Nothing in it says what became of a mail."
 
 
@@ -49,7 +51,8 @@ def tell_reading(reading: Reading) -> Iterator[str]:
     yield _comes_to(reading)
     codes = " ".join(str(code) for code in (reading.code, reading.enhanced) if code is not None)
     if reading.bounce_class is not None:
-        helps = advice(reading.bounce_class)
+        is_over = reading.action == "failed"
+        helps = (advice_when_over if is_over else advice)(reading.bounce_class)
         yield f"Class {printable(reading.bounce_class)}{'.' if helps is None else f'. {helps}'}"
     if codes or reading.diagnostic:
         yield f"The receiver said: {printable(_said(codes, reading.diagnostic))}"
@@ -61,11 +64,18 @@ def tell_reading(reading: Reading) -> Iterator[str]:
 def _comes_to(reading: Reading) -> str:
     if reading.feedback_type in NO_COMPLAINTS and reading.kind == "feedback":
         return _NO_COMPLAINT[str(reading.feedback_type)]
+    if _is_given_up(reading):
+        return _GIVEN_UP
     said = _ACTIONS.get(reading.action or "") if is_about_a_mail(reading) else None
     said = said or _VERDICTS.get(reading.verdict, _NOTHING)
     if reading.verdict == "complaint" and reading.feedback_type is not None:
         said += f" (Feedback-Type: {printable(reading.feedback_type)})"
     return said
+
+
+def _is_given_up(reading: Reading) -> bool:
+    """`Action: failed` with a status of 4.x, as servers say it when their time for a mail is over."""
+    return reading.action == "failed" and reading.verdict == "temporary"
 
 
 def _said(codes: str, diagnostic: str) -> str:
@@ -125,6 +135,8 @@ def _effects(answer: Any, reading: Reading) -> Iterator[tuple[str, str]]:
 def _why_nothing(reading: Reading) -> str:
     if reading.kind not in ("dsn", "dsn_utf8"):
         return "only a delivery report in its standard form, or a complaint, counts"
+    if _is_given_up(reading):
+        return "only what failed for good (5.x) counts, and the reason of this one may pass (4.x)"
     if reading.verdict != "permanent":
         return "it does not say that the mail failed for good"
     return "the message has bounced already, was never tried, or is no mail of a member's"

@@ -82,14 +82,23 @@ async def _mx(config: Config, resolver: Resolver) -> IncomingFinding:
 
 
 async def _mailbox(config: Config, resolver: Resolver) -> list[IncomingFinding]:
-    domain = config.inbound.operator_mailbox.rpartition("@")[2]
+    domain, ours = config.inbound.operator_mailbox.rpartition("@")[2], config.ehlo_name
     try:
-        found = await resolver.lookup_mx(domain) or await resolver.lookup_addresses(domain)
+        hosts = [mx.host for mx in await resolver.lookup_mx(domain)]
+        found = hosts or await resolver.lookup_addresses(domain)
     except NoSuchName:
-        found = []
+        hosts, found = [], []
     except LookupFailed:
         return []
     if found:
+        here = await _addresses(resolver, ours)
+        for host in hosts or [domain]:  # RFC 5321 section 5.1: without an MX, the name itself
+            if host == ours or here & await _addresses(resolver, host):
+                says = (
+                    f"[inbound] operator_mailbox: mail for {domain} comes to this relay ({host}), which keeps no"
+                    " mailbox and would refuse it; name one elsewhere"
+                )
+                return [IncomingFinding(False, says)]
         return []
     says = f"[inbound] operator_mailbox: {domain} is no domain that takes mail; name a mailbox that you read"
     return [IncomingFinding(False, says)]

@@ -25,9 +25,8 @@ from typing import Final, NamedTuple
 
 from relay.codec import Recorded
 from relay.config import Config
-from relay.decisions.suppression import suppress
+from relay.decisions.suppression import is_operators_mail, suppress
 from relay.events import (
-    NOBODY,
     RECIPIENT_CLASSES,
     Event,
     MessageBounceReported,
@@ -160,7 +159,7 @@ def complaint_report(
     if (
         queued.personal is not None
         and messages.has_personal_data(view, message_id)
-        and not _is_operators(state)
+        and not is_operators_mail(queued)
     ):
         events += suppress(
             view,
@@ -220,11 +219,6 @@ def _is_failure(state: messages.MessageState, reading: Reading) -> bool:
         and state.status != "bounced"
         and state.reported_seq is None
     )
-
-
-def _is_operators(state: messages.MessageState) -> bool:
-    """Whether it is mail that was passed on to the operator's own mailbox."""
-    return state.did == NOBODY and state.is_forward
 
 
 def _details(reading: Reading, came: Came) -> ReportDetails:

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 
 from relay.codec import Recorded
 from relay.events import (
+    NOBODY,
     RECIPIENT_CLASSES,
     Event,
+    ForwardQueued,
     MessageBounced,
     MessageComplained,
     MessageQueued,
@@ -93,7 +95,8 @@ def complaint(view: Snapshot, message_id: int, story: Sequence[Recorded]) -> lis
 
     `story` is the message's timeline, empty where there is no such message: Refusal(NOT_FOUND). A message whose
     payload retention has removed still counts, but nobody knows any more whom to suppress. A complaint about a DSN
-    does not count, but nobody writes to that mailbox again: `relay.message.dsn` looks.
+    does not count, but nobody writes to that mailbox again: `relay.message.dsn` looks. Only the operator's own mailbox
+    is never closed to the operator's mail.
     """
     if not story:
         raise Refusal("NOT_FOUND", f"message: there is no message {message_id}")
@@ -103,6 +106,11 @@ def complaint(view: Snapshot, message_id: int, story: Sequence[Recorded]) -> lis
     # What no provider signed has counted nowhere.
     if not any(isinstance(entry.event, MessageComplained) and entry.event.authenticated for entry in story):
         events.append(MessageComplained(did=queued.did, message_id=message_id))
-    if queued.personal is not None:
+    if queued.personal is not None and not is_operators_mail(queued):
         events += suppress(view, queued.did, queued.personal.address, "complaint", message_id=message_id)
     return events
+
+
+def is_operators_mail(queued: MessageQueued | Notice) -> bool:
+    """Whether it is mail that came in and was passed on to the operator's own mailbox."""
+    return isinstance(queued, ForwardQueued) and queued.did == NOBODY

@@ -33,9 +33,9 @@ from relay.delivery.replies import Failure, FailureKind
 from relay.delivery.session import Session, SessionFailed
 from relay.delivery.smtp import check_message
 from relay.delivery.story import Story, Tried
-from relay.events import Event, MessageBounced, SendAccepted
+from relay.events import Event, MessageBounced
 from relay.heavy_work import ON_LOOP_OCTETS_MAX, Do
-from relay.message.dsn import dsn_for
+from relay.message.dsn import dsn_for, has_null_sender
 from relay.message.keys import KeyFileError
 from relay.message.outgoing import Gathered, Outgoing, PayloadGoneError, is_smoke_sink
 from relay.views import messages
@@ -247,7 +247,7 @@ class Attempts:
                 dsn = dsn_for(
                     view,
                     event,
-                    mail_from_null=self._has_null_sender(view, event.message_id),
+                    mail_from_null=has_null_sender(view, event.message_id, self._store.get),
                     config=self._core.config,
                     operator_stem=self._core.operator_stem,
                     message_id_entropy=f"{self._dice.getrandbits(64):016x}",
@@ -259,12 +259,6 @@ class Attempts:
             events += suppressed
         await self._store.append(events)
         return event
-
-    def _has_null_sender(self, view: Snapshot, message_id: int) -> bool:
-        """Whether its member submitted it with the null sender."""
-        state = messages.message(view, message_id)
-        send = None if state is None else self._store.get(state.send_seq).event
-        return isinstance(send, SendAccepted) and send.mail_from_null
 
     async def _prevent(self, state: messages.MessageState, queued: Recorded) -> Event | None:
         """The event in the place of the attempt, if there is one, decided in turn with the operator's hand: what was

@@ -25,6 +25,7 @@ class Advice(NamedTuple):
 _LIST = "take it off the list"
 _MESSAGE = "change the message"
 _LATER = "wait; once it has bounced, send it again later"
+_AGAIN = "it was given up; send it again later"
 _OPERATOR = "tell the operator of the relay"
 
 ADVICE: Final[Mapping[str, Advice]] = {
@@ -76,7 +77,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
 _LATE: Final = "It is on its way still, and late: wait. Whoever has it reports again if it fails."
 _NOTHING: Final = "Nothing is to be done."
 _ANSWERED: Final = "A program answered in the recipient's place: nothing is to be done."
-_FEEDBACK: Final = "The recipient's provider writes of it, and calls it no spam: nothing is to be done."
+_FEEDBACK: Final = "The recipient's provider writes of it, and calls it no spam: read what it says."
 _WORDS: Final = "It failed, for no reason that we could read: read what was said."
 _UNREAD: Final = "It says nothing that we could read: ask the operator, who has it."
 
@@ -96,10 +97,18 @@ def report_advice(report: MessageBounceReported) -> str:
         return _UNREAD
     if (report.enhanced or "5")[0] == "4" and report.action != "failed":
         return _LATE
-    return advice(report.bounce_class) or _WORDS
+    return advice_when_over(report.bounce_class) or _WORDS
 
 
 def advice(bounce_class: str | None) -> str | None:
     """The sentence for a failure of this class; None where it has none."""
     found = None if bounce_class is None else ADVICE.get(bounce_class)
+    return None if found is None else found.sentence
+
+
+def advice_when_over(bounce_class: str | None) -> str | None:
+    """`advice`, where somebody has given the mail up: there is nothing to wait for any more."""
+    found = None if bounce_class is None else ADVICE.get(bounce_class)
+    if found is not None and found.what_helps == _LATER:
+        found = found._replace(what_helps=_AGAIN)
     return None if found is None else found.sentence

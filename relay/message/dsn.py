@@ -21,6 +21,7 @@ so there is no loop. There is at most one for each message that the member sent,
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from relay.addresses import Mailbox, is_host_name
@@ -121,6 +122,14 @@ def dsn_for(
         message_id_entropy=message_id_entropy,
         now_us=now_us,
     )
+
+
+def has_null_sender(view: Snapshot, message_id: int, get: Callable[[int], Recorded]) -> bool:
+    """Whether its member submitted the message with the null sender, and wants to hear of no bounce. `get` reads an
+    event of the log by its sequence number."""
+    state = messages.message(view, message_id)
+    send = None if state is None else get(state.send_seq).event
+    return isinstance(send, SendAccepted) and send.mail_from_null
 
 
 def _told_to_forward_to(

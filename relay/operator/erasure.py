@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
+from relay.addresses import with_u_labels
 from relay.codec import decode_raw
 from relay.core import Core
 from relay.events import NOBODY, Event, MessageQueued, Notice, PayloadErased
@@ -219,9 +220,15 @@ async def _erase_rejected(core: Core, address: str, order: _Order, removed: job.
 
 
 def _naming(address: str) -> Callable[[bytes], bool]:
-    """Whether bytes hold the address, in any case of its ASCII letters."""
-    wanted = address.encode().lower()
-    return lambda data: wanted in data.lower()
+    """Whether bytes hold the address, in any case of its ASCII letters, with its domain in A-labels or in what they
+    stand for."""
+    forms = {form.encode().lower() for form in (address, with_u_labels(address))}
+
+    def names(data: bytes) -> bool:
+        lowered = data.lower()
+        return any(form in lowered for form in forms)
+
+    return names
 
 
 def _naming_records(records: Iterable[Record], address: str) -> dict[str, int]:

@@ -18,7 +18,6 @@ from relay.events import (
     MessageBounceReported,
     MessageComplained,
     RecipientSuppressed,
-    SendAccepted,
 )
 from relay.mail_reading import Reading
 from relay.operator.protocol import CommandAnswer
@@ -83,6 +82,7 @@ def what_follows(
 ) -> list[Event]:
     """What is recorded of it by hand. [] for a repeat. Raises Refusal(NOT_FOUND)."""
     from relay.decisions.reports import bounce_report, complaint_report
+    from relay.message.dsn import has_null_sender
 
     state = messages.message(view, message_id_in(message_id))
     if state is None:
@@ -90,14 +90,13 @@ def what_follows(
     story = [core.store.get(seq) for seq in messages.timeline(view, message_id)]
     if reading.verdict == "complaint":
         return complaint_report(view, message_id, story, reading, came, provider=None)
-    send = core.store.get(state.send_seq).event
     return bounce_report(
         view,
         message_id,
         story,
         reading,
         came,
-        mail_from_null=isinstance(send, SendAccepted) and send.mail_from_null,
+        mail_from_null=has_null_sender(view, message_id, core.store.get),
         config=core.config,
         operator_stem=core.operator_stem,
         message_id_entropy=entropy,

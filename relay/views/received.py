@@ -2,6 +2,9 @@
 
 Who sent it is personal: these rows come from payloads, and go when the personal data of its `forward.queued` do. What
 is a repeat goes by a digest of all of it, which gives nothing away, and for REPEAT_US.
+
+An envelope sender is recorded as it was said, with the domain's A-labels or with what they stand for (SMTPUTF8): both
+are one sender here.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+from relay.addresses import with_u_labels
 from relay.characters import UNICODE_VERSION, comparable
 from relay.codec import Recorded
 from relay.events import MailReceived, PayloadErased
@@ -36,7 +40,7 @@ _SENDER_OF: Final = "received_sender_of"
 class ReceivedProjector:
     name = "received"
     #: Which characters fold to which is Unicode's, and grows with Python.
-    version = 100 + UNICODE_VERSION
+    version = 200 + UNICODE_VERSION
     tables = (_BY_DIGEST, _BY_TIME, _BY_SENDER, _SENDER_OF)
     minds = (MailReceived, PayloadErased)
 
@@ -70,7 +74,8 @@ class ReceivedProjector:
 
 
 def _sent_by(did: str, address: str) -> bytes:
-    return owned(did) + hashlib.sha256(comparable(address).encode("utf-8", "replace")).digest()[:16]
+    sender = comparable(with_u_labels(address))
+    return owned(did) + hashlib.sha256(sender.encode("utf-8", "replace")).digest()[:16]
 
 
 def is_repeat(view: Snapshot, digest: str, now_us: int) -> bool:

@@ -295,6 +295,10 @@ def test_what_was_personal_is_null_once_it_has_been_removed() -> None:
             {"action": "failed", "enhanced": "4.2.2", "bounce_class": "quota_issues"},
             "The mailbox or the system",
         ),
+        (
+            {"action": "failed", "enhanced": "4.4.1", "bounce_class": "no_answer_from_host"},
+            "No connection came about: it was given up; send it again later.",
+        ),
         ({"action": "failed"}, "It failed, for no reason that we could read"),
         ({"action": "failed", "bounce_class": "a_new_one"}, "It failed, for no reason that we could read"),
         ({"action": "delayed", "bounce_class": "quota_issues"}, "It is on its way still, and late: wait."),

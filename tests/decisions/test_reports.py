@@ -366,6 +366,8 @@ def test_of_a_report_that_the_operator_records_his_word_is_enough(log: InboundLo
 
 def test_the_operators_own_mailbox_is_never_closed_by_a_complaint(log: InboundLog) -> None:
     log.pass_on(for_operator(), OPERATORS)
+    # Neither by the operator's own word, nor by a report.
+    assert types(complaint(log.view, len(log.events), log.story(len(log.events)))) == [COMPLAINED]
     assert types(log.complain(len(log.events), provider="yahoo.com")) == [COMPLAINED]
     assert reasons(log, OPERATORS, NOBODY) == []
     # Who has a member's replies and calls them spam gets no more of them.

@@ -113,6 +113,25 @@ def test_who_asks_is_forgotten_as_recipient_and_as_sender(tmp_path: Path) -> Non
     run(main)
 
 
+def test_a_sender_whose_domain_was_not_written_in_a_labels_is_the_same(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    typed, kept = "anna@München.example", "anna@xn--mnchen-3ya.example"
+
+    async def main() -> None:
+        async with open_world(directory) as world:
+            await passed_on(world, mail_from(typed, 1), OURS)
+            await passed_on(world, mail_from(kept.upper(), 2), OURS)
+            await passed_on(world, mail_from(FRIEND, 3, raw=f"Cc: {typed.lower()}\r\n\r\n".encode()), OURS)
+            answer = await erase(world, recipient=typed)
+            assert answer["messages"] == 2
+            # Somebody else's mail, which names her.
+            assert answer["stillNamed"] == {"mail.received": 1}
+            assert payloads(world, "mail.received") == [False, False, True]
+            assert not in_the_log(directory, kept)
+
+    run(main)
+
+
 def test_of_one_member_only(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_world(tmp_path / "data") as world:

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from relay.addresses import AddressError, Mailbox, is_host_name, parse_domain, parse_mailbox
+from relay.addresses import (
+    AddressError,
+    Mailbox,
+    is_host_name,
+    parse_domain,
+    parse_mailbox,
+    with_u_labels,
+)
 from relay.characters import FORBIDDEN
 from relay.dids import is_valid_did
 from tests.mail_strategies import mailboxes
@@ -178,3 +185,25 @@ def test_valid_dids(did: str) -> None:
 )
 def test_invalid_dids(did: str) -> None:
     assert not is_valid_did(did)
+
+
+@pytest.mark.parametrize(
+    ("address", "as_read"),
+    [
+        ("anna@xn--mnchen-3ya.example", "anna@münchen.example"),
+        ("anna@XN--MNCHEN-3YA.XN--P1AI", "anna@MüNCHEN.рф"),
+        ("xn--mnchen-3ya@example.com", "xn--mnchen-3ya@example.com"),
+        ("anna@xn--99999999999.example", "anna@xn--99999999999.example"),
+        ("anna@xn--é.example", "anna@xn--é.example"),
+        ("anna@münchen.example", "anna@münchen.example"),
+        ("", ""),
+    ],
+)
+def test_a_domain_as_it_is_read(address: str, as_read: str) -> None:
+    assert with_u_labels(address) == as_read
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_taken(text: str) -> None:
+    for address in (text, f"anna@xn--{text}.example"):
+        with_u_labels(address).encode("utf-8", "surrogatepass")

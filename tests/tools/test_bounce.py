@@ -70,6 +70,16 @@ def test_a_mail_alone_is_understood_in_sentences() -> None:
     ]
     assert lines("paste", mail=dsn(""))[-1].startswith("No token of a message is in it")
     assert lines("paste", mail=dsn("", "delayed", "4.4.1"))[1].startswith("The mail is late")
+    for action, ends in (("failed", ": it was given up; send it again later."), ("delayed", "again later.")):
+        mail = dsn("", action, "4.4.1").replace(b"550 4.4.1 no such user", b"connection timed out")
+        (helps,) = (
+            line for line in lines("paste", mail=mail) if line.startswith("Class no_answer_from_host. ")
+        )
+        assert helps.endswith(ends)
+        assert ("once it has bounced" in helps) == (action == "delayed")
+    assert lines("paste", mail=dsn("", "failed", "4.4.1"))[1].startswith(
+        "The mail failed: whoever had it has given"
+    )
     assert lines("paste", mail=dsn("", "delivered", "2.0.0"))[1] == "The mail was delivered."
     assert (
         lines("paste", mail=complaint(""))[1] == "The recipient calls the mail spam. (Feedback-Type: abuse)"
@@ -79,12 +89,13 @@ def test_a_mail_alone_is_understood_in_sentences() -> None:
     assert "automatic answer" in lines("paste", mail=away)[0]
 
 
-def test_what_says_nothing_of_a_mail_is_status_1() -> None:
-    said = lines("paste", mail=b"Subject: lunch\r\n\r\nAt noon?\r\n", status=1)
-    assert said == [
-        "This is no report of a kind that this relay knows.",
-        "Nothing in it says what became of a mail.",
-    ]
+def test_what_says_nothing_of_a_mail_is_status_1(looked_at: Place) -> None:
+    # With a directory, too: there is nothing that could be recorded of it.
+    for directory in ([], [looked_at.directory]):
+        assert lines("paste", *directory, mail=b"Subject: lunch\r\n\r\nAt noon?\r\n", status=1) == [
+            "This is no report of a kind that this relay knows.",
+            "Nothing in it says what became of a mail.",
+        ]
 
 
 def test_programs_get_json(looked_at: Place) -> None:
@@ -119,6 +130,9 @@ def test_with_a_directory_it_says_what_would_follow(looked_at: Place) -> None:
     )
     assert ends(dsn(token, "delayed", "4.4.1"))[2] == (
         "Nothing else would change: it does not say that the mail failed for good."
+    )
+    assert ends(dsn(token, "failed", "4.4.1"))[2].startswith(
+        "Nothing else would change: only what failed for good"
     )
     assert ends(dsn(NOBODYS))[0].startswith("No token of this relay's is in it")
 

@@ -75,6 +75,16 @@ def test_a_mailbox_in_no_domain() -> None:
     assert "operator_mailbox: elsewhere.example" in says
 
 
+@pytest.mark.parametrize("mx", [["alias.example"], ["mx.elsewhere.example", OURS], []])
+def test_a_mailbox_in_a_domain_whose_mail_comes_here(mx: list[str]) -> None:
+    resolver = dns(OURS)
+    resolver.mx["elsewhere.example"] = [Mx(10, host) for host in mx]
+    resolver.addresses["elsewhere.example"] = [ADDRESS]
+    _, (ok, says) = said(resolver)
+    assert not ok
+    assert "operator_mailbox: mail for elsewhere.example comes to this relay" in says
+
+
 @pytest.mark.parametrize(
     ("bind", "ok", "sentence"),
     [

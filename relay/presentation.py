@@ -110,6 +110,8 @@ class Report(msgspec.Struct, rename="camel"):
     code: int | None
     #: Why, in one word of docs/BOUNCE_CLASSES.md.
     bounce_class: str | None
+    #: Of a provider's report that is no complaint, as `not-spam`.
+    feedback_type: str | None
     #: Who reports, and whom it had asked.
     reporting_mta: str | None
     remote_mta: str | None
@@ -335,6 +337,7 @@ def report_of(recorded: Recorded) -> Report:
         enhanced=event.enhanced,
         code=event.code,
         bounce_class=event.bounce_class,
+        feedback_type=event.feedback_type,
         reporting_mta=details.reporting_mta,
         remote_mta=details.remote_mta,
         diagnostic=details.diagnostic,

@@ -6,7 +6,7 @@ between an outcome and its judgement loses nothing: every domain is judged once 
 
 A bounce that tells of the relay itself (`RELAY_CLASSES`: its address is on a list), at once or later, pauses nobody. It
 is the operator's trouble: `reputation.relay_refused` in the log, for each class at most once in ALARM_SECONDS; the
-metric counts each.
+metric counts each. So is mail for the operator's own mailbox that could not be passed on: `inbound.not_passed_on`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ from relay.codec import Recorded
 from relay.config import Config
 from relay.core import Core
 from relay.decisions.reputation import judge
-from relay.events import RELAY_CLASSES, DomainAdded, Event, MessageBounced, MessageBounceReported
+from relay.events import (
+    NOBODY,
+    RELAY_CLASSES,
+    DomainAdded,
+    Event,
+    MessageBounced,
+    MessageBounceReported,
+)
 from relay.views import members, messages
 from relay.views.reputation import RATED
 from spool.views import Snapshot
@@ -43,15 +50,22 @@ class _Alarms:
         event = item.event
         match event:
             case MessageBounced() | MessageBounceReported(counts=True) if event.bounce_class in RELAY_CLASSES:
-                self._tell(event.bounce_class, item.seq)
+                self._tell("reputation.relay_refused", event.bounce_class, item.seq)
             case _:
                 pass
 
-    def _tell(self, bounce_class: str, seq: int) -> None:
+    def look_at_forward(self, item: Recorded, state: messages.MessageState) -> None:
+        """Mail for the operator's own mailbox that could not be passed on: who else would notice?"""
+        event = item.event
+        if isinstance(event, MessageBounced) and state.is_forward and state.did == NOBODY:
+            self._tell("inbound.not_passed_on", event.bounce_class or event.reason, item.seq)
+
+    def _tell(self, what: str, bounce_class: str, seq: int) -> None:
         now = trio.current_time()
-        if now >= self._told.get(bounce_class, -ALARM_SECONDS) + ALARM_SECONDS:
-            self._told[bounce_class] = now
-            logger.warning("reputation.relay_refused", extra={"bounce_class": bounce_class, "seq": seq})
+        told = f"{what} {bounce_class}"
+        if now >= self._told.get(told, -ALARM_SECONDS) + ALARM_SECONDS:
+            self._told[told] = now
+            logger.warning(what, extra={"bounce_class": bounce_class, "seq": seq})
 
 
 async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -69,6 +83,7 @@ async def guard_reputation(core: Core, task_status: trio.TaskStatus[None] = trio
                 with store.read() as view:
                     state = messages.message(view, item.event.message_id)
                 assert state is not None
+                alarms.look_at_forward(item, state)
                 pending[state.domain] = None
                 alarm.ring()
             elif isinstance(item.event, DomainAdded):

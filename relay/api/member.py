@@ -96,6 +96,8 @@ async def member_deliverability(edge: Edge, request: Request) -> Answer:
         assert member is not None
         days = reputation.days(view, did, now_us)
         sent, bounced = sum(day.sent for day in days), sum(day.bounced for day in days)
+        # What is reported later was sent; perhaps before these days.
+        final = max(bounced, sent + bounced - sum(day.reported for day in days))
         limits = [_limits_of(edge.config, member, state, now_us) for state in domains]
         active = [limit for limit in limits if limit.status == "active"]
         return Answer.of(
@@ -105,7 +107,7 @@ async def member_deliverability(edge: Edge, request: Request) -> Answer:
                 sent_14d=sent,
                 bounced_14d=bounced,
                 complaints_14d=sum(day.complaints for day in days),
-                bounce_rate=bounced / (sent + bounced) if sent + bounced else 0.0,
+                bounce_rate=bounced / final if final else 0.0,
                 daily_sends=[day.accepted for day in days],
                 hourly_limit=sum(limit.hourly_limit for limit in active),
                 daily_limit=sum(limit.daily_limit for limit in active),

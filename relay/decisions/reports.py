@@ -4,7 +4,7 @@ Pure functions from views, story, reading and time to events, or a Refusal (INBO
 them has proved that the report shows a token of the message. To whom that was, the message's own record says.
 
 The contract. A message's status stays as it is. The same mail again (by its SHA-256) changes nothing, so that whoever
-gets no answer may hand it in again. What came by mail is recorded REPORTS_MAX times for one message, whatever it says,
+gets no answer may hand it in again. Of mail that was passed on the first report is recorded, and no other. What came by mail is recorded REPORTS_MAX times for one message, whatever it says,
 because only the log's size bounds what its receiver could send: then it is Refusal(TOO_MANY_REPORTS). The operator's
 hand has no bound.
 
@@ -84,7 +84,7 @@ def bounce_report(
     but a complaint. `mail_from_null`: the message was submitted with the null sender, and wants no DSN.
     """
     state, queued = _message_of(view, message_id, story)
-    if _is_known(story, came):
+    if _is_known(story, came) or (state.is_forward and came.by is None and _reports(story)):
         return []
     _check_count(story, came)
     reported = MessageBounceReported(
@@ -95,6 +95,7 @@ def bounce_report(
         enhanced=reading.enhanced,
         code=reading.code,
         bounce_class=reading.bounce_class,
+        feedback_type=reading.feedback_type,
         is_failure=_is_failure(state, reading),
         sha256=came.sha256,
         size=came.size,

@@ -56,15 +56,21 @@ def judge(view: Snapshot, config: ReputationConfig, domain: members.DomainState,
 def does_bounce(config: ReputationConfig, evidence: Evidence) -> bool:
     """By its counts. To how many recipients, they do not say."""
     return (
-        evidence.final >= config.messages_min
+        _messages(evidence) >= config.messages_min
         and evidence.bounced >= config.bounces_min
-        and evidence.bounced / evidence.final >= config.bounce_rate_max
+        and evidence.bounced / _messages(evidence) >= config.bounce_rate_max
     )
 
 
 def is_complained_about(config: ReputationConfig, evidence: Evidence) -> bool:
     return (
-        evidence.final >= config.messages_min
+        _messages(evidence) >= config.messages_min
         and evidence.complaints >= config.complaints_min
-        and evidence.complaints / evidence.final >= config.complaint_rate_max
+        and evidence.complaints / _messages(evidence) >= config.complaint_rate_max
     )
+
+
+def _messages(evidence: Evidence) -> int:
+    """Of how many the rates are. What is reported later may have been final before the window began: it was at least as
+    many as are told of."""
+    return max(evidence.final, evidence.bounced, evidence.complaints)

@@ -43,6 +43,8 @@ class MessageBounceReported(MessageEvent, frozen=True, kw_only=True, omit_defaul
     enhanced: str | None = None
     code: int | None = None
     bounce_class: str | None = None
+    #: Of a provider's report that is no complaint: "not-spam", "auth-failure" ...
+    feedback_type: str | None = None
     #: It is the first that says, in the form for it, that the message failed, and the message had not bounced.
     is_failure: bool = False
     #: Of the mail that came in, as it came.

@@ -293,7 +293,7 @@ VIEWS: dict[str, View] = {
         "what became of each member's mail, by day",
         _days,
         ("did", "day"),
-        ("did", "day", "accepted", "sent", "bounced", "complaints"),
+        ("did", "day", "accepted", "sent", "bounced", "complaints", "reported"),
     ),
     "idempotency": View(
         "which send each Idempotency-Key stands for",

@@ -59,7 +59,7 @@ WINDOW_US_MAX = WINDOW_DAYS_MAX * DAY_US
 UNCOUNTED_REASONS = ("suppressed", "cancelled")
 
 _TOTALS = struct.Struct(">QQQQ")
-_DAY = struct.Struct(">QQQQ")
+_DAY = struct.Struct(">QQQQQ")
 
 
 class Totals(NamedTuple):
@@ -77,11 +77,13 @@ class Day(NamedTuple):
     sent: int = 0
     bounced: int = 0
     complaints: int = 0
+    #: Of `bounced`, those that were sent, on whatever day, and reported later.
+    reported: int = 0
 
 
 class ReputationProjector:
     name = "reputation"
-    version = 3
+    version = 4
     tables = (_FINALS, _DAYS, _BOUNCES)
     minds = (SendAccepted, MessageSent, MessageBounced, MessageBounceReported, MessageComplained)
 
@@ -103,7 +105,7 @@ class ReputationProjector:
                 state = _state(tx, event)
                 if event.counts and state.reported_seq == recorded.seq and state.status != "bounced":
                     reported = _bounce_in_rates(event.bounce_class)._replace(final=0)
-                    self._count(tx, recorded, event, reported, Day(bounced=1))
+                    self._count(tx, recorded, event, reported, Day(bounced=1, reported=1))
             case MessageComplained():
                 if _state(tx, event).complained_seq == recorded.seq:
                     self._count(tx, recorded, event, Totals(complaints=1), Day(complaints=1))

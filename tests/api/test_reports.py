@@ -103,6 +103,7 @@ def test_it_is_one_line_of_who_and_when_and_what_to_do(tmp_path: Path) -> None:
                 "enhanced": "5.1.1",
                 "code": 550,
                 "bounceClass": "invalid_recipient",
+                "feedbackType": None,
                 "reportingMta": "mx.example.com",
                 "remoteMta": "store.example.com",
                 "diagnostic": "550 5.1.1 <friend@example.com>: no such user",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trio
 from trio.testing import wait_all_tasks_blocked
 
 from relay.events import DomainPaused, MessageBounceReported
@@ -47,6 +48,23 @@ def test_bounces_that_come_later_pause_the_bulk_class(tmp_path: Path) -> None:
             assert (pause.status, pause.stops) == ("paused_bounce_rate", "bulk")
             assert pause.evidence is not None
             assert (pause.evidence.final, pause.evidence.bounced) == (6, 3)
+
+    run(main)
+
+
+def test_bounces_pause_that_come_after_the_window_in_which_the_mail_went_out(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data", settings=SMALL) as world:
+            ids = await sent(world, 6)
+            await trio.sleep(2 * 86400)
+            for message_id in ids:
+                await report(world, message_id, raw=b"%d" % message_id)
+            (pause,) = await pauses(world)
+            assert pause.evidence is not None
+            assert (pause.status, pause.evidence.final) == ("paused_bounce_rate", 0)
+            # Of all that went out all bounced.
+            _, shown, _ = await world.request("GET", "/member/deliverability")
+            assert (shown["sent_14d"], shown["bounced_14d"], shown["bounce_rate"]) == (6, 6, 1.0)
 
     run(main)
 

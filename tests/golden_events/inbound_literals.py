@@ -49,6 +49,7 @@ INBOUND: Final[Mapping[tuple[str, int], Event]] = {
         enhanced="5.1.1",
         code=550,
         bounce_class="invalid_recipient",
+        feedback_type="not-spam",
         is_failure=True,
         sha256="5f" * 32,
         size=4712,

@@ -308,7 +308,17 @@ def test_every_view_and_all_that_it_says(tmp_path: Path) -> None:
                 "attempting": 1,
             }
         ],
-        "days": [{"did": DID, "day": "2023-11-14", "accepted": 1, "sent": 0, "bounced": 0, "complaints": 0}],
+        "days": [
+            {
+                "did": DID,
+                "day": "2023-11-14",
+                "accepted": 1,
+                "sent": 0,
+                "bounced": 0,
+                "complaints": 0,
+                "reported": 0,
+            }
+        ],
         "idempotency": [
             {"did": DID, "keySha256": "ab" * 32, "seq": 4, "time": times[4]},
         ],

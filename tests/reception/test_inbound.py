@@ -441,8 +441,8 @@ def test_a_bounce_of_what_was_passed_on_is_recorded_and_passed_on_to_nobody(tmp_
                 await world.until_so_many_are_final(1)
                 (forwarded,) = world.mx.messages
                 assert forwarded.mail_from.startswith("forward+")
-                assert await bring(talk, BOUNCE, forwarded.mail_from) == TAKEN
-                assert await bring(talk, BOUNCE, forwarded.mail_from) == TAKEN
+                for bounce in (BOUNCE, BOUNCE, BOUNCE.replace(b"I am sorry", b"I am very sorry")):
+                    assert await bring(talk, bounce, forwarded.mail_from) == TAKEN
             (report,) = events(world, MessageBounceReported)
             (queued,) = (
                 seq for seq, event in enumerate(world.events(), 1) if isinstance(event, ForwardQueued)

@@ -28,6 +28,7 @@ ADDED_SINCE: frozenset[str] = frozenset(
         "forwardConfirmed",
         "handle",
         "handleProvedAt",
+        "reported",
         "handleCheckedAt",
         "handleFailingSince",
         "reportedSeq",

@@ -78,7 +78,7 @@ def test_a_bounce_that_comes_later_counts_by_its_class_and_its_message_once(
     log.report(message_id, msgspec.structs.replace(GONE, bounce_class=bounce_class))
     assert totals(log) == counted
     # When it came, and not when the mail went out.
-    assert today(log) == Day(bounced=1)
+    assert today(log) == Day(bounced=1, reported=1)
     assert reputation.days(log.view, DID, log.now)[-2] == Day(accepted=1, sent=1)
 
 

@@ -166,7 +166,10 @@ class Inbound:
         if mail.reading.verdict == "complaint":
             signed_by = await self._reader.signed_by(mail.octets, mail.reading.signatures, party)
             believed = self._edge.config.inbound.feedback_providers
-            provider = next((name for name in signed_by if is_at_or_below(name, believed)), None)
+            # The token must stand in what was signed: any report that a provider signed can be brought in an envelope
+            # with another message's.
+            if self._reported(mail.reading) == message_id:
+                provider = next((name for name in signed_by if is_at_or_below(name, believed)), None)
         return Report(
             message_id=message_id, mail=mail, client_name=client_name, signed_by=signed_by, provider=provider
         )

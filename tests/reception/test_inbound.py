@@ -366,9 +366,11 @@ def test_a_complaint_that_nobody_signed_is_a_wish_to_hear_no_more(tmp_path: Path
     ("signer", "provider"),
     [
         ("arf.mail.yahoo.com", "arf.mail.yahoo.com"),
-        ("yahoo.com", "yahoo.com"),
-        ("notyahoo.com", None),
-        ("yahoo.com.example", None),
+        ("new.arf.mail.yahoo.com", "new.arf.mail.yahoo.com"),
+        # So is the mail of its users.
+        ("yahoo.com", None),
+        ("notarf.mail.yahoo.com", None),
+        ("arf.mail.yahoo.com.example", None),
     ],
 )
 def test_a_complaint_counts_where_a_provider_signed_it(
@@ -420,9 +422,9 @@ def test_whose_complaints_are_believed_is_asked_at_each_use(tmp_path: Path) -> N
             configure(tmp_path / "data", inbound='feedback_providers = ["own.example"]')
             await world.core.read_settings_again()
             world.dns.txt["s1._domainkey.own.example"] = [(record(),)]
-            world.dns.txt["s1._domainkey.yahoo.com"] = [(record(),)]
+            world.dns.txt["s1._domainkey.arf.mail.yahoo.com"] = [(record(),)]
             providers = []
-            for signer in ("yahoo.com", "own.example"):
+            for signer in ("arf.mail.yahoo.com", "own.example"):
                 message_id = await sent(world, f"friend@{signer}")
                 feedback = FEEDBACK.replace(b"TOKEN", token(world, message_id).encode())
                 async with stranger(world) as talk:

@@ -85,9 +85,10 @@ class SubmissionConfig(_Section, frozen=True, kw_only=True):
         return bool(self.bind or self.bind_tls)
 
 
-#: Who signs what it reports of its users' complaints.
+#: Who signs what it reports of its users' complaints. Best by a name that signs nothing else: of one that signs its
+#: users' own mail, too, each user can write a report himself.
 FEEDBACK_PROVIDERS = (
-    "yahoo.com",
+    "arf.mail.yahoo.com",
     "yahooinc.com",
     "yahoo-inc.com",
     "outlook.com",

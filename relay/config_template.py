@@ -55,7 +55,7 @@ bind = "127.0.0.1:8025"
 # forward = "replies"
 # Domains (and those below them) whose signed reports of complaints count as complaints. What is named here takes the
 # place of the built-in list (docs/INBOUND.md).
-# feedback_providers = ["yahoo.com", "outlook.com"]
+# feedback_providers = ["arf.mail.yahoo.com", "outlook.com"]
 # message_bytes_max = 11534336
 # connections_max = 100
 # Connections of one address (an IPv6 /64 is one); this machine has no limit.

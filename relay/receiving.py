@@ -166,12 +166,14 @@ async def take_mail(core: Core, wanted: ToPassOn, stranger: Stranger) -> None:
     with core.store.read() as view:
         if not decide(view):
             return
+    # The operator's mailbox is one, whichever domain's postmaster@ was written to.
     kind: MailKind = "operator" if is_operators else "member"
+    whose = core.config.operator_domain if is_operators else wanted.domain
     size = len(mail.octets) + 2 * EVENT_BYTES
     claim = MAIL
     if wanted.is_for_postmaster and len(mail.octets) <= LAST_MAIL_BYTES_MAX:
         claim = _claim_of_postmaster(core, stranger, size)
-    await _write(core, stranger, decide, kind, wanted.domain, size, claim)
+    await _write(core, stranger, decide, kind, whose, size, claim)
 
 
 async def _write(

@@ -5,7 +5,9 @@
         domains = await reader.signed_by(octets, reading.signatures, party)
 
 What strangers wrote is read in a child (`child`), which has READ_SECONDS_MAX and DATA_BYTES_MAX for each question, so
-no mail keeps the relay, or fills its memory: a mail that could not be read within them is one of which nothing is
+no mail keeps the relay, or fills its memory. A child may also end, or be slow, for no fault of the mail (the machine
+has no memory left, or somebody stopped it), and what follows is final: a reply is refused, a bounce is recorded as
+nothing. So another child is asked once. A mail that could not be read by that one either is one of which nothing is
 known (`Reading()`), and signed by nobody. Where no child can be had at all (no memory, no processes), that is not the
 mail's fault: `NotReadNow`, and whoever has brought it should come again.
 
@@ -32,6 +34,8 @@ from relay.processes.child import ChildStatistics, NoAnswer, Program, open_child
 from relay.processes.mail_questions import ReadMail, SignedBy, VerifySignatures
 
 READ_SECONDS_MAX: Final = 2.0
+#: Children, one after the other, about one mail.
+ASKED_MAX: Final = 2
 DNS_SECONDS_MAX: Final = 5.0
 DATA_BYTES_MAX: Final = 64 * 1024 * 1024
 
@@ -77,10 +81,7 @@ class MailReader:
 
     async def read(self, octets: bytes, party: str | None) -> Reading:
         """What the mail says. Raises NotReadNow."""
-        answered = await self._asked.ask(
-            ReadMail(), octets, answer=Reading, seconds=READ_SECONDS_MAX, party=party
-        )
-        return _unless_nobody(answered) or Reading()
+        return await self._answer(ReadMail(), octets, Reading, party) or Reading()
 
     async def signed_by(
         self, octets: bytes, signatures: Sequence[Signature], party: str | None
@@ -93,11 +94,22 @@ class MailReader:
         if not keys:
             return ()
         question = VerifySignatures(keys, self._clock() // _US_PER_SECOND)
-        answered = await self._asked.ask(
-            question, octets, answer=SignedBy, seconds=READ_SECONDS_MAX, party=party
-        )
-        signed = _unless_nobody(answered)
+        signed = await self._answer(question, octets, SignedBy, party)
         return () if signed is None else signed.domains
+
+    async def _answer(
+        self, question: msgspec.Struct, octets: bytes, answer: type[Answered], party: str | None
+    ) -> Answered | None:
+        """None: there is none to be had. Raises NotReadNow."""
+        for _ in range(ASKED_MAX):
+            answered = await self._asked.ask(
+                question, octets, answer=answer, seconds=READ_SECONDS_MAX, party=party
+            )
+            if not isinstance(answered, NoAnswer):
+                return answered
+            if answered.why == "not_begun":
+                raise NotReadNow
+        return None
 
     async def _keys(self, signatures: Sequence[Signature]) -> tuple[PublicKey, ...]:
         keys: list[PublicKey] = []
@@ -119,14 +131,6 @@ class MailReader:
                 for signature in list(dict.fromkeys(signatures))[:SIGNATURES_MAX]:
                     nursery.start_soon(look_up, signature)
         return tuple(keys)
-
-
-def _unless_nobody(answered: Answered | NoAnswer) -> Answered | None:
-    if isinstance(answered, NoAnswer):
-        if answered.why == "not_begun":
-            raise NotReadNow
-        return None
-    return answered
 
 
 @asynccontextmanager

@@ -21,11 +21,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+import trio
+
 from relay.addresses import AddressError, parse_address
+from relay.codec import Recorded
 from relay.decisions.inbound_mail import is_known_sender, is_reply
 from relay.decisions.reports import REPORTS_MAX, has_all_its_reports
 from relay.edge import Edge
-from relay.events import NOBODY
+from relay.events import NOBODY, SendAccepted
 from relay.internet.reverse import confirmed_name
 from relay.internet.spf import spf_passes
 from relay.mail_reading import NotReadNow, Reading
@@ -53,6 +57,8 @@ from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
 _REPORTS: Final = ("dsn", "dsn_utf8", "feedback")
 #: Message ids of which it is remembered that they have all the reports that they will ever have.
 _FULL_KEPT: Final = 10_000
+#: Of sends that a mail claims to answer. An honest one names the one that it answers first.
+_SENDS_READ_MAX: Final = 5
 
 _SENDER_OK: Final = Reply(250, "2.1.0", "sender ok")
 _RECIPIENT_OK: Final = Reply(250, "2.1.5", "recipient ok")
@@ -154,7 +160,7 @@ class Inbound:
                 is_for_postmaster=any(is_urgent(each, self._edge.config) for each in mail.rcpt_to),
             )
         else:
-            is_replying = self._is_reply(found, reading) or await self._is_from_known_sender(
+            is_replying = await self._is_reply(found, reading) or await self._is_from_known_sender(
                 found, mail, party
             )
             if not (is_replying or found.is_for_postmaster or self._edge.config.inbound.forward == "all"):
@@ -172,7 +178,10 @@ class Inbound:
         if mail.reading.verdict == "complaint":
             signed_by = await self._reader.signed_by(mail.octets, mail.reading.signatures, party)
             believed = self._edge.config.inbound.feedback_providers
-            provider = next((name for name in signed_by if is_at_or_below(name, believed)), None)
+            # The token must stand in what was signed: any report that a provider signed can be brought in an envelope
+            # with another message's.
+            if self._reported(mail.reading) == message_id:
+                provider = next((name for name in signed_by if is_at_or_below(name, believed)), None)
         return Report(
             message_id=message_id, mail=mail, client_name=client_name, signed_by=signed_by, provider=provider
         )
@@ -190,10 +199,26 @@ class Inbound:
 
     # ------------------------------------------------------------------------------------------------ replies
 
-    def _is_reply(self, found: ForMember, reading: Reading) -> bool:
+    async def _is_reply(self, found: ForMember, reading: Reading) -> bool:
+        """A send may be 10 MiB, and its number is no secret: so each is read once, few are, and others come between."""
         store = self._edge.store
-        with store.read() as view:
-            return is_reply(view, found.did, found.domain, reading.references, store.get)
+        sends: dict[int, Recorded] = {}
+
+        def get(seq: int) -> Recorded:
+            if seq not in sends:
+                recorded = store.get(seq)
+                assert isinstance(recorded.event, SendAccepted)
+                sends[seq] = recorded._replace(event=msgspec.structs.replace(recorded.event, personal=None))
+            return sends[seq]
+
+        for reference in reading.references:
+            with store.read() as view:
+                if is_reply(view, found.did, found.domain, [reference], get):
+                    return True
+            if len(sends) == _SENDS_READ_MAX:
+                break
+            await trio.lowlevel.checkpoint()
+        return False
 
     async def _is_from_known_sender(self, found: ForMember, mail: Mail, party: str) -> bool:
         """Whether this domain wrote to the sender lately, and the mail is the sender's: anybody can write any name onto

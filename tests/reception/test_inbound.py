@@ -385,9 +385,11 @@ def test_a_complaint_that_nobody_signed_is_a_wish_to_hear_no_more(tmp_path: Path
     ("signer", "provider"),
     [
         ("arf.mail.yahoo.com", "arf.mail.yahoo.com"),
-        ("yahoo.com", "yahoo.com"),
-        ("notyahoo.com", None),
-        ("yahoo.com.example", None),
+        ("new.arf.mail.yahoo.com", "new.arf.mail.yahoo.com"),
+        # So is the mail of its users.
+        ("yahoo.com", None),
+        ("notarf.mail.yahoo.com", None),
+        ("arf.mail.yahoo.com.example", None),
     ],
 )
 def test_a_complaint_counts_where_a_provider_signed_it(
@@ -410,15 +412,38 @@ def test_a_complaint_counts_where_a_provider_signed_it(
     run(main)
 
 
+def test_a_signed_complaint_about_one_message_counts_for_no_other(tmp_path: Path) -> None:
+    """Who has a provider's report, and envelope senders of other messages, could bring it about each of those."""
+
+    async def main() -> None:
+        async with open_inbound_world(tmp_path / "data") as world:
+            first, second = await sent(world), await sent(world, "other@example.com")
+            world.dns.txt["s1._domainkey.arf.mail.yahoo.com"] = [(record(),)]
+            about = {"nobody's": "none", "the first": token(world, first)}
+            signed = {
+                what: sign(FEEDBACK.replace(b"TOKEN", each.encode()), b"arf.mail.yahoo.com")
+                for what, each in about.items()
+            }
+            async with stranger(world) as talk:
+                for what, message_id in (("nobody's", first), ("the first", second), ("the first", first)):
+                    assert await bring(talk, signed[what], bounce_address(world, message_id)) == TAKEN
+            assert [
+                (complaint.message_id, complaint.authenticated, complaint.provider)
+                for complaint in events(world, MessageComplained)
+            ] == [(first, False, None), (second, False, None), (first, True, "arf.mail.yahoo.com")]
+
+    run(main)
+
+
 def test_whose_complaints_are_believed_is_asked_at_each_use(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbound_world(tmp_path / "data") as world:
             configure(tmp_path / "data", inbound='feedback_providers = ["own.example"]')
             await world.core.read_settings_again()
             world.dns.txt["s1._domainkey.own.example"] = [(record(),)]
-            world.dns.txt["s1._domainkey.yahoo.com"] = [(record(),)]
+            world.dns.txt["s1._domainkey.arf.mail.yahoo.com"] = [(record(),)]
             providers = []
-            for signer in ("yahoo.com", "own.example"):
+            for signer in ("arf.mail.yahoo.com", "own.example"):
                 message_id = await sent(world, f"friend@{signer}")
                 feedback = FEEDBACK.replace(b"TOKEN", token(world, message_id).encode())
                 async with stranger(world) as talk:

@@ -121,6 +121,21 @@ def test_a_budget_for_each_kind_and_each_domain_or_mailbox(tmp_path: Path) -> No
     run(main)
 
 
+def test_the_operators_mailbox_has_one_budget_whichever_domain_was_written_to(tmp_path: Path) -> None:
+    """Of a member's domain that names no mailbox, the operator is the postmaster. There may be thousands of them."""
+
+    async def main() -> None:
+        settings = "messages_per_hour = 2\nmessages_per_minute_per_address = 1000"
+        async with open_inbound_world(tmp_path / "data", settings) as world, stranger(world) as talk:
+            for number, recipient in enumerate([POSTMASTER, f"postmaster@{DOMAIN}"]):
+                assert await bring(talk, letter(number), recipient) == TAKEN
+            for recipient in (f"postmaster@{DOMAIN}", ABUSE):
+                assert (await bring(talk, letter(9), recipient)).startswith("452 4.3.1 "), recipient
+            assert len(events(world, MailReceived)) == 2
+
+    run(main)
+
+
 def test_a_budget_of_bytes(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_inbound_world(tmp_path / "data", "bytes_per_day = 1000000") as world:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from email.parser import BytesHeaderParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
+from relay.codec import Recorded
 from relay.events import MailReceived
 from relay.mail_reading import NotReadNow, Reading
 from relay.reception.inbound import is_aligned, is_at_or_below
@@ -89,6 +91,35 @@ def test_what_is_no_reply_is_refused_and_says_what_to_do(tmp_path: Path, what: s
             )
             assert not events(world, MailReceived)
             assert count(world, 'atmos_inbound_refused_total{why="no_reply"}') == 1
+
+    run(main)
+
+
+def test_of_the_mails_that_one_claims_to_answer_few_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their numbers are no secret, and each may be as large as a mail can be."""
+
+    async def main() -> None:
+        async with open_inbound_world(tmp_path / "data") as world:
+            message_id = await written_to(world)
+            others = [await world.send(to=f"friend-{number}@example.com") for number in range(8)]
+            await world.until_so_many_are_final(9)
+            store, read = world.core.store, list[int]()
+            get = type(store).get
+
+            def counted(self: Any, seq: int) -> Recorded:
+                read.append(seq)
+                return get(self, seq)
+
+            monkeypatch.setattr(type(store), "get", counted)
+            forged = [f"<{number}.{letter}@{DOMAIN}>" for letter in "ab" for number in others]
+            assert (await answer(world, letter(References=" ".join(forged)))).startswith("550 5.7.1 ")
+            assert len(read) == len(set(read)) == 5
+            # The one that it answers may stand behind some that nobody sent.
+            reply = letter(In_Reply_To=message_id, References=" ".join(forged[:3] * 4))
+            assert await answer(world, reply) == TAKEN
+            assert await answer(world, letter(References=" ".join([message_id, *forged[:3]]))) == TAKEN
 
     run(main)
 

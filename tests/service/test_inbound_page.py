@@ -133,4 +133,4 @@ def test_what_the_page_says_of_the_bounds_is_so(tmp_path: Path) -> None:
     for setting, shown in re.findall(r"`([a-z_]+)` \((\d+)(?: MiB)?\)", PAGE):
         value = getattr(inbound, setting)
         assert value in (int(shown), int(shown) * 1024 * 1024), setting
-    assert any("arf.mail.yahoo.com".endswith(f".{name}") for name in FEEDBACK_PROVIDERS)
+    assert "arf.mail.yahoo.com" in FEEDBACK_PROVIDERS

@@ -4,16 +4,15 @@ Pure functions from views, story, reading and time to events, or a Refusal (INBO
 them has proved that the report shows a token of the message. To whom that was, the message's own record says.
 
 The contract. A message's status stays as it is. The same mail again (by its SHA-256) changes nothing, so that whoever
-gets no answer may hand it in again. Of mail that was passed on the first report is recorded, and no other. What came by mail is recorded REPORTS_MAX times for one message, whatever it says,
-because only the log's size bounds what its receiver could send: then it is Refusal(TOO_MANY_REPORTS). The operator's
-hand has no bound.
+gets no answer may hand it in again. Of mail that was passed on the first report is recorded, and no other. What came by
+mail is recorded REPORTS_MAX times for one message, whatever it says, because only the log's size bounds what its
+receiver could send: then it is Refusal(TOO_MANY_REPORTS). The operator's hand has no bound.
 
 A message *fails* once: said in the form for it (RFC 3464, RFC 6533), of a message that was tried, has not bounced, and
 is no notice. Then the report makes one DSN. Where it failed for good (5.x), and not because a receiver gave up trying
 (4.x), it *counts*: it is in the domain's rate (`relay.views.reputation`), and suppresses the recipient where it tells
-of the mailbox. What only a practised eye takes for a bounce
-is recorded and shown. A complaint counts only if it is authenticated; else it is what a click on the unsubscribe link
-is.
+of the mailbox. What only a practised eye takes for a bounce is recorded and shown. A complaint counts only if it is
+authenticated; else it is what a click on the unsubscribe link is.
 
 A report may come before the outcome of the attempt that caused it: the receiver had the mail before we had its answer.
 """

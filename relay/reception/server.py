@@ -483,10 +483,8 @@ class Server:
     def _close(self) -> None:
         self.state = State.CLOSED
         self._lines = LineReader()
-        self._data = None
-        self._data_octets = b""
-        self._question = None
-        self._exchange = None
+        self._data, self._data_octets = None, b""
+        self._question = self._exchange = None
         self._reset()
 
 

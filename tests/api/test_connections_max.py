@@ -264,9 +264,12 @@ def test_stopping_does_not_wait_for_those_who_wait(tmp_path: Path) -> None:
         async with small_relay(tmp_path / "data") as small:
             busy, other = await small.at_work(), await small.at_work()
             waiting = await small.waiting()
-            for http in (busy, other):
-                await http.stream.aclose()
-            await small.relay.stop()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(small.relay.stop)
+                while not small.relay.core.stopping:
+                    await trio.lowlevel.checkpoint()
+                for http in (busy, other):
+                    await http.stream.aclose()
             with pytest.raises(NoAnswerError):
                 await waiting.read_answer()
 

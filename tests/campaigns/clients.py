@@ -88,7 +88,7 @@ class Clients(Served):
         while self._loading:
             try:
                 async with open_http(self.relay.address) as http:
-                    while self._loading:
+                    while self._loading and not http.is_over:
                         await self._send(http, self._next_send())
             except (NoAnswerError, OSError):
                 await trio.sleep(0.05)  # as a client does where nobody answers

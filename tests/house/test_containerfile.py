@@ -31,8 +31,9 @@ pytestmark = pytest.mark.timeout(BUILD_SECONDS_MAX)
 DATA = "/var/lib/atmos-relay"
 #: What it prints is a JSON list of everything that is installed beside Python itself.
 INSTALLED = """
-import importlib.metadata, json
-print(json.dumps(sorted(found.name.lower().replace("_", "-") for found in importlib.metadata.distributions())))
+import importlib.metadata, json, re
+names = (found.name for found in importlib.metadata.distributions())
+print(json.dumps(sorted(re.sub("[-_.]+", "-", name).lower() for name in names)))
 """
 
 

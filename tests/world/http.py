@@ -38,6 +38,11 @@ class HttpConnection:
         self.stream = stream
         self._h11 = h11.Connection(h11.CLIENT)
 
+    @property
+    def is_over(self) -> bool:
+        """The last answer said that the connection is closed behind it."""
+        return self._h11.our_state in (h11.MUST_CLOSE, h11.CLOSED)
+
     async def request(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
     ) -> Answer:

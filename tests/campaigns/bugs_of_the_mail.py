@@ -307,10 +307,10 @@ def report_recorded_again(stack: ExitStack) -> None:
 
 
 def bounce_counted_by_each_report(stack: ExitStack) -> None:
-    def counts(state: Any, reading: Any) -> bool:
-        return count(msgspec.structs.replace(state, reported_seq=None), reading)
+    def fails(state: Any, reading: Any) -> bool:
+        return is_failure(msgspec.structs.replace(state, reported_seq=None), reading)
 
-    count = _replace(stack, relay.decisions.reports, "_counts", counts)
+    is_failure = _replace(stack, relay.decisions.reports, "_is_failure", fails)
 
 
 def mail_passed_on_again(stack: ExitStack) -> None:

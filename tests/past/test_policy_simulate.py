@@ -80,7 +80,8 @@ def recount(log: Sequence[Recorded], config: Config) -> Recount:
                 since = max(now - rates.window_hours * HOUR_US, resumed.get(domain, 0))
                 counted = [how for at, name, how in outcomes if name == domain and at > since]
                 complaints, bounced = counted.count("message.complained"), counted.count("message.bounced")
-                final = len(counted) - complaints
+                # What is complained of may have been final before the window began.
+                final = max(len(counted) - complaints, complaints)
                 if paused.get(domain) in ("paused", "paused_complaint_rate") or final < rates.messages_min:
                     continue
                 # Every message here has a recipient of its own.

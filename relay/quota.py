@@ -3,7 +3,7 @@ what strangers may who bring mail in.
 
 The invariant: **what a member costs is bounded, and the bound is its own, never shared.** Who asks for more waits for
 its own turn, or is told when to come again; nobody else notices. Strangers have a bound for each address, and what they
-may have written has one for each domain or mailbox that it is for (SETTLED 27).
+may have written has one for each domain or mailbox that it is for.
 
 All counters are in memory and end with the process: they bound what is asked now, and decide nothing that stays. (What
 must survive a restart, such as warming, is counted from the log.) Members are authenticated before they are counted,

@@ -1,6 +1,6 @@
 """What a report makes true that came in about a message which had gone out: a bounce that comes later, a complaint.
 
-Pure functions from views, story, reading and time to events, or a Refusal (INBOUND.md; SETTLED 24 and 25). Who calls
+Pure functions from views, story, reading and time to events, or a Refusal. Who calls
 them has proved that the report shows a token of the message. To whom that was, the message's own record says.
 
 The contract. A message's status stays as it is. The same mail again (by its SHA-256) changes nothing, so that whoever

@@ -2,7 +2,7 @@
 
 An *enrolment* is a domain's name under one member. A name that nobody has proved belongs to nobody, so several members
 may have it enrolled; `domain` finds the one that has it: who proved it, else who came first. Some things stay with the
-*name*, whoever has it and also while nobody does (SETTLED: a name must not get rid of its reputation by being removed
+*name*, whoever has it and also while nobody does (a name must not get rid of its reputation by being removed
 and enrolled again): its pause, since when its rates are counted, and its age.
 
 A member that was removed is no member; that there was one, `was_member` still says.

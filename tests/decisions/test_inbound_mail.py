@@ -1,4 +1,4 @@
-"""What becomes of mail that comes in (SETTLED 27 and 28): what is passed on and to whom, what a reply is."""
+"""What becomes of mail that comes in: what is passed on and to whom, what a reply is."""
 
 from __future__ import annotations
 

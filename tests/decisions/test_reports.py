@@ -1,4 +1,4 @@
-"""What a report makes true that came in about a message (SETTLED 24 and 25): what counts, and what follows."""
+"""What a report makes true that came in about a message: what counts, and what follows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports and mail that came in, when their time is over and when the operator says so (SETTLED 29).
+"""Reports and mail that came in, when their time is over and when the operator says so.
 
 Every world asserts at its end that the views are a fresh fold of the log as it is then.
 """

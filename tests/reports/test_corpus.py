@@ -14,7 +14,7 @@ import pytest
 from relay.reports.read import read_mail
 from tests.reports.bounds import assert_within_bounds
 
-CORPUS = Path(os.environ.get("BOUNCES", "/work/shared/bounces"))
+CORPUS = Path(os.environ.get("BOUNCES", Path(__file__).parents[2].parent / "shared" / "bounces"))
 HERE = Path(__file__).parent
 AGREEMENT_MIN = 0.95
 FAILURES = ("permanent", "temporary")

@@ -17,6 +17,12 @@ import msgspec
 Kind = Literal[
     "dsn", "dsn_utf8", "feedback", "heuristic", "auto_reply", "tls_report", "dmarc_report", "unknown"
 ]
+#: A delivery report in the form that there is for it.
+DELIVERY_REPORTS: tuple[Kind, ...] = ("dsn", "dsn_utf8")
+#: What tells of a bounce, in whatever form.
+BOUNCES: tuple[Kind, ...] = (*DELIVERY_REPORTS, "heuristic")
+#: What says nothing of one message.
+SAYS_NOTHING: tuple[Kind, ...] = ("unknown", "tls_report", "dmarc_report")
 #: RFC 3464 section 2.3.3.
 Action = Literal["failed", "delayed", "delivered", "relayed", "expanded"]
 Verdict = Literal["permanent", "temporary", "complaint", "auto_reply", "none"]
@@ -24,6 +30,8 @@ Verdict = Literal["permanent", "temporary", "complaint", "auto_reply", "none"]
 #: Characters.
 DIAGNOSTIC_MAX = 1000
 HOST_MAX = 255
+#: What is kept of a mail that is a report.
+RAW_OCTETS_MAX = 64 * 1024
 #: How many of each are kept.
 TOKENS_MAX = 10
 REFERENCES_MAX = 50
@@ -73,7 +81,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return "complaint" if self.feedback_type not in NO_COMPLAINTS else "none"
         if self.kind == "auto_reply":
             return "auto_reply"
-        if self.kind not in ("dsn", "dsn_utf8", "heuristic"):
+        if self.kind not in BOUNCES:
             return "none"
         if self.action == "delayed":
             return "temporary"

@@ -21,9 +21,9 @@ import msgspec
 
 from relay.core import Core
 from relay.decisions.inbound_mail import Incoming, forward_address, pass_on
-from relay.decisions.reports import RAW_OCTETS_MAX, Came, bounce_report, complaint_report
+from relay.decisions.reports import Came, bounce_report, complaint_report
 from relay.events import NOBODY, Event
-from relay.mail_reading import Reading
+from relay.mail_reading import RAW_OCTETS_MAX, Reading
 from relay.message.dsn import has_null_sender
 from relay.principals import Stranger
 from relay.quota import MailKind

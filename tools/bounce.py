@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 #: As large as the largest mail that the relay takes.
 OCTETS_MAX = 12 * 1024 * 1024
-#: Of which so much is kept.
-RAW_OCTETS_MAX = 64 * 1024
 
 file_option = click.option(
     "--file",
@@ -80,6 +78,8 @@ def bounce_record(
 
     Exit status: 0 it is recorded, 1 it is not, and why, 2 usage.
     """
+    from relay.mail_reading import RAW_OCTETS_MAX
+
     octets = _octets_of(source)
     reading = _read(octets)
     order = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from relay.mail_reading import NO_COMPLAINTS, Reading
+from relay.mail_reading import DELIVERY_REPORTS, NO_COMPLAINTS, SAYS_NOTHING, Reading
 from relay.message.advice import advice, advice_when_over
 from tools.output import printable
 
@@ -42,7 +42,7 @@ _NOTHING: Final = "Nothing in it says what became of a mail."
 
 def is_about_a_mail(reading: Reading) -> bool:
     """Whether it says what became of one."""
-    return reading.kind in ("dsn", "dsn_utf8", "feedback", "heuristic", "auto_reply")
+    return reading.kind not in SAYS_NOTHING
 
 
 def tell_reading(reading: Reading) -> Iterator[str]:
@@ -133,7 +133,7 @@ def _effects(answer: Any, reading: Reading) -> Iterator[tuple[str, str]]:
 
 
 def _why_nothing(reading: Reading) -> str:
-    if reading.kind not in ("dsn", "dsn_utf8"):
+    if reading.kind not in DELIVERY_REPORTS:
         return "only a delivery report in its standard form, or a complaint, counts"
     if _is_given_up(reading):
         return "only what failed for good (5.x) counts, and the reason of this one may pass (4.x)"

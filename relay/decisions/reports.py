@@ -34,7 +34,7 @@ from relay.events import (
     Notice,
     ReportDetails,
 )
-from relay.mail_reading import Reading
+from relay.mail_reading import DELIVERY_REPORTS, RAW_OCTETS_MAX, Reading
 from relay.message.dsn import dsn_for
 from relay.refusals import Refusal
 from relay.views import messages
@@ -42,8 +42,6 @@ from spool.views import Snapshot
 
 #: About one message, by mail.
 REPORTS_MAX: Final = 20
-#: What is kept of one.
-RAW_OCTETS_MAX: Final = 64 * 1024
 
 
 class Came(NamedTuple):
@@ -211,7 +209,7 @@ def _check_count(story: Sequence[Recorded], came: Came) -> None:
 def _is_failure(state: messages.MessageState, reading: Reading) -> bool:
     """Whether the report is the one by which the message fails, once for each."""
     return (
-        reading.kind in ("dsn", "dsn_utf8")
+        reading.kind in DELIVERY_REPORTS
         and reading.action == "failed"
         and not (reading.enhanced or "").startswith("2.")
         and not state.is_notice

@@ -27,6 +27,7 @@ from relay.events import (
     SuppressedRecipient,
 )
 from relay.refusals import Refusal
+from relay.views import messages
 from relay.views.calls import is_called
 from relay.views.suppressions import suppression
 from spool.views import Snapshot
@@ -106,7 +107,10 @@ def complaint(view: Snapshot, message_id: int, story: Sequence[Recorded]) -> lis
     # What no provider signed has counted nowhere.
     if not any(isinstance(entry.event, MessageComplained) and entry.event.authenticated for entry in story):
         events.append(MessageComplained(did=queued.did, message_id=message_id))
-    if queued.personal is not None and not is_operators_mail(queued):
+    # Erased is erased, though the log may still have it.
+    is_known = queued.personal is not None and messages.has_personal_data(view, message_id)
+    if is_known and not is_operators_mail(queued):
+        assert queued.personal is not None
         events += suppress(view, queued.did, queued.personal.address, "complaint", message_id=message_id)
     return events
 

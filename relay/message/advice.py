@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from relay.events import MessageBounceReported
+from relay.mail_reading import BOUNCES
 
 
 class Advice(NamedTuple):
@@ -93,7 +94,7 @@ def report_advice(report: MessageBounceReported) -> str:
             return _NOTHING
         case "feedback", _:
             return _FEEDBACK
-    if report.kind not in ("dsn", "dsn_utf8", "heuristic"):
+    if report.kind not in BOUNCES:
         return _UNREAD
     if (report.enhanced or "5")[0] == "4" and report.action != "failed":
         return _LATE

@@ -8,8 +8,9 @@ import re
 
 from relay.core import Core
 from relay.decisions import suppression
-from relay.decisions.reports import RAW_OCTETS_MAX, Came
+from relay.decisions.reports import Came
 from relay.events import Event
+from relay.mail_reading import RAW_OCTETS_MAX, SAYS_NOTHING
 from relay.operator.protocol import CommandAnswer
 from relay.operator.reports_shown import BouncePaste, answer, message_of, reading_in, what_follows
 from relay.principals import Operator
@@ -19,7 +20,6 @@ from relay.views import messages
 from spool.views import Snapshot
 
 #: What says nothing of any message's fate; what came by mail and has a token is recorded whatever it is.
-_SAYS_NOTHING = ("unknown", "tls_report", "dmarc_report")
 _is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
@@ -36,7 +36,7 @@ async def bounce_record(core: Core, order: BounceRecord, by: Operator) -> Comman
     `recorded` is empty where that mail was recorded about that message before.
     """
     reading = reading_in(order.reading)
-    if reading.kind in _SAYS_NOTHING:
+    if reading.kind in SAYS_NOTHING:
         raise invalid("reading", "this mail does not say what became of a message")
     message_id = order.message or message_of(core, reading)
     if message_id is None:

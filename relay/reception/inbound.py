@@ -32,7 +32,7 @@ from relay.edge import Edge
 from relay.events import NOBODY, SendAccepted
 from relay.internet.reverse import confirmed_name
 from relay.internet.spf import spf_passes
-from relay.mail_reading import NotReadNow, Reading
+from relay.mail_reading import DELIVERY_REPORTS, NotReadNow, Reading
 from relay.message.forward import is_looping
 from relay.message.lines import LINE_OCTETS_MAX, long_line
 from relay.principals import Stranger
@@ -54,7 +54,7 @@ from relay.views import messages
 from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
 
 #: What has the form of a report.
-_REPORTS: Final = ("dsn", "dsn_utf8", "feedback")
+_REPORTS: Final = (*DELIVERY_REPORTS, "feedback")
 #: Message ids of which it is remembered that they have all the reports that they will ever have.
 _FULL_KEPT: Final = 10_000
 #: Of sends that a mail claims to answer. An honest one names the one that it answers first.

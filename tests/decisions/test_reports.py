@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from relay.decisions.reports import RAW_OCTETS_MAX, REPORTS_MAX, Came, complaint_report
+from relay.decisions.reports import REPORTS_MAX, Came, complaint_report
 from relay.decisions.suppression import complaint
 from relay.events import (
     NOBODY,
@@ -25,7 +25,7 @@ from relay.events import (
     ReportDetails,
     SuppressedRecipient,
 )
-from relay.mail_reading import Reading
+from relay.mail_reading import RAW_OCTETS_MAX, Reading
 from relay.message.dsn import dsn_for
 from relay.refusals import Refusal
 from relay.views import messages, suppressions
@@ -354,6 +354,21 @@ def test_the_operators_complaint_counts_whatever_came_before_it(log: InboundLog)
     first = log.state(message_id).complained_seq
     assert types(log.complain(message_id, provider="yahoo.com")) == [COMPLAINED]
     assert log.state(message_id).complained_seq == first
+
+
+def test_of_a_complaint_about_what_was_erased_nobody_knows_whom_to_suppress(log: InboundLog) -> None:
+    """Though its payload may still be in the log."""
+    message_id = log.sent()
+    log.add(PayloadErased(did=DID, because="operator", message_ids=[message_id]))
+    assert types(complaint(log.view, message_id, log.story(message_id))) == [COMPLAINED]
+    assert types(log.complain(message_id, provider="yahoo.com")) == [COMPLAINED]
+    assert reasons(log) == []
+
+
+def test_what_a_provider_calls_no_spam_is_kept(log: InboundLog) -> None:
+    (event,) = log.report(log.sent(), with_(GONE, kind="feedback", feedback_type="not-spam"))
+    assert isinstance(event, MessageBounceReported)
+    assert (event.feedback_type, event.counts) == ("not-spam", False)
 
 
 def test_of_a_report_that_the_operator_records_his_word_is_enough(log: InboundLog) -> None:

@@ -185,7 +185,7 @@ class RelayProcess:
         except (FileNotFoundError, ProcessLookupError):
             return False  # it has ended while it was looked at
         is_child = f"\nPPid:\t{self.pid}\n" in status and "\nState:\tZ" not in status
-        return is_child and f"relay.{role}s.program".encode() in arguments
+        return is_child and any(argument.startswith(f"{role} ".encode()) for argument in arguments)
 
     def memory_peak_bytes(self) -> int:
         """The most memory that the process has ever held."""

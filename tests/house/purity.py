@@ -36,6 +36,7 @@ HANDS: dict[str, frozenset[str]] = {
             "heavy_work",
             "logs",
             "metrics",
+            "metrics_page",
             "news",
             "own_domains",
             "own_keys",

@@ -30,6 +30,7 @@ from relay.api.places import WHY, Places
 from relay.core import Core, open_core
 from relay.dead_readers import clear_dead_readers
 from relay.delivery.connect import Connector
+from relay.delivery.courier import Courier
 from relay.delivery.deliverer import Deliverer
 from relay.delivery.releases import release_held
 from relay.domains.rotation import switch_keys
@@ -174,7 +175,11 @@ async def open_relay(
             )
             core.metrics.reader_failures = lambda: reader.statistics().no_answers.items()
             core.mail_reader = reader
-        deliverer = Deliverer(core, Connector(lambda: core.config, core.surroundings))
+        connector = Connector(lambda: core.config, core.surroundings)
+        courier = Courier(
+            core.store.get, core.composer, connector, heavy_work=core.heavy_work, sending=core.sending
+        )
+        deliverer = Deliverer(core, connector, courier)
         close_doors = trio.Event()
         async with trio.open_nursery() as nursery:
             relay = Relay(core, deliverer, close_doors)

@@ -59,8 +59,10 @@ HANDS: dict[str, frozenset[str]] = {
     "relay.delivery": frozenset(
         {
             "attempts",
+            "carrier",
             "certificates",
             "connect",
+            "courier",
             "releases",
             "deliverer",
             "interrupted",

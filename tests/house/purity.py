@@ -43,6 +43,7 @@ HANDS: dict[str, frozenset[str]] = {
             "turns",
             "writes",
             "reputation_guard",
+            "reading_store",
             "reservations",
             "self_service",
             "service",

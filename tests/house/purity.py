@@ -117,7 +117,15 @@ HANDS: dict[str, frozenset[str]] = {
 }
 #: Places that are for hands.
 ROOMS_OF_HANDS = frozenset(
-    {"relay.api", "relay.internet", "relay.operator", "relay.processes", "spool.backup", "spool.views"}
+    {
+        "relay.api",
+        "relay.couriers",
+        "relay.internet",
+        "relay.operator",
+        "relay.processes",
+        "spool.backup",
+        "spool.views",
+    }
 )
 
 

@@ -63,8 +63,10 @@ HANDS: dict[str, frozenset[str]] = {
     "relay.delivery": frozenset(
         {
             "attempts",
+            "carrier",
             "certificates",
             "connect",
+            "courier",
             "releases",
             "deliverer",
             "interrupted",
@@ -118,7 +120,15 @@ HANDS: dict[str, frozenset[str]] = {
 }
 #: Places that are for hands.
 ROOMS_OF_HANDS = frozenset(
-    {"relay.api", "relay.internet", "relay.operator", "relay.processes", "spool.backup", "spool.views"}
+    {
+        "relay.api",
+        "relay.couriers",
+        "relay.internet",
+        "relay.operator",
+        "relay.processes",
+        "spool.backup",
+        "spool.views",
+    }
 )
 
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import outcome
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from spool.clock import wall_clock_us
 from spool.directory import LOCK_NAME, segments_bytes
@@ -39,6 +40,8 @@ SEGMENT_BYTES_MAX: Final = 64 << 20
 BATCH_RECORDS_MAX: Final = 1024
 #: What is larger cannot be appended. A mail of 10 MiB fits, with the events of all its recipients.
 BATCH_BYTES_MAX: Final = 16 << 20
+#: So long a batch waits for more, where the loop is busy.
+GATHER_SECONDS_MAX: Final = 0.005
 
 
 class _Append:
@@ -99,6 +102,8 @@ class Log(DurableLog):
         self._offload = offload
         #: For the writer: where it waits for the disk.
         self._write_beside = offload
+        #: It is to be spared.
+        self._has_own_thread = False
 
         self._poisoned = False
         self._closed = False
@@ -304,12 +309,15 @@ class Log(DurableLog):
 
     async def _wait_for_work(self) -> bool:
         """Take the next batch from the queue. False if the log is closed and drained."""
-        while not self._take() and not self._rotation_wanted:
+        while True:
+            if self._queue and self._has_own_thread:
+                await _let_others_come()
+            if self._take() or self._rotation_wanted:
+                return True
             if self._closed:
                 return False
             self._writer_idle = True
             await self._work.park()
-        return True
 
     def _take(self) -> bool:
         room, records_room = self._batch_bytes_max, self._batch_records_max
@@ -375,6 +383,16 @@ class Log(DurableLog):
         self._work.unpark_all()
 
 
+async def _let_others_come() -> None:
+    """Until all others have done what they can, as far as that takes no more than GATHER_SECONDS_MAX.
+
+    Each batch costs a sync, switches of threads and a transaction of the views. A relay that has nothing else to do
+    does not wait here; in one that is busy, what would have been several batches is one.
+    """
+    with trio.move_on_after(GATHER_SECONDS_MAX):
+        await wait_all_tasks_blocked()
+
+
 def _random_salt() -> bytes:
     return os.urandom(SALT_BYTES)
 
@@ -403,7 +421,8 @@ async def open_log(
     through `log.reader`. `on_durable(records)` is called for each batch after it is durable and before its
     appends return; if it raises, the log is poisoned. Both are called in the trio thread. `index` knows where
     records stand: without one, a record is found by reading its segment from the front. `offload` is how it waits for
-    the disk; None: in threads, of which the writer has one of its own.
+    the disk; None: in threads, of which the writer has one of its own; a batch then waits for more where the loop is
+    busy (GATHER_SECONDS_MAX).
 
     On leaving, what is queued is still written. If a write fails, the block is cancelled and a
     `LogPoisonedError` comes out, in an exception group as from any nursery.
@@ -431,6 +450,7 @@ async def open_log(
         async with AsyncExitStack() as stack:
             if offload is None:
                 log._write_beside = stack.enter_context(open_own_thread("log"))
+                log._has_own_thread = True
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(log._watch)
 

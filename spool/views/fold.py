@@ -17,7 +17,7 @@ import json
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Generic
 
@@ -317,20 +317,21 @@ class Views(Generic[E]):
 
     # ---------------------------------------------------------------- reading
 
-    @contextmanager
-    def read(self) -> Iterator[Snapshot]:
+    def read(self) -> AbstractContextManager[Snapshot]:
         """A consistent snapshot. Keep it short: LMDB cannot reuse pages that a snapshot still sees.
 
         Raises ReadersFullError where there are OWN_READERS already, and other processes leave no room for more.
         """
+        return _Reading(self)
+
+    def _begin(self) -> tuple[Any, Snapshot]:
         txn = self._begin_reading()
-        snapshot = Snapshot(txn, self._tables)
-        try:
-            yield snapshot
-        finally:
-            snapshot.end()
-            if len(self._reserve) < OWN_READERS:
-                self._reserve.append(txn)
+        return txn, Snapshot(txn, self._tables)
+
+    def _end(self, txn: Any, snapshot: Snapshot) -> None:
+        snapshot.end()
+        if len(self._reserve) < OWN_READERS:
+            self._reserve.append(txn)
 
     def _begin_reading(self) -> Any:
         try:
@@ -361,6 +362,23 @@ class Views(Generic[E]):
         """Digest of every table, for comparing with a fresh fold of the same log."""
         with self.read() as snapshot:
             return {table: snapshot.digest(table) for table in self.table_names}
+
+
+class _Reading:
+    """One `with views.read()`. A class, because a message is read for a dozen times on its way."""
+
+    __slots__ = ("_begun", "_views")
+
+    def __init__(self, views: Views[Any]) -> None:
+        self._views = views
+
+    def __enter__(self) -> Snapshot:
+        self._begun = self._views._begin()
+        return self._begun[1]
+
+    def __exit__(self, *_: object) -> None:
+        self._views._end(*self._begun)
+        del self._begun
 
 
 @contextmanager

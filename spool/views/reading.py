@@ -19,7 +19,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,19 +54,12 @@ class ReadingViews:
         self._data = data
         self._path = path
 
-    @contextmanager
-    def read(self) -> Iterator[Snapshot]:
+    def read(self) -> AbstractContextManager[Snapshot]:
         """A consistent snapshot. Keep it short, and never across an `await`.
 
         Raises ReadersFullError where there are READERS already, and other processes leave no room for more.
         """
-        txn = self._readers.begin()
-        snapshot = Snapshot(txn, self._tables)
-        try:
-            yield snapshot
-        finally:
-            snapshot.end()
-            self._readers.keep(txn)
+        return self._readers.reading(self._tables)
 
     @property
     def position(self) -> int:

@@ -100,6 +100,10 @@ class Worker:
         self._dead = trio.Event()
         self._ready_at: float | None = None
 
+    def kill(self) -> None:
+        """For who cannot wait for it any longer. What follows is as for any death."""
+        self._process.kill()
+
 
 @asynccontextmanager
 async def keep(

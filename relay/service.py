@@ -16,17 +16,12 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from functools import partial
 from pathlib import Path
 
-import hypercorn
 import trio
 
-from relay.api import create_app, serve_http
-from relay.api.clients import Clients
-from relay.api.places import WHY, Places
 from relay.core import Core, open_core
 from relay.dead_readers import clear_dead_readers
 from relay.delivery.connect import Connector
@@ -34,6 +29,7 @@ from relay.delivery.deliverer import Deliverer
 from relay.delivery.releases import release_held
 from relay.domains.rotation import switch_keys
 from relay.domains.verification import reverify_domains
+from relay.doors import Addresses, Listened, listen, serve_doors
 from relay.edge import MailReader
 from relay.file_names import HTTP_ADDRESS_FILE, INBOUND_ADDRESS_FILE, SUBMISSION_ADDRESS_FILE
 from relay.forward_confirmations import ask_the_unasked
@@ -42,9 +38,8 @@ from relay.operator.removal import cancel_what_is_left
 from relay.operator.retention import keep_retention
 from relay.operator.socket import serve_admin_socket
 from relay.processes.mail_reader import open_mail_reader
-from relay.reception.inbound_ports import serve_inbound
+from relay.reception.certificates import Certificates
 from relay.reception.role import open_certificates
-from relay.reception.submission_ports import serve_submission
 from relay.reputation_guard import guard_reputation
 from relay.surroundings import Surroundings
 from relay.unsubscribe_calls import call_members, one_click_post
@@ -54,8 +49,6 @@ logger = logging.getLogger(__name__)
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
 #: `relay.toml` is to be read again.
 RELOAD_SIGNAL = signal.SIGHUP
-#: Requests under way when the relay is stopped have this long to be answered.
-HTTP_GRACE_SECONDS = 8
 #: So soon a thread that computes lets the loop run again, where Python's default is 5 ms.
 SWITCH_SECONDS = 0.0001
 
@@ -117,17 +110,14 @@ class Relay:
     def __init__(self, core: Core, deliverer: Deliverer, close_doors: trio.Event) -> None:
         self.core = core
         self.deliverer = deliverer
-        #: `127.0.0.1:8025`: where HTTP is served.
-        self.http_address = ""
-        #: Where members hand in mail over SMTP: the addresses of `[submission]` bind, then of bind_tls.
-        self.submission_addresses: Sequence[str] = ()
-        #: Where mail comes in.
-        self.inbound_addresses: Sequence[str] = ()
+        self.addresses = Addresses("")
         self._close_doors = close_doors
-        self.http_closed = trio.Event()
-        self.submission_closed = trio.Event()
-        self.inbound_closed = trio.Event()
+        self.doors_closed = trio.Event()
         self.delivery_ended = trio.Event()
+
+    @property
+    def http_address(self) -> str:
+        return self.addresses.http
 
     async def stop(self) -> None:
         """Stop in order, within the grace time. The log stays open; leaving `open_relay` closes it."""
@@ -136,9 +126,7 @@ class Relay:
         self._close_doors.set()
         self.deliverer.stop()
         with trio.move_on_after(self.core.config.service.grace_seconds):
-            await self.http_closed.wait()
-            await self.submission_closed.wait()
-            await self.inbound_closed.wait()
+            await self.doors_closed.wait()
             await self.delivery_ended.wait()
             return
         logger.warning("service.grace_over")
@@ -164,8 +152,6 @@ async def open_relay(
             file.unlink(missing_ok=True)
         is_smtp_served = core.config.submission.is_served or core.config.inbound.is_served
         certificates = open_certificates(directory, core.config.tls) if is_smtp_served else None
-        if certificates is not None:
-            core.metrics.certificate_expires.set_function(lambda: certificates.not_after.timestamp())
         if mail_reader is not None:
             core.mail_reader = mail_reader
         elif core.config.inbound.is_served:
@@ -190,27 +176,18 @@ async def open_relay(
             await nursery.start(keep_retention, core)
             await nursery.start(clear_dead_readers, core)
             await nursery.start(serve_admin_socket, core)
-            relay.http_address = await nursery.start(_serve_http, core, relay, close_doors)
+            listened = await listen(core.config)
+            stack.callback(listened.close)
+            relay.addresses = await nursery.start(
+                _serve_doors, core, relay, certificates, listened, close_doors
+            )
             if core.config.submission.is_served:
-                serve = partial(serve_submission, core.edge, certificates, close=close_doors)
-                relay.submission_addresses = await nursery.start(_serving, serve, relay.submission_closed)
-                _write_addresses(files[SUBMISSION_ADDRESS_FILE], relay.submission_addresses)
-            else:
-                relay.submission_closed.set()
+                _write_addresses(files[SUBMISSION_ADDRESS_FILE], relay.addresses.submission)
             if core.config.inbound.is_served:
-                serve = partial(serve_inbound, core.edge, certificates, close=close_doors)
-                relay.inbound_addresses = await nursery.start(_serving, serve, relay.inbound_closed)
-                _write_addresses(files[INBOUND_ADDRESS_FILE], relay.inbound_addresses)
-            else:
-                relay.inbound_closed.set()
+                _write_addresses(files[INBOUND_ADDRESS_FILE], relay.addresses.inbound)
             # The last one: whoever waits for it finds all of the relay.
-            _write_addresses(files[HTTP_ADDRESS_FILE], [relay.http_address])
-            served = {
-                "http": relay.http_address,
-                "submission": relay.submission_addresses,
-                "inbound": relay.inbound_addresses,
-            }
-            logger.info("service.ready", extra={**served, "seq": core.store.last_seq})
+            _write_addresses(files[HTTP_ADDRESS_FILE], [relay.addresses.http])
+            logger.info("service.ready", extra={**relay.addresses._asdict(), "seq": core.store.last_seq})
             try:
                 yield relay
             finally:
@@ -231,41 +208,13 @@ async def _run_deliverer(relay: Relay, task_status: trio.TaskStatus[None]) -> No
     relay.delivery_ended.set()
 
 
-async def _serve_http(core: Core, relay: Relay, close: trio.Event, task_status: trio.TaskStatus[str]) -> None:
-    config = hypercorn.Config()
-    config.bind = [core.config.http.bind]
-    # Spelt out, because hypercorn's own defaults are for something else.
-    config.graceful_timeout = HTTP_GRACE_SECONDS
-    config.keep_alive_timeout = 75
-    config.keep_alive_max_requests = 1_000_000
-    config.max_app_queue_size = 10
-    config.backlog = 1024
-    config.include_server_header = False
-    config.accesslog = None
-    config.errorlog = logging.getLogger("hypercorn")
-    turned_away = {why: core.metrics.http_turned_away.labels(why) for why in WHY}
-    places = Places(
-        lambda: core.config.http.connections_max,
-        per_address_max=lambda: core.config.http.connections_per_address_max,
-        count_turned_away=lambda why: turned_away[why].inc(),
-    )
-    core.settings.observers.append(lambda before: places.look_again())
-    core.metrics.http_connections.set_function(lambda: places.connections)
-    await serve_http(
-        create_app(core.edge),
-        config,
-        places=places,
-        clients=Clients(lambda: core.config.http.trusted_proxies),
-        close=close,
-        task_status=task_status,
-    )
-    relay.http_closed.set()
-
-
-async def _serving(
-    serve: Callable[..., Awaitable[None]],
-    closed: trio.Event,
-    task_status: trio.TaskStatus[Sequence[str]],
+async def _serve_doors(
+    core: Core,
+    relay: Relay,
+    certificates: Certificates | None,
+    listened: Listened,
+    close: trio.Event,
+    task_status: trio.TaskStatus[Addresses],
 ) -> None:
-    await serve(task_status=task_status)
-    closed.set()
+    await serve_doors(core.edge, certificates, listened, close, task_status=task_status)
+    relay.doors_closed.set()

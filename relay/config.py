@@ -33,6 +33,9 @@ Bound = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
 #: At most a hundred years.
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=100 * 365 * 86400)]
 Delay = Annotated[int, msgspec.Meta(ge=1, le=100 * 365 * 86400)]
+PROCESSES_MAX = 16
+#: Of one role; "auto": what the machine has.
+Processes = Annotated[int, msgspec.Meta(ge=0, le=PROCESSES_MAX)] | Literal["auto"]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
@@ -245,6 +248,27 @@ class SpoolConfig(_Section, frozen=True, kw_only=True):
 class ServiceConfig(_Section, frozen=True, kw_only=True):
     #: How long running deliveries may go on after SIGTERM.
     grace_seconds: Seconds = 30
+    #: Processes that take requests, and processes that deliver; 0: the relay's own does it.
+    edges: Processes = 0
+    couriers: Processes = 0
+
+    def processes(self, cores: int) -> tuple[int, int]:
+        """How many edges and how many couriers there are on so many cores (`len(os.sched_getaffinity(0))`).
+
+        "auto" is half of the cores each, and none where there is one core only. It never makes more processes than
+        there are cores.
+        """
+        if self.edges == "auto" and self.couriers == "auto":
+            return _half(cores), _half(cores)
+        if self.edges == "auto":
+            return min(_half(cores), max(cores - int(self.couriers), 0)), int(self.couriers)
+        if self.couriers == "auto":
+            return self.edges, min(_half(cores), max(cores - self.edges, 0))
+        return self.edges, self.couriers
+
+
+def _half(cores: int) -> int:
+    return min(cores // 2, PROCESSES_MAX)
 
 
 class MembersConfig(_Section, frozen=True, kw_only=True):

@@ -132,6 +132,10 @@ bind = "127.0.0.1:8025"
 [service]
 # How long running deliveries may go on after SIGTERM.
 # grace_seconds = 30
+# Processes that take requests, and processes that deliver. 0: the relay's own process does it. "auto": half of the
+# machine's cores each, none on one core; docs/PERFORMANCE.md says when that is worth it.
+# edges = 0
+# couriers = 0
 
 [members]
 # domains_max = 2

@@ -21,11 +21,14 @@ import msgspec
 from relay.config import Config
 
 #: By their dotted names: a socket is bound once, and a log is told once how large its segments are. Whether a socket
-#: may be bound depends on there being a certificate. (What is in its files may change at any time.)
+#: may be bound depends on there being a certificate. (What is in its files may change at any time.) Sockets and limits
+#: are divided among the processes that there are from the start.
 NEEDS_RESTART: Final = frozenset(
     {
         "http.bind",
         "inbound.bind",
+        "service.couriers",
+        "service.edges",
         "spool.segment_bytes",
         "submission.bind",
         "submission.bind_tls",

@@ -8,11 +8,9 @@ invariant: **a child never keeps anybody**. What has not been answered in its se
 cannot be read, or is stopped, is killed (SIGKILL, which a stopped process obeys, too) and reaped; that question is
 answered by NoAnswer, and the next finds another child. Whoever asks waits in turn (`relay.turns`), by party.
 
-*Beginning.* By exec, never by fork alone, and from the loop's own thread: the kernel kills the child when the *thread*
-that made it ends, so a thread of a pool, as `trio.open_process` takes, would take the child along after ten seconds of
-rest. It takes as long as to start an interpreter with the program's modules, so the first begins with the block, and
-stays. When several in a row have ended without an answer, the next begins later and later (BACK_OFF_SECONDS_MAX).
-After ANSWERS_MAX answers it is made again: what a library keeps of all it reads never adds up.
+*Beginning* (`process`). It takes as long as to start an interpreter with the program's modules, so the first begins
+with the block, and stays. When several in a row have ended without an answer, the next begins later and later
+(BACK_OFF_SECONDS_MAX). After ANSWERS_MAX answers it is made again: what a library keeps of all it reads never adds up.
 
 *Ending.* With the block, killed: nothing that it knows is needed. Where the relay is killed, the kernel and the end of
 its socket end the child (`in_child`). No zombie, socket or pipe is left behind either way.
@@ -29,12 +27,10 @@ import math
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -42,6 +38,7 @@ import trio
 
 from relay.processes import frames
 from relay.processes.frames import BrokenFrame, Frame
+from relay.processes.process import Process, begin
 from relay.turns import Turns
 
 logger = logging.getLogger(__name__)
@@ -51,8 +48,6 @@ START_SECONDS_MAX: Final = 20.0
 BACK_OFF_SECONDS: Final = 0.1
 BACK_OFF_SECONDS_MAX: Final = 5.0
 ANSWERS_MAX: Final = 1000
-#: From SIGKILL until it is gone, which only a kernel in trouble keeps it from.
-REAP_SECONDS_MAX: Final = 5.0
 SAID_LINES_MAX: Final = 20
 SAID_CHARACTERS_MAX: Final = 300
 _PIPE_BYTES: Final = 4096
@@ -94,22 +89,11 @@ class ChildStatistics(NamedTuple):
 class _Process:
     """One process, until it is reaped."""
 
-    popen: subprocess.Popen[bytes]
+    begun: Process
     stream: trio.SocketStream
     errors: trio.lowlevel.FdStream
-    #: Readable when it has ended.
-    descriptor: int
     is_ready: bool = False
     answered: int = 0
-    ended: trio.Event = field(default_factory=trio.Event)
-
-    @property
-    def has_ended(self) -> bool:
-        return self.popen.poll() is not None
-
-    def kill(self) -> None:
-        # Popen looks whether it was reaped: no other process of that number is meant.
-        self.popen.kill()
 
 
 @asynccontextmanager
@@ -142,7 +126,7 @@ class Child:
     @property
     def pid(self) -> int | None:
         """Of the process that would be asked now."""
-        return None if self._process is None else self._process.popen.pid
+        return None if self._process is None else self._process.begun.pid
 
     def statistics(self) -> ChildStatistics:
         return ChildStatistics(self._begun, self._answered, dict(self._no_answers), self._turns.waiting)
@@ -199,7 +183,7 @@ class Child:
 
     async def _ready(self) -> _Process | None:
         """One that can be asked; None: there is none to be had."""
-        if self._process is not None and self._process.has_ended:
+        if self._process is not None and self._process.begun.has_ended:
             self._fail(self._process)  # meanwhile, while nobody asked
         if self._process is None:
             await trio.sleep_until(self._not_before)
@@ -235,7 +219,7 @@ class Child:
         self._failures = min(self._failures + 1, 32)
 
     def _end(self, process: _Process) -> None:
-        process.kill()
+        process.begun.kill()
         if self._process is process:
             self._process = None
 
@@ -243,19 +227,13 @@ class Child:
         """Until it has ended: hear what it says, and reap it."""
         try:
             await self._hear(process)
-            await trio.lowlevel.wait_readable(process.descriptor)
+            await process.begun.wait()
         finally:
-            process.kill()
-            with trio.move_on_after(REAP_SECONDS_MAX, shield=True):
-                await trio.lowlevel.wait_readable(process.descriptor)
-            code = process.popen.poll()
+            code = await process.begun.end()
             if code is None:
                 logger.error("child.cannot_be_killed", extra={"program": self._program.name})
-            trio.lowlevel.notify_closing(process.descriptor)
-            os.close(process.descriptor)
             process.errors.close()
             process.stream.socket.close()
-            process.ended.set()
             if code not in (0, None, -signal.SIGKILL):
                 logger.warning("child.ended", extra={"program": self._program.name, "code": code})
 
@@ -306,17 +284,9 @@ def _begun(program: Program) -> _Process:
     """A new process. Raises OSError, and leaves nothing behind then."""
     ours, theirs = socket.socketpair()
     errors, their_errors = os.pipe()
+    arguments = (program.module, theirs.fileno(), os.getpid(), program.data_bytes_max)
     try:
-        popen = subprocess.Popen(
-            _command(program, theirs.fileno()),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=their_errors,
-            pass_fds=(theirs.fileno(),),
-            env={"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-            cwd="/",
-            start_new_session=True,
-        )
+        begun = begin("relay.processes.in_child", arguments, passed=[theirs.fileno()], errors=their_errors)
     except BaseException:
         ours.close()
         os.close(errors)
@@ -324,20 +294,5 @@ def _begun(program: Program) -> _Process:
     finally:
         theirs.close()
         os.close(their_errors)
-    try:
-        descriptor = os.pidfd_open(popen.pid)
-    except OSError:
-        popen.kill()
-        popen.wait()
-        ours.close()
-        os.close(errors)
-        raise
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-    return _Process(popen, stream, trio.lowlevel.FdStream(errors), descriptor)
-
-
-def _command(program: Program, descriptor: int) -> list[str]:
-    # The modules are those that this process imports (PYTHONPATH), and no others: neither the directory that it was
-    # begun in, nor its user's own.
-    arguments = (program.module, descriptor, os.getpid(), program.data_bytes_max)
-    return [sys.executable, "-P", "-s", "-m", "relay.processes.in_child", *map(str, arguments)]
+    return _Process(begun, stream, trio.lowlevel.FdStream(errors))

@@ -17,12 +17,9 @@ a mail.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import logging
 import os
-import resource
-import signal
 import socket
 import sys
 from types import TracebackType
@@ -31,21 +28,17 @@ from typing import Any, BinaryIO, Final, cast
 import msgspec
 
 from relay.logs import describe
-from relay.processes import frames
+from relay.processes import frames, own_rights
 
 #: Its own four, and those of a module that is being read.
 FILES_MAX: Final = 16
 NICENESS: Final = 5
 
-# <linux/prctl.h>
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_NO_NEW_PRIVS: Final = 38
-
 
 def main(arguments: list[str]) -> None:
     """Answer until the relay closes its side. Whatever goes wrong ends the process."""
     program_name, descriptor, parent, data_bytes_max = (arguments[0], *map(int, arguments[1:]))
-    _end_with(parent)
+    own_rights.end_with(parent)
     _give_up_rights()
     sys.excepthook = _say_where
     # Libraries log what they stumble over, and quote it.
@@ -53,7 +46,7 @@ def main(arguments: list[str]) -> None:
     program = importlib.import_module(program_name)
     # A pair of buffers, which has what `frames` asks for.
     stream = cast(BinaryIO, socket.socket(fileno=descriptor).makefile("rwb"))
-    _limit("RLIMIT_DATA", _data_bytes() + data_bytes_max)
+    own_rights.limit("RLIMIT_DATA", _data_bytes() + data_bytes_max)
     frames.write(stream, frames.READY)
     _answer(program, stream)
 
@@ -66,34 +59,10 @@ def _answer(program: Any, stream: BinaryIO) -> None:
         frames.write(stream, frames.Frame(msgspec.msgpack.encode(answer)))
 
 
-def _end_with(parent: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(0)
-
-
 def _give_up_rights() -> None:
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _limit("RLIMIT_CORE", 0)
-    _limit("RLIMIT_NOFILE", FILES_MAX)
+    own_rights.gain_nothing()
+    own_rights.limit("RLIMIT_NOFILE", FILES_MAX)
     os.nice(NICENESS)
-
-
-def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl {option}")
-
-
-def _limit(name: str, value: int) -> None:
-    """For good: the hard limit goes, too. One that is lower already stays."""
-    number = getattr(resource, name)
-    hard = resource.getrlimit(number)[1]
-    if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
-    resource.setrlimit(number, (value, value))
 
 
 def _data_bytes() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import trio
@@ -19,6 +20,7 @@ from relay.config import (
     DeliveryConfig,
     InboundConfig,
     RetryConfig,
+    ServiceConfig,
     SubmissionConfig,
     WarmingConfig,
     WarmingTier,
@@ -143,6 +145,7 @@ def test_naming_one_category_leaves_the_others_as_they_are() -> None:
         "[[warming.tiers]]\nuntil_day = 1\nhour = 1\nday = 1\n[[warming.tiers]]\nhour = 2\nday = 2",
         "reputation.bounce_rate_max = 1",
         "spool.free_bytes_min = 0",
+        '[service]\nedges = "auto"\ncouriers = 16',
     ],
 )
 def test_what_is_legal_is_taken(settings: str) -> None:
@@ -159,6 +162,32 @@ def test_every_route_that_is_taken_can_be_used(target: str) -> None:
             Route.parse(target)
     else:
         assert Route.parse(config.delivery.routes["*"]).port > 0
+
+
+@pytest.mark.parametrize(
+    ("edges", "couriers", "cores", "processes"),
+    [
+        (0, 0, 64, (0, 0)),
+        (2, 1, 1, (2, 1)),
+        ("auto", "auto", 1, (0, 0)),
+        ("auto", "auto", 2, (1, 1)),
+        ("auto", "auto", 3, (1, 1)),
+        ("auto", "auto", 8, (4, 4)),
+        ("auto", "auto", 128, (16, 16)),
+        ("auto", 0, 2, (1, 0)),
+        (0, "auto", 8, (0, 4)),
+        ("auto", 2, 2, (0, 2)),
+        (7, "auto", 8, (7, 1)),
+        (16, "auto", 8, (16, 0)),
+    ],
+)
+def test_how_many_processes_there_are(
+    edges: int | Literal["auto"],
+    couriers: int | Literal["auto"],
+    cores: int,
+    processes: tuple[int, int],
+) -> None:
+    assert ServiceConfig(edges=edges, couriers=couriers).processes(cores) == processes
 
 
 def test_one_tier_without_until_day_is_legal() -> None:
@@ -197,6 +226,10 @@ BAD = [
     ("[service]\ngrace_seconds = true", 5, "service.grace_seconds"),
     ("[service]\ngrace_seconds = 1.5", 5, "service.grace_seconds"),
     ('[service]\ngrace_seconds = "30"', 5, "service.grace_seconds"),
+    ("[service]\nedges = 17", 5, "service.edges"),
+    ("[service]\nedges = 1\ncouriers = -1", 6, "service.couriers"),
+    ('[service]\ncouriers = "all"', 5, "service.couriers"),
+    ("[service]\nedges = true", 5, "service.edges"),
     ("[retry]\ndelays_seconds = 60", 5, "retry.delays_seconds"),
     ('[retry]\ndelays_seconds = [60, "300"]', 5, "retry.delays_seconds[1]"),
     ("[retry]\ndelays_seconds = [\n  60,\n  0,\n]\ngive_up_seconds = 1", 5, "retry.delays_seconds[1]"),

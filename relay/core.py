@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from relay.last_looks import LastLooks
 from relay.message.key_files import remove_unfinished
 from relay.message.keys import KeyRing, Pepper, Peppers, load_peppers
 from relay.message.outgoing import Composer
-from relay.message.tokens import BounceAddresses
+from relay.message.tokens import SEAL_KEY_OCTETS, BounceAddresses, StreamTickets
 from relay.metrics import Metrics
 from relay.principals import Asker, Operator, Principal
 from relay.quota import Quota
@@ -37,6 +37,7 @@ from relay.reservations import Reservations
 from relay.settings import Settings
 from relay.space import Space
 from relay.store import Store, open_store
+from relay.stream_places import StreamPlaces
 from relay.streams import Streams
 from relay.surroundings import Surroundings
 from relay.views import peppers, signing_keys
@@ -86,6 +87,9 @@ class Core:
     space: Space = field(init=False)
     #: What members and strangers cause goes in by this.
     writes: Writes = field(init=False)
+    #: Of the streams of all edges.
+    stream_places: StreamPlaces = field(init=False)
+    #: Those of the edge in this process.
     streams: Streams = field(init=False)
     heavy_work: HeavyWork = field(init=False)
     #: For large mails while they are sent, and for large bodies while they are received.
@@ -100,7 +104,13 @@ class Core:
         )
         self.writes = Writes(self.store, self.space)
         self.heavy_work = HeavyWork(self.surroundings.offload)
-        self.streams = Streams(lambda: self.config.http, self.surroundings.dice.randbytes)
+        self.stream_places = StreamPlaces(lambda: self.config.http, self.store.now_us)
+        self.streams = Streams(
+            self.stream_places.held(),
+            self.store.read,
+            lambda: self._stream_tickets,
+            self.surroundings.dice.randbytes,
+        )
         self.metrics.streams.set_function(lambda: self.streams.count)
         self.store.observers.append(self.streams.observe)
         self.store.observers.append(self.metrics.observe)
@@ -136,6 +146,15 @@ class Core:
     @property
     def message_tokens(self) -> BounceAddresses:
         return self.composer.bounces
+
+    @cached_property
+    def ticket_key(self) -> bytes:
+        """Seals tickets for streams, at all edges. It is as old as this process."""
+        return self.surroundings.dice.randbytes(SEAL_KEY_OCTETS)
+
+    @cached_property
+    def _stream_tickets(self) -> StreamTickets:
+        return StreamTickets(self.ticket_key)
 
     async def pause(self) -> None:
         """Let others work, in the middle of something long."""

@@ -28,7 +28,8 @@ from relay.message.key_files import remove_unfinished
 from relay.message.keys import KeyRing, Pepper, Peppers, load_peppers
 from relay.message.outgoing import Composer
 from relay.message.tokens import SEAL_KEY_OCTETS, BounceAddresses, StreamTickets
-from relay.metrics import Metrics
+from relay.metrics import CoreMetrics, EdgeMetrics
+from relay.metrics_page import MetricsPage
 from relay.principals import Asker, Operator, Principal
 from relay.quota import Quota
 from relay.refusals import Refusal, unavailable
@@ -82,7 +83,11 @@ class Core:
     pepper_observers: list[Callable[[int, Pepper], Awaitable[None]]] = field(default_factory=list)
     #: One at a time removes payloads (relay.operator.retention).
     erasing: trio.Lock = field(default_factory=trio.Lock)
-    metrics: Metrics = field(init=False)
+    metrics: CoreMetrics = field(init=False)
+    #: Of the edge in this process.
+    edge_metrics: EdgeMetrics = field(init=False)
+    #: With the numbers of all processes.
+    metrics_page: MetricsPage = field(init=False)
     quota: Quota = field(init=False)
     space: Space = field(init=False)
     #: What members and strangers cause goes in by this.
@@ -97,7 +102,11 @@ class Core:
     receiving: Buffers = field(default_factory=lambda: Buffers(RECEIVING_OCTETS_MAX))
 
     def __post_init__(self) -> None:
-        self.metrics = Metrics(self.store)
+        self.metrics = CoreMetrics(self.store)
+        self.edge_metrics = EdgeMetrics()
+        self.metrics_page = MetricsPage(
+            lambda: [*self.metrics.families(), *self.edge_metrics.families()], self.metrics.count_unanswered
+        )
         self.quota = Quota(lambda: self.config.members, lambda: self.config.inbound)
         self.space = Space(
             lambda: self.config.spool, free_bytes=self.store.free_bytes, log_bytes=self.store.log_bytes
@@ -111,7 +120,7 @@ class Core:
             lambda: self._stream_tickets,
             self.surroundings.dice.randbytes,
         )
-        self.metrics.streams.set_function(lambda: self.streams.count)
+        self.edge_metrics.streams.set_function(lambda: self.streams.count)
         self.store.observers.append(self.streams.observe)
         self.store.observers.append(self.metrics.observe)
         self.store.observers.append(self.reservations.observe)
@@ -160,7 +169,7 @@ class Core:
         """Let others work, in the middle of something long."""
         await trio.lowlevel.checkpoint()
 
-    def why_not_accepting(self) -> Refusal | None:
+    async def why_not_accepting(self) -> Refusal | None:
         """Why no send can be taken now: QUEUE_FULL or TEMPORARILY_UNAVAILABLE. None: it can."""
         if self.stopping or self.store.poisoned:
             return unavailable()
@@ -208,7 +217,8 @@ class Core:
             mail_reader=self.mail_reader,
             resolver=self.surroundings.dns(),
             streams=self.streams,
-            metrics=self.metrics,
+            metrics=self.edge_metrics,
+            metrics_page=self.metrics_page.text,
             quota=self.quota,
             heavy_work=self.heavy_work,
             receiving=self.receiving,

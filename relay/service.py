@@ -158,7 +158,7 @@ async def open_relay(
             reader = await stack.enter_async_context(
                 open_mail_reader(core.surroundings.dns(), core.surroundings.clock)
             )
-            core.metrics.reader_failures = lambda: reader.statistics().no_answers.items()
+            core.edge_metrics.reader_failures = lambda: reader.statistics().no_answers.items()
             core.mail_reader = reader
         deliverer = Deliverer(core, Connector(lambda: core.config, core.surroundings))
         close_doors = trio.Event()

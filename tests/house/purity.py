@@ -38,6 +38,7 @@ HANDS: dict[str, frozenset[str]] = {
             "listening",
             "logs",
             "metrics",
+            "metrics_page",
             "news",
             "own_domains",
             "own_keys",

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import trio
 
-from relay.authentication import is_active_key
+from relay.authentication import check_still, is_active_key
 from relay.buffers import Buffers
 from relay.config import Config, ConfigError, load_config
 from relay.data_directory import SiteStatus, check_may_write
@@ -193,15 +193,18 @@ class Core:
         if self.stopping and not isinstance(asker, Operator) and not found.ends_what_was_begun(arguments):
             raise unavailable()
         if isinstance(asker, Principal):
-            self._check_key(asker)
+            self._check_still(asker, reads=found.reads)
             if not is_counted and not found.reads:
                 self.quota.take_write(asker.did)
         return await found.run(self, arguments, asker)
 
-    def _check_key(self, member: Principal) -> None:
-        """Once more, for a body may take its time. Raises Refusal(AUTH_FAILED)."""
+    def _check_still(self, member: Principal, *, reads: bool) -> None:
+        """Once more, for a body may take its time, and an edge may be wrong. Raises Refusal(AUTH_FAILED, or
+        MEMBER_SUSPENDED where it is no reading)."""
         with self.store.read() as view:
-            if not is_active_key(view, member):
+            if not reads:
+                check_still(view, member)
+            elif not is_active_key(view, member):
                 raise Refusal("AUTH_FAILED", "the API key was revoked")
 
     @property

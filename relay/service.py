@@ -1,9 +1,9 @@
 """The service: every layer of a running relay, started and stopped in order.
 
 Started: log and views → deliverer → what releases held mail and watches over reputation, calls of members' URLs,
-verification, confirmations and retention → admin socket → HTTP → SMTP. Stopped the other way round: the relay accepts
-nothing new, requests under way are answered, nothing new is attempted, attempts under way end (or are abandoned when
-the grace time is over), and the log's writer goes last.
+verification, confirmations and retention → admin socket → HTTP and SMTP, here or by edges. Stopped the other way round:
+the relay accepts nothing new, requests under way are answered, nothing new is attempted, attempts under way end (or
+are abandoned when the grace time is over), and the log's writer goes last.
 
 The core is crash-only: an unexpected exception in the writer, a projector or the deliverer ends the process with a
 non-zero status, and the next start puts things right.
@@ -11,11 +11,10 @@ non-zero status, and the next start puts things right.
 
 from __future__ import annotations
 
-import gc
 import logging
+import os
 import resource
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -31,6 +30,7 @@ from relay.domains.rotation import switch_keys
 from relay.domains.verification import reverify_domains
 from relay.doors import Addresses, Listened, listen, serve_doors
 from relay.edge import MailReader
+from relay.edges.host import serve_by_edges
 from relay.file_names import HTTP_ADDRESS_FILE, INBOUND_ADDRESS_FILE, SUBMISSION_ADDRESS_FILE
 from relay.forward_confirmations import ask_the_unasked
 from relay.operator.handle_checks import reverify_handles
@@ -38,6 +38,7 @@ from relay.operator.removal import cancel_what_is_left
 from relay.operator.retention import keep_retention
 from relay.operator.socket import serve_admin_socket
 from relay.processes.mail_reader import open_mail_reader
+from relay.processes.tuning import calm_the_collector, switch_soon
 from relay.reception.certificates import Certificates
 from relay.reception.role import open_certificates
 from relay.reputation_guard import guard_reputation
@@ -49,8 +50,6 @@ logger = logging.getLogger(__name__)
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
 #: `relay.toml` is to be read again.
 RELOAD_SIGNAL = signal.SIGHUP
-#: So soon a thread that computes lets the loop run again, where Python's default is 5 ms.
-SWITCH_SECONDS = 0.0001
 
 
 async def serve(directory: Path) -> None:
@@ -62,11 +61,11 @@ async def serve(directory: Path) -> None:
     Raises what `open_core` raises, and LogPoisonedError (in an exception group) when the log could not be written.
     """
     _allow_open_files()
-    sys.setswitchinterval(SWITCH_SECONDS)
+    switch_soon()
     minded = (*STOP_SIGNALS, RELOAD_SIGNAL)
     with _ignored(*minded), trio.open_signal_receiver(*minded) as signals:
         async with open_relay(directory) as relay:
-            _calm_the_collector()
+            calm_the_collector()
             async for number in signals:
                 if number == RELOAD_SIGNAL:
                     await relay.core.read_settings_again()
@@ -87,14 +86,6 @@ def _ignored(*numbers: signal.Signals) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _calm_the_collector() -> None:
-    """What has been made up to here stays for good, and what a request leaves behind is freed by reference counts: at
-    Python's defaults, looking for cycles takes 6 % of the accept path."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 50)
 
 
 def _allow_open_files() -> None:
@@ -140,7 +131,7 @@ async def open_relay(
 ) -> AsyncIterator[Relay]:
     """Everything that serves, running inside the block. Leave it after `Relay.stop`; leaving without cuts it short.
 
-    `mail_reader`: who reads the mail that comes in; None: a child process, where mail comes in.
+    `mail_reader`: who reads the mail that comes in; None: a child process, where mail comes in. Edges have their own.
     """
     async with open_core(directory, surroundings) as core, AsyncExitStack() as stack:
         # A killed relay left them behind; whoever reads them shall find ours or none.
@@ -150,11 +141,12 @@ async def open_relay(
         }
         for file in files.values():
             file.unlink(missing_ok=True)
+        edges, _ = core.config.service.processes(len(os.sched_getaffinity(0)))
         is_smtp_served = core.config.submission.is_served or core.config.inbound.is_served
         certificates = open_certificates(directory, core.config.tls) if is_smtp_served else None
         if mail_reader is not None:
             core.mail_reader = mail_reader
-        elif core.config.inbound.is_served:
+        elif core.config.inbound.is_served and not edges:
             reader = await stack.enter_async_context(
                 open_mail_reader(core.surroundings.dns(), core.surroundings.clock)
             )
@@ -179,7 +171,7 @@ async def open_relay(
             listened = await listen(core.config)
             stack.callback(listened.close)
             relay.addresses = await nursery.start(
-                _serve_doors, core, relay, certificates, listened, close_doors
+                _serve_doors, core, edges, relay, certificates, listened, close_doors
             )
             if core.config.submission.is_served:
                 _write_addresses(files[SUBMISSION_ADDRESS_FILE], relay.addresses.submission)
@@ -210,11 +202,15 @@ async def _run_deliverer(relay: Relay, task_status: trio.TaskStatus[None]) -> No
 
 async def _serve_doors(
     core: Core,
+    edges: int,
     relay: Relay,
     certificates: Certificates | None,
     listened: Listened,
     close: trio.Event,
     task_status: trio.TaskStatus[Addresses],
 ) -> None:
-    await serve_doors(core.edge, certificates, listened, close, task_status=task_status)
+    if edges:
+        await serve_by_edges(core, edges, listened, close, task_status=task_status)
+    else:
+        await serve_doors(core.edge, certificates, listened, close, task_status=task_status)
     relay.doors_closed.set()

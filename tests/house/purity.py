@@ -120,7 +120,15 @@ HANDS: dict[str, frozenset[str]] = {
 }
 #: Places that are for hands.
 ROOMS_OF_HANDS = frozenset(
-    {"relay.api", "relay.internet", "relay.operator", "relay.processes", "spool.backup", "spool.views"}
+    {
+        "relay.api",
+        "relay.edges",
+        "relay.internet",
+        "relay.operator",
+        "relay.processes",
+        "spool.backup",
+        "spool.views",
+    }
 )
 
 

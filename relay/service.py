@@ -189,14 +189,14 @@ async def open_relay(
         is_smtp_served = core.config.submission.is_served or core.config.inbound.is_served
         certificates = open_certificates(directory, core.config.tls) if is_smtp_served else None
         if certificates is not None:
-            core.metrics.certificate_expires.set_function(lambda: certificates.not_after.timestamp())
+            core.edge_metrics.certificate_expires.set_function(lambda: certificates.not_after.timestamp())
         if mail_reader is not None:
             core.mail_reader = mail_reader
         elif core.config.inbound.is_served:
             reader = await stack.enter_async_context(
                 open_mail_reader(core.surroundings.dns(), core.surroundings.clock)
             )
-            core.metrics.reader_failures = lambda: reader.statistics().no_answers.items()
+            core.edge_metrics.reader_failures = lambda: reader.statistics().no_answers.items()
             core.mail_reader = reader
         connector = Connector(lambda: core.config, core.surroundings)
         courier = Courier(
@@ -272,14 +272,14 @@ async def _serve_http(core: Core, relay: Relay, close: trio.Event, task_status: 
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn")
-    turned_away = {why: core.metrics.http_turned_away.labels(why) for why in WHY}
+    turned_away = {why: core.edge_metrics.http_turned_away.labels(why) for why in WHY}
     places = Places(
         lambda: core.config.http.connections_max,
         per_address_max=lambda: core.config.http.connections_per_address_max,
         count_turned_away=lambda why: turned_away[why].inc(),
     )
     core.settings.observers.append(lambda before: places.look_again())
-    core.metrics.http_connections.set_function(lambda: places.connections)
+    core.edge_metrics.http_connections.set_function(lambda: places.connections)
     await serve_http(
         create_app(core.edge),
         config,

@@ -36,6 +36,21 @@ class StoreOfTheCore:
         self.times_let_go += 1
 
 
+class _Heard(Channel):
+    """Its other side answers heartbeats, which would take all the time of a clock that jumps over days, until it is
+    `stopped`."""
+
+    stopped_at: float | None = None
+
+    @property
+    def heard_at(self) -> float:
+        return trio.current_time() if self.stopped_at is None else self.stopped_at
+
+    @heard_at.setter
+    def heard_at(self, at: float) -> None:
+        pass
+
+
 class Process:
     """A courier in a task."""
 
@@ -46,9 +61,10 @@ class Process:
         self.service: CourierService
         self._nursery: trio.Nursery
         self._core = core
+        self._unheard: list[object] = []
         self._scope = trio.CancelScope()
         ours, theirs = trio.socket.socketpair()
-        self.channel = Channel(trio.SocketStream(ours), questions=FROM_COURIER)
+        self.channel = _Heard(trio.SocketStream(ours), questions=FROM_COURIER)
         self._there = Channel(trio.SocketStream(theirs), questions=FROM_CORE)
 
     def kill(self) -> None:
@@ -58,6 +74,11 @@ class Process:
         self._scope.cancel()
         for session in self.service._courier._sessions.values():
             self._nursery.start_soon(trio.aclose_forcefully, session._stream)
+
+    def stop(self) -> None:
+        """As SIGSTOP: it hears nothing any more."""
+        self.channel.stopped_at = trio.current_time()
+        self.service.hear = self._unheard.append  # type: ignore[method-assign]
 
     async def run(self, pool: Pool) -> None:
         async with trio.open_nursery() as self._nursery:
@@ -75,7 +96,7 @@ class Process:
             async with trio.open_nursery() as nursery:
                 store: Any = self.store
                 self.service = CourierService(self._there, greeting, store, core.surroundings, nursery)
-                await self._there.run(self.service.answer, self.service.hear)
+                await self._there.run(self.service.answer, lambda word: self.service.hear(word))
 
 
 class Couriers:
@@ -94,6 +115,7 @@ class Couriers:
         self.pool = Pool(core, own)
         core.settings.observers.append(self.pool.config_changed)
         core.store.observers.append(self.pool.observe)
+        core.store.rewritten.append(self.pool.let_go)
         async with trio.open_nursery() as self._nursery:
             for _ in range(self._count):
                 self.begin()

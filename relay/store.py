@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import trio
 
 from relay.codec import Recorded, decode, encode
 from relay.config import Config
-from relay.events import Event, TornTailCut, ViewsRebuilt
+from relay.events import Event, MessageQueued, SendAccepted, TornTailCut, ViewsRebuilt
 from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.surroundings import Surroundings
 from relay.turns import Turns
@@ -31,6 +31,34 @@ from spool.views import Snapshot, Views
 
 logger = logging.getLogger(__name__)
 
+#: How many records of the last ones are kept as they were decoded, and the largest send that is: what has just been
+#: accepted is mostly tried at once, and then neither found, read, verified nor decoded again.
+RECENT_MAX = 1024
+RECENT_OCTETS_MAX = 8 << 10
+
+
+class _Recent:
+    """Sends and messages that have just become true."""
+
+    def __init__(self) -> None:
+        self._by_seq: dict[int, Recorded] = {}
+
+    def get(self, seq: int) -> Recorded | None:
+        return self._by_seq.get(seq)
+
+    def observe(self, recorded: Sequence[Recorded]) -> None:
+        for item in recorded:
+            event = item.event
+            if isinstance(event, MessageQueued) or (
+                isinstance(event, SendAccepted) and event.size <= RECENT_OCTETS_MAX
+            ):
+                self._by_seq[item.seq] = item
+        while len(self._by_seq) > RECENT_MAX:
+            del self._by_seq[next(iter(self._by_seq))]
+
+    def forget(self) -> None:
+        self._by_seq.clear()
+
 
 class Store:
     """Made by `open_store`."""
@@ -40,10 +68,16 @@ class Store:
         self._views = views
         self._clock = surroundings.clock
         self._chance = surroundings.chance
+        self._recent = _Recent()
+        views.observers.append(self._recent.observe)
         # Decisions that must not run beside each other (enrolment) take turns.
         self._turns = Turns(1)
         #: The last decision was given up while the disk was at it: it may become true yet.
         self._is_in_doubt = False
+        #: Asked one after the other when segments were rewritten: each has all readers of one kind in other processes
+        #: let go of the files that they keep open, those that are only about to read among them, and returns when none
+        #: has an old one any more. What does not answer in time has to be ended for that.
+        self.rewritten: list[Callable[[], Awaitable[None]]] = []
 
     def now_us(self) -> int:
         """The time to decide by: never before what the log already holds, even if the clock was set back."""
@@ -71,7 +105,7 @@ class Store:
 
     def get(self, seq: int) -> Recorded:
         """The event with this sequence number, from the log. Raises LookupError."""
-        return decode(self._log.get(seq))
+        return self._recent.get(seq) or decode(self._log.get(seq))
 
     def record(self, seq: int) -> Record:
         """As `get`, for who looks at the bytes."""
@@ -143,11 +177,20 @@ class Store:
         """Erase what is personal in these events from the disk: see `spool.interface.DurableLog.erase_payloads`.
 
         That it goes must be an event already (`payload.erased`), else the views are not what the log gives any more.
+
+        Returned: no process of this relay reads them any more, either (`rewritten`). A call that was cancelled, or has
+        raised, may have come too short of that; doing it again makes it so, whether there was anything left to erase.
         """
-        return await self._log.erase_payloads(seqs)
+        self._recent.forget()
+        erased = await self._log.erase_payloads(seqs)
+        if seqs:
+            for let_go in self.rewritten:
+                await let_go()
+        return erased
 
     async def remove_torn_copies(self, is_meant: Callable[[str, bytes], bool]) -> int:
-        """Remove the copies of torn tails that are meant, by their names and bytes; how many there were."""
+        """Remove the copies of torn tails that are meant, by their names and bytes; how many there were. No reader
+        keeps one open."""
         return await self._log.remove_torn_copies(is_meant)
 
     # ------------------------------------------------------------------------------------------------ how it is

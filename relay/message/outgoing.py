@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Final, NamedTuple, Self, TypeVar
 
 from relay import events
@@ -203,7 +203,8 @@ class Composer:
         self.unsubscribe = unsubscribe
         self.confirmations = confirmations
         self.bounces = bounces
-        self._pepper_at = pepper_at
+        #: Kept for the few messages that are at work: each asks three times.
+        self._pepper_at = lru_cache(maxsize=64)(pepper_at)
         self._sends = _Sends()
 
     @classmethod
@@ -265,6 +266,10 @@ class Composer:
         """Keep what has been composed for the other recipients of its send."""
         if gathered.send is not None:
             self._sends.keep(gathered.send)
+
+    def forget_sends(self) -> None:
+        """What they were made of is being erased."""
+        self._sends = _Sends()
 
     def compose(self, accepted: Recorded, queued: Recorded) -> Outgoing:
         """The outgoing message of a `message.queued` and its `send.accepted`, both with their payloads.

@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from relay.last_looks import LastLooks
 from relay.message.key_files import remove_unfinished
 from relay.message.keys import KeyRing, Peppers, load_peppers
 from relay.message.outgoing import Composer
-from relay.message.tokens import BounceAddresses
-from relay.metrics import Metrics
+from relay.message.tokens import SEAL_KEY_OCTETS, BounceAddresses, StreamTickets
+from relay.metrics import CoreMetrics, EdgeMetrics
+from relay.metrics_page import MetricsPage
 from relay.principals import Asker, Operator, Principal
 from relay.quota import Quota
 from relay.refusals import Refusal, unavailable
@@ -37,6 +38,7 @@ from relay.reservations import Reservations
 from relay.settings import Settings
 from relay.space import Space
 from relay.store import Store, open_store
+from relay.stream_places import StreamPlaces
 from relay.streams import Streams
 from relay.surroundings import Surroundings
 from relay.views import peppers, signing_keys
@@ -79,11 +81,18 @@ class Core:
     stopping: bool = False
     #: One at a time removes payloads (relay.operator.retention).
     erasing: trio.Lock = field(default_factory=trio.Lock)
-    metrics: Metrics = field(init=False)
+    metrics: CoreMetrics = field(init=False)
+    #: Of the edge in this process.
+    edge_metrics: EdgeMetrics = field(init=False)
+    #: With the numbers of all processes.
+    metrics_page: MetricsPage = field(init=False)
     quota: Quota = field(init=False)
     space: Space = field(init=False)
     #: What members and strangers cause goes in by this.
     writes: Writes = field(init=False)
+    #: Of the streams of all edges.
+    stream_places: StreamPlaces = field(init=False)
+    #: Those of the edge in this process.
     streams: Streams = field(init=False)
     heavy_work: HeavyWork = field(init=False)
     #: For large mails while they are sent, and for large bodies while they are received.
@@ -91,15 +100,25 @@ class Core:
     receiving: Buffers = field(default_factory=lambda: Buffers(RECEIVING_OCTETS_MAX))
 
     def __post_init__(self) -> None:
-        self.metrics = Metrics(self.store)
+        self.metrics = CoreMetrics(self.store)
+        self.edge_metrics = EdgeMetrics()
+        self.metrics_page = MetricsPage(
+            lambda: [*self.metrics.families(), *self.edge_metrics.families()], self.metrics.count_unanswered
+        )
         self.quota = Quota(lambda: self.config.members, lambda: self.config.inbound)
         self.space = Space(
             lambda: self.config.spool, free_bytes=self.store.free_bytes, log_bytes=self.store.log_bytes
         )
         self.writes = Writes(self.store, self.space)
         self.heavy_work = HeavyWork(self.surroundings.offload)
-        self.streams = Streams(lambda: self.config.http, self.surroundings.dice.randbytes)
-        self.metrics.streams.set_function(lambda: self.streams.count)
+        self.stream_places = StreamPlaces(lambda: self.config.http, self.store.now_us)
+        self.streams = Streams(
+            self.stream_places.held(),
+            self.store.read,
+            lambda: self._stream_tickets,
+            self.surroundings.dice.randbytes,
+        )
+        self.edge_metrics.streams.set_function(lambda: self.streams.count)
         self.store.observers.append(self.streams.observe)
         self.store.observers.append(self.metrics.observe)
         self.store.observers.append(self.reservations.observe)
@@ -135,11 +154,20 @@ class Core:
     def message_tokens(self) -> BounceAddresses:
         return self.composer.bounces
 
+    @cached_property
+    def ticket_key(self) -> bytes:
+        """Seals tickets for streams, at all edges. It is as old as this process."""
+        return self.surroundings.dice.randbytes(SEAL_KEY_OCTETS)
+
+    @cached_property
+    def _stream_tickets(self) -> StreamTickets:
+        return StreamTickets(self.ticket_key)
+
     async def pause(self) -> None:
         """Let others work, in the middle of something long."""
         await trio.lowlevel.checkpoint()
 
-    def why_not_accepting(self) -> Refusal | None:
+    async def why_not_accepting(self) -> Refusal | None:
         """Why no send can be taken now: QUEUE_FULL or TEMPORARILY_UNAVAILABLE. None: it can."""
         if self.stopping or self.store.poisoned:
             return unavailable()
@@ -181,7 +209,8 @@ class Core:
             mail_reader=self.mail_reader,
             resolver=self.surroundings.dns(),
             streams=self.streams,
-            metrics=self.metrics,
+            metrics=self.edge_metrics,
+            metrics_page=self.metrics_page.text,
             quota=self.quota,
             heavy_work=self.heavy_work,
             receiving=self.receiving,

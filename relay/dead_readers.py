@@ -2,7 +2,7 @@
 
 The invariant: **whoever reads the views, and however it ends, leaves the relay as it was.** A process that is killed
 while it reads (`log verify`, say) leaves its place in LMDB's table of readers taken. LMDB uses no page again that such
-a reader might still see, so the file would grow by all that is written; and the table has 126 places. So the relay
+a reader might still see, so the file would grow by all that is written; and the table has an end. So the relay
 looks at the table every CHECK_SECONDS, which costs some microseconds. (What lives and reads is no trouble of this kind;
 where it takes every place, the relay still has its own: `spool.views.fold.OWN_READERS`.)
 """

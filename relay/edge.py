@@ -21,7 +21,7 @@ from relay.internet.resolver import Resolver
 from relay.mail_reading import Reading, Signature
 from relay.message.keys import Peppers
 from relay.message.tokens import BounceAddresses, ConfirmationTokens, UnsubscribeTokens
-from relay.metrics import Metrics
+from relay.metrics import EdgeMetrics
 from relay.principals import Asker
 from relay.quota import Quota
 from relay.refusals import Refusal
@@ -73,15 +73,18 @@ class Edge:
     #: What the DNS says of strangers.
     resolver: Resolver
     streams: Streams
-    metrics: Metrics
+    #: What this edge counts itself.
+    metrics: EdgeMetrics
+    #: The numbers of the whole relay, for Prometheus. Takes a second at most.
+    metrics_page: Callable[[], Awaitable[bytes]]
     quota: Quota
     #: Reads what is large beside the loop.
     heavy_work: HeavyWork
     #: Memory for large bodies.
     receiving: Buffers
     decide: Decide
-    #: None: a send can be taken now.
-    why_not_accepting: Callable[[], Refusal | None]
+    #: None: a send can be taken now. The core is asked.
+    why_not_accepting: Callable[[], Awaitable[Refusal | None]]
 
     @property
     def config(self) -> Config:

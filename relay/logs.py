@@ -14,15 +14,23 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any
 
+#: Among them "process", which would be a number.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonLines(logging.Formatter):
+    """`process`: which of the relay's processes this is; the core does not say it of itself."""
+
+    def __init__(self, process: str | None = None) -> None:
+        super().__init__()
+        self._process = {} if process is None else {"process": process}
+
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
+            **self._process,
             "event": record.getMessage(),
         }
         line.update((key, value) for key, value in vars(record).items() if key not in _STANDARD)
@@ -41,9 +49,10 @@ def describe(error: BaseException) -> list[str]:
     return [*lines, *describe(cause)] if cause is not None else lines
 
 
-def configure_logging(level: int = logging.INFO) -> None:
+def configure_logging(level: int = logging.INFO, *, process: str | None = None) -> None:
+    """`process`: the name of a process that is not the core, which each of its lines says."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines(process))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -1,15 +1,18 @@
 """What an operator alarms on, as Prometheus sees it (SPEC 1.3).
 
 What the views know is read from them when it is asked for, so that it is right after a restart too; only what is no
-part of the log (refusals, times of this process) is counted here. Labels are codes and statuses: never a member, a
+part of the log (refusals, times of a process) is counted here. Labels are codes and statuses: never a member, a
 domain or an address, of which there is no bound.
+
+What an edge counts and what the core counts are two classes, for there may be several edges, in processes of their own.
+Each is a registry of names; `relay.metrics_page` makes one page of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -26,6 +29,7 @@ from relay.events import (
     Outcome,
     SendAccepted,
 )
+from relay.metrics_page import Family, families_of
 from relay.store import Store
 from relay.views import due, members, messages
 from spool.views import Snapshot
@@ -53,37 +57,13 @@ class SmtpMetrics:
         )
 
 
-class Metrics:
-    """One registry for one relay; `observe` must be one of the views' observers."""
+class EdgeMetrics:
+    """What whoever answers requests counts: one registry for each edge."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_ViewsCollector(store))
         self.refused = Counter(
             "atmos_sends_refused", "Sends refused, by code", ["code"], registry=self._registry
-        )
-        self._accepted = Counter("atmos_sends_accepted", "Sends accepted", registry=self._registry)
-        self._recipients = Counter(
-            "atmos_recipients_accepted", "Recipients accepted", registry=self._registry
-        )
-        self._attempts = Counter("atmos_attempts_started", "Attempts begun", registry=self._registry)
-        self._outcomes = Counter(
-            "atmos_attempt_outcomes",
-            "Attempts ended, by status, first digit of the reply (0: no reply) and why (docs/BOUNCE_CLASSES.md)",
-            ["status", "reply_class", "bounce_class"],
-            registry=self._registry,
-        )
-        self._relay_refused = Counter(
-            "atmos_relay_refused",
-            "Bounces that tell of the relay's own address and pause no domain, by class; alarm on any",
-            ["bounce_class"],
-            registry=self._registry,
-        )
-
-        #: Set by the deliverer, who has them.
-        self.connections = Gauge(
-            "atmos_delivery_connections", "Open connections to receivers", registry=self._registry
         )
         #: Asked of `relay.streams`.
         self.streams = Gauge("atmos_streams_open", "Open status streams", registry=self._registry)
@@ -113,6 +93,48 @@ class Metrics:
             ["why"],
             registry=self._registry,
         )
+        #: Asked of `relay.reception.certificates`; 0: there is none.
+        self.certificate_expires = Gauge(
+            "atmos_tls_certificate_expires_seconds",
+            "When the certificate that is shown expires, in seconds since 1970",
+            registry=self._registry,
+        )
+        #: By why, how often who reads the mail that comes in gave no answer. Set by who makes the reader.
+        self.reader_failures: Callable[[], Iterable[tuple[str, int]]] = tuple
+        self._registry.register(_ReaderCollector(lambda: self.reader_failures()))
+
+    def families(self) -> list[Family]:
+        return families_of(self._registry)
+
+
+class CoreMetrics:
+    """What the core counts, and reads from its views; `observe` must be one of the views' observers."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._registry = CollectorRegistry()
+        self._registry.register(_ViewsCollector(store))
+        self._accepted = Counter("atmos_sends_accepted", "Sends accepted", registry=self._registry)
+        self._recipients = Counter(
+            "atmos_recipients_accepted", "Recipients accepted", registry=self._registry
+        )
+        self._attempts = Counter("atmos_attempts_started", "Attempts begun", registry=self._registry)
+        self._outcomes = Counter(
+            "atmos_attempt_outcomes",
+            "Attempts ended, by status, first digit of the reply (0: no reply) and why (docs/BOUNCE_CLASSES.md)",
+            ["status", "reply_class", "bounce_class"],
+            registry=self._registry,
+        )
+        self._relay_refused = Counter(
+            "atmos_relay_refused",
+            "Bounces that tell of the relay's own address and pause no domain, by class; alarm on any",
+            ["bounce_class"],
+            registry=self._registry,
+        )
+        #: Set by the deliverer, who has them.
+        self.connections = Gauge(
+            "atmos_delivery_connections", "Open connections to receivers", registry=self._registry
+        )
         self._reports = Counter(
             "atmos_inbound_reports",
             "Reports about messages that came in by mail and were recorded, by kind",
@@ -131,12 +153,6 @@ class Metrics:
             ["kind"],
             registry=self._registry,
         )
-        #: Asked of `relay.reception.certificates`; 0: there is none.
-        self.certificate_expires = Gauge(
-            "atmos_tls_certificate_expires_seconds",
-            "When the certificate that is shown expires, in seconds since 1970",
-            registry=self._registry,
-        )
         self._sync_seconds = Histogram(
             "atmos_log_sync_seconds",
             "How long a batch's fdatasync took",
@@ -149,9 +165,17 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
             registry=self._registry,
         )
-        #: By why, how often who reads the mail that comes in gave no answer. Set by who makes the reader.
-        self.reader_failures: Callable[[], Iterable[tuple[str, int]]] = tuple
-        self._registry.register(_ReaderCollector(lambda: self.reader_failures()))
+        self._unanswered = Counter(
+            "atmos_metrics_unanswered",
+            "How often a process of the relay did not say its numbers in time; that page has its counters of before",
+            registry=self._registry,
+        )
+
+    def count_unanswered(self, processes: int) -> None:
+        self._unanswered.inc(processes)
+
+    def families(self) -> list[Family]:
+        return families_of(self._registry)
 
     def observe(self, recorded: Sequence[Recorded]) -> None:
         """Called once a batch, right after it became durable."""
@@ -179,9 +203,6 @@ class Metrics:
                     self._passed_on.labels(event.kind).inc()
                 case _:
                     pass
-
-    def text(self) -> bytes:
-        return generate_latest(self._registry)
 
 
 def _status(event: Outcome) -> str:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -28,8 +29,11 @@ from relay.api import create_app, serve_http
 from relay.api.clients import Clients
 from relay.api.places import WHY, Places
 from relay.core import Core, open_core
+from relay.couriers.host import open_couriers
 from relay.dead_readers import clear_dead_readers
+from relay.delivery.carrier import Carrier
 from relay.delivery.connect import Connector
+from relay.delivery.courier import Courier
 from relay.delivery.deliverer import Deliverer
 from relay.delivery.releases import release_held
 from relay.domains.rotation import switch_keys
@@ -146,13 +150,33 @@ class Relay:
         await self.delivery_ended.wait()
 
 
+#: Who carries the errands of a relay, which has a courier of its own.
+CarriedBy = Callable[[Core, Carrier], AbstractAsyncContextManager[Carrier]]
+
+
+@asynccontextmanager
+async def carried_by_couriers(core: Core, own: Carrier) -> AsyncIterator[Carrier]:
+    """Other processes, as many as are configured."""
+    _, count = core.config.service.processes(len(os.sched_getaffinity(0)))
+    if not count:
+        yield own
+        return
+    async with open_couriers(core, own, count) as couriers:
+        yield couriers
+
+
 @asynccontextmanager
 async def open_relay(
-    directory: Path, surroundings: Surroundings | None = None, *, mail_reader: MailReader | None = None
+    directory: Path,
+    surroundings: Surroundings | None = None,
+    *,
+    mail_reader: MailReader | None = None,
+    carried_by: CarriedBy = carried_by_couriers,
 ) -> AsyncIterator[Relay]:
     """Everything that serves, running inside the block. Leave it after `Relay.stop`; leaving without cuts it short.
 
-    `mail_reader`: who reads the mail that comes in; None: a child process, where mail comes in.
+    `mail_reader`: who reads the mail that comes in; None: a child process, where mail comes in. `carried_by`: who
+    carries errands, beside or instead of the courier in this process.
     """
     async with open_core(directory, surroundings) as core, AsyncExitStack() as stack:
         # A killed relay left them behind; whoever reads them shall find ours or none.
@@ -165,16 +189,21 @@ async def open_relay(
         is_smtp_served = core.config.submission.is_served or core.config.inbound.is_served
         certificates = open_certificates(directory, core.config.tls) if is_smtp_served else None
         if certificates is not None:
-            core.metrics.certificate_expires.set_function(lambda: certificates.not_after.timestamp())
+            core.edge_metrics.certificate_expires.set_function(lambda: certificates.not_after.timestamp())
         if mail_reader is not None:
             core.mail_reader = mail_reader
         elif core.config.inbound.is_served:
             reader = await stack.enter_async_context(
                 open_mail_reader(core.surroundings.dns(), core.surroundings.clock)
             )
-            core.metrics.reader_failures = lambda: reader.statistics().no_answers.items()
+            core.edge_metrics.reader_failures = lambda: reader.statistics().no_answers.items()
             core.mail_reader = reader
-        deliverer = Deliverer(core, Connector(lambda: core.config, core.surroundings))
+        connector = Connector(lambda: core.config, core.surroundings)
+        courier = Courier(
+            core.store.get, core.composer, connector, heavy_work=core.heavy_work, sending=core.sending
+        )
+        carrier = await stack.enter_async_context(carried_by(core, courier))
+        deliverer = Deliverer(core, connector, carrier)
         close_doors = trio.Event()
         async with trio.open_nursery() as nursery:
             relay = Relay(core, deliverer, close_doors)
@@ -243,14 +272,14 @@ async def _serve_http(core: Core, relay: Relay, close: trio.Event, task_status: 
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn")
-    turned_away = {why: core.metrics.http_turned_away.labels(why) for why in WHY}
+    turned_away = {why: core.edge_metrics.http_turned_away.labels(why) for why in WHY}
     places = Places(
         lambda: core.config.http.connections_max,
         per_address_max=lambda: core.config.http.connections_per_address_max,
         count_turned_away=lambda why: turned_away[why].inc(),
     )
     core.settings.observers.append(lambda before: places.look_again())
-    core.metrics.http_connections.set_function(lambda: places.connections)
+    core.edge_metrics.http_connections.set_function(lambda: places.connections)
     await serve_http(
         create_app(core.edge),
         config,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -74,6 +74,10 @@ class Store:
         self._turns = Turns(1)
         #: The last decision was given up while the disk was at it: it may become true yet.
         self._is_in_doubt = False
+        #: Asked one after the other when segments were rewritten: each has all readers of one kind in other processes
+        #: let go of the files that they keep open, those that are only about to read among them, and returns when none
+        #: has an old one any more. What does not answer in time has to be ended for that.
+        self.rewritten: list[Callable[[], Awaitable[None]]] = []
 
     def now_us(self) -> int:
         """The time to decide by: never before what the log already holds, even if the clock was set back."""
@@ -173,12 +177,20 @@ class Store:
         """Erase what is personal in these events from the disk: see `spool.interface.DurableLog.erase_payloads`.
 
         That it goes must be an event already (`payload.erased`), else the views are not what the log gives any more.
+
+        Returned: no process of this relay reads them any more, either (`rewritten`). A call that was cancelled, or has
+        raised, may have come too short of that; doing it again makes it so, whether there was anything left to erase.
         """
         self._recent.forget()
-        return await self._log.erase_payloads(seqs)
+        erased = await self._log.erase_payloads(seqs)
+        if seqs:
+            for let_go in self.rewritten:
+                await let_go()
+        return erased
 
     async def remove_torn_copies(self, is_meant: Callable[[str, bytes], bool]) -> int:
-        """Remove the copies of torn tails that are meant, by their names and bytes; how many there were."""
+        """Remove the copies of torn tails that are meant, by their names and bytes; how many there were. No reader
+        keeps one open."""
         return await self._log.remove_torn_copies(is_meant)
 
     # ------------------------------------------------------------------------------------------------ how it is

@@ -1,4 +1,4 @@
-"""Open status streams and tickets for them: who listens, who is woken, and who has to leave.
+"""Open status streams of one edge and tickets for them: who listens, who is woken, and who has to leave.
 
 The invariant: **a stream costs its place here and a task that waits; it is woken by an event of its own member and by
 nothing else.** No timers, no polling, and nothing is held for a reader: what it has not read yet is in the log.
@@ -6,29 +6,35 @@ nothing else.** No timers, no polling, and nothing is held for a reader: what it
 A stream ends at once when the key that opened it is revoked, and when the relay stops. A suspended member may go on
 reading.
 
-Tickets are for browsers, which cannot set headers: good for 60 seconds and for one stream. They live in memory and end
-with the process.
+How many there may be the core decides, for all edges together (`relay.stream_places`). Of what happens an edge in the
+core's process sees every batch (`observe`); another is told (`hear`).
+
+Tickets are for browsers, which cannot set headers: good for 60 seconds and for one stream. Each is sealed with a key
+that the core makes when it starts, so any of its edges opens what another has issued, and none outlives it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import NamedTuple
 
 import trio
 
+from relay.authentication import is_active_key
 from relay.codec import Recorded
-from relay.config import HttpConfig
 from relay.events import KeyRevoked, OwnedEvent
+from relay.message.tokens import TICKET_NONCE_OCTETS, StreamTickets, Ticket
+from relay.news import Heard
 from relay.principals import Principal
 from relay.refusals import Refusal
+from relay.stream_places import TICKET_SECONDS, Places, TicketUse, no_more_streams
 from relay.times import SECOND_US
+from spool.views import Snapshot
 
-TICKET_SECONDS = 60
-#: A browser needs one for each connection that it opens.
+#: A browser needs one for each connection that it opens. Of an edge: the core counts what is used, not what is issued.
 TICKETS_PER_MEMBER_MAX = 100
-RETRY_AFTER_SECONDS = 30
 
 
 class Ending(NamedTuple):
@@ -64,67 +70,98 @@ class Subscriber:
         self.wake()
 
 
-class _Issued(NamedTuple):
-    principal: Principal
-    expires_at: int
-
-
 class Streams:
-    """All of a relay's; `observe` must be one of the views' observers."""
+    """All of an edge's. Either `observe` is one of the views' observers, or `hear` is called with what `relay.news`
+    tells. `seal`: of the core's key."""
 
-    def __init__(self, limits: Callable[[], HttpConfig], randbytes: Callable[[int], bytes]) -> None:
-        self._limits = limits
+    def __init__(
+        self,
+        places: Places,
+        read: Callable[[], AbstractContextManager[Snapshot]],
+        seal: Callable[[], StreamTickets],
+        randbytes: Callable[[int], bytes],
+    ) -> None:
+        self._places = places
+        self._read = read
+        self._seal = seal
         self._randbytes = randbytes
         self._open: dict[str, set[Subscriber]] = {}
         self._count = 0
         self._stopping = False
-        self._tickets: dict[str, _Issued] = {}
+        #: What was issued here and has not been used here, by member; and all that was issued, the oldest first.
+        self._unused: dict[str, set[bytes]] = {}
+        self._issued: deque[Ticket] = deque()
 
     @property
     def count(self) -> int:
         return self._count
 
-    @contextmanager
-    def open(self, principal: Principal) -> Iterator[Subscriber]:
-        """A place for one stream. Raises Refusal(RATE_LIMITED or TEMPORARILY_UNAVAILABLE).
+    @asynccontextmanager
+    async def open(self, principal: Principal, ticket: TicketUse | None = None) -> AsyncIterator[Subscriber]:
+        """A place for one stream; a ticket is used up by it, or by the attempt. Raises Refusal: RATE_LIMITED,
+        TEMPORARILY_UNAVAILABLE, or AUTH_FAILED where the ticket is used or the key was revoked meanwhile.
 
-        Open it without an `await` after authenticating, so that no revocation falls in between.
+        From when this has begun whatever happens to the member wakes the subscriber: what was before, the views have.
         """
-        of_member = self._open.get(principal.did, set())
-        if len(of_member) >= self._limits().streams_per_member_max:
-            raise Refusal(
-                "RATE_LIMITED",
-                f"you have {len(of_member)} streams open, the most; close one",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
-        if self._stopping or self._count >= self._limits().streams_max:
-            raise Refusal(
-                "TEMPORARILY_UNAVAILABLE",
-                "the relay can open no more streams now; try again, or use /v1/events",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
+        if self._stopping:
+            raise no_more_streams()
+        if ticket is not None:
+            self._no_more_unused(principal.did, ticket.nonce)
+        await self._places.take(principal.did, ticket)
         subscriber = Subscriber(principal)
-        self._open.setdefault(principal.did, of_member).add(subscriber)
+        self._open.setdefault(principal.did, set()).add(subscriber)
         self._count += 1
         try:
+            # A place may take its time. A revocation before this look is seen by it, and any later one ends the stream.
+            self._check(principal)
             yield subscriber
         finally:
             self._count -= 1
+            of_member = self._open[principal.did]
             of_member.discard(subscriber)
             if not of_member:
                 del self._open[principal.did]
+            self._places.leave(principal.did)
+
+    def _check(self, principal: Principal) -> None:
+        if self._stopping:
+            raise no_more_streams()
+        with self._read() as view:
+            if not is_active_key(view, principal):
+                raise Refusal("AUTH_FAILED", "the API key was revoked")
+
+    # ------------------------------------------------------------------------------------------------ what happens
 
     def observe(self, recorded: Sequence[Recorded]) -> None:
         """Called once a batch, right after it became durable and its views can be read."""
         for _, _, event in recorded:
             if event.STREAMED:
                 assert isinstance(event, OwnedEvent)
-                for subscriber in self._open.get(event.did, ()):
-                    subscriber.wake()
+                self._wake(event.did)
             elif isinstance(event, KeyRevoked):
-                for subscriber in self._open.get(event.did, ()):
-                    if subscriber.principal.key_id == event.key_id:
-                        subscriber.end(KEY_REVOKED)
+                self._end(event.did, event.key_id)
+
+    def hear(self, heard: Heard) -> None:
+        """Called in the order in which it was told. Raises ReadersFullError."""
+        for did in self._open if heard.dids is None else heard.dids:
+            self._wake(did)
+        for did, key_id in self._revoked() if heard.revoked is None else heard.revoked:
+            self._end(did, key_id)
+
+    def _wake(self, did: str) -> None:
+        for subscriber in self._open.get(did, ()):
+            subscriber.wake()
+
+    def _end(self, did: str, key_id: str) -> None:
+        for subscriber in self._open.get(did, ()):
+            if subscriber.principal.key_id == key_id:
+                subscriber.end(KEY_REVOKED)
+
+    def _revoked(self) -> Iterable[tuple[str, str]]:
+        """Of the keys that have opened streams here, those that are no good any more."""
+        principals = {one.principal for of_member in self._open.values() for one in of_member}
+        with self._read() as view:
+            return [(one.did, one.key_id) for one in principals if not is_active_key(view, one)]
 
     def stop(self) -> None:
         """End all streams, and open none any more."""
@@ -133,26 +170,38 @@ class Streams:
             for subscriber in of_member:
                 subscriber.end(STOPPING)
 
+    # ------------------------------------------------------------------------------------------------ tickets
+
     def issue_ticket(self, principal: Principal, now_us: int) -> tuple[str, int]:
         """A ticket, and until when it is good. Raises Refusal(RATE_LIMITED)."""
-        self._tickets = {
-            ticket: issued for ticket, issued in self._tickets.items() if issued.expires_at > now_us
-        }
-        own = sum(issued.principal.did == principal.did for issued in self._tickets.values())
+        while self._issued and self._issued[0].expires_at <= now_us:
+            expired = self._issued.popleft()
+            self._no_more_unused(expired.did, expired.nonce)
+        own = len(self._unused.get(principal.did, ()))
         if own >= TICKETS_PER_MEMBER_MAX:
             raise Refusal(
                 "RATE_LIMITED",
                 f"you have {own} unused tickets, the most; use one, or wait until they expire",
                 retry_after_seconds=TICKET_SECONDS,
             )
-        ticket = self._randbytes(32).hex()
         expires_at = now_us + TICKET_SECONDS * SECOND_US
-        self._tickets[ticket] = _Issued(principal, expires_at)
-        return ticket, expires_at
+        nonce = self._randbytes(TICKET_NONCE_OCTETS)
+        ticket = Ticket(principal.did, principal.key_id, principal.scope, expires_at, nonce)
+        self._issued.append(ticket)
+        self._unused.setdefault(principal.did, set()).add(nonce)
+        return self._seal().seal(ticket), expires_at
 
-    def redeem_ticket(self, ticket: str, now_us: int) -> Principal | None:
-        """Whom it was issued to; None where it is unknown, used or too old. It is used from now on."""
-        issued = self._tickets.pop(ticket, None)
-        if issued is None or issued.expires_at <= now_us:
+    def open_ticket(self, ticket: str) -> tuple[Principal, TicketUse] | None:
+        """Whom it was issued to, and what `open` wants of it; None where it is none. That it is neither used nor too
+        old is judged there."""
+        opened = self._seal().open(ticket)
+        if opened is None:
             return None
-        return issued.principal
+        principal = Principal(opened.did, opened.key_id, opened.scope)
+        return principal, TicketUse(opened.nonce, opened.expires_at)
+
+    def _no_more_unused(self, did: str, nonce: bytes) -> None:
+        unused = self._unused.get(did, set())
+        unused.discard(nonce)
+        if not unused:
+            self._unused.pop(did, None)

@@ -38,6 +38,11 @@ class ReadersFullError(SpoolError):
         )
 
 
+class ViewsNotReadableError(SpoolError):
+    """There are views, and they must not be read: made by other code, damaged, or being replaced. None of it is lost:
+    all that is in them is in the log."""
+
+
 class LockedError(SpoolError):
     """Another process has this log open for writing: not always a relay."""
 

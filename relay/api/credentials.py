@@ -10,6 +10,7 @@ from relay.dids import is_valid_did, why_no_did
 from relay.edge import Edge
 from relay.principals import Principal
 from relay.refusals import Refusal
+from relay.stream_places import TicketUse, no_such_ticket
 
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 
@@ -33,21 +34,23 @@ async def reader_of(edge: Edge, request: Request) -> Principal:
     return member
 
 
-def listener_of(edge: Edge, request: Request) -> Principal:
-    """The member that asks for a stream, which may be a suspended one: by headers, or by a ticket, which is used up.
+def listener_of(edge: Edge, request: Request) -> tuple[Principal, TicketUse | None]:
+    """The member that asks for a stream, which may be a suspended one: by headers, or by a ticket, which is used up
+    when the stream is opened.
 
     Raises Refusal.
     """
     ticket = request.argument("ticket")
     if ticket is None:
-        return _member(edge, request, suspended_may=True)
-    request.check_arguments()  # before it is used up
-    issued_to = edge.streams.redeem_ticket(ticket, edge.store.now_us())
-    if issued_to is not None:
+        return _member(edge, request, suspended_may=True), None
+    request.check_arguments()
+    opened = edge.streams.open_ticket(ticket)
+    if opened is not None:
+        issued_to, _ = opened
         with edge.store.read() as view:
             if is_active_key(view, issued_to):
-                return issued_to
-    raise Refusal("AUTH_FAILED", "the ticket is not known, used, or older than 60 seconds")
+                return opened
+    raise no_such_ticket()
 
 
 def _member(edge: Edge, request: Request, *, suspended_may: bool = False) -> Principal:

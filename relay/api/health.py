@@ -58,7 +58,7 @@ async def healthz(edge: Edge, request: Request) -> Answer:
 async def readyz(edge: Edge, request: Request) -> Answer:
     """A relay without room still delivers, and answers what became of a mail: whatever takes it out of service for
     that, a proxy say, would hide it from those who ask."""
-    refusal = edge.why_not_accepting()
+    refusal = await edge.why_not_accepting()
     if refusal is not None and refusal.code != "QUEUE_FULL":
         return Answer.of(ErrorAnswer(refusal.message, refusal.code), 503)
     code, reason = (None, None) if refusal is None else (refusal.code, refusal.message)
@@ -76,4 +76,4 @@ async def readyz(edge: Edge, request: Request) -> Answer:
     for_monitors=True,
 )
 async def metrics(edge: Edge, request: Request) -> Answer:
-    return Answer(200, edge.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Answer(200, await edge.metrics_page(), media_type="text/plain; version=0.0.4; charset=utf-8")

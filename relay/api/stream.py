@@ -50,10 +50,10 @@ async def serve_stream(edge: Edge, scope: Any, receive: Receive, send: Send) -> 
     await receive()  # websocket.connect
     request = Request(scope, receive, legal_arguments=ARGUMENTS)
     try:
-        principal = listener_of(edge, request)
+        principal, ticket = listener_of(edge, request)
         asked = request.argument("cursor")
         cursor = None if asked is None else parse_cursor(asked)
-        with edge.streams.open(principal) as subscriber:
+        async with edge.streams.open(principal, ticket) as subscriber:
             await _serve(edge, subscriber, cursor, receive, send)
     except Refusal as refusal:  # before the upgrade: there are none behind it
         answer, _ = error_answer(refusal, method="GET", route=PATH)

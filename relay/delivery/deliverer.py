@@ -21,10 +21,10 @@ from relay.config import Config, DeliveryConfig
 from relay.core import Core
 from relay.data_directory import SiteStatus
 from relay.delivery.attempts import Attempted, Attempts, Due
+from relay.delivery.carrier import Carrier
 from relay.delivery.connect import Connector, Destination
 from relay.delivery.interrupted import name_interrupted
 from relay.delivery.scheduler import Scheduler, SchedulerLimits, Start
-from relay.delivery.session import Session
 from relay.delivery.sites import SiteLimits, feedback_of
 from relay.delivery.waiting import Waiting
 from relay.events import (
@@ -78,11 +78,11 @@ class _Known(NamedTuple):
 class Deliverer:
     """Made once; `run` it in the service's nursery. `stop` ends it in order."""
 
-    def __init__(self, core: Core, connector: Connector) -> None:
+    def __init__(self, core: Core, connector: Connector, carrier: Carrier) -> None:
         self._core = core
         self._store = core.store
         self._connector = connector
-        self._attempts = Attempts(core, connector)
+        self._attempts = Attempts(core, carrier)
         self._waiting = Waiting()
         self._scheduler = Scheduler(_limits(core.config.delivery))
         self._claimed = core.in_hand
@@ -369,25 +369,25 @@ class Deliverer:
 
     async def _work(self, worker: _Worker) -> None:
         """An exception ends the process, and nothing is begun and no goodbye said any more."""
-        session: Session | None = None
+        is_open = False
         while worker.task is not None:
             task, worker.task = worker.task, None
-            attempted = await self._attempts.make(task, session)
-            session = attempted.session
+            attempted = await self._attempts.make(task, worker.number, is_open=is_open)
+            is_open = attempted.usable
             self._look_after(task, attempted)
             self._claimed.discard(task.message_id)
             if not self._scheduler.ended(
                 worker.number,
                 trio.current_time(),
                 *feedback_of(attempted.outcome),
-                usable=session is not None,
+                usable=is_open,
             ):
                 break
             self._dispatch()
             while worker.task is None and not worker.is_to_close and not self._stopping:
                 await worker.news.wait()
-        if session is not None:
-            await self._attempts.part(session)
+        if is_open:
+            await self._attempts.part(worker.number)
         del self._workers[worker.number]
         self._scheduler.closed(worker.number)
         self._dispatch()
@@ -401,7 +401,7 @@ class Deliverer:
             self._wait_for(task.lane, self._store.now_us())
         if isinstance(event, MessageDeferred | AttemptInterrupted):
             self._wait_for(task.lane, event.next_attempt_at)
-            if attempted.outcome is not None:
+            if attempted.outcome is not None or isinstance(event, AttemptInterrupted):
                 self._stop_if_suppressed(task.message_id)
 
 

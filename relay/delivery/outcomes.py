@@ -1,17 +1,20 @@
 """What an attempt came to, and with whom it was: what a session reports, and the events of the attempt are made from.
 
 Exactly one of a reply and a failure says why; `relay.delivery.replies` judges it. No I/O, no clock.
+
+All of it may pass between processes, so it is made of words alone: structs that msgspec writes and reads.
 """
 
-from dataclasses import dataclass
+from enum import Enum
 from typing import Self
+
+import msgspec
 
 from relay.delivery.replies import DeliveryVerdict, Failure, Judgement, judge
 from relay.delivery.reply_reader import Command, SmtpReply
 
 
-@dataclass(frozen=True, slots=True)
-class TlsInfo:
+class TlsInfo(msgspec.Struct, frozen=True, array_like=True):
     """What the connection is protected by."""
 
     version: str
@@ -20,8 +23,7 @@ class TlsInfo:
     """"verified", or why it proves nothing: "unverified: …"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(msgspec.Struct, frozen=True, array_like=True):
     """Who is being talked to."""
 
     host: str
@@ -30,8 +32,7 @@ class Peer:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptOutcome:
+class AttemptOutcome(msgspec.Struct, frozen=True, array_like=True):
     """What one attempt came to: exactly one of `reply` and `failure` says why."""
 
     judgement: Judgement
@@ -85,3 +86,32 @@ class AttemptOutcome:
     def error(self) -> str | None:
         """The failure as a sentence; None where the receiver replied."""
         return self.failure.text if self.failure else None
+
+
+class NotTried(Enum):
+    """Why nothing was asked of a receiver. The value is for programs and stays the same."""
+
+    NO_ROOM = "no_room"
+    """There was no memory for a large message now: it is due as before."""
+    PAYLOAD_GONE = "payload_gone"
+    """Retention has removed what it is made of."""
+    KEY_MISSING = "key_missing"
+    """A signing key, or the pepper of then, cannot be read."""
+
+
+class Carried(msgspec.Struct, frozen=True, array_like=True):
+    """What became of an errand (`relay.delivery.carrier`): tried, with an outcome, or not tried."""
+
+    usable: bool
+    """Its connection is open, and can carry another message."""
+    not_tried: NotTried | None = None
+    outcome: AttemptOutcome | None = None
+    """None exactly where it was not tried."""
+    peer: Peer | None = None
+    """Who was talked to, or would have been; None where there was nobody to talk to."""
+    tls: TlsInfo | None = None
+    sha256: str | None = None
+    """Of the message, where octets of it have been handed to the network; and how many it has."""
+    size: int | None = None
+    seconds: float = 0.0
+    """From when the message was ready until the dialogue was over."""

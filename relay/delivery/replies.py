@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 from relay.delivery.reply_reader import Capabilities, Command, SmtpReply
 from relay.message.envelope import Envelope
 
@@ -27,8 +29,7 @@ class DeliveryVerdict(Enum):
     BOUNCED = "bounced"
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True, array_like=True):
     """What to do after an attempt."""
 
     verdict: DeliveryVerdict
@@ -63,8 +64,7 @@ class FailureKind(Enum):
     NEEDS_SMTPUTF8 = "needs_smtputf8"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, array_like=True):
     """Something other than a reply ended the attempt."""
 
     kind: FailureKind

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 # RFC 5321 section 4.5.3.1.5 allows 512 octets for a reply line. Receivers that put URLs into refusals do pass
 # it, so four times as much is read; beyond these limits it is no reply but an attack or another protocol.
 REPLY_LINE_BYTES_MAX: Final = 2048
@@ -55,8 +57,7 @@ class ConnectionLost(RemoteProtocolError):
     """The server closed the connection without a 421."""
 
 
-@dataclass(frozen=True, slots=True)
-class SmtpReply:
+class SmtpReply(msgspec.Struct, frozen=True, array_like=True):
     """One reply of the server, whole. RFC 5321 section 4.2."""
 
     command: Command

@@ -5,14 +5,13 @@ Nothing is done here. The deliverer tries, and puts into the log what its story 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from relay.core import Core
 from relay.decisions.retry import is_given_up, next_attempt_at
 from relay.delivery.bounce_classes import BounceClass, classify
-from relay.delivery.outcomes import AttemptOutcome, Peer
-from relay.delivery.replies import DeliveryVerdict, FailureKind
-from relay.delivery.session import Session
+from relay.delivery.outcomes import AttemptOutcome, Carried
+from relay.delivery.replies import DeliveryVerdict, Failure, FailureKind
 from relay.events import (
     AttemptInterrupted,
     AttemptStarted,
@@ -21,17 +20,8 @@ from relay.events import (
     MessageSent,
     RemoteSide,
 )
-from relay.message.outgoing import Outgoing
 from relay.times import SECOND_US
 from relay.views import messages
-
-
-class Tried(NamedTuple):
-    """What a dialogue came to, and with whom it was."""
-
-    session: Session | None
-    outcome: AttemptOutcome
-    peer: Peer | None
 
 
 class Story:
@@ -98,19 +88,28 @@ class Story:
             return MessageBounced(**facts, reason="expired")
         return MessageDeferred(**facts, next_attempt_at=next_at)
 
-    def ended(
-        self, tried: Tried, outgoing: Outgoing | None, seconds: float
-    ) -> MessageSent | MessageDeferred | MessageBounced | AttemptInterrupted:
-        outcome = tried.outcome
+    def interrupted(self) -> AttemptInterrupted:
+        """It was started, and nobody knows how it ended."""
+        return AttemptInterrupted(
+            did=self._state.did,
+            message_id=self._state.message_id,
+            attempt=self._attempt,
+            next_attempt_at=self._next_attempt_at(),
+        )
+
+    def broken_off(self) -> MessageSent | MessageDeferred | MessageBounced | AttemptInterrupted:
+        """It was started, and a defect of ours ended it, without a dot."""
+        outcome = AttemptOutcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
+        return self.ended(Carried(usable=False, outcome=outcome))
+
+    def ended(self, carried: Carried) -> MessageSent | MessageDeferred | MessageBounced | AttemptInterrupted:
+        """It was tried, or put off."""
+        outcome = carried.outcome
+        assert outcome is not None
         failure = outcome.failure
         if outcome.started and failure is not None and failure.kind is FailureKind.ABANDONED:
-            return AttemptInterrupted(
-                did=self._state.did,
-                message_id=self._state.message_id,
-                attempt=self._attempt,
-                next_attempt_at=self._next_attempt_at(),
-            )
-        facts = self._facts(tried, outgoing, seconds)
+            return self.interrupted()
+        facts = self._facts(carried, outcome)
         if outcome.verdict is DeliveryVerdict.SENT:
             return MessageSent(**facts)
         if outcome.verdict is DeliveryVerdict.BOUNCED:
@@ -120,10 +119,8 @@ class Story:
             return MessageBounced(**facts, reason="expired")
         return MessageDeferred(**facts, next_attempt_at=next_at)
 
-    def _facts(self, tried: Tried, outgoing: Outgoing | None, seconds: float) -> dict[str, Any]:
-        outcome, peer = tried.outcome, tried.peer
-        reply, tls = outcome.reply, tried.session.tls if tried.session else None
-        sent = outgoing if outcome.body_begun else None
+    def _facts(self, carried: Carried, outcome: AttemptOutcome) -> dict[str, Any]:
+        reply, peer, tls = outcome.reply, carried.peer, carried.tls
         return {
             "did": self._state.did,
             "message_id": self._state.message_id,
@@ -135,9 +132,9 @@ class Story:
             "tls_version": tls.version if tls else None,
             "tls_cipher": tls.cipher if tls else None,
             "tls_certificate": tls.certificate if tls else None,
-            "duration_us": round(seconds * SECOND_US),
-            "sha256": sent.sha256 if sent else None,
-            "size": len(sent.message) if sent else None,
+            "duration_us": round(carried.seconds * SECOND_US),
+            "sha256": carried.sha256,
+            "size": carried.size,
             "personal": RemoteSide(
                 mx=peer.host if peer else None,
                 address=peer.address if peer else None,

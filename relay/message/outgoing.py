@@ -267,6 +267,10 @@ class Composer:
         if gathered.send is not None:
             self._sends.keep(gathered.send)
 
+    def forget_sends(self) -> None:
+        """What they were made of is being erased."""
+        self._sends = _Sends()
+
     def compose(self, accepted: Recorded, queued: Recorded) -> Outgoing:
         """The outgoing message of a `message.queued` and its `send.accepted`, both with their payloads.
 

@@ -1,9 +1,9 @@
-"""Makes and opens the three things that come back from outside: tokens of messages, unsubscribe links, and links by
-which the owner of a mailbox confirms that a domain's notifications may go there.
+"""Makes and opens the four things that come back from outside: tokens of messages, unsubscribe links, links by which
+the owner of a mailbox confirms that a domain's notifications may go there, and tickets for status streams.
 
 Contract. What this relay made opens to what it was made from; anything else, altered in a single bit, cut
-short, or made with another relay's keys, is None. Both are functions of their contents, without a
-nonce from dice: composing the same message again gives the same bytes. Neither expires.
+short, or made with another relay's keys, is None. All are functions of their contents, without a
+nonce from dice: composing the same message again gives the same bytes. None expires here; a ticket says when it does.
 
 The token of a message, `448-<mac>`, shows its message id and proves it. It is the value of X-Atmos-Message and
 X-Atmos-Forwarded, and stands in envelope senders (VERP), where a bounce comes back to. It lives in a local part, whose
@@ -13,7 +13,8 @@ message, or been told of it by one who has.
 A token of a link shows nothing. It is sealed with AES-SIV (RFC 5297), which stays safe without a
 nonce: two equal tokens tell that their contents are equal, and nothing more. That of an unsubscribe link carries all
 that is needed to suppress, so that it still works when the message's personal data have been removed. That of a
-confirmation is bound to the domain, the address, and the mail that it stands in.
+confirmation is bound to the domain, the address, and the mail that it stands in. A ticket is sealed in the same way,
+with a key that ends with the relay's process; what makes each another one is part of its contents.
 """
 
 import base64
@@ -26,11 +27,15 @@ from typing import ClassVar, Final, NamedTuple
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
+from relay.principals import FULL, SEND, Scope
+
 BOUNCE_KEY_OCTETS: Final = 32
 SEAL_KEY_OCTETS: Final = 64  # AES-256-SIV takes two keys of 32
 
 _MAC_OCTETS: Final = 10  # 80 bits, each guess a message to the relay
 _MESSAGE_ID_OCTETS: Final = 8
+TICKET_NONCE_OCTETS: Final = 16
+_TIME_OCTETS: Final = 8
 _BOUNCES: Final = "bounces"
 _FORWARD: Final = "forward"
 #: ASCII alone: else the long s of old prints is a letter "s" here, and no text that can be compared in constant time.
@@ -118,8 +123,18 @@ class Confirmation(NamedTuple):
     address: str
 
 
+class Ticket(NamedTuple):
+    """Opens one status stream of the member, as the key does, until it expires."""
+
+    did: str
+    key_id: str
+    scope: Scope
+    expires_at: int
+    nonce: bytes
+
+
 class _Seal:
-    """Seals an owner, a message id and an address into a word for a URL, and opens it again."""
+    """Seals octets into a word for a URL, and opens it again."""
 
     #: Bound into the seal, so that one kind cannot be taken for another, nor a later format for this one.
     FORMAT: ClassVar[bytes]
@@ -133,15 +148,10 @@ class _Seal:
         assert len(key) == SEAL_KEY_OCTETS
         self._ciphers[number] = AESSIV(key)
 
-    def _sealed(self, owner: str, message_id: int, address: str, number: int) -> str:
-        contents = b"%b%b\0%b" % (
-            message_id.to_bytes(_MESSAGE_ID_OCTETS, "big"),
-            owner.encode(),
-            address.encode(),
-        )
+    def _sealed_octets(self, contents: bytes, number: int) -> str:
         return _to_text(self._ciphers[number].encrypt(contents, [self.FORMAT]))
 
-    def _opened(self, token: str) -> tuple[str, int, str] | None:
+    def _opened_octets(self, token: str) -> bytes | None:
         if len(token) > _TOKEN_CHARACTERS_MAX or not token.isascii():
             return None
         try:
@@ -151,11 +161,7 @@ class _Seal:
         # Base64 has several spellings for some octets, and Python reads past what is not base64 at all.
         if _to_text(sealed) != token:
             return None
-        contents = self._decrypted(sealed)
-        if contents is None:
-            return None
-        owner, _, address = contents[_MESSAGE_ID_OCTETS:].decode().partition("\0")
-        return owner, int.from_bytes(contents[:_MESSAGE_ID_OCTETS], "big"), address
+        return self._decrypted(sealed)
 
     def _decrypted(self, sealed: bytes) -> bytes | None:
         for cipher in reversed(self._ciphers.values()):
@@ -166,7 +172,26 @@ class _Seal:
         return None
 
 
-class UnsubscribeTokens(_Seal):
+class _LinkSeal(_Seal):
+    """Seals an owner, a message id and an address."""
+
+    def _sealed(self, owner: str, message_id: int, address: str, number: int) -> str:
+        contents = b"%b%b\0%b" % (
+            message_id.to_bytes(_MESSAGE_ID_OCTETS, "big"),
+            owner.encode(),
+            address.encode(),
+        )
+        return self._sealed_octets(contents, number)
+
+    def _opened(self, token: str) -> tuple[str, int, str] | None:
+        contents = self._opened_octets(token)
+        if contents is None:
+            return None
+        owner, _, address = contents[_MESSAGE_ID_OCTETS:].decode().partition("\0")
+        return owner, int.from_bytes(contents[:_MESSAGE_ID_OCTETS], "big"), address
+
+
+class UnsubscribeTokens(_LinkSeal):
     """Of links by which recipients unsubscribe."""
 
     FORMAT = b"atmos-relay unsubscribe 1"
@@ -181,7 +206,7 @@ class UnsubscribeTokens(_Seal):
         return None if opened is None else Unsubscribe(*opened)
 
 
-class ConfirmationTokens(_Seal):
+class ConfirmationTokens(_LinkSeal):
     """Of links by which owners of mailboxes confirm."""
 
     FORMAT = b"atmos-relay confirmation 1"
@@ -194,6 +219,36 @@ class ConfirmationTokens(_Seal):
         """Return what was sealed, or None for anything that this relay did not make."""
         opened = self._opened(token)
         return None if opened is None else Confirmation(*opened)
+
+
+class StreamTickets(_Seal):
+    """Of status streams. Whether one is used already, or too old, others know."""
+
+    FORMAT = b"atmos-relay stream ticket 1"
+
+    def seal(self, ticket: Ticket) -> str:
+        assert len(ticket.nonce) == TICKET_NONCE_OCTETS
+        contents = b"%b%b%b" % (
+            ticket.expires_at.to_bytes(_TIME_OCTETS, "big"),
+            ticket.nonce,
+            "\0".join((ticket.did, ticket.key_id, ticket.scope)).encode(),
+        )
+        return self._sealed_octets(contents, 1)
+
+    def open(self, token: str) -> Ticket | None:
+        """Return what was sealed, or None for anything that this relay did not make since it was started."""
+        contents = self._opened_octets(token)
+        if contents is None:
+            return None
+        end = _TIME_OCTETS + TICKET_NONCE_OCTETS
+        did, key_id, scope = contents[end:].decode().split("\0")
+        return Ticket(
+            did,
+            key_id,
+            FULL if scope == FULL else SEND,
+            int.from_bytes(contents[:_TIME_OCTETS], "big"),
+            contents[_TIME_OCTETS:end],
+        )
 
 
 def _to_text(octets: bytes) -> str:

@@ -29,7 +29,8 @@ call; no task is woken for that unless the socket takes no more. In the same way
 once. (Two frames a call, two calls a message: this is the way of every mail.)
 
 Nothing here bounds how much waits to be sent: who calls, waits; who tells, sees to it that there is a bound. What the
-other side may make this one hold is bounded: one frame by FRAME_BYTES_MAX, calls at a time by CALLS_MAX.
+other side may make this one hold is bounded: one frame by FRAME_BYTES_MAX, calls at a time by CALLS_MAX and
+CALLS_BYTES_MAX.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ from relay.processes.frames import BrokenFrame
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 #: That are being answered at a time.
 CALLS_MAX: Final = 65_536
+#: As they came. What is legal to have under way is a part of this: bodies have bounds of their own, at every door.
+CALLS_BYTES_MAX: Final = 1024 * 1024 * 1024
 
 _HEAD: Final = struct.Struct(">IBQ")
 _CALL, _TELL, _ANSWER, _RAISED, _CANCEL, _NOTHING_DONE, _BEAT, _ALIVE = range(8)
@@ -98,6 +101,7 @@ class Channel(trio.abc.Instrument):
         self._waiting: dict[int, _Waiting] = {}
         #: What the other side asked, while it is being answered.
         self._answering: dict[int, trio.CancelScope] = {}
+        self._answering_bytes = 0
         self._unsent: deque[bytes | memoryview] = deque()
         self._unsent_bytes = 0
         self._runs = False
@@ -107,8 +111,15 @@ class Channel(trio.abc.Instrument):
         #: The socket takes no more, and `_send_the_rest` has been called.
         self._is_full = False
         self._full = trio.Event()
+        #: Somebody waits for all to be sent.
+        self._all_sent: trio.Event | None = None
         #: When anything came last, heartbeats among it; of trio's clock.
         self.heard_at = trio.current_time()
+
+    @property
+    def has_ended(self) -> bool:
+        """The other side has closed, or is dead, and all that it sent has been read; or `run` has ended."""
+        return self._is_deaf
 
     # ---------------------------------------------------------------------------------------------- asking and telling
 
@@ -139,6 +150,16 @@ class Channel(trio.abc.Instrument):
     def beat(self) -> None:
         """Let the other side show that its loop runs: `heard_at` says when it did."""
         self._put(_BEAT, 0)
+
+    async def settled(self) -> None:
+        """Until nothing of what the other side asked is still being answered, and everything is with the kernel.
+
+        For one that ends in order: what is with the kernel arrives although this process ends.
+        """
+        await trio.lowlevel.checkpoint()
+        while self._answering or self._unsent:
+            event = self._all_sent = trio.Event()
+            await event.wait()
 
     # --------------------------------------------------------------------------------------------------------- serving
 
@@ -226,6 +247,8 @@ class Channel(trio.abc.Instrument):
         except OSError:
             # Nobody reads any more. What was sent by the other side is still read to its end.
             self._forget_unsent()
+        if self._all_sent is not None:
+            trio.lowlevel.current_trio_token().run_sync_soon(self._all_sent.set, idempotent=True)
 
     def _forget_unsent(self) -> None:
         self._unsent.clear()
@@ -289,10 +312,15 @@ class Channel(trio.abc.Instrument):
         hear: Callable[[Any], None],
     ) -> None:
         if kind == _CALL:
-            if number in self._answering or len(self._answering) >= CALLS_MAX:
+            self._answering_bytes += len(body)
+            if (
+                number in self._answering
+                or len(self._answering) >= CALLS_MAX
+                or self._answering_bytes > CALLS_BYTES_MAX
+            ):
                 raise BrokenFrame("a call that is under way, or too many")
             scope = self._answering[number] = trio.CancelScope()
-            nursery.start_soon(self._answer, answer, number, self._question(body), scope)
+            nursery.start_soon(self._answer, answer, number, self._question(body), len(body), scope)
         elif kind in (_ANSWER, _RAISED, _NOTHING_DONE):
             self._answered(kind, number, body)
         elif kind == _TELL:
@@ -332,7 +360,12 @@ class Channel(trio.abc.Instrument):
         trio.lowlevel.reschedule(waiting.task, came)
 
     async def _answer(
-        self, answer: Callable[[Any], Awaitable[Any]], number: int, question: Any, scope: trio.CancelScope
+        self,
+        answer: Callable[[Any], Awaitable[Any]],
+        number: int,
+        question: Any,
+        size: int,
+        scope: trio.CancelScope,
     ) -> None:
         kind, body = _NOTHING_DONE, b""
         if not scope.cancel_called:
@@ -346,4 +379,5 @@ class Channel(trio.abc.Instrument):
                         raise
                     kind, body = _RAISED, _encode(raised)
         del self._answering[number]
+        self._answering_bytes -= size
         self._put(kind, number, body)

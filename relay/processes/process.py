@@ -49,7 +49,7 @@ class Process:
         self._popen.kill()
 
     async def wait(self) -> None:
-        """Until it has ended."""
+        """Until it has ended. For one task at a time."""
         await trio.lowlevel.wait_readable(self._descriptor)
 
     async def end(self) -> int | None:

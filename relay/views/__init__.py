@@ -12,7 +12,7 @@ exists gives it the next `version`, so that its tables are built anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from relay.codec import Recorded, decode
@@ -32,7 +32,7 @@ from relay.views.stream import StreamProjector
 from relay.views.suppressions import SuppressionsProjector
 from relay.views.warming import WarmingProjector
 from spool.record import Record
-from spool.views import Projector, Views, open_temporary
+from spool.views import Projector, ReadingViews, Views, open_reading_views, open_temporary
 
 PROJECTORS: tuple[Projector[Recorded], ...] = (
     MembersProjector(),
@@ -52,12 +52,17 @@ PROJECTORS: tuple[Projector[Recorded], ...] = (
     ReceivedProjector(),
 )
 
-__all__ = ["PROJECTORS", "open_temporary_views", "relay_views"]
+__all__ = ["PROJECTORS", "open_relay_views_to_read", "open_temporary_views", "relay_views"]
 
 
 def relay_views(directory: Path) -> Views[Recorded]:
     """The relay's views below `directory`, not yet opened."""
     return Views(directory, PROJECTORS, decode)
+
+
+def open_relay_views_to_read(directory: Path) -> AbstractContextManager[ReadingViews]:
+    """The views below `directory` of a relay that another process runs: see `spool.views.open_reading_views`."""
+    return open_reading_views(directory, PROJECTORS)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Views: what is derived from the log, in tables that are quick to ask.
 
 `fold` fills them from the log and keeps them beside it, `projecting` has what fills them, `snapshot` is how they are
-read, `scratch` has the same tables for a question, filled with chosen events. They know where a record stands in the
-log (the *index*), so whoever reads the log by sequence number asks them. May import the reader, and what stands below
+read (`reading`: those of another process, for as long as this one lives; `readers`: its places among all who read),
+`scratch` has the same tables for a question, filled with chosen events. They know where a record stands in the log (the
+*index*), so whoever reads the log by sequence number asks them. May import the reader, and what stands below
 it. They must never be needed to tell what is true: all that is in them can be thrown away, and comes back the same from
 the log.
 
@@ -17,6 +18,7 @@ What stands on disk, in a directory of their own beside the log's:
 from spool.views.boot import are_there, discard, reason_not_to_open, was_interrupted
 from spool.views.fold import OWN_READERS, Views, open_temporary
 from spool.views.projecting import Happening, Projector, Transaction
+from spool.views.reading import ReadingViews, open_reading_views
 from spool.views.snapshot import (
     DATA_NAME,
     INDEX,
@@ -40,11 +42,13 @@ __all__ = [
     "TABLES_MAX",
     "Happening",
     "Projector",
+    "ReadingViews",
     "Snapshot",
     "Transaction",
     "Views",
     "are_there",
     "discard",
+    "open_reading_views",
     "open_temporary",
     "open_views_read_only",
     "prefix_end",

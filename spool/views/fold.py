@@ -13,7 +13,6 @@ Nobody but `apply` changes a table. Everything else reads through a `Snapshot`.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -27,9 +26,9 @@ from spool.reader import LogReader
 from spool.record import Record
 from spool.recovery import Witness
 from spool.views import boot
-from spool.views.projecting import E, Minding, Projector, Transaction
+from spool.views.projecting import SHAPE, E, Minding, Projector, Transaction, shape_mismatch, shape_of
+from spool.views.readers import Readers
 from spool.views.snapshot import (
-    DATA_NAME,
     INDEX,
     META,
     PLACE,
@@ -37,7 +36,7 @@ from spool.views.snapshot import (
     POSITION_VALUE,
     SEQ,
     Snapshot,
-    begin_reading,
+    check_not_cut_short,
     open_environment,
     with_end_offset,
 )
@@ -48,10 +47,6 @@ REBUILD_RECORDS_PER_TRANSACTION = 10_000
 OWN_READERS = 16
 #: About a millisecond's work, for it is done in between a running relay's batches.
 MOVED_RECORDS_PER_TRANSACTION = 500
-
-_FORMAT = 1
-#: In `meta`: which code has filled the tables.
-_SHAPE = b"shape"
 
 
 def _is_of_the_system(error: lmdb.Error) -> bool:
@@ -82,9 +77,7 @@ class Views(Generic[E]):
         self._decode = decode
         self._env: Any = None
         self._tables: dict[str, Any] = {}
-        #: Transactions that have ended. As long as the object is there it keeps its place in LMDB's table of readers,
-        #: and no page.
-        self._reserve: list[Any] = []
+        self._readers: Readers
         self.position = 0
         #: Of the segment whose rows in the index are being corrected: its first sequence number, and all offsets.
         self._moved: tuple[int, Sequence[int]] | None = None
@@ -118,7 +111,7 @@ class Views(Generic[E]):
             self._open_environment()
             self.rebuilt_because = doubt
         self._write_shape()
-        self._take_readers()
+        self._readers.take()
         with self.read() as snapshot:
             self.position = snapshot.position
             return snapshot.witness()
@@ -135,35 +128,17 @@ class Views(Generic[E]):
             sync=False,
             metasync=False,
         )
-        # Touching a page beyond the end of the file would kill the process (SIGBUS), so look before.
-        pages, page_bytes = self._env.info()["last_pgno"] + 1, self._env.stat()["psize"]
-        if (self.directory / DATA_NAME).stat().st_size < pages * page_bytes:
-            raise lmdb.CorruptedError(f"{DATA_NAME} is cut short")
+        self._readers = Readers(self._env, OWN_READERS)
+        check_not_cut_short(self._env, self.directory)
         self._tables = {name: self._env.open_db(name.encode()) for name in (META, *self.table_names)}
-
-    def _shape(self) -> bytes:
-        """Identifies the code that filled the tables."""
-        versions = {projector.name: projector.version for projector in self._projectors}
-        return json.dumps([_FORMAT, versions], sort_keys=True).encode()
 
     def _shape_mismatch(self) -> str | None:
         with self.read() as snapshot:
-            shape = snapshot.get(META, _SHAPE)
-        if shape == self._shape():
-            return None
-        if shape is None:
-            return "they do not say which code made them: it was ended before it had begun"
-        return f"they were made by other code: {shape!r} instead of {self._shape()!r}"
+            return shape_mismatch(snapshot, self._projectors)
 
     def _write_shape(self) -> None:
         with self._env.begin(write=True) as txn:
-            txn.put(_SHAPE, self._shape(), db=self._tables[META])
-
-    def _take_readers(self) -> None:
-        while len(self._reserve) < OWN_READERS:
-            self._reserve.append(begin_reading(self._env))
-        for txn in self._reserve:
-            txn.abort()
+            txn.put(SHAPE, shape_of(self._projectors), db=self._tables[META])
 
     def _discard(self) -> None:
         self._close_environment()
@@ -172,7 +147,7 @@ class Views(Generic[E]):
 
     def _close_environment(self) -> None:
         if self._env is not None:
-            self._reserve.clear()
+            self._readers.let_go()
             self._env.close()
             self._env = None
             self._tables = {}
@@ -202,7 +177,7 @@ class Views(Generic[E]):
             self._discard()
             self._open_environment()
             self._write_shape()
-            self._take_readers()
+            self._readers.take()
             self.rebuilt_because = "they were made from another log"
         self.correct_index(reader)
         runs = reader.runs(self.position + 1, until)
@@ -322,24 +297,7 @@ class Views(Generic[E]):
 
         Raises ReadersFullError where there are OWN_READERS already, and other processes leave no room for more.
         """
-        return _Reading(self)
-
-    def _begin(self) -> tuple[Any, Snapshot]:
-        txn = self._begin_reading()
-        return txn, Snapshot(txn, self._tables)
-
-    def _end(self, txn: Any, snapshot: Snapshot) -> None:
-        snapshot.end()
-        if len(self._reserve) < OWN_READERS:
-            self._reserve.append(txn)
-
-    def _begin_reading(self) -> Any:
-        try:
-            return self._env.begin()
-        except lmdb.ReadersFullError:
-            if self._reserve:
-                self._reserve.pop()  # its place is free now
-        return begin_reading(self._env)
+        return self._readers.reading(self._tables)
 
     def clear_dead_readers(self) -> int:
         """Let go of what processes held that were killed while they read; how many snapshots that were.
@@ -362,23 +320,6 @@ class Views(Generic[E]):
         """Digest of every table, for comparing with a fresh fold of the same log."""
         with self.read() as snapshot:
             return {table: snapshot.digest(table) for table in self.table_names}
-
-
-class _Reading:
-    """One `with views.read()`. A class, because a message is read for a dozen times on its way."""
-
-    __slots__ = ("_begun", "_views")
-
-    def __init__(self, views: Views[Any]) -> None:
-        self._views = views
-
-    def __enter__(self) -> Snapshot:
-        self._begun = self._views._begin()
-        return self._begun[1]
-
-    def __exit__(self, *_: object) -> None:
-        self._views._end(*self._begun)
-        del self._begun
 
 
 @contextmanager

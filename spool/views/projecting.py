@@ -9,12 +9,16 @@ the records of one transaction have changed, and `spool.views.fold` bounds how m
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from spool.views.snapshot import Snapshot, last_before
+from spool.views.snapshot import META, Snapshot, last_before
 
+#: In `meta`: which code has filled the tables.
+SHAPE: Final = b"shape"
+_FORMAT: Final = 1
 #: From so many rows of a table on, one call for all of them is cheaper than one for each.
 _MANY_ROWS: Final = 8
 
@@ -150,3 +154,19 @@ class Minding(dict[type, tuple[Callable[[Transaction, E], None], ...]]):
         found = tuple(projector.apply for projector in self._projectors if issubclass(kind, projector.minds))
         self[kind] = found
         return found
+
+
+def shape_of(projectors: Sequence[Projector[E]]) -> bytes:
+    """Identifies the code that fills tables."""
+    versions = {projector.name: projector.version for projector in projectors}
+    return json.dumps([_FORMAT, versions], sort_keys=True).encode()
+
+
+def shape_mismatch(snapshot: Snapshot, projectors: Sequence[Projector[E]]) -> str | None:
+    """Why these tables are not what the projectors would read; None where they are."""
+    shape = snapshot.get(META, SHAPE)
+    if shape == shape_of(projectors):
+        return None
+    if shape is None:
+        return "they do not say which code made them: it was ended before it had begun"
+    return f"they were made by other code: {shape!r} instead of {shape_of(projectors)!r}"

@@ -30,7 +30,11 @@ from spool.recovery import Witness
 #: Virtual address space, not disk: LMDB's file grows as it is used.
 MAP_BYTES: Final = 1 << 38
 TABLES_MAX: Final = 64
+#: Places in LMDB's table of readers: for a relay's own processes, 32 at most, and for those who look at its views. Each
+#: costs 64 bytes of `lock.mdb`. The table keeps the size that it had when somebody opened it before.
+READERS_MAX: Final = 510
 DATA_NAME: Final = "data.mdb"
+LOCK_NAME: Final = "lock.mdb"
 
 INDEX: Final = "index"
 META: Final = "meta"
@@ -58,7 +62,7 @@ class Snapshot:
     def end(self) -> None:
         """After this nothing can be read.
 
-        A transaction of py-lmdb that has ended keeps its place in LMDB's table of readers, which has 126, until the
+        A transaction of py-lmdb that has ended keeps its place in LMDB's table of readers, which has an end, until the
         object is gone. Whoever read before it waited for something (`with ... as view` in a coroutine) still has `view`
         then: so the snapshot lets go of the transaction, and not the garbage collector.
         """
@@ -194,7 +198,28 @@ def _saying_that_it_is_full() -> Iterator[None]:
 def open_environment(directory: Path, **options: Any) -> Any:
     """As `lmdb.open`, which reads, too: raises ReadersFullError."""
     with _saying_that_it_is_full():
-        return lmdb.open(str(directory), max_dbs=TABLES_MAX, map_size=MAP_BYTES, **options)
+        return lmdb.open(
+            str(directory), max_dbs=TABLES_MAX, map_size=MAP_BYTES, max_readers=READERS_MAX, **options
+        )
+
+
+def check_not_cut_short(env: Any, directory: Path) -> None:
+    """Touching a page beyond the end of the file would kill the process (SIGBUS), so look before. Raises
+    `lmdb.CorruptedError`."""
+    pages, page_bytes = env.info()["last_pgno"] + 1, env.stat()["psize"]
+    if (directory / DATA_NAME).stat().st_size < pages * page_bytes:
+        raise lmdb.CorruptedError(f"{DATA_NAME} is cut short")
+
+
+def open_tables(env: Any, directory: Path, tables: Iterable[str]) -> dict[str, Any]:
+    """Of an environment that is open, to read. Raises LookupError where one is missing, ReadersFullError."""
+    opened = {}
+    for name in tables:
+        try:
+            opened[name] = _trying_again(env, partial(env.open_db, name.encode(), create=False))
+        except lmdb.NotFoundError as error:
+            raise LookupError(f"{directory} has no table {name}: made by other code") from error
+    return opened
 
 
 @contextmanager
@@ -208,15 +233,10 @@ def open_views_read_only(directory: Path, tables: Iterable[str]) -> Iterator[Sna
         raise FileNotFoundError(f"{directory} holds no views")
     # Where the lock file cannot be written (a copy on read-only media) nobody else can be writing either; where there
     # is none, nobody is, and none is to be created.
-    lock = os.access(directory / "lock.mdb", os.W_OK)
+    lock = os.access(directory / LOCK_NAME, os.W_OK)
     env = open_environment(directory, readonly=True, lock=lock)
     try:
-        opened = {}
-        for name in (META, INDEX, *tables):
-            try:
-                opened[name] = _trying_again(env, partial(env.open_db, name.encode(), create=False))
-            except lmdb.NotFoundError as error:
-                raise LookupError(f"{directory} has no table {name}: made by other code") from error
+        opened = open_tables(env, directory, (META, INDEX, *tables))
         with begin_reading(env) as txn:
             yield Snapshot(txn, opened)
     finally:

@@ -70,7 +70,7 @@ class Small:
         return http
 
     def metric(self, name: str) -> float:
-        lines = self.relay.core.metrics.text().decode().splitlines()
+        lines = self.relay.core.metrics_page.own_text().decode().splitlines()
         return next(float(line.split()[1]) for line in lines if line.startswith(name))
 
 

@@ -197,7 +197,7 @@ def test_a_client_behind_a_proxy_has_so_many_requests_at_work(
             await finish(first)
             assert (await third.request("GET", "/healthz", {"X-Forwarded-For": STRANGER})).status == 200
             await finish(second)
-            metrics = relay.core.metrics.text().decode()
+            metrics = relay.core.metrics_page.own_text().decode()
             assert 'atmos_http_turned_away_total{why="requests_per_address"} 3.0' in metrics
 
     trio.run(main)
@@ -262,7 +262,7 @@ def test_a_client_that_connects_has_so_many_connections(tmp_path: Path) -> None:
             await trio.testing.wait_all_tasks_blocked(0.05)
             async with open_http(relay.http_address, source="127.0.0.2") as third:
                 assert (await third.request("GET", "/healthz")).status == 200
-            metrics = relay.core.metrics.text().decode()
+            metrics = relay.core.metrics_page.own_text().decode()
             assert 'atmos_http_turned_away_total{why="connections_per_address"} 3.0' in metrics
 
     trio.run(main)

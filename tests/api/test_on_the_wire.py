@@ -170,7 +170,7 @@ def test_what_could_be_read_in_two_ways_is_refused_and_nothing_behind_it_is_read
                 data = asked.send(*fields, body=body) + b"\r\n" * (size // 2) + asked.send(LENGTH)
                 assert await asked.ask(HEALTH + data) == ([200, status], True), (fields, body)
                 assert asked.accepted == 0
-            metrics = asked.relay.core.metrics.text().decode()
+            metrics = asked.relay.core.metrics_page.own_text().decode()
             assert f'atmos_http_turned_away_total{{why="not_http"}} {len(READ_IN_TWO_WAYS)}.0' in metrics
 
     trio.run(main)

@@ -11,7 +11,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from relay.events import MessageQueued
-from relay.streams import TICKET_SECONDS, TICKETS_PER_MEMBER_MAX
+from relay.stream_places import TICKET_SECONDS
+from relay.streams import TICKETS_PER_MEMBER_MAX
 from tests.world.relay import DID, OTHER_DID, OTHER_DOMAIN, make_directory, open_world, run
 from tests.world.stream import Closed, Refused, open_stream
 from tests.world.streaming import events, expected, nothing_comes

@@ -1,8 +1,7 @@
 """What each reply and each failure means: the rules of replies.py, read back as examples."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from relay.delivery.replies import DeliveryVerdict, Failure, FailureKind, Judgement, judge, why_unfit
 from relay.delivery.reply_reader import Capabilities, Command, SmtpReply

@@ -36,6 +36,8 @@ HANDS: dict[str, frozenset[str]] = {
             "heavy_work",
             "logs",
             "metrics",
+            "metrics_page",
+            "news",
             "own_domains",
             "own_keys",
             "quota",
@@ -43,12 +45,14 @@ HANDS: dict[str, frozenset[str]] = {
             "turns",
             "writes",
             "reputation_guard",
+            "reading_store",
             "reservations",
             "self_service",
             "service",
             "space",
             "store",
             "stream_pages",
+            "stream_places",
             "streams",
             "surroundings",
             "unsubscribe_calls",
@@ -59,8 +63,10 @@ HANDS: dict[str, frozenset[str]] = {
     "relay.delivery": frozenset(
         {
             "attempts",
+            "carrier",
             "certificates",
             "connect",
+            "courier",
             "releases",
             "deliverer",
             "interrupted",
@@ -114,7 +120,15 @@ HANDS: dict[str, frozenset[str]] = {
 }
 #: Places that are for hands.
 ROOMS_OF_HANDS = frozenset(
-    {"relay.api", "relay.internet", "relay.operator", "relay.processes", "spool.backup", "spool.views"}
+    {
+        "relay.api",
+        "relay.couriers",
+        "relay.internet",
+        "relay.operator",
+        "relay.processes",
+        "spool.backup",
+        "spool.views",
+    }
 )
 
 

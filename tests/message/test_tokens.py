@@ -10,9 +10,12 @@ from relay.message.tokens import (
     BounceAddresses,
     Confirmation,
     ConfirmationTokens,
+    StreamTickets,
+    Ticket,
     Unsubscribe,
     UnsubscribeTokens,
 )
+from relay.principals import Scope
 
 BOUNCES = BounceAddresses(b"v" * 32, "relay.example")
 TOKENS = UnsubscribeTokens(b"u" * 64)
@@ -179,3 +182,18 @@ def test_what_an_older_key_made_stays_good_and_no_kind_is_another() -> None:
         assert confirmations.open(unsubscribe_token) is None
     with pytest.raises(KeyError):
         unsubscribes.seal(UNSUBSCRIBE, 3)
+
+
+@pytest.mark.parametrize("scope", ["send", "full"])
+def test_a_ticket_opens_to_what_was_sealed_and_nothing_else_does(scope: Scope) -> None:
+    tickets = StreamTickets(b"u" * 64)
+    ticket = Ticket("did:web:" + "d" * 253, "k" * 32, scope, 2**62, b"\0\x01" * 8)
+    token = tickets.seal(ticket)
+    assert tickets.open(token) == ticket
+    assert tickets.seal(ticket._replace(nonce=b"\0\x02" * 8)) != token
+    assert all(
+        tickets.open(token[:place] + "x" + token[place + 1 :]) in (None, ticket) for place in range(99)
+    )
+    assert StreamTickets(b"w" * 64).open(token) is None
+    assert UnsubscribeTokens(b"u" * 64).open(token) is None
+    assert tickets.open(TOKENS.seal(UNSUBSCRIBE)) is None

@@ -35,7 +35,7 @@ from relay.file_names import LOG_DIRECTORY
 from relay.message.keys import KeyRing
 from relay.operator.initialise import initialise
 from relay.processes.mail_reader import in_process
-from relay.service import Relay, open_relay
+from relay.service import CarriedBy, Relay, carried_by_couriers, open_relay
 from relay.surroundings import Surroundings
 from relay.views import relay_views
 from spool.disk import Disk, RealDisk
@@ -235,6 +235,7 @@ async def open_world(
     offload: Callable[..., Awaitable[Any]] = call_here,
     seed: int = 0,
     stop: bool = True,
+    carried_by: CarriedBy = carried_by_couriers,
     **mx_options: Any,
 ) -> AsyncIterator[World]:
     """A running relay on `directory`, which is made where it is missing. `stop=False`: leave it without ceremony.
@@ -266,7 +267,9 @@ async def open_world(
             chance=random.Random(f"chance {seed}").randbytes,
         )
         # In this process: its clock would run on while another one works.
-        async with open_relay(directory, surroundings, mail_reader=in_process(dns, clock)) as relay:
+        async with open_relay(
+            directory, surroundings, mail_reader=in_process(dns, clock), carried_by=carried_by
+        ) as relay:
             world = World(relay, receiver, dns)
             if enrol:
                 world.credentials = await world.enrol()

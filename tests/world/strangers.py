@@ -97,7 +97,7 @@ def events(world: World, kind: type[Kind]) -> list[Kind]:
 
 def count(world: World, name: str) -> float:
     """A metric, with its labels as they are written; without them the sum of all."""
-    lines = world.core.metrics.text().decode().splitlines()
+    lines = world.core.metrics_page.own_text().decode().splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 import trio
 
 from relay.api import create_app
+from relay.edge import Edge
 from tests.world.relay import World
 
 #: Of the clock that jumps.
@@ -69,9 +70,9 @@ class Stream:
 
 @asynccontextmanager
 async def open_stream(
-    world: World, *, credentials: dict[str, str] | None = None, **query: Any
+    world: World, *, credentials: dict[str, str] | None = None, edge: Edge | None = None, **query: Any
 ) -> AsyncIterator[Stream]:
-    """Raises Refused. When the block ends, the reader is gone without a word."""
+    """Raises Refused. When the block ends, the reader is gone without a word. `edge`: None is the one in the core."""
     headers = world.credentials if credentials is None else credentials
     scope = {
         "type": "websocket",
@@ -83,7 +84,7 @@ async def open_stream(
     tell, receive = trio.open_memory_channel[Any](1)
     refused: Refused | None = None  # raised outside the nursery, which would make a group of it
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(create_app(world.core.edge), scope, receive.receive, send.send)
+        nursery.start_soon(create_app(edge or world.core.edge), scope, receive.receive, send.send)
         await tell.send({"type": "websocket.connect"})
         first = await said.receive()
         if first["type"] == "websocket.http.response.start":

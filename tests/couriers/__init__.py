@@ -1,0 +1,1 @@
+"""Couriers in processes of their own: what passes, who gets what, and how one is lost."""

@@ -6,6 +6,8 @@ DATA ?= ./data
 ROUNDS ?= 50
 SECONDS ?= 60
 SEED ?= 1
+EDGES ?= 0
+COURIERS ?= 0
 
 .PHONY: help setup demo run test check simulate crash powercut fuzz bench picture lock wheel clean
 
@@ -80,8 +82,8 @@ JOBS ?= 2
 simulate: $(VENV)/.develop ## SEEDS=200 short lives of a relay among everything that can fail; prints the seeds that break a promise
 	$(BIN)/python -m tests.campaigns.simulate --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(if $(WITH),--with $(WITH))
 
-crash: $(VENV)/.develop ## ROUNDS=50 of real relays that are killed, starved and stopped
-	$(BIN)/python -m tests.campaigns.crash --rounds $(ROUNDS) --seed $(SEED)
+crash: $(VENV)/.develop ## ROUNDS=50 of real relays, with EDGES=0 and COURIERS=0, that are killed, starved and stopped
+	$(BIN)/python -m tests.campaigns.crash --rounds $(ROUNDS) --seed $(SEED) --edges $(EDGES) --couriers $(COURIERS)
 
 # The power is cut under a relay on a file system of the kernel. Root, FUSE and loop devices, or it says what is missing.
 # PLANT=no-fsync (no-fdatasync, no-directory-sync, no-flush) plants that bug, and succeeds where it is found.

@@ -8,8 +8,10 @@ from benchmarks import (
     compose_sign,
     deliver,
     hostile,
+    open_loop,
     policy,
     postfix,
+    processes,
     queue_length,
     replay,
     stream,
@@ -33,6 +35,8 @@ MODULES = (
     command_start,
     worst_inputs,
     attack,
+    processes,
+    open_loop,
 )
 
 run({module.QUESTION: module.measure for module in MODULES})

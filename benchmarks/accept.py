@@ -11,6 +11,8 @@ Python as well. Where bare hypercorn has to wait for it (a row says how busy its
 relay. By processor time, of all threads, each server is measured alone, and a shared machine disturbs
 it least: the demand is made of both.
 
+Where each send has a connection of its own, the same is asked with 8 and 32 of them at a time.
+
 At 32 connections also: how long the slowest hundredth of requests took; and, because the relay has put parts of its own
 in the place of hypercorn's (`relay.api.server`), the same bare application under the relay's server. What the relay
 lacks to that is not the server's, but the mail's.
@@ -36,6 +38,8 @@ QUESTION = "accept"
 BODY_BYTES = 1500
 LARGE_BYTES = 100_000
 CONNECTIONS = (1, 8, 32, 128)
+#: At a time, each for one send.
+NEW_CONNECTIONS = (8, 32)
 #: The case that demands speak of.
 USUAL = 32
 #: Of bare hypercorn, in the same run.
@@ -114,6 +118,8 @@ def measure(effort: Effort) -> Iterator[Row]:
         ]
         for body_bytes, recipients, connections in cases:
             yield from measure_case(relay, bare, own, effort, body_bytes, recipients, connections)
+        for connections in NEW_CONNECTIONS:
+            yield from measure_new_connections(relay, bare, effort, connections)
 
 
 def measure_case(
@@ -190,9 +196,42 @@ def measure_case(
     )
 
 
-def _figure(server: Server, request: bytes, connections: int, seconds: float) -> Figure:
+def measure_new_connections(
+    relay: BenchedRelay, bare: Bare, effort: Effort, connections: int
+) -> Iterator[Row]:
+    request = send_request(relay.credentials)
+    ours: list[Figure] = []
+    ceiling: list[Figure] = []
+    turns: list[tuple[Server, list[Figure]]] = [(bare, ceiling), (relay, ours)]
+    for _ in range(effort.many_rounds):
+        for server, figures in turns:
+            figures.append(_figure(server, request, connections, effort.seconds, keeps=False))
+        turns.reverse()
+    case = f"a new connection each, {connections} at a time, 1.5 KB, 1 recipient"
+    yield Row(
+        question=QUESTION,
+        case=case,
+        what="durable sends/s by the clock",
+        values=[figure.load.per_second for figure in ours],
+        against=Comparison(
+            "requests/s, bare hypercorn and its load generator",
+            [figure.load.per_second for figure in ceiling],
+        ),
+    )
+    yield Row(
+        question=QUESTION,
+        case=case,
+        what=PER_CORE,
+        values=[figure.per_core for figure in ours],
+        against=Comparison("requests, bare hypercorn", [figure.per_core for figure in ceiling]),
+    )
+
+
+def _figure(
+    server: Server, request: bytes, connections: int, seconds: float, *, keeps: bool = True
+) -> Figure:
     used = server.cpu_seconds()
-    load = run_load(server.address, request, connections=connections, seconds=seconds)
+    load = run_load(server.address, request, connections=connections, seconds=seconds, keeps=keeps)
     return Figure(load, server.cpu_seconds() - used)
 
 

@@ -8,7 +8,9 @@ each for three of them:
     <!-- figures: headlines -->
     <!-- end of figures -->
 
-`worst inputs` is the table of `python -m benchmarks.worst_inputs`, of which each run has a file in its own directory.
+`worst inputs` is the table of `python -m benchmarks.worst_inputs`, and `cores` are those of `python -m
+benchmarks.processes`, of which each run has a file in its own directory. Of the latter there are plots, too, one for a
+light page and one for a dark one (`benchmarks.cores_plot`).
 
 So no figure there is from memory, and a test compares them. Whoever wants other figures runs `make bench` on a quiet
 machine, puts its JSON into `benchmarks/results/` under the date, and runs this.
@@ -20,12 +22,15 @@ import re
 from pathlib import Path
 from statistics import median
 
+from benchmarks import cores_page, cores_plot
 from benchmarks.report import Environment, Row, Run, closing_line, decode, describe, markdown, number
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 #: Runs of a benchmark by itself, which looks for what is slow and takes other machines than a quiet one.
 WORST_INPUTS = RESULTS / "worst_inputs"
+#: As these, for they are beside Postfix and take an hour.
+PROCESSES = RESULTS / "processes"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "PERFORMANCE.md")
 #: What a stranger asks first: which row, and the sentence that its median completes.
 THREE = (
@@ -43,7 +48,7 @@ THREE = (
     ),
 )
 _PLACE = re.compile(
-    r"(<!-- figures: (three|headlines|all|worst inputs) -->\n).*?(<!-- end of figures -->)", re.DOTALL
+    r"(<!-- figures: (three|headlines|all|worst inputs|cores) -->\n).*?(<!-- end of figures -->)", re.DOTALL
 )
 
 
@@ -60,6 +65,9 @@ def with_figures(page: str, run: Run) -> str:
         if match[2] == "worst inputs":
             worst = decode(newest_results(WORST_INPUTS).read_bytes())
             return f"{match[1]}{_table(worst, worst.rows)}{match[3]}"
+        if match[2] == "cores":
+            cores = decode(newest_results(PROCESSES).read_bytes())
+            return f"{match[1]}{cores_page.tables(cores)}\n\n{_about(cores)}{match[3]}"
         rows = [row for row in run.rows if match[2] == "all" or row.is_headline]
         return f"{match[1]}{_table(run, rows)}{match[3]}"
 
@@ -67,7 +75,19 @@ def with_figures(page: str, run: Run) -> str:
 
 
 def _table(run: Run, rows: list[Row]) -> str:
-    return f"{markdown(rows)}\n\n{describe(run.environment)}. {closing_line(run.rows)}.\n"
+    return f"{markdown(rows)}\n\n{_about(run)}"
+
+
+def _about(run: Run) -> str:
+    return f"{describe(run.environment)}. {closing_line(run.rows)}.\n"
+
+
+def plots(run: Run) -> dict[Path, str]:
+    """What is in each file of a plot."""
+    return {
+        ROOT / "docs" / f"cores-{colours}.svg": cores_plot.plot(run, palette)
+        for colours, palette in cores_plot.PALETTES.items()
+    }
 
 
 def _sentences(run: Run) -> str:
@@ -94,6 +114,8 @@ def main() -> None:
     run = decode(newest_results().read_bytes())
     for page in PAGES:
         page.write_text(with_figures(page.read_text(), run))
+    for path, plot in plots(decode(newest_results(PROCESSES).read_bytes())).items():
+        path.write_text(plot)
 
 
 if __name__ == "__main__":

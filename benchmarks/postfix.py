@@ -29,7 +29,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.accept import BODY_BYTES, USUAL
@@ -37,7 +36,7 @@ from benchmarks.command import Effort, bench_directory, run
 from benchmarks.deliver import SECONDS_MAX, SMTP_CONNECTIONS, post_messages
 from benchmarks.receiver import PATH, Receiver, receiver
 from benchmarks.report import Comparison, Row
-from benchmarks.world import BenchedRelay, cpu_seconds, relay_process, silent_receiver
+from benchmarks.world import BenchedRelay, relay_process, silent_receiver, tree_cpu_seconds
 from tests.world.daemon import free_port, open_daemon_directory
 from tests.world.postfix import running_instance
 
@@ -86,10 +85,7 @@ class Postfix(NamedTuple):
 
     def cpu_seconds(self) -> float:
         """What its processes have used so far, those that have ended with them."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        alive = sum(map(cpu_seconds, [self.pid, *map(int, children)]))
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return alive + sum(map(int, fields[13:15])) / os.sysconf("SC_CLK_TCK")
+        return tree_cpu_seconds(self.pid)
 
 
 @contextmanager

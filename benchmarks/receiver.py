@@ -21,6 +21,8 @@ from functools import partial
 
 import trio
 
+from benchmarks.world import cpu_seconds
+
 #: Where Debian keeps what only root runs.
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
 _COUNT = re.compile(rb"mesg[ =](\d+)")
@@ -42,6 +44,10 @@ class Receiver:
     @property
     def count(self) -> int:
         return self._count
+
+    def cpu_seconds(self) -> float:
+        """What it has used so far."""
+        return cpu_seconds(self._process.pid)
 
     def wait_for(self, count: int, *, seconds: float) -> float:
         """Wait until that many have been taken, and return when that was (perf_counter)."""

@@ -4,8 +4,8 @@
 
 *Made durable*: 1.5 KB on 32 connections, in the clear, by one load generator (`benchmarks.smtp_load`) for both, in
 turn. Delivery rests: Postfix puts everything into its hold queue, the relay's receiver never greets. Postfix is as in
-`benchmarks.postfix`, warmed and left to grow. By the clock both share the machine with the generator, which is Python;
-by processor time, of all processes and threads, each server is measured alone. Clients of the relay have logged in, on
+`benchmarks.postfix`, warmed and left to grow. By the clock both share the machine with the generator; by processor
+time, of all processes and threads, each server is measured alone. Clients of the relay have logged in, on
 each connection once; Postfix asks nobody who he is.
 
 *A message of 10 MB*: how much more memory of its own the relay holds at most while it is received and accepted, and how
@@ -29,14 +29,12 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import NamedTuple
 
-import trio
-
 from benchmarks.accept import BODY_BYTES, USUAL
 from benchmarks.command import Effort, run
 from benchmarks.postfix import postfix
 from benchmarks.receiver import PATH
 from benchmarks.report import Comparison, Demand, Row
-from benchmarks.smtp_load import SmtpClient, message_of, run_smtp_load
+from benchmarks.smtp_load import run_smtp_load
 from benchmarks.world import DOMAIN, BenchedRelay, relay_process, silent_receiver
 from relay.file_names import SUBMISSION_ADDRESS_FILE
 from tests.world.process import configure
@@ -141,7 +139,7 @@ def measure_large(relay: BenchedRelay, effort: Effort) -> Iterator[Row]:
     for _ in range(effort.rounds):
         before = relay.memory().anonymous
         with watched(relay) as seen:
-            trio.run(hand_in_large, relay)
+            hand_in_large(relay)
         memory.append((max(seen.anonymous, default=before) - before) / _MIB)
         late.append(max(seen.late) * 1000)
     case = f"one message of {LARGE_BYTES // 1_000_000} MB"
@@ -163,11 +161,8 @@ def measure_large(relay: BenchedRelay, effort: Effort) -> Iterator[Row]:
     )
 
 
-async def hand_in_large(relay: BenchedRelay) -> None:
-    host, _, port = address_of(relay).rpartition(":")
-    client = SmtpClient(await trio.open_tcp_stream(host, int(port)))
-    await client.log_in(login_of(relay))
-    await client.hand_in(message_of(LARGE_BYTES))
+def hand_in_large(relay: BenchedRelay) -> None:
+    run_smtp_load(address_of(relay), connections=1, messages=1, body_bytes=LARGE_BYTES, login=login_of(relay))
 
 
 class Seen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import tempfile
@@ -22,14 +23,20 @@ from tests.world.relay import DID, DOMAIN, make_directory
 __all__ = [
     "DID",
     "DOMAIN",
+    "WORKERS",
     "BenchedRelay",
     "Memory",
     "cpu_seconds",
     "enrolled_relay",
+    "processes_of",
+    "pss_bytes",
     "relay_process",
     "silent_receiver",
+    "tree_cpu_seconds",
 ]
 
+#: What a relay's processes beside the core may be.
+WORKERS = ("edge", "courier")
 _MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ ")
 #: One tier that is never full: a check that passes costs the same whatever the limit is.
 NO_LIMITS = "\n[warming]\ntiers = [ { hour = 1000000000, day = 1000000000 } ]\n"
@@ -53,15 +60,28 @@ class BenchedRelay(RelayProcess):
     credentials: dict[str, str]
 
     def cpu_seconds(self) -> float:
-        """What the relay has used so far, all its threads."""
-        return cpu_seconds(self.pid)
+        """What the relay has used so far, all its processes and threads."""
+        return tree_cpu_seconds(self.pid)
+
+    def cpu_seconds_by_role(self) -> dict[str, float]:
+        """The same, shared out; readers of mail and whoever has ended are the core's."""
+        of = {role: sum(map(cpu_seconds, self.workers(role))) for role in WORKERS}
+        return {"core": self.cpu_seconds() - sum(of.values()), **of}
 
     def memory(self) -> Memory:
-        """By /proc/PID/smaps, which has a paragraph for each mapping: its addresses and file, then its figures."""
+        """Of its first process, by /proc/PID/smaps, which has a paragraph for each mapping: its addresses and file,
+        then its figures."""
+        return self._memory_of(self.pid)
+
+    def pss_without_views(self) -> int:
+        """Bytes, of all its processes: what several of them share counts once."""
+        return sum(self._memory_of(pid).without_views for pid in processes_of(self.pid))
+
+    def _memory_of(self, pid: int) -> Memory:
         views = str((self.directory / VIEWS_DIRECTORY / DATA_NAME).resolve())
         anonymous = without_views = of_views = 0
         is_views = False
-        for line in Path(f"/proc/{self.pid}/smaps").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
             if _MAPPING.match(line):
                 is_views = line.endswith(f" {views}")
             elif line.startswith("Anonymous:"):
@@ -82,6 +102,46 @@ def cpu_seconds(pid: int) -> float:
     """Processor time of a process, all its threads. The clock is what clock_getcpuclockid(3) makes of a process id: it
     counts nanoseconds, and /proc hundredths."""
     return time.clock_gettime(~pid << 3 | 2)
+
+
+def processes_of(pid: int) -> list[int]:
+    """A process, those that it has begun, those that they have, and so on: whoever of them is there."""
+    found = [pid]
+    for each in found:
+        for task in Path(f"/proc/{each}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def tree_cpu_seconds(pid: int) -> float:
+    """Processor time of a process and of all below it, those that have ended with them (these in hundredths, as /proc
+    has them)."""
+    while True:
+        try:
+            processes = processes_of(pid)
+            # In this order: who ends in between is missed and not counted twice, and the last line sees it.
+            ended = sum(map(_cpu_seconds_of_ended_children, processes))
+            seconds = ended + sum(map(cpu_seconds, processes))
+            if processes_of(pid) == processes:
+                return seconds
+        except OSError:
+            if not Path(f"/proc/{pid}").exists():
+                raise  # not one of many that come and go
+
+
+def _cpu_seconds_of_ended_children(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[13:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def pss_bytes(pid: int) -> int:
+    """Memory of a process and of all below it. What processes share counts in proportion (PSS)."""
+    return sum(
+        _kib(line) * 1024
+        for each in processes_of(pid)
+        for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
+        if line.startswith("Pss:")
+    )
 
 
 def enrolled_relay(

@@ -32,9 +32,9 @@ from benchmarks.worst_mail import Mail, of_mail
 from benchmarks.worst_requests import of_requests
 from benchmarks.worst_retention import of_retention
 from relay.heavy_work import HeavyWork
-from relay.message.keys import KeyRing, load_pepper
+from relay.message.keys import KeyRing, load_peppers
 from relay.message.outgoing import Composer
-from relay.service import SWITCH_SECONDS
+from relay.processes.tuning import SWITCH_SECONDS
 from tests.world.lateness import Lateness, lateness
 from tests.world.relay import OPERATOR_DOMAIN, make_directory
 
@@ -50,7 +50,7 @@ def open_kinds() -> Iterator[list[Kind]]:
     with tempfile.TemporaryDirectory(prefix="relay-bench-") as name:
         directory = make_directory(Path(name) / "data")
         heavy = HeavyWork(trio.to_thread.run_sync)
-        composer = Composer.of(KeyRing(directory), load_pepper(directory), OPERATOR_DOMAIN)
+        composer = Composer.of(KeyRing(directory), load_peppers(directory), OPERATOR_DOMAIN, lambda _: 1)
         mail = Mail(composer, heavy)
         yield [*of_requests(heavy), *of_mail(mail), *of_answers(), mail.dsn(), *of_retention()]
 

@@ -60,7 +60,8 @@ class Mail:
 
     def _fresh(self) -> Composer:
         """One that has met no send yet."""
-        return Composer(self._composer.keyring, self._composer.unsubscribe, self._composer.bounces)
+        known = self._composer
+        return Composer(known.keyring, known.unsubscribe, known.bounces, known.confirmations, lambda _: 1)
 
     def _made(self, text: str) -> tuple[Recorded, list[Recorded]] | None:
         try:

@@ -16,7 +16,7 @@ import trio
 
 from relay.codec import Recorded, decode, encode
 from relay.config import Config
-from relay.events import Event, TornTailCut, ViewsRebuilt
+from relay.events import Event, MessageQueued, SendAccepted, TornTailCut, ViewsRebuilt
 from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.surroundings import Surroundings
 from relay.turns import Turns
@@ -31,6 +31,34 @@ from spool.views import Snapshot, Views
 
 logger = logging.getLogger(__name__)
 
+#: How many records of the last ones are kept as they were decoded, and the largest send that is: what has just been
+#: accepted is mostly tried at once, and then neither found, read, verified nor decoded again.
+RECENT_MAX = 1024
+RECENT_OCTETS_MAX = 8 << 10
+
+
+class _Recent:
+    """Sends and messages that have just become true."""
+
+    def __init__(self) -> None:
+        self._by_seq: dict[int, Recorded] = {}
+
+    def get(self, seq: int) -> Recorded | None:
+        return self._by_seq.get(seq)
+
+    def observe(self, recorded: Sequence[Recorded]) -> None:
+        for item in recorded:
+            event = item.event
+            if isinstance(event, MessageQueued) or (
+                isinstance(event, SendAccepted) and event.size <= RECENT_OCTETS_MAX
+            ):
+                self._by_seq[item.seq] = item
+        while len(self._by_seq) > RECENT_MAX:
+            del self._by_seq[next(iter(self._by_seq))]
+
+    def forget(self) -> None:
+        self._by_seq.clear()
+
 
 class Store:
     """Made by `open_store`."""
@@ -40,6 +68,8 @@ class Store:
         self._views = views
         self._clock = surroundings.clock
         self._chance = surroundings.chance
+        self._recent = _Recent()
+        views.observers.append(self._recent.observe)
         # Decisions that must not run beside each other (enrolment) take turns.
         self._turns = Turns(1)
         #: The last decision was given up while the disk was at it: it may become true yet.
@@ -75,7 +105,7 @@ class Store:
 
     def get(self, seq: int) -> Recorded:
         """The event with this sequence number, from the log. Raises LookupError."""
-        return decode(self._log.get(seq))
+        return self._recent.get(seq) or decode(self._log.get(seq))
 
     def record(self, seq: int) -> Record:
         """As `get`, for who looks at the bytes."""
@@ -151,6 +181,7 @@ class Store:
         Returned: no process of this relay reads them any more, either (`rewritten`). A call that was cancelled, or has
         raised, may have come too short of that; doing it again makes it so, whether there was anything left to erase.
         """
+        self._recent.forget()
         erased = await self._log.erase_payloads(seqs)
         if seqs:
             for let_go in self.rewritten:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import outcome
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from spool.clock import wall_clock_us
 from spool.directory import LOCK_NAME, segments_bytes
@@ -39,6 +40,8 @@ SEGMENT_BYTES_MAX: Final = 64 << 20
 BATCH_RECORDS_MAX: Final = 1024
 #: What is larger cannot be appended. A mail of 10 MiB fits, with the events of all its recipients.
 BATCH_BYTES_MAX: Final = 16 << 20
+#: So long a batch waits for more, where the loop is busy.
+GATHER_SECONDS_MAX: Final = 0.005
 
 
 class _Append:
@@ -99,12 +102,16 @@ class Log(DurableLog):
         self._offload = offload
         #: For the writer: where it waits for the disk.
         self._write_beside = offload
+        #: It is to be spared.
+        self._has_own_thread = False
 
         self._poisoned = False
         self._closed = False
         self._finished = False
         self._queue: deque[_Append] = deque()
         self._in_progress: list[_Append] = []
+        #: When the writer took it, in trio's seconds.
+        self._begun_at = 0.0
         self._writer_idle = False
         self._work = trio.lowlevel.ParkingLot()
         self._news = trio.lowlevel.ParkingLot()
@@ -274,6 +281,7 @@ class Log(DurableLog):
             try:
                 while await self._wait_for_work():
                     if self._in_progress:
+                        self._begun_at = trio.current_time()
                         self._committing.unpark()  # before the rotation, which may hang as well
                     if self._rotation_wanted:
                         await self._rotate_as_wanted()
@@ -290,26 +298,34 @@ class Log(DurableLog):
                 raise
 
     async def _watch(self) -> None:
-        """Release those who do not want to wait any longer. The writer goes on: only the disk can end a sync."""
+        """Release those who do not want to wait any longer. The writer goes on: only the disk can end a sync.
+
+        It sleeps through the batches that end in time, of which a busy relay has hundreds a second.
+        """
         while True:
             if not self._in_progress:
                 await self._committing.park()
-            with trio.move_on_after(STALL_SECONDS) as patience:
-                await self._committed.park()
-            if patience.cancelled_caught:
-                for append in self._in_progress:
-                    if not append.patient:
-                        error = LogStalledError("the disk does not answer; this may become durable yet")
-                        append.answer(outcome.Error(error))
+            patient_until = self._begun_at + STALL_SECONDS
+            if trio.current_time() < patient_until:
+                await trio.sleep_until(patient_until)
+                continue
+            for append in self._in_progress:
+                if not append.patient:
+                    error = LogStalledError("the disk does not answer; this may become durable yet")
+                    append.answer(outcome.Error(error))
+            await self._committed.park()
 
     async def _wait_for_work(self) -> bool:
         """Take the next batch from the queue. False if the log is closed and drained."""
-        while not self._take() and not self._rotation_wanted:
+        while True:
+            if self._queue and self._has_own_thread:
+                await _let_others_come()
+            if self._take() or self._rotation_wanted:
+                return True
             if self._closed:
                 return False
             self._writer_idle = True
             await self._work.park()
-        return True
 
     def _take(self) -> bool:
         room, records_room = self._batch_bytes_max, self._batch_records_max
@@ -375,6 +391,16 @@ class Log(DurableLog):
         self._work.unpark_all()
 
 
+async def _let_others_come() -> None:
+    """Until all others have done what they can, as far as that takes no more than GATHER_SECONDS_MAX.
+
+    Each batch costs a sync, switches of threads and a transaction of the views. A relay that has nothing else to do
+    does not wait here; in one that is busy, what would have been several batches is one.
+    """
+    with trio.move_on_after(GATHER_SECONDS_MAX):
+        await wait_all_tasks_blocked()
+
+
 def _random_salt() -> bytes:
     return os.urandom(SALT_BYTES)
 
@@ -403,7 +429,8 @@ async def open_log(
     through `log.reader`. `on_durable(records)` is called for each batch after it is durable and before its
     appends return; if it raises, the log is poisoned. Both are called in the trio thread. `index` knows where
     records stand: without one, a record is found by reading its segment from the front. `offload` is how it waits for
-    the disk; None: in threads, of which the writer has one of its own.
+    the disk; None: in threads, of which the writer has one of its own; a batch then waits for more where the loop is
+    busy (GATHER_SECONDS_MAX).
 
     On leaving, what is queued is still written. If a write fails, the block is cancelled and a
     `LogPoisonedError` comes out, in an exception group as from any nursery.
@@ -431,6 +458,7 @@ async def open_log(
         async with AsyncExitStack() as stack:
             if offload is None:
                 log._write_beside = stack.enter_context(open_own_thread("log"))
+                log._has_own_thread = True
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(log._watch)
 

@@ -41,6 +41,8 @@ Locate = Callable[[int], tuple[int, int] | None]
 """Where a sequence number stands: segment and offset, or None if that is not known."""
 
 _CHUNK_BYTES: Final = 256 << 10
+#: Of one record: most are all in it, and are read by one call.
+_FIRST_BYTES: Final = 4 << 10
 _OPEN_FILES_MAX: Final = 8
 
 
@@ -412,11 +414,12 @@ def _go_on(file: _File, walk: Walk, begun: list[Record], limit: int | None) -> l
 def _record_at(file: _File, seq: int, offset: int) -> Record | None:
     """The record, if it is there and whole."""
     try:
-        data = file.read(HEADER_BYTES, offset)
+        data = file.read(_FIRST_BYTES, offset)
         if len(data) < HEADER_BYTES:
             return None
         header = decode_header(data, 0, file.seed)
-        data = file.read(header.size, offset)
+        if len(data) < header.size:
+            data = file.read(header.size, offset)
         if header.seq != seq or len(data) < header.size:
             return None
         return decode_body(header, data, 0, file.seed, segment=file.header.first_seq, offset=offset)

@@ -21,7 +21,10 @@ in the handshake or at the first word under TLS: the caller may connect again wi
 goes on may hang up a moment later: `Judgement.in_plain_text` says so.
 """
 
+from __future__ import annotations
+
 import ipaddress
+import math
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -106,7 +109,7 @@ async def open_session(
     timeouts: Timeouts = Timeouts(),
     trust: ssl.SSLContext | None = None,
     open_stream: OpenStream = trio.open_tcp_stream,
-) -> "Session":
+) -> Session:
     """Connect to one address and say hello; or SessionFailed or TlsFailed, and nothing is left open.
 
     `trust`: whose certificates count as verified; None: those that the system believes.
@@ -135,7 +138,7 @@ async def start_session(
     tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC,
     timeouts: Timeouts = Timeouts(),
     trust: ssl.SSLContext | None = None,
-) -> "Session":
+) -> Session:
     """Say hello on a connected stream, which is closed unless a Session is returned."""
     session = Session(stream, peer=peer, ehlo_name=ehlo_name, timeouts=timeouts)
     settled = False
@@ -153,6 +156,30 @@ async def start_session(
         if not settled:
             await session._abandon()
     return session
+
+
+class _Patience:
+    """How long a step of the dialogue may take: until the deadline, and no wait of it longer than it is given.
+
+    One scope for all waits of the step: a scope for each costs as much as what is said in it.
+    """
+
+    def __init__(self, deadline: float = math.inf, *, shield: bool = False) -> None:
+        self.scope = trio.CancelScope(deadline=deadline, shield=shield)
+        self.is_given_up = False
+        self._deadline = deadline
+
+    def at_most(self, seconds: float) -> None:
+        """From now on, until the next call."""
+        self.scope.deadline = min(self._deadline, trio.current_time() + seconds)
+
+    def give_up(self) -> None:
+        """The step is not wanted any more. It ends without a failure."""
+        self.is_given_up = True
+        self.scope.cancel()
+
+    def ended_because(self) -> str:
+        return "no answer in time" if self.scope.deadline < self._deadline else "it took too long altogether"
 
 
 class Session:
@@ -219,7 +246,7 @@ class Session:
         """Say goodbye where that is possible, and close. Never fails, never takes long."""
         if not self._closed and self._client.state in (State.READY, State.RESET_DUE, State.REFUSED):
             self._client.quit()
-            await self._attempt(self._exchange, trio.current_time() + self._timeouts.quit)
+            await self._attempt(self._exchange, _Patience(trio.current_time() + self._timeouts.quit))
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -233,14 +260,14 @@ class Session:
     # -- opening
 
     async def _greet(self, deadline: float) -> None:
-        failure = await self._attempt(self._exchange, deadline)
+        failure = await self._attempt(self._exchange, _Patience(deadline))
         if failure is not None:
             raise SessionFailed(AttemptOutcome.of(failure))
         self._require(State.READY)
 
     async def _secure(self, deadline: float, trust: ssl.SSLContext | None) -> None:
         self._client.starttls()
-        failure = await self._attempt(self._exchange, deadline)
+        failure = await self._attempt(self._exchange, _Patience(deadline))
         if failure is not None and self._client.decisive is not None:
             # It agreed, and more came behind that in plain text: an injection, not a lack of TLS.
             raise SessionFailed(AttemptOutcome.of(failure))
@@ -253,8 +280,8 @@ class Session:
             raise TlsFailed(AttemptOutcome.of(self._decisive()))  # 421
         self._require(State.HANDSHAKE)
         # With TLS 1.3 a receiver's alert about the handshake is only seen in the first read after it.
-        failure = await self._attempt(partial(self._handshake, trust), deadline)
-        failure = failure or await self._attempt(self._exchange, deadline)
+        failure = await self._attempt(partial(self._handshake, trust), _Patience(deadline))
+        failure = failure or await self._attempt(self._exchange, _Patience(deadline))
         if failure is not None:
             raise _tls_failed(failure)
         self._require(State.READY)
@@ -263,7 +290,7 @@ class Session:
         if self._client.state is not state:
             raise SessionFailed(AttemptOutcome.of(self._decisive()))
 
-    async def _handshake(self, trust: ssl.SSLContext | None) -> None:
+    async def _handshake(self, trust: ssl.SSLContext | None, patience: _Patience) -> None:
         context = opportunistic_context()
         self._beneath_tls = Wire(self._stream, error=RemoteProtocolError)
         stream = trio.SSLStream(
@@ -274,8 +301,8 @@ class Session:
             https_compatible=True,
         )
         self._stream = stream
-        with trio.fail_after(self._timeouts.starttls):
-            await stream.do_handshake()
+        patience.at_most(self._timeouts.starttls)
+        await stream.do_handshake()
         self._client.tls_established()
         self.tls = TlsInfo(
             version=stream.version(),
@@ -297,7 +324,7 @@ class Session:
         deadline = trio.current_time() + self._timeouts.transaction
         self._body_begun = False
         self._client.begin(envelope, message, is_checked=is_checked)
-        failure = await self._attempt(self._exchange, deadline)
+        failure = await self._attempt(self._exchange, _Patience(deadline))
         if failure is not None:
             return failure, False
         if self._client.state is not State.BODY:
@@ -306,19 +333,20 @@ class Session:
         said, started = await self._send_body(before_final_dot, deadline)
         if said is not None:
             return said, started
-        with trio.CancelScope(shield=True):
-            self._client.end_of_data()
-            failure = await self._attempt(self._exchange, trio.current_time() + self._timeouts.final_dot)
-            if failure is not None and await self._has_answered():
-                failure = None
+        self._client.end_of_data()
+        waiting = _Patience(trio.current_time() + self._timeouts.final_dot, shield=True)
+        failure = await self._attempt(self._exchange, waiting)
+        if failure is not None and await self._has_answered():
+            failure = None
         return failure or self._decisive(), True
 
     async def _has_answered(self) -> bool:
-        """It fell silent or hung up behind the dot, and had said the code: that counts, though its line has no end."""
+        """It fell silent or hung up behind the dot, and had said the code: that counts, though its line has no end.
+        Never waits: nothing more can come."""
         if self._client.state is not State.END_OF_DATA:
             return False
         self._client.receive_data(b"")
-        return await self._attempt(self._receive_reply, float("inf")) is None
+        return await self._attempt(self._receive_reply, _Patience()) is None
 
     async def _send_body(
         self, before_final_dot: Callable[[], Awaitable[None]], deadline: float
@@ -333,17 +361,15 @@ class Session:
         hooked: Captured[None] | None = None
 
         async def listen() -> None:
-            failure = await self._attempt(self._receive_reply, float("inf"))
+            failure = await self._attempt(self._receive_reply, _Patience())
             overheard.append(failure or self._decisive())
             heard.set()
-            sending.cancel()
+            sending.give_up()
 
+        sending = _Patience(deadline)
         async with trio.open_nursery() as nursery:
-            sending = trio.CancelScope()
             nursery.start_soon(listen)
-            failure = None
-            with sending:
-                failure = await self._attempt(self._send_blocks, deadline)
+            failure = await self._attempt(self._send_blocks, sending)
             if failure is not None and failure.kind is FailureKind.CLOSED:
                 # A refusal that it sent before it hung up says more than the broken pipe.
                 with trio.move_on_after(self._timeouts.last_words):
@@ -357,16 +383,16 @@ class Session:
         replied = next((said for said in overheard if isinstance(said, SmtpReply)), None)
         return replied or failure or next(iter(overheard), None), hooked is not None
 
-    async def _send_blocks(self) -> None:
+    async def _send_blocks(self, patience: _Patience) -> None:
         blocks = self._client.take_body()
         self._body_begun = True
         for block in blocks:
-            with trio.fail_after(self._timeouts.data_block):
-                await self._stream.send_all(block)
+            patience.at_most(self._timeouts.data_block)
+            await self._stream.send_all(block)
 
     # -- the wire
 
-    async def _exchange(self) -> None:
+    async def _exchange(self, patience: _Patience) -> None:
         """Send what is to be sent and take the replies, until it is our turn again or all is over."""
         while (command := self._client.awaiting) is not None:
             self._under_way = command
@@ -374,29 +400,29 @@ class Session:
             # The replies to a group come together: what is here already needs no clock.
             if not data and self._client.next_event() is not NEED_DATA:
                 continue
-            with trio.fail_after(_seconds_for(command, self._timeouts)):
-                if data:
-                    # Broken: it may have said why before it hung up, and if not, reading tells that it did.
-                    with suppress(trio.BrokenResourceError):
-                        await self._stream.send_all(data)
-                await self._receive_reply()
+            patience.at_most(_seconds_for(command, self._timeouts))
+            if data:
+                # Broken: it may have said why before it hung up, and if not, reading tells that it did.
+                with suppress(trio.BrokenResourceError):
+                    await self._stream.send_all(data)
+            await self._receive_reply(patience)
 
-    async def _receive_reply(self) -> None:
+    async def _receive_reply(self, _: _Patience) -> None:
         while self._client.next_event() is NEED_DATA:
             if self._beneath_tls is not None:
                 self._beneath_tls.is_heard()
             self._client.receive_data(bytes(await self._stream.receive_some(_RECEIVE_BYTES)))
 
-    async def _attempt(self, step: Callable[[], Awaitable[None]], deadline: float) -> Failure | None:
-        """Take a step of the dialogue by `deadline`; what the receiver or the network did to stop it."""
+    async def _attempt(
+        self, step: Callable[[_Patience], Awaitable[None]], patience: _Patience
+    ) -> Failure | None:
+        """Take a step of the dialogue; what the receiver or the network did to stop it, or that patience ended."""
         try:
-            with trio.CancelScope(deadline=deadline) as ceiling:
-                await step()
-            if not ceiling.cancelled_caught:
+            with patience.scope:
+                await step(patience)
+            if not patience.scope.cancelled_caught or patience.is_given_up:
                 return None
-            failure = self._failure(FailureKind.TIMEOUT, "it took too long altogether")
-        except trio.TooSlowError:
-            failure = self._failure(FailureKind.TIMEOUT, "no answer in time")
+            failure = self._failure(FailureKind.TIMEOUT, patience.ended_because())
         except ConnectionLost as error:
             failure = self._failure(FailureKind.CLOSED, str(error))
         except RemoteProtocolError as error:

@@ -23,13 +23,14 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from relay.addresses import Mailbox
 from relay.message.canonical import PIECE_OCTETS
 from relay.message.headers import STRUCTURED, STRUCTURED_SINCE_2
 from relay.message.lines import long_line
-from relay.times import utc
+from relay.times import SECOND_US, utc
 
 # RFC 5322 would like header lines of at most 78 octets, and RFC 2047 §2 demands 76 where a line holds an
 # encoded word. One limit serves both.
@@ -199,6 +200,7 @@ def message_id_header(draft: Draft, *, message_id: int, entropy: str, domain: st
     return f"<{message_id}.{entropy}@{domain}>"
 
 
+@lru_cache(maxsize=256)
 def feedback_id(*, sending_domain: str, did: str, category: str, operator_domain: str) -> str:
     """Return the Feedback-ID value, by which mailbox providers group complaints.
 
@@ -317,7 +319,13 @@ def _boundary(parts: list[bytes]) -> bytes:
 
 def date_value(time_us: int) -> str:
     """Return a time as mail writes it (RFC 5322 §3.3), in UTC."""
-    return format_datetime(utc(time_us))
+    return _date_of_second(time_us // SECOND_US)
+
+
+@lru_cache(maxsize=64)
+def _date_of_second(seconds: int) -> str:
+    """Kept, because what is sent now was mostly accepted in the same few seconds."""
+    return format_datetime(utc(seconds * SECOND_US))
 
 
 def folded(name: str, value: str) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Final, NamedTuple, Self, TypeVar
 
 from relay import events
@@ -203,7 +203,8 @@ class Composer:
         self.unsubscribe = unsubscribe
         self.confirmations = confirmations
         self.bounces = bounces
-        self._pepper_at = pepper_at
+        #: Kept for the few messages that are at work: each asks three times.
+        self._pepper_at = lru_cache(maxsize=64)(pepper_at)
         self._sends = _Sends()
 
     @classmethod

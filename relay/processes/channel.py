@@ -203,8 +203,6 @@ class Channel(trio.abc.Instrument):
             trio.lowlevel.reschedule(one.task, outcome.Error(ChannelClosed()))
 
     def _close(self) -> None:
-        if not self._is_full:
-            self._send()  # the last answers, as far as they go
         self._is_closed = True
         self._forget_unsent()
         trio.lowlevel.remove_instrument(self)

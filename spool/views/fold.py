@@ -16,7 +16,7 @@ from __future__ import annotations
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Generic
 
@@ -292,19 +292,12 @@ class Views(Generic[E]):
 
     # ---------------------------------------------------------------- reading
 
-    @contextmanager
-    def read(self) -> Iterator[Snapshot]:
+    def read(self) -> AbstractContextManager[Snapshot]:
         """A consistent snapshot. Keep it short: LMDB cannot reuse pages that a snapshot still sees.
 
         Raises ReadersFullError where there are OWN_READERS already, and other processes leave no room for more.
         """
-        txn = self._readers.begin()
-        snapshot = Snapshot(txn, self._tables)
-        try:
-            yield snapshot
-        finally:
-            snapshot.end()
-            self._readers.keep(txn)
+        return self._readers.reading(self._tables)
 
     def clear_dead_readers(self) -> int:
         """Let go of what processes held that were killed while they read; how many snapshots that were.

@@ -11,7 +11,7 @@ from typing import Any
 
 import lmdb
 
-from spool.views.snapshot import begin_reading
+from spool.views.snapshot import Snapshot, begin_reading
 
 
 class Readers:
@@ -30,8 +30,12 @@ class Readers:
         for txn in self._reserve:
             txn.abort()
 
-    def begin(self) -> Any:
-        """A read transaction. Raises ReadersFullError where all places are in use, and there are no others."""
+    def reading(self, tables: dict[str, Any]) -> _Reading:
+        """`with readers.reading(tables) as snapshot`. Raises ReadersFullError where all places are in use, and there
+        are no others."""
+        return _Reading(self, tables)
+
+    def _begin(self) -> Any:
         try:
             return self._env.begin()
         except lmdb.ReadersFullError:
@@ -39,10 +43,30 @@ class Readers:
                 self._reserve.pop()  # its place is free now
         return begin_reading(self._env)
 
-    def keep(self, ended: Any) -> None:
+    def _keep(self, ended: Any) -> None:
         """A transaction that has ended: with it goes its place, or stays here."""
         if len(self._reserve) < self._places:
             self._reserve.append(ended)
 
     def let_go(self) -> None:
         self._reserve.clear()
+
+
+class _Reading:
+    """One snapshot. A class, because a message is read for a dozen times on its way."""
+
+    __slots__ = ("_readers", "_snapshot", "_tables", "_txn")
+
+    def __init__(self, readers: Readers, tables: dict[str, Any]) -> None:
+        self._readers = readers
+        self._tables = tables
+
+    def __enter__(self) -> Snapshot:
+        self._txn = self._readers._begin()
+        self._snapshot = Snapshot(self._txn, self._tables)
+        return self._snapshot
+
+    def __exit__(self, *_: object) -> None:
+        self._snapshot.end()
+        self._readers._keep(self._txn)
+        del self._snapshot, self._txn

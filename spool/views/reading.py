@@ -19,7 +19,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,19 +54,12 @@ class ReadingViews:
         self._data = data
         self._path = path
 
-    @contextmanager
-    def read(self) -> Iterator[Snapshot]:
+    def read(self) -> AbstractContextManager[Snapshot]:
         """A consistent snapshot. Keep it short, and never across an `await`.
 
         Raises ReadersFullError where there are READERS already, and other processes leave no room for more.
         """
-        txn = self._readers.begin()
-        snapshot = Snapshot(txn, self._tables)
-        try:
-            yield snapshot
-        finally:
-            snapshot.end()
-            self._readers.keep(txn)
+        return self._readers.reading(self._tables)
 
     @property
     def position(self) -> int:
@@ -94,8 +87,10 @@ def open_reading_views(directory: Path, projectors: Sequence[Projector[E]]) -> I
     """The views in `directory`, which another process writes, until the block ends.
 
     Raises FileNotFoundError where there are none, PermissionError where `lock.mdb` cannot be written,
-    ReadersFullError where others leave no room for READERS, and ViewsNotReadableError with the reason where what is
-    there must not be read: other code made them, or they are damaged or in the middle of being replaced.
+    ReadersFullError where others leave no room for READERS (places of dead processes among them, until one that has the
+    views open calls `clear_dead_readers`: LMDB cannot be opened far enough to do it here), and ViewsNotReadableError
+    with the reason where what is there must not be read: other code made them, or they are damaged or in the middle of
+    being replaced.
     """
     path = directory / DATA_NAME
     # The descriptor keeps the file's number from being given to another, so that it can be recognised.
@@ -115,7 +110,9 @@ def open_reading_views(directory: Path, projectors: Sequence[Projector[E]]) -> I
                 raise ViewsNotReadableError(f"{directory}: {error}") from error
             # On a disk that is mounted read-only LMDB reads without a word and without its table.
             if not env.info()["num_readers"]:
-                raise PermissionError(errno.EROFS, "cannot be written: LMDB reads without it", LOCK_NAME)
+                raise PermissionError(
+                    errno.EROFS, "cannot be written: LMDB reads without it", str(directory / LOCK_NAME)
+                )
             # Data go before the lock when they are thrown away: so what was opened belongs together.
             if not _is_still(path, data):
                 raise ViewsNotReadableError(f"{directory}: a writer has just thrown them away")

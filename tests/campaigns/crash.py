@@ -33,7 +33,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +44,8 @@ from tests.campaigns.crash_troubles import (
     a_second_relay,
     clock_jumps,
     fill_and_free,
+    kill_a_courier,
+    kill_an_edge,
     kill_at_an_operation,
     kill_during_a_backup,
     kill_during_retention,
@@ -52,6 +54,7 @@ from tests.campaigns.crash_troubles import (
     kill_while_starting,
     small_disk,
     stand_still,
+    stop_a_worker,
     stop_in_order,
     sync_fails,
 )
@@ -107,9 +110,14 @@ TROUBLES: dict[Trouble, int] = {
     a_second_relay: 1,
     stop_in_order: 1,
 }
+#: What comes to them where the relay has children, by role.
+OF_EDGES: dict[Trouble, int] = {kill_an_edge: 6}
+OF_COURIERS: dict[Trouble, int] = {kill_a_courier: 6}
+OF_BOTH: dict[Trouble, int] = {stop_a_worker: 2}
+_ALL = TROUBLES | OF_EDGES | OF_COURIERS | OF_BOTH
 #: In the summary.
 DESCRIPTIONS = {
-    trouble.__name__: (trouble.__doc__ or "").split("\n")[0] for trouble in (*TROUBLES, fill_the_disk)
+    trouble.__name__: (trouble.__doc__ or "").split("\n")[0] for trouble in (*_ALL, fill_the_disk)
 }
 
 
@@ -140,9 +148,20 @@ class Record:
             self.total.add(life.tally)
 
 
-def deck_of(*, may_mount: bool, only: str | None = None, each: bool = False) -> list[str]:
-    """The cards that rounds are drawn from: names of troubles. `each`: one of each kind."""
-    shares = {trouble.__name__: share for trouble, share in TROUBLES.items()}
+def deck_of(
+    *,
+    may_mount: bool,
+    only: str | None = None,
+    each: bool = False,
+    processes: Mapping[str, int] | None = None,
+) -> list[str]:
+    """The cards that rounds are drawn from: names of troubles. `each`: one of each kind. `processes`: how many children
+    the relay has, by role."""
+    troubles = dict(TROUBLES)
+    for role, more in (("edge", OF_EDGES), ("courier", OF_COURIERS)):
+        if processes and processes.get(role):
+            troubles |= more | OF_BOTH
+    shares = {trouble.__name__: share for trouble, share in troubles.items()}
     if may_mount:
         shares[fill_the_disk.__name__] = 1
     return [
@@ -156,12 +175,19 @@ def draw(dice: random.Random, deck: Sequence[str]) -> Iterator[str]:
         yield from dice.sample(deck, len(deck))
 
 
-async def campaign(directory: Path, record: Record, *, rounds: int, deck: Sequence[str]) -> None:
+async def campaign(
+    directory: Path,
+    record: Record,
+    *,
+    rounds: int,
+    deck: Sequence[str],
+    processes: Mapping[str, int] | None = None,
+) -> None:
     """Run so many rounds below `directory`, which must exist. Raises Violation; `record` is right in any case."""
     assert rounds > 0
     cards = draw(random.Random(f"crash {record.seed}"), deck)
-    troubles = {trouble.__name__: trouble for trouble in TROUBLES}
-    async with open_life(directory / "data", record.seed) as life:
+    troubles = {trouble.__name__: trouble for trouble in _ALL}
+    async with open_life(directory / "data", record.seed, processes=processes) as life:
         try:
             for number in range(1, rounds + 1):
                 name = record.name = next(cards)
@@ -190,10 +216,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=at_least_one, default=50)
     parser.add_argument("--seed", type=int, default=1)
     may_mount = can_mount()
-    parser.add_argument("--only", choices=deck_of(may_mount=may_mount, each=True))
+    every_role = {"edge": 1, "courier": 1}
+    parser.add_argument("--only", choices=deck_of(may_mount=may_mount, each=True, processes=every_role))
+    parser.add_argument("--edges", type=int, default=0, help="processes that answer clients")
+    parser.add_argument("--couriers", type=int, default=0, help="processes that deliver")
     parser.add_argument("--each", action="store_true", help="the deck has one card of each trouble")
     options = parser.parse_args()
-    deck = deck_of(may_mount=may_mount, only=options.only, each=options.each)
+    processes = {"edge": options.edges, "courier": options.couriers}
+    deck = deck_of(may_mount=may_mount, only=options.only, each=options.each, processes=processes)
+    if not deck:
+        parser.error(f"--only {options.only} needs --edges or --couriers")
     signal.signal(signal.SIGTERM, interrupt)
     # A shell has its jobs in the background ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -204,7 +236,7 @@ def main() -> None:
     begun = time.monotonic()
     status, broken = 0, ""
     try:
-        trio.run(lambda: campaign(directory, record, rounds=options.rounds, deck=deck))
+        trio.run(lambda: campaign(directory, record, rounds=options.rounds, deck=deck, processes=processes))
     except BaseException as error:  # noqa: BLE001
         status = 130 if is_interrupt(error) else 1
         if status == 1:
@@ -257,6 +289,7 @@ def report(record: Record) -> str:
         *(_line(count, f"of them {moment}") for moment, count in sorted(total.kills.items())),
         _line(total.command_kills.total(), "kills of a command that backs up or removes"),
         *(_line(count, f"of them {moment}") for moment, count in sorted(total.command_kills.items())),
+        *(_line(count, what) for what, count in sorted(total.worker_signals.items())),
     ]
     events = total.events
     lines += [

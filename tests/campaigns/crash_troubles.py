@@ -56,6 +56,43 @@ async def kill_at_an_operation(life: Life) -> None:
     life.disarm("die")
 
 
+async def kill_an_edge(life: Life) -> None:
+    """kill -9 of edges under load: what was answered is true, and others serve. Sometimes the relay dies, too."""
+    async with life.load():
+        await life.wait_answers(life.dice.randint(1, ANSWERS_MAX // 2))
+        killed = life.signal_workers("edge", signal.SIGKILL, life.dice.randint(1, 2), life.dice)
+        if life.dice.random() < 0.3:
+            await trio.sleep(life.dice.uniform(0, 0.5))
+            life.kill()
+            return
+        await life.wait_workers("edge", without=killed)
+        await life.wait_answers(1)
+
+
+async def kill_a_courier(life: Life) -> None:
+    """kill -9 of couriers under load: their attempts are named at once, and the mail goes on with others."""
+    async with life.load():
+        await life.wait_answers(life.dice.randint(1, ANSWERS_MAX))
+        count = life.dice.randint(1, 2)
+        killed = life.signal_workers("courier", signal.SIGKILL, count, life.dice)
+        if len(killed) == life.processes["courier"]:
+            # Whatever is under way now was theirs, or is their successors', who may be at a receiver that hangs.
+            under_way = await trio.to_thread.run_sync(life.attempts_under_way)
+            await life.wait_outcomes(under_way)
+        await life.wait_workers("courier", without=killed)
+        await life.wait_answers(1)
+
+
+async def stop_a_worker(life: Life) -> None:
+    """SIGSTOP of an edge or a courier, for good: the relay goes on, kills it, and has another."""
+    async with life.load():
+        await life.wait_answers(life.dice.randint(1, ANSWERS_MAX // 2))
+        role = life.dice.choice([role for role, count in life.processes.items() if count])
+        stopped = life.signal_workers(role, signal.SIGSTOP, 1, life.dice)
+        await life.wait_workers(role, without=stopped)
+        await life.wait_answers(1)
+
+
 async def kill_while_starting(life: Life) -> None:
     """Killed under load, then again and again while it recovers; sometimes its views are gone as well."""
     await kill_under_load(life)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -31,9 +31,11 @@ from relay.codec import Recorded
 from relay.config import load_config
 from relay.events import (
     AttemptInterrupted,
+    AttemptStarted,
     MessageBounced,
     MessageQueued,
     MessageSent,
+    Outcome,
     PayloadErased,
     SendAccepted,
 )
@@ -52,9 +54,12 @@ from tests.campaigns.tally import CLOCK_SLACK_US, Violation
 from tests.world.checker import breaches, half_accepted
 from tests.world.internet import Internet
 from tests.world.mx_options import MxOptions
+from tests.world.process import configure
 from tests.world.self_signed import self_signed_context
 
 SETTLE_SECONDS_MAX = 120.0
+#: It takes milliseconds; this is what tells "at once" from "at the next start", on a machine that is busy.
+NAMED_SECONDS_MAX = 10.0
 
 
 class Life(Clients):
@@ -195,6 +200,32 @@ class Life(Clients):
         _refuse(self.erasures.breaches_of_copy(copy))
         self.tally.checks["a backup restored, and held against what clients were told"] += 1
 
+    def attempts_under_way(self) -> dict[int, int]:
+        """By message, the attempt that has begun and has no outcome, as the log has them at this moment."""
+        under_way: dict[int, int] = {}
+        for _, _, event in self.erasures.read().events:
+            match event:
+                case AttemptStarted():
+                    under_way[event.message_id] = event.attempt
+                case Outcome() | AttemptInterrupted():
+                    under_way.pop(event.message_id, None)
+        return under_way
+
+    async def wait_outcomes(self, attempts: Mapping[int, int]) -> None:
+        """Wait until the log says what became of these attempts. Raises Violation where it does not, soon."""
+        with trio.move_on_after(NAMED_SECONDS_MAX) as patience:
+            while True:
+                now = await trio.to_thread.run_sync(self.attempts_under_way)
+                left = {one for one, attempt in attempts.items() if now.get(one) == attempt}
+                if not left:
+                    break
+                await trio.sleep(0.1)
+        if patience.cancelled_caught:
+            raise Violation(
+                f"{NAMED_SECONDS_MAX:.0f} s after their courier was killed, attempts have no outcome: {left}"
+            )
+        self.tally.checks["the attempts of couriers that were killed held against the log"] += 1
+
     async def verify(self) -> None:
         """What `log verify` says; raises Violation.
 
@@ -250,9 +281,10 @@ async def open_life(
     beside: Path | None = None,
     parts: Sequence[str] = SABOTAGED,
     before_start: Callable[[], None] = lambda: None,
+    processes: Mapping[str, int] | None = None,
 ) -> AsyncIterator[Life]:
     """A fresh data directory with its members, its relay running, and its receivers. `before_start` is called when the
-    directory is there."""
+    directory is there. `processes`: how many children the relay has, by role."""
     internet = Internet()
     options = {
         "plain": MxOptions(),
@@ -272,8 +304,10 @@ async def open_life(
         path = directory / "relay.toml"
         text = path.read_text().replace('{ "*" = "127.0.0.1:9" }', f"{{ {', '.join(routes)} }}")
         path.write_text(text + NO_PAUSES)
+        configure(directory, service="".join(f"{role}s = {n}\n" for role, n in (processes or {}).items()))
         life = Life(directory, internet, seed, beside=beside, parts=parts)
         life.credentials = credentials
+        life.processes = processes or {}
         before_start()
         try:
             await life.start()

@@ -7,11 +7,13 @@ command says of itself must be true, and it never ends by an exception that nobo
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -53,6 +55,8 @@ class Served:
         self.sabotage = ["-m", "tests.world.sabotage"]
         for part in parts:
             self.sabotage += [part, str(self.faults / part)]
+        #: How many children the relay has, by role; none: it does everything itself.
+        self.processes: Mapping[str, int] = {}
         self.relay = RelayProcess(directory, command=self.sabotage)
         self.relay.output_file = beside / self.relay.output_file.name
         self.erasures = Erasures(directory)
@@ -109,6 +113,26 @@ class Served:
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.relay.pid, number)
+
+    def signal_workers(self, role: str, number: signal.Signals, count: int, dice: random.Random) -> list[int]:
+        """Send a signal to so many of the relay's children of this role, any of them; whom it was sent to."""
+        workers = self.relay.workers(role)
+        chosen = dice.sample(workers, min(count, len(workers)))
+        for pid in chosen:
+            # The relay reaps its children, so another process may have the number by now, in theory.
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+                self.tally.worker_signals[f"{number.name} of {role}s"] += 1
+        return chosen
+
+    async def wait_workers(self, role: str, *, without: Collection[int] = ()) -> None:
+        """Wait until the relay has as many children of this role as it should, and none of these among them."""
+
+        def is_so() -> bool:
+            workers = self.relay.workers(role)
+            return len(workers) == self.processes[role] and not set(workers) & set(without)
+
+        await trio.to_thread.run_sync(self.relay.wait_until, is_so, f"has its {role}s again")
 
     def arm(self, fault: str, value: object = "") -> None:
         """Break a part of the relay (`tests.world.sabotage`) until `disarm`. By rename: it is there whole or not."""

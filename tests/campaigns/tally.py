@@ -44,6 +44,8 @@ class Tally:
     kills: Counter[str] = field(default_factory=Counter)
     #: kill -9 of a command, and not of the relay.
     command_kills: Counter[str] = field(default_factory=Counter)
+    #: What was sent to children of the relay, by signal and role.
+    worker_signals: Counter[str] = field(default_factory=Counter)
     starts: list[Start] = field(default_factory=list)
     #: Ends of the log that `log verify` found torn after a kill.
     torn: int = 0

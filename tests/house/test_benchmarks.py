@@ -4,17 +4,22 @@ what was measured."""
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import trio
 
-from benchmarks import policy, postfix, queue_length
-from benchmarks.accept import BODY_BYTES, USUAL, bare_server, measure_case
+from benchmarks import cores_page, cores_plot, open_loop, policy, postfix, processes, queue_length
+from benchmarks.accept import BODY_BYTES, USUAL, bare_server, measure_case, measure_new_connections
 from benchmarks.command import Effort
-from benchmarks.pages import PAGES, newest_results, with_figures
-from benchmarks.report import Comparison, Demand, Row, closing_line, decode, table
+from benchmarks.pages import PAGES, PROCESSES, newest_results, plots, with_figures
+from benchmarks.processes import FORMS, USUAL_FORM
+from benchmarks.report import Comparison, Demand, Row, Run, closing_line, decode, see_environment, table
+from benchmarks.search import Segment, Shape
 from benchmarks.world import relay_process, silent_receiver
+from benchmarks.worst_inputs import open_kinds
 from relay.core import open_core
 from relay.views.due import due_from
 from tests.world.daemon import require_daemon
@@ -36,6 +41,7 @@ def test_the_accept_path_can_be_measured() -> None:
     ):
         many = list(measure_case(relay, bare, own, effort, BODY_BYTES, 50, USUAL))
         simple = list(measure_case(relay, bare, own, effort, BODY_BYTES, 1, USUAL))
+        new = list(measure_new_connections(relay, bare, effort, 8))
     by_clock, per_core = "durable sends/s by the clock", "durable sends for each second of a core"
     busy = "% of a core that bare hypercorn was busy"
     assert [row.what for row in many] == [by_clock, "durable recipients/s", per_core, "p99, ms"]
@@ -43,6 +49,8 @@ def test_the_accept_path_can_be_measured() -> None:
     assert [row.what for row in simple] == [by_clock, per_core, per_core, busy, "p99, ms"]
     # By the clock and by processor time: the harsher of the two must be seen.
     assert [row.what for row in simple if row.asked == Demand("ratio", at_least=0.65)] == [by_clock, per_core]
+    assert [row.what for row in new] == [by_clock, per_core]
+    assert all(row.ratio for row in new)
 
 
 def test_the_questions_can_be_asked(tmp_path: Path) -> None:
@@ -101,6 +109,71 @@ def test_the_relay_can_be_measured_beside_postfix() -> None:
     assert all(row.ratio for row in rows)
 
 
+def test_what_more_cores_bring_can_be_asked() -> None:
+    require_daemon("postfix")
+    # What is different about the others: over SMTP, and a new connection each.
+    other = processes.ACCEPTING[-1]._replace(over_smtp=True, keeps=False)
+    cases = (processes.ACCEPT_USUAL, other, processes.END_TO_END)
+    rows = [
+        *processes.measure_forms(SMALLEST, [USUAL_FORM], cases),
+        *open_loop.measure_forms(SMALLEST, [USUAL_FORM]),
+    ]
+    compared = [row for row in rows if row.what in (processes.PER_SECOND, processes.CPU)]
+    assert [row.case for row in compared] == [
+        processes.case_of(case.name, USUAL_FORM) for case in cases for _ in range(2)
+    ]
+    assert all(row.ratio for row in compared)
+    ceilings = [row for row in rows if row.what == f"{processes.PER_SECOND}, the same"]
+    assert len(ceilings) == 2
+    assert all(0 < row.values[0] < 100 for row in rows if row.what == processes.SHARE)
+    assert [row.question for row in rows if row.asked] == [processes.QUESTION] * 5 + [open_loop.QUESTION] * 2
+    page = cores_page.tables(Run(see_environment(Path("/tmp")), rows))
+    for case in cases:
+        assert f"| {case.name} | ≥ {case.asked:g} |" in page
+
+
+def made_up_run() -> Run:
+    """Every case at 1.5 of Postfix's speed and half of its processor time, but for the last form's: no rows of it."""
+    rows = []
+    for case in cores_page.CASES:
+        for form in FORMS[:-1]:
+            named = {"question": processes.QUESTION, "case": processes.case_of(case.name, form)}
+            speed, cost = Comparison("Postfix", [100, 200]), Comparison("Postfix", [4, 2])
+            rows += [
+                Row(**named, what=processes.PER_SECOND, values=[150, 300], against=speed),
+                Row(**named, what=processes.CPU, values=[2, 1], against=cost, lower_is_better=True),
+            ]
+    return Run(see_environment(Path("/tmp")), rows)
+
+
+def test_a_page_of_cores_says_ratios_to_postfix_and_leaves_out_what_was_not_measured() -> None:
+    page = cores_page.tables(made_up_run())
+    assert "| accept, 32 connections kept | ≥ 2 | 1.50 | 1.50 | 1.50 |  | 150 |" in page
+    assert f"| {processes.END_TO_END.name} | ≤ 0.75 (0+0, 1+1) | 0.50 | 0.50 | 0.50 |  | 3.00 |" in page
+
+
+def test_a_plot_has_a_bar_for_each_figure_and_none_for_what_is_missing() -> None:
+    for palette in cores_plot.PALETTES.values():
+        picture = ElementTree.fromstring(cores_plot.plot(made_up_run(), palette))
+        bars = [
+            shape for shape in picture.iter("{http://www.w3.org/2000/svg}rect") if shape.get("height") == "9"
+        ]
+        by_colour = Counter(bar.get("fill") for bar in bars)
+        assert by_colour == {colour: 2 * len(cores_page.CASES) for colour in palette.forms[:-1]}
+        widths = {float(bar.get("width") or 0) for bar in bars}
+        # Of Postfix's: 1.5 where 2 is asked and fits into the panel, and half where Postfix is the most.
+        assert widths == {1.5 * 230 / 2, 0.5 * 230}
+
+
+def test_each_kind_of_worst_input_can_be_tried() -> None:
+    with open_kinds() as kinds:
+        for kind in kinds:
+            text = Shape(0, (Segment(0, 2),), 0).text(kind.frames, 500)
+            kind.cost(text)
+            if kind.prepare is not None:
+                trio.run(kind.prepare(text))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_figures_of_a_page_are_those_of_a_run_that_is_kept(page: Path) -> None:
     text = page.read_text()
@@ -108,6 +181,11 @@ def test_the_figures_of_a_page_are_those_of_a_run_that_is_kept(page: Path) -> No
     assert text == with_figures(text, decode(newest_results().read_bytes())), (
         "run: python -m benchmarks.pages"
     )
+
+
+def test_the_plots_are_those_of_a_run_that_is_kept() -> None:
+    for path, plot in plots(decode(newest_results(PROCESSES).read_bytes())).items():
+        assert path.read_text() == plot, f"{path}: run: python -m benchmarks.pages"
 
 
 def test_a_sentence_whose_row_is_missing_is_no_sentence() -> None:

@@ -229,22 +229,14 @@ async def test_cancelled_the_other_side_says_what_has_become_of_it(what: str) ->
 
 
 @in_trio
-async def test_cancelled_in_the_turn_in_which_it_is_asked_nothing_is_done() -> None:
-    began: list[Any] = []
-
+async def test_cancelled_in_the_turn_in_which_it_is_asked_nothing_is_begun() -> None:
     async def answer(question: Any) -> Any:
-        began.append(question)
-        await trio.sleep_forever()
+        raise AssertionError
 
-    async with pair(answer) as (here, _, _):
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                for _ in range(5):
-                    nursery.start_soon(here.call, Wait(""), Echoed)
-                await trio.testing.wait_all_tasks_blocked(0)
-                scope.cancel()
-        assert scope.cancelled_caught
-        assert here._waiting == {}
+    async with beside_a_socket(answer) as (_, raw, _):
+        asked = frame(channel_module._CALL, 1, msgspec.msgpack.encode(Wait("")))
+        await raw.send_all(asked + frame(channel_module._CANCEL, 1))
+        assert await raw.receive_some(1000) == frame(channel_module._NOTHING_DONE, 1)
 
 
 @in_trio
@@ -279,7 +271,59 @@ async def here_still_answers(raw: trio.SocketStream) -> bool:
     return True
 
 
+@in_trio
+async def test_settled_is_when_all_is_answered_and_with_the_kernel() -> None:
+    may_end = trio.Event()
+
+    async def answer(question: Any) -> Any:
+        await may_end.wait()
+        return Echoed("", b"x" * 1_000_000)
+
+    async with beside_a_socket(answer) as (here, raw, _), trio.open_nursery() as nursery:
+        await here.settled()
+        is_settled = trio.Event()
+
+        async def settle() -> None:
+            await here.settled()
+            is_settled.set()
+
+        await raw.send_all(frame(channel_module._CALL, 1, msgspec.msgpack.encode(Wait(""))))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        nursery.start_soon(settle)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert not is_settled.is_set()
+        may_end.set()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert not is_settled.is_set()
+        received = 0
+        while received < 1_000_000:
+            received += len(await raw.receive_some(1_000_000))
+        await is_settled.wait()
+
+
 # --------------------------------------------------------------------------------------------------------- it may end
+
+
+@in_trio
+async def test_what_ends_says_what_it_has_done() -> None:
+    asked, may_end = trio.Event(), trio.Event()
+
+    async def answer(question: Any) -> Any:
+        asked.set()
+        with trio.CancelScope(shield=True):
+            await may_end.wait()
+        return Echoed("done")
+
+    async with pair(answer) as (here, _, scope), trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            assert await here.call(Wait(""), Echoed) == Echoed("done")
+
+        nursery.start_soon(ask)
+        await asked.wait()
+        scope.cancel()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        may_end.set()
 
 
 @in_trio

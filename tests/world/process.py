@@ -15,6 +15,7 @@ receiver or clients live in a trio loop calls those that wait through `trio.to_t
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -170,6 +171,21 @@ class RelayProcess:
             text=True,
             timeout=PATIENCE_SECONDS,
         )
+
+    def workers(self, role: str) -> list[int]:
+        """Process ids of its children of this role, `edge` or `courier`, that have not ended, the oldest first."""
+        return sorted(
+            pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if self._is_worker(pid, role)
+        )
+
+    def _is_worker(self, pid: int, role: str) -> bool:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            return False  # it has ended while it was looked at
+        is_child = f"\nPPid:\t{self.pid}\n" in status and "\nState:\tZ" not in status
+        return is_child and any(argument.startswith(f"{role} ".encode()) for argument in arguments)
 
     def memory_peak_bytes(self) -> int:
         """The most memory that the process has ever held."""

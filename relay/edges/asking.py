@@ -2,8 +2,9 @@
 
 The contract is that of the plain call (`relay.edge.Decide`): returned: durable and in the views of every process;
 cancelled: not written (the channel asks, and waits for the answer); what the core refuses is raised here as it was
-there. One thing more can happen. Where the core ends meanwhile, this process ends with it (`relay.processes.worker`);
-a ChannelClosed that is seen before that says "nobody knows", which for clients is a log that cannot be written.
+there. One thing more can happen. Where the core ends meanwhile, nobody knows what became of it, and this process ends
+in the same moment (`relay.processes.worker`): whoever asks waits for that, so that a client sees a closed connection,
+and no answer that may be wrong.
 
 *Writes are counted twice.* Here, so that one edge alone bounds what it does for a member; and by the core, which counts
 again what is handed in, so that `writes_per_minute` is exact for what is written, whatever edges it comes by. What was
@@ -29,7 +30,6 @@ from relay.quota import Quota
 from relay.refusals import Refusal
 from relay.registry import DECISIONS
 from relay.stream_places import Places, TicketUse
-from spool.errors import LogClosedError
 
 #: So often what came to nothing is looked at. A request takes 8 s at most; a mail over SMTP that takes longer than two
 #: of these from MAIL to its end may be counted twice.
@@ -75,10 +75,7 @@ class AskedCore:
                 self._channel.tell(words.Refused(writes))
 
     async def _call(self, question: msgspec.Struct, answer: Any) -> Any:
-        try:
-            return await self._channel.call(question, answer)
-        except ChannelClosed:
-            raise LogClosedError("the core has ended") from None
+        return await _asked(self._channel, question, answer)
 
 
 class CarriedPlaces(Places):
@@ -88,10 +85,7 @@ class CarriedPlaces(Places):
         self._channel = channel
 
     async def take(self, did: str, ticket: TicketUse | None) -> None:
-        try:
-            await self._channel.call(words.TakePlace(did, ticket), NoneType)
-        except ChannelClosed:
-            raise LogClosedError("the core has ended") from None
+        await _asked(self._channel, words.TakePlace(did, ticket), NoneType)
 
     def leave(self, did: str) -> None:
         self._channel.tell(words.LeavePlace(did))
@@ -127,6 +121,13 @@ class EdgeQuota(Quota):
         """What was counted before the last look and has not been handed in since. Each is given once."""
         nothing, self._old, self._young = dict(self._old), self._young, Counter()
         return nothing
+
+
+async def _asked(channel: Channel, question: msgspec.Struct, answer: Any) -> Any:
+    try:
+        return await channel.call(question, answer)
+    except ChannelClosed:
+        await trio.sleep_forever()
 
 
 _MaybeWhy: Final[Any] = words.Why | None

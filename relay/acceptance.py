@@ -86,15 +86,16 @@ async def send(core: Core, wanted: Send, member: Principal) -> Sent:
 
 
 async def _accept(core: Core, wanted: Send, member: Principal) -> Sequence[Recorded]:
-    origin = Origin(
-        client_address=wanted.client_address,
-        message_id_entropy=f"{core.surroundings.dice.getrandbits(64):016x}",
-        operator_stem=core.operator_stem,
-        idempotency_key=wanted.idempotency and wanted.idempotency.key_sha256,
-        body_sha256=wanted.body_sha256,
-        size=wanted.size,
-    )
+    entropy = f"{core.surroundings.dice.getrandbits(64):016x}"
     with core.store.read() as view:
+        origin = Origin(
+            client_address=wanted.client_address,
+            message_id_entropy=entropy,
+            operator_stem=core.operator_stem_in(view),
+            idempotency_key=wanted.idempotency and wanted.idempotency.key_sha256,
+            body_sha256=wanted.body_sha256,
+            size=wanted.size,
+        )
         events = accept_send(
             view,
             core.config,

@@ -44,6 +44,7 @@ from relay.surroundings import Surroundings
 from relay.views import peppers, signing_keys
 from relay.writes import Writes
 from spool.errors import ReadersFullError
+from spool.views import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +150,11 @@ class Core:
     def operator_stem(self) -> str:
         """Of the operator's keys that sign what is accepted now."""
         with self.store.read() as view:
-            key = signing_keys.operator_key(view, self.config.operator_domain)
+            return self.operator_stem_in(view)
+
+    def operator_stem_in(self, view: Snapshot) -> str:
+        """As `operator_stem`, for who reads the views anyway."""
+        key = signing_keys.operator_key(view, self.config.operator_domain)
         return self.first_operator_stem if key is None else key.selector_stem
 
     @property

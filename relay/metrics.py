@@ -171,6 +171,10 @@ class CoreMetrics:
             registry=self._registry,
         )
 
+        #: Of each role of workers: its name, how many are ready, and how many have died. Set by who keeps them.
+        self.workers: Callable[[], Iterable[tuple[str, int, int]]] = tuple
+        self._registry.register(_WorkersCollector(lambda: self.workers()))
+
     def count_unanswered(self, processes: int) -> None:
         self._unanswered.inc(processes)
 
@@ -229,6 +233,26 @@ class _ReaderCollector(Collector):
         for why, count in sorted(self._failures()):
             family.add_metric([why], count)
         yield family
+
+
+class _WorkersCollector(Collector):
+    def __init__(self, workers: Callable[[], Iterable[tuple[str, int, int]]]) -> None:
+        self._workers = workers
+
+    def collect(self) -> Iterator[Metric]:
+        ready = GaugeMetricFamily(
+            "atmos_workers", "Processes beside the core that are ready, by role", labels=["role"]
+        )
+        died = CounterMetricFamily(
+            "atmos_workers_died",
+            "Processes beside the core that ended otherwise than in order",
+            labels=["role"],
+        )
+        for role, ready_now, died_ever in self._workers():
+            ready.add_metric([role], ready_now)
+            died.add_metric([role], died_ever)
+        yield ready
+        yield died
 
 
 class _ViewsCollector(Collector):

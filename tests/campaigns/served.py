@@ -66,6 +66,12 @@ class Served:
         #: The machine has lost its power since a relay last began to start.
         self.power_was_cut = False
 
+    def plant(self, bug: str) -> None:
+        """Run relays with this bug (`tests.campaigns.bugs_of_processes`) from now on."""
+        self.sabotage[:2] = ["-m", "tests.campaigns.bugs_of_processes", bug]
+        relay = RelayProcess(self.directory, command=self.sabotage)
+        relay.output_file, self.relay = self.relay.output_file, relay
+
     async def start(self) -> None:
         """Start the relay. Raises Violation where it is not ready within the time of SPEC 12."""
         begun = time.monotonic()

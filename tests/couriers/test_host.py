@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from relay.config import CONFIG_FILE
+from relay.core import Core
 from relay.couriers import host
+from relay.delivery.carrier import Carrier
+from relay.delivery.outcomes import Carried
 from relay.events import AttemptInterrupted, AttemptStarted, MessageSent
 from relay.message.key_files import pepper_name
 from relay.views import messages
-from tests.world.couriers import Couriers, Process
+from tests.world.couriers import Couriers, Process, Rests, errand_for
 from tests.world.relay import World, make_directory, open_world, run
 
 #: The window of a site is five at first, and bulk mail leaves one to others.
@@ -47,6 +51,10 @@ def interrupted(world: World) -> list[int]:
 
 def connections(process: Process) -> int:
     return process.service._courier.connections
+
+
+async def carry_one(world: World, carrier: Carrier, connection: int, to: str) -> Carried:
+    return await carrier.carry(connection, await errand_for(world, to=to), trio.lowlevel.checkpoint)
 
 
 def made_by_the_core(world: World, message_id: int) -> bytes:
@@ -96,6 +104,39 @@ def test_one_that_is_lost_takes_its_own_attempts_along_and_no_others(tmp_path: P
             assert all(arrived[made_by_the_core(world, message_id)] == 2 for message_id in interrupted(world))
             for message_id in ids:
                 await world.until_final(message_id)
+
+    run(main)
+
+
+def test_a_connection_stays_with_its_courier_until_it_or_that_is_over(tmp_path: Path) -> None:
+    async def main() -> None:
+        couriers = Couriers(2)
+
+        @asynccontextmanager
+        async def beside(core: Core, own: Carrier) -> AsyncIterator[Carrier]:
+            async with couriers(core, own):
+                yield Rests()
+
+        async with open_world(tmp_path / "data", carried_by=beside, messages_per_session=3) as world:
+            carry = partial(carry_one, world, couriers.pool)
+            one, other = couriers.processes
+            for _ in range(2):
+                assert (await carry(1, "friend@example.com")).usable
+                assert (await carry(2, "friend@example.com")).usable
+            assert (connections(one), connections(other), world.mx.sessions) == (1, 1, 2)
+            one.kill()
+            await one.gone.wait()
+            # The other goes on with its own, and gets a new one for that which went.
+            await carry(2, "friend@example.com")
+            assert world.mx.sessions == 2
+            await carry(1, "friend@example.com")
+            assert (connections(other), world.mx.sessions) == (2, 3)
+            # Both are over: one broke, one is parted with. Nothing is left of them.
+            assert not (await carry(1, "disconnect-in-data@example.com")).usable
+            await couriers.pool.part(2)
+            assert couriers.pool._of == {}
+            assert couriers.pool._counts == {other: 0}
+            world.relay.deliverer.abandon()
 
     run(main)
 

@@ -9,7 +9,7 @@ is heard. For real processes there is `relay.processes.keeper`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -20,8 +20,11 @@ from relay.core import Core
 from relay.couriers.host import Couriers as Pool
 from relay.couriers.program import CourierService
 from relay.couriers.words import FROM_CORE, FROM_COURIER, Greeting
-from relay.delivery.carrier import Carrier
+from relay.delivery.carrier import Carrier, Errand
+from relay.delivery.outcomes import Carried
 from relay.processes.channel import Channel
+from relay.views import messages
+from tests.world.relay import World
 
 
 class StoreOfTheCore:
@@ -34,6 +37,32 @@ class StoreOfTheCore:
 
     def let_go(self) -> None:
         self.times_let_go += 1
+
+
+class Rests:
+    """Carries nothing for as long as the relay runs."""
+
+    connections = 0
+
+    async def carry(self, connection: int, errand: Errand, start: Callable[[], Awaitable[None]]) -> Carried:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def part(self, connection: int) -> None:
+        raise AssertionError("nothing was carried")
+
+    async def hang_up(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def errand_for(world: World, **fields: Any) -> Errand:
+    """A message that the relay has accepted, for whoever is to carry it."""
+    message_id = await world.send(**fields)
+    store = world.core.store
+    with store.read() as view:
+        state = messages.message(view, message_id)
+    assert state is not None
+    return Errand(state, fields["to"].partition("@")[2], store.get(message_id))
 
 
 class _Heard(Channel):

@@ -18,6 +18,7 @@ import trio
 
 from relay.api import serve_http
 from relay.api.places import Places
+from relay.listening import listen_http
 
 ANSWER = b'{"accepted":[{"recipient":"friend@example.com","messageId":448}],"rejected":[]}'
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(ANSWER)).encode())]
@@ -80,13 +81,9 @@ async def main() -> None:
 async def _serve_as_the_relay(app: Any, config: hypercorn.Config, *, task_status: Any) -> None:
     async with trio.open_nursery() as nursery:
         places = Places(lambda: CONNECTIONS_MAX)
-        task_status.started(
-            [
-                await nursery.start(
-                    functools.partial(serve_http, app, config, places=places, close=trio.Event())
-                )
-            ]
-        )
+        listening = await listen_http("127.0.0.1:0")
+        serve = functools.partial(serve_http, app, config, listening, places=places, close=trio.Event())
+        task_status.started([await nursery.start(serve)])
 
 
 if __name__ == "__main__":

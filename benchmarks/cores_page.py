@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
 from benchmarks.processes import (
+    ACCEPT_USUAL,
     ACCEPTING,
     CPU,
+    CPU_OF,
     CPU_RATIO_ASKED,
     END_TO_END,
     FORMS,
@@ -65,6 +67,7 @@ def tables(run: Run) -> str:
                 ],
                 _costs(run),
             ),
+            _table(["whose processor time, ms a message", *forms], _roles(run)),
             _table(["memory, end to end", asked, *forms, "Postfix"], _memory(run)),
             _table([_open_case(run), asked, *forms], _waits(run)),
         ]
@@ -94,6 +97,18 @@ def _costs(run: Run) -> Iterator[list[str]]:
         share = find(run, case.name, USUAL_FORM, SHARE)
         parts = [_cell(cost(row)) for row in rows]
         yield [case.name, asked, *parts, _against(rows), _cell(_median(share))]
+
+
+def _roles(run: Run) -> Iterator[list[str]]:
+    for case in (ACCEPT_USUAL, END_TO_END):
+        for role in CPU_OF:
+            # One process does all of it.
+            rows = [
+                find(run, case.name, form, CPU if role == "core" and not any(form) else CPU_OF[role])
+                for form in FORMS
+            ]
+            name = role if role == "core" else f"{role}s"
+            yield [f"{case.name}: {name}", *(_cell(_median(row)) for row in rows)]
 
 
 def _against(rows: Sequence[Row | None]) -> str:

@@ -29,7 +29,7 @@ DARK = Palette("#0d1117", "#e6edf3", "#8d96a0", ("#6e7681", "#58a6ff", "#1f6feb"
 PALETTES = {"light": LIGHT, "dark": DARK}
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
-_LABELS_WIDTH, _PANEL_WIDTH, _GAP = 280, 260, 60
+_LABELS_WIDTH, _PANEL_WIDTH, _GAP = 310, 260, 50
 _BAR, _CASE_GAP, _TOP, _BOTTOM = 10, 14, 64, 16
 _CASE_HEIGHT = _BAR * len(FORMS) + _CASE_GAP
 _WIDTH = _LABELS_WIDTH + 2 * (_PANEL_WIDTH + _GAP)

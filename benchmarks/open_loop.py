@@ -74,7 +74,7 @@ def _round(relay: BenchedRelay, sink: Receiver, sends: int) -> Figure:
     )
     delivered, used = sink.count - before, relay.cpu_seconds() - used
     elapsed = time.perf_counter() - begun
-    sink.wait_for(before + sends, seconds=_DRAINED_SECONDS_MAX)
+    sink.wait_for(before + sends - sum(load.refused.values()), seconds=_DRAINED_SECONDS_MAX)
     return Figure(load, delivered / elapsed, used / elapsed)
 
 
@@ -91,6 +91,12 @@ def _rows(form: Form, figures: Sequence[Figure]) -> Iterator[Row]:
             asked=Demand("median", at_most=P99_MS_ASKED) if is_asked else None,
             is_headline=is_asked,
         )
+    yield row(
+        what="sends not answered 200",
+        values=[sum(figure.load.refused.values()) for figure in figures],
+        lower_is_better=True,
+        asked=Demand("median", at_most=0) if is_usual else None,
+    )
     yield row(
         what="messages/s delivered meanwhile", values=[figure.delivered_per_second for figure in figures]
     )

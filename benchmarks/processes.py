@@ -32,7 +32,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -47,13 +47,18 @@ from benchmarks.receiver import PATH, Receiver, bare_client_rate, receiver
 from benchmarks.report import Comparison, Demand, Row
 from benchmarks.smtp_load import SmtpLoad, run_smtp_load
 from benchmarks.submission import address_of, listen, login_of
-from benchmarks.world import BenchedRelay, pss_bytes, relay_process, silent_receiver
+from benchmarks.world import WORKERS, BenchedRelay, pss_bytes, relay_process, silent_receiver
 from tests.world.process import configure
 
 QUESTION = "processes"
 PER_SECOND = "messages/s"
 CPU = "processor time of all processes, ms a message"
 SHARE = "% of the processor time used that was the load's and the receiver's"
+#: Of `CPU`.
+CPU_OF = {
+    "core": "ms a message of it by the core",
+    **{role: f"ms a message of it by {role}s" for role in WORKERS},
+}
 MEMORY = "memory, end to end"
 _MB = 1_000_000
 
@@ -106,6 +111,8 @@ class Figure(NamedTuple):
     cpu_ms: float
     #: Of all processor time used, what was not the server's.
     load_percent: float
+    #: Of `cpu_ms`, by role; nothing where there are none.
+    cpu_ms_of: Mapping[str, float]
 
 
 #: One round of one server: given how many messages.
@@ -134,6 +141,10 @@ def relay_in(form: Form, route: str) -> Iterator[BenchedRelay]:
         configure(directory, service=form.settings())
 
     with relay_process(route=route, fill=fill) as relay:
+        # Or another form is measured than the one that is named.
+        relay.wait_until(
+            lambda: form == Form(*(len(relay.workers(role)) for role in WORKERS)), f"has {form} workers"
+        )
         yield relay
 
 
@@ -145,13 +156,19 @@ def _figure(
     work: Callable[[], tuple[Load | SmtpLoad, float]],
     server: Callable[[], float],
     others: Callable[[], float] = time.process_time,
+    by_role: Callable[[], Mapping[str, float]] = dict,
 ) -> Figure:
-    """`work` says what was its load, and how many seconds it took in all. `server` and `others` say how much processor
-    time they have used so far."""
-    used, used_by_others = server(), others()
+    """`work` says what was its load, and how many seconds it took in all. `server`, `others` and `by_role` say how much
+    processor time they have used so far."""
+    used, used_by_others, used_by_role = server(), others(), by_role()
     load, seconds = work()
     used, used_by_others = server() - used, others() - used_by_others + load.cpu_seconds
-    return Figure(messages / seconds, used / messages * 1000, used_by_others / (used + used_by_others) * 100)
+    return Figure(
+        messages / seconds,
+        used / messages * 1000,
+        used_by_others / (used + used_by_others) * 100,
+        {role: (now - used_by_role[role]) / messages * 1000 for role, now in by_role().items()},
+    )
 
 
 def _post(relay: BenchedRelay, case: Case, messages: int) -> Load | SmtpLoad:
@@ -216,7 +233,12 @@ def _accept(case: Case, forms: Sequence[Form], effort: Effort) -> Iterator[Row]:
 
 
 def _accepted(relay: BenchedRelay, case: Case, messages: int) -> Figure:
-    return _figure(messages, lambda: _timed(_post(relay, case, messages)), relay.cpu_seconds)
+    return _figure(
+        messages,
+        lambda: _timed(_post(relay, case, messages)),
+        relay.cpu_seconds,
+        by_role=relay.cpu_seconds_by_role,
+    )
 
 
 def _accepted_by_postfix(holding: Postfix, case: Case, messages: int) -> Figure:
@@ -247,6 +269,7 @@ def _delivered(relay: BenchedRelay, sink: Receiver, case: Case, messages: int) -
         lambda: _until_received(sink, messages, lambda: _post(relay, case, messages)),
         relay.cpu_seconds,
         lambda: time.process_time() + sink.cpu_seconds(),
+        relay.cpu_seconds_by_role,
     )
 
 
@@ -267,7 +290,7 @@ def _delivered_by_postfix(sink: Receiver, case: Case, messages: int) -> Figure:
 
 def _received(sink: Receiver, messages: int) -> Figure:
     per_second = bare_client_rate(sink, messages=messages, connections=SMTP_CONNECTIONS, size=BODY_BYTES)
-    return Figure(per_second, 0.0, 100.0)
+    return Figure(per_second, 0.0, 100.0, {})
 
 
 def _take_turns(programs: dict[str, Program], effort: Effort, case: Case) -> dict[str, list[Figure]]:
@@ -310,6 +333,12 @@ def _rows(case: Case, forms: Sequence[Form], figures: dict[str, list[Figure]], c
             is_headline=is_whole and is_usual,
         )
         yield row(what=SHARE, values=[figure.load_percent for figure in ours], lower_is_better=True)
+        for role in CPU_OF if any(form) else ():
+            yield row(
+                what=CPU_OF[role],
+                values=[figure.cpu_ms_of[role] for figure in ours],
+                lower_is_better=True,
+            )
         if is_usual and "ceiling" in figures:
             yield row(
                 what=f"{PER_SECOND}, the same",

@@ -23,6 +23,7 @@ from tests.world.relay import DID, DOMAIN, make_directory
 __all__ = [
     "DID",
     "DOMAIN",
+    "WORKERS",
     "BenchedRelay",
     "Memory",
     "cpu_seconds",
@@ -34,6 +35,8 @@ __all__ = [
     "tree_cpu_seconds",
 ]
 
+#: What a relay's processes beside the core may be.
+WORKERS = ("edge", "courier")
 _MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ ")
 #: One tier that is never full: a check that passes costs the same whatever the limit is.
 NO_LIMITS = "\n[warming]\ntiers = [ { hour = 1000000000, day = 1000000000 } ]\n"
@@ -59,6 +62,11 @@ class BenchedRelay(RelayProcess):
     def cpu_seconds(self) -> float:
         """What the relay has used so far, all its processes and threads."""
         return tree_cpu_seconds(self.pid)
+
+    def cpu_seconds_by_role(self) -> dict[str, float]:
+        """The same, shared out; readers of mail and whoever has ended are the core's."""
+        of = {role: sum(map(cpu_seconds, self.workers(role))) for role in WORKERS}
+        return {"core": self.cpu_seconds() - sum(of.values()), **of}
 
     def memory(self) -> Memory:
         """Of its first process, by /proc/PID/smaps, which has a paragraph for each mapping: its addresses and file,

@@ -34,7 +34,7 @@ from benchmarks.worst_retention import of_retention
 from relay.heavy_work import HeavyWork
 from relay.message.keys import KeyRing, load_peppers
 from relay.message.outgoing import Composer
-from relay.service import SWITCH_SECONDS
+from relay.processes.tuning import SWITCH_SECONDS
 from tests.world.lateness import Lateness, lateness
 from tests.world.relay import OPERATOR_DOMAIN, make_directory
 

@@ -50,10 +50,23 @@ class Send(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sent(NamedTuple):
-    #: The `send.accepted`, and the `message.queued` of each recipient.
-    records: Sequence[Recorded]
-    #: They are those of an earlier send with this key.
+    """What there is to answer, and nothing of what was sent: that would go back through every door."""
+
+    #: Of the `send.accepted`; the messages have the numbers right behind it.
+    seq: int
+    #: How many messages there are.
+    messages: int
+    #: Their recipients, as given, in their order; None: they, or what else was in the answer, were erased since.
+    accepted: tuple[str, ...] | None
+    #: Suppressed recipients, as given, each with its reason.
+    rejected: tuple[tuple[str, str], ...] = ()
+    #: It is an earlier send with this key.
     is_replay: bool = False
+
+    @property
+    def ids(self) -> range:
+        """Of the messages."""
+        return range(self.seq + 1, self.seq + 1 + self.messages)
 
 
 def _is_handed_in(wanted: Send) -> bool:
@@ -66,22 +79,23 @@ def _is_handed_in(wanted: Send) -> bool:
 async def send(core: Core, wanted: Send, member: Principal) -> Sent:
     """Accept a send, or find the one that its key stands for. Raises Refusal."""
     if wanted.idempotency is None:
-        return Sent(await _accept(core, wanted, member))
+        return _sent(await _accept(core, wanted, member))
     async with core.reservations.key_in_turn(member.did, wanted.idempotency.key_sha256):
         first = first_use(core.store, member, wanted.idempotency)
-        return first or Sent(await _accept(core, wanted, member))
+        return first or _sent(await _accept(core, wanted, member))
 
 
 async def _accept(core: Core, wanted: Send, member: Principal) -> Sequence[Recorded]:
-    origin = Origin(
-        client_address=wanted.client_address,
-        message_id_entropy=f"{core.surroundings.dice.getrandbits(64):016x}",
-        operator_stem=core.operator_stem,
-        idempotency_key=wanted.idempotency and wanted.idempotency.key_sha256,
-        body_sha256=wanted.body_sha256,
-        size=wanted.size,
-    )
+    entropy = f"{core.surroundings.dice.getrandbits(64):016x}"
     with core.store.read() as view:
+        origin = Origin(
+            client_address=wanted.client_address,
+            message_id_entropy=entropy,
+            operator_stem=core.operator_stem_in(view),
+            idempotency_key=wanted.idempotency and wanted.idempotency.key_sha256,
+            body_sha256=wanted.body_sha256,
+            size=wanted.size,
+        )
         events = accept_send(
             view,
             core.config,
@@ -112,29 +126,38 @@ def first_use(store: ReadableStore, member: Principal, idempotency_of: Idempoten
     accepted = store.get(first.seq)
     assert isinstance(accepted.event, SendAccepted)
     queued = [store.get(first.seq + index + 1) for index in range(accepted.event.recipients)]
-    return Sent([accepted, *queued], is_replay=True)
+    return _sent([accepted, *queued], is_replay=True)
+
+
+def _sent(records: Sequence[Recorded], *, is_replay: bool = False) -> Sent:
+    """Of the `send.accepted`, and the `message.queued` of each recipient: the same now and on every replay."""
+    seq, _, accepted = records[0]
+    assert isinstance(accepted, SendAccepted)
+    messages = len(records) - 1
+    if accepted.personal is None:
+        return Sent(seq, messages, None, is_replay=is_replay)
+    given: list[str] = []
+    for _, _, event in records[1:]:
+        assert isinstance(event, MessageQueued)
+        if event.personal is None:
+            return Sent(seq, messages, None, is_replay=is_replay)
+        given.append(event.personal.given)
+    return Sent(seq, messages, tuple(given), tuple(accepted.personal.rejected), is_replay)
 
 
 def answer_to(sent: Sent) -> SendAnswer:
-    """The answer to a send, from its events: the same now and on every replay.
+    """The answer to a send.
 
-    Raises Refusal(IDEMPOTENCY_CONFLICT) where part of them was erased by an order meanwhile: it was sent, and must not
+    Raises Refusal(IDEMPOTENCY_CONFLICT) where part of it was erased by an order meanwhile: it was sent, and must not
     be sent again, but the answer cannot be given any more.
     """
-    accepted = sent.records[0].event
-    assert isinstance(accepted, SendAccepted)
-    if any(item.event.personal is None for item in sent.records):
+    if sent.accepted is None:
         raise Refusal(
             "IDEMPOTENCY_CONFLICT",
             "Idempotency-Key: the mail was accepted, and its personal data have been erased since; use a new key for "
             "a new mail",
         )
-    assert accepted.personal is not None
-    recipients = []
-    for seq, _, event in sent.records[1:]:
-        assert isinstance(event, MessageQueued)
-        assert event.personal is not None
-        recipients.append(Accepted(event.personal.given, seq))
     return SendAnswer(
-        recipients, [rejected_recipient(given, reason) for given, reason in accepted.personal.rejected]
+        [Accepted(given, number) for given, number in zip(sent.accepted, sent.ids, strict=True)],
+        [rejected_recipient(given, reason) for given, reason in sent.rejected],
     )

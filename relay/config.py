@@ -407,9 +407,14 @@ def _check_submission(submission: SubmissionConfig, tls: TlsConfig) -> None:
 
 def _check_buffered(section: str, ports: SubmissionConfig | InboundConfig, party: str) -> None:
     """A quarter must hold one message and what is read at once, or a large one waits until it is refused."""
-    needed = 4 * (ports.message_bytes_max + 64 * 1024)
+    needed = buffered_bytes_least(ports.message_bytes_max)
     if ports.buffered_bytes_max < needed:
         raise _bad((section, "buffered_bytes_max"), f"{party} has a quarter of it: {needed} at least")
+
+
+def buffered_bytes_least(message_bytes_max: int) -> int:
+    """What `buffered_bytes_max` has to be for such messages."""
+    return 4 * (message_bytes_max + 64 * 1024)
 
 
 def _check_inbound(config: Config) -> None:

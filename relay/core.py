@@ -6,7 +6,7 @@ It owns the data directory for as long as it is open: configuration, secrets, si
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import trio
 
-from relay.authentication import is_active_key
+from relay.authentication import check_still, is_active_key
 from relay.buffers import Buffers
 from relay.config import Config, ConfigError, load_config
 from relay.data_directory import SiteStatus, check_may_write
@@ -25,7 +25,7 @@ from relay.heavy_work import HeavyWork
 from relay.in_hand import InHand
 from relay.last_looks import LastLooks
 from relay.message.key_files import remove_unfinished
-from relay.message.keys import KeyRing, Peppers, load_peppers
+from relay.message.keys import KeyRing, Pepper, Peppers, load_peppers
 from relay.message.outgoing import Composer
 from relay.message.tokens import SEAL_KEY_OCTETS, BounceAddresses, StreamTickets
 from relay.metrics import CoreMetrics, EdgeMetrics
@@ -44,6 +44,7 @@ from relay.surroundings import Surroundings
 from relay.views import peppers, signing_keys
 from relay.writes import Writes
 from spool.errors import ReadersFullError
+from spool.views import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,8 @@ class Core:
     #: Set by the deliverer, who has them.
     site_statuses: Callable[[], Mapping[str, SiteStatus]] = dict
     stopping: bool = False
+    #: Called with each further pepper and its number, before anything is made by it; awaited.
+    pepper_observers: list[Callable[[int, Pepper], Awaitable[None]]] = field(default_factory=list)
     #: One at a time removes payloads (relay.operator.retention).
     erasing: trio.Lock = field(default_factory=trio.Lock)
     metrics: CoreMetrics = field(init=False)
@@ -147,7 +150,11 @@ class Core:
     def operator_stem(self) -> str:
         """Of the operator's keys that sign what is accepted now."""
         with self.store.read() as view:
-            key = signing_keys.operator_key(view, self.config.operator_domain)
+            return self.operator_stem_in(view)
+
+    def operator_stem_in(self, view: Snapshot) -> str:
+        """As `operator_stem`, for who reads the views anyway."""
+        key = signing_keys.operator_key(view, self.config.operator_domain)
         return self.first_operator_stem if key is None else key.selector_stem
 
     @property
@@ -181,19 +188,28 @@ class Core:
             return Refusal("TEMPORARILY_UNAVAILABLE", str(error))
         return None
 
-    async def decide(self, name: str, arguments: msgspec.Struct, asker: Asker) -> Any:
-        """Carry out a decision of `relay.registry` for whoever asks; `relay.edge.Decide` has the contract."""
+    async def decide(
+        self, name: str, arguments: msgspec.Struct, asker: Asker, *, is_counted: bool = True
+    ) -> Any:
+        """Carry out a decision of `relay.registry` for whoever asks; `relay.edge.Decide` has the contract. Not
+        `is_counted`: whoever asks has a quota of its own, and a member's write is counted by the relay's here.
+        """
         found = decision_for(name, asker)
         if self.stopping and not isinstance(asker, Operator) and not found.ends_what_was_begun(arguments):
             raise unavailable()
         if isinstance(asker, Principal):
-            self._check_key(asker)
+            self._check_still(asker, reads=found.reads)
+            if not is_counted and not found.reads:
+                self.quota.take_write(asker.did)
         return await found.run(self, arguments, asker)
 
-    def _check_key(self, member: Principal) -> None:
-        """Once more, for a body may take its time. Raises Refusal(AUTH_FAILED)."""
+    def _check_still(self, member: Principal, *, reads: bool) -> None:
+        """Once more, for a body may take its time, and an edge may be wrong. Raises Refusal(AUTH_FAILED, or
+        MEMBER_SUSPENDED where it is no reading)."""
         with self.store.read() as view:
-            if not is_active_key(view, member):
+            if not reads:
+                check_still(view, member)
+            elif not is_active_key(view, member):
                 raise Refusal("AUTH_FAILED", "the API key was revoked")
 
     @property
@@ -215,8 +231,12 @@ class Core:
             heavy_work=self.heavy_work,
             receiving=self.receiving,
             decide=self.decide,
+            take_message=self._take_message,
             why_not_accepting=self.why_not_accepting,
         )
+
+    async def _take_message(self, address: str) -> None:
+        self.quota.take_message(address)
 
 
 @asynccontextmanager

@@ -83,6 +83,8 @@ class Edge:
     #: Memory for large bodies.
     receiving: Buffers
     decide: Decide
+    #: Counts one message that a stranger at this address begins, for all edges. Raises Refusal(RATE_LIMITED).
+    take_message: Callable[[str], Awaitable[None]]
     #: None: a send can be taken now. The core is asked.
     why_not_accepting: Callable[[], Awaitable[Refusal | None]]
 

@@ -80,6 +80,11 @@ class Quota:
                 retry_after_seconds=math.ceil(wait),
             )
 
+    def count_refused(self, did: str, count: int) -> None:
+        """Count writes of the member that were refused elsewhere, as far as it had any left."""
+        per_minute, now = self._limits().writes_per_minute, trio.current_time()
+        self._writes.setdefault(did, _Bucket(per_minute, now)).drain(per_minute, now, count)
+
     async def begin_read(self, did: str) -> None:
         """Wait until fewer than READS_AT_WORK_MAX of the member's reads are at work. `end_read` ends it."""
         reads = self._reads.get(did)
@@ -240,6 +245,11 @@ class _Bucket:
             self._left -= amount
             return 0.0
         return (needed - self._left) * seconds / most
+
+    def drain(self, most: int, now: float, amount: int) -> None:
+        """Take so much, or what there is."""
+        self.take(most, now, 0)
+        self._left = max(0.0, self._left - amount)
 
     def give_back(self, amount: int) -> None:
         self._left += amount

@@ -56,6 +56,8 @@ class Decision:
     scope: Scope = FULL
     #: With which arguments it ends what was begun before a stop, so that it is carried out although the relay stops.
     ends_what_was_begun: Callable[[Any], bool] = lambda arguments: False
+    #: The type of what it returns, for a door that stands in another process.
+    answer: Any = Any
 
 
 DECISIONS: dict[str, Decision] = {}
@@ -70,15 +72,16 @@ def decision(
     ends_what_was_begun: Callable[[Any], bool] = lambda arguments: False,
 ) -> Callable[[Function], Function]:
     """Make an async function of (core, arguments, asker) known under its name. Its second parameter's type is the
-    struct of its arguments."""
+    struct of its arguments, and what it says to return is the type of its answer."""
 
     def register(function: Function) -> Function:
         name = function.__name__
         assert name not in DECISIONS, f"two decisions are called {name}"
-        _, arguments, _ = list(get_type_hints(function).values())[:3]
+        hints = get_type_hints(function)
+        _, arguments, _, answer = hints.values()
         assert issubclass(arguments, msgspec.Struct)
         DECISIONS[name] = Decision(
-            name, arguments, function, by, reads, unhurried, scope, ends_what_was_begun
+            name, arguments, function, by, reads, unhurried, scope, ends_what_was_begun, answer
         )
         return function
 

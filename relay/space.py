@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from typing import NamedTuple
 
 from relay.config import SpoolConfig
@@ -22,19 +21,19 @@ from relay.refusals import Refusal
 class Claim(NamedTuple):
     """How far somebody may go."""
 
-    #: How much of the reserve has to stay free.
-    reserve: Fraction
+    #: Which part of the reserve has to stay free. Exact: all are powers of two.
+    reserve: float
     #: Whether `bytes_max` of the log holds for it.
     minds_log_bytes: bool
 
 
-MEMBERS = Claim(Fraction(1), minds_log_bytes=True)
+MEMBERS = Claim(1.0, minds_log_bytes=True)
 #: Who unsubscribes.
-STRANGERS = Claim(Fraction(1, 2), minds_log_bytes=False)
+STRANGERS = Claim(0.5, minds_log_bytes=False)
 #: Mail that comes in.
-MAIL = Claim(Fraction(1, 2), minds_log_bytes=True)
+MAIL = Claim(0.5, minds_log_bytes=True)
 #: Mail for postmaster@ and abuse@.
-POSTMASTER = Claim(Fraction(1, 4), minds_log_bytes=False)
+POSTMASTER = Claim(0.25, minds_log_bytes=False)
 
 #: An event without content, in the log and in the views.
 EVENT_BYTES = 4096

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
@@ -41,7 +42,8 @@ class _Recent:
     """Sends and messages that have just become true."""
 
     def __init__(self) -> None:
-        self._by_seq: dict[int, Recorded] = {}
+        # Of a dict the first key is the slower to find, the more have been deleted before it.
+        self._by_seq: OrderedDict[int, Recorded] = OrderedDict()
 
     def get(self, seq: int) -> Recorded | None:
         return self._by_seq.get(seq)
@@ -54,7 +56,7 @@ class _Recent:
             ):
                 self._by_seq[item.seq] = item
         while len(self._by_seq) > RECENT_MAX:
-            del self._by_seq[next(iter(self._by_seq))]
+            self._by_seq.popitem(last=False)
 
     def forget(self) -> None:
         self._by_seq.clear()

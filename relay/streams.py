@@ -134,6 +134,8 @@ class Streams:
 
     def observe(self, recorded: Sequence[Recorded]) -> None:
         """Called once a batch, right after it became durable and its views can be read."""
+        if not self._open:
+            return
         for _, _, event in recorded:
             if event.STREAMED:
                 assert isinstance(event, OwnedEvent)

@@ -332,7 +332,7 @@ async def serve(relay: Relay, receiver: Receiver, directory: Path, *, once: bool
     print(f"The relay runs on {url}, its data in {directory}/, its MX for everything is a local receiver.\n")
     with trio.fail_after(SECONDS_MAX):
         key = await demonstrate(relay.core, url, receiver)
-        await demonstrate_submission(relay.core, relay.submission_addresses[0], key, receiver)
+        await demonstrate_submission(relay.core, relay.addresses.submission[0], key, receiver)
         await demonstrate_bounce(url, key)
     print_curl(url, key)
     if not once:
@@ -352,7 +352,7 @@ async def main(*, once: bool, directory: Path) -> None:
     try:
         async with open_relay(directory) as relay:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(receiver.bounce, relay.inbound_addresses[0])
+                nursery.start_soon(receiver.bounce, relay.addresses.inbound[0])
                 await serve(relay, receiver, directory, once=once)
                 nursery.cancel_scope.cancel()
             await relay.stop()

@@ -38,6 +38,7 @@ from relay.api.connection import Connection
 from relay.api.listener import PatientListener
 from relay.api.places import Places
 from relay.api.protocol import Http1Server, without_compression
+from relay.listening import Listening
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +56,17 @@ WEBSOCKET_MESSAGE_BYTES_MAX = 4096
 async def serve_http(
     app: QuartTrio,
     config: hypercorn.Config,
+    listening: Listening,
     *,
     places: Places,
     close: trio.Event,
     clients: Clients | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve on `config.bind[0]` until `close`; requests under way then have `config.graceful_timeout` seconds.
+    """Serve there until `close`; requests under way then have `config.graceful_timeout` seconds. At the end this
+    process listens there no more.
 
-    Reports the address, `127.0.0.1:8025`, when it listens. Cancelled, it gives them LAST_ANSWER_SECONDS_MAX: where the
+    Reports the address, `127.0.0.1:8025`, when it serves. Cancelled, it gives them LAST_ANSWER_SECONDS_MAX: where the
     log has failed, whoever waits for it is told so (503). Streams hold none of the `places`: they have a bound
     of their own (`relay.streams`).
     """
@@ -138,7 +141,7 @@ async def serve_http(
         serving.deadline = min(serving.deadline, trio.current_time() + seconds)
 
     lifespan = Lifespan(wrapped, config, {})
-    with _listening(config, clients or Clients(), places) as (address, listeners):
+    with _accepting(listening, clients or Clients(), places) as listeners:
         async with trio.open_nursery() as lifespan_nursery:
             await lifespan_nursery.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
@@ -152,7 +155,7 @@ async def serve_http(
                         accepting.start_soon(
                             partial(trio.serve_listeners, serve_connection, listeners, handler_nursery=served)
                         )
-                        task_status.started(address)
+                        task_status.started(listening.address)
                         await close.wait()
                         accepting.cancel_scope.cancel()
                     await end_within(config.graceful_timeout)
@@ -165,22 +168,9 @@ async def serve_http(
 
 
 @contextmanager
-def _listening(
-    config: hypercorn.Config, clients: Clients, places: Places
-) -> Iterator[tuple[str, list[PatientListener]]]:
-    """The address, and who accepts there; at the end nobody does. Raises OSError where the address cannot be had."""
+def _accepting(listening: Listening, clients: Clients, places: Places) -> Iterator[list[PatientListener]]:
+    """Who accepts there; at the end nobody does."""
     try:
-        listening = config.create_sockets().insecure_sockets
-    except OSError as error:
-        sentence = f"cannot listen on {config.bind[0]} ([http] bind): {error.strerror}"
-        raise OSError(error.errno, sentence) from error
-    try:
-        host, port = listening[0].getsockname()[:2]
-        for one in listening:
-            one.listen(config.backlog)
-        sockets = map(trio.socket.from_stdlib_socket, listening)
-        listeners = [PatientListener(trio.SocketListener(one), clients, places) for one in sockets]
-        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}", listeners
+        yield [PatientListener(listener, clients, places) for listener in listening.listeners()]
     finally:
-        for one in listening:
-            one.close()
+        listening.close()

@@ -206,6 +206,7 @@ async def open_couriers(core: Core, own: Carrier, count: int) -> AsyncIterator[C
     role = Role("courier", "relay.couriers.program", FROM_COURIER, may=Rules(write=(str(lock),)))
     core.settings.observers.append(couriers.config_changed)
     core.store.observers.append(couriers.observe)
+    core.store.rewritten.append(couriers.let_go)
     try:
         async with keep(
             role,
@@ -221,3 +222,4 @@ async def open_couriers(core: Core, own: Carrier, count: int) -> AsyncIterator[C
     finally:
         core.settings.observers.remove(couriers.config_changed)
         core.store.observers.remove(couriers.observe)
+        core.store.rewritten.remove(couriers.let_go)

@@ -68,6 +68,11 @@ class Pepper:
     def __repr__(self) -> str:
         return "<Pepper>"
 
+    @property
+    def root(self) -> bytes:
+        """For another process of the same relay, and for nothing else."""
+        return self._root
+
     def derive(self, label: str, octets: int) -> bytes:
         """Return the key for the purpose `label`. Keys of different labels say nothing of each other."""
         info = b"atmos-relay " + label.encode()

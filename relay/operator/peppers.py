@@ -33,6 +33,8 @@ async def pepper_rotate(core: Core, order: PepperRotate, by: Operator) -> Comman
     # Before anything can have been made by it.
     core.pepper.add(number, pepper)
     core.composer.add_pepper(number, pepper)
+    for observer in list(core.pepper_observers):
+        await observer(number, pepper)
 
     def decide(view: Snapshot) -> list[Event]:
         # Another order may have come first, and brought the same file into use.

@@ -175,6 +175,10 @@ class Keeper:
         """Until each has been ready once; for ever where one never is."""
         await self._all_ready.wait()
 
+    def begin_no_more(self) -> None:
+        """None that dies is followed by another: what they inherit may be closed from now on. `stop` is to come."""
+        self._stop.set()
+
     async def stop(self, seconds: float) -> None:
         """Let all end in order, kill those that have not after that time, and return when all are gone."""
         self._stop.set()

@@ -96,7 +96,7 @@ class Inbound:
 
     async def mail(self, visit: Visit[None], transaction: Transaction) -> Reply:
         try:
-            self._edge.quota.take_message(visit.client.counted_as)
+            await self._edge.take_message(visit.client.counted_as)
         except Refusal as refusal:
             return too_fast(refusal)
         return _SENDER_OK

@@ -18,11 +18,12 @@ import trio
 
 from relay.config import Config
 from relay.edge import Edge
+from relay.listening import Listening
 from relay.reception.certificates import Certificates
 from relay.reception.inbound import Inbound
 from relay.reception.lockout import Lockout
 from relay.reception.ports import Port, serve_smtp
-from relay.reception.role import GRACE_SECONDS, Role, host_and_port
+from relay.reception.role import GRACE_SECONDS, Role
 from relay.reception.rules import Rules
 from relay.reception.session import Limits, Surroundings
 
@@ -32,14 +33,14 @@ GREETING_SECONDS: Final = 0.2
 async def serve_inbound(
     edge: Edge,
     certificates: Certificates | None,
+    listening: Sequence[Listening],
     *,
     close: trio.Event,
     task_status: trio.TaskStatus[Sequence[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `close`, and then as `relay.reception.ports` says. Reports the addresses. Raises OSError where one
-    cannot be had."""
+    """Serve there until `close`, and then as `relay.reception.ports` says. Reports the addresses."""
     surroundings = inbound_surroundings(edge, certificates)
-    ports = [Port(*host_and_port(bind), surroundings) for bind in edge.config.inbound.bind]
+    ports = [Port(each, surroundings) for each in listening]
     await serve_smtp(ports, close=close, grace_seconds=GRACE_SECONDS, task_status=task_status)
 
 

@@ -1,4 +1,4 @@
-"""Where clients come in by SMTP: listening, letting in, and stopping.
+"""Where clients come in by SMTP: letting in, and stopping.
 
 The invariant: **every connection that is accepted is served by a session or told why not, and none outlives a stop.**
 Whoever is turned away hears 421 without being waited for; on a port that begins with TLS it cannot be told, and is
@@ -21,6 +21,7 @@ from typing import Final, Generic, NamedTuple
 
 import trio
 
+from relay.listening import Listening
 from relay.networks import LOOPBACK, Network, counted_as, is_within, parse_address
 from relay.reception.interface import Client, Who
 from relay.reception.replies import LOCKED_OUT, STOPPING, Reply
@@ -34,11 +35,9 @@ _READ_BYTES_MAX: Final = 64 * 1024
 
 
 class Port(NamedTuple, Generic[Who]):
-    """An address to listen on, and what stands behind it."""
+    """An address that is listened on, and what stands behind it."""
 
-    host: str
-    #: 0: any that is free.
-    number: int
+    listening: Listening
     #: Asked for every connection, so that settings may change meanwhile.
     surroundings: Callable[[], Surroundings[Who]]
 
@@ -51,10 +50,10 @@ async def serve_smtp(
     grace_seconds: float = 8.0,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `close`, and then see the module docstring.
+    """Serve until `close`, and then see the module docstring. At the end this process listens there no more.
 
-    Reports the addresses, `127.0.0.1:587`, in the order of the ports, when it listens on all of them. Raises OSError
-    where one cannot be had. Connections from `trusted` have no limit of their own.
+    Reports the addresses, `127.0.0.1:587`, in the order of the ports. Connections from `trusted` have no limit of their
+    own.
     """
     sessions: set[Session[Who]] = set()
 
@@ -87,19 +86,17 @@ async def serve_smtp(
         await trio.sleep(LAST_ANSWER_SECONDS)
         scope.cancel()
 
-    all_listeners: list[list[trio.SocketListener]] = []
     try:
-        for port in ports:
-            all_listeners.append(await _listen(port))
         async with trio.open_nursery() as watching:
             async with trio.open_nursery() as served:
                 async with trio.open_nursery() as accepting:
-                    for port, listeners in zip(ports, all_listeners, strict=True):
+                    for port in ports:
                         serve_port = partial(serve_connection, port.surroundings)
+                        listeners = port.listening.listeners()
                         accepting.start_soon(
                             partial(trio.serve_listeners, serve_port, listeners, handler_nursery=served)
                         )
-                    task_status.started([_name(listeners[0]) for listeners in all_listeners])
+                    task_status.started([port.listening.address for port in ports])
                     await close.wait()
                     accepting.cancel_scope.cancel()
                 for session in list(sessions):
@@ -107,21 +104,11 @@ async def serve_smtp(
                 watching.start_soon(insist, served.cancel_scope)
             watching.cancel_scope.cancel()
     finally:
-        for listener in (each for listeners in all_listeners for each in listeners):
-            listener.socket.close()
+        for port in ports:
+            port.listening.close()
 
 
 # -- leaves
-
-
-async def _listen(port: Port[Who]) -> list[trio.SocketListener]:
-    try:
-        return await trio.open_tcp_listeners(port.number, host=port.host)
-    except OSError as error:
-        because = error.strerror or str(error)
-        raise OSError(
-            error.errno, f"{port.host} port {port.number} cannot be listened on: {because}"
-        ) from error
 
 
 def _client(stream: trio.SocketStream, trusted: Sequence[Network]) -> Client | None:
@@ -156,8 +143,3 @@ def _turn_away(socket: trio.socket.SocketType, reply: Reply | None) -> None:
             os.write(socket.fileno(), reply.octets)
             os.read(socket.fileno(), _READ_BYTES_MAX)
     socket.close()
-
-
-def _name(listener: trio.SocketListener) -> str:
-    host, number = listener.socket.getsockname()[:2]
-    return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"

@@ -55,8 +55,3 @@ def open_certificates(directory: Path, tls: TlsConfig) -> Certificates | None:
         return Certificates(directory / tls.certificate, directory / tls.key)
     except CertificateError as error:
         raise ConfigError(f"[tls] certificate, key: {error}") from error
-
-
-def host_and_port(bind: str) -> tuple[str, int]:
-    host, _, port = bind.rpartition(":")
-    return host.strip("[]"), int(port)

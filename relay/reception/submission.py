@@ -103,7 +103,7 @@ class Submission:
             return self._refused(refusal)
         except (LogStalledError, LogPoisonedError, LogClosedError):
             return self._refused(unavailable())
-        ids = [record.seq for record in sent.records[1:]]
+        ids = sent.ids
         named = f"{ids[0]}" if len(ids) == 1 else f"{ids[0]}-{ids[-1]}"
         return Reply(250, "2.0.0", f"accepted as {named}")
 

@@ -19,11 +19,12 @@ import trio
 
 from relay.config import Config, is_loopback
 from relay.edge import Edge
+from relay.listening import Listening
 from relay.principals import Principal
 from relay.reception.certificates import Certificates
 from relay.reception.lockout import Lockout
 from relay.reception.ports import Port, serve_smtp
-from relay.reception.role import GRACE_SECONDS, Role, host_and_port
+from relay.reception.role import GRACE_SECONDS, Role
 from relay.reception.rules import Rules
 from relay.reception.session import Limits, Surroundings
 from relay.reception.submission import Submission
@@ -32,17 +33,20 @@ from relay.reception.submission import Submission
 async def serve_submission(
     edge: Edge,
     certificates: Certificates | None,
+    listening: Sequence[Listening],
     *,
     close: trio.Event,
     task_status: trio.TaskStatus[Sequence[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `close`, and then as `relay.reception.ports` says. Reports the addresses, those of `bind` first.
-    Raises OSError where one cannot be had."""
-    ports = _ports(edge, certificates)
+    """Serve there until `close`, and then as `relay.reception.ports` says. `listening` is for each of `bind`, then of
+    `bind_tls`; so are the addresses that it reports."""
+    ports = _ports(edge, certificates, listening)
     await serve_smtp(ports, close=close, grace_seconds=GRACE_SECONDS, task_status=task_status)
 
 
-def _ports(edge: Edge, certificates: Certificates | None) -> list[Port[Principal]]:
+def _ports(
+    edge: Edge, certificates: Certificates | None, listening: Sequence[Listening]
+) -> list[Port[Principal]]:
     submission = edge.config.submission
     role = Role(edge, edge.metrics.submission, lambda: edge.config.submission)
     door, lockout = Submission(edge), Lockout()
@@ -61,10 +65,10 @@ def _ports(edge: Edge, certificates: Certificates | None) -> list[Port[Principal
             count_reply=role.count_reply,
         )
 
+    binds = [(bind, False) for bind in submission.bind] + [(bind, True) for bind in submission.bind_tls]
     return [
-        Port(*host_and_port(bind), partial(surroundings, bind, is_tls_at_once=is_tls_at_once))
-        for binds, is_tls_at_once in ((submission.bind, False), (submission.bind_tls, True))
-        for bind in binds
+        Port(each, partial(surroundings, bind, is_tls_at_once=is_tls_at_once))
+        for each, (bind, is_tls_at_once) in zip(listening, binds, strict=True)
     ]
 
 

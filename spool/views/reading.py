@@ -87,8 +87,10 @@ def open_reading_views(directory: Path, projectors: Sequence[Projector[E]]) -> I
     """The views in `directory`, which another process writes, until the block ends.
 
     Raises FileNotFoundError where there are none, PermissionError where `lock.mdb` cannot be written,
-    ReadersFullError where others leave no room for READERS, and ViewsNotReadableError with the reason where what is
-    there must not be read: other code made them, or they are damaged or in the middle of being replaced.
+    ReadersFullError where others leave no room for READERS (places of dead processes among them, until one that has the
+    views open calls `clear_dead_readers`: LMDB cannot be opened far enough to do it here), and ViewsNotReadableError
+    with the reason where what is there must not be read: other code made them, or they are damaged or in the middle of
+    being replaced.
     """
     path = directory / DATA_NAME
     # The descriptor keeps the file's number from being given to another, so that it can be recognised.
@@ -108,7 +110,9 @@ def open_reading_views(directory: Path, projectors: Sequence[Projector[E]]) -> I
                 raise ViewsNotReadableError(f"{directory}: {error}") from error
             # On a disk that is mounted read-only LMDB reads without a word and without its table.
             if not env.info()["num_readers"]:
-                raise PermissionError(errno.EROFS, "cannot be written: LMDB reads without it", LOCK_NAME)
+                raise PermissionError(
+                    errno.EROFS, "cannot be written: LMDB reads without it", str(directory / LOCK_NAME)
+                )
             # Data go before the lock when they are thrown away: so what was opened belongs together.
             if not _is_still(path, data):
                 raise ViewsNotReadableError(f"{directory}: a writer has just thrown them away")

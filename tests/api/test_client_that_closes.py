@@ -17,6 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 import relay.api.server
 from relay.api.places import Places
 from relay.api.server import serve_http
+from relay.listening import listen_http
 from relay.service import open_relay
 from tests.world.http import HttpConnection, open_http
 from tests.world.process import make_process_directory
@@ -61,7 +62,6 @@ def test_a_connection_that_rests_is_ended_and_one_that_is_being_answered_is_not(
     """One task looks after all of them, from when there is one, and comes round every REST_WATCH_SECONDS."""
     monkeypatch.setattr(relay.api.server, "REST_WATCH_SECONDS", 0.25)
     config = hypercorn.Config()
-    config.bind = ["127.0.0.1:0"]
     config.keep_alive_timeout = 0
     asked, answer = trio.Event(), trio.Event()
 
@@ -80,7 +80,10 @@ def test_a_connection_that_rests_is_ended_and_one_that_is_being_answered_is_not(
         close = trio.Event()
         with trio.fail_after(SECONDS_MAX):
             async with trio.open_nursery() as nursery:
-                serve = partial(serve_http, application, config, places=Places(lambda: 10), close=close)
+                listening = await listen_http("127.0.0.1:0")
+                serve = partial(
+                    serve_http, application, config, listening, places=Places(lambda: 10), close=close
+                )
                 address = await nursery.start(serve)
                 async with open_http(address) as asking, open_http(address) as resting:
                     await asking.send_head("GET", "/", {"Host": "relay"})

@@ -182,12 +182,16 @@ async def campaign(
     rounds: int,
     deck: Sequence[str],
     processes: Mapping[str, int] | None = None,
+    bug: str | None = None,
 ) -> None:
-    """Run so many rounds below `directory`, which must exist. Raises Violation; `record` is right in any case."""
+    """Run so many rounds below `directory`, which must exist. Raises Violation; `record` is right in any case.
+
+    `processes`: how many children the relay has, by role. `bug`: one of `tests.campaigns.bugs_of_processes`.
+    """
     assert rounds > 0
     cards = draw(random.Random(f"crash {record.seed}"), deck)
     troubles = {trouble.__name__: trouble for trouble in _ALL}
-    async with open_life(directory / "data", record.seed, processes=processes) as life:
+    async with open_life(directory / "data", record.seed, processes=processes, bug=bug) as life:
         try:
             for number in range(1, rounds + 1):
                 name = record.name = next(cards)

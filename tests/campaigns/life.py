@@ -282,9 +282,11 @@ async def open_life(
     parts: Sequence[str] = SABOTAGED,
     before_start: Callable[[], None] = lambda: None,
     processes: Mapping[str, int] | None = None,
+    bug: str | None = None,
 ) -> AsyncIterator[Life]:
     """A fresh data directory with its members, its relay running, and its receivers. `before_start` is called when the
-    directory is there. `processes`: how many children the relay has, by role."""
+    directory is there. `processes`: how many children the relay has, by role. `bug`: as in
+    `plant`."""
     internet = Internet()
     options = {
         "plain": MxOptions(),
@@ -308,6 +310,8 @@ async def open_life(
         life = Life(directory, internet, seed, beside=beside, parts=parts)
         life.credentials = credentials
         life.processes = processes or {}
+        if bug is not None:
+            life.plant(bug)
         before_start()
         try:
             await life.start()

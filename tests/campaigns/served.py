@@ -66,12 +66,21 @@ class Served:
         #: The machine has lost its power since a relay last began to start.
         self.power_was_cut = False
 
+    def plant(self, bug: str) -> None:
+        """Run relays with this bug (`tests.campaigns.bugs_of_processes`) from now on."""
+        self.sabotage[:2] = ["-m", "tests.campaigns.bugs_of_processes", bug]
+        relay = RelayProcess(self.directory, command=self.sabotage)
+        relay.output_file, self.relay = self.relay.output_file, relay
+
     async def start(self) -> None:
         """Start the relay. Raises Violation where it is not ready within the time of SPEC 12."""
         begun = time.monotonic()
         self._is_in_order = self.power_was_cut = False
         await trio.to_thread.run_sync(self.relay.start)
-        start = Start(time.monotonic() - begun, waited_for_a_core(self.relay.pid))
+        # It serves when an edge does, which begins when the relay has done its own part.
+        waited = waited_for_a_core(self.relay.pid)
+        waited += max(map(waited_for_a_core, self.relay.workers("edge")), default=0.0)
+        start = Start(time.monotonic() - begun, waited)
         self.tally.starts.append(start)
         if start.own_seconds > START_SECONDS_MAX:
             load = os.getloadavg()[0]

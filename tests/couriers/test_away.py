@@ -178,10 +178,12 @@ def test_a_start_that_is_asked_for_in_the_last_breath_is_not_recorded() -> None:
     async def play(other: Other, errands: Errands, courier: AwayCourier) -> None:
         errands.begin(1)
         await other.hears(Carry(1, ERRAND.state, "b.example"))
-        other.tell(Start(1))
-        other.dies()
+        # Both in one turn of the loop.
+        courier.hear(Start(1))
+        courier.lose()
         await wait_all_tasks_blocked()
         assert errands.ended == {1: "lost"}
+        assert errands.started == []
 
     play()
 

@@ -24,29 +24,12 @@ from relay.delivery.outcomes import Carried, NotTried, Peer
 from relay.delivery.replies import DeliveryVerdict, FailureKind
 from relay.delivery.reply_reader import Command
 from relay.message.keys import KeyRing
-from relay.views import messages
 from spool.errors import LogStalledError
-from tests.world.couriers import Couriers
+from tests.world.couriers import Couriers, Rests, errand_for
 from tests.world.relay import World, open_world, run
 
 LARGE = "Käse, Brot und Wein.\n" * 20_000
 KINDS = ("here", "away")
-
-
-class _Rests:
-    """Carries nothing for as long as the relay runs."""
-
-    connections = 0
-
-    async def carry(self, connection: int, errand: Errand, start: Callable[[], Awaitable[None]]) -> Carried:
-        await trio.sleep_forever()
-        raise AssertionError
-
-    async def part(self, connection: int) -> None:
-        raise AssertionError("nothing was carried")
-
-    async def hang_up(self) -> None:
-        await trio.lowlevel.checkpoint()
 
 
 class Seam:
@@ -66,16 +49,8 @@ class Seam:
             await wait_all_tasks_blocked()
             processes = self.couriers.processes
             self.courier = processes[0].service._courier if processes else own
-            yield _Rests()
+            yield Rests()
             await self.carrier.hang_up()
-
-    async def errand(self, **fields: Any) -> Errand:
-        message_id = await self.world.send(**fields)
-        store = self.world.core.store
-        with store.read() as view:
-            state = messages.message(view, message_id)
-        assert state is not None
-        return Errand(state, fields["to"].partition("@")[2], store.get(message_id))
 
     async def start(self) -> None:
         self.starts += 1
@@ -89,7 +64,9 @@ class Seam:
         start: Callable[[], Awaitable[None]] | None = None,
         **fields: Any,
     ) -> Carried:
-        return await self.carrier.carry(connection, await self.errand(to=to, **fields), start or self.start)
+        return await self.carrier.carry(
+            connection, await errand_for(self.world, to=to, **fields), start or self.start
+        )
 
     async def accepted(self) -> int:
         """How many messages the receiver has taken."""
@@ -228,7 +205,7 @@ def test_without_room_nothing_is_begun(play: Callable[..., None]) -> None:
 
 def test_without_a_payload_nothing_is_begun(play: Callable[..., None]) -> None:
     async def scenario(seam: Seam) -> None:
-        errand = await seam.errand(to="friend@example.com")
+        errand = await errand_for(seam.world, to="friend@example.com")
         # As if its send were an event whose payload is gone.
         errand = errand._replace(state=msgspec.structs.replace(errand.state, send_seq=1))
         carried = await seam.carrier.carry(1, errand, seam.start)

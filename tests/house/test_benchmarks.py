@@ -126,7 +126,7 @@ def test_what_more_cores_bring_can_be_asked() -> None:
     ceilings = [row for row in rows if row.what == f"{processes.PER_SECOND}, the same"]
     assert len(ceilings) == 2
     assert all(0 < row.values[0] < 100 for row in rows if row.what == processes.SHARE)
-    assert [row.question for row in rows if row.asked] == [processes.QUESTION] * 5 + [open_loop.QUESTION]
+    assert [row.question for row in rows if row.asked] == [processes.QUESTION] * 5 + [open_loop.QUESTION] * 2
     page = cores_page.tables(Run(see_environment(Path("/tmp")), rows))
     for case in cases:
         assert f"| {case.name} | ≥ {case.asked:g} |" in page

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import trio
 
+from relay.listening import listen_smtp
 from relay.reception.certificates import Certificates
 from relay.reception.interface import Client
 from relay.reception.ports import Port, _off_loopback, serve_smtp
@@ -54,7 +55,7 @@ async def listening(
 ) -> AsyncIterator[list[int]]:
     """The numbers of the ports."""
     close = trio.Event() if close is None else close
-    ports = [Port("127.0.0.1", 0, partial(_the_same, each)) for each in surroundings]
+    ports = [Port(await listen_smtp("127.0.0.1:0"), partial(_the_same, each)) for each in surroundings]
     serve = partial(serve_smtp, ports, close=close, grace_seconds=grace_seconds, **options)
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:

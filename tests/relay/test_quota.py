@@ -185,3 +185,20 @@ def test_the_last_mails_are_ten_a_minute() -> None:
         assert [quota.take_last_mail() for _ in range(2)] == [True, False]
 
     run(main)
+
+
+def test_writes_that_came_to_nothing_elsewhere_count_as_far_as_there_are_any() -> None:
+    async def main() -> None:
+        quota = Quota(lambda: MembersConfig(writes_per_minute=10))
+        quota.count_refused(DID, 4)
+        quota.take_write(DID)
+        quota.count_refused(DID, 1000)
+        with pytest.raises(Refusal, match="10 changes in a minute"):
+            quota.take_write(DID)
+        # No debt: a whole minute fills it.
+        await trio.sleep(60)
+        for _ in range(10):
+            quota.take_write(DID)
+        quota.take_write(OTHER_DID)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))

@@ -9,6 +9,7 @@ import trio
 
 from relay.api.places import Places
 from relay.api.server import serve_http
+from relay.listening import listen_http
 
 
 async def no_application(scope: Any, receive: Any, send: Any, *arguments: Any) -> None:
@@ -24,12 +25,13 @@ async def no_application(scope: Any, receive: Any, send: Any, *arguments: Any) -
 def test_a_server_that_is_cancelled_at_any_step_of_its_start_ends(steps: int) -> None:
     """Found by the simulated world, seed 5 with `erasures` and `kill`: the start of a shielded task was cancelled."""
     config = hypercorn.Config()
-    config.bind = ["127.0.0.1:0"]
 
     async def main() -> None:
+        listening = await listen_http("127.0.0.1:0")
+        places, close = Places(lambda: 10), trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
-                lambda: serve_http(no_application, config, places=Places(lambda: 10), close=trio.Event())
+                lambda: serve_http(no_application, config, listening, places=places, close=close)
             )
             for _ in range(steps):
                 await trio.lowlevel.checkpoint()

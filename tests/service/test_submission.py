@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from relay.config import SubmissionConfig, TlsConfig
+from relay.listening import Listening
 from relay.reception.submission_ports import _ports
 from relay.settings import Settings
 from tests.world.http import open_http
@@ -248,7 +249,7 @@ def test_a_password_is_taken_in_the_clear_where_nobody_else_can_listen(
                 tls=TlsConfig(certificate="x", key="x"),
             )
             edge.__dict__["settings"] = Settings(config)
-            ports = _ports(edge, None)
+            ports = _ports(edge, None, [Listening("", ())] * 2 * len(everywhere))
             assert len(ports) == 2 * len(everywhere)
             for port, bind in zip(ports, everywhere * 2, strict=True):
                 assert port.surroundings().rules.auth_in_clear is (bind in binds), bind

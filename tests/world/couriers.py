@@ -9,7 +9,7 @@ is heard. For real processes there is `relay.processes.keeper`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -20,8 +20,11 @@ from relay.core import Core
 from relay.couriers.host import Couriers as Pool
 from relay.couriers.program import CourierService
 from relay.couriers.words import FROM_CORE, FROM_COURIER, Greeting
-from relay.delivery.carrier import Carrier
+from relay.delivery.carrier import Carrier, Errand
+from relay.delivery.outcomes import Carried
 from relay.processes.channel import Channel
+from relay.views import messages
+from tests.world.relay import World
 
 
 class StoreOfTheCore:
@@ -36,6 +39,47 @@ class StoreOfTheCore:
         self.times_let_go += 1
 
 
+class Rests:
+    """Carries nothing for as long as the relay runs."""
+
+    connections = 0
+
+    async def carry(self, connection: int, errand: Errand, start: Callable[[], Awaitable[None]]) -> Carried:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def part(self, connection: int) -> None:
+        raise AssertionError("nothing was carried")
+
+    async def hang_up(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def errand_for(world: World, **fields: Any) -> Errand:
+    """A message that the relay has accepted, for whoever is to carry it."""
+    message_id = await world.send(**fields)
+    store = world.core.store
+    with store.read() as view:
+        state = messages.message(view, message_id)
+    assert state is not None
+    return Errand(state, fields["to"].partition("@")[2], store.get(message_id))
+
+
+class _Heard(Channel):
+    """Its other side answers heartbeats, which would take all the time of a clock that jumps over days, until it is
+    `stopped`."""
+
+    stopped_at: float | None = None
+
+    @property
+    def heard_at(self) -> float:
+        return trio.current_time() if self.stopped_at is None else self.stopped_at
+
+    @heard_at.setter
+    def heard_at(self, at: float) -> None:
+        pass
+
+
 class Process:
     """A courier in a task."""
 
@@ -46,9 +90,10 @@ class Process:
         self.service: CourierService
         self._nursery: trio.Nursery
         self._core = core
+        self._unheard: list[object] = []
         self._scope = trio.CancelScope()
         ours, theirs = trio.socket.socketpair()
-        self.channel = Channel(trio.SocketStream(ours), questions=FROM_COURIER)
+        self.channel = _Heard(trio.SocketStream(ours), questions=FROM_COURIER)
         self._there = Channel(trio.SocketStream(theirs), questions=FROM_CORE)
 
     def kill(self) -> None:
@@ -58,6 +103,11 @@ class Process:
         self._scope.cancel()
         for session in self.service._courier._sessions.values():
             self._nursery.start_soon(trio.aclose_forcefully, session._stream)
+
+    def stop(self) -> None:
+        """As SIGSTOP: it hears nothing any more."""
+        self.channel.stopped_at = trio.current_time()
+        self.service.hear = self._unheard.append  # type: ignore[method-assign]
 
     async def run(self, pool: Pool) -> None:
         async with trio.open_nursery() as self._nursery:
@@ -75,7 +125,7 @@ class Process:
             async with trio.open_nursery() as nursery:
                 store: Any = self.store
                 self.service = CourierService(self._there, greeting, store, core.surroundings, nursery)
-                await self._there.run(self.service.answer, self.service.hear)
+                await self._there.run(self.service.answer, lambda word: self.service.hear(word))
 
 
 class Couriers:
@@ -94,6 +144,7 @@ class Couriers:
         self.pool = Pool(core, own)
         core.settings.observers.append(self.pool.config_changed)
         core.store.observers.append(self.pool.observe)
+        core.store.rewritten.append(self.pool.let_go)
         async with trio.open_nursery() as self._nursery:
             for _ in range(self._count):
                 self.begin()

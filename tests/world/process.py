@@ -33,6 +33,9 @@ from tests.world.relay import DID, DOMAIN, OPERATOR_DOMAIN, make_directory
 #: Nothing here takes nearly that long; it is what tells a hanging relay from a slow machine.
 PATIENCE_SECONDS = 40.0
 
+#: Of relays whose test says nothing of it: `EDGES=1 python -m pytest tests/service` runs the same tests by edges.
+EDGES = int(os.environ.get("EDGES", "0"))
+
 #: A young domain may send two mails an hour, which is no load.
 NO_WARMING = "\n[warming]\ntiers = [ { hour = 1000000, day = 1000000 } ]\n"
 
@@ -45,6 +48,7 @@ def make_process_directory(
     `settings` are lines of TOML by table: `service="grace_seconds = 1"`.
     """
     make_directory(directory, NO_WARMING, route=route, operator_domain=operator_domain)
+    configure(directory, service=f"edges = {EDGES}")
     configure(directory, **settings)
     return directory
 

@@ -18,6 +18,7 @@ from trio.testing import MockClock
 from relay.api.clients import Clients
 from relay.api.places import Places
 from relay.api.server import serve_http
+from relay.listening import listen_http
 
 REAL_SECONDS = 0.005
 KEEP_ALIVE_SECONDS = 75
@@ -53,7 +54,6 @@ async def serving(
     """Its address. `application` is called for what is no lifespan; `close` stops it before the block ends."""
     close = trio.Event() if close is None else close
     config = hypercorn.Config()
-    config.bind = [bind]
     config.graceful_timeout = 8
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.max_app_queue_size = 10
@@ -71,6 +71,7 @@ async def serving(
             serve_http,
             with_lifespan,
             config,
+            await listen_http(bind),
             places=places or Places(lambda: 100),
             clients=clients,
             close=close,

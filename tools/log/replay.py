@@ -89,7 +89,7 @@ def replay_command(
     names = tuple(dict.fromkeys(names or _SHOWN_BY_DEFAULT))
     log = log_directory(directory)
     with LogReader(log) as reader:
-        seq = seq_at(reader, until or Bound())
+        seq = _fold_until(reader, until or Bound())
     with _open_folded(log, seq) as fold, fold.moment() as moment, quiet_when_nobody_reads():
         chosen = ((name, _chosen(_rows(name, moment), did, message_id)) for name in names)
         if as_json:
@@ -125,7 +125,7 @@ def diff_command(
     names = tuple(dict.fromkeys(names or VIEWS))
     log = log_directory(directory)
     with LogReader(log) as reader:
-        first, last = seq_at(reader, begin), seq_at(reader, end)
+        first, last = _fold_until(reader, begin), _fold_until(reader, end)
     if first > last:
         raise click.BadParameter(f"sequence {first} is after sequence {last}: give the earlier one first")
     with _open_folded(log, first, last) as fold, fold.moment() as before:
@@ -148,13 +148,24 @@ class _Fold(NamedTuple):
     reader: LogReader
 
     def go_on(self, until: int) -> None:
+        """Refuses, as a wrong use, where the log does not come so far."""
         self.views.catch_up(self.reader, until=until)
+        if self.views.position < until:
+            raise click.BadParameter(f"there is no sequence {until}: the log has 1 to {self.views.position}")
 
     @contextmanager
     def moment(self) -> Iterator[Moment]:
         """The views as they are now. They stay so in here, even if the fold goes on."""
         with self.views.read() as view:
             yield Moment(view.position, self.reader.get(view.position).time_us, view)
+
+
+def _fold_until(reader: LogReader, bound: Bound) -> int:
+    """As `seq_at`. Whether there is such a sequence number the fold will find out: to look before it would be to read
+    the last segment twice."""
+    if bound.seq is None or bound.seq < 1 or next(reader.read(1, 1), None) is None:
+        return seq_at(reader, bound)
+    return bound.seq
 
 
 @contextmanager

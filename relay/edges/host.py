@@ -1,0 +1,226 @@
+"""The core's edges: kept, greeted, told what they must hear, and stopped in order.
+
+    addresses = await nursery.start(serve_by_edges, core, count, listened, close)
+
+It is to a core what `relay.doors.serve_doors` is to an edge. The sockets are the core's, and each edge inherits them:
+so the ports stay open whichever edge dies, and what nobody has accepted yet the next one accepts.
+
+What an edge hears without asking: the configuration that holds now, further peppers, a renewed certificate, what its
+streams wait for, and that the log was written anew without what was erased, which is done when every edge has let go of
+it. What changed between its greeting and the moment when it is ready, it is told first. All waits for an edge are
+bounded, because one that does not answer is killed (`relay.processes.keeper`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import NoneType
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from relay.config import Config
+from relay.core import RECEIVING_OCTETS_MAX, Core
+from relay.doors import Addresses, Listened
+from relay.edges import words
+from relay.edges.answering import OneEdge
+from relay.edges.shares import receiving_octets, share_of
+from relay.file_names import VIEWS_DIRECTORY
+from relay.listening import Listening
+from relay.message.keys import Pepper
+from relay.processes.channel import ChannelClosed
+from relay.processes.frames import BrokenFrame
+from relay.processes.keeper import Role, Worker, keep
+from relay.processes.landlock import Rules
+from relay.reception.certificates import Certificates
+
+#: So often the core looks whether its certificate was renewed.
+CERTIFICATE_SECONDS: Final = 1.0
+#: Until the first edge is ready. A start that takes longer has failed.
+FIRST_SECONDS_MAX: Final = 60.0
+#: From the word to stop until the last door is closed: its grace, the last answers, and a moment.
+DOORS_SECONDS_MAX: Final = 12.0
+
+
+async def serve_by_edges(
+    core: Core,
+    count: int,
+    certificates: Certificates | None,
+    listened: Listened,
+    close: trio.Event,
+    *,
+    task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Until `close`, and then until all have ended in order, or were killed. Reports the addresses when the first edge
+    serves them. Raises OSError where none does in FIRST_SECONDS_MAX."""
+    async with trio.open_nursery() as nursery:
+        edges = _Edges(core, count, certificates, listened, nursery)
+        role = Role(
+            "edge",
+            "relay.edges.program",
+            words.TO_CORE,
+            Rules(
+                not_read=(str(core.directory.resolve() / "keys"),),
+                write=(str(core.directory.resolve() / VIEWS_DIRECTORY / "lock.mdb"),),
+            ),
+        )
+        sockets = [each for one in listened.all() for each in one.sockets]
+        async with keep(
+            role,
+            count,
+            greeting=edges.greeting,
+            sockets=sockets,
+            begun=edges.begun,
+            answer=edges.answer,
+            hear=edges.hear,
+            lost=edges.lost,
+        ) as keeper:
+            nursery.start_soon(edges.tell_certificates)
+            with edges.observing():
+                with trio.move_on_after(FIRST_SECONDS_MAX) as patience:
+                    await edges.first.wait()
+                if patience.cancelled_caught:
+                    raise OSError(f"no edge got ready within {FIRST_SECONDS_MAX:.0f} s; the log says why")
+                task_status.started(listened.addresses)
+                await close.wait()
+                keeper.begin_no_more()
+                # Theirs they close when they hear of it: whoever comes now is refused by the kernel.
+                listened.close()
+                await keeper.stop(min(DOORS_SECONDS_MAX, core.config.service.grace_seconds))
+        nursery.cancel_scope.cancel()
+
+
+class _Edges:
+    """All that are ready, and what each of them is told."""
+
+    def __init__(
+        self,
+        core: Core,
+        count: int,
+        certificates: Certificates | None,
+        listened: Listened,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._core = core
+        self._count = count
+        self._certificates = certificates
+        self._listened = listened
+        self._nursery = nursery
+        self._of: dict[Worker, tuple[OneEdge, trio.CancelScope]] = {}
+        self.first = trio.Event()
+
+    @contextmanager
+    def observing(self) -> Iterator[None]:
+        """The core tells this one what happens."""
+        core = self._core
+        core.settings.observers.append(self._tell_settings)
+        core.pepper_observers.append(self._give_pepper)
+        core.store.rewritten.append(self._let_go)
+        try:
+            yield
+        finally:
+            core.settings.observers.remove(self._tell_settings)
+            core.pepper_observers.remove(self._give_pepper)
+            core.store.rewritten.remove(self._let_go)
+
+    # ------------------------------------------------------------------------------------------- for the keeper
+
+    def greeting(self) -> words.Greeting:
+        listened = self._listened
+        return words.Greeting(
+            directory=str(self._core.directory.resolve()),
+            config=self._share(),
+            peppers=self._peppers(),
+            ticket_key=self._core.ticket_key,
+            receiving_octets=receiving_octets(RECEIVING_OCTETS_MAX, self._count),
+            certificate=None if self._certificates is None else self._certificates.pair,
+            http=_served_on(listened.http),
+            submission=tuple(map(_served_on, listened.submission)),
+            inbound=tuple(map(_served_on, listened.inbound)),
+        )
+
+    def begun(self, worker: Worker) -> None:
+        edge, scope = OneEdge(self._core, worker.name, worker.channel), trio.CancelScope()
+        self._of[worker] = edge, scope
+        worker.channel.tell(words.Configured(self._share()))
+        if self._certificates is not None:
+            worker.channel.tell(words.NewCertificate(self._certificates.pair))
+        self._nursery.start_soon(self._tell_news, worker, edge, scope)
+        self.first.set()
+
+    async def answer(self, worker: Worker, question: Any) -> Any:
+        return await self._edge(worker).answer(question)
+
+    def hear(self, worker: Worker, news: Any) -> None:
+        self._edge(worker).hear(news)
+
+    def lost(self, worker: Worker) -> None:
+        edge, scope = self._of.pop(worker)
+        scope.cancel()
+        edge.lose()
+
+    def _edge(self, worker: Worker) -> OneEdge:
+        found = self._of.get(worker)
+        if found is None:
+            raise BrokenFrame("it asks before it is ready")
+        return found[0]
+
+    # ------------------------------------------------------------------------------------------- what edges hear
+
+    async def _tell_news(self, worker: Worker, edge: OneEdge, scope: trio.CancelScope) -> None:
+        with scope, suppress(ChannelClosed):
+            await worker.channel.call(words.NewPeppers(self._peppers()), NoneType)
+            await worker.channel.call(words.LetGo(), NoneType)
+            while True:
+                heard = await edge.news.next()
+                await worker.channel.call(words.Told(heard), NoneType)
+
+    async def tell_certificates(self) -> None:
+        """Until cancelled: what is renewed is shown at all edges within CERTIFICATE_SECONDS."""
+        if self._certificates is None:
+            return
+        shown = self._certificates.pair
+        while True:
+            await trio.sleep(CERTIFICATE_SECONDS)
+            self._certificates.context()  # which looks whether the files have changed
+            if self._certificates.pair is not shown:
+                shown = self._certificates.pair
+                for worker in self._of:
+                    worker.channel.tell(words.NewCertificate(shown))
+
+    def _tell_settings(self, before: Config) -> None:
+        for worker in self._of:
+            worker.channel.tell(words.Configured(self._share()))
+
+    async def _give_pepper(self, number: int, pepper: Pepper) -> None:
+        await self._ask_all(words.NewPeppers({number: pepper.root}))
+
+    async def _let_go(self) -> None:
+        await self._ask_all(words.LetGo())
+
+    async def _ask_all(self, question: msgspec.Struct) -> None:
+        """Until each has answered, or is dead."""
+        async with trio.open_nursery() as nursery:
+            for worker in self._of:
+                nursery.start_soon(_ask, worker, question)
+
+    # ------------------------------------------------------------------------------------------- leaves
+
+    def _share(self) -> Config:
+        return share_of(self._core.config, self._count)
+
+    def _peppers(self) -> dict[int, bytes]:
+        return {number: pepper.root for number, pepper in self._core.pepper.items()}
+
+
+async def _ask(worker: Worker, question: msgspec.Struct) -> None:
+    try:
+        await worker.channel.call(question, NoneType)
+    except ChannelClosed:
+        await worker.gone.wait()
+
+
+def _served_on(one: Listening) -> words.ServedOn:
+    return words.ServedOn(one.address, len(one.sockets))

@@ -1,0 +1,72 @@
+"""The acceptance seam by each of its carriers, in one process: the plain call, and a channel over a pair of sockets.
+
+    async with open_door(world, carrier) as door:
+        sent = await door.decide("send", wanted, member)
+
+By a channel all is as in two processes but that there is one loop: the words are encoded, and pass through the kernel.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal
+
+import trio
+
+from relay.edge import Decide
+from relay.edges import words
+from relay.edges.answering import OneEdge
+from relay.edges.asking import AskedCore, EdgeQuota
+from relay.processes.channel import Channel
+from relay.quota import Quota
+from relay.refusals import Refusal
+from tests.world.relay import World
+
+Carrier = Literal["call", "channel"]
+CARRIERS: tuple[Carrier, ...] = ("call", "channel")
+_numbers = count(1)
+
+
+@dataclass
+class Door:
+    """What an edge has of the core."""
+
+    decide: Decide
+    take_message: Callable[[str], Awaitable[None]]
+    why_not_accepting: Callable[[], Awaitable[Refusal | None]]
+    quota: Quota
+    #: Of the edge; None: it is in the core.
+    channel: Channel | None = None
+    #: What `tell_refused` of an edge does at its times.
+    tell_refused: Callable[[], Awaitable[None]] | None = None
+
+
+@asynccontextmanager
+async def open_door(world: World, carrier: Carrier) -> AsyncIterator[Door]:
+    if carrier == "call":
+        edge = world.core.edge
+        yield Door(edge.decide, edge.take_message, edge.why_not_accepting, edge.quota)
+        return
+    theirs, ours = (
+        trio.SocketStream(trio.socket.from_stdlib_socket(one)) for one in socket.socketpair(socket.AF_UNIX)
+    )
+    to_edge, to_core = Channel(ours, questions=words.TO_CORE), Channel(theirs, questions=words.TO_EDGE)
+    one = OneEdge(world.core, f"edge of a test {next(_numbers)}", to_edge)
+    quota = EdgeQuota(lambda: world.core.config.members, lambda: world.core.config.inbound)
+    asked = AskedCore(to_core, quota)
+
+    async def nothing_is_asked(question: Any) -> Any:
+        raise AssertionError(question)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(to_edge.run, one.answer, one.hear)
+        await nursery.start(to_core.run, nothing_is_asked, lambda news: None)
+        yield Door(
+            asked.decide, asked.take_message, asked.why_not_accepting, quota, to_core, asked.tell_refused
+        )
+        nursery.cancel_scope.cancel()
+    one.lose()

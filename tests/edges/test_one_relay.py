@@ -165,3 +165,32 @@ def test_what_changes_while_it_runs_changes_at_every_edge(one: OneRelay) -> None
     renewed.rename(one.relay.directory / "tls.pem")
     one.relay.wait_until(lambda: before not in shown(), "the new one is shown at both edges")
     assert len(shown()) == 1
+
+
+@pytest.mark.timeout(120)
+def test_what_is_erased_is_open_in_no_edge_when_the_order_is_done(one: OneRelay) -> None:
+    sent = one.ask("POST", "/v1/send")
+    ids = [accepted["messageId"] for answer in sent for accepted in answer.json()["accepted"]]
+    # Each edge reads the log, and holds it open.
+    assert {answer.status for answer in one.ask("GET", f"/v1/messages/{ids[0]}")} == {200}
+    edges = one.relay.edges()
+    assert all(_segments(pid) for pid in edges.values())
+    one.relay.command("queue", "cancel", "--message", str(ids[0]), "--reason", "a test")
+    one.relay.command("log", "erase", "--message", str(ids[0]), "--reason", "asked for")
+    for pid in edges.values():
+        assert not [name for name in _segments(pid) if name.endswith(" (deleted)")]
+    (body,) = {answer.body for answer in one.ask("GET", f"/v1/messages/{ids[0]}")}
+    assert b"friend@example.com" not in body
+
+
+def _segments(pid: int) -> list[str]:
+    """Files of the log that the process has open."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            name = os.readlink(descriptor)
+        except FileNotFoundError:
+            continue
+        if "/log/" in name:
+            found.append(name)
+    return found

@@ -161,6 +161,7 @@ class Couriers:
         del self._counts[process]
         self._of = {connection: whose for connection, whose in self._of.items() if whose is not process}
         courier.lose()
+        self._core.store.clear_dead_readers()
 
     # ------------------------------------------------------------------------------------------------ news for them
 
@@ -217,6 +218,7 @@ async def open_couriers(core: Core, own: Carrier, count: int) -> AsyncIterator[C
             hear=couriers.hear,
             lost=couriers.lost,
         ) as keeper:
+            core.metrics.workers[role.name] = keeper.count
             yield couriers
             await keeper.stop(STOP_SECONDS_MAX)
     finally:

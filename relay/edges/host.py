@@ -77,6 +77,7 @@ async def serve_by_edges(
             hear=edges.hear,
             lost=edges.lost,
         ) as keeper:
+            core.metrics.workers[role.name] = keeper.count
             nursery.start_soon(edges.tell_certificates)
             with edges.observing():
                 with trio.move_on_after(FIRST_SECONDS_MAX) as patience:
@@ -157,6 +158,7 @@ class _Edges:
         self._edge(worker).hear(news)
 
     def lost(self, worker: Worker) -> None:
+        self._core.store.clear_dead_readers()
         edge, scope = self._of.pop(worker)
         scope.cancel()
         edge.lose()

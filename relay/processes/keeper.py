@@ -171,6 +171,10 @@ class Keeper:
     def statistics(self) -> KeeperStatistics:
         return KeeperStatistics(len(self.workers), self._begun, self._died)
 
+    def count(self) -> tuple[int, int]:
+        """How many are ready, and how many have died in another way than in order."""
+        return len(self.workers), self._died
+
     async def wait_ready(self) -> None:
         """Until each has been ready once; for ever where one never is."""
         await self._all_ready.wait()

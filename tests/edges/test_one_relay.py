@@ -113,6 +113,8 @@ def test_each_door_is_open_and_what_came_in_is_counted_once(one: OneRelay) -> No
         assert client.data(LETTER)[0] == 250
     counted = one.metrics()
     assert counted["atmos_sends_accepted_total"] == CONNECTIONS + 1
+    assert counted['atmos_workers{role="edge"}'] == 2
+    assert counted['atmos_workers_died_total{role="edge"}'] == 0
     assert counted['atmos_inbound_passed_on_total{kind="operator"}'] == 1
     assert counted['atmos_submission_replies_total{command="DATA",reply_class="2"}'] == 1
     assert counted["atmos_tls_certificate_expires_seconds"] > datetime.now(UTC).timestamp()

@@ -235,6 +235,7 @@ def test_rotation_erasure_and_metrics(tmp_path: Path) -> None:
             async with open_http(scene.relay.address) as http:
                 page = (await http.request("GET", "/metrics")).body.decode()
             found = re.search(r"^atmos_delivery_connections (\d+)", page, re.MULTILINE)
+            assert re.search(r'^atmos_workers{role="courier"} [1-9]', page, re.MULTILINE)
             assert found is not None
             assert int(found[1]) == sum(mx.sessions_open for mx in scene.receivers)
             await scene.stop()

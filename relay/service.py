@@ -238,7 +238,7 @@ async def _serve_doors(
     task_status: trio.TaskStatus[Addresses],
 ) -> None:
     if edges:
-        await serve_by_edges(core, edges, listened, close, task_status=task_status)
+        await serve_by_edges(core, edges, certificates, listened, close, task_status=task_status)
     else:
         await serve_doors(core.edge, certificates, listened, close, task_status=task_status)
     relay.doors_closed.set()

@@ -41,6 +41,7 @@ from relay.message.key_files import KeyFileError, read_pepper
 from relay.message.keys import KeyRing, Pepper, load_peppers
 from relay.message.outgoing import Composer
 from relay.processes.channel import Channel
+from relay.processes.tuning import calm_the_collector, switch_soon
 from relay.processes.worker import Here
 from relay.reading_store import ReadingStore, open_reading_store
 from relay.surroundings import Surroundings
@@ -54,10 +55,12 @@ GREETING = Greeting
 
 async def main(here: Here) -> None:
     """See `relay.processes.worker`."""
+    switch_soon()
     greeting: Greeting = here.greeting
     with open_reading_store(Path(greeting.directory)) as store:
         async with trio.open_nursery() as nursery:
             service = CourierService(here.channel, greeting, store, Surroundings(), nursery)
+            calm_the_collector()
             here.ready(service.answer, service.hear)
             await here.stopping.wait()
             # The core has nothing in hand any more.

@@ -22,6 +22,8 @@ Which message is due, on which connection it is tried, and when it is due again,
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -41,6 +43,12 @@ from relay.message.outgoing import is_smoke_sink
 from relay.views import messages
 from relay.views.due import Lane
 from spool.views import Snapshot
+
+#: Couriers that died, one after the other, with the same message in hand and no start of it: then it waits for its next
+#: attempt. It may be what they died of, and must not have them all.
+DEATHS_MAX = 2
+
+logger = logging.getLogger(__name__)
 
 
 class Due(NamedTuple):
@@ -72,6 +80,8 @@ class Attempts:
         self._store = core.store
         self._dice = core.surroundings.dice
         self._carrier = carrier
+        #: By message, for as long as one that has seen a courier die has not been tried.
+        self._deaths: Counter[int] = Counter()
         core.metrics.connections.set_function(lambda: carrier.connections)
 
     async def make(self, due: Due, connection: int, *, is_open: bool) -> Attempted:
@@ -105,7 +115,7 @@ class Attempts:
             carried = await self._carrier.carry(connection, errand, start)
         except CourierLost:
             if not is_started:
-                return Attempted(usable=False, event=None)
+                return Attempted(usable=False, event=await self._seen_a_death(story, errand))
             with trio.CancelScope(shield=True):
                 return Attempted(usable=False, event=await self._record(story.interrupted()))
         except BaseException:
@@ -114,6 +124,7 @@ class Attempts:
                 with trio.CancelScope(shield=True):
                     await self._record(story.broken_off())
             raise
+        self._deaths.pop(errand.state.message_id, None)
         match carried.not_tried:
             case None:
                 event = story.ended(carried)
@@ -127,6 +138,16 @@ class Attempts:
         with trio.CancelScope(shield=True):
             await self._record(event)
         return Attempted(carried.usable, event, carried.outcome)
+
+    async def _seen_a_death(self, story: Story, errand: Errand) -> Event | None:
+        """A courier died before it began with the message. None: it is due as before."""
+        message_id = errand.state.message_id
+        self._deaths[message_id] += 1
+        if self._deaths[message_id] < DEATHS_MAX:
+            return None
+        del self._deaths[message_id]
+        logger.error("delivery.couriers_died", extra={"message_id": message_id, "deaths": DEATHS_MAX})
+        return await self._record(story.unprepared())
 
     async def bounce_suppressed(self, message_ids: Sequence[int]) -> None:
         """Messages that wait, and may not be sent any more because their recipient has been suppressed, are over.

@@ -73,15 +73,20 @@ class Story:
 
     def unsigned(self) -> MessageDeferred | MessageBounced:
         """It could not be signed, so it was not tried."""
+        return self._put_off("a signing key of this domain cannot be read; the operator has been told")
+
+    def unprepared(self) -> MessageDeferred | MessageBounced:
+        """Who prepared it died of it, perhaps, so it was not tried."""
+        return self._put_off("a defect of the relay kept it from being prepared; the operator has been told")
+
+    def _put_off(self, text: str) -> MessageDeferred | MessageBounced:
         facts: dict[str, Any] = {
             "did": self._state.did,
             "message_id": self._state.message_id,
             "attempt": self._attempt,
             "enhanced": "4.3.0",
             "bounce_class": BounceClass.BAD_CONFIGURATION,
-            "personal": RemoteSide(
-                text="a signing key of this domain cannot be read; the operator has been told"
-            ),
+            "personal": RemoteSide(text=text),
         }
         next_at = self._next_attempt_at()
         if is_given_up(next_at, self._state.give_up_at):

@@ -5,10 +5,10 @@
 It is to a core what `relay.doors.serve_doors` is to an edge. The sockets are the core's, and each edge inherits them:
 so the ports stay open whichever edge dies, and what nobody has accepted yet the next one accepts.
 
-What an edge hears without asking: the configuration that holds now, further peppers, what its streams wait for, and
-that the log was written anew without what was erased, which is done when every edge has let go of it. What changed
-between its greeting and the moment when it is ready, it is told first. All waits for an edge are bounded, because one
-that does not answer is killed (`relay.processes.keeper`).
+What an edge hears without asking: the configuration that holds now, further peppers, a renewed certificate, what its
+streams wait for, and that the log was written anew without what was erased, which is done when every edge has let go of
+it. What changed between its greeting and the moment when it is ready, it is told first. All waits for an edge are
+bounded, because one that does not answer is killed (`relay.processes.keeper`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ from relay.processes.channel import ChannelClosed
 from relay.processes.frames import BrokenFrame
 from relay.processes.keeper import Role, Worker, keep
 from relay.processes.landlock import Rules
+from relay.reception.certificates import Certificates
 
+#: So often the core looks whether its certificate was renewed.
+CERTIFICATE_SECONDS: Final = 1.0
 #: Until the first edge is ready. A start that takes longer has failed.
 FIRST_SECONDS_MAX: Final = 60.0
 #: From the word to stop until the last door is closed: its grace, the last answers, and a moment.
@@ -44,6 +47,7 @@ DOORS_SECONDS_MAX: Final = 12.0
 async def serve_by_edges(
     core: Core,
     count: int,
+    certificates: Certificates | None,
     listened: Listened,
     close: trio.Event,
     *,
@@ -52,7 +56,7 @@ async def serve_by_edges(
     """Until `close`, and then until all have ended in order, or were killed. Reports the addresses when the first edge
     serves them. Raises OSError where none does in FIRST_SECONDS_MAX."""
     async with trio.open_nursery() as nursery:
-        edges = _Edges(core, count, listened, nursery)
+        edges = _Edges(core, count, certificates, listened, nursery)
         role = Role(
             "edge",
             "relay.edges.program",
@@ -73,6 +77,7 @@ async def serve_by_edges(
             hear=edges.hear,
             lost=edges.lost,
         ) as keeper:
+            nursery.start_soon(edges.tell_certificates)
             with edges.observing():
                 with trio.move_on_after(FIRST_SECONDS_MAX) as patience:
                     await edges.first.wait()
@@ -90,9 +95,17 @@ async def serve_by_edges(
 class _Edges:
     """All that are ready, and what each of them is told."""
 
-    def __init__(self, core: Core, count: int, listened: Listened, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        core: Core,
+        count: int,
+        certificates: Certificates | None,
+        listened: Listened,
+        nursery: trio.Nursery,
+    ) -> None:
         self._core = core
         self._count = count
+        self._certificates = certificates
         self._listened = listened
         self._nursery = nursery
         self._of: dict[Worker, tuple[OneEdge, trio.CancelScope]] = {}
@@ -122,6 +135,7 @@ class _Edges:
             peppers=self._peppers(),
             ticket_key=self._core.ticket_key,
             receiving_octets=receiving_octets(RECEIVING_OCTETS_MAX, self._count),
+            certificate=None if self._certificates is None else self._certificates.pair,
             http=_served_on(listened.http),
             submission=tuple(map(_served_on, listened.submission)),
             inbound=tuple(map(_served_on, listened.inbound)),
@@ -131,6 +145,8 @@ class _Edges:
         edge, scope = OneEdge(self._core, worker.name, worker.channel), trio.CancelScope()
         self._of[worker] = edge, scope
         worker.channel.tell(words.Configured(self._share()))
+        if self._certificates is not None:
+            worker.channel.tell(words.NewCertificate(self._certificates.pair))
         self._nursery.start_soon(self._tell_news, worker, edge, scope)
         self.first.set()
 
@@ -160,6 +176,19 @@ class _Edges:
             while True:
                 heard = await edge.news.next()
                 await worker.channel.call(words.Told(heard), NoneType)
+
+    async def tell_certificates(self) -> None:
+        """Until cancelled: what is renewed is shown at all edges within CERTIFICATE_SECONDS."""
+        if self._certificates is None:
+            return
+        shown = self._certificates.pair
+        while True:
+            await trio.sleep(CERTIFICATE_SECONDS)
+            self._certificates.context()  # which looks whether the files have changed
+            if self._certificates.pair is not shown:
+                shown = self._certificates.pair
+                for worker in self._of:
+                    worker.channel.tell(words.NewCertificate(shown))
 
     def _tell_settings(self, before: Config) -> None:
         for worker in self._of:

@@ -28,7 +28,7 @@ from relay.processes.mail_reader import open_mail_reader
 from relay.processes.tuning import calm_the_collector, switch_soon
 from relay.processes.worker import Here
 from relay.reading_store import open_reading_store
-from relay.reception.role import open_certificates
+from relay.reception.certificates import GivenCertificates
 from relay.settings import Settings
 from relay.streams import Streams
 from relay.surroundings import Surroundings
@@ -79,7 +79,7 @@ async def main(here: Here) -> None:
             why_not_accepting=core.why_not_accepting,
             metrics_page=core.metrics_page,
         )
-        certificates = open_certificates(directory, settings.now.tls) if _is_smtp_served(edge) else None
+        certificates = None if greeting.certificate is None else GivenCertificates(greeting.certificate)
 
         async def answer(question: Any) -> Any:
             match question:
@@ -94,6 +94,9 @@ async def main(here: Here) -> None:
             match news:
                 case words.Configured(config):
                     settings.take(config)
+                case words.NewCertificate(pair):
+                    assert certificates is not None
+                    certificates.give(pair)
                 case words.Count():
                     here.channel.tell(words.Counted(metrics.families()))
 
@@ -108,10 +111,6 @@ async def main(here: Here) -> None:
                 streams.stop()
                 close.set()
             nursery.cancel_scope.cancel()
-
-
-def _is_smtp_served(edge: Edge) -> bool:
-    return edge.config.submission.is_served or edge.config.inbound.is_served
 
 
 def _listened(here: Here, greeting: words.Greeting) -> Listened:

@@ -14,6 +14,7 @@ from relay.config import Config
 from relay.metrics_page import Family
 from relay.news import Heard
 from relay.principals import Principal
+from relay.reception.certificates import Pair
 from relay.stream_places import TicketUse
 
 
@@ -104,6 +105,8 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
     ticket_key: bytes
     #: Room for large bodies.
     receiving_octets: int
+    #: What is shown under TLS.
+    certificate: Pair | None
     #: The sockets are inherited in this order.
     http: ServedOn
     submission: tuple[ServedOn, ...]
@@ -122,6 +125,12 @@ class NewPeppers(_Word, frozen=True, tag="new_peppers"):
     peppers: dict[int, bytes]
 
 
+class NewCertificate(_Word, frozen=True, tag="new_certificate"):
+    """Told: show this from now on."""
+
+    pair: Pair
+
+
 class Told(_Word, frozen=True, tag="told"):
     """Asked: hear this. Answered by None when it was heard, so that no more of it is on the way than one."""
 
@@ -136,4 +145,4 @@ class Count(_Word, frozen=True, tag="count"):
     """Told: say what has been counted there (`relay.metrics_page`). Not told again before it was said."""
 
 
-TO_EDGE = Configured | NewPeppers | Told | LetGo | Count
+TO_EDGE = Configured | NewPeppers | NewCertificate | Told | LetGo | Count

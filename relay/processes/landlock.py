@@ -42,8 +42,6 @@ _WRITE_FILE: Final = 1 << 1
 _READ_FILE: Final = 1 << 2
 #: To remove a directory or a file, and to make a file of any of seven kinds.
 _REMOVE_AND_MAKE: Final = sum(1 << bit for bit in range(4, 13))
-#: To move or link into another directory; since version 2.
-_REFER: Final = 1 << 13
 #: Since version 3.
 _TRUNCATE: Final = 1 << 14
 
@@ -73,9 +71,8 @@ def enforce(rules: Rules) -> bool:
         return False
     if len(os.listdir("/proc/self/task")) != 1:
         raise OSError("this process has several threads, and the rules would hold for one")
-    writing = (
-        _WRITE_FILE | _REMOVE_AND_MAKE | (_REFER if found >= 2 else 0) | (_TRUNCATE if found >= 3 else 0)
-    )
+    # To move or link into another directory is forbidden without being named.
+    writing = _WRITE_FILE | _REMOVE_AND_MAKE | (_TRUNCATE if found >= 3 else 0)
     reading = _READ_FILE if rules.not_read else 0
     attributes = struct.pack("=Q", writing | reading)
     ruleset = _checked(_syscall(_CREATE_RULESET, attributes, len(attributes), 0))

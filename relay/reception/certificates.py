@@ -6,6 +6,9 @@ that cannot be used (one file is written and the other is not yet, or the disk i
 in the log; the next change is looked at again.
 
 Before the first usable pair there is nothing to show, so `Certificates` raises CertificateError.
+
+An edge in another process may not be able to open new files, and has no need to: it is given what can be used
+(`GivenCertificates`), from the start and whenever it changes.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +31,18 @@ class CertificateError(Exception):
     """The files cannot be used; the sentence says why."""
 
 
+class Pair(NamedTuple):
+    """What is in the two files. It is a secret."""
+
+    certificate: bytes
+    key: bytes
+
+    def __repr__(self) -> str:
+        return "<Pair>"
+
+
 class _Shown(NamedTuple):
+    pair: Pair
     context: ssl.SSLContext
     not_after: datetime
     names: tuple[str, ...]
@@ -40,6 +56,11 @@ class Certificates:
         self._key = key
         self._seen = self._changed()
         self._shown = self._load()
+
+    @property
+    def pair(self) -> Pair:
+        """What is shown."""
+        return self._shown.pair
 
     @property
     def not_after(self) -> datetime:
@@ -72,16 +93,48 @@ class Certificates:
         return tuple((each.st_mtime_ns, each.st_ino) for each in stats)
 
     def _load(self) -> _Shown:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # RFC 8997 (nothing below 1.2) and 9325.
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         try:
-            context.load_cert_chain(self._certificate, self._key, password=_no_password)
-            first = x509.load_pem_x509_certificates(self._certificate.read_bytes())[0]
+            return _shown(Pair(self._certificate.read_bytes(), self._key.read_bytes()))
         except (OSError, ValueError) as error:
             raise CertificateError(f"{self._certificate} and {self._key} cannot be used: {error}") from error
-        return _Shown(context, first.not_valid_after_utc.astimezone(UTC), _names(first))
+
+
+class GivenCertificates(Certificates):
+    """What somebody else has read."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.give(pair)
+
+    def give(self, pair: Pair) -> None:
+        """Show this from the next connection on. It was shown to be usable."""
+        self._shown = _shown(pair)
+
+    def context(self) -> ssl.SSLContext:
+        return self._shown.context
+
+
+def _shown(pair: Pair) -> _Shown:
+    """Raises OSError (as ssl's errors are) or ValueError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # RFC 8997 (nothing below 1.2) and 9325.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    with _as_file(pair.certificate) as certificate, _as_file(pair.key) as key:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    first = x509.load_pem_x509_certificates(pair.certificate)[0]
+    return _Shown(pair, context, first.not_valid_after_utc.astimezone(UTC), _names(first))
+
+
+@contextmanager
+def _as_file(octets: bytes) -> Iterator[str]:
+    """The ssl module reads files only. This one is in memory, and has no name that anybody else could open."""
+    descriptor = os.memfd_create("pem")
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(octets)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:

@@ -49,7 +49,9 @@ class Work(msgspec.Struct, frozen=True, tag=True):
 
 
 class Wait(msgspec.Struct, frozen=True, tag=True):
-    """For ever; or, when it is to stop, until it has told the core so."""
+    """For ever; or, when it is to stop, until it has told the core so, and answer that many octets."""
+
+    octets: int = 0
 
 
 class Flood(msgspec.Struct, frozen=True, tag=True):
@@ -154,10 +156,11 @@ async def _answer(here: Here, question: Any) -> Any:
             here.channel.tell(News(0))
             await trio.lowlevel.checkpoint()
             time.sleep(seconds)
-        case Wait():
+        case Wait(octets):
             here.channel.tell(News(0))
             await here.stopping.wait()
             here.channel.tell(News(1))
+            return b"x" * octets
         case Flood(with_calls):
             async with trio.open_nursery() as nursery:
                 while True:

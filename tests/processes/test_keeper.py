@@ -78,7 +78,7 @@ def test_one_that_is_shot_is_lost_and_another_is_there_within_a_second(number: s
 
                 async def ask() -> None:
                     with pytest.raises(ChannelClosed):
-                        await shot.channel.call(Wait(), type(None))
+                        await shot.channel.call(Wait(), bytes)
                     await shot.gone.wait()
                     assert ("lost", shot.name, shot.pid) in host.events
 
@@ -341,14 +341,15 @@ def test_stop_waits_for_what_is_under_way_and_for_its_answer() -> None:
             answered: list[Any] = []
 
             async def ask(worker: Worker) -> None:
-                answered.append(await worker.channel.call(Wait(), type(None)))
+                # More than a socket holds.
+                answered.append(len(await worker.channel.call(Wait(3_000_000), bytes)))
 
             async with trio.open_nursery() as nursery:
                 for worker in host.keeper.workers:
                     nursery.start_soon(ask, worker)
                 await host.until(lambda: host.heard == [0, 0])
                 await host.keeper.stop(60)
-            assert answered == [None, None]
+            assert answered == [3_000_000, 3_000_000]
             assert host.heard == [0, 0, 1, 1]
             assert host.keeper.statistics() == (0, 2, 0)
 

@@ -102,7 +102,7 @@ fuzz: $(VENV)/.develop ## any octets, for some times SECONDS=60, to everything t
 
 BENCH ?=
 JSON ?= bench.json
-bench: $(VENV)/.develop ## one table, and JSON: twenty minutes of a quiet machine; BENCH="accept deliver" asks only these
+bench: $(VENV)/.develop ## one table, and JSON: forty minutes of a quiet machine; BENCH="accept deliver" asks only these
 	$(BIN)/python -m benchmarks $(BENCH) --json $(JSON)
 
 picture: setup ## the README's picture again, from what a relay really did

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 #: Runs of a benchmark by itself, which looks for what is slow and takes other machines than a quiet one.
 WORST_INPUTS = RESULTS / "worst_inputs"
-#: As these, for they are beside Postfix and take an hour.
+#: As these: they are wanted by themselves, beside Postfix, after each change of what processes do.
 PROCESSES = RESULTS / "processes"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "PERFORMANCE.md")
 #: What a stranger asks first: which row, and the sentence that its median completes.

@@ -1,6 +1,5 @@
 """The doors of a relay as one: HTTP, submission and inbound mail, on sockets that somebody else has made.
 
-    listened = await listen(config)
     addresses = await nursery.start(serve_doors, edge, certificates, listened, close)
 
 They are served by the core's process, or by each edge (`relay.edges`), on the same sockets; nothing here knows which.
@@ -12,10 +11,9 @@ set none lets anybody in, what is under way has its grace, and `serve_doors` ret
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 import hypercorn
 import trio
@@ -23,70 +21,14 @@ import trio
 from relay.api import create_app, serve_http
 from relay.api.clients import Clients
 from relay.api.places import WHY, Places
-from relay.config import Config
 from relay.edge import Edge
-from relay.listening import Listening, listen_http, listen_smtp
+from relay.listening import Addresses, Listened, Listening
 from relay.reception.certificates import Certificates
 from relay.reception.inbound_ports import serve_inbound
 from relay.reception.submission_ports import serve_submission
 
 #: Requests under way when the relay is stopped have this long to be answered.
 HTTP_GRACE_SECONDS: Final = 8
-
-
-class Addresses(NamedTuple):
-    """As they became: with the number of each port."""
-
-    #: `127.0.0.1:8025`: where HTTP is served.
-    http: str
-    #: Where members hand in mail over SMTP: the addresses of `[submission]` bind, then of bind_tls.
-    submission: tuple[str, ...] = ()
-    #: Where mail comes in.
-    inbound: tuple[str, ...] = ()
-
-
-class Listened(NamedTuple):
-    """What all doors are served on."""
-
-    http: Listening
-    submission: tuple[Listening, ...] = ()
-    inbound: tuple[Listening, ...] = ()
-
-    @property
-    def addresses(self) -> Addresses:
-        return Addresses(
-            self.http.address,
-            tuple(each.address for each in self.submission),
-            tuple(each.address for each in self.inbound),
-        )
-
-    def all(self) -> Iterator[Listening]:
-        yield self.http
-        yield from self.submission
-        yield from self.inbound
-
-    def close(self) -> None:
-        """No more, as far as this process is concerned."""
-        for each in self.all():
-            each.close()
-
-
-async def listen(config: Config) -> Listened:
-    """Raises OSError, with what to say, where an address cannot be had; nothing is listened on then."""
-    with ExitStack() as undo:
-
-        def had(one: Listening) -> Listening:
-            undo.callback(one.close)
-            return one
-
-        submission = (*config.submission.bind, *config.submission.bind_tls)
-        listened = Listened(
-            had(await listen_http(config.http.bind)),
-            tuple([had(await listen_smtp(bind)) for bind in submission]),
-            tuple([had(await listen_smtp(bind)) for bind in config.inbound.bind]),
-        )
-        undo.pop_all()
-    return listened
 
 
 async def serve_doors(

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from typing import Final, NamedTuple
 
 import trio
+
+from relay.config import Config
 
 PATIENCE_SECONDS: Final = 3.0
 TRY_AGAIN_SECONDS: Final = 0.05
@@ -102,3 +105,58 @@ async def _patiently(open_sockets: Callable[[], Awaitable[list[socket.socket]]])
 def _name(listening: socket.socket) -> str:
     host, number = listening.getsockname()[:2]
     return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+
+
+class Addresses(NamedTuple):
+    """As they became: with the number of each port."""
+
+    #: `127.0.0.1:8025`: where HTTP is served.
+    http: str
+    #: Where members hand in mail over SMTP: the addresses of `[submission]` bind, then of bind_tls.
+    submission: tuple[str, ...] = ()
+    #: Where mail comes in.
+    inbound: tuple[str, ...] = ()
+
+
+class Listened(NamedTuple):
+    """What all doors are served on."""
+
+    http: Listening
+    submission: tuple[Listening, ...] = ()
+    inbound: tuple[Listening, ...] = ()
+
+    @property
+    def addresses(self) -> Addresses:
+        return Addresses(
+            self.http.address,
+            tuple(each.address for each in self.submission),
+            tuple(each.address for each in self.inbound),
+        )
+
+    def all(self) -> Iterator[Listening]:
+        yield self.http
+        yield from self.submission
+        yield from self.inbound
+
+    def close(self) -> None:
+        """No more, as far as this process is concerned."""
+        for each in self.all():
+            each.close()
+
+
+async def listen(config: Config) -> Listened:
+    """Raises OSError, with what to say, where an address cannot be had; nothing is listened on then."""
+    with ExitStack() as undo:
+
+        def had(one: Listening) -> Listening:
+            undo.callback(one.close)
+            return one
+
+        submission = (*config.submission.bind, *config.submission.bind_tls)
+        listened = Listened(
+            had(await listen_http(config.http.bind)),
+            tuple([had(await listen_smtp(bind)) for bind in submission]),
+            tuple([had(await listen_smtp(bind)) for bind in config.inbound.bind]),
+        )
+        undo.pop_all()
+    return listened

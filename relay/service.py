@@ -31,11 +31,11 @@ from relay.delivery.deliverer import Deliverer
 from relay.delivery.releases import release_held
 from relay.domains.rotation import switch_keys
 from relay.domains.verification import reverify_domains
-from relay.doors import Addresses, Listened, listen, serve_doors
 from relay.edge import MailReader
 from relay.edges.host import serve_by_edges
 from relay.file_names import HTTP_ADDRESS_FILE, INBOUND_ADDRESS_FILE, SUBMISSION_ADDRESS_FILE
 from relay.forward_confirmations import ask_the_unasked
+from relay.listening import Addresses, Listened, listen
 from relay.operator.handle_checks import reverify_handles
 from relay.operator.removal import cancel_what_is_left
 from relay.operator.retention import keep_retention
@@ -240,5 +240,8 @@ async def _serve_doors(
     if edges:
         await serve_by_edges(core, edges, certificates, listened, close, task_status=task_status)
     else:
+        # Not above: with all that it needs it is a third of the memory of a core whose edges serve.
+        from relay.doors import serve_doors
+
         await serve_doors(core.edge, certificates, listened, close, task_status=task_status)
     relay.doors_closed.set()

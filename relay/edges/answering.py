@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from relay import acceptance, own_domains, own_keys, receiving, self_service, unsubscribing
 from relay.core import Core
 from relay.edges import words
 from relay.news import News
@@ -29,6 +30,10 @@ from relay.registry import DECISIONS, Decision
 from relay.views import members
 
 logger = logging.getLogger(__name__)
+
+#: Importing them has made known what members and strangers may ask for (`relay.registry`): in a core whose edges serve
+#: there are no doors that would.
+ASKED_FOR: Final = (acceptance, own_domains, own_keys, receiving, self_service, unsubscribing)
 
 _STRANGER: Final = Stranger()
 

@@ -23,12 +23,11 @@ import trio
 
 from relay.config import Config
 from relay.core import RECEIVING_OCTETS_MAX, Core
-from relay.doors import Addresses, Listened
 from relay.edges import words
 from relay.edges.answering import OneEdge
 from relay.edges.shares import receiving_octets, share_of
 from relay.file_names import VIEWS_DIRECTORY
-from relay.listening import Listening
+from relay.listening import Addresses, Listened, Listening
 from relay.message.keys import Pepper
 from relay.processes.channel import ChannelClosed
 from relay.processes.frames import BrokenFrame

@@ -15,12 +15,12 @@ from typing import Any, Final
 import trio
 
 from relay.buffers import Buffers
-from relay.doors import Listened, serve_doors
+from relay.doors import serve_doors
 from relay.edge import Edge, MailReader
 from relay.edges import words
 from relay.edges.asking import AskedCore, CarriedPlaces, EdgeQuota
 from relay.heavy_work import HeavyWork
-from relay.listening import Listening
+from relay.listening import Listened, Listening
 from relay.message.keys import Pepper, Peppers
 from relay.message.tokens import BounceAddresses, ConfirmationTokens, StreamTickets, UnsubscribeTokens
 from relay.metrics import EdgeMetrics

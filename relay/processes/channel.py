@@ -66,6 +66,10 @@ _PIECES_MAX: Final = 512
 
 Answered = TypeVar("Answered")
 
+#: What decoding raises for octets that are no such value: no UTF-8 and nested too deep among them, for which msgspec has
+#: no exception of its own.
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_raised: Final = msgspec.msgpack.Decoder(carried.Raised).decode
 
@@ -335,7 +339,7 @@ class Channel(trio.abc.Instrument):
     def _question(self, body: memoryview) -> Any:
         try:
             return self._decode_question(body)
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             raise BrokenFrame("a question that cannot be read") from error
 
     def _answered(self, kind: int, number: int, body: memoryview) -> None:
@@ -352,7 +356,7 @@ class Channel(trio.abc.Instrument):
                 came = outcome.capture(waiting.raise_cancelled)
             else:
                 raise BrokenFrame("nothing was done, and nobody had cancelled")
-        except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
+        except (*_UNREADABLE, LookupError, TypeError, ValueError) as error:
             raise BrokenFrame("an answer that cannot be read") from error
         del self._waiting[number]
         trio.lowlevel.reschedule(waiting.task, came)

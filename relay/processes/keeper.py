@@ -331,5 +331,12 @@ class Keeper:
             return
         self._died += 1
         if code is not None and code < 0:
-            extra["signal"] = signal.Signals(-code).name
+            extra["signal"] = _signal_name(-code)
         logger.warning("worker.ended", extra=extra)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # of the real-time signals only the first and the last have names
+        return str(number)

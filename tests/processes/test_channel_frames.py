@@ -70,8 +70,20 @@ async def test_frames_may_be_cut_anywhere() -> None:
         frame(channel_module._TELL, 0, msgspec.msgpack.encode({"type": "Unknown"})),
         frame(channel_module._ANSWER, 1, msgspec.msgpack.encode(Echoed(""))),
         frame(channel_module._CALL, 1, msgspec.msgpack.encode(Wait(""))) * 2,
+        frame(channel_module._CALL, 1, b"\x82\xa4type\xa4Echo\xa4text\xa1\xff"),
+        frame(channel_module._CALL, 1, b"\x82\xa4type\xa4Echo\xa1x" + b"\x91" * 10_000 + b"\xc0"),
     ],
-    ids=["oversize", "kind", "nonsense", "no-question", "unknown", "answer-to-nothing", "number-twice"],
+    ids=[
+        "oversize",
+        "kind",
+        "nonsense",
+        "no-question",
+        "unknown",
+        "answer-to-nothing",
+        "number-twice",
+        "no-utf-8",
+        "nested-deep",
+    ],
 )
 @in_trio
 async def test_what_may_not_be_sent_is_the_other_sides_defect(octets: bytes) -> None:
@@ -93,6 +105,7 @@ async def test_what_may_not_be_sent_is_the_other_sides_defect(octets: bytes) -> 
         (channel_module._RAISED, msgspec.msgpack.encode(["SystemExit", []])),
         (channel_module._RAISED, msgspec.msgpack.encode(["Refusal", ["too few"]])),
         (channel_module._RAISED, b"\xc1"),
+        (channel_module._RAISED, b"\x92\xa7Refusal" + b"\x91" * 10_000 + b"\xc0"),
         (channel_module._NOTHING_DONE, b""),
     ],
 )

@@ -69,8 +69,10 @@ def test_none_is_kept_by_itself() -> None:
     run(main)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_one_that_is_shot_is_lost_and_another_is_there_within_a_second(number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGRTMIN + 1], ids=["kill", "segv", "without-a-name"]
+)
+def test_one_that_is_shot_is_lost_and_another_is_there_within_a_second(number: int) -> None:
     async def main() -> None:
         async with hosting(2) as host:
             shot, other = host.keeper.workers

@@ -3,8 +3,8 @@
 The rules.
 
 - A connection belongs to one courier for its life, because that one has the socket. The courier with the fewest
-  connections gets the next; where no other process is ready, the core's own courier gets it. So there is always
-  somebody who delivers, and a courier that is being begun again takes up its share by itself.
+  connections gets the next; where no other process gets ready within seconds, the core's own courier gets it. So there
+  is always somebody who delivers, and a courier that is being begun again takes up its share by itself.
 - A courier that is silent gets nothing new. (When it has been silent for longer it is killed:
   `relay.processes.keeper`.)
 - One that is lost takes its connections along, and nobody else's: their numbers are opened by another courier when
@@ -47,8 +47,8 @@ logger = logging.getLogger(__name__)
 HANG_UP_SECONDS_MAX = 2.0
 #: One that has not been heard for so long gets nothing new. It is heard each second.
 SILENT_SECONDS_MAX = 2.5
-#: From the start of a relay: so long its mail waits for the first courier that is ready.
-FIRST_SECONDS_MAX = 5.0
+#: Since there was none that is ready, from the start of the relay on: so long its mail waits for one.
+NONE_SECONDS_MAX = 5.0
 #: From the word to stop, when nothing is under way any more, until a courier is killed.
 STOP_SECONDS_MAX = 2.0
 
@@ -74,8 +74,9 @@ class Couriers:
         #: Whose each connection is.
         self._of: dict[int, Process | None] = {}
         self._counts: dict[Process, int] = {}
-        self._first_ready = trio.Event()
-        self._first_until = trio.current_time() + FIRST_SECONDS_MAX
+        #: Set while one is ready.
+        self._some_ready = trio.Event()
+        self._wait_until = trio.current_time() + NONE_SECONDS_MAX
 
     # ------------------------------------------------------------------------------------------------ as a carrier
 
@@ -85,7 +86,7 @@ class Couriers:
 
     async def carry(self, connection: int, errand: Errand, start: Callable[[], Awaitable[None]]) -> Carried:
         if connection not in self._of:
-            await self._wait_at_first()
+            await self._wait_for_one()
             self._give_to(connection, self._least_busy())
         try:
             carried = await self._courier_of(connection).carry(connection, errand, start)
@@ -107,10 +108,10 @@ class Couriers:
             for process, courier in self._away.items():
                 nursery.start_soon(_hang_up_or_kill, process, courier)
 
-    async def _wait_at_first(self) -> None:
+    async def _wait_for_one(self) -> None:
         """A connection that the core begins with while its couriers are being begun would be the core's for minutes."""
-        with trio.move_on_at(self._first_until):
-            await self._first_ready.wait()
+        with trio.move_on_at(self._wait_until):
+            await self._some_ready.wait()
 
     def _least_busy(self) -> Process | None:
         """None: the core's own."""
@@ -141,7 +142,7 @@ class Couriers:
         """It is ready."""
         courier = self._away[process] = AwayCourier(process.channel)
         self._counts[process] = 0
-        self._first_ready.set()
+        self._some_ready.set()
         # Since it was greeted, it may have missed something.
         courier.tell(NewConfig(self._core.config))
         with self._core.store.read() as view:
@@ -161,6 +162,9 @@ class Couriers:
         del self._counts[process]
         self._of = {connection: whose for connection, whose in self._of.items() if whose is not process}
         courier.lose()
+        if not self._away:
+            self._some_ready = trio.Event()
+            self._wait_until = trio.current_time() + NONE_SECONDS_MAX
         self._core.store.clear_dead_readers()
 
     # ------------------------------------------------------------------------------------------------ news for them

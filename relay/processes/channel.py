@@ -66,8 +66,8 @@ _PIECES_MAX: Final = 512
 
 Answered = TypeVar("Answered")
 
-#: What decoding raises for octets that are no such value: no UTF-8 and nested too deep among them, for which msgspec has
-#: no exception of its own.
+#: What decoding raises for octets that are no such value. For those that are no UTF-8 or nested too deep msgspec has no
+#: exception of its own.
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _encode: Final = msgspec.msgpack.Encoder().encode

@@ -73,7 +73,6 @@ async def kill_a_courier(life: Life) -> None:
     """kill -9 of couriers under load: their attempts are named at once, and the mail goes on with others."""
     async with life.load():
         await life.wait_answers(life.dice.randint(1, ANSWERS_MAX))
-        # Only of theirs is it certain when it ends: what others carry may be with a receiver that hangs.
         under_way = await trio.to_thread.run_sync(life.attempts_under_way)
         killed = life.signal_workers("courier", signal.SIGKILL, life.dice.randint(1, 2), life.dice)
         if len(killed) == life.processes["courier"]:

@@ -198,13 +198,30 @@ def test_without_a_courier_the_core_waits_a_little_for_the_first_and_carries_its
         async with open_with(tmp_path / "data", 0) as (world, couriers):
             begun = trio.current_time()
             await world.until_final(await world.send())
-            assert trio.current_time() - begun == host.FIRST_SECONDS_MAX
+            assert trio.current_time() - begun == host.NONE_SECONDS_MAX
             at = trio.current_time()
             await world.until_final(await world.send(to="friend@example.org"))
             assert trio.current_time() == at
         async with open_with(tmp_path / "other", 0) as (world, couriers):
             message_id = await world.send()
             await trio.sleep(1)
+            process = couriers.begin()
+            await world.until_final(message_id)
+            assert connections(process) == 1
+
+    run(main)
+
+
+def test_after_the_death_of_the_last_the_core_waits_a_little_for_the_next(tmp_path: Path) -> None:
+    """It is begun at once, and the core would have all connections for minutes."""
+
+    async def main() -> None:
+        async with open_with(tmp_path / "data", 1) as (world, couriers):
+            await world.until_final(await world.send(to="friend@example.com"))
+            couriers.processes[0].kill()
+            await couriers.processes[0].gone.wait()
+            message_id = await world.send(to="friend@example.org")
+            await trio.sleep(host.NONE_SECONDS_MAX / 2)
             process = couriers.begin()
             await world.until_final(message_id)
             assert connections(process) == 1

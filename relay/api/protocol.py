@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
@@ -160,6 +161,24 @@ class _TaskGroup(TaskGroup):
         return put
 
 
+class _Websocket(WSStream):
+    """Hypercorn's, but that who talks before the application has said yes or no is told so, and that is the end.
+
+    Hypercorn's tells the client, and then neither closes the connection nor lets the application know.
+    """
+
+    def __init__(self, on: Connection, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._on = on
+
+    async def handle(self, event: events.Event) -> None:
+        was_closed = self.closed
+        await super().handle(event)
+        if self.closed and not was_closed and isinstance(event, events.Body | events.Data):
+            await self._on.linger()
+            self._on.end()
+
+
 class _Http1(H11Protocol):
     #: Of the answer, until it is known what follows: the body, or that there is none. Both come from the application at
     #: once, or not at all.
@@ -218,7 +237,7 @@ class _Http1(H11Protocol):
         if not head.is_websocket and (body := self.wire.whole_body()) is not None:
             await self._answer(head, body)
             return
-        self.stream = (WSStream if head.is_websocket else HTTPStream)(
+        self.stream = (partial(_Websocket, self._on) if head.is_websocket else HTTPStream)(
             self.app,
             self.config,
             self.context,

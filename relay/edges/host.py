@@ -34,6 +34,7 @@ from relay.processes.frames import BrokenFrame
 from relay.processes.keeper import Role, Worker, keep
 from relay.processes.landlock import Rules
 from relay.reception.certificates import Certificates
+from spool.views.snapshot import LOCK_NAME
 
 #: So often the core looks whether its certificate was renewed.
 CERTIFICATE_SECONDS: Final = 1.0
@@ -41,6 +42,8 @@ CERTIFICATE_SECONDS: Final = 1.0
 FIRST_SECONDS_MAX: Final = 60.0
 #: From the word to stop until the last door is closed: its grace, the last answers, and a moment.
 DOORS_SECONDS_MAX: Final = 12.0
+#: The same where everything is being cancelled.
+LAST_ANSWER_SECONDS_MAX: Final = 1.0
 
 
 async def serve_by_edges(
@@ -53,19 +56,40 @@ async def serve_by_edges(
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Until `close`, and then until all have ended in order, or were killed. Reports the addresses when the first edge
-    serves them. Raises OSError where none does in FIRST_SECONDS_MAX."""
+    serves them. Raises OSError where none does in FIRST_SECONDS_MAX.
+
+    Cancelled, edges have LAST_ANSWER_SECONDS_MAX: where the log has failed, whoever waits for it is told so (503).
+    """
+    cancelled = trio.Event()
+    async with trio.open_nursery() as around:
+        around.start_soon(_set_when_cancelled, cancelled)
+        with trio.CancelScope(shield=True):
+            await _serve(core, count, certificates, listened, close, cancelled, task_status)
+        around.cancel_scope.cancel()
+    await trio.lowlevel.checkpoint()
+
+
+async def _serve(
+    core: Core,
+    count: int,
+    certificates: Certificates | None,
+    listened: Listened,
+    close: trio.Event,
+    cancelled: trio.Event,
+    task_status: trio.TaskStatus[Addresses],
+) -> None:
+    role = Role(
+        "edge",
+        "relay.edges.program",
+        words.TO_CORE,
+        Rules(
+            not_read=(str(core.directory.resolve() / "keys"),),
+            write=(str(core.directory.resolve() / VIEWS_DIRECTORY / LOCK_NAME),),
+        ),
+    )
+    sockets = [each for one in listened.all() for each in one.sockets]
     async with trio.open_nursery() as nursery:
         edges = _Edges(core, count, certificates, listened, nursery)
-        role = Role(
-            "edge",
-            "relay.edges.program",
-            words.TO_CORE,
-            Rules(
-                not_read=(str(core.directory.resolve() / "keys"),),
-                write=(str(core.directory.resolve() / VIEWS_DIRECTORY / "lock.mdb"),),
-            ),
-        )
-        sockets = [each for one in listened.all() for each in one.sockets]
         async with keep(
             role,
             count,
@@ -80,16 +104,44 @@ async def serve_by_edges(
             nursery.start_soon(edges.tell_certificates)
             with edges.observing():
                 with trio.move_on_after(FIRST_SECONDS_MAX) as patience:
-                    await edges.first.wait()
+                    await _first_of(edges.first, cancelled)
                 if patience.cancelled_caught:
                     raise OSError(f"no edge got ready within {FIRST_SECONDS_MAX:.0f} s; the log says why")
-                task_status.started(listened.addresses)
-                await close.wait()
+                if not cancelled.is_set():
+                    task_status.started(listened.addresses)
+                    await _first_of(close, cancelled)
                 keeper.begin_no_more()
                 # Theirs they close when they hear of it: whoever comes now is refused by the kernel.
                 listened.close()
-                await keeper.stop(min(DOORS_SECONDS_MAX, core.config.service.grace_seconds))
+                async with trio.open_nursery() as stopping:
+                    stopping.start_soon(_hurry, cancelled, stopping.cancel_scope)
+                    await keeper.stop(min(DOORS_SECONDS_MAX, core.config.service.grace_seconds))
+                    stopping.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
+
+
+async def _set_when_cancelled(event: trio.Event) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        event.set()
+
+
+async def _first_of(*events: trio.Event) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(wait, event)
+
+
+async def _hurry(cancelled: trio.Event, scope: trio.CancelScope) -> None:
+    """Those that have not ended by then are killed."""
+    await cancelled.wait()
+    scope.deadline = min(scope.deadline, trio.current_time() + LAST_ANSWER_SECONDS_MAX)
 
 
 class _Edges:

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
+
+import msgspec
 
 from relay.config import HttpConfig
 from relay.refusals import Refusal
@@ -28,7 +30,7 @@ USED_TICKETS_MAX = 100_000
 class TicketUse(NamedTuple):
     """Of a ticket that was opened: what makes it one of its kind, and when it ends."""
 
-    nonce: bytes
+    nonce: Annotated[bytes, msgspec.Meta(max_length=64)]
     expires_at: int
 
 

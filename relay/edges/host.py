@@ -13,8 +13,9 @@ bounded, because one that does not answer is killed (`relay.processes.keeper`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import NoneType
 from typing import Any, Final
 
@@ -29,12 +30,15 @@ from relay.edges.shares import receiving_octets, share_of
 from relay.file_names import VIEWS_DIRECTORY
 from relay.listening import Addresses, Listened, Listening
 from relay.message.keys import Pepper
+from relay.processes.carried import CARRIED
 from relay.processes.channel import ChannelClosed
 from relay.processes.frames import BrokenFrame
 from relay.processes.keeper import Role, Worker, keep
 from relay.processes.landlock import Rules
 from relay.reception.certificates import Certificates
 from spool.views.snapshot import LOCK_NAME
+
+logger = logging.getLogger(__name__)
 
 #: So often the core looks whether its certificate was renewed.
 CERTIFICATE_SECONDS: Final = 1.0
@@ -223,12 +227,12 @@ class _Edges:
     # ------------------------------------------------------------------------------------------- what edges hear
 
     async def _tell_news(self, worker: Worker, edge: OneEdge, scope: trio.CancelScope) -> None:
-        with scope, suppress(ChannelClosed):
-            await worker.channel.call(words.NewPeppers(self._peppers()), NoneType)
-            await worker.channel.call(words.LetGo(), NoneType)
+        with scope:
+            await _ask(worker, words.NewPeppers(self._peppers()))
+            await _ask(worker, words.LetGo())
             while True:
                 heard = await edge.news.next()
-                await worker.channel.call(words.Told(heard), NoneType)
+                await _ask(worker, words.Told(heard))
 
     async def tell_certificates(self) -> None:
         """Until cancelled: what is renewed is shown at all edges within CERTIFICATE_SECONDS."""
@@ -269,9 +273,15 @@ class _Edges:
 
 
 async def _ask(worker: Worker, question: msgspec.Struct) -> None:
+    """Until it has answered, or is dead. One that raises has not done what it has to, and is killed."""
     try:
         await worker.channel.call(question, NoneType)
     except ChannelClosed:
+        await worker.gone.wait()
+    except CARRIED as error:
+        extra = {"worker": worker.name, "pid": worker.pid, "because": "it did not do what it was asked"}
+        logger.error("worker.killed", extra=extra, exc_info=error)
+        worker.kill()
         await worker.gone.wait()
 
 

@@ -6,7 +6,7 @@ the core looks at again, or nobody; it has no word for the operator.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,9 @@ from relay.news import Heard
 from relay.principals import Principal
 from relay.reception.certificates import Pair
 from relay.stream_places import TicketUse
+
+#: Looked for in the views, which have no keys of any length, and kept in tables of the core's.
+Did = Annotated[str, msgspec.Meta(pattern="^[!-~]{1,300}$")]
 
 
 class _Word(msgspec.Struct, frozen=True):
@@ -38,13 +41,13 @@ class Decide(_Word, frozen=True, tag="decide"):
 class TakeMessage(_Word, frozen=True, tag="take_message"):
     """Asked: may a stranger at this address begin one more message (`relay.quota`)? Answered by None."""
 
-    address: str
+    address: Annotated[str, msgspec.Meta(max_length=100)]
 
 
 class Refused(_Word, frozen=True, tag="refused"):
     """Told: so many writes of each member came to nothing at this edge, and count all the same."""
 
-    writes: dict[str, int]
+    writes: dict[Did, Annotated[int, msgspec.Meta(ge=1)]]
 
 
 class WhyNotAccepting(_Word, frozen=True, tag="why_not_accepting"):
@@ -62,14 +65,14 @@ class Why(NamedTuple):
 class TakePlace(_Word, frozen=True, tag="take_place"):
     """Asked: a place for one more stream of this member (`relay.stream_places`). Answered by None."""
 
-    did: str
+    did: Did
     ticket: TicketUse | None
 
 
 class LeavePlace(_Word, frozen=True, tag="leave_place"):
     """Told: one stream of the member has ended."""
 
-    did: str
+    did: Did
 
 
 class MetricsPage(_Word, frozen=True, tag="metrics_page"):

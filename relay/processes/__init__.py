@@ -5,8 +5,8 @@ where it does not (`child`, and its half `in_child`; `frames` is what passes). W
 with QUESTIONS and `answer` (`mail_program`). Who asks does not see whether a process answers (`mail_reader`).
 
 A *worker* does a part of the relay's work beside the core, and asks as well as it is asked (`keeper`, and its half
-`worker`; `channel` is what passes, and `carried` the exceptions that do). What it may touch, `landlock` enforces. What
-it does is again a module's, which nothing here knows.
+`worker`; `channel` is what passes, and `carried` the exceptions that do). What it may touch, `landlock` enforces,
+and `local_sockets` that it gives no orders. What it does is again a module's, which nothing here knows.
 
 `process` begins and ends both, and `own_rights` is what both do to themselves first.
 

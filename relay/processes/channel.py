@@ -28,9 +28,9 @@ Frames are gathered while tasks run, and are sent when the loop is about to wait
 call; no task is woken for that unless the socket takes no more. In the same way all frames of one read are handled at
 once. (Two frames a call, two calls a message: this is the way of every mail.)
 
-Nothing here bounds how much waits to be sent: who calls, waits; who tells, sees to it that there is a bound. What the
-other side may make this one hold is bounded: one frame by FRAME_BYTES_MAX, calls at a time by CALLS_MAX and
-CALLS_BYTES_MAX.
+Nothing here bounds how much this side gives to be sent: who calls, waits; who tells, sees to it that there is a bound.
+What the other side may make this one hold is bounded: one frame by FRAME_BYTES_MAX, calls at a time by CALLS_MAX and
+CALLS_BYTES_MAX, and answers by `unsent_bytes_max`: from one that goes on asking and never reads, nothing is taken.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 CALLS_MAX: Final = 65_536
 #: As they came. What is legal to have under way is a part of this: bodies have bounds of their own, at every door.
 CALLS_BYTES_MAX: Final = 1024 * 1024 * 1024
+#: Far more than the core ever has to say to one that was stopped for as long as it may be.
+UNSENT_BYTES_MAX: Final = 2 * FRAME_BYTES_MAX
 
 _HEAD: Final = struct.Struct(">IBQ")
 _CALL, _TELL, _ANSWER, _RAISED, _CANCEL, _NOTHING_DONE, _BEAT, _ALIVE = range(8)
@@ -66,8 +68,8 @@ _PIECES_MAX: Final = 512
 
 Answered = TypeVar("Answered")
 
-#: What decoding raises for octets that are no such value. For those that are no UTF-8 or nested too deep msgspec has no
-#: exception of its own.
+#: What decoding raises for octets that are no such value: no UTF-8 and nested too deep among them, for which msgspec
+#: has no exception of its own.
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -93,10 +95,14 @@ class _Waiting:
 class Channel(trio.abc.Instrument):
     """See the module docstring. It belongs to one trio loop.
 
-    `questions`: the tagged structs that the *other* side may ask or tell, a type of msgspec.
+    `questions`: the tagged structs that the *other* side may ask or tell, a type of msgspec. `unsent_bytes_max`: a
+    frame that comes while more than that waits to be sent is one that may not be sent; None: there is no such bound,
+    for the other side is trusted.
     """
 
-    def __init__(self, stream: trio.SocketStream, *, questions: Any) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, *, questions: Any, unsent_bytes_max: int | None = None
+    ) -> None:
         self._stream = stream
         self._fd = stream.socket.fileno()
         self._decode_question: Final = msgspec.msgpack.Decoder(questions).decode
@@ -108,6 +114,7 @@ class Channel(trio.abc.Instrument):
         self._answering_bytes = 0
         self._unsent: deque[bytes | memoryview] = deque()
         self._unsent_bytes = 0
+        self._unsent_bytes_max: Final = unsent_bytes_max
         self._runs = False
         #: The other side has closed, or is not listened to any more.
         self._is_deaf = False
@@ -313,6 +320,8 @@ class Channel(trio.abc.Instrument):
         answer: Callable[[Any], Awaitable[Any]],
         hear: Callable[[Any], None],
     ) -> None:
+        if self._unsent_bytes_max is not None and self._unsent_bytes > self._unsent_bytes_max:
+            raise BrokenFrame("it asks, and does not read what it is answered")
         if kind == _CALL:
             self._answering_bytes += len(body)
             if (

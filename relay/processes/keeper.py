@@ -40,7 +40,7 @@ import msgspec
 import trio
 
 from relay.processes import landlock
-from relay.processes.channel import Channel
+from relay.processes.channel import UNSENT_BYTES_MAX, Channel
 from relay.processes.frames import BrokenFrame
 from relay.processes.process import Process, begin
 from relay.processes.worker import Hello, Ready, Stop, Welcome
@@ -223,7 +223,9 @@ class Keeper:
             logger.error("worker.not_begun", extra={"worker": name, "errno": error.errno})
             return 0.0
         self._begun += 1
-        channel = Channel(stream, questions=self._role.questions | Hello | Ready)
+        channel = Channel(
+            stream, questions=self._role.questions | Hello | Ready, unsent_bytes_max=UNSENT_BYTES_MAX
+        )
         worker = Worker(name, process, channel)
         self._living.add(worker)
         try:

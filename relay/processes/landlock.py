@@ -4,7 +4,8 @@
 
 The invariant: **once `enforce` has returned, this process changes no file but those of `write`, and reads no file below
 `not_read`**, whatever somebody makes it do. (It sees their names.) It is a second fence behind the code, which does
-neither. What it has open already stays open.
+neither. What it has open already stays open. Since version 6 it sends no signal to a process that is not fenced in by
+it, the core among them.
 
 Landlock knows what is allowed, and nothing else. So what may be read is written down: beside each path of `not_read`,
 and beside each directory above it, all that is there at this moment. **What is made later in one of these directories
@@ -45,6 +46,9 @@ _REMOVE_AND_MAKE: Final = sum(1 << bit for bit in range(4, 13))
 #: Since version 3.
 _TRUNCATE: Final = 1 << 14
 
+#: Since version 6: abstract sockets of others, and signals to others.
+_SCOPED: Final = 3
+
 #: Programs that are begun write what they need not say there.
 _NOWHERE: Final = Path("/dev/null")
 
@@ -75,6 +79,8 @@ def enforce(rules: Rules) -> bool:
     writing = _WRITE_FILE | _REMOVE_AND_MAKE | (_TRUNCATE if found >= 3 else 0)
     reading = _READ_FILE if rules.not_read else 0
     attributes = struct.pack("=Q", writing | reading)
+    if found >= 6:
+        attributes += struct.pack("=QQ", 0, _SCOPED)
     ruleset = _checked(_syscall(_CREATE_RULESET, attributes, len(attributes), 0))
     try:
         for name in (*rules.write, str(_NOWHERE)):

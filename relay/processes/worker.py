@@ -14,7 +14,8 @@ and touches nothing any more; whatever it was doing, the core finds that out fro
 `own_rights`. This is for a worker whose core gives it up.)
 
 *In order*: signals that end a relay are ignored (`in_worker`), only the core stops a worker. Files are fenced in
-(`landlock`) when the program's modules have been loaded, and before it does anything.
+(`landlock`) when the program's modules have been loaded, and before it does anything; and it gives no orders, for it
+reaches no other process by a socket of this machine (`local_sockets`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any
 import msgspec
 import trio
 
-from relay.processes import landlock
+from relay.processes import landlock, local_sockets
 from relay.processes.channel import Channel
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,8 @@ async def _work(module: Any, name: str, to_core: socket.socket, listening: Seque
             welcome = await here.channel.call(Hello(), Welcome)
             if welcome.rules is not None:
                 landlock.enforce(welcome.rules)
+                if not local_sockets.forbid():
+                    logger.warning("local_sockets.not_forbidden")
             here.greeting = msgspec.msgpack.decode(welcome.greeting, type=module.GREETING)
             await module.main(here)
             await here.channel.settled()

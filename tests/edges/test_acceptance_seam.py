@@ -18,6 +18,7 @@ from relay.acceptance import Idempotency, Send, Sent
 from relay.authentication import authenticate
 from relay.edges.asking import LOOK_SECONDS
 from relay.events import MessageQueued, SendAccepted
+from relay.own_keys import OwnKeys
 from relay.principals import Principal, Stranger
 from relay.refusals import Refusal
 from relay.requests import BySmtp, parse_send
@@ -196,6 +197,17 @@ def test_a_key_and_a_membership_are_looked_at_when_it_is_decided(
         assert sends(world) == []
 
     at_the_door(tmp_path, carrier, test)
+
+
+def test_no_edge_makes_a_key_better_than_it_is(tmp_path: Path) -> None:
+    async def test(world: World, door: Door, member: Principal) -> None:
+        issued = await world.command("key_issue", did=DID, scope="send")
+        alleged = member._replace(key_id=issued["keyId"], scope="full")
+        with pytest.raises(Refusal) as refused:
+            await door.decide("own_keys", OwnKeys(), alleged)
+        assert refused.value.code == "AUTH_FAILED"
+
+    at_the_door(tmp_path, "channel", test)
 
 
 def test_a_defect_is_an_answer_and_the_core_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

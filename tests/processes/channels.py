@@ -88,11 +88,11 @@ def frame(kind: int, number: int, body: bytes = b"", size: int | None = None) ->
 
 @asynccontextmanager
 async def beside_a_socket(
-    answer: Answer = echo, hear: Callable[[Any], None] = deaf
+    answer: Answer = echo, hear: Callable[[Any], None] = deaf, *, unsent_bytes_max: int | None = None
 ) -> AsyncIterator[tuple[Channel, trio.SocketStream, Callable[[], Awaitable[None]]]]:
     """A channel whose other side writes what it wants. The last: wait until the channel's `run` has returned."""
     stream, raw = streams()
-    here = Channel(stream, questions=QUESTIONS)
+    here = Channel(stream, questions=QUESTIONS, unsent_bytes_max=unsent_bytes_max)
     ended = trio.Event()
 
     async def run() -> None:

@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,13 @@ class Touch(msgspec.Struct, frozen=True, tag=True):
     write: tuple[str, ...]
 
 
+class Reach(msgspec.Struct, frozen=True, tag=True):
+    """Connect to this socket, and send a signal to this process; the answer has the errors."""
+
+    path: str
+    pid: int
+
+
 class Touched(msgspec.Struct, frozen=True):
     read: tuple[str, ...]
     write: tuple[str, ...]
@@ -109,7 +117,9 @@ class Looks(msgspec.Struct, frozen=True):
     no_new_privs: bool
 
 
-QUESTIONS = Echo | AskBack | Work | Wait | Flood | Write | CloseSocket | Begin | Log | Fail | Touch | Look
+QUESTIONS = (
+    Echo | AskBack | Work | Wait | Flood | Write | CloseSocket | Begin | Log | Fail | Touch | Reach | Look
+)
 
 
 # What it asks and tells the core.
@@ -191,6 +201,8 @@ async def _answer(here: Here, question: Any) -> Any:
                 tuple(_opened(path, os.O_RDONLY) for path in read),
                 tuple(_opened(path, os.O_RDWR | os.O_CREAT) for path in write),
             )
+        case Reach(path, pid):
+            return Touched((_connected(path),), (_signalled(pid),))
         case Look():
             return _looks(here)
     return None
@@ -199,6 +211,23 @@ async def _answer(here: Here, question: Any) -> Any:
 def _opened(path: str, flags: int) -> str:
     try:
         os.close(os.open(path, flags))
+    except OSError as error:
+        return type(error).__name__
+    return ""
+
+
+def _connected(path: str) -> str:
+    try:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.connect(path)
+    except OSError as error:
+        return type(error).__name__
+    return ""
+
+
+def _signalled(pid: int) -> str:
+    try:
+        os.kill(pid, 0)
     except OSError as error:
         return type(error).__name__
     return ""

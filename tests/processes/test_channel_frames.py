@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -194,6 +195,23 @@ async def test_what_waits_for_a_side_that_does_not_read_goes_out_when_it_reads()
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert here._unsent_bytes == 0
         assert not here._is_full
+
+
+@in_trio
+async def test_one_that_goes_on_asking_and_never_reads_is_not_answered_for_ever() -> None:
+    """A beat shows that its loop runs, so it is not silent; what it makes this side hold would have no end."""
+    most = 1_000_000
+    with pytest.raises(ExceptionGroup) as raised:
+        async with (
+            beside_a_socket(unsent_bytes_max=most) as (here, raw, ended),
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(ended)
+            while not here.has_ended:
+                assert here._unsent_bytes < 2 * most
+                with suppress(trio.BrokenResourceError):
+                    await raw.send_all(frame(channel_module._BEAT, 0) * 1000)
+    assert [type(error) for error in leaves(raised.value)] == [BrokenFrame]
 
 
 @in_trio

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 
 from relay.processes import landlock
 from relay.processes.landlock import Rules
-from tests.processes.odd_worker import Echo, Echoed, Touch, Touched
+from tests.processes.odd_worker import Echo, Echoed, Reach, Touch, Touched
 from tests.processes.workers import ROLE, hosting, run
 
 needs_landlock = pytest.mark.skipif(not landlock.version(), reason="this kernel has no Landlock")
@@ -111,6 +114,29 @@ def test_a_courier_reads_keys_and_writes_nothing_but_the_lock(directory: Path) -
         )
         rules = Rules(write=(str(lock),))
         assert await touched(rules, [key, segment], [lock, segment, key]) == ([], [segment.name, key.name])
+
+    run(main)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no such machine is known")
+def test_a_fenced_worker_reaches_no_socket_of_this_machine(directory: Path) -> None:
+    """The admin socket is one, and its user the relay's: whoever connects there may give the operator's orders."""
+
+    async def main() -> None:
+        path = str(directory.parent / "s")
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(path)
+            listening.listen()
+            for rules, error in (
+                (None, ""),
+                (Rules(write=(str(directory / "views/lock.mdb"),)), "PermissionError"),
+            ):
+                async with hosting(role=ROLE._replace(may=rules)) as host:
+                    (worker,) = host.keeper.workers
+                    reached = await worker.channel.call(Reach(path, os.getpid()), Touched)
+                assert reached.read == (error,)
+                if landlock.version() >= 6:
+                    assert reached.write == (error,)
 
     run(main)
 

@@ -327,5 +327,13 @@ class Keeper:
             return
         self._died += 1
         if code is not None and code < 0:
-            extra["signal"] = signal.Signals(-code).name
+            extra["signal"] = _name_of(-code)
         logger.warning("worker.ended", extra=extra)
+
+
+def _name_of(number: int) -> str:
+    """Of a signal. Most of the real-time ones have a number only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

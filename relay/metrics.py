@@ -10,7 +10,7 @@ Each is a registry of names; `relay.metrics_page` makes one page of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -171,9 +171,10 @@ class CoreMetrics:
             registry=self._registry,
         )
 
-        #: Of each role of workers: its name, how many are ready, and how many have died. Set by who keeps them.
-        self.workers: Callable[[], Iterable[tuple[str, int, int]]] = tuple
-        self._registry.register(_WorkersCollector(lambda: self.workers()))
+        #: By role of workers: how many are ready, how many were ever begun, and how many of those have died. Set by who
+        #: keeps them.
+        self.workers: dict[str, Callable[[], tuple[int, int, int]]] = {}
+        self._registry.register(_WorkersCollector(self.workers))
 
     def count_unanswered(self, processes: int) -> None:
         self._unanswered.inc(processes)
@@ -236,7 +237,7 @@ class _ReaderCollector(Collector):
 
 
 class _WorkersCollector(Collector):
-    def __init__(self, workers: Callable[[], Iterable[tuple[str, int, int]]]) -> None:
+    def __init__(self, workers: Mapping[str, Callable[[], tuple[int, int, int]]]) -> None:
         self._workers = workers
 
     def collect(self) -> Iterator[Metric]:
@@ -248,7 +249,8 @@ class _WorkersCollector(Collector):
             "Processes beside the core that ended otherwise than in order",
             labels=["role"],
         )
-        for role, ready_now, died_ever in self._workers():
+        for role, statistics in self._workers.items():
+            ready_now, _, died_ever = statistics()
             ready.add_metric([role], ready_now)
             died.add_metric([role], died_ever)
         yield ready

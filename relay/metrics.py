@@ -171,8 +171,9 @@ class CoreMetrics:
             registry=self._registry,
         )
 
-        #: By role of workers: how many are ready, and how many have died. Set by who keeps them.
-        self.workers: dict[str, Callable[[], tuple[int, int]]] = {}
+        #: By role of workers: how many are ready, how many were ever begun, and how many of those have died. Set by who
+        #: keeps them.
+        self.workers: dict[str, Callable[[], tuple[int, int, int]]] = {}
         self._registry.register(_WorkersCollector(self.workers))
 
     def count_unanswered(self, processes: int) -> None:
@@ -236,7 +237,7 @@ class _ReaderCollector(Collector):
 
 
 class _WorkersCollector(Collector):
-    def __init__(self, workers: Mapping[str, Callable[[], tuple[int, int]]]) -> None:
+    def __init__(self, workers: Mapping[str, Callable[[], tuple[int, int, int]]]) -> None:
         self._workers = workers
 
     def collect(self) -> Iterator[Metric]:
@@ -248,8 +249,8 @@ class _WorkersCollector(Collector):
             "Processes beside the core that ended otherwise than in order",
             labels=["role"],
         )
-        for role, count in self._workers.items():
-            ready_now, died_ever = count()
+        for role, statistics in self._workers.items():
+            ready_now, _, died_ever = statistics()
             ready.add_metric([role], ready_now)
             died.add_metric([role], died_ever)
         yield ready

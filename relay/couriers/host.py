@@ -222,7 +222,7 @@ async def open_couriers(core: Core, own: Carrier, count: int) -> AsyncIterator[C
             hear=couriers.hear,
             lost=couriers.lost,
         ) as keeper:
-            core.metrics.workers[role.name] = keeper.count
+            core.metrics.workers[role.name] = keeper.statistics
             yield couriers
             await keeper.stop(STOP_SECONDS_MAX)
     finally:

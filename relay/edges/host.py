@@ -104,7 +104,7 @@ async def _serve(
             hear=edges.hear,
             lost=edges.lost,
         ) as keeper:
-            core.metrics.workers[role.name] = keeper.count
+            core.metrics.workers[role.name] = keeper.statistics
             nursery.start_soon(edges.tell_certificates)
             with edges.observing():
                 with trio.move_on_after(FIRST_SECONDS_MAX) as patience:

@@ -103,10 +103,12 @@ async def main(here: Here) -> None:
         close = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(core.tell_refused)
+            calm_the_collector()
+            # Before the first door: who stands in the kernel's queue is let in at once, and may ask for the core, which
+            # answers nobody whom it does not know to be ready. Whoever comes now waits there for the doors.
+            here.ready(answer, hear)
             async with trio.open_nursery() as doors:
                 await doors.start(serve_doors, edge, certificates, _listened(here, greeting), close)
-                calm_the_collector()
-                here.ready(answer, hear)
                 await here.stopping.wait()
                 streams.stop()
                 close.set()

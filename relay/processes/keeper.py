@@ -171,10 +171,6 @@ class Keeper:
     def statistics(self) -> KeeperStatistics:
         return KeeperStatistics(len(self.workers), self._begun, self._died)
 
-    def count(self) -> tuple[int, int]:
-        """How many are ready, and how many have died in another way than in order."""
-        return len(self.workers), self._died
-
     async def wait_ready(self) -> None:
         """Until each has been ready once; for ever where one never is."""
         await self._all_ready.wait()
@@ -333,12 +329,13 @@ class Keeper:
             return
         self._died += 1
         if code is not None and code < 0:
-            extra["signal"] = _signal_name(-code)
+            extra["signal"] = _name_of(-code)
         logger.warning("worker.ended", extra=extra)
 
 
-def _signal_name(number: int) -> str:
+def _name_of(number: int) -> str:
+    """Of a signal. Most of the real-time ones have a number only."""
     try:
         return signal.Signals(number).name
-    except ValueError:  # of the real-time signals only the first and the last have names
-        return str(number)
+    except ValueError:
+        return f"signal {number}"

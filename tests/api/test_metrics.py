@@ -57,7 +57,7 @@ def test_what_happened_can_be_counted(tmp_path: Path) -> None:
             assert found["atmos_projector_lag_records"] == 0
             assert found["atmos_log_batch_records_count"] == found["atmos_log_batches_total"]
             assert found["atmos_log_sync_seconds_count"] == found["atmos_log_batches_total"]
-            world.core.metrics.workers.update(edge=lambda: (2, 5), courier=lambda: (1, 0))
+            world.core.metrics.workers.update(edge=lambda: (2, 7, 5), courier=lambda: (1, 1, 0))
             found = await scrape(world)
             assert found["atmos_workers{role=edge}"] == 2
             assert found["atmos_workers_died_total{role=edge}"] == 5

@@ -23,6 +23,7 @@ from tests.world.daemon import free_port
 from tests.world.edge_processes import EdgeRelay, wait_dead
 from tests.world.http import NoAnswerError, open_http
 from tests.world.process import make_process_directory
+from tests.world.strangers import OPERATOR_MAILBOX
 
 #: Nobody delivers: what is accepted is what this is about.
 NOWHERE = "127.0.0.1:9"
@@ -113,6 +114,38 @@ def test_kill_9_under_load(tmp_path: Path) -> None:
         assert relay.stop() == 0
         relay.command("log", "verify", "--json")
     check_the_log(relay.directory, clients.told)
+
+
+@pytest.mark.timeout(180)
+def test_who_waits_for_the_next_edge_is_answered_by_it(tmp_path: Path) -> None:
+    """They stand in the kernel's queue, and what they want has to be asked of the core: with several doors to open, the
+    first is served some turns of the loop before the last."""
+    relay, _ = make_relay(
+        tmp_path,
+        edges=1,
+        submission='bind = ["127.0.0.1:0", "127.0.0.1:0"]',
+        inbound=f'bind = ["127.0.0.1:0"]\noperator_mailbox = "{OPERATOR_MAILBOX}"',
+    )
+    answered: list[int] = []
+
+    async def ask() -> None:
+        async with open_http(relay.address) as http:
+            answered.append((await http.request("GET", "/readyz")).status)
+
+    async def main() -> None:
+        with trio.fail_after(90):
+            relay.kill_edge("edge 1")
+            wait_dead(*relay.edges().values())
+            async with trio.open_nursery() as nursery:
+                for _ in range(CONNECTIONS):
+                    nursery.start_soon(ask)
+
+    with relay.running():
+        relay.wait_edges(1)
+        trio.run(main)
+        assert answered == [200] * CONNECTIONS
+        assert relay.log_lines("worker.killed") == []
+        assert relay.stop() == 0
 
 
 @pytest.mark.timeout(300)

@@ -118,6 +118,8 @@ def test_each_door_is_open_and_what_came_in_is_counted_once(one: OneRelay) -> No
     assert counted['atmos_inbound_passed_on_total{kind="operator"}'] == 1
     assert counted['atmos_submission_replies_total{command="DATA",reply_class="2"}'] == 1
     assert counted["atmos_tls_certificate_expires_seconds"] > datetime.now(UTC).timestamp()
+    assert counted['atmos_workers{role="edge"}'] == 2
+    assert counted['atmos_workers_died_total{role="edge"}'] == 0
     # An order sees what came in by whatever edge, and every edge sees what was ordered.
     queue = json.loads(one.relay.command("queue", "list", "--messages", "--json"))
     assert queue["total"] == CONNECTIONS + 2

@@ -69,10 +69,13 @@ def test_none_is_kept_by_itself() -> None:
     run(main)
 
 
+#: 40 is a real-time signal, which has no name.
 @pytest.mark.parametrize(
-    "number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGRTMIN + 1], ids=["kill", "segv", "without-a-name"]
+    ("number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGSEGV, "SIGSEGV"), (40, "signal 40")]
 )
-def test_one_that_is_shot_is_lost_and_another_is_there_within_a_second(number: int) -> None:
+def test_one_that_is_shot_is_lost_and_another_is_there_within_a_second(
+    number: int, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         async with hosting(2) as host:
             shot, other = host.keeper.workers
@@ -95,6 +98,8 @@ def test_one_that_is_shot_is_lost_and_another_is_there_within_a_second(number: i
             assert host.pids == [other.pid, host.pids[1]]
             assert (await echo(host.keeper.workers[1])).name == shot.name
             assert host.keeper.statistics() == (2, 3, 1)
+            (ended,) = [record for record in caplog.records if record.getMessage() == "worker.ended"]
+            assert ended.signal == name  # type: ignore[attr-defined]
 
     run(main)
 

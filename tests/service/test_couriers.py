@@ -126,6 +126,10 @@ def test_killed_in_the_middle_of_fifty_attempts(tmp_path: Path) -> None:
             assert sorted(scene.arrived.values()) == [1] * (UNDER_WAY - BEHIND_THE_DOT) + [2] * BEHIND_THE_DOT
             assert len(scene.events(AttemptInterrupted)) == UNDER_WAY
             assert (await scene.until_ready(1)) != [pid]
+            async with open_http(scene.relay.address) as http:
+                page = (await http.request("GET", "/metrics")).body
+            assert b'\natmos_workers{role="courier"} 1.0\n' in page
+            assert b'\natmos_workers_died_total{role="courier"} 1.0\n' in page
             await scene.stop()
 
     trio.run(main)

@@ -39,6 +39,14 @@ class Decide(Protocol):
     def __call__(self, name: str, arguments: msgspec.Struct, asker: Asker) -> Awaitable[Any]: ...
 
 
+class DecisionFailedError(Exception):
+    """A defect in a decision that another process carried out. Its log has it, under this request id."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(request_id)
+        self.request_id = request_id
+
+
 class MailReader(Protocol):
     """Reads mail of strangers, apart from the relay's loop and bounded in time and memory.
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from relay.edge import DecisionFailedError
 from relay.presentation import ErrorAnswer
 from relay.refusals import STATUS_OF_CODE, Refusal, unavailable
 from relay.requests import BODY_BYTES_MAX
@@ -73,7 +74,7 @@ def error_answer(error: Exception, *, method: str, route: Any) -> tuple[Answer, 
     if isinstance(error, LogStalledError | LogPoisonedError | LogClosedError | ReadersFullError):
         error = unavailable()
     if not isinstance(error, Refusal):
-        request_id = secrets.token_hex(8)
+        request_id = error.request_id if isinstance(error, DecisionFailedError) else secrets.token_hex(8)
         extra = {"request_id": request_id, "method": method, "route": route}
         logger.error("http.defect", exc_info=error, extra=extra)
         sentence = f"a defect of the relay; its log has it under request id {request_id}"

@@ -4,8 +4,8 @@ The invariant: **an edge is believed nothing that the core can find out itself.*
 key is looked at again in the decision; it can name no operator; what it asks for is decoded as the type that the
 decision has. So an edge that was taken over can ask for what its clients could ask for, and nothing else.
 
-A defect in a decision is an answer to whoever asked, as it is without edges: a 500, and a line of the log. It must not
-end the core.
+A defect in a decision is an answer to whoever asked, as it is without edges: a 500 with a request id, which is in the
+core's log. It must not end the core.
 """
 
 from __future__ import annotations
@@ -79,8 +79,7 @@ class OneEdge:
                 raise
             request_id = secrets.token_hex(8)
             logger.exception("edge.defect", extra={"request_id": request_id})
-            sentence = f"a defect of the relay; its log has it under request id {request_id}"
-            raise Refusal("INTERNAL_ERROR", sentence) from error
+            raise Refusal("INTERNAL_ERROR", request_id) from error
 
     def hear(self, news: Any) -> None:
         match news:

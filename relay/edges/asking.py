@@ -23,6 +23,7 @@ import msgspec
 import trio
 
 from relay.config import InboundConfig, MembersConfig
+from relay.edge import DecisionFailedError
 from relay.edges import words
 from relay.principals import Asker, Operator, Principal
 from relay.processes.channel import Channel, ChannelClosed
@@ -52,7 +53,12 @@ class AskedCore:
         member = asker if isinstance(asker, Principal) else None
         if member is not None and not found.reads:
             self._quota.hand_in(member.did)
-        return await self._call(words.Decide(name, msgspec.Raw(_encode(arguments)), member), found.answer)
+        try:
+            return await self._call(words.Decide(name, msgspec.Raw(_encode(arguments)), member), found.answer)
+        except Refusal as refusal:
+            if refusal.code == "INTERNAL_ERROR":
+                raise DecisionFailedError(refusal.message) from None
+            raise
 
     async def take_message(self, address: str) -> None:
         """Raises Refusal(RATE_LIMITED)."""

@@ -15,7 +15,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from relay.acceptance import Idempotency, Send, Sent
+from relay.api.answers import error_answer
 from relay.authentication import authenticate
+from relay.edge import DecisionFailedError
 from relay.edges.asking import LOOK_SECONDS
 from relay.events import MessageQueued, SendAccepted
 from relay.own_keys import OwnKeys
@@ -210,7 +212,9 @@ def test_no_edge_makes_a_key_better_than_it_is(tmp_path: Path) -> None:
     at_the_door(tmp_path, "channel", test)
 
 
-def test_a_defect_is_an_answer_and_the_core_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_is_an_answer_and_the_core_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Over a channel, where it would end both processes; without one it is the door's to answer."""
 
     def defect(*_: Any, **__: Any) -> Any:
@@ -219,9 +223,12 @@ def test_a_defect_is_an_answer_and_the_core_goes_on(tmp_path: Path, monkeypatch:
     async def test(world: World, door: Door, member: Principal) -> None:
         with monkeypatch.context() as planted:
             planted.setattr("relay.acceptance.accept_send", defect)
-            with pytest.raises(Refusal) as refused:
+            with pytest.raises(DecisionFailedError) as failed:
                 await door.decide("send", wanted(), member)
-            assert refused.value.code == "INTERNAL_ERROR"
+            (line,) = [record for record in caplog.records if record.message == "edge.defect"]
+            assert vars(line)["request_id"] == failed.value.request_id
+            answer, code = error_answer(failed.value, method="POST", route="/v1/send")
+            assert (answer.request_id, code) == (failed.value.request_id, "INTERNAL_ERROR")
         assert (await door.decide("send", wanted(), member)).messages == 1
 
     at_the_door(tmp_path, "channel", test)

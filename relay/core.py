@@ -30,7 +30,7 @@ from relay.message.outgoing import Composer
 from relay.message.tokens import SEAL_KEY_OCTETS, BounceAddresses, StreamTickets
 from relay.metrics import CoreMetrics, EdgeMetrics
 from relay.metrics_page import MetricsPage
-from relay.principals import FULL, Asker, Operator, Principal
+from relay.principals import Asker, Operator, Principal
 from relay.quota import Quota
 from relay.refusals import Refusal, unavailable
 from relay.registry import decision_for
@@ -41,7 +41,7 @@ from relay.store import Store, open_store
 from relay.stream_places import StreamPlaces
 from relay.streams import Streams
 from relay.surroundings import Surroundings
-from relay.views import members, peppers, signing_keys
+from relay.views import peppers, signing_keys
 from relay.writes import Writes
 from spool.errors import ReadersFullError
 from spool.views import Snapshot
@@ -207,9 +207,6 @@ class Core:
         """Once more, for a body may take its time, and an edge may be wrong, or make the key better than it is. Raises
         Refusal(AUTH_FAILED, or MEMBER_SUSPENDED where it is no reading)."""
         with self.store.read() as view:
-            key = members.key(view, member.did, member.key_id)
-            if key is not None and member.scope == FULL != key.scope:
-                raise Refusal("AUTH_FAILED", "the API key has another scope")
             if not reads:
                 check_still(view, member)
             elif not is_active_key(view, member):

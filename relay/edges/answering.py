@@ -19,6 +19,7 @@ import msgspec
 
 from relay import acceptance, own_domains, own_keys, receiving, self_service, unsubscribing
 from relay.core import Core
+from relay.dids import is_valid_did
 from relay.edges import words
 from relay.news import News
 from relay.principals import Stranger
@@ -84,6 +85,8 @@ class OneEdge:
     def hear(self, news: Any) -> None:
         match news:
             case words.Refused(writes):
+                if not all(is_valid_did(did) and count > 0 for did, count in writes.items()):
+                    raise BrokenFrame("it tells of refused writes that there cannot be")
                 with self._core.store.read() as view:
                     known = [did for did in writes if members.member(view, did) is not None]
                 for did in known:

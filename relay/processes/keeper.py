@@ -242,6 +242,8 @@ class Keeper:
         finally:
             self._give_no_more(worker)
             # Where this is cancelled it lives, has just heard its last answers, and finds its socket closed.
+            if not worker._ready.is_set():
+                worker.kill()  # it has asked for nothing
             with trio.move_on_after(self._times.leave, shield=True):
                 await process.wait()
             code = await process.end()

@@ -203,6 +203,8 @@ class Channel(trio.abc.Instrument):
             trio.lowlevel.reschedule(one.task, outcome.Error(ChannelClosed()))
 
     def _close(self) -> None:
+        if self._unsent and not self._is_full:
+            self._send()  # answers, where this side is ended from outside: the other learns what became of its calls
         self._is_closed = True
         self._forget_unsent()
         trio.lowlevel.remove_instrument(self)

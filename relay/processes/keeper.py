@@ -19,7 +19,8 @@ that was itself suspended, or busy, takes nobody's silence for longer than it wa
 `Times.back_off_max`, the next begins later and later, and the log says so. The others are not disturbed.
 
 *Ending.* `stop` lets all end in order, and kills those that have not after that time. Leaving the block without it
-kills them at once. Either way they are reaped; `lost` is called for each for which `begun` was.
+closes their sockets behind what they were answered last (that the log is broken, say), which they end by, and kills
+those that have not in `Times.leave`. Either way they are reaped; `lost` is called for each for which `begun` was.
 
 *A defect here*, in what `answer` or one of the other functions does, is raised out of the block. A defect of a worker
 costs that worker.
@@ -231,11 +232,18 @@ class Keeper:
                     self._give_no_more(worker)
                     with trio.move_on_after(self._times.leave):
                         await worker._dead.wait()
+                    worker.kill()
                 except* BrokenFrame as broken:
                     self._log_kill(worker, "it sent what it may not", exc_info=broken)
+                    worker.kill()
                 nursery.cancel_scope.cancel()
         finally:
             self._give_no_more(worker)
+            # Where this is cancelled it lives, has just heard its last answers, and finds its socket closed.
+            if not worker._ready.is_set():
+                worker.kill()  # it has asked for nothing
+            with trio.move_on_after(self._times.leave, shield=True):
+                await process.wait()
             code = await process.end()
             self._living.discard(worker)
             self._log_end(worker, code)

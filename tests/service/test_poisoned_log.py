@@ -12,19 +12,22 @@ from spool.reader import LogReader
 from tests.world.held import open_held_mx
 from tests.world.http import Answer, HttpConnection, NoAnswerError, open_http
 from tests.world.mx import open_mx
-from tests.world.process import RelayProcess, make_process_directory
+from tests.world.process import EDGES, RelayProcess, make_process_directory
 
 CLIENTS = 8
 
 
-@pytest.mark.parametrize("part", ["sync", "pages"])
-def test_a_failed_fsync_ends_the_relay_and_loses_nothing(tmp_path: Path, part: str) -> None:
+@pytest.mark.parametrize(("part", "edges"), [("sync", EDGES), ("pages", EDGES), ("sync", 2)])
+def test_a_failed_fsync_ends_the_relay_and_loses_nothing(tmp_path: Path, part: str, edges: int) -> None:
     broken = tmp_path / "broken"
 
     async def main() -> None:
         async with open_mx() as mx:
             directory = make_process_directory(
-                tmp_path / "data", route=mx.address, retry="delays_seconds = [1]"
+                tmp_path / "data",
+                route=mx.address,
+                retry="delays_seconds = [1]",
+                service=f"edges = {edges}",
             )
             relay = sabotaged(directory, part, broken)
             credentials = relay.enrol()
@@ -100,13 +103,17 @@ def test_a_delivery_whose_outcome_cannot_be_written_is_repeated(tmp_path: Path) 
     ]
 
 
-def test_a_receiver_that_hangs_does_not_keep_a_poisoned_relay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("edges", [EDGES, 1])
+def test_a_receiver_that_hangs_does_not_keep_a_poisoned_relay(tmp_path: Path, edges: int) -> None:
     """It has the whole message and never answers; its deadline is minutes away."""
     broken = tmp_path / "broken"
 
     async def main() -> None:
         async with open_held_mx() as mx:
-            relay = sabotaged(make_process_directory(tmp_path / "data", route=mx.address), "sync", broken)
+            directory = make_process_directory(
+                tmp_path / "data", route=mx.address, service=f"edges = {edges}"
+            )
+            relay = sabotaged(directory, "sync", broken)
             credentials = relay.enrol()
             with relay.running(), trio.fail_after(60):
                 async with open_http(relay.address) as http:

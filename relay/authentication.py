@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 
 from relay.message.keys import Peppers
-from relay.principals import Principal
+from relay.principals import SEND, Principal
 from relay.refusals import Refusal
 from relay.views import members
 from spool.views import Snapshot
@@ -40,9 +40,10 @@ def check_not_suspended(member: members.MemberState) -> None:
 
 
 def is_active_key(view: Snapshot, principal: Principal) -> bool:
-    """Whether the key by which somebody was authenticated before is still good."""
+    """Whether the key by which somebody was authenticated before is still good, and for as much as is said: whoever
+    says so may be an edge that somebody has taken over."""
     state = members.key(view, principal.did, principal.key_id)
-    return state is not None and state.revoked_at is None
+    return state is not None and state.revoked_at is None and principal.scope in (SEND, state.scope)
 
 
 def check_still(view: Snapshot, principal: Principal) -> None:

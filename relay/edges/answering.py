@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from relay.core import Core
+from relay.dids import is_valid_did
 from relay.edges import words
 from relay.news import News
 from relay.principals import Stranger
@@ -80,6 +81,8 @@ class OneEdge:
     def hear(self, news: Any) -> None:
         match news:
             case words.Refused(writes):
+                if not all(is_valid_did(did) and count > 0 for did, count in writes.items()):
+                    raise BrokenFrame("it tells of refused writes that there cannot be")
                 with self._core.store.read() as view:
                     known = [did for did in writes if members.member(view, did) is not None]
                 for did in known:

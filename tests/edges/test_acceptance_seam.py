@@ -16,9 +16,13 @@ from trio.testing import wait_all_tasks_blocked
 
 from relay.acceptance import Idempotency, Send, Sent
 from relay.authentication import authenticate
+from relay.edges import words
+from relay.edges.answering import OneEdge
 from relay.edges.asking import LOOK_SECONDS
 from relay.events import MessageQueued, SendAccepted
 from relay.principals import Principal, Stranger
+from relay.processes.channel import Channel
+from relay.processes.frames import BrokenFrame
 from relay.refusals import Refusal
 from relay.requests import BySmtp, parse_send
 from relay.self_service import Suppress
@@ -196,6 +200,40 @@ def test_a_key_and_a_membership_are_looked_at_when_it_is_decided(
         assert sends(world) == []
 
     at_the_door(tmp_path, carrier, test)
+
+
+@by_both
+def test_no_edge_makes_more_of_a_key_than_it_is_good_for(tmp_path: Path, carrier: Carrier) -> None:
+    async def test(world: World, door: Door, member: Principal) -> None:
+        issued = await world.command("key_issue", did=DID, scope="send")
+        named = Principal(DID, issued["keyId"], "full")
+        suppress = Suppress(address="friend@example.com")
+        with pytest.raises(Refusal) as refused:
+            await door.decide("suppress", suppress, named)
+        assert refused.value.code == "AUTH_FAILED"
+        with pytest.raises(Refusal) as refused:
+            await door.decide("suppress", suppress, named._replace(scope="send"))
+        assert refused.value.code == "SCOPE_INSUFFICIENT"
+        assert (await door.decide("send", wanted(), named._replace(scope="send"))).messages == 1
+
+    at_the_door(tmp_path, carrier, test)
+
+
+@pytest.mark.parametrize("writes", [{DID: -1000}, {DID: 0}, {"did:web:" + "x" * 600: 1}])
+def test_an_edge_that_tells_what_cannot_be_is_broken(tmp_path: Path, writes: dict[str, int]) -> None:
+    """It gets no member more writes, and does not end the core by a name that is no key of LMDB's."""
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            ours, theirs = trio.socket.socketpair()
+            with theirs:
+                one = OneEdge(world.core, "edge", Channel(trio.SocketStream(ours), questions=words.TO_CORE))
+                with pytest.raises(BrokenFrame):
+                    one.hear(words.Refused(writes))
+                one.lose()
+            ours.close()
+
+    run(main)
 
 
 def test_a_defect_is_an_answer_and_the_core_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,10 @@ class Couriers:
             courier.tell(NewPepper(peppers.current(view)))
 
     def hear(self, process: Process, word: FROM_COURIER) -> None:
-        self._away[process].hear(word)
+        courier = self._away.get(process)
+        if courier is None:
+            raise BrokenFrame("a courier speaks before it is ready")
+        courier.hear(word)
 
     async def answer(self, process: Process, question: object) -> None:
         raise BrokenFrame("a courier tells, and asks for nothing")

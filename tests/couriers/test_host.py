@@ -9,16 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from relay.config import CONFIG_FILE
 from relay.core import Core
 from relay.couriers import host
+from relay.couriers.words import Connections
 from relay.delivery.carrier import Carrier
 from relay.delivery.outcomes import Carried
 from relay.events import AttemptInterrupted, AttemptStarted, MessageSent
 from relay.message.key_files import pepper_name
+from relay.processes.frames import BrokenFrame
 from relay.views import messages
 from tests.world.couriers import Couriers, Process, Rests, errand_for
 from tests.world.relay import World, make_directory, open_world, run
@@ -234,6 +237,18 @@ def test_when_they_die_over_and_over_all_mail_goes_on(tmp_path: Path) -> None:
                 made_by_the_core(world, message_id) for message_id in ids
             }
             assert sum(isinstance(event, MessageSent) for event in world.events()) == len(ids)
+
+    run(main)
+
+
+def test_one_that_speaks_before_it_is_ready_is_broken_and_ends_nobody_else(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_with(tmp_path / "data", 1) as (_, couriers):
+            (process,) = couriers.processes
+            courier = couriers.pool._away.pop(process)
+            with pytest.raises(BrokenFrame):
+                couriers.pool.hear(process, Connections(1))
+            couriers.pool._away[process] = courier
 
     run(main)
 

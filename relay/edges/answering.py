@@ -2,7 +2,8 @@
 
 The invariant: **an edge is believed nothing that the core can find out itself.** The member that it names is one whose
 key is looked at again in the decision; it can name no operator; what it asks for is decoded as the type that the
-decision has. So an edge that was taken over can ask for what its clients could ask for, and nothing else.
+decision has. So by this channel an edge that was taken over can ask for what its clients could ask for, and nothing
+else. (It is a process of the relay's user all the same, as the admin socket takes orders from: no fence is there.)
 
 A defect in a decision is an answer to whoever asked, as it is without edges: a 500, and a line of the log. It must not
 end the core.

@@ -13,8 +13,9 @@ bounded, because one that does not answer is killed (`relay.processes.keeper`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import NoneType
 from typing import Any, Final
 
@@ -30,11 +31,14 @@ from relay.edges.shares import receiving_octets, share_of
 from relay.file_names import VIEWS_DIRECTORY
 from relay.listening import Listening
 from relay.message.keys import Pepper
+from relay.processes.carried import CARRIED
 from relay.processes.channel import ChannelClosed
 from relay.processes.frames import BrokenFrame
 from relay.processes.keeper import Role, Worker, keep
 from relay.processes.landlock import Rules
 from relay.reception.certificates import Certificates
+
+logger = logging.getLogger(__name__)
 
 #: So often the core looks whether its certificate was renewed.
 CERTIFICATE_SECONDS: Final = 1.0
@@ -171,12 +175,11 @@ class _Edges:
     # ------------------------------------------------------------------------------------------- what edges hear
 
     async def _tell_news(self, worker: Worker, edge: OneEdge, scope: trio.CancelScope) -> None:
-        with scope, suppress(ChannelClosed):
-            await worker.channel.call(words.NewPeppers(self._peppers()), NoneType)
-            await worker.channel.call(words.LetGo(), NoneType)
-            while True:
-                heard = await edge.news.next()
-                await worker.channel.call(words.Told(heard), NoneType)
+        with scope:
+            is_heard = await _ask(worker, words.NewPeppers(self._peppers()))
+            is_heard = is_heard and await _ask(worker, words.LetGo())
+            while is_heard:
+                is_heard = await _ask(worker, words.Told(await edge.news.next()))
 
     async def tell_certificates(self) -> None:
         """Until cancelled: what is renewed is shown at all edges within CERTIFICATE_SECONDS."""
@@ -216,11 +219,21 @@ class _Edges:
         return {number: pepper.root for number, pepper in self._core.pepper.items()}
 
 
-async def _ask(worker: Worker, question: msgspec.Struct) -> None:
+async def _ask(worker: Worker, question: msgspec.Struct) -> bool:
+    """Until it has answered, or is gone: False. One that cannot do what is asked is no edge any more, and is killed."""
     try:
         await worker.channel.call(question, NoneType)
     except ChannelClosed:
-        await worker.gone.wait()
+        pass
+    except CARRIED:
+        logger.exception(
+            "edge.killed", extra={"edge": worker.name, "because": "it could not do what it was told"}
+        )
+        worker.kill()
+    else:
+        return True
+    await worker.gone.wait()
+    return False
 
 
 def _served_on(one: Listening) -> words.ServedOn:

@@ -228,11 +228,10 @@ class _Edges:
 
     async def _tell_news(self, worker: Worker, edge: OneEdge, scope: trio.CancelScope) -> None:
         with scope:
-            await _ask(worker, words.NewPeppers(self._peppers()))
-            await _ask(worker, words.LetGo())
-            while True:
-                heard = await edge.news.next()
-                await _ask(worker, words.Told(heard))
+            is_heard = await _ask(worker, words.NewPeppers(self._peppers()))
+            is_heard = is_heard and await _ask(worker, words.LetGo())
+            while is_heard:
+                is_heard = await _ask(worker, words.Told(await edge.news.next()))
 
     async def tell_certificates(self) -> None:
         """Until cancelled: what is renewed is shown at all edges within CERTIFICATE_SECONDS."""
@@ -272,17 +271,21 @@ class _Edges:
         return {number: pepper.root for number, pepper in self._core.pepper.items()}
 
 
-async def _ask(worker: Worker, question: msgspec.Struct) -> None:
-    """Until it has answered, or is dead. One that raises has not done what it has to, and is killed."""
+async def _ask(worker: Worker, question: msgspec.Struct) -> bool:
+    """Until it has answered, or is gone: False. One that cannot do what is asked is no edge any more, and is killed."""
     try:
         await worker.channel.call(question, NoneType)
     except ChannelClosed:
-        await worker.gone.wait()
-    except CARRIED as error:
-        extra = {"worker": worker.name, "pid": worker.pid, "because": "it did not do what it was asked"}
-        logger.error("worker.killed", extra=extra, exc_info=error)
+        pass
+    except CARRIED:
+        logger.exception(
+            "edge.killed", extra={"edge": worker.name, "because": "it could not do what it was told"}
+        )
         worker.kill()
-        await worker.gone.wait()
+    else:
+        return True
+    await worker.gone.wait()
+    return False
 
 
 def _served_on(one: Listening) -> words.ServedOn:

@@ -14,7 +14,7 @@ bounded, because one that does not answer is killed (`relay.processes.keeper`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import NoneType
 from typing import Any, Final
@@ -54,11 +54,12 @@ async def serve_by_edges(
     certificates: Certificates | None,
     listened: Listened,
     close: trio.Event,
+    stop_wanted: Callable[[], Awaitable[None]] = trio.sleep_forever,
     *,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Until `close`, and then until all have ended in order, or were killed. Reports the addresses when the first edge
-    serves them. Raises OSError where none does in FIRST_SECONDS_MAX."""
+    serves them, or `stop_wanted` returns. Raises OSError where none does in FIRST_SECONDS_MAX."""
     async with trio.open_nursery() as nursery:
         edges = _Edges(core, count, certificates, listened, nursery)
         role = Role(
@@ -84,7 +85,7 @@ async def serve_by_edges(
             nursery.start_soon(edges.tell_certificates)
             with edges.observing():
                 with trio.move_on_after(FIRST_SECONDS_MAX) as patience:
-                    await edges.first.wait()
+                    await _either(edges.first.wait, stop_wanted)
                 if patience.cancelled_caught:
                     raise OSError(f"no edge got ready within {FIRST_SECONDS_MAX:.0f} s; the log says why")
                 task_status.started(listened.addresses)
@@ -217,6 +218,17 @@ class _Edges:
 
     def _peppers(self) -> dict[int, bytes]:
         return {number: pepper.root for number, pepper in self._core.pepper.items()}
+
+
+async def _either(*waits: Callable[[], Awaitable[None]]) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def wait(one: Callable[[], Awaitable[None]]) -> None:
+            await one()
+            nursery.cancel_scope.cancel()
+
+        for one in waits:
+            nursery.start_soon(wait, one)
 
 
 async def _ask(worker: Worker, question: msgspec.Struct) -> None:

@@ -15,7 +15,7 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -59,7 +59,7 @@ async def serve(directory: Path) -> None:
     """Run the relay on `directory` until SIGTERM or SIGINT. A second one changes nothing.
 
     SIGHUP reads `relay.toml` again. One that comes during the start is obeyed after it, one that comes during the stop
-    changes nothing.
+    changes nothing. Who is to end waits for no edge to get ready.
 
     Raises what `open_core` raises, and LogPoisonedError (in an exception group) when the log could not be written.
     """
@@ -67,9 +67,23 @@ async def serve(directory: Path) -> None:
     switch_soon()
     minded = (*STOP_SIGNALS, RELOAD_SIGNAL)
     with _ignored(*minded), trio.open_signal_receiver(*minded) as signals:
-        async with open_relay(directory) as relay:
-            calm_the_collector()
+        early: list[int] = []
+
+        async def stop_wanted() -> None:
             async for number in signals:
+                early.append(number)
+                if number in STOP_SIGNALS:
+                    return
+
+        async def numbers() -> AsyncIterator[int]:
+            for number in early:
+                yield number
+            async for number in signals:
+                yield number
+
+        async with open_relay(directory, stop_wanted=stop_wanted) as relay:
+            calm_the_collector()
+            async for number in numbers():
                 if number == RELOAD_SIGNAL:
                     await relay.core.read_settings_again()
                     continue
@@ -150,11 +164,13 @@ async def open_relay(
     *,
     mail_reader: MailReader | None = None,
     carried_by: CarriedBy = carried_by_couriers,
+    stop_wanted: Callable[[], Awaitable[None]] = trio.sleep_forever,
 ) -> AsyncIterator[Relay]:
     """Everything that serves, running inside the block. Leave it after `Relay.stop`; leaving without cuts it short.
 
     `mail_reader`: who reads the mail that comes in; None: a child process, where mail comes in. Edges have their own.
-    `carried_by`: who carries errands, beside or instead of the courier in this process.
+    `carried_by`: who carries errands, beside or instead of the courier in this process. `stop_wanted` returns when the
+    start shall wait for nobody any more; it is cancelled when all are there.
     """
     async with open_core(directory, surroundings) as core, AsyncExitStack() as stack:
         # A killed relay left them behind; whoever reads them shall find ours or none.
@@ -199,7 +215,7 @@ async def open_relay(
             listened = await listen(core.config)
             stack.callback(listened.close)
             relay.addresses = await nursery.start(
-                _serve_doors, core, edges, relay, certificates, listened, close_doors
+                _serve_doors, core, edges, relay, certificates, listened, close_doors, stop_wanted
             )
             if core.config.submission.is_served:
                 _write_addresses(files[SUBMISSION_ADDRESS_FILE], relay.addresses.submission)
@@ -235,10 +251,11 @@ async def _serve_doors(
     certificates: Certificates | None,
     listened: Listened,
     close: trio.Event,
+    stop_wanted: Callable[[], Awaitable[None]],
     task_status: trio.TaskStatus[Addresses],
 ) -> None:
     if edges:
-        await serve_by_edges(core, edges, certificates, listened, close, task_status=task_status)
+        await serve_by_edges(core, edges, certificates, listened, close, stop_wanted, task_status=task_status)
     else:
         # Not above: with all that it needs it is a third of the memory of a core whose edges serve.
         from relay.doors import serve_doors

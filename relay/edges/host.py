@@ -14,7 +14,7 @@ bounded, because one that does not answer is killed (`relay.processes.keeper`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import NoneType
 from typing import Any, Final
@@ -56,6 +56,7 @@ async def serve_by_edges(
     certificates: Certificates | None,
     listened: Listened,
     close: trio.Event,
+    stop_wanted: Callable[[], Awaitable[None]] = trio.sleep_forever,
     *,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:

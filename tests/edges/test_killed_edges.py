@@ -6,6 +6,7 @@ import json
 import random
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,23 @@ CONNECTIONS = 8
 KILLS = 4
 
 
-def make_relay(tmp_path: Path, edges: int = 2, **settings: str) -> tuple[EdgeRelay, dict[str, str]]:
+#: A relay whose edges end as soon as they are begun.
+WITH_BROKEN_EDGES = """
+import runpy
+from relay.edges import host
+from relay.processes import keeper
+host.Role = lambda name, module, *others: keeper.Role(name, "relay.edges.no_program", *others)
+runpy.run_module("relay", run_name="__main__")
+"""
+
+
+def make_relay(
+    tmp_path: Path, edges: int = 2, *, command: Sequence[str] = ("-m", "relay"), **settings: str
+) -> tuple[EdgeRelay, dict[str, str]]:
     directory = make_process_directory(
         tmp_path / "data", route=NOWHERE, service=f"edges = {edges}", **settings
     )
-    relay = EdgeRelay(directory)
+    relay = EdgeRelay(directory, command=command)
     return relay, relay.enrol()
 
 
@@ -250,3 +263,17 @@ def test_a_stream_has_no_gap_whatever_edge_it_is_at(tmp_path: Path) -> None:
         relay.wait_edges(2)
         trio.run(main)
         assert relay.stop() == 0
+
+
+def test_a_relay_whose_edges_never_get_ready_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    """It waits for its first edge for a minute, which is not the time of who stops it."""
+    relay, _ = make_relay(tmp_path, command=("-c", WITH_BROKEN_EDGES))
+    try:
+        relay.launch()
+        relay.wait_logged("worker.begun_later")
+        began = time.monotonic()
+        relay.terminate()
+        assert relay.wait() == 0
+        assert time.monotonic() - began < 20
+    finally:
+        relay.kill()

@@ -46,8 +46,6 @@ CERTIFICATE_SECONDS: Final = 1.0
 FIRST_SECONDS_MAX: Final = 60.0
 #: From the word to stop until the last door is closed: its grace, the last answers, and a moment.
 DOORS_SECONDS_MAX: Final = 12.0
-#: The same where everything is being cancelled.
-LAST_ANSWER_SECONDS_MAX: Final = 1.0
 
 
 async def serve_by_edges(
@@ -61,28 +59,10 @@ async def serve_by_edges(
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Until `close`, and then until all have ended in order, or were killed. Reports the addresses when the first edge
-    serves them. Raises OSError where none does in FIRST_SECONDS_MAX.
+    serves them, or `stop_wanted` returns. Raises OSError where none does in FIRST_SECONDS_MAX.
 
-    Cancelled, edges have LAST_ANSWER_SECONDS_MAX: where the log has failed, whoever waits for it is told so (503).
+    Cancelled, what edges have asked is answered first: where the log has failed, whoever waits for it is told so (503).
     """
-    cancelled = trio.Event()
-    async with trio.open_nursery() as around:
-        around.start_soon(_set_when_cancelled, cancelled)
-        with trio.CancelScope(shield=True):
-            await _serve(core, count, certificates, listened, close, cancelled, task_status)
-        around.cancel_scope.cancel()
-    await trio.lowlevel.checkpoint()
-
-
-async def _serve(
-    core: Core,
-    count: int,
-    certificates: Certificates | None,
-    listened: Listened,
-    close: trio.Event,
-    cancelled: trio.Event,
-    task_status: trio.TaskStatus[Addresses],
-) -> None:
     role = Role(
         "edge",
         "relay.edges.program",
@@ -109,44 +89,16 @@ async def _serve(
             nursery.start_soon(edges.tell_certificates)
             with edges.observing():
                 with trio.move_on_after(FIRST_SECONDS_MAX) as patience:
-                    await _first_of(edges.first, cancelled)
+                    await _either(edges.first.wait, stop_wanted)
                 if patience.cancelled_caught:
                     raise OSError(f"no edge got ready within {FIRST_SECONDS_MAX:.0f} s; the log says why")
-                if not cancelled.is_set():
-                    task_status.started(listened.addresses)
-                    await _first_of(close, cancelled)
+                task_status.started(listened.addresses)
+                await close.wait()
                 keeper.begin_no_more()
                 # Theirs they close when they hear of it: whoever comes now is refused by the kernel.
                 listened.close()
-                async with trio.open_nursery() as stopping:
-                    stopping.start_soon(_hurry, cancelled, stopping.cancel_scope)
-                    await keeper.stop(min(DOORS_SECONDS_MAX, core.config.service.grace_seconds))
-                    stopping.cancel_scope.cancel()
+                await keeper.stop(min(DOORS_SECONDS_MAX, core.config.service.grace_seconds))
         nursery.cancel_scope.cancel()
-
-
-async def _set_when_cancelled(event: trio.Event) -> None:
-    try:
-        await trio.sleep_forever()
-    finally:
-        event.set()
-
-
-async def _first_of(*events: trio.Event) -> None:
-    async with trio.open_nursery() as nursery:
-
-        async def wait(event: trio.Event) -> None:
-            await event.wait()
-            nursery.cancel_scope.cancel()
-
-        for event in events:
-            nursery.start_soon(wait, event)
-
-
-async def _hurry(cancelled: trio.Event, scope: trio.CancelScope) -> None:
-    """Those that have not ended by then are killed."""
-    await cancelled.wait()
-    scope.deadline = min(scope.deadline, trio.current_time() + LAST_ANSWER_SECONDS_MAX)
 
 
 class _Edges:
@@ -270,6 +222,17 @@ class _Edges:
 
     def _peppers(self) -> dict[int, bytes]:
         return {number: pepper.root for number, pepper in self._core.pepper.items()}
+
+
+async def _either(*waits: Callable[[], Awaitable[None]]) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def wait(one: Callable[[], Awaitable[None]]) -> None:
+            await one()
+            nursery.cancel_scope.cancel()
+
+        for one in waits:
+            nursery.start_soon(wait, one)
 
 
 async def _ask(worker: Worker, question: msgspec.Struct) -> bool:

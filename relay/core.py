@@ -125,6 +125,7 @@ class Core:
         self.store.observers.append(self.streams.observe)
         self.store.observers.append(self.metrics.observe)
         self.store.observers.append(self.reservations.observe)
+        self.store.rewritten.append(self._forget_sends)
 
     @property
     def config(self) -> Config:
@@ -234,6 +235,10 @@ class Core:
             take_message=self._take_message,
             why_not_accepting=self.why_not_accepting,
         )
+
+    async def _forget_sends(self) -> None:
+        """What was erased is composed no more, nor kept for who would share it."""
+        self.composer.forget_sends()
 
     async def _take_message(self, address: str) -> None:
         self.quota.take_message(address)

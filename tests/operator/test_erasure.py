@@ -215,3 +215,18 @@ def test_what_a_notification_under_way_quotes_stays(tmp_path: Path) -> None:
             assert payloads(world, "message.queued", "message.bounce_reported") == [False, False]
 
     run(main)
+
+
+def test_no_send_is_kept_in_memory_whose_words_were_erased(tmp_path: Path) -> None:
+    """Of a send to several, the courier in this process keeps what they share."""
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world:
+            _, answer = await world.post_send(to=[FRIEND, "another@example.com"])
+            for accepted in answer["accepted"]:
+                await world.until_final(accepted["messageId"])
+            assert world.core.composer._sends._by_seq
+            await erase(world, recipient=FRIEND)
+            assert world.core.composer._sends._by_seq == {}
+
+    run(main)

@@ -67,11 +67,11 @@
      67  2026-09-22T09:05:00.000000Z  message.queued        message 67 to finn@bigmail-too.example is queued (bulk, for did:plc:harbourharbourharbour234)
      68  2026-09-22T09:05:00.000000Z  message.queued        message 68 to gus@bigmail.example is queued (bulk, for did:plc:harbourharbourharbour234)
      69  2026-09-22T09:05:00.000000Z  attempt.started       message 67: attempt 1 begins
-     70  2026-09-22T09:05:00.000000Z  attempt.started       message 68: attempt 1 begins
-     71  2026-09-22T09:05:00.000000Z  attempt.started       message 66: attempt 1 begins
-     72  2026-09-22T09:05:00.000000Z  message.deferred      message 66: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.265569Z
+     70  2026-09-22T09:05:00.000000Z  attempt.started       message 66: attempt 1 begins
+     71  2026-09-22T09:05:00.000000Z  attempt.started       message 68: attempt 1 begins
+     72  2026-09-22T09:05:00.000000Z  message.deferred      message 68: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:06:05.287783Z
      73  2026-09-22T09:05:00.000000Z  message.deferred      message 67: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.164063Z
-     74  2026-09-22T09:05:00.000000Z  message.deferred      message 68: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:06:05.287783Z
+     74  2026-09-22T09:05:00.000000Z  message.deferred      message 66: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.265569Z
      75  2026-09-22T09:05:58.164063Z  attempt.started       message 67: attempt 2 begins
      76  2026-09-22T09:05:58.164063Z  message.deferred      message 67: deferred (transient_failure) at attempt 2, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:11:04.819236Z
      77  2026-09-22T09:05:58.265569Z  message.deferred      message 66: deferred (transient_failure) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:57.887149Z

@@ -136,12 +136,15 @@ def _cpu_seconds_of_ended_children(pid: int) -> float:
 
 def pss_bytes(pid: int) -> int:
     """Memory of a process and of all below it. What processes share counts in proportion (PSS)."""
-    return sum(
-        _kib(line) * 1024
-        for each in processes_of(pid)
-        for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
-        if line.startswith("Pss:")
-    )
+    return sum(map(_pss_of_one, processes_of(pid)))
+
+
+def _pss_of_one(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # it has ended since it was listed, as Postfix's do when they have nothing to do
+    return sum(_kib(line) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 def enrolled_relay(

@@ -221,9 +221,9 @@ async def open_relay(
                 _write_addresses(files[SUBMISSION_ADDRESS_FILE], relay.addresses.submission)
             if core.config.inbound.is_served:
                 _write_addresses(files[INBOUND_ADDRESS_FILE], relay.addresses.inbound)
-            # The last one: whoever waits for it finds all of the relay.
-            _write_addresses(files[HTTP_ADDRESS_FILE], [relay.addresses.http])
             logger.info("service.ready", extra={**relay.addresses._asdict(), "seq": core.store.last_seq})
+            # The last one: whoever waits for it finds all of the relay, and its line in the log.
+            _write_addresses(files[HTTP_ADDRESS_FILE], [relay.addresses.http])
             try:
                 yield relay
             finally:

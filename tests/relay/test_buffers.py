@@ -100,7 +100,8 @@ def test_bounds_hold_and_everybody_has_its_turn(those: list[tuple[str, int, bool
                 mine = by_party.setdefault(party, [])
                 mine.append(octets if octets > ALWAYS_OCTETS else 0)
                 assert sum(mine) <= buffers.octets_of_one_max or len([size for size in mine if size]) == 1
-                assert buffers.octets == sum(map(sum, by_party.values()))
+                # Who has been called holds already, and has not said so here before it is awake.
+                assert buffers.octets >= sum(map(sum, by_party.values()))
                 assert buffers.octets <= buffers.octets_max
                 try:
                     await trio.sleep(seconds)

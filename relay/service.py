@@ -142,6 +142,11 @@ class Relay:
         await self.delivery_ended.wait()
 
 
+def _processes(core: Core) -> tuple[int, int]:
+    """How many edges and couriers there are, on the cores that this process may use."""
+    return core.config.service.processes(len(os.sched_getaffinity(0)))
+
+
 #: Who carries the errands of a relay, which has a courier of its own.
 CarriedBy = Callable[[Core, Carrier], AbstractAsyncContextManager[Carrier]]
 
@@ -149,7 +154,7 @@ CarriedBy = Callable[[Core, Carrier], AbstractAsyncContextManager[Carrier]]
 @asynccontextmanager
 async def carried_by_couriers(core: Core, own: Carrier) -> AsyncIterator[Carrier]:
     """Other processes, as many as are configured."""
-    _, count = core.config.service.processes(len(os.sched_getaffinity(0)))
+    _, count = _processes(core)
     if not count:
         yield own
         return
@@ -180,7 +185,7 @@ async def open_relay(
         }
         for file in files.values():
             file.unlink(missing_ok=True)
-        edges, _ = core.config.service.processes(len(os.sched_getaffinity(0)))
+        edges, _ = _processes(core)
         is_smtp_served = core.config.submission.is_served or core.config.inbound.is_served
         certificates = open_certificates(directory, core.config.tls) if is_smtp_served else None
         if mail_reader is not None:

@@ -19,7 +19,6 @@ from relay.codec import Recorded
 from relay.delivery.carrier import Errand
 from relay.delivery.connect import Connector
 from relay.delivery.outcomes import AttemptOutcome, Carried, NotTried, Peer
-from relay.delivery.replies import Failure, FailureKind
 from relay.delivery.session import Session, SessionFailed
 from relay.delivery.smtp import check_message
 from relay.heavy_work import ON_LOOP_OCTETS_MAX, Do, HeavyWork
@@ -159,8 +158,7 @@ class Courier:
         finally:
             self._forget_if_closed(connection)
         if tried is None:
-            stopped = AttemptOutcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
-            tried = _Tried(at_first, stopped, at_first.peer if at_first else None)
+            tried = _Tried(at_first, AttemptOutcome.of_a_stop(), at_first.peer if at_first else None)
         session, outcome = tried.session, tried.outcome
         return Carried(
             connection in self._sessions,

@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from relay.delivery.replies import DeliveryVerdict, Failure, Judgement, judge
+from relay.delivery.replies import DeliveryVerdict, Failure, FailureKind, Judgement, judge
 from relay.delivery.reply_reader import Command, SmtpReply
 
 
@@ -59,6 +59,11 @@ class AttemptOutcome(msgspec.Struct, frozen=True, array_like=True):
         if isinstance(said, SmtpReply):
             return cls(judgement, reply=said, started=started, body_begun=body_begun)
         return cls(judgement, failure=said, started=started, body_begun=body_begun)
+
+    @classmethod
+    def of_a_stop(cls) -> Self:
+        """It was begun, and we broke it off, without a dot."""
+        return cls.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
 
     @property
     def said(self) -> SmtpReply | Failure:

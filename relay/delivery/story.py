@@ -11,7 +11,7 @@ from relay.core import Core
 from relay.decisions.retry import is_given_up, next_attempt_at
 from relay.delivery.bounce_classes import BounceClass, classify
 from relay.delivery.outcomes import AttemptOutcome, Carried
-from relay.delivery.replies import DeliveryVerdict, Failure, FailureKind
+from relay.delivery.replies import DeliveryVerdict, FailureKind
 from relay.events import (
     AttemptInterrupted,
     AttemptStarted,
@@ -104,8 +104,7 @@ class Story:
 
     def broken_off(self) -> MessageSent | MessageDeferred | MessageBounced | AttemptInterrupted:
         """It was started, and a defect of ours ended it, without a dot."""
-        outcome = AttemptOutcome.of(Failure(FailureKind.ABANDONED, "the relay was stopped"))
-        return self.ended(Carried(usable=False, outcome=outcome))
+        return self.ended(Carried(usable=False, outcome=AttemptOutcome.of_a_stop()))
 
     def ended(self, carried: Carried) -> MessageSent | MessageDeferred | MessageBounced | AttemptInterrupted:
         """It was tried, or put off."""

@@ -116,6 +116,7 @@ class Attempts:
         except CourierLost:
             if not is_started:
                 return Attempted(usable=False, event=await self._seen_a_death(story, errand))
+            self._deaths.pop(errand.state.message_id, None)
             with trio.CancelScope(shield=True):
                 return Attempted(usable=False, event=await self._record(story.interrupted()))
         except BaseException:

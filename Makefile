@@ -9,7 +9,7 @@ SEED ?= 1
 EDGES ?= 0
 COURIERS ?= 0
 
-.PHONY: help setup demo run test check simulate crash powercut fuzz bench picture lock wheel clean
+.PHONY: help setup demo run test check simulate crash powercut fuzz bench picture man lock wheel clean
 
 help: ## list all this, a line each
 	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1@\2/p' Makefile | tr @ '\t' | expand -t 18
@@ -44,7 +44,7 @@ $(VENV)/.develop: $(VENV)/.run locks/develop.txt
 
 setup: $(VENV)/.run ## .venv with what the relay runs on, and .venv/bin/atmos-relay
 
-demo: setup ## a mail from POST to inbox on this machine, then serve until Ctrl-C; ONCE=1 ends after the mail
+demo: setup ## a mail from POST to inbox on this machine, then serve until Ctrl-C with pages to look at; ONCE=1 ends after the mails
 	$(BIN)/python -m tools.demo $(if $(ONCE),--once)
 
 run: setup ## serve DATA=./data, which is made where it is missing
@@ -53,7 +53,7 @@ run: setup ## serve DATA=./data, which is made where it is missing
 
 # ------------------------------------------------------------------------------------------------ to change it
 
-test: check tests/verifier/node_modules/.ready tests/clients/node/node_modules/.ready $(VENV)/frameworks/.ready ## everything that CI runs: check, and all tests
+test: check tests/verifier/node_modules/.ready tests/readers/node_modules/.ready tests/clients/node/node_modules/.ready tests/webhooks/node/node_modules/.ready tests/browser/node_modules/.ready $(VENV)/frameworks/.ready ## everything that CI runs: check, and all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 check: $(VENV)/.develop ## ruff, mypy, import-linter, and the fences of tests/house
@@ -63,7 +63,9 @@ check: $(VENV)/.develop ## ruff, mypy, import-linter, and the fences of tests/ho
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.house
 
-# The JavaScript parts: an independent DKIM verifier (mailauth), and nodemailer, which members send with.
+# The JavaScript parts: an independent DKIM verifier (mailauth), two readers of mail (mailparser, postal-mime),
+# nodemailer, which members send with, what verifies webhooks (standardwebhooks, svix), and what finds fault with pages
+# (axe-core, html-validate).
 %/node_modules/.ready: %/package-lock.json
 	cd $* && npm ci --silent --no-audit --no-fund
 	touch $@
@@ -107,6 +109,13 @@ bench: $(VENV)/.develop ## one table, and JSON: forty minutes of a quiet machine
 
 picture: setup ## the README's picture again, from what a relay really did
 	$(BIN)/python -m tools.picture
+
+# `man` looks there by itself, for whoever has .venv/bin in PATH.
+man: setup ## the man pages of all commands, in .venv/share/man: with .venv/bin in PATH, `man atmos-relay`
+	$(BIN)/python -m tools.man $(VENV)/share/man
+
+screenshots: $(VENV)/.develop tests/browser/node_modules/.ready ## docs/console/*.png again, of both consoles on a relay with a past; wants chromium
+	$(BIN)/python -m tests.browser.screenshots
 
 # ------------------------------------------------------------------------------------------------ to hand it on
 

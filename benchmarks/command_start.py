@@ -26,6 +26,12 @@ SMALL_SECONDS_MAX = 0.3
 
 #: As it is installed: what its own wrapper imports counts, too.
 COMMAND = str(Path(sys.executable).with_name("atmos-relay"))
+#: As a shell asks what may follow `atmos-relay log re`.
+COMPLETING = {
+    "_ATMOS_RELAY_COMPLETE": "bash_complete",
+    "COMP_WORDS": "atmos-relay\nlog\nre",
+    "COMP_CWORD": "2",
+}
 CEILING = (sys.executable, "-c", "import click")
 
 
@@ -35,6 +41,7 @@ def measure(effort: Effort) -> Iterator[Row]:
         relay = enrolled_relay(Path(directory), route="127.0.0.1:1")
         looks = [("member", "list", directory), ("queue", "list", directory)]
         yield _row(effort, ("--help",), "--help", HELP_SECONDS_MAX)
+        yield _row(effort, (), "completion of a command's name", HELP_SECONDS_MAX, **COMPLETING)
         with relay.running():
             for words in looks:
                 yield _row(effort, words, f"{words[0]} list, beside a running relay", SMALL_SECONDS_MAX)
@@ -42,13 +49,13 @@ def measure(effort: Effort) -> Iterator[Row]:
             yield _row(effort, words, f"{words[0]} {words[1]}, on a directory", SMALL_SECONDS_MAX)
 
 
-def _row(effort: Effort, words: Sequence[str], case: str, seconds_max: float) -> Row:
+def _row(effort: Effort, words: Sequence[str], case: str, seconds_max: float, **environment: str) -> Row:
     seconds: list[float] = []
     floors: list[float] = []
-    _processor_seconds((COMMAND, *words))
+    _processor_seconds((COMMAND, *words), **environment)
     for _ in range(effort.many_rounds):
         floors.append(_processor_seconds(CEILING))
-        seconds.append(_processor_seconds((COMMAND, *words)))
+        seconds.append(_processor_seconds((COMMAND, *words), **environment))
     return Row(
         question=QUESTION,
         case=case,
@@ -60,9 +67,9 @@ def _row(effort: Effort, words: Sequence[str], case: str, seconds_max: float) ->
     )
 
 
-def _processor_seconds(command: Sequence[str]) -> float:
+def _processor_seconds(command: Sequence[str], **more: str) -> float:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**environment, **more})
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -18,7 +18,8 @@ from typing import NamedTuple
 from benchmarks.command import Effort, run
 from benchmarks.report import Comparison, Demand, Row
 from relay.addresses import parse_mailbox
-from relay.message.compose import Body, Draft, Message, compose, compose_body, feedback_id
+from relay.message.bodies import Body, compose_body
+from relay.message.compose import Draft, Message, compose, feedback_id
 from relay.message.keys import KeyRing
 from relay.message.signing import body_hash, sign
 

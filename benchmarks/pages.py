@@ -8,9 +8,9 @@ each for three of them:
     <!-- figures: headlines -->
     <!-- end of figures -->
 
-`worst inputs` is the table of `python -m benchmarks.worst_inputs`, and `cores` are those of `python -m
-benchmarks.processes`, of which each run has a file in its own directory. Of the latter there are plots, too, one for a
-light page and one for a dark one (`benchmarks.cores_plot`).
+`worst inputs` is the table of `python -m benchmarks.worst_inputs`, `finding` that of `python -m benchmarks.finding`,
+and `cores` are those of `python -m benchmarks.processes`; of each, runs have files in a directory of their own. Of the
+last there are plots, too, one for a light page and one for a dark one (`benchmarks.cores_plot`).
 
 So no figure there is from memory, and a test compares them. Whoever wants other figures runs `make bench` on a quiet
 machine, puts its JSON into `benchmarks/results/` under the date, and runs this.
@@ -31,6 +31,8 @@ RESULTS = Path(__file__).parent / "results"
 WORST_INPUTS = RESULTS / "worst_inputs"
 #: As these: they are wanted by themselves, beside Postfix, after each change of what processes do.
 PROCESSES = RESULTS / "processes"
+#: A million messages take a quarter of an hour to write.
+FINDING = RESULTS / "finding"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "PERFORMANCE.md")
 #: What a stranger asks first: which row, and the sentence that its median completes.
 THREE = (
@@ -48,7 +50,8 @@ THREE = (
     ),
 )
 _PLACE = re.compile(
-    r"(<!-- figures: (three|headlines|all|worst inputs|cores) -->\n).*?(<!-- end of figures -->)", re.DOTALL
+    r"(<!-- figures: (three|headlines|all|worst inputs|cores|finding) -->\n).*?(<!-- end of figures -->)",
+    re.DOTALL,
 )
 
 
@@ -65,6 +68,9 @@ def with_figures(page: str, run: Run) -> str:
         if match[2] == "worst inputs":
             worst = decode(newest_results(WORST_INPUTS).read_bytes())
             return f"{match[1]}{_table(worst, worst.rows)}{match[3]}"
+        if match[2] == "finding":
+            finding = decode(newest_results(FINDING).read_bytes())
+            return f"{match[1]}{_table(finding, finding.rows)}{match[3]}"
         if match[2] == "cores":
             cores = decode(newest_results(PROCESSES).read_bytes())
             return f"{match[1]}{cores_page.tables(cores)}\n\n{_about(cores)}{match[3]}"

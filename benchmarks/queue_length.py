@@ -39,9 +39,15 @@ from benchmarks.accept import USUAL, send_request
 from benchmarks.command import Effort, bench_directory, run
 from benchmarks.load import run_load
 from benchmarks.report import Comparison, Demand, Row
-from benchmarks.world import BenchedRelay, enrolled_relay, silent_receiver
+from benchmarks.world import (
+    BenchedRelay,
+    enrolled_relay,
+    numbered_did,
+    numbered_member,
+    silent_receiver,
+)
 from relay.core import open_core
-from relay.events import Content, DomainAdded, Event, MemberAdded, MessageQueued, Recipient, SendAccepted
+from relay.events import Content, Event, MessageQueued, Recipient, SendAccepted
 
 QUESTION = "queue_length"
 MEMBERS = 100
@@ -75,30 +81,15 @@ def fill(directory: Path, queue: Queue) -> None:
 async def queue_messages(directory: Path, queue: Queue) -> None:
     async with open_core(directory) as core:
         now, dice = core.store.now_us(), random.Random(1)
-        await core.store.append([event for number in range(MEMBERS) for event in _member(number)])
+        await core.store.append([event for number in range(MEMBERS) for event in numbered_member(number)])
         sends = (_send(number, queue, now, dice) for number in range(queue.messages // RECIPIENTS))
         while batch := [event for send in islice(sends, _SENDS_PER_BATCH) for event in send]:
             await core.store.append(batch)
 
 
-def _did(member: int) -> str:
-    return f"did:plc:{member:a>24}"
-
-
-def _member(number: int) -> Iterator[Event]:
-    yield MemberAdded(did=_did(number))
-    yield DomainAdded(
-        did=_did(number),
-        domain=f"member{number}.example",
-        selector_stem="atmos20251124",
-        rsa_public="",
-        ed25519_public="",
-    )
-
-
 def _send(number: int, queue: Queue, now: int, dice: random.Random) -> Iterator[Event]:
     member = number % MEMBERS
-    did, domain = _did(member), f"member{member}.example"
+    did, domain = numbered_did(member), f"member{member}.example"
     # Overdue, or after a first attempt that has put it off.
     least, most = (-HOUR_US, 0) if queue.due else (2 * HOUR_US, 12 * HOUR_US)
     category = dice.choice(["transactional", "bulk"])

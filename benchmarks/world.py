@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from benchmarks.command import bench_directory
+from relay.events import DomainAdded, Event, MemberAdded
 from relay.store import VIEWS_DIRECTORY
 from spool.views import DATA_NAME
 from tests.world.process import RelayProcess, configure
@@ -28,6 +29,8 @@ __all__ = [
     "Memory",
     "cpu_seconds",
     "enrolled_relay",
+    "numbered_did",
+    "numbered_member",
     "processes_of",
     "pss_bytes",
     "relay_process",
@@ -210,3 +213,20 @@ def silent_receiver() -> Iterator[str]:
         thread.join()
         for connection in held:
             connection.close()
+
+
+def numbered_did(number: int) -> str:
+    """Of a member that is written into the log, and has no key."""
+    return "did:plc:" + f"{number:024b}".translate(str.maketrans("01", "ab"))
+
+
+def numbered_member(number: int) -> Iterator[Event]:
+    """Its enrolment, with the domain `memberN.example`."""
+    yield MemberAdded(did=numbered_did(number))
+    yield DomainAdded(
+        did=numbered_did(number),
+        domain=f"member{number}.example",
+        selector_stem="atmos20251124",
+        rsa_public="",
+        ed25519_public="",
+    )

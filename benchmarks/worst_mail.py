@@ -12,15 +12,18 @@ from benchmarks.worst_kinds import Kind, Work
 from benchmarks.worst_requests import LETTERS, read
 from relay.addresses import INPUT_CHARACTERS_MAX
 from relay.codec import Recorded
+from relay.config_doors import HttpConfig
 from relay.delivery.reply_reader import REPLY_BYTES_MAX
 from relay.events import DsnQueued, MessageBounced, MessageQueued, Recipient, RemoteSide, SendAccepted
 from relay.heavy_work import ON_LOOP_OCTETS_MAX, HeavyWork
 from relay.message.headers import VALUE_OCTETS_MAX
 from relay.message.outgoing import Composer
 from relay.refusals import Refusal
-from relay.requests import BODY_BYTES_MAX, parse_send
+from relay.requests import parse_send
 from relay.views.messages import MessageState
 from tests.world.relay import DID, DOMAIN, OPERATOR_DOMAIN
+
+BODY_BYTES_MAX = HttpConfig().send_bytes_max
 
 TIME_US = 1_790_000_000_000_000
 

@@ -13,11 +13,14 @@ from benchmarks.search import Frame
 from benchmarks.worst_kinds import Kind, Work, at_once
 from relay.api.http1 import HEAD_BYTES_MAX, Http1
 from relay.api.request import Request
-from relay.api.send import _idempotency_key
+from relay.api.send import idempotency_key
+from relay.config_doors import HttpConfig
 from relay.heavy_work import HeavyWork
 from relay.refusals import Refusal
-from relay.requests import BODY_BYTES_MAX, parse_send
+from relay.requests import parse_send
 from tests.world.relay import DOMAIN
+
+BODY_BYTES_MAX = HttpConfig().send_bytes_max
 
 #: As they stand in JSON.
 LETTERS = (
@@ -63,7 +66,7 @@ def _query(text: str) -> None:
 
 def _key(text: str) -> None:
     with suppress(Refusal):
-        _idempotency_key(_request(headers=[(b"idempotency-key", text.encode("latin-1", "replace"))]))
+        idempotency_key(_request(headers=[(b"idempotency-key", text.encode("latin-1", "replace"))]))
 
 
 def _body(text: str) -> None:

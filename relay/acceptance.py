@@ -17,8 +17,8 @@ import msgspec
 from relay.codec import Recorded
 from relay.core import Core
 from relay.data_directory import ReadableStore
-from relay.decisions.send import Origin, accept_send
-from relay.events import MessageQueued, SendAccepted
+from relay.decisions.send import HEADING_OCTETS, Origin, accept_send, metadata_octets
+from relay.events import Event, MessageQueued, SendAccepted
 from relay.presentation import Accepted, SendAnswer, rejected_recipient
 from relay.principals import SEND, Principal
 from relay.refusals import Refusal
@@ -79,13 +79,29 @@ def _is_handed_in(wanted: Send) -> bool:
 async def send(core: Core, wanted: Send, member: Principal) -> Sent:
     """Accept a send, or find the one that its key stands for. Raises Refusal."""
     if wanted.idempotency is None:
-        return _sent(await _accept(core, wanted, member))
+        return sent_of(await _accept(core, wanted, member))
     async with core.reservations.key_in_turn(member.did, wanted.idempotency.key_sha256):
         first = first_use(core.store, member, wanted.idempotency)
-        return first or _sent(await _accept(core, wanted, member))
+        return first or sent_of(await _accept(core, wanted, member))
 
 
 async def _accept(core: Core, wanted: Send, member: Principal) -> Sequence[Recorded]:
+    events = decide_send(core, wanted, member)
+    with core.reservations.hold(events):
+        return await core.writes.append(member, events, size=octets_of(wanted, len(events)))
+
+
+def octets_of(wanted: Send, records: int) -> int:
+    """What a send takes in the log and in the views, about. What stands with each recipient counts for each."""
+    each = _RECIPIENT_BYTES + metadata_octets(wanted.request.metadata)
+    if wanted.size > HEADING_OCTETS:
+        each += len(wanted.request.content.subject.encode())
+    return wanted.size + each * records
+
+
+def decide_send(core: Core, wanted: Send, member: Principal) -> list[Event]:
+    """What becomes of a send, beside all that is reserved at this moment; whoever appends it holds it reserved, and
+    waits for nothing in between. Raises Refusal."""
     entropy = f"{core.surroundings.dice.getrandbits(64):016x}"
     with core.store.read() as view:
         origin = Origin(
@@ -96,17 +112,16 @@ async def _accept(core: Core, wanted: Send, member: Principal) -> Sequence[Recor
             body_sha256=wanted.body_sha256,
             size=wanted.size,
         )
-        events = accept_send(
+        return accept_send(
             view,
             core.config,
             member,
             wanted.request,
             origin,
             reserved=core.reservations.recipients,
+            reserved_at=core.reservations.scheduled,
             now_us=core.store.now_us(),
         )
-    with core.reservations.hold(events):
-        return await core.writes.append(member, events, size=wanted.size + _RECIPIENT_BYTES * len(events))
 
 
 def first_use(store: ReadableStore, member: Principal, idempotency_of: Idempotency) -> Sent | None:
@@ -126,10 +141,10 @@ def first_use(store: ReadableStore, member: Principal, idempotency_of: Idempoten
     accepted = store.get(first.seq)
     assert isinstance(accepted.event, SendAccepted)
     queued = [store.get(first.seq + index + 1) for index in range(accepted.event.recipients)]
-    return _sent([accepted, *queued], is_replay=True)
+    return sent_of([accepted, *queued], is_replay=True)
 
 
-def _sent(records: Sequence[Recorded], *, is_replay: bool = False) -> Sent:
+def sent_of(records: Sequence[Recorded], *, is_replay: bool = False) -> Sent:
     """Of the `send.accepted`, and the `message.queued` of each recipient: the same now and on every replay."""
     seq, _, accepted = records[0]
     assert isinstance(accepted, SendAccepted)

@@ -1,4 +1,4 @@
-"""Who asks: a member by its DID and one of its API keys, whatever door it comes in by.
+"""Who asks: a member by its DID and one of its API keys, or by the key alone, whatever door it comes in by.
 
 An unknown DID, a wrong key and a revoked key are one answer, found by the same work and compared in constant time.
 """
@@ -10,7 +10,7 @@ import hmac
 from relay.message.keys import Peppers
 from relay.principals import SEND, Principal
 from relay.refusals import Refusal
-from relay.views import members
+from relay.views import console, members
 from spool.views import Snapshot
 
 #: Compared with where a member has no key, or is none.
@@ -33,6 +33,18 @@ def authenticate(
     return Principal(did, matched.key_id, matched.scope, matched.category), member
 
 
+def authenticate_key(view: Snapshot, pepper: Peppers, api_key: str) -> tuple[Principal, members.MemberState]:
+    """Whose key this is, where the key is all that is given. Raises Refusal(AUTH_FAILED), the same for a key that was
+    revoked and for one that never was; suspension is for the caller to judge."""
+    for presented in pepper.key_hashes(api_key):
+        found = members.key_of_hash(view, presented)
+        member = None if found is None else members.member(view, found[0])
+        if found is not None and member is not None:
+            did, state = found
+            return Principal(did, state.key_id, state.scope, state.category), member
+    raise Refusal("AUTH_FAILED", "the API key is not known here, or was revoked")
+
+
 def check_not_suspended(member: members.MemberState) -> None:
     """Raises Refusal(MEMBER_SUSPENDED)."""
     if member.status == "suspended":
@@ -41,7 +53,13 @@ def check_not_suspended(member: members.MemberState) -> None:
 
 def is_active_key(view: Snapshot, principal: Principal) -> bool:
     """Whether the key by which somebody was authenticated before is still good, and for as much as is said: whoever
-    says so may be an edge that somebody has taken over."""
+    says so may be an edge that somebody has taken over.
+
+    A session that the operator vouched for is good until the console's epoch is raised, as far as the views know:
+    whether there is one, the core looks up (`relay.console_links`)."""
+    if principal.is_vouched:
+        begun_in = principal.key_id.split(":")[1]
+        return begun_in == str(console.epoch(view)) and members.member(view, principal.did) is not None
     state = members.key(view, principal.did, principal.key_id)
     return state is not None and state.revoked_at is None and principal.scope in (SEND, state.scope)
 

@@ -3,6 +3,8 @@
 The invariant: **what is held is bounded, no member holds more than a quarter of it, and who holds too much waits for
 its own to end, not for another's.** What has at most ALWAYS_OCTETS is not counted: a login link always finds room.
 
+How much there is room for may change at any time; what is held then stays.
+
 Among those who wait, nobody overtakes another of its own party, nor anybody who could be next: a small one must not
 keep a large one waiting for ever. Cancelled while waiting: nothing is held.
 """
@@ -10,11 +12,15 @@ keep a large one waiting for ever. Cancelled while waiting: nothing is held.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import trio
 
+from relay.config_doors import HttpConfig
+
+#: Of large bodies that are received, at least. Read and on its way to the log, a body takes some four times as much.
+RECEIVING_OCTETS_LEAST = 16 * 1024 * 1024
 #: So small that it always finds room.
 ALWAYS_OCTETS = 64 * 1024
 
@@ -44,16 +50,29 @@ class Held:
             self._buffers._change(self._party, more)
 
 
-class Buffers:
-    """Room for `octets_max`. What is larger than a member's share is held when nothing else of that member's is."""
+def receiving_octets(http: HttpConfig, processes: int = 1) -> int:
+    """Room for large bodies in each of so many processes: a quarter of it, which one member may have, takes the largest
+    that there may be."""
+    return max(RECEIVING_OCTETS_LEAST // processes, 4 * http.send_bytes_max)
 
-    def __init__(self, octets_max: int) -> None:
-        self.octets_max = octets_max
-        self.octets_of_one_max = octets_max // 4
+
+class Buffers:
+    """Room for `octets_max()`. What is larger than a member's share is held when nothing else of that member's is."""
+
+    def __init__(self, octets_max: Callable[[], int]) -> None:
+        self._octets_max = octets_max
         self._held = 0
         self._held_by: dict[str, int] = {}
         #: In the order in which they came.
         self._waiting: OrderedDict[trio.Event, tuple[str, int]] = OrderedDict()
+
+    @property
+    def octets_max(self) -> int:
+        return self._octets_max()
+
+    @property
+    def octets_of_one_max(self) -> int:
+        return self.octets_max // 4
 
     @property
     def octets(self) -> int:

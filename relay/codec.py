@@ -37,13 +37,26 @@ def _unchanged(
     return skeleton, payload
 
 
+def _one_of_many(
+    skeleton: dict[str, Any], payload: dict[str, Any] | None
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """There could be one Reply-To only."""
+    if payload is None or "reply_to" not in payload:
+        return skeleton, payload
+    return skeleton, {**payload, "reply_to": [payload["reply_to"]]}
+
+
 UPCASTS: Mapping[tuple[str, int], Upcast] = {
     ("message.held", 1): _unchanged,
     # What was accepted before version 2 is composed by the first rules for ever.
     ("send.accepted", 1): _unchanged,
     # There was no door but HTTP.
     ("send.accepted", 2): _unchanged,
+    ("send.accepted", 3): _one_of_many,
+    ("message.queued", 1): _unchanged,
+    ("message.rescheduled", 1): _unchanged,
     ("dsn.queued", 1): _unchanged,
+    ("dsn.queued", 2): _unchanged,
     # Nobody was asked then.
     ("domain.forward_set", 1): _unchanged,
     # Version 2 can have a `bounce_class`. It is not guessed for what was written without one: a view must not change
@@ -51,6 +64,11 @@ UPCASTS: Mapping[tuple[str, int], Upcast] = {
     ("message.deferred", 1): _unchanged,
     ("message.sent", 1): _unchanged,
     ("message.bounced", 1): _unchanged,
+    ("message.bounced", 2): _unchanged,
+    # Nor is a `provider`.
+    ("message.deferred", 2): _unchanged,
+    ("message.sent", 2): _unchanged,
+    ("message.bounced", 3): _unchanged,
     # Every key was good for everything, and all were the operator's doing.
     ("key.issued", 1): _unchanged,
     ("key.revoked", 1): _unchanged,
@@ -59,6 +77,19 @@ UPCASTS: Mapping[tuple[str, int], Upcast] = {
     ("domain.resumed", 1): _unchanged,
     ("member.resumed", 1): _unchanged,
     ("message.complained", 1): _unchanged,
+    # Who ordered it was not written down.
+    ("member.added", 1): _unchanged,
+    ("member.suspended", 1): _unchanged,
+    ("member.resumed", 2): _unchanged,
+    ("member.limits_set", 1): _unchanged,
+    ("key.issued", 2): _unchanged,
+    ("key.revoked", 2): _unchanged,
+    ("domain.added", 1): _unchanged,
+    ("domain.paused", 2): _unchanged,
+    ("domain.resumed", 2): _unchanged,
+    ("domain.forward_set", 2): _unchanged,
+    ("recipient.suppressed", 1): _unchanged,
+    ("recipient.unsuppressed", 1): _unchanged,
     # Only what belonged to a message, or was a send, was ever removed.
     ("payload.erased", 1): _unchanged,
 }
@@ -113,6 +144,9 @@ def decode(record: Record) -> Recorded:
         raise UnknownEventError(
             f"record {record.seq} holds {name!r} version {version}, which this version of the relay does not know"
         )
+    # What casts it up takes it for granted.
+    if payload is not None and not isinstance(payload, dict):
+        raise UnknownEventError(f"record {record.seq} has a payload that is no map")
     while version < event_type.VERSION:
         skeleton, payload = UPCASTS[name, version](skeleton, payload)
         version += 1

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import stat
 import tomllib
-from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,19 +16,27 @@ import msgspec
 
 from relay.addresses import AddressError, is_host_name, parse_domain
 from relay.addresses import parse_address as parse_mailbox_address
+from relay.config_doors import (
+    LARGEST,
+    Bound,
+    ConsoleConfig,
+    Count,
+    HttpConfig,
+    InboundConfig,
+    Section,
+    SubmissionConfig,
+    TlsConfig,
+)
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
-from relay.networks import LOOPBACK, is_within, parse_address, parse_network
+from relay.networks import LOOPBACK, Family, is_within, parse_address, parse_network
+from relay.routes import port_of
 from relay.toml_lines import BadValueError, KeyPath, convert, dotted, line_of
+from relay.webhook_targets import WebhooksConfig, bad_entries
 
 CONFIG_FILE = "relay.toml"
 
 CONFIG_BYTES_MAX = 1024 * 1024
 
-# Upper bounds, too: what follows from a number must fit where it is kept, so that no file ends a relay that runs.
-_LARGEST = 2**62
-Count = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
-#: 0 for none.
-Bound = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
 #: At most a hundred years.
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=100 * 365 * 86400)]
 Delay = Annotated[int, msgspec.Meta(ge=1, le=100 * 365 * 86400)]
@@ -43,110 +50,7 @@ class ConfigError(Exception):
     """The configuration cannot be used; the sentence says where and what to do."""
 
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
-
-
-class HttpConfig(_Section, frozen=True, kw_only=True):
-    bind: str = "127.0.0.1:8025"
-    #: Connections open at a time, status streams not counted: each may hold a request of 1 MiB.
-    connections_max: Count = 1_000
-    #: Of one address; an IPv6 network of 64 bits counts as one.
-    connections_per_address_max: Count = 100
-    #: Addresses and networks of proxies: their X-Forwarded-For says whose request it is. They have no limit.
-    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
-    #: Addresses and networks that may ask for /metrics and /readyz, beside this machine.
-    monitors: tuple[str, ...] = ()
-    #: Status streams open at a time.
-    streams_max: Count = 10_000
-    streams_per_member_max: Count = 100
-
-
-#: One message, the events of its recipients and what else comes at the same time must fit into one batch of the log,
-#: which has 16 MiB.
-MESSAGE_BYTES_LARGEST = 12 * 1024 * 1024
-
-
-class SubmissionConfig(_Section, frozen=True, kw_only=True):
-    """SMTP from members (RFC 6409). Ports of `bind` begin in the clear, with STARTTLS; those of `bind_tls` with TLS."""
-
-    bind: tuple[str, ...] = ()
-    bind_tls: tuple[str, ...] = ()
-    message_bytes_max: Annotated[int, msgspec.Meta(ge=64 * 1024, le=MESSAGE_BYTES_LARGEST)] = 10 * 1024 * 1024
-    #: RFC 5321 section 4.5.3.1.8 lets nobody take fewer than 100.
-    recipients_max: Annotated[int, msgspec.Meta(ge=100, le=1000)] = 100
-    connections_max: Count = 200
-    #: Of one address; an IPv6 network of 64 bits counts as one. This machine has no limit.
-    connections_per_address_max: Count = 20
-    #: Of unfinished messages, all together; one member has a quarter at most.
-    buffered_bytes_max: Annotated[int, msgspec.Meta(ge=1024 * 1024, le=_LARGEST)] = 64 * 1024 * 1024
-    #: So long a client of `bind` may begin with TLS before it is greeted; 0: it may not.
-    sniff_seconds: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.2
-
-    @property
-    def is_served(self) -> bool:
-        return bool(self.bind or self.bind_tls)
-
-
-#: Who signs what it reports of its users' complaints. Best by a name that signs nothing else: of one that signs its
-#: users' own mail, too, each user can write a report himself.
-FEEDBACK_PROVIDERS = (
-    "arf.mail.yahoo.com",
-    "yahooinc.com",
-    "yahoo-inc.com",
-    "outlook.com",
-    "hotmail.com",
-    "microsoft.com",
-    "comcast.net",
-    "fastmail.com",
-    "fbl.proton.me",
-    "validity.com",
-    "zoho.com",
-    "mail.ru",
-    "laposte.net",
-    "synacor.com",
-)
-
-
-class InboundConfig(_Section, frozen=True, kw_only=True):
-    """Mail that comes in (port 25): reports, the operator's mail, replies to members."""
-
-    bind: tuple[str, ...] = ()
-    #: Where mail for postmaster@, abuse@ and the like of the operator's domain goes; it must be elsewhere.
-    operator_mailbox: str = ""
-    #: What of the mail for members' domains is passed on to their forward_to.
-    forward: Literal["replies", "all", "off"] = "replies"
-    #: Domains whose signed reports of complaints are believed; each stands for those below it, too.
-    feedback_providers: tuple[str, ...] = FEEDBACK_PROVIDERS
-    message_bytes_max: Annotated[int, msgspec.Meta(ge=64 * 1024, le=MESSAGE_BYTES_LARGEST)] = 11_534_336
-    connections_max: Count = 100
-    #: Of one address; an IPv6 network of 64 bits counts as one. This machine has no limit.
-    connections_per_address_max: Count = 5
-    #: Of one address, this machine's as well.
-    messages_per_minute_per_address: Count = 30
-    #: Of unfinished messages, all together; one address has a quarter at most.
-    buffered_bytes_max: Annotated[int, msgspec.Meta(ge=1024 * 1024, le=_LARGEST)] = 64 * 1024 * 1024
-    #: What strangers may have written of each kind, for each domain or mailbox.
-    messages_per_hour: Count = 60
-    bytes_per_day: Count = 100 * 1024 * 1024
-
-    @property
-    def is_served(self) -> bool:
-        return bool(self.bind)
-
-
-class TlsConfig(_Section, frozen=True, kw_only=True):
-    """PEM files, read again when they change. A path that does not begin with `/` is below the data directory."""
-
-    certificate: str = ""
-    key: str = ""
-
-    @property
-    def is_there(self) -> bool:
-        return bool(self.certificate)
-
-
-class SiteConfig(_Section, frozen=True, kw_only=True):
+class SiteConfig(Section, frozen=True, kw_only=True):
     """Limits for one provider; what is left out is as for everybody."""
 
     connections_max: Count | None = None
@@ -154,11 +58,13 @@ class SiteConfig(_Section, frozen=True, kw_only=True):
     messages_per_minute_max: Bound = 0
 
 
-class DeliveryConfig(_Section, frozen=True, kw_only=True):
+class DeliveryConfig(Section, frozen=True, kw_only=True):
     #: Recipient domain, or "*" for all, -> `host:port`. Without a route the recipient's MX is asked.
-    routes: dict[str, str] = {}
+    routes: dict[str, str] = msgspec.field(default_factory=dict)
     #: How we introduce ourselves (EHLO); the operator domain where empty.
     ehlo_name: str = ""
+    #: By which kinds of addresses it goes to receivers, the first where both can be had.
+    families: Annotated[tuple[Family, ...], msgspec.Meta(min_length=1, max_length=2)] = ("ipv4",)
     connections_max: Count = 500
     connections_per_site_max: Count = 20
     #: Less than `connections_max`, or one member can hold up all others.
@@ -166,7 +72,7 @@ class DeliveryConfig(_Section, frozen=True, kw_only=True):
     #: Of the whole relay; 0 for no limit.
     messages_per_minute_max: Bound = 0
     #: MX host, or a domain that has it below it, or a route's target -> limits of those sites. The longest name wins.
-    sites: dict[str, SiteConfig] = {}
+    sites: dict[str, SiteConfig] = msgspec.field(default_factory=dict)
     #: Opportunistic TLS: where a handshake fails, deliver in the clear rather than not at all.
     plaintext_after_tls_failure: bool = True
 
@@ -192,7 +98,7 @@ GIVE_UP_SECONDS_BY_CATEGORY = {
 }
 
 
-class RetryConfig(_Section, frozen=True, kw_only=True):
+class RetryConfig(Section, frozen=True, kw_only=True):
     #: After attempt 1, 2, 3 ...; the last one repeats.
     delays_seconds: Annotated[tuple[Delay, ...], msgspec.Meta(min_length=1)] = (
         60,
@@ -205,17 +111,17 @@ class RetryConfig(_Section, frozen=True, kw_only=True):
         28800,
     )
     give_up_seconds: Delay = 432_000
-    give_up_seconds_by_category: dict[str, Delay] = {}
+    give_up_seconds_by_category: dict[str, Delay] = msgspec.field(default_factory=dict)
 
 
-class WarmingTier(_Section, frozen=True, kw_only=True):
+class WarmingTier(Section, frozen=True, kw_only=True):
     #: The first day of the domain's life to which this tier no longer applies; the last tier has none.
     until_day: Count | None = None
     hour: Count
     day: Count
 
 
-class WarmingConfig(_Section, frozen=True, kw_only=True):
+class WarmingConfig(Section, frozen=True, kw_only=True):
     tiers: Annotated[tuple[WarmingTier, ...], msgspec.Meta(min_length=1)] = (
         WarmingTier(until_day=7, hour=2, day=10),
         WarmingTier(until_day=14, hour=10, day=50),
@@ -223,7 +129,7 @@ class WarmingConfig(_Section, frozen=True, kw_only=True):
     )
 
 
-class ReputationConfig(_Section, frozen=True, kw_only=True):
+class ReputationConfig(Section, frozen=True, kw_only=True):
     #: The views keep 14 days.
     window_hours: Annotated[int, msgspec.Meta(ge=1, le=14 * 24)] = 24
     messages_min: Count = 10
@@ -236,8 +142,19 @@ class ReputationConfig(_Section, frozen=True, kw_only=True):
     transactional_per_hour_while_paused: Count = 20
 
 
-class SpoolConfig(_Section, frozen=True, kw_only=True):
-    segment_bytes: Annotated[int, msgspec.Meta(ge=4096, le=_LARGEST)] = 64 * 1024 * 1024
+class MonitoringConfig(Section, frozen=True, kw_only=True):
+    """What the relay watches of the world, and tells the operator."""
+
+    #: Zones of lists (DNSBL, RFC 5782) that are asked for the relay's own addresses; none: none is asked.
+    dnsbl: tuple[str, ...] = ()
+    #: The same for domains: the operator's and the members'.
+    dnsbl_domains: tuple[str, ...] = ()
+    #: Alarms by mail go to `[inbound] operator_mailbox` and to the members whom they concern.
+    mail_alarms: bool = True
+
+
+class SpoolConfig(Section, frozen=True, kw_only=True):
+    segment_bytes: Annotated[int, msgspec.Meta(ge=4096, le=LARGEST)] = 64 * 1024 * 1024
     #: Below this much free space the relay accepts nothing more (and goes on delivering).
     free_bytes_min: Bound = 1024 * 1024 * 1024
     #: The log may not grow beyond this; 0 for no limit.
@@ -245,7 +162,7 @@ class SpoolConfig(_Section, frozen=True, kw_only=True):
     retention_days: Count = 30
 
 
-class ServiceConfig(_Section, frozen=True, kw_only=True):
+class ServiceConfig(Section, frozen=True, kw_only=True):
     #: How long running deliveries may go on after SIGTERM.
     grace_seconds: Seconds = 30
     #: Processes that take requests, and processes that deliver; 0: the relay's own does it.
@@ -271,7 +188,7 @@ def _half(cores: int) -> int:
     return min(cores // 2, PROCESSES_MAX)
 
 
-class MembersConfig(_Section, frozen=True, kw_only=True):
+class MembersConfig(Section, frozen=True, kw_only=True):
     domains_max: Count = 2
     #: Who is asked whether a did:plc exists, at enrolment.
     plc_directory: str = "https://plc.directory"
@@ -284,7 +201,7 @@ class MembersConfig(_Section, frozen=True, kw_only=True):
     self_service: bool = False
 
 
-class Config(_Section, frozen=True, kw_only=True):
+class Config(Section, frozen=True, kw_only=True):
     operator_domain: str
     public_url: str
     require_verified_domains: bool = True
@@ -296,9 +213,12 @@ class Config(_Section, frozen=True, kw_only=True):
     retry: RetryConfig = RetryConfig()
     warming: WarmingConfig = WarmingConfig()
     reputation: ReputationConfig = ReputationConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
+    console: ConsoleConfig = ConsoleConfig()
     spool: SpoolConfig = SpoolConfig()
     service: ServiceConfig = ServiceConfig()
     members: MembersConfig = MembersConfig()
+    webhooks: WebhooksConfig = WebhooksConfig()
 
     @property
     def ehlo_name(self) -> str:
@@ -359,8 +279,14 @@ def _check(config: Config) -> None:
     directory = config.members.plc_directory
     if not (_is_base_url(directory) and directory.startswith("https://")):
         raise _bad(("members", "plc_directory"), "expected https://HOST without a path or a final slash")
-    if _port(config.http.bind) is None:
+    if port_of(config.http.bind) is None:
         raise _bad(("http", "bind"), "expected host:port or [v6]:port")
+    if config.console.operator_bind and port_of(config.console.operator_bind) is None:
+        raise _bad(("console", "operator_bind"), 'expected host:port or [v6]:port, or "" for no console')
+    for setting in ("dnsbl", "dnsbl_domains"):
+        for index, zone in enumerate(getattr(config.monitoring, setting)):
+            if not (is_host_name(zone) and zone == zone.lower()):
+                raise _bad(("monitoring", setting, index), "expected the zone of a list, in lower case")
     _check_submission(config.submission, config.tls)
     _check_inbound(config)
     for setting in ("trusted_proxies", "monitors"):
@@ -371,9 +297,11 @@ def _check(config: Config) -> None:
     for domain, target in config.delivery.routes.items():
         _check_route(domain, target)
     for name in config.delivery.sites:
-        if not (_port(name) or (is_host_name(name) and name == name.lower())):
+        if not (port_of(name) or (is_host_name(name) and name == name.lower())):
             sentence = "expected an MX host or a domain above it, in lower case, or the host:port of a route"
             raise _bad(("delivery", "sites", name), sentence)
+    for index, problem in bad_entries(config.webhooks.allow):
+        raise _bad(("webhooks", "allow", index), problem)
     for category in config.retry.give_up_seconds_by_category:
         if category not in TRANSACTIONAL_CATEGORIES + BULK_CATEGORIES:
             raise _bad(("retry", "give_up_seconds_by_category", category), "is not a category")
@@ -392,7 +320,7 @@ def _check_submission(submission: SubmissionConfig, tls: TlsConfig) -> None:
     for setting in ("bind", "bind_tls"):
         for index, text in enumerate(getattr(submission, setting)):
             key: KeyPath = ("submission", setting, index)
-            if _port(text) is None:
+            if port_of(text) is None:
                 raise _bad(key, "expected host:port or [v6]:port")
             if not tls.is_there and setting == "bind_tls":
                 raise _bad(key, "TLS needs a certificate: set certificate and key in [tls]")
@@ -420,7 +348,7 @@ def buffered_bytes_least(message_bytes_max: int) -> int:
 def _check_inbound(config: Config) -> None:
     inbound = config.inbound
     for index, text in enumerate(inbound.bind):
-        if _port(text) is None:
+        if port_of(text) is None:
             raise _bad(("inbound", "bind", index), "expected host:port or [v6]:port")
     mailbox = inbound.operator_mailbox
     if mailbox:
@@ -457,7 +385,7 @@ def _check_route(domain: str, target: str) -> None:
     # A route whose name never equals a recipient's domain would be passed over in silence.
     if domain != "*" and not (is_host_name(domain) and domain == domain.lower()):
         raise _bad(key, 'a route is for "*" or a domain in lower case, as A-labels')
-    if not _port(target):
+    if not port_of(target):
         raise _bad(key, "expected host:port or [v6]:port, and a port that can be connected to")
 
 
@@ -475,24 +403,3 @@ def _bad(key: KeyPath, sentence: str) -> BadValueError:
 
 
 _is_base_url = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?").fullmatch
-# As `relay.routes.Route` reads it, which has the last word on what it connects to.
-_LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
-_is_host_and_port = re.compile(
-    rf"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?=[^:]{{1,253}}:){_LABEL}(?:\.{_LABEL})*):(?P<port>[0-9]{{1,5}})"
-).fullmatch
-
-
-def _port(value: str) -> int | None:
-    """The port of `host:port` or `[v6]:port`; None where it is neither."""
-    found = _is_host_and_port(value)
-    if found is None or int(found["port"]) > 65535 or (found["v6"] and not _is_v6(found["v6"])):
-        return None
-    return int(found["port"])
-
-
-def _is_v6(text: str) -> bool:
-    try:
-        IPv6Address(text)
-    except ValueError:
-        return False
-    return True

@@ -14,8 +14,11 @@ require_verified_domains = true
 [http]
 # Port 0 takes any free one; the address is logged and written to http.address in this directory.
 bind = "127.0.0.1:8025"
-# Connections open at a time, status streams not counted. Each may hold 1 MiB. For one more, the one that has been
-# idle for longest is closed.
+# The largest body of a send, at most 16777216; with attachments of 10 MiB as they go out, it is some 12582912. Of
+# large bodies that come at the same time, one member has room for one of this size, or for 4 MiB together.
+# send_bytes_max = 1048576
+# Connections open at a time, status streams not counted. For one more, the one that has been idle for longest is
+# closed.
 # connections_max = 1000
 # Connections of one address (an IPv6 /64 is one), and requests at work that a trusted proxy forwards for it.
 # connections_per_address_max = 100
@@ -77,6 +80,9 @@ bind = "127.0.0.1:8025"
 # routes = {{ "*" = "127.0.0.1:2526" }}
 # How the relay introduces itself (EHLO). The reverse DNS of its address should say the same.
 # ehlo_name = "{operator_domain}"
+# By which addresses of receivers mail goes. Add "ipv6" once `atmos-relay doctor --network` has seen a PTR record for
+# this machine's: large receivers refuse mail from IPv6 addresses that have none.
+# families = ["ipv4"]
 # connections_max = 500
 # connections_per_site_max = 20
 # One member's, who may write to hundreds of domains that never answer; the rest is for the others.
@@ -137,6 +143,28 @@ bind = "127.0.0.1:8025"
 # edges = 0
 # couriers = 0
 
+[console]
+# The operator's console in a browser: `atmos-relay console login DIR` prints the link. It belongs on an address of this
+# machine; from elsewhere, `ssh -L 8026:127.0.0.1:8026` comes to it. Empty: there is none. Port 0 takes any free one;
+# the address is logged, and written to console.address in this directory.
+operator_bind = "127.0.0.1:8026"
+# Members have theirs at public_url, below /console/.
+# members = true
+
+[monitoring]
+# Lists that name addresses which send spam (DNSBL). They are asked every six hours for the addresses that mail goes out
+# from, by this machine's name servers: a public resolver gets no answers, or wrong ones.
+dnsbl = ["zen.spamhaus.org", "b.barracudacentral.org", "bl.spamcop.net", "psbl.surriel.com"]
+# The same for the operator's domain and the members'.
+# dnsbl_domains = ["dbl.spamhaus.org"]
+# Mail to [inbound] operator_mailbox, and to the members whom it concerns, where something wants a person.
+# mail_alarms = true
+
+[webhooks]
+# Webhooks go to public addresses by https. These host:port may also be private ones, and http: "127.0.0.1:9000" for
+# the operator's own webhooks, "did:plc:... 127.0.0.1:9000" for those of that member.
+# allow = []
+
 [members]
 # domains_max = 2
 # Who is asked whether a did:plc exists, when a member is enrolled (not with --offline).
@@ -152,5 +180,6 @@ bind = "127.0.0.1:8025"
 
 
 def config_template(operator_domain: str, public_url: str) -> str:
-    """The file that `init` writes. It parses to a Config with every default."""
+    """The file that `init` writes. It parses to a Config with every default, but for what only a relay of its
+    own has: the operator's console, and the lists that are asked."""
     return TEMPLATE.format(operator_domain=operator_domain, public_url=public_url)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,17 @@ from typing import Any
 import msgspec
 import trio
 
+from relay.alarms import Alarms
 from relay.authentication import check_still, is_active_key
-from relay.buffers import Buffers
+from relay.buffers import Buffers, receiving_octets
 from relay.config import Config, ConfigError, load_config
-from relay.data_directory import SiteStatus, check_may_write
+from relay.console_links import ConsoleLinks
+from relay.data_directory import SiteStatus, WebhooksAtWork, check_may_write
 from relay.edge import Edge, MailReader
 from relay.heavy_work import HeavyWork
 from relay.in_hand import InHand
-from relay.last_looks import LastLooks
+from relay.last_looks import LastLooks, ListLooks
+from relay.lockout import Lockout
 from relay.message.key_files import remove_unfinished
 from relay.message.keys import KeyRing, Pepper, Peppers, load_peppers
 from relay.message.outgoing import Composer
@@ -50,9 +54,6 @@ logger = logging.getLogger(__name__)
 
 #: Octets of large mails that are on their way to receivers at a time.
 SENDING_OCTETS_MAX = 64 * 1024 * 1024
-#: Octets of large bodies that are received at a time. Read and on its way to the log, a body takes some four times as
-#: much.
-RECEIVING_OCTETS_MAX = 16 * 1024 * 1024
 
 #: Whether anybody may write is asked for this one.
 _ANY_MEMBER = Principal("", "")
@@ -75,10 +76,16 @@ class Core:
     sites: dict[str, str] = field(default_factory=dict)
     #: What was found (relay.domains.diagnosis.Finding) when each domain's DNS was looked at last.
     dns_looks: LastLooks[Any] = field(default_factory=LastLooks)
+    #: When lists of senders to refuse were asked last, and which gave no answer.
+    list_looks: ListLooks = field(default_factory=ListLooks)
     #: Set where mail comes in.
     mail_reader: MailReader | None = None
+    #: Set where webhooks are told of events.
+    webhooks: WebhooksAtWork | None = None
     #: Set by the deliverer, who has them.
     site_statuses: Callable[[], Mapping[str, SiteStatus]] = dict
+    #: When the certificate that is shown ends. Set where there is one.
+    certificate_not_after: Callable[[], datetime] | None = None
     stopping: bool = False
     #: Called with each further pepper and its number, before anything is made by it; awaited.
     pepper_observers: list[Callable[[int, Pepper], Awaitable[None]]] = field(default_factory=list)
@@ -98,12 +105,21 @@ class Core:
     #: Those of the edge in this process.
     streams: Streams = field(init=False)
     heavy_work: HeavyWork = field(init=False)
+    #: What wants a person.
+    alarms: Alarms = field(init=False)
+    #: Who is let into the console.
+    console_links: ConsoleLinks = field(init=False)
     #: For large mails while they are sent, and for large bodies while they are received.
-    sending: Buffers = field(default_factory=lambda: Buffers(SENDING_OCTETS_MAX))
-    receiving: Buffers = field(default_factory=lambda: Buffers(RECEIVING_OCTETS_MAX))
+    sending: Buffers = field(default_factory=lambda: Buffers(lambda: SENDING_OCTETS_MAX))
+    receiving: Buffers = field(init=False)
+    #: Wrong sign-ins at the console, by any edge.
+    console_guesses: Lockout = field(default_factory=Lockout)
 
     def __post_init__(self) -> None:
+        self.alarms = Alarms(self.store.read)
+        self.receiving = Buffers(lambda: receiving_octets(self.config.http))
         self.metrics = CoreMetrics(self.store)
+        self.metrics.alarms_are(self.alarms.counts, self.list_looks)
         self.edge_metrics = EdgeMetrics()
         self.metrics_page = MetricsPage(
             lambda: [*self.metrics.families(), *self.edge_metrics.families()], self.metrics.count_unanswered
@@ -114,7 +130,10 @@ class Core:
         )
         self.writes = Writes(self.store, self.space)
         self.heavy_work = HeavyWork(self.surroundings.offload)
-        self.stream_places = StreamPlaces(lambda: self.config.http, self.store.now_us)
+        self.console_links = ConsoleLinks(self.surroundings.dice.randbytes)
+        self.stream_places = StreamPlaces(
+            lambda: self.config.http, self.store.now_us, self.console_links.ends_at
+        )
         self.streams = Streams(
             self.stream_places.held(),
             self.store.read,
@@ -123,8 +142,10 @@ class Core:
         )
         self.edge_metrics.streams.set_function(lambda: self.streams.count)
         self.store.observers.append(self.streams.observe)
+        self.console_links.ended.append(self.streams.revoked)
         self.store.observers.append(self.metrics.observe)
         self.store.observers.append(self.reservations.observe)
+        self.store.observers.append(self.in_hand.observe)
         self.store.rewritten.append(self._forget_sends)
 
     @property
@@ -207,6 +228,8 @@ class Core:
     def _check_still(self, member: Principal, *, reads: bool) -> None:
         """Once more, for a body may take its time, and an edge may be wrong, or make the key better than it is. Raises
         Refusal(AUTH_FAILED, or MEMBER_SUSPENDED where it is no reading)."""
+        if member.is_vouched and not self.console_links.is_vouched(member, self.store.now_us()):
+            raise Refusal("AUTH_FAILED", "this session of the console is over; sign in again")
         with self.store.read() as view:
             if not reads:
                 check_still(view, member)

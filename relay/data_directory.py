@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from relay.alarms import Alarms
 from relay.codec import Recorded, decode
 from relay.config import Config, load_config
-from relay.file_names import LOG_DIRECTORY
+from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
+from relay.last_looks import LastLooks, ListLooks
 from relay.message.key_files import KeyFiles, read_peppers
 from relay.refusals import Refusal
-from relay.views import open_temporary_views, signing_keys
+from relay.views import open_settled_relay_views, open_temporary_views, signing_keys
 from spool.backup.format import BEGUN_NAME as BACKUP_BEGUN
 from spool.backup.restore import UNFINISHED_NAME as RESTORE_UNFINISHED
 from spool.clock import wall_clock_us
 from spool.reader import LogReader
-from spool.views import Snapshot, Views
+from spool.views import Snapshot
 
 if TYPE_CHECKING:
     from relay.message.keys import KeyRing
@@ -34,6 +36,20 @@ class SiteStatus(NamedTuple):
     #: Not tried before that time, and why; None where it is tried.
     down_until_us: int | None = None
     down_because: str | None = None
+
+
+class WebhooksAtWork(Protocol):
+    """The task that tells events to webhooks, where one runs. What it answers is `relay.webhooks.attempts`'s."""
+
+    def attempts(self, webhook_id: str) -> Sequence[Any]:
+        """The last requests to its endpoint, the newest last; none since the relay's start, none."""
+
+    def told_seq(self, webhook_id: str) -> int | None:
+        """All events up to this one were told, or are none that it is told of; None: not known."""
+
+    async def test(self, webhook_id: str) -> Any:
+        """Send it a `webhook.test` now, in no order with its events, and say what that came to. Raises
+        Refusal(TEMPORARILY_UNAVAILABLE) where there is no place for it."""
 
 
 class Readable(Protocol):
@@ -54,6 +70,22 @@ class Readable(Protocol):
     @property
     def sites(self) -> Mapping[str, str]:
         """Recipient domain -> the name of its site, of those that were looked up lately."""
+
+    @property
+    def alarms(self) -> Alarms:
+        """What wants a person. Of the machine itself only a running relay knows."""
+
+    @property
+    def list_looks(self) -> ListLooks:
+        """When lists of senders to refuse were asked last."""
+
+    @property
+    def dns_looks(self) -> LastLooks[Any]:
+        """What was found when a running relay looked at each domain's DNS last."""
+
+    @property
+    def webhooks(self) -> WebhooksAtWork | None:
+        """None where no relay runs, or none yet."""
 
     def site_statuses(self) -> Mapping[str, SiteStatus]:
         """Of the sites that a running relay has to do with, by name."""
@@ -104,6 +136,10 @@ class _Reading:
         self.store: ReadableStore = store
         self.in_hand: Container[int] = frozenset()
         self.sites: Mapping[str, str] = {}
+        self.dns_looks: LastLooks[Any] = LastLooks()
+        self.webhooks: WebhooksAtWork | None = None
+        self.alarms = Alarms(store.read)
+        self.list_looks = ListLooks()
 
     @cached_property
     def keyring(self) -> KeyRing:
@@ -129,12 +165,17 @@ class _Reading:
         """Nobody else is at work here."""
 
 
-class _Folded:
-    """Views that were folded from a log, and that log."""
+class _Store:
+    """Views and their log, which change no more."""
 
-    def __init__(self, views: Views[Recorded], reader: LogReader, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        read: Callable[[], AbstractContextManager[Snapshot]],
+        reader: LogReader,
+        clock: Callable[[], int],
+    ) -> None:
         self._reader = reader
-        self.read = views.read
+        self.read = read
         self.now_us = clock
 
     def get(self, seq: int) -> Recorded:
@@ -143,24 +184,36 @@ class _Folded:
 
 @contextmanager
 def open_for_reading(directory: Path) -> Iterator[Readable]:
-    """A data directory that nobody serves, or a copy of one, without writing a byte into it.
+    """A data directory that nobody serves, or a copy of one, without changing anything in it.
 
-    The views are folded from the log into a temporary directory: those of the directory may be behind it, or missing,
-    and only a writer may mend that. Raises ConfigError, KeyFileError, or an error of `spool`.
+    Where its views were closed in order and have seen the whole log, they are read. Otherwise they are folded from the
+    log into a temporary directory: those of the directory may be behind it, or missing, and only a writer may mend
+    that. Raises ConfigError, KeyFileError, or an error of `spool`.
     """
     config = load_config(directory)
     read_peppers(directory)  # not needed here, but whoever looks should hear of secrets that others can read
     keys = KeyFiles(directory)
     keys.check()
     operator_stem = keys.operator_stem(config.operator_domain)
-    with (
-        open_temporary_views() as views,
-        LogReader(directory / LOG_DIRECTORY, locate=views.locate) as reader,
-    ):
-        if reader.directory.is_dir():
-            views.catch_up(reader)
-        with views.read() as view:
+    with _views_and_log(directory) as store:
+        with store.read() as view:
             key = signing_keys.operator_key(view, config.operator_domain)
         if key is not None:
             operator_stem = key.selector_stem
-        yield _Reading(directory, config, operator_stem, _Folded(views, reader, wall_clock_us))
+        yield _Reading(directory, config, operator_stem, store)
+
+
+@contextmanager
+def _views_and_log(directory: Path) -> Iterator[_Store]:
+    log = directory / LOG_DIRECTORY
+    with open_settled_relay_views(directory / VIEWS_DIRECTORY, log) as settled:
+        if settled is not None:
+            with LogReader(log, locate=settled.place) as reader:
+                # No answer is given beside a log that is no log any more.
+                reader.check_headers()
+                yield _Store(lambda: nullcontext(settled), reader, wall_clock_us)
+            return
+    with open_temporary_views() as views, LogReader(log, locate=views.locate) as reader:
+        if reader.directory.is_dir():
+            views.catch_up(reader)
+        yield _Store(views.read, reader, wall_clock_us)

@@ -21,6 +21,7 @@ import trio
 from relay.api import create_app, serve_http
 from relay.api.clients import Clients
 from relay.api.places import WHY, Places
+from relay.console.member_door import member_console
 from relay.edge import Edge
 from relay.listening import Addresses, Listened, Listening
 from relay.reception.certificates import Certificates
@@ -83,7 +84,7 @@ async def _serve_http(
     edge.settings.observers.append(lambda before: places.look_again())
     edge.metrics.http_connections.set_function(lambda: places.connections)
     await serve_http(
-        create_app(edge),
+        create_app(edge, member_console(edge)),
         config,
         listening,
         places=places,

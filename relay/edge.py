@@ -39,6 +39,16 @@ class Decide(Protocol):
     def __call__(self, name: str, arguments: msgspec.Struct, asker: Asker) -> Awaitable[Any]: ...
 
 
+class ByName(msgspec.Struct, frozen=True):
+    """The arguments of an operator's command by their names, as they stand on the admin socket.
+
+    For pages that are shown to members and to the operator alike: they may not import what only the operator may order.
+    Only the operator's door takes it (`relay.operator_console.orders`).
+    """
+
+    arguments: dict[str, Any]
+
+
 class DecisionFailedError(Exception):
     """A defect in a decision that another process carried out. Its log has it, under this request id."""
 

@@ -9,6 +9,8 @@ VIEWS_DIRECTORY = "views"
 ADMIN_SOCKET = "admin.sock"
 #: Where a running relay answers HTTP: its first line is `host:port`.
 HTTP_ADDRESS_FILE = "http.address"
+#: Where a running relay has the operator's console: its first line is `host:port`.
+CONSOLE_ADDRESS_FILE = "console.address"
 #: Where a running relay takes mail over SMTP: a line `host:port` for each address of `[submission]` `bind`, then of
 #: `bind_tls`, in the order of the configuration.
 SUBMISSION_ADDRESS_FILE = "submission.address"

@@ -43,7 +43,7 @@ class Listening(NamedTuple):
         return [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in self.sockets]
 
 
-async def listen_http(bind: str) -> Listening:
+async def listen_http(bind: str, setting: str = "[http] bind") -> Listening:
     """`[::]` takes those who come by IPv4, too, where the system has it so. Raises OSError, with what to say."""
     host, port = host_and_port(bind)
 
@@ -64,7 +64,7 @@ async def listen_http(bind: str) -> Listening:
         return await _patiently(open_sockets)
     except OSError as error:
         raise OSError(
-            error.errno, f"cannot listen on {bind} ([http] bind): {error.strerror or error}"
+            error.errno, f"cannot listen on {bind} ({setting}): {error.strerror or error}"
         ) from error
 
 
@@ -116,6 +116,8 @@ class Addresses(NamedTuple):
     submission: tuple[str, ...] = ()
     #: Where mail comes in.
     inbound: tuple[str, ...] = ()
+    #: Where the operator's console is served; empty: nowhere.
+    console: str = ""
 
 
 class Listened(NamedTuple):

@@ -10,6 +10,7 @@ Each is a registry of names; `relay.metrics_page` makes one page of them.
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -29,10 +30,16 @@ from relay.events import (
     Outcome,
     SendAccepted,
 )
+from relay.last_looks import ListLooks
 from relay.metrics_page import Family, families_of
+from relay.providers import UNKNOWN
 from relay.store import Store
-from relay.views import due, members, messages
+from relay.times import DAY_US, utc
+from relay.views import due, listings, members, messages, provider_reports
 from spool.views import Snapshot
+
+#: What a provider said so long ago says nothing of now.
+SPAM_RATE_DAYS = 14
 
 
 class SmtpMetrics:
@@ -131,6 +138,24 @@ class CoreMetrics:
             ["bounce_class"],
             registry=self._registry,
         )
+        self._provider_outcomes = Counter(
+            "atmos_provider_outcomes",
+            "Attempts ended, by whose receivers it was (docs/PROVIDERS.md), status and why (docs/BOUNCE_CLASSES.md)",
+            ["provider", "status", "bounce_class"],
+            registry=self._registry,
+        )
+        self._provider_tls = Counter(
+            "atmos_provider_sent_over_tls",
+            "Of the messages sent, those that went over TLS, by provider",
+            ["provider"],
+            registry=self._registry,
+        )
+        self._provider_complaints = Counter(
+            "atmos_provider_complaints",
+            "Complaints that are believed, by the provider whose user complained",
+            ["provider"],
+            registry=self._registry,
+        )
         #: Set by the deliverer, who has them.
         self.connections = Gauge(
             "atmos_delivery_connections", "Open connections to receivers", registry=self._registry
@@ -171,10 +196,32 @@ class CoreMetrics:
             registry=self._registry,
         )
 
+        self.webhook_requests = Counter(
+            "atmos_webhook_requests",
+            "Requests to webhooks' endpoints, by outcome: taken (2xx), refused (4xx for good), failed, unanswered",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self._webhooks_behind = Gauge(
+            "atmos_webhooks_behind_seconds",
+            "How long ago the oldest event became true that an active webhook was not told of yet",
+            registry=self._registry,
+        )
+
         #: By role of workers: how many are ready, how many were ever begun, and how many of those have died. Set by who
         #: keeps them.
         self.workers: dict[str, Callable[[], tuple[int, int, int]]] = {}
         self._registry.register(_WorkersCollector(self.workers))
+
+    def webhooks_are(self, by_status: Mapping[str, int], behind_seconds: Callable[[], float]) -> None:
+        """Called by who tells events to them."""
+        self._webhooks_behind.set_function(behind_seconds)
+        self._registry.register(_WebhooksCollector(by_status))
+
+    def alarms_are(self, counts: Callable[[], Mapping[str, int]], looks: ListLooks) -> None:
+        """Called by who knows them."""
+        self._registry.register(_AlarmsCollector(counts))
+        self._registry.register(_ListsCollector(self._store, looks))
 
     def count_unanswered(self, processes: int) -> None:
         self._unanswered.inc(processes)
@@ -196,6 +243,7 @@ class CoreMetrics:
                 case Outcome() if event.attempt:
                     digit, bounce_class = (event.code or 0) // 100, event.bounce_class or "none"
                     self._outcomes.labels(_status(event), str(digit), bounce_class).inc()
+                    self._count_provider(event, bounce_class)
                     if isinstance(event, MessageBounced) and event.bounce_class in RELAY_CLASSES:
                         self._relay_refused.labels(event.bounce_class).inc()
                 case MessageBounceReported():
@@ -204,10 +252,24 @@ class CoreMetrics:
                         self._relay_refused.labels(event.bounce_class).inc()
                 case MessageComplained():
                     self._complaints.labels("yes" if event.authenticated else "no").inc()
+                    if event.authenticated:
+                        self._provider_complaints.labels(self._provider_of(event.message_id)).inc()
                 case MailReceived():
                     self._passed_on.labels(event.kind).inc()
                 case _:
                     pass
+
+    def _count_provider(self, event: Outcome, bounce_class: str) -> None:
+        provider = event.provider or UNKNOWN
+        self._provider_outcomes.labels(provider, _status(event), bounce_class).inc()
+        if isinstance(event, MessageSent) and event.tls_version is not None:
+            self._provider_tls.labels(provider).inc()
+
+    def _provider_of(self, message_id: int) -> str:
+        """Of a message that has come to its end. Complaints are few."""
+        with self._store.read() as view:
+            state = messages.message(view, message_id)
+        return (state and state.provider) or UNKNOWN
 
 
 def _status(event: Outcome) -> str:
@@ -219,6 +281,52 @@ def _status(event: Outcome) -> str:
         case MessageBounced():
             return "bounced"
     raise AssertionError(event.TYPE)
+
+
+class _AlarmsCollector(Collector):
+    def __init__(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "atmos_alarms", "Alarms that are active, by name (docs/OPERATING.md)", labels=["name"]
+        )
+        for name, count in self._counts().items():
+            family.add_metric([name], count)
+        yield family
+
+
+class _ListsCollector(Collector):
+    """By list, of which the configuration names some; by state, so that `unknown` is never taken for good news."""
+
+    def __init__(self, store: Store, looks: ListLooks) -> None:
+        self._store = store
+        self._looks = looks
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "atmos_dnsbl_sources",
+            "The relay's addresses and domains, by list of senders to refuse and what it says: listed, or unknown",
+            labels=["dnsbl", "state"],
+        )
+        with self._store.read() as view:
+            listed = Counts(listing.dnsbl for listing in listings.listings(view))
+        unknown = Counts(dnsbl for _, dnsbl in self._looks.unknown())
+        for dnsbl in sorted({*listed, *self._looks.lists()}):
+            family.add_metric([dnsbl, "listed"], listed[dnsbl])
+            family.add_metric([dnsbl, "unknown"], unknown[dnsbl])
+        yield family
+
+
+class _WebhooksCollector(Collector):
+    def __init__(self, by_status: Mapping[str, int]) -> None:
+        self._by_status = by_status
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily("atmos_webhooks", "Webhooks, by status", labels=["status"])
+        for status in ("active", "paused", "disabled"):
+            family.add_metric([status], self._by_status.get(status, 0))
+        yield family
 
 
 class _ReaderCollector(Collector):
@@ -278,6 +386,7 @@ class _ViewsCollector(Collector):
             for status, count in _domain_counts(view).items():
                 paused.add_metric([status], count)
             yield paused
+            yield _spam_rates(view, self._store.now_us())
             lag = self._store.last_seq - view.position
         yield GaugeMetricFamily(
             "atmos_projector_lag_records", "Records that the views have not seen", value=lag
@@ -292,6 +401,23 @@ class _ViewsCollector(Collector):
         yield GaugeMetricFamily(
             "atmos_disk_free_bytes", "Free space where the log is", value=self._store.free_bytes()
         )
+
+
+def _spam_rates(view: Snapshot, now_us: int) -> Metric:
+    """What providers said of the last day that was recorded, the worst of its domains; none older than a fortnight."""
+    family = GaugeMetricFamily(
+        "atmos_provider_spam_rate",
+        "Share of mail that users reported as spam, as the provider has it: the last day recorded, its worst domain",
+        labels=["provider"],
+    )
+    last: dict[str, tuple[str, float]] = {}
+    since, until = (f"{utc(now_us + days * DAY_US):%Y-%m-%d}" for days in (-SPAM_RATE_DAYS, 1))
+    for report in provider_reports.reports(view, since, until):
+        if report.spam_rate is not None:
+            last[report.provider] = max(last.get(report.provider, ("", 0.0)), (report.date, report.spam_rate))
+    for provider, (_, rate) in sorted(last.items()):
+        family.add_metric([provider], rate)
+    return family
 
 
 def _domain_counts(view: Snapshot) -> dict[str, int]:

@@ -17,9 +17,12 @@ from ipaddress import (
     ip_interface,
     ip_network,
 )
-from typing import Final
+from typing import Final, Literal
 
 Address = IPv4Address | IPv6Address
+#: As `[delivery] families` names them.
+Family = Literal["ipv4", "ipv6"]
+FAMILIES: Final[tuple[Family, ...]] = ("ipv4", "ipv6")
 Network = IPv4Network | IPv6Network
 
 LOOPBACK: Final[tuple[Network, ...]] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
@@ -34,6 +37,10 @@ def parse_address(text: str) -> Address:
     """Raises ValueError."""
     address = ip_address(text.partition("%")[0])
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def family_of(address: Address) -> Family:
+    return "ipv4" if isinstance(address, IPv4Address) else "ipv6"
 
 
 def parse_network(text: str) -> Network:

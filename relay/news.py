@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from relay.codec import Recorded
-from relay.events import KeyRevoked, OwnedEvent
+from relay.events import ConsoleEpochRaised, KeyRevoked, OwnedEvent
 
 NAMES_MAX: Final = 1000
 
@@ -42,6 +42,7 @@ class News:
         # Dicts, so that they are told in the order in which they came.
         self._dids: dict[str, None] = {}
         self._revoked: dict[tuple[str, str], None] = {}
+        self._any_key = False
         self._there_is_some = trio.Event()
 
     def observe(self, recorded: Sequence[Recorded]) -> None:
@@ -52,9 +53,18 @@ class News:
                 if event.did in self._listening:
                     _remember(self._dids, event.did)
                     self._there_is_some.set()
-            elif isinstance(event, KeyRevoked) and event.did in self._listening:
-                _remember(self._revoked, (event.did, event.key_id))
+            elif isinstance(event, KeyRevoked):
+                self.revoked(event.did, event.key_id)
+            elif isinstance(event, ConsoleEpochRaised):
+                # Sessions that the operator vouched for are over, and they count as keys.
+                self._any_key = True
                 self._there_is_some.set()
+
+    def revoked(self, did: str, key_id: str) -> None:
+        """A session that the operator vouched for is over. It counts as a key, and its end is no event."""
+        if did in self._listening:
+            _remember(self._revoked, (did, key_id))
+            self._there_is_some.set()
 
     async def next(self) -> Heard:
         """What has not been told yet, as soon as there is some. Cancelled: it is told the next time.
@@ -62,7 +72,8 @@ class News:
         Whoever sends it should ask for more only when it was received: else it piles up on the way.
         """
         await self._there_is_some.wait()
-        heard = Heard(_told(self._dids), _told(self._revoked))
+        heard = Heard(_told(self._dids), None if self._any_key else _told(self._revoked))
+        self._any_key = False
         self._dids, self._revoked = {}, {}
         self._there_is_some = trio.Event()
         return heard

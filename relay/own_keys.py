@@ -13,6 +13,7 @@ import msgspec
 from relay.core import Core
 from relay.data_directory import Readable
 from relay.decisions.keys import issue_key, made_by, revoke_key, scope_of
+from relay.decisions.webhooks import made_by_key
 from relay.enrolment import new_key
 from relay.events import Event
 from relay.message.keys import new_api_key
@@ -20,6 +21,7 @@ from relay.principals import Principal, Scope
 from relay.registry import decision
 from relay.views import members
 from relay.views.members import KeyState
+from relay.views.webhooks import WebhookState
 from spool.views import Snapshot
 
 
@@ -39,9 +41,18 @@ class IssuedKey(NamedTuple):
     state: KeyState
 
 
+class Revoked(NamedTuple):
+    """What came of a key that was revoked, as it is then."""
+
+    #: The keys that were active until now.
+    keys: list[KeyState]
+    #: (id, status) of the webhooks.
+    webhooks: list[tuple[str, str]]
+
+
 class RevokeOwnKey(msgspec.Struct, frozen=True, kw_only=True):
     key_id: str
-    #: The active keys that came of it, too.
+    #: The active keys and the webhooks that came of it, too.
     all_of_it: bool = False
     #: The one that asks may be among them.
     self_too: bool = False
@@ -68,12 +79,14 @@ async def issue_own_key(core: Core, wanted: IssueOwnKey, member: Principal) -> I
 
 
 @decision(by=Principal)
-async def revoke_own_key(core: Core, wanted: RevokeOwnKey, member: Principal) -> list[KeyState]:
-    """The keys that came of it and were active until now, as they are then. Raises Refusal(NOT_FOUND or CONFLICT)."""
+async def revoke_own_key(core: Core, wanted: RevokeOwnKey, member: Principal) -> Revoked:
+    """Raises Refusal(NOT_FOUND or CONFLICT)."""
     made: list[KeyState] = []
+    hooks: list[WebhookState] = []
 
     def decide(view: Snapshot) -> list[Event]:
         made[:] = made_by(view, member.did, wanted.key_id)
+        hooks[:] = made_by_key(view, member.did, wanted.key_id)
         return revoke_key(
             view,
             member.did,
@@ -85,4 +98,8 @@ async def revoke_own_key(core: Core, wanted: RevokeOwnKey, member: Principal) ->
 
     await core.writes.decide(member, decide)
     with core.store.read() as view:
-        return [members.key(view, member.did, state.key_id) or state for state in made]
+        keys = [members.key(view, member.did, state.key_id) or state for state in made]
+    ended: list[tuple[str, str]] = [
+        (state.webhook_id, "removed" if wanted.all_of_it else state.status) for state in hooks
+    ]
+    return Revoked(keys, ended)

@@ -11,6 +11,7 @@ import msgspec
 
 from relay.codec import Recorded
 from relay.events import (
+    AlarmQueued,
     AttemptInterrupted,
     AttemptStarted,
     ConfirmationQueued,
@@ -31,8 +32,9 @@ from relay.events import (
     Outcome,
     ReportDetails,
     SendAccepted,
+    WebhookNoticeQueued,
 )
-from relay.message import confirmation, dsn, forward
+from relay.message import alarm_notice, confirmation, dsn, forward, notice, webhook_notice
 from relay.message.advice import report_advice
 from relay.times import rfc3339, rfc3339_or_none
 from relay.views.messages import MessageState
@@ -165,6 +167,8 @@ class MessageSummary(msgspec.Struct, rename="camel", kw_only=True):
     """
 
     message_id: int
+    #: What stands for all messages of its send; null: nobody sent it.
+    send_id: int | None
     status: str
     category: str
     sender: str | None = msgspec.field(name="from")
@@ -172,6 +176,13 @@ class MessageSummary(msgspec.Struct, rename="camel", kw_only=True):
     subject: str | None
     #: The door that it came in by, `http` or `smtp`; null: a notification, or mail that is passed on.
     via: str | None
+    #: False: a recipient of a conversation whom nobody sees (`bcc`).
+    shown: bool
+    tag: str | None
+    #: The member's own words; null: there are none.
+    metadata: dict[str, str] | None
+    #: The time that the member has chosen.
+    scheduled_at: str | None
     accepted_at: str
     attempts: int
     next_attempt_at: str | None
@@ -294,10 +305,11 @@ def timeline_entry(recorded: Recorded, message_id: int) -> TimelineEntry:
     match event:
         case MessageQueued():
             entry.status = "queued"
+            entry.next_attempt_at = rfc3339(event.next_attempt_at) if event.scheduled else None
         case DsnQueued():
             entry.message_id, entry.about = recorded.seq, event.about
             entry.status = "queued" if message_id == recorded.seq else None
-        case ConfirmationQueued() | ForwardQueued():
+        case ConfirmationQueued() | ForwardQueued() | WebhookNoticeQueued() | AlarmQueued():
             entry.status = "queued"
         case AttemptStarted() | AttemptInterrupted():
             entry.attempt = event.attempt
@@ -382,6 +394,18 @@ def mailbox(name: str, address: str) -> str:
     return f"{name} <{address}>" if name else address
 
 
+def _subject_of_notice(notice: Notice) -> str:
+    match notice:
+        case DsnQueued():
+            return dsn.SUBJECT
+        case WebhookNoticeQueued():
+            return webhook_notice.SUBJECT
+        case AlarmQueued():
+            return alarm_notice.subject(notice)
+        case _:
+            return confirmation.SUBJECT
+
+
 def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> MessageSummary:
     """`get` reads an event of the log by its sequence number: what is personal is only there."""
     queued = get(state.message_id).event
@@ -389,17 +413,16 @@ def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> Mess
     sender: str | None
     subject: str | None
     via: str | None = None
+    metadata: dict[str, str] | None = None
     if isinstance(queued, ForwardQueued):
         sender, subject = _sender_and_subject_of_forward(get(state.message_id - 1).event)
     elif isinstance(queued, Notice):
-        own = dsn.sender(queued.operator_domain)
+        own = notice.sender(queued.operator_domain)
         sender = mailbox(own.name, own.address)
-        subject = dsn.SUBJECT if isinstance(queued, DsnQueued) else confirmation.SUBJECT
+        subject = _subject_of_notice(queued)
     else:
-        accepted = get(state.send_seq).event
-        assert isinstance(accepted, SendAccepted)
-        sender, subject = _sender_and_subject(accepted)
-        via = accepted.via
+        sender, subject, via = _heading(queued, state, get)
+        metadata = metadata_of(queued)
     last_reply = None
     if state.outcome_seq is not None:
         outcome = get(state.outcome_seq).event
@@ -407,12 +430,17 @@ def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> Mess
         last_reply = reply_of(outcome)
     return MessageSummary(
         message_id=state.message_id,
+        send_id=None if state.is_notice else state.send_seq,
         status=state.status,
         category=state.category,
         sender=sender,
         recipient=None if queued.personal is None else queued.personal.address,
         subject=subject,
         via=via,
+        shown=queued.shown if isinstance(queued, MessageQueued) else True,
+        tag=state.tag,
+        metadata=metadata,
+        scheduled_at=rfc3339_or_none(state.scheduled_at),
         accepted_at=rfc3339(state.accepted_at),
         attempts=state.attempts,
         next_attempt_at=rfc3339_or_none(state.next_attempt_at),
@@ -420,11 +448,23 @@ def message_summary(state: MessageState, get: Callable[[int], Recorded]) -> Mess
     )
 
 
-def _sender_and_subject(accepted: SendAccepted) -> tuple[str | None, str | None]:
+def metadata_of(queued: MessageQueued) -> dict[str, str] | None:
+    return None if queued.personal is None else queued.personal.metadata or None
+
+
+def _heading(
+    queued: MessageQueued, state: MessageState, get: Callable[[int], Recorded]
+) -> tuple[str | None, str | None, str]:
+    """From, subject, and the door that it came in by. Of a large send all of it stands with the message."""
+    if queued.personal is not None and queued.personal.heading is not None:
+        heading = queued.personal.heading
+        return mailbox(heading.from_name, heading.from_address), heading.subject, heading.via
+    accepted = get(state.send_seq).event
+    assert isinstance(accepted, SendAccepted)
     content = accepted.personal
     if content is None:
-        return None, None
-    return mailbox(content.from_name, content.from_address), content.subject
+        return None, None, accepted.via
+    return mailbox(content.from_name, content.from_address), content.subject, accepted.via
 
 
 def _sender_and_subject_of_forward(received: Event) -> tuple[str | None, str | None]:

@@ -21,7 +21,8 @@ from typing import Literal, TypeVar
 
 import trio
 
-from relay.config import InboundConfig, MembersConfig
+from relay.config import MembersConfig
+from relay.config_doors import InboundConfig
 from relay.refusals import Refusal
 from relay.turns import Turns
 
@@ -32,6 +33,10 @@ DEAR_PER_MINUTE = 6
 DEAR_AT_WORK_MAX = 8
 #: So long one waits for the others.
 DEAR_WAIT_SECONDS_MAX = 10.0
+#: Between two tests of webhooks of one member, or of the operator.
+WEBHOOK_TESTS_SECONDS = 10.0
+#: Mails to its owner that a webhook is disabled: as many as a member has webhooks.
+WEBHOOK_NOTICES_PER_DAY = 10
 #: And comes again, where its own last one is still at work.
 DEAR_RETRY_AFTER_SECONDS = 5
 
@@ -62,6 +67,8 @@ class Quota:
         self._dear: dict[str, _Bucket] = {}
         self._at_dear_work: set[str] = set()
         self._dear_turns = Turns(DEAR_AT_WORK_MAX)
+        self._webhook_tests: dict[str, float] = {}
+        self._webhook_notices: dict[str, _Bucket] = {}
 
     def take_write(self, did: str) -> None:
         """Count one write of the member, whatever becomes of it. Raises Refusal(RATE_LIMITED) where it has had all of
@@ -139,6 +146,24 @@ class Quota:
                 self._dear_turns.release()
         finally:
             self._at_dear_work.discard(did)
+
+    def take_webhook_test(self, did: str) -> None:
+        """Count one request to a webhook that somebody wants now, for its owner. Raises Refusal(RATE_LIMITED)."""
+        now = trio.current_time()
+        wait = self._webhook_tests.get(did, -math.inf) + WEBHOOK_TESTS_SECONDS - now
+        if wait > 0:
+            raise Refusal(
+                "RATE_LIMITED",
+                f"a webhook of this owner's was tested less than {WEBHOOK_TESTS_SECONDS:g} seconds ago; wait",
+                retry_after_seconds=math.ceil(wait),
+            )
+        self._webhook_tests[did] = now
+
+    def take_webhook_notice(self, did: str) -> bool:
+        """Whether the owner of a webhook may be told once more that it is disabled; it is counted."""
+        most, now = WEBHOOK_NOTICES_PER_DAY, trio.current_time()
+        bucket = self._webhook_notices.setdefault(did, _Bucket(most, now))
+        return not bucket.take(most, now, seconds=24 * 3600)
 
     # ------------------------------------------------------------------------------------------------ strangers
 

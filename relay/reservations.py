@@ -1,7 +1,8 @@
 """What has been decided and is not in the views yet, so that decisions made beside each other stay exact.
 
 Between a decision and its event in the views lies an fsync, during which other requests are decided. They must see
-what is on its way: how many recipients a domain has in flight (limits), and which idempotency keys are being used.
+what is on its way: how many recipients a domain has in flight (limits), now and at which times, and which idempotency
+keys are being used.
 
 A reservation ends at the very moment its event is applied, never earlier or later, or not at all when the append
 failed; so no request counts twice and none is missed.
@@ -12,12 +13,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from typing import NamedTuple
 
 import trio
 
 from relay.codec import Recorded
-from relay.events import Event, SendAccepted
+from relay.events import Event, MessageRescheduled, SendAccepted
+from relay.views.warming import minute_of
 from spool.errors import LogStalledError
+
+
+class _Planned(NamedTuple):
+    domain: str
+    minute_us: int
 
 
 class Reservations:
@@ -25,17 +33,26 @@ class Reservations:
 
     def __init__(self) -> None:
         self._recipients: Counter[str] = Counter()
+        #: Of scheduled sends: as in `relay.views.warming`, by minutes.
+        self._planned: Counter[_Planned] = Counter()
+        #: Message that is being moved -> where to.
+        self._moves: dict[int, _Planned] = {}
         self._keys: dict[tuple[str, str], trio.Event] = {}
 
     def recipients(self, domain: str) -> int:
+        """Of sends that are to go out at once."""
         return self._recipients[domain]
+
+    def scheduled(self, domain: str) -> dict[int, int]:
+        """Beginning of a minute -> recipients of sends that are scheduled in it, or being moved there."""
+        return {planned.minute_us: n for planned, n in self._planned.items() if planned.domain == domain}
 
     @contextmanager
     def hold(self, events: Sequence[Event]) -> Iterator[None]:
         """Reserve for the send in `events`, which is being appended inside the block."""
         send = events[0]
         assert isinstance(send, SendAccepted)
-        self._recipients[send.domain] += send.wanted
+        self._count(send, send.wanted)
         try:
             yield
         except LogStalledError:
@@ -45,9 +62,26 @@ class Reservations:
             self._release(send)
             raise
 
+    def move(self, domain: str, events: Sequence[Event]) -> None:
+        """Reserve for messages of the domain that are being moved, all to one time. Whoever appends these events says
+        `give_up_move` when they will never be true."""
+        for event in events:
+            assert isinstance(event, MessageRescheduled)
+            self.give_up_move(event.message_id)
+            planned = _Planned(domain, minute_of(event.next_attempt_at))
+            self._moves[event.message_id] = planned
+            self._planned[planned] += 1
+
+    def give_up_move(self, message_id: int) -> None:
+        planned = self._moves.pop(message_id, None)
+        if planned is not None:
+            self._plan(planned, -1)
+
     def observe(self, recorded: Sequence[Recorded]) -> None:
         for item in recorded:
-            if isinstance(item.event, SendAccepted):
+            if isinstance(item.event, MessageRescheduled):
+                self.give_up_move(item.event.message_id)  # it is in the view
+            elif isinstance(item.event, SendAccepted):
                 self._release(item.event)
                 if item.event.idempotency_key is not None:
                     key = item.event.did, item.event.idempotency_key
@@ -55,9 +89,20 @@ class Reservations:
                         self._free(key, done)
 
     def _release(self, send: SendAccepted) -> None:
-        self._recipients[send.domain] -= send.wanted
+        self._count(send, -send.wanted)
+
+    def _count(self, send: SendAccepted, change: int) -> None:
+        if send.scheduled_at is not None:
+            self._plan(_Planned(send.domain, minute_of(send.scheduled_at)), change)
+            return
+        self._recipients[send.domain] += change
         if not self._recipients[send.domain]:
             del self._recipients[send.domain]
+
+    def _plan(self, planned: _Planned, change: int) -> None:
+        self._planned[planned] += change
+        if not self._planned[planned]:
+            del self._planned[planned]
 
     @asynccontextmanager
     async def key_in_turn(self, did: str, key_sha256: str | None) -> AsyncIterator[None]:

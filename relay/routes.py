@@ -12,6 +12,12 @@ _ROUTE: Final = re.compile(r"(?:(?P<name>[A-Za-z0-9._-]+)|\[(?P<v6>[0-9A-Fa-f:.]
 # What a TLS server name and a log line can take; host names with underscores exist.
 HOST_TO_LOOK_UP: Final = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*")
 
+# As `Route` reads it, which has the last word on what it connects to.
+_LABEL: Final = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
+_HOST_AND_PORT: Final = re.compile(
+    rf"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?=[^:]{{1,253}}:){_LABEL}(?:\.{_LABEL})*):(?P<port>[0-9]{{1,5}})"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -44,3 +50,19 @@ def route_for(routes: Mapping[str, str], domain: str) -> Route | None:
     """The route of exactly this domain, else the one of "*", as the configuration has them; None: by MX."""
     target = routes.get(domain, routes.get("*"))
     return None if target is None else Route.parse(target)
+
+
+def port_of(text: str) -> int | None:
+    """The port of `host:port` or `[v6]:port`, which may be 0; None where it is neither."""
+    found = _HOST_AND_PORT.fullmatch(text)
+    if found is None or int(found["port"]) > 65535 or (found["v6"] and not _is_v6(found["v6"])):
+        return None
+    return int(found["port"])
+
+
+def _is_v6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True

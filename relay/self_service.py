@@ -55,7 +55,7 @@ async def suppress(core: Core, wanted: Suppress, member: Principal) -> bool:
                 f"recipient: your suppression list has {most} addresses, the most ([members] "
                 "suppressions_per_member_max); take some back first",
             )
-        return suppression.suppress(view, member.did, wanted.address, "manual", note=wanted.note)
+        return suppression.suppress(view, member.did, wanted.address, "manual", note=wanted.note, by=member)
 
     return bool(await core.writes.decide(member, decide))
 
@@ -63,7 +63,9 @@ async def suppress(core: Core, wanted: Suppress, member: Principal) -> bool:
 @decision(by=Principal)
 async def unsuppress(core: Core, wanted: Unsuppress, member: Principal) -> None:
     """Raises Refusal(NOT_FOUND or SUPPRESSION_LOCKED)."""
-    await core.writes.decide(member, lambda view: suppression.unsuppress(view, member.did, wanted.address))
+    await core.writes.decide(
+        member, lambda view: suppression.unsuppress(view, member.did, wanted.address, member)
+    )
 
 
 @decision(by=Principal)
@@ -75,9 +77,7 @@ async def set_forward_to(core: Core, wanted: SetForwardTo, member: Principal) ->
         if domain is None:
             raise Refusal("DOMAIN_MISMATCH", f"domain: {wanted.domain} is not enrolled under this DID")
         mail = None if wanted.address is None else mail_to(core, view, wanted.domain, wanted.address)
-        return set_by_member(
-            domain, wanted.address, key_id=member.key_id, mail=mail, now_us=core.store.now_us()
-        )
+        return set_by_member(domain, wanted.address, by=member, mail=mail, now_us=core.store.now_us())
 
     await core.writes.decide(member, decide)
     with core.store.read() as view:

@@ -1,9 +1,10 @@
 """The service: every layer of a running relay, started and stopped in order.
 
-Started: log and views → deliverer → what releases held mail and watches over reputation, calls of members' URLs,
-verification, confirmations and retention → admin socket → HTTP and SMTP, here or by edges. Stopped the other way round:
-the relay accepts nothing new, requests under way are answered, nothing new is attempted, attempts under way end (or
-are abandoned when the grace time is over), and the log's writer goes last.
+Started: log and views → deliverer → what releases held mail and watches over reputation, calls of members' URLs and
+webhooks, verification, confirmations and retention → admin socket → HTTP and SMTP, here or by edges, and the operator's
+console, always here. Stopped the other
+way round: the relay accepts nothing new, requests under way are answered, nothing new is attempted, attempts under way
+end (or are abandoned when the grace time is over), and the log's writer goes last.
 
 The core is crash-only: an unexpected exception in the writer, a projector or the deliverer ends the process with a
 non-zero status, and the next start puts things right.
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import trio
 
+from relay.alarm_watch import Expiry, watch_alarms
 from relay.core import Core, open_core
 from relay.couriers.host import open_couriers
 from relay.dead_readers import clear_dead_readers
@@ -29,24 +31,33 @@ from relay.delivery.connect import Connector
 from relay.delivery.courier import Courier
 from relay.delivery.deliverer import Deliverer
 from relay.delivery.releases import release_held
+from relay.dnsbl_watch import watch_lists
 from relay.domains.rotation import switch_keys
 from relay.domains.verification import reverify_domains
 from relay.edge import MailReader
 from relay.edges.host import serve_by_edges
-from relay.file_names import HTTP_ADDRESS_FILE, INBOUND_ADDRESS_FILE, SUBMISSION_ADDRESS_FILE
+from relay.file_names import (
+    CONSOLE_ADDRESS_FILE,
+    HTTP_ADDRESS_FILE,
+    INBOUND_ADDRESS_FILE,
+    SUBMISSION_ADDRESS_FILE,
+)
 from relay.forward_confirmations import ask_the_unasked
-from relay.listening import Addresses, Listened, listen
+from relay.listening import Addresses, Listened, Listening, listen, listen_http
 from relay.operator.handle_checks import reverify_handles
 from relay.operator.removal import cancel_what_is_left
 from relay.operator.retention import keep_retention
 from relay.operator.socket import serve_admin_socket
+from relay.own_network.nameless import warn_of_nameless_addresses
 from relay.processes.mail_reader import open_mail_reader
 from relay.processes.tuning import calm_the_collector, switch_soon
 from relay.reception.certificates import Certificates
 from relay.reception.role import open_certificates
 from relay.reputation_guard import guard_reputation
 from relay.surroundings import Surroundings
+from relay.times import SECOND_US
 from relay.unsubscribe_calls import call_members, one_click_post
+from relay.webhooks.deliver import Webhooks
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +129,12 @@ class Relay:
     def __init__(self, core: Core, deliverer: Deliverer, close_doors: trio.Event) -> None:
         self.core = core
         self.deliverer = deliverer
+        self.webhooks = Webhooks(core)
         self.addresses = Addresses("")
         self._close_doors = close_doors
         self.doors_closed = trio.Event()
+        #: Set where none is served, too.
+        self.console_closed = trio.Event()
         self.delivery_ended = trio.Event()
 
     @property
@@ -133,13 +147,18 @@ class Relay:
         self.core.streams.stop()
         self._close_doors.set()
         self.deliverer.stop()
+        self.webhooks.stop()
         with trio.move_on_after(self.core.config.service.grace_seconds):
             await self.doors_closed.wait()
+            await self.console_closed.wait()
             await self.delivery_ended.wait()
+            await self.webhooks.ended.wait()
             return
         logger.warning("service.grace_over")
         self.deliverer.abandon()
+        self.webhooks.abandon()
         await self.delivery_ended.wait()
+        await self.webhooks.ended.wait()
 
 
 def _processes(core: Core) -> tuple[int, int]:
@@ -181,13 +200,20 @@ async def open_relay(
         # A killed relay left them behind; whoever reads them shall find ours or none.
         files = {
             name: directory / name
-            for name in (HTTP_ADDRESS_FILE, SUBMISSION_ADDRESS_FILE, INBOUND_ADDRESS_FILE)
+            for name in (
+                HTTP_ADDRESS_FILE,
+                SUBMISSION_ADDRESS_FILE,
+                INBOUND_ADDRESS_FILE,
+                CONSOLE_ADDRESS_FILE,
+            )
         }
         for file in files.values():
             file.unlink(missing_ok=True)
         edges, _ = _processes(core)
         is_smtp_served = core.config.submission.is_served or core.config.inbound.is_served
         certificates = open_certificates(directory, core.config.tls) if is_smtp_served else None
+        if certificates is not None:
+            core.certificate_not_after = lambda: certificates.not_after
         if mail_reader is not None:
             core.mail_reader = mail_reader
         elif core.config.inbound.is_served and not edges:
@@ -210,12 +236,16 @@ async def open_relay(
             await nursery.start(release_held, core)
             await nursery.start(guard_reputation, core)
             await nursery.start(call_members, core, one_click_post(core.surroundings))
+            await nursery.start(relay.webhooks.run)
             await nursery.start(reverify_domains, core)
             await nursery.start(reverify_handles, core)
             await nursery.start(ask_the_unasked, core)
             await nursery.start(switch_keys, core)
             await nursery.start(keep_retention, core)
             await nursery.start(clear_dead_readers, core)
+            await nursery.start(watch_alarms, core, _expiry_of(core, certificates))
+            await nursery.start(watch_lists, core)
+            nursery.start_soon(warn_of_nameless_addresses, core)
             await nursery.start(serve_admin_socket, core)
             listened = await listen(core.config)
             stack.callback(listened.close)
@@ -226,6 +256,16 @@ async def open_relay(
                 _write_addresses(files[SUBMISSION_ADDRESS_FILE], relay.addresses.submission)
             if core.config.inbound.is_served:
                 _write_addresses(files[INBOUND_ADDRESS_FILE], relay.addresses.inbound)
+            if core.config.console.operator_bind:
+                beside = await listen_http(core.config.console.operator_bind, "[console] operator_bind")
+                stack.callback(beside.close)
+                address = await nursery.start(_serve_console, core, relay, beside, close_doors)
+                relay.addresses = relay.addresses._replace(console=address)
+                core.console_links.operator_address = address
+                _write_addresses(files[CONSOLE_ADDRESS_FILE], [address])
+            else:
+                relay.console_closed.set()
+            core.console_links.is_served = True
             logger.info("service.ready", extra={**relay.addresses._asdict(), "seq": core.store.last_seq})
             # The last one: whoever waits for it finds all of the relay, and its line in the log.
             _write_addresses(files[HTTP_ADDRESS_FILE], [relay.addresses.http])
@@ -235,6 +275,18 @@ async def open_relay(
                 for file in files.values():
                     file.unlink(missing_ok=True)
             nursery.cancel_scope.cancel()
+
+
+def _expiry_of(core: Core, certificates: Certificates | None) -> Callable[[], Expiry | None]:
+    """When what SMTP shows expires, read anew where its files have changed."""
+
+    def expiry() -> Expiry | None:
+        if certificates is None:
+            return None
+        certificates.context()
+        return Expiry(core.config.tls.certificate, round(certificates.not_after.timestamp()) * SECOND_US)
+
+    return expiry
 
 
 def _write_addresses(file: Path, addresses: Sequence[str]) -> None:
@@ -267,3 +319,17 @@ async def _serve_doors(
 
         await serve_doors(core.edge, certificates, listened, close, task_status=task_status)
     relay.doors_closed.set()
+
+
+async def _serve_console(
+    core: Core,
+    relay: Relay,
+    listening: Listening,
+    close: trio.Event,
+    task_status: trio.TaskStatus[str],
+) -> None:
+    # Not above, for a relay that has none: it brings all that makes pages.
+    from relay.operator_console import serve_operator_console
+
+    await serve_operator_console(core, listening, close, task_status=task_status)
+    relay.console_closed.set()

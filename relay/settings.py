@@ -25,6 +25,7 @@ from relay.config import Config
 #: are divided among the processes that there are from the start.
 NEEDS_RESTART: Final = frozenset(
     {
+        "console.operator_bind",
         "http.bind",
         "inbound.bind",
         "service.couriers",

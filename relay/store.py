@@ -207,6 +207,12 @@ class Store:
         return self._log.poisoned
 
     @property
+    def is_in_doubt(self) -> bool:
+        """Whether the last decision was given up while the disk was at it: what it decided may become true yet. Whoever
+        is told LogStalledError knows by this what has become of its own."""
+        return self._is_in_doubt
+
+    @property
     def sync_seconds_last(self) -> float:
         """How long the last batch took to become durable."""
         return self._log.sync_seconds_last

@@ -8,6 +8,7 @@ removed it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -32,10 +33,12 @@ from relay.events import (
     MemberRemoved,
     MemberResumed,
     MemberSuspended,
+    MessageQueued,
+    Notice,
     RecipientSuppressed,
     RecipientUnsuppressed,
 )
-from relay.presentation import TimelineEntry, timeline_entry
+from relay.presentation import TimelineEntry, metadata_of, timeline_entry
 from relay.times import rfc3339
 from relay.views.messages import message_id_of
 
@@ -59,6 +62,11 @@ class StreamEvent(TimelineEntry, rename="camel", omit_defaults=True, kw_only=Tru
     """
 
     recipient: str | UnsetType | None = UNSET
+    #: With what is about a message of the member's: what stands for all messages of its send, and the words by which
+    #: the member knows it.
+    send_id: int | None = None
+    tag: str | None = None
+    metadata: dict[str, str] | None = None
     domain: str | None = None
     #: With `domain.check_failed` and `domain.unverified`: the DNS checks that failed. With `member.handle_check_failed`
     #: and `member.handle_lost`: `handle` does not name the DID, `document` does not name the handle.
@@ -91,12 +99,32 @@ class EventPage(msgspec.Struct, omit_defaults=True):
     message: str | None = None
 
 
-def stream_event(recorded: Recorded, recipient_of: Callable[[int], str | None]) -> StreamEvent:
-    """`recipient_of` finds the address of a message, or None where retention has removed it."""
+class Labels(NamedTuple):
+    """What each event of a message says of it."""
+
+    #: None, as `metadata`, where retention has removed it.
+    recipient: str | None
+    send_id: int | None = None
+    tag: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+def labels_of(queued: Recorded) -> Labels:
+    """Of the event by which a message was queued."""
+    event = queued.event
+    assert isinstance(event, MessageQueued | Notice)
+    recipient = None if event.personal is None else event.personal.address
+    if isinstance(event, Notice):
+        return Labels(recipient)
+    return Labels(recipient, queued.seq - event.index, event.tag, metadata_of(event))
+
+
+def stream_event(recorded: Recorded, labels: Callable[[int], Labels]) -> StreamEvent:
+    """`labels` finds what is said of a message."""
     event = recorded.event
     assert event.STREAMED, f"{event.TYPE} is in no member's stream"
     if event.ABOUT == "message":
-        return _of_message(recorded, recipient_of)
+        return _of_message(recorded, labels)
     shown = StreamEvent(seq=recorded.seq, time=rfc3339(recorded.time_us), type=event.TYPE)
     match event:
         case RecipientSuppressed() | RecipientUnsuppressed():
@@ -128,12 +156,12 @@ def rate_evidence(evidence: Evidence) -> RateEvidence:
     return RateEvidence(**fields)
 
 
-def _of_message(recorded: Recorded, recipient_of: Callable[[int], str | None]) -> StreamEvent:
+def _of_message(recorded: Recorded, labels: Callable[[int], Labels]) -> StreamEvent:
     message_id = message_id_of(recorded)
     entry = timeline_entry(recorded, message_id)
     fields = {name: getattr(entry, name) for name in entry.__struct_fields__}
     fields["message_id"] = message_id
-    return StreamEvent(**fields, recipient=recipient_of(message_id))
+    return StreamEvent(**fields, **labels(message_id)._asdict())
 
 
 def _describe_suppression(shown: StreamEvent, event: RecipientSuppressed | RecipientUnsuppressed) -> None:

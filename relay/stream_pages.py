@@ -6,12 +6,12 @@ A cursor is a sequence number of the whole log: "I have seen everything up to he
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 
-from relay.data_directory import LogToRead
-from relay.events import MessageQueued, Notice
+from relay.data_directory import LogToRead, ReadableStore
 from relay.refusals import invalid
-from relay.stream_events import StreamEvent, stream_event
+from relay.stream_events import Labels, StreamEvent, labels_of, stream_event
 from relay.views.stream import sequence_numbers
 
 FUTURE_CURSOR = "the cursor is beyond the last event of this relay; is it another relay's?"
@@ -37,11 +37,14 @@ def events_after(store: LogToRead, did: str, cursor: int, *, limit: int) -> list
     """The member's next events. It reads the log in the caller's thread, so ask for few at a time."""
     with store.read() as view:
         numbers = sequence_numbers(view, did, after=cursor, limit=limit)
+    return stream_events(store, numbers)
+
+
+def stream_events(store: ReadableStore, numbers: Iterable[int]) -> list[StreamEvent]:
+    """These events of the log, as they are streamed."""
 
     @cache
-    def recipient_of(message_id: int) -> str | None:
-        queued = store.get(message_id).event
-        assert isinstance(queued, MessageQueued | Notice)
-        return None if queued.personal is None else queued.personal.address
+    def labels(message_id: int) -> Labels:
+        return labels_of(store.get(message_id))
 
-    return [stream_event(store.get(number), recipient_of) for number in numbers]
+    return [stream_event(store.get(number), labels) for number in numbers]

@@ -17,7 +17,7 @@ from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 
-from relay.config import HttpConfig
+from relay.config_doors import HttpConfig
 from relay.refusals import Refusal
 from relay.times import SECOND_US
 
@@ -37,11 +37,13 @@ class TicketUse(NamedTuple):
 class Places(Protocol):
     """Where an edge gets places for its streams: of the core, by a call or over a channel."""
 
-    async def take(self, did: str, ticket: TicketUse | None) -> None:
+    async def take(self, did: str, ticket: TicketUse | None, session: str | None = None) -> float | None:
         """A place for one more stream of this member; `ticket`, where it was asked for by one, is used from now on.
+        `session`: the key id of whoever asks, where that is a session that the operator vouched for, which only the
+        core knows (`relay.console_links`). For so many seconds the stream may be there; None: no end is known.
 
-        Raises Refusal: RATE_LIMITED, TEMPORARILY_UNAVAILABLE, or AUTH_FAILED where the ticket is used or too old.
-        Cancelled: no place was taken.
+        Raises Refusal: RATE_LIMITED, TEMPORARILY_UNAVAILABLE, or AUTH_FAILED where the ticket is used or too old, or
+        the session over. Cancelled: no place was taken.
         """
 
     def leave(self, did: str) -> None:
@@ -49,11 +51,18 @@ class Places(Protocol):
 
 
 class StreamPlaces:
-    """All of a relay's. `now_us`: the time to decide by."""
+    """All of a relay's. `now_us`: the time to decide by. `session_ends`: when that of a member is over, by its key id;
+    0: there is none."""
 
-    def __init__(self, limits: Callable[[], HttpConfig], now_us: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        limits: Callable[[], HttpConfig],
+        now_us: Callable[[], int],
+        session_ends: Callable[[str, str], int] = lambda did, session: 0,
+    ) -> None:
         self._limits = limits
         self._now_us = now_us
+        self._session_ends = session_ends
         self._count = 0
         self._of_members: Counter[str] = Counter()
         #: The greatest time that a ticket was judged by.
@@ -86,6 +95,13 @@ class StreamPlaces:
         self._used.add(ticket.nonce)
         self._used_at.append((now_us, ticket.nonce))
 
+    def _seconds_left(self, did: str, session: str) -> float:
+        """Raises Refusal where it is over."""
+        left = self._session_ends(did, session) - self._now_us()
+        if left <= 0:
+            raise Refusal("AUTH_FAILED", "this session is over; sign in again")
+        return left / SECOND_US
+
     def _take(self, did: str) -> None:
         of_member = self._of_members.get(did, 0)
         if of_member >= self._limits().streams_per_member_max:
@@ -117,14 +133,16 @@ class HeldPlaces(Places):
     def __contains__(self, did: object) -> bool:
         return did in self._held
 
-    async def take(self, did: str, ticket: TicketUse | None) -> None:
+    async def take(self, did: str, ticket: TicketUse | None, session: str | None = None) -> float | None:
         if self._is_lost:
             # It had asked before it ended: nobody would ever give the place back.
             raise no_more_streams()
+        left = None if session is None else self._places._seconds_left(did, session)
         if ticket is not None:
             self._places._use(ticket)
         self._places._take(did)
         self._held[did] += 1
+        return left
 
     def leave(self, did: str) -> None:
         if did not in self._held:

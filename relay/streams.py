@@ -3,8 +3,8 @@
 The invariant: **a stream costs its place here and a task that waits; it is woken by an event of its own member and by
 nothing else.** No timers, no polling, and nothing is held for a reader: what it has not read yet is in the log.
 
-A stream ends at once when the key that opened it is revoked, and when the relay stops. A suspended member may go on
-reading.
+A stream ends at once when the key that opened it is revoked, when the session of the console that opened it is over,
+and when the relay stops. A suspended member may go on reading.
 
 How many there may be the core decides, for all edges together (`relay.stream_places`). Of what happens an edge in the
 core's process sees every batch (`observe`); another is told (`hear`).
@@ -15,6 +15,7 @@ that the core makes when it starts, so any of its edges opens what another has i
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -24,7 +25,7 @@ import trio
 
 from relay.authentication import is_active_key
 from relay.codec import Recorded
-from relay.events import KeyRevoked, OwnedEvent
+from relay.events import ConsoleEpochRaised, KeyRevoked, OwnedEvent
 from relay.message.tokens import TICKET_NONCE_OCTETS, StreamTickets, Ticket
 from relay.news import Heard
 from relay.principals import Principal
@@ -46,6 +47,7 @@ class Ending(NamedTuple):
 
 STOPPING = Ending(1001, "the relay is stopping; reconnect with the last seq")
 KEY_REVOKED = Ending(1008, "the API key that opened this stream was revoked")
+SESSION_OVER = Ending(1008, "the session that opened this stream is over; sign in again")
 
 
 class Subscriber:
@@ -55,12 +57,17 @@ class Subscriber:
         self.principal = principal
         #: Set once it has to leave; nothing more may be sent then.
         self.ending: Ending | None = None
+        #: When its session is over, by trio's clock.
+        self.until = math.inf
         self._news = trio.Event()
 
     async def wait(self) -> None:
         """Until there may be something new, or an ending. Look for it after this, not before: then none is missed."""
-        await self._news.wait()
+        with trio.move_on_at(self.until):
+            await self._news.wait()
         self._news = trio.Event()
+        if trio.current_time() >= self.until:
+            self.ending = self.ending or SESSION_OVER
 
     def wake(self) -> None:
         self._news.set()
@@ -107,28 +114,35 @@ class Streams:
             raise no_more_streams()
         if ticket is not None:
             self._no_more_unused(principal.did, ticket.nonce)
-        await self._places.take(principal.did, ticket)
         subscriber = Subscriber(principal)
+        # Before the core has given the place: that a session is over is told once, and stands in no view.
         self._open.setdefault(principal.did, set()).add(subscriber)
-        self._count += 1
         try:
-            # A place may take its time. A revocation before this look is seen by it, and any later one ends the stream.
-            self._check(principal)
-            yield subscriber
+            session = principal.key_id if principal.is_vouched else None
+            left = await self._places.take(principal.did, ticket, session)
+            if left is not None:
+                subscriber.until = trio.current_time() + left
+            self._count += 1
+            try:
+                # A place may take its time. A revocation before this look is seen by it, and any later one ends the
+                # stream.
+                self._check(subscriber)
+                yield subscriber
+            finally:
+                self._count -= 1
+                self._places.leave(principal.did)
         finally:
-            self._count -= 1
             of_member = self._open[principal.did]
             of_member.discard(subscriber)
             if not of_member:
                 del self._open[principal.did]
-            self._places.leave(principal.did)
 
-    def _check(self, principal: Principal) -> None:
+    def _check(self, subscriber: Subscriber) -> None:
         if self._stopping:
             raise no_more_streams()
         with self._read() as view:
-            if not is_active_key(view, principal):
-                raise Refusal("AUTH_FAILED", "the API key was revoked")
+            if subscriber.ending is not None or not is_active_key(view, subscriber.principal):
+                raise Refusal("AUTH_FAILED", "the API key was revoked, or the session is over")
 
     # ------------------------------------------------------------------------------------------------ what happens
 
@@ -141,29 +155,35 @@ class Streams:
                 assert isinstance(event, OwnedEvent)
                 self._wake(event.did)
             elif isinstance(event, KeyRevoked):
-                self._end(event.did, event.key_id)
+                self.revoked(event.did, event.key_id)
+            elif isinstance(event, ConsoleEpochRaised):
+                self.hear(Heard((), None))
 
     def hear(self, heard: Heard) -> None:
         """Called in the order in which it was told. Raises ReadersFullError."""
         for did in self._open if heard.dids is None else heard.dids:
             self._wake(did)
         for did, key_id in self._revoked() if heard.revoked is None else heard.revoked:
-            self._end(did, key_id)
+            self.revoked(did, key_id)
 
     def _wake(self, did: str) -> None:
         for subscriber in self._open.get(did, ()):
             subscriber.wake()
 
-    def _end(self, did: str, key_id: str) -> None:
+    def revoked(self, did: str, key_id: str) -> None:
+        """This key is good no more, or this session, which counts as one."""
         for subscriber in self._open.get(did, ()):
             if subscriber.principal.key_id == key_id:
-                subscriber.end(KEY_REVOKED)
+                subscriber.end(SESSION_OVER if subscriber.principal.is_vouched else KEY_REVOKED)
 
     def _revoked(self) -> Iterable[tuple[str, str]]:
-        """Of the keys that have opened streams here, those that are no good any more."""
+        """Of the keys that have opened streams here, those that are no good any more. Of sessions that cannot be seen
+        here, so all are taken to be over: whoever still has one opens a stream anew."""
         principals = {one.principal for of_member in self._open.values() for one in of_member}
         with self._read() as view:
-            return [(one.did, one.key_id) for one in principals if not is_active_key(view, one)]
+            return [
+                (one.did, one.key_id) for one in principals if one.is_vouched or not is_active_key(view, one)
+            ]
 
     def stop(self) -> None:
         """End all streams, and open none any more."""

@@ -174,6 +174,12 @@ class LogReader:
         """All segments in order. Walks the last one if it is not sealed, the others never."""
         return [self._info(first_seq) for first_seq in segment_seqs(self.disk, self.directory)]
 
+    def check_headers(self) -> None:
+        """Look at the header of each segment, and at nothing else: what whoever reads the views alone would not see.
+        Raises CorruptionError for the first that is damaged."""
+        for first_seq in segment_seqs(self.disk, self.directory):
+            _File(self.disk, self.directory, first_seq).close()
+
     def misplaced(self, locate: Locate, until: int) -> Iterator[tuple[int, int]]:
         """First and last sequence number, none beyond `until`, of the stripped segments whose records `locate` would
         look for where they stood before.

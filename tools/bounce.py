@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from relay.operator.client import administer
-from tools.naming import one_message
+from tools.naming import DirectoryArgument, one_message
 from tools.output import directory_argument, json_option, print_json
 
 if TYPE_CHECKING:
@@ -28,13 +28,16 @@ file_option = click.option(
 )
 
 
-@click.group("bounce", help="Mail that tells what became of a message: understand it, record it.")
+@click.group("bounce", help="Mail that tells what became of a message: read it, record it.")
 def bounce_group() -> None: ...
 
 
 @bounce_group.command("paste")
 @click.argument(
-    "directory", metavar="[DIR]", required=False, type=click.Path(file_okay=False, path_type=Path)
+    "directory",
+    cls=DirectoryArgument,
+    required=False,
+    type=click.Path(file_okay=False, path_type=Path),
 )
 @file_option
 @json_option

@@ -21,25 +21,54 @@ COMMANDS = {
     "doctor": Elsewhere(
         "tools.doctor", "doctor_command", "Say what is wrong with a data directory, and what to do."
     ),
+    "status": Elsewhere(
+        "tools.status",
+        "status_command",
+        "Say how the relay stands, on one screen.",
+    ),
+    "alarms": Elsewhere("tools.alarms", "alarms_command", "Show what wants a person, with what to do."),
+    "listings": Elsewhere(
+        "tools.alarms", "listings_command", "Show which lists name the relay's addresses and domains."
+    ),
     "member": Elsewhere("tools.membership", "member_group", "Members of the relay."),
     "domain": Elsewhere("tools.membership", "domain_group", "Sending domains."),
     "key": Elsewhere("tools.membership", "key_group", "API keys."),
+    "suppression": Elsewhere(
+        "tools.suppressions", "suppression_group", "To whom a member's mail may not go, and why."
+    ),
+    "webhook": Elsewhere(
+        "tools.webhook", "webhook_group", "Webhooks: endpoints that are told of events, in their order."
+    ),
     "pepper": Elsewhere(
         "tools.pepper",
         "pepper_group",
-        "The secret by which API keys, links and bounce addresses are known.",
+        "The secret of API keys, links and bounce addresses.",
     ),
     "bounce": Elsewhere(
-        "tools.bounce", "bounce_group", "Mail that tells what became of a message: understand it, record it."
+        "tools.bounce", "bounce_group", "Mail that tells what became of a message: read it, record it."
     ),
     "complaint": Elsewhere(
         "tools.complaint", "complaint_group", "Complaints of recipients about mail they got."
+    ),
+    "console": Elsewhere(
+        "tools.console", "console_group", "The console in the browser: let one in, or put all out."
     ),
     "dns": Elsewhere(
         "tools.membership", "dns_command", "Print the DNS records that are needed, ready to paste."
     ),
     "queue": Elsewhere(
         "tools.queue", "queue_group", "Look at what waits to be delivered; hurry, hold or cancel it."
+    ),
+    "find": Elsewhere("tools.finding", "find_command", "Find messages, the newest first."),
+    "top": Elsewhere("tools.finding", "top_command", "Say who takes, puts off and refuses most, and why."),
+    "why": Elsewhere("tools.finding", "why_command", "Say why a domain or a member may not send."),
+    "providers": Elsewhere(
+        "tools.provider",
+        "providers_command",
+        "Show what became of mail at each mailbox provider.",
+    ),
+    "provider": Elsewhere(
+        "tools.provider", "provider_group", "What mailbox providers say of this relay's mail."
     ),
     "log": Elsewhere(
         "tools.log.group", "log_group", "The log: look into it, check it, mend what can be mended."
@@ -49,6 +78,11 @@ COMMANDS = {
     ),
     "watch": Elsewhere(
         "tools.watch", "watch_command", "Print a member's events as they happen, until Ctrl-C."
+    ),
+    "completion": Elsewhere(
+        "tools.completion",
+        "completion_command",
+        "Print what completes commands, options and values in a shell.",
     ),
     "version": Elsewhere(
         "tools.version", "version_command", "Show the version, and those of Python and LMDB."
@@ -84,7 +118,10 @@ class _Root(LazyGroup):
     help="Show the version and exit.",
 )
 def cli() -> None:
-    """Atmosphere Mail relay: a cooperative email relay whose log is the truth."""
+    """Atmosphere Mail relay: a cooperative email relay whose log is the truth.
+
+    DIR is the relay's data directory. It may be left out where ATMOS_RELAY_DIR names it.
+    """
 
 
 def main() -> None:

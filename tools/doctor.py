@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import socket
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from relay.config import Config, ConfigError, load_config
 from relay.file_names import (
+    CONSOLE_ADDRESS_FILE,
     HTTP_ADDRESS_FILE,
     INBOUND_ADDRESS_FILE,
     LOG_DIRECTORY,
@@ -25,12 +29,22 @@ from relay.reception.certificates import CertificateError, Certificates
 from relay.refusals import Refusal
 from spool.errors import SpoolError
 from spool.reader import LogReader
-from tools.output import counted, directory_argument, json_option, print_json
+from tools.colour import verdict
+from tools.output import counted, directory_argument, json_option, print_json, printable
+
+if TYPE_CHECKING:
+    from relay.own_network.findings import NetworkFinding
 
 #: For a relay that runs. A look at its views takes it far less, and one that hangs is what doctor is asked about.
 _PATIENCE_SECONDS = 5.0
 #: A certificate is renewed weeks before it expires, by itself; where it is not, there is still time to look.
 CERTIFICATE_DAYS_MIN = 14
+#: Of the relay's alarms; a domain each, it may be.
+_ALARMS_MAX = 10
+
+
+#: None: it cannot be told from here.
+_WORDS = {True: "ok", False: "PROBLEM", None: "unknown"}
 
 
 class Finding(NamedTuple):
@@ -42,19 +56,40 @@ class Finding(NamedTuple):
 @click.command("doctor")
 @directory_argument
 @json_option
+@click.option(
+    "--network",
+    is_flag=True,
+    help="Look at what receivers look at, too: addresses, names, DNS records, ports, the way out.",
+)
 @click.pass_context
-def doctor_command(context: click.Context, directory: Path, as_json: bool) -> None:
+def doctor_command(context: click.Context, directory: Path, as_json: bool, network: bool) -> None:
     """Say what is wrong with a data directory, and what to do.
 
-    Works whether a relay runs on it or not.
+    Works whether a relay runs on it or not. With --network it asks the DNS, connects to the relay's own ports and to
+    one receiver of each of three large providers, and sends no mail; `unknown` is what cannot be told from here.
     """
-    findings = examine(directory)
+    told: list[dict[str, Any]] = []
+
+    def tell(finding: Finding | NetworkFinding) -> None:
+        if isinstance(finding, Finding):
+            told.append(finding._asdict())
+        else:
+            told.append(finding.as_json())
+        if not as_json:
+            click.echo(f"{verdict(_WORDS[finding.ok], 7)}  {finding.check}: {printable(finding.says)}")
+
+    for finding in examine(directory):
+        tell(finding)
+    if network:
+        # Where the configuration cannot be read, that was said above.
+        with suppress(ConfigError):
+            config = load_config(directory)
+            from tools.doctor_network import look  # which takes the DNS library and TLS along
+
+            look(directory, config, tell)
     if as_json:
-        print_json([finding._asdict() for finding in findings])
-    else:
-        for finding in findings:
-            click.echo(f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.check}: {finding.says}")
-    if not all(finding.ok for finding in findings):
+        print_json(told)
+    if any(each["ok"] is False for each in told):
         context.exit(1)
 
 
@@ -69,6 +104,8 @@ def examine(directory: Path) -> list[Finding]:
         _space,
         _log,
         _running,
+        _operators_console,
+        _alarms,
         _incoming,
     )
     if config is not None:
@@ -181,6 +218,33 @@ def _running(directory: Path, config: Config) -> Iterator[Finding]:
         yield Finding("user", True, "running as root; a user of its own is safer (see the systemd unit)")
 
 
+def _operators_console(directory: Path, config: Config) -> Iterator[Finding]:
+    """Where it is; where no relay runs, whether one could have it there: one that cannot does not start."""
+    check, bind = "operator's console", config.console.operator_bind
+    if not bind:
+        yield Finding(check, True, "none: [console] operator_bind is empty")
+        return
+    if is_running(directory):
+        address = directory / CONSOLE_ADDRESS_FILE
+        where = f"on {address.read_text().strip()}" if address.exists() else "not open yet"
+        yield Finding(check, True, f"{where}; `atmos-relay console login {directory}` lets you in")
+        return
+    host, _, port = bind.rpartition(":")
+    host = host.strip("[]")
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
+            # As the relay has it: a port whose last connections are still dying is free.
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((host, int(port)))
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        why = "is taken by another program" if taken else f"cannot be had: {error.strerror}"
+        says = f"{bind} {why}, and the relay will not start: set [console] operator_bind to another address"
+        yield Finding(check, False, says)
+    else:
+        yield Finding(check, True, f"{bind} is free for it")
+
+
 def _smtp(directory: Path) -> str:
     said = ""
     for what, name in (("SMTP", SUBMISSION_ADDRESS_FILE), ("mail comes in", INBOUND_ADDRESS_FILE)):
@@ -188,6 +252,27 @@ def _smtp(directory: Path) -> str:
         if addresses.exists():
             said += f", {what} on {', '.join(addresses.read_text().split())}"
     return said
+
+
+def _alarms(directory: Path, config: Config) -> Iterator[Finding]:
+    """What a running relay says wants a person. Its disk and its certificate are looked at above."""
+    if not is_running(directory):
+        return
+    try:
+        active: Any = administer(directory, "alarm_list", {}, patience_seconds=_PATIENCE_SECONDS)
+    except TimeoutError:
+        yield Finding("alarms", False, "the relay does not answer")
+        return
+    except (Refusal, SpoolError, OSError) as error:
+        yield Finding("alarms", False, str(error))
+        return
+    shown = [alarm for alarm in active if alarm["name"] not in ("disk_near_reserve", "certificate_expires")]
+    for alarm in shown[:_ALARMS_MAX]:
+        yield Finding(f"alarm {alarm['name']}", False, printable(alarm["says"][0]))
+    if len(shown) > _ALARMS_MAX:
+        yield Finding("alarms", False, f"and {len(shown) - _ALARMS_MAX} more; the console has them all")
+    if not shown:
+        yield Finding("alarms", True, "none is active")
 
 
 def _incoming(directory: Path, config: Config) -> Iterator[Finding]:

@@ -12,8 +12,9 @@ import click
 
 from relay.operator.client import administer
 from tools import removal, rotation
-from tools.naming import owner_of_domain, owner_of_key, owner_option
-from tools.output import directory_argument, json_option, print_json, print_table, wide_option
+from tools.colour import verdict
+from tools.naming import OneOf, owner_of_domain, owner_of_key, owner_option
+from tools.output import directory_argument, json_option, print_json, print_table, printable, wide_option
 from tools.zones import print_records
 
 did_option = click.option("--did", required=True, help="The member: did:plc:... or did:web:...")
@@ -76,6 +77,38 @@ def member_list(directory: Path, as_json: bool) -> None:
         print_json(rows)
     else:
         print_table(rows, ("did", "status", "domains", "addedAt", "handle"), empty="There are no members.")
+
+
+@member_group.command("show")
+@directory_argument
+@did_option
+@wide_option
+@json_option
+def member_show(directory: Path, did: str, as_json: bool) -> None:
+    """Show a member: limits, domains, and what the DNS said of them.
+
+    What was found in the DNS is kept in memory, by a relay that runs.
+    """
+    answer = _administer(directory, "member_show", did=did)
+    if as_json:
+        print_json(answer)
+        return
+    known = f", {answer['handle']}," if answer["handle"] else ""
+    click.echo(f"{did}{known} is {answer['status']} since {answer['addedAt']}.")
+    if answer["hourLimit"] is not None:
+        click.echo(f"Limits      {answer['hourLimit']} an hour, {answer['dayLimit']} a day, for each domain")
+    click.echo(f"Keys        {answer['activeKeys']} active")
+    click.echo(f"Suppressed  {answer['suppressed']:,}")
+    columns = ("domain", "status", "verified", "checkedAt", "failed", "forwardTo")
+    print_table(answer["domains"], columns, empty="It has no domain.")
+    for domain in answer["domains"]:
+        if domain["pause"] is not None:
+            click.echo(f"{domain['domain']}: {domain['pause']['why']}")
+        for record in domain["records"]:
+            if record["ok"] is False:
+                click.echo(
+                    f"{domain['domain']}: {record['type']} {record['name']}: {printable(record['fix'] or '')}"
+                )
 
 
 @member_group.command("suspend")
@@ -251,8 +284,8 @@ def domain_verify(
 
 
 def _print_check(check: dict[str, Any]) -> None:
-    verdict = {True: "ok     ", False: "PROBLEM", None: "UNKNOWN"}[check["ok"]]
-    click.echo(f"{verdict}  {check['type']} {check['name']}")
+    word = {True: "ok", False: "PROBLEM", None: "UNKNOWN"}[check["ok"]]
+    click.echo(f"{verdict(word, 7)}  {check['type']} {check['name']}")
     if check["ok"] is not True:
         click.echo(f"         {check['purpose']}")
         click.echo(f"         expected  {check['expected']}")
@@ -293,7 +326,7 @@ def key_group() -> None: ...
 @did_option
 @click.option(
     "--scope",
-    type=click.Choice(["send", "full"]),
+    type=OneOf(["send", "full"]),
     help="send: to send and to read back. full: keys, domains, suppressions and forward-to, too. "
     "Without it: send with --category, else full.",
 )
@@ -331,7 +364,9 @@ def key_list(directory: Path, did: str | None, as_json: bool) -> None:
 @owner_option
 @click.option("--key-id", required=True, help="As `key list` shows it.")
 @click.option(
-    "--all-of-it", is_flag=True, help="Also the keys that were made with it, and with those; even afterwards."
+    "--all-of-it",
+    is_flag=True,
+    help="Also the keys and webhooks that were made with it, and with those; even afterwards.",
 )
 @json_option
 def key_revoke(directory: Path, did: str | None, key_id: str, all_of_it: bool, as_json: bool) -> None:
@@ -348,7 +383,13 @@ def key_revoke(directory: Path, did: str | None, key_id: str, all_of_it: bool, a
     for made in answer["made"]:
         fate = "revoked as well" if made["status"] == "revoked" else "still good"
         click.echo(f"It made key {made['keyId']} ({_use(made)}), which is {fate}.")
-    if any(made["status"] != "revoked" for made in answer["made"]):
+    for made in answer["webhooks"]:
+        fate = "removed as well" if made["status"] == "removed" else "told of events still"
+        click.echo(f"Webhook {made['webhookId']} was made with it, and is {fate}.")
+    left = [
+        made for made in answer["made"] + answer["webhooks"] if made["status"] not in ("revoked", "removed")
+    ]
+    if left:
         click.echo("The same command with --all-of-it revokes what it made.")
 
 

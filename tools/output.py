@@ -2,7 +2,7 @@
 
 A table on a terminal fits its width, `WIDTH_UNKNOWN` where that is not known. What does not fit whole has relative
 times and shortened DIDs, and says below what shows the rest: `--wide`. In a pipe, a file and with `--wide` a table is
-whole, whatever its width. JSON is always complete.
+whole, whatever its width. JSON is always complete. Colour is as `tools.colour` says.
 """
 
 from __future__ import annotations
@@ -20,19 +20,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tools import streams
+from tools import colour, streams
+from tools.naming import DirectoryArgument
 
 if TYPE_CHECKING:
     import trio
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 directory_argument = click.argument(
-    "directory", metavar="DIR", type=click.Path(file_okay=False, path_type=Path)
+    "directory", cls=DirectoryArgument, type=click.Path(file_okay=False, path_type=Path)
 )
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False))
+    """On one line, with letters as they are. What does not print as itself is escaped as JSON escapes it: a program
+    reads the same, and what a stranger wrote does nothing to a terminal."""
+    text = json.dumps(value, ensure_ascii=False)
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+    click.echo(text)
 
 
 def print_json_lists(head: Mapping[str, Any], lists: Iterable[tuple[str, Iterable[Any]]]) -> None:
@@ -61,6 +67,22 @@ def report_line(report: Mapping[str, Any]) -> str:
     return f"{told.rstrip(':')}; to do: {report.get('advice')}"
 
 
+def reply_line(reply: Mapping[str, Any] | None) -> str | None:
+    """What a receiver answered, as it said it."""
+    if reply is None:
+        return None
+    return " ".join(str(reply[part]) for part in ("code", "enhanced", "text") if reply[part] is not None)
+
+
+#: Of a cell that a stranger filled.
+_STRANGERS_CELL_MAX = 160
+
+
+def strangers_cell(text: str | None) -> str | None:
+    """What strangers wrote may neither move the cursor nor fill the screen."""
+    return None if text is None else printable(text[:_STRANGERS_CELL_MAX])
+
+
 def printable(text: str) -> str:
     """The text with everything escaped that does not print as itself: control and bidirectional characters, and the
     backslash, so that nobody can write an escape of ours."""
@@ -82,6 +104,8 @@ def counted(count: int, noun: str) -> str:
 WIDTH_UNKNOWN, _WIDTH_MIN = 80, 40
 #: A column keeps as much of its cells, where it stands in the row and not below it; the first says whose row it is.
 _COLUMN_MIN, _FIRST_COLUMN_MIN = 12, 18
+#: What stands below a row has so many lines.
+_BELOW_LINES_MAX = 3
 #: Instead of titles that are wider than what stands below them once that is short.
 _SHORT_TITLES = {
     "acceptedAt": "accepted",
@@ -91,6 +115,7 @@ _SHORT_TITLES = {
     "bouncedLastDay": "bounced 1 d",
     "complaintsLastDay": "complaints 1 d",
     "connections": "open",
+    "failingSince": "since",
     "finalAt": "final",
     "finalLastDay": "final 1 d",
     "forwardTo": "forward to",
@@ -122,20 +147,38 @@ wide_option = click.option(
 )
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:
-    """One line a row, the columns aligned; `empty` is said where there are none."""
+def print_table(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, empty: str, beside_max: int | None = None
+) -> None:
+    """One line a row, the columns aligned; `empty` is said where there are none. Where the table does not fit whole, at
+    most `beside_max` columns stand beside each other: what is read as a sentence stands below its row."""
     if not rows:
         click.echo(empty)
         return
     cells = [[_cell(row.get(column)) for column in columns] for row in rows]
     width = _terminal_width()
-    whole = _aligned(columns, cells)
-    if width is None or max(map(_width, whole)) <= width:
-        lines = whole
+    with_colour = colour.is_wanted()
+    if width is None or max(map(_width, _aligned(columns, cells, False))) <= width:
+        lines = _aligned(columns, cells, with_colour)
     else:
-        lines = [*_fitted(columns, cells, width, time.time()), "(shortened; --wide shows all)"]
+        lines = _fitted(columns, cells, width, time.time(), with_colour, beside_max or len(columns))
+        lines.append("(shortened; --wide shows all)")
     for line in lines:
         click.echo(line)
+
+
+def print_prose(text: str) -> None:
+    """A sentence or some, in lines that fit the terminal; what follows the first is indented as it is, and a little
+    more."""
+    width = _terminal_width()
+    if width is None:
+        click.echo(text)
+        return
+    import textwrap
+
+    indent = text[: len(text) - len(text.lstrip())]
+    lines = textwrap.wrap(text, width, subsequent_indent=indent + _SPACE, break_on_hyphens=False)
+    click.echo("\n".join(lines))
 
 
 def _terminal_width() -> int | None:
@@ -146,7 +189,14 @@ def _terminal_width() -> int | None:
     return max(os.get_terminal_size(sys.stdout.fileno()).columns or WIDTH_UNKNOWN, _WIDTH_MIN)
 
 
-def _fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, now: float) -> list[str]:
+def _fitted(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int,
+    now: float,
+    with_colour: bool,
+    beside_max: int,
+) -> list[str]:
     """The same in lines of at most `width`. Columns that say nothing are left out. Those that have no room beside the
     others stand below their row, each with its title."""
     short = [[_shortened(cell, now) for cell in row] for row in rows]
@@ -154,20 +204,36 @@ def _fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, n
     titles = [_SHORT_TITLES.get(columns[at], columns[at]) for at in telling]
     short = [[row[at] for at in telling] for row in short]
     widths = [max(map(_width, cells)) for cells in zip(titles, *short, strict=True)]
-    beside = _beside(widths, width)
+    beside = min(_beside(widths, width), sum(at < beside_max for at in telling))
     room = width - len(_SPACE) * (beside - 1)
     widths = widths[:beside]
     while sum(widths) > room:
         # The widest gives; of equals the last, which says less whose row it is.
         widest = max(range(beside), key=lambda at: (widths[at], at))
         widths[widest] -= 1
-    lines = [_line(titles[:beside], widths)]
+    lines = [_titles_line(titles[:beside], widths, with_colour)]
     for row in short:
-        lines.append(_line(row[:beside], widths))
+        lines.append(_line(row[:beside], widths, with_colour))
         for title, cell in zip(titles[beside:], row[beside:], strict=True):
             if cell != _NOTHING:
-                lines.append(_cut(f"    {title}: {cell}", width))
+                lines.extend(_below(f"{title}: {cell}", width))
     return lines
+
+
+def _below(text: str, width: int) -> list[str]:
+    """A few lines: a receiver's reason is worth more than one."""
+    import textwrap
+
+    lines = textwrap.wrap(
+        text,
+        width,
+        initial_indent="    ",
+        subsequent_indent="      ",
+        max_lines=_BELOW_LINES_MAX,
+        placeholder=_CUT,
+        break_on_hyphens=False,
+    )
+    return [_cut(line, width) for line in lines]  # wide characters take more places than textwrap knows
 
 
 def _beside(widths: Sequence[int], room: int) -> int:
@@ -180,17 +246,26 @@ def _beside(widths: Sequence[int], room: int) -> int:
     return len(widths)
 
 
-def _aligned(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [titles, *rows]
-    widths = [max(map(_width, cells)) for cells in zip(*lines, strict=True)]
-    return [_line(line, widths) for line in lines]
+def _aligned(titles: Sequence[str], rows: Sequence[Sequence[str]], with_colour: bool) -> list[str]:
+    widths = [max(map(_width, cells)) for cells in zip(titles, *rows, strict=True)]
+    return [
+        _titles_line(titles, widths, with_colour),
+        *(_line(row, widths, with_colour) for row in rows),
+    ]
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    cut = [_cut(cell, width) for cell, width in zip(cells, widths, strict=True)]
-    return _SPACE.join(
-        cell + " " * (width - _width(cell)) for cell, width in zip(cut, widths, strict=True)
-    ).rstrip()
+def _titles_line(titles: Sequence[str], widths: Sequence[int], with_colour: bool) -> str:
+    line = _line(titles, widths, False)
+    return colour.bold(line) if with_colour else line
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], with_colour: bool) -> str:
+    line = ""
+    for cell, width in zip(cells, widths, strict=True):
+        cut = _cut(cell, width)
+        shown = colour.painted(cell, cut) if with_colour else cut
+        line += shown + " " * (width - _width(cut)) + _SPACE
+    return line.rstrip()
 
 
 def _cut(text: str, width: int) -> str:

@@ -11,7 +11,7 @@ from relay.operator.client import administer
 from tools.output import directory_argument, json_option, print_json
 
 
-@click.group("pepper", help="The secret by which API keys, links and bounce addresses are known.")
+@click.group("pepper", help="The secret of API keys, links and bounce addresses.")
 def pepper_group() -> None: ...
 
 

@@ -24,7 +24,9 @@ import trio
 from relay.config import CONFIG_FILE
 from relay.logs import configure_logging
 from relay.service import open_relay
-from tools.demo import MAIL, Receiver, call, enrol, free_port, prepare, until_final
+from tools.demo.directory import Ports, enrol, prepare
+from tools.demo.receiver import Receiver, free_port
+from tools.demo.tour import MAIL, call, until_final
 
 PICTURES = Path("docs")
 #: The first delay of `[retry]` where nothing else is configured.
@@ -68,7 +70,7 @@ class GreylistingReceiver(Receiver):
 async def live(directory: Path, *, retry_seconds: int) -> int:
     """Make a data directory in which a mail was put off and then sent; its message id."""
     receiver = GreylistingReceiver()
-    prepare(directory, http_port=free_port(0), smtp_port=receiver.controller.port)
+    prepare(directory, Ports(http=free_port(0), receiver=receiver.controller.port))
     config = directory / CONFIG_FILE
     config.write_text(
         config.read_text().replace("# delays_seconds = [60, ", f"delays_seconds = [{retry_seconds}, ")

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from relay.operator.client import administer
-from relay.operator.protocol import ALREADY, BEING_TRIED, HELD, UNKNOWN
+from relay.operator.protocol import ALREADY, BEING_TRIED, HELD, SCHEDULED, UNKNOWN
 from tools.naming import messages, one_message
 from tools.output import (
     directory_argument,
@@ -22,12 +22,11 @@ from tools.output import (
     print_json,
     print_table,
     printable,
+    reply_line,
     report_line,
+    strangers_cell,
     wide_option,
 )
-
-#: Of a cell that a stranger filled.
-_CELL_CHARACTERS_MAX = 80
 
 
 def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -90,7 +89,7 @@ def _site_row(site: dict[str, Any]) -> dict[str, Any]:
     if site["connections"] is not None:
         connections = f"{site['connections']} of {site['connectionsAtMost']}"
     if site["downUntil"] is not None:
-        down = f"down until {site['downUntil']}, because {_cell(site['downBecause'])}"
+        down = f"down until {site['downUntil']}, because {strangers_cell(site['downBecause'])}"
     return {**{name: site[name] for name in told}, "connections": connections, "state": down}
 
 
@@ -103,23 +102,12 @@ def _message_row(message: dict[str, Any]) -> dict[str, Any]:
     return {
         "message": message["messageId"],
         "did": message["did"],
-        "recipient": _cell(message["recipient"]),
+        "recipient": strangers_cell(message["recipient"]),
         "status": message["status"],
         "attempts": message["attempts"],
         "next attempt": next_attempt,
-        "last reply": _cell(_reply(message["lastReply"])),
+        "last reply": strangers_cell(reply_line(message["lastReply"])),
     }
-
-
-def _reply(reply: dict[str, Any] | None) -> str | None:
-    if reply is None:
-        return None
-    return " ".join(str(reply[part]) for part in ("code", "enhanced", "text") if reply[part] is not None)
-
-
-def _cell(text: str | None) -> str | None:
-    """What strangers wrote may neither move the cursor nor fill the screen."""
-    return None if text is None else printable(text[:_CELL_CHARACTERS_MAX])
 
 
 @queue_group.command("show")
@@ -134,13 +122,13 @@ def queue_show(directory: Path, message_id: int, as_json: bool) -> None:
         return
     for name, value in answer.items():
         if name not in ("timeline", "reports") and value is not None:
-            text = _reply(value) if name == "lastReply" else str(value)
+            text = reply_line(value) if name == "lastReply" else str(value)
             click.echo(f"{name:<14} {printable(text or '-')}")
     click.echo()
     for entry in answer["timeline"]:
         details = {name: value for name, value in entry.items() if name not in ("seq", "time", "type")}
         if "reply" in details:
-            details["reply"] = _reply(details["reply"])
+            details["reply"] = reply_line(details["reply"])
         if "report" in details:
             details["report"] = report_line(details["report"])
         told = " ".join(f"{name}={value}" for name, value in details.items())
@@ -213,7 +201,11 @@ queue_flush = _order(
     "flush",
     "Try now what waits for its next attempt.\n\nIt is tried in the order in which connections are free.",
     "due now",
-    {ALREADY: "due already", HELD: "held; `queue release`, or resume the member or domain"},
+    {
+        ALREADY: "due already",
+        HELD: "held; `queue release`, or resume the member or domain",
+        SCHEDULED: "scheduled by their members for later; name them, if they are to go out now",
+    },
     reason_required=False,
 )
 queue_hold = _order(

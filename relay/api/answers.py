@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from relay.api.request import Request, Send
 from relay.edge import DecisionFailedError
 from relay.presentation import ErrorAnswer
 from relay.refusals import STATUS_OF_CODE, Refusal, unavailable
-from relay.requests import BODY_BYTES_MAX
 from spool.errors import LogClosedError, LogPoisonedError, LogStalledError, ReadersFullError
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ _OF_STATUS = {
     404: ("NOT_FOUND", "there is nothing at this path; /openapi.json lists what there is"),
     405: ("METHOD_NOT_ALLOWED", "this path does not take this method; see the Allow header"),
     408: ("REQUEST_TIMEOUT", "the request body did not arrive in time"),
-    413: ("PAYLOAD_TOO_LARGE", f"the request body is larger than {BODY_BYTES_MAX} bytes"),
+    413: ("PAYLOAD_TOO_LARGE", "the request body is too large for this path"),
 }
 
 
@@ -86,3 +86,15 @@ def error_answer(error: Exception, *, method: str, route: Any) -> tuple[Answer, 
     if error.code == "AUTH_FAILED":
         headers.append(("WWW-Authenticate", "Bearer"))
     return Answer.of(ErrorAnswer(error.message, error.code), error.http_status, *headers), error.code
+
+
+async def give(answer: Answer, request: Request, send: Send) -> None:
+    """Answer, and read what is still to come of the request."""
+    body = b"" if request.method == "HEAD" else answer.body
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+    if request.is_over:
+        await send({"type": "http.response.body", "body": body})
+        return
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    await request.drop_the_rest()
+    await send({"type": "http.response.body", "body": b""})

@@ -1,9 +1,11 @@
 """The application: which operations there are, and one way through it for all of them.
 
-Every error is `{"error": ..., "code": ...}`, also 404, 405, 413 and 500 (SPEC 1), but below `/u/` and `/confirm/`,
-where people come: there it is a page, and Quart serves it. Nothing redirects: a path with a slash too many is simply
-not found. A body over its limit is refused as soon as it is known to be larger, a defect is a 500 with a request id,
-and an answer that comes before the request is whole leaves no dead connection (`relay.api.exchange` says why).
+Every error is `{"error": ..., "code": ...}`, also 404, 405, 413 and 500 (SPEC 1), but below `/emails`, where it has
+the shape of Resend's API, and below `/u/` and `/confirm/`, where people come: there it is a page, and Quart serves it.
+Nothing redirects: a path with a slash too many is simply not found. A body over its limit is refused as soon as it is
+known to be larger, a defect is a 500 with a request id, and an answer that comes before the request is whole leaves no
+dead connection (`relay.api.exchange` says why). What is below `/console` is the console's (`relay.console`), where
+there is one: it is handed in, and this module knows nothing of it but its contract, `Console`.
 
 Whose request it is, is found out here, for all that comes after (`relay.api.clients`): `scope["client"]` is the address
 that a trusted proxy forwards. What is for monitors is not there for anybody else: 404, whatever the method, as for any
@@ -13,33 +15,37 @@ path that leads nowhere. A 403 would tell every scanner that there is something 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Protocol
 
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from relay.api import (
+    batch,
     confirm,
     domains,
+    emails,
     events,
     health,
     keys,
     member,
+    message_orders,
     messages,
     send,
     stream,
     suppressions,
     unsubscribe,
     unsubscribe_page,
+    webhooks,
 )
-from relay.api.answers import Answer, error_answer, path_answer
+from relay.api.answers import Answer, error_answer, give, path_answer
 from relay.api.clients import AtWork, Clients, says_forwarded
 from relay.api.exchange import Exchange
 from relay.api.listener import too_many
 from relay.api.openapi import openapi_operation
 from relay.api.operations import Operation, Router
-from relay.api.request import BODY_SECONDS_MAX, Receive, Request, Send
+from relay.api.request import Receive, Request, Send
 from relay.edge import Edge
 from relay.networks import LOOPBACK, is_within, parse_address, parse_networks
 from relay.refusals import Refusal, unavailable
@@ -49,8 +55,11 @@ logger = logging.getLogger(__name__)
 #: In the order in which the document shows them.
 _DESCRIBED: tuple[Operation, ...] = (
     send.send,
+    batch.send_batch,
     messages.list_messages,
     messages.one_message,
+    message_orders.reschedule,
+    message_orders.cancel,
     member.member_status,
     member.member_deliverability,
     member.set_forward_to,
@@ -63,9 +72,11 @@ _DESCRIBED: tuple[Operation, ...] = (
     keys.list_keys,
     keys.issue_key,
     keys.revoke_key,
+    *webhooks.OPERATIONS,
     events.list_events,
     events.no_websocket,
     events.stream_ticket,
+    *emails.OPERATIONS,
     *unsubscribe.OPERATIONS,
     *confirm.OPERATIONS,
     health.metrics,
@@ -77,12 +88,19 @@ _OF_BODY = ("Content-Type", "Content-Length")
 _FOR_MONITORS = frozenset(each.path for each in OPERATIONS if each.for_monitors)
 
 
+class Console(Protocol):
+    """Pages of its own below `/console`; it answers for all that goes wrong there."""
+
+    async def serve(self, scope: Any, receive: Receive, send: Send) -> None: ...
+
+
 class App(QuartTrio):
     """Quart for pages, and a way past it for everything else; nobody's path gets into the log."""
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Edge, console: Console | None = None) -> None:
         super().__init__("relay", static_folder=None)
         self._edge = edge
+        self._console = console
         self._router = Router(each for each in OPERATIONS if each.handler is not None)
         self._clients = Clients(lambda: edge.config.http.trusted_proxies)
         self._at_work = AtWork(lambda: edge.config.http.connections_per_address_max)
@@ -107,7 +125,12 @@ class App(QuartTrio):
             turn.end()
 
     async def _dispatch(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and not _is_page(scope["path"]):
+        if scope["type"] == "http" and self._console is not None and _is_console(scope["path"]):
+            if self._edge.config.console.members:
+                await self._console.serve(scope, receive, send)
+            else:
+                await self._serve(scope, receive, send)
+        elif scope["type"] == "http" and not _is_page(scope["path"]):
             await self._serve(scope, receive, send)
         elif scope["type"] != "websocket":
             await super().asgi_app(scope, receive, send)
@@ -132,7 +155,8 @@ class App(QuartTrio):
             answer, code = path_answer(404 if allow is None else 405, allow=allow)
             if any(each.counts_refusals for each in by_method.values()):
                 self._count(code)
-        await _give(answer, request, send)
+            answer = _shaped(answer, scope["path"])
+        await give(answer, request, send)
 
     def _is_monitor(self, scope: Any) -> bool:
         """Whether this is for whoever asks. What a proxy forwards without saying for whom, is for nobody."""
@@ -154,12 +178,13 @@ class App(QuartTrio):
             await receive()  # websocket.connect
             await stream.answer_by_http(send, answer)
             return
+        answer = _shaped(answer, scope["path"])
         if _is_page(scope["path"]):
             page = _page(answer, scope["path"])
             headers = tuple((name, value) for name, value in page.headers.items() if name not in _OF_BODY)
             body, media_type = await page.get_data(as_text=False), page.content_type or ""
             answer = Answer(answer.status, body, headers, media_type=media_type)
-        await _give(answer, Request(scope, receive), send)
+        await give(answer, Request(scope, receive), send)
 
     async def _answer(self, found: Operation, request: Request) -> Answer:
         assert found.handler is not None
@@ -173,13 +198,13 @@ class App(QuartTrio):
             if request.is_over:
                 raise unavailable()
             raise Refusal(
-                "REQUEST_TIMEOUT", f"the request body did not arrive within {BODY_SECONDS_MAX:.0f} s"
+                "REQUEST_TIMEOUT", f"the request body did not arrive within {request.body_seconds:.0f} s"
             )
         except Exception as error:  # noqa: BLE001 (the one place that answers for a defect)
             answer, code = error_answer(error, method=request.method, route=found.path)
             if found.counts_refusals:
                 self._count(code)
-            return answer
+            return _shaped(answer, found.path)
         finally:
             for end in request.at_end:
                 end()
@@ -196,20 +221,17 @@ def _is_page(path: str) -> bool:
     return unsubscribe.is_below(path) or confirm.is_below(path)
 
 
-async def _give(answer: Answer, request: Request, send: Send) -> None:
-    """Answer, and read what is still to come of the request."""
-    body = b"" if request.method == "HEAD" else answer.body
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
-    if request.is_over:
-        await send({"type": "http.response.body", "body": body})
-        return
-    await send({"type": "http.response.body", "body": body, "more_body": True})
-    await request.drop_the_rest()
-    await send({"type": "http.response.body", "body": b""})
+def _is_console(path: str) -> bool:
+    return path == "/console" or path.startswith("/console/")
 
 
-def create_app(edge: Edge) -> App:
-    app = App(edge)
+def _shaped(error: Answer, path: str) -> Answer:
+    """An error, as who asks there reads it."""
+    return emails.as_theirs(error) if emails.is_below(path) else error
+
+
+def create_app(edge: Edge, console: Console | None = None) -> App:
+    app = App(edge, console)
     app.config["MAX_CONTENT_LENGTH"] = max(unsubscribe.BODY_BYTES_MAX, confirm.BODY_BYTES_MAX)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False

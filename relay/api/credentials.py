@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from relay.api.request import Request
-from relay.authentication import authenticate, check_not_suspended, is_active_key
+from relay.authentication import authenticate, authenticate_key, check_not_suspended, is_active_key
 from relay.dids import is_valid_did, why_no_did
 from relay.edge import Edge
 from relay.principals import Principal
@@ -25,7 +25,22 @@ def writer_of(edge: Edge, request: Request) -> Principal:
 async def reader_of(edge: Edge, request: Request) -> Principal:
     """The member that sent this request, which only reads: a suspended one may, and so many at a time. Raises
     Refusal."""
-    member = _member(edge, request, suspended_may=True)
+    return await _in_turn(edge, request, _member(edge, request, suspended_may=True))
+
+
+def writer_by_key(edge: Edge, request: Request) -> Principal:
+    """As `writer_of`, of a request that names no member: its key does."""
+    member = _holder(edge, request)
+    edge.quota.take_write(member.did)
+    return member
+
+
+async def reader_by_key(edge: Edge, request: Request) -> Principal:
+    """As `reader_of`, by the key alone."""
+    return await _in_turn(edge, request, _holder(edge, request, suspended_may=True))
+
+
+async def _in_turn(edge: Edge, request: Request, member: Principal) -> Principal:
     await edge.quota.begin_read(member.did)
     request.at_end.append(lambda: edge.quota.end_read(member.did))
     with edge.store.read() as view:  # its turn may have been long in coming
@@ -65,6 +80,18 @@ def _member(edge: Edge, request: Request, *, suspended_may: bool = False) -> Pri
         raise Refusal("INVALID_DID", f"X-Atmos-DID: {why_no_did(did)}")
     with edge.store.read() as view:
         principal, member = authenticate(view, edge.pepper, did, key)
+    if not suspended_may:
+        check_not_suspended(member)
+    request.check_arguments()
+    return principal
+
+
+def _holder(edge: Edge, request: Request, *, suspended_may: bool = False) -> Principal:
+    key = _bearer(request.header(b"authorization"))
+    if not key:
+        raise Refusal("AUTH_REQUIRED", "send your API key as `Authorization: Bearer atmos_...`")
+    with edge.store.read() as view:
+        principal, member = authenticate_key(view, edge.pepper, key)
     if not suspended_may:
         check_not_suspended(member)
     request.check_arguments()

@@ -15,14 +15,11 @@ from relay.api.answers import Answer
 from relay.api.credentials import reader_of, writer_of
 from relay.api.operations import Described, Parameter, operation
 from relay.api.request import Request
-from relay.decisions.send import why_paused
 from relay.edge import Edge
 from relay.fields import domain_in
 from relay.json_body import JsonBody
-from relay.own_domains import EnrolOwnDomain, OwnDomain, OwnDomains, VerifyOwnDomain
-from relay.stream_events import RateEvidence, rate_evidence
-from relay.times import rfc3339, rfc3339_or_none
-from relay.views.members import DomainState
+from relay.own_domains import EnrolOwnDomain, OwnDomains, VerifyOwnDomain
+from relay.sending_domains import SendingDomain
 
 BODY_BYTES_MAX = 16 * 1024
 
@@ -34,55 +31,6 @@ class DomainBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         str,
         msgspec.Meta(description="Exactly this one: a subdomain is another.", examples=["yourdomain.com"]),
     ]
-
-
-class PublishedRecord(msgspec.Struct, rename="camel", kw_only=True):
-    """A DNS record that the domain must have, and what was found in its place."""
-
-    type: str
-    name: str
-    #: One string, unquoted; a DNS provider divides it where it is long.
-    value: str
-    purpose: str
-    #: Null: it was not looked at since the relay was started, or the DNS could not tell.
-    ok: bool | None
-    #: Null: it was not looked at since the relay was started.
-    found: tuple[str, ...] | None
-    #: What to do; advice where the record is right.
-    fix: str | None
-
-
-class DomainPause(msgspec.Struct, rename="camel", kw_only=True):
-    """Why a domain may not send, or not all."""
-
-    since: str
-    #: `all`, or `bulk` where the transactional class goes on.
-    stops: str
-    #: A sentence.
-    why: str
-    #: The operator's own words, where the operator paused it.
-    reason: str | None
-    #: Of a pause for a rate: what was counted.
-    evidence: RateEvidence | None
-
-
-class SendingDomain(msgspec.Struct, rename="camel", kw_only=True):
-    domain: str
-    #: `active`, `paused`, `paused_bounce_rate` or `paused_complaint_rate`.
-    status: str
-    #: It may send as far as its DNS records are concerned.
-    verified: bool
-    selector: str
-    added_at: str
-    #: From then on its age counts.
-    first_verified_at: str | None
-    #: When its DNS was looked at last.
-    checked_at: str | None
-    #: Since when its DNS is wrong, and in what; 72 hours after that it is verified no more.
-    failing_since: str | None
-    failed: list[str]
-    pause: DomainPause | None
-    records: list[PublishedRecord]
 
 
 class DomainList(msgspec.Struct):
@@ -104,8 +52,8 @@ _BODY = JsonBody(DomainBody)
 )
 async def list_domains(edge: Edge, request: Request) -> Answer:
     member = await reader_of(edge, request)
-    domains: list[OwnDomain] = await edge.decide("own_domains", OwnDomains(), member)
-    return Answer.of(DomainList([_shown(each) for each in domains]))
+    domains: list[SendingDomain] = await edge.decide("own_domains", OwnDomains(), member)
+    return Answer.of(DomainList(domains))
 
 
 @operation(
@@ -121,8 +69,8 @@ async def list_domains(edge: Edge, request: Request) -> Answer:
 async def enrol_domain(edge: Edge, request: Request) -> Answer:
     member = writer_of(edge, request)
     wanted = domain_in("domain", _BODY.decode(await request.json(BODY_BYTES_MAX)).domain)
-    enrolled: OwnDomain = await edge.decide("enrol_own_domain", EnrolOwnDomain(domain=wanted), member)
-    return Answer.of(_shown(enrolled), 201)
+    enrolled: SendingDomain = await edge.decide("enrol_own_domain", EnrolOwnDomain(domain=wanted), member)
+    return Answer.of(enrolled, 201)
 
 
 @operation(
@@ -138,32 +86,5 @@ async def enrol_domain(edge: Edge, request: Request) -> Answer:
 async def verify_domain(edge: Edge, request: Request) -> Answer:
     member = writer_of(edge, request)
     wanted = domain_in("domain", request.in_path["domain"])
-    verified: OwnDomain = await edge.decide("verify_own_domain", VerifyOwnDomain(domain=wanted), member)
-    return Answer.of(_shown(verified))
-
-
-def _shown(own: OwnDomain) -> SendingDomain:
-    state = own.state
-    return SendingDomain(
-        domain=state.domain,
-        status=state.status,
-        verified=state.verified,
-        selector=state.selector_stem,
-        added_at=rfc3339(state.added_at),
-        first_verified_at=rfc3339_or_none(state.first_verified_at),
-        checked_at=rfc3339_or_none(own.looked_at),
-        failing_since=rfc3339_or_none(state.failing_since),
-        failed=list(state.failed),
-        pause=None if state.status == "active" else _pause(state),
-        records=[PublishedRecord(**record._asdict()) for record in own.records],
-    )
-
-
-def _pause(state: DomainState) -> DomainPause:
-    return DomainPause(
-        since=rfc3339(state.paused_at),
-        stops=state.stops,
-        why=why_paused(state),
-        reason=state.pause_reason,
-        evidence=None if state.evidence is None else rate_evidence(state.evidence),
-    )
+    verified: SendingDomain = await edge.decide("verify_own_domain", VerifyOwnDomain(domain=wanted), member)
+    return Answer.of(verified)

@@ -16,9 +16,9 @@ from relay.api.operations import Described, Parameter, operation
 from relay.api.request import Request
 from relay.edge import Edge
 from relay.json_body import JsonBody
-from relay.own_keys import IssuedKey, IssueOwnKey, OwnKeys, RevokeOwnKey
+from relay.own_keys import IssuedKey, IssueOwnKey, OwnKeys, Revoked, RevokeOwnKey
 from relay.principals import Scope
-from relay.requests import Category
+from relay.send_body import Category
 from relay.times import rfc3339, rfc3339_or_none
 from relay.views.members import KeyState
 
@@ -72,11 +72,19 @@ class KeyList(msgspec.Struct, rename="camel"):
     keys: list[ListedKey]
 
 
+class MadeWebhook(msgspec.Struct, rename="camel"):
+    webhook_id: str
+    #: `removed`, or as it goes on.
+    status: str
+
+
 class RevokedKey(msgspec.Struct, rename="camel"):
     key_id: str
     status: str
     #: The keys that came of it and were active until now. Those that still are go on.
     made: list[ApiKey]
+    #: The webhooks that came of it.
+    webhooks: list[MadeWebhook]
 
 
 _BODY = JsonBody(KeyBody)
@@ -94,8 +102,7 @@ _BODY = JsonBody(KeyBody)
 async def list_keys(edge: Edge, request: Request) -> Answer:
     member = await reader_of(edge, request)
     states: list[KeyState] = await edge.decide("own_keys", OwnKeys(), member)
-    keys = [ListedKey(**_fields(state), is_yours=state.key_id == member.key_id) for state in states]
-    return Answer.of(KeyList(keys))
+    return Answer.of(KeyList([listed_key(state, member.key_id) for state in states]))
 
 
 @operation(
@@ -126,7 +133,9 @@ async def issue_key(edge: Edge, request: Request) -> Answer:
     parameters=(
         Parameter("keyId", {"type": "string"}, "As the list has it.", where="path"),
         flag_parameter("self", "The key that asks may be revoked."),
-        flag_parameter("allOfIt", "Also the keys that came of it; even where it was revoked before."),
+        flag_parameter(
+            "allOfIt", "Also the keys and webhooks that came of it; even where it was revoked before."
+        ),
     ),
     answers={200: Described("Revoked, and what came of the key", RevokedKey)},
     errors=(400, 401, 403, 404, 409, 429, 500, 503),
@@ -138,8 +147,15 @@ async def revoke_key(edge: Edge, request: Request) -> Answer:
         all_of_it=flag_of(request, "allOfIt"),
         self_too=flag_of(request, "self"),
     )
-    made: list[KeyState] = await edge.decide("revoke_own_key", wanted, member)
-    return Answer.of(RevokedKey(wanted.key_id, "revoked", [ApiKey(**_fields(state)) for state in made]))
+    revoked: Revoked = await edge.decide("revoke_own_key", wanted, member)
+    keys = [ApiKey(**_fields(state)) for state in revoked.keys]
+    webhooks = [MadeWebhook(*each) for each in revoked.webhooks]
+    return Answer.of(RevokedKey(wanted.key_id, "revoked", keys, webhooks))
+
+
+def listed_key(state: KeyState, yours: str) -> ListedKey:
+    """`yours`: the id of the key that this request came with."""
+    return ListedKey(**_fields(state), is_yours=state.key_id == yours)
 
 
 def _fields(state: KeyState) -> dict[str, Any]:

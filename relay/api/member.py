@@ -16,6 +16,7 @@ from relay.api.credentials import reader_of, writer_of
 from relay.api.operations import MEMBERS_ERRORS, Described, operation
 from relay.api.request import Request
 from relay.config import Config
+from relay.data_directory import LogToRead
 from relay.decisions.limits import current_limits
 from relay.edge import Edge
 from relay.fields import address_in, domain_in
@@ -56,27 +57,29 @@ _BODY = JsonBody(ForwardToBody)
     errors=MEMBERS_ERRORS,
 )
 async def member_status(edge: Edge, request: Request) -> Answer:
-    did = (await reader_of(edge, request)).did
-    with edge.store.read() as view:
+    return Answer.of(status_of(edge.store, (await reader_of(edge, request)).did))
+
+
+def status_of(store: LogToRead, did: str) -> MemberStatus:
+    """A member and its domains."""
+    with store.read() as view:
         domains, held = members.domains_of(view, did), handles.held_by(view, did)
-        return Answer.of(
-            MemberStatus(
-                did=did,
-                status=_status(view, did, domains),
-                labels=[],
-                domains=[
-                    MemberDomain(
-                        state.domain,
-                        state.status,
-                        state.verified,
-                        state.forward_to,
-                        state.forward_confirmed,
-                    )
-                    for state in domains
-                ],
-                handle=None if held is None else held.handle,
-                handle_proved=held is not None and held.proved,
-            )
+        return MemberStatus(
+            did=did,
+            status=_status(view, did, domains),
+            labels=[],
+            domains=[
+                MemberDomain(
+                    state.domain,
+                    state.status,
+                    state.verified,
+                    state.forward_to,
+                    state.forward_confirmed,
+                )
+                for state in domains
+            ],
+            handle=None if held is None else held.handle,
+            handle_proved=held is not None and held.proved,
         )
 
 
@@ -90,30 +93,33 @@ async def member_status(edge: Edge, request: Request) -> Answer:
 )
 async def member_deliverability(edge: Edge, request: Request) -> Answer:
     did = (await reader_of(edge, request)).did
-    now_us = edge.store.now_us()
-    with edge.store.read() as view:
+    return Answer.of(deliverability_of(edge.config, edge.store, did))
+
+
+def deliverability_of(config: Config, store: LogToRead, did: str) -> Deliverability:
+    """How a member's mail fared, and its limits."""
+    now_us = store.now_us()
+    with store.read() as view:
         member, domains = members.member(view, did), members.domains_of(view, did)
         assert member is not None
         days = reputation.days(view, did, now_us)
         sent, bounced = sum(day.sent for day in days), sum(day.bounced for day in days)
         # What is reported later was sent; perhaps before these days.
         final = max(bounced, sent + bounced - sum(day.reported for day in days))
-        limits = [_limits_of(edge.config, member, state, now_us) for state in domains]
+        limits = [_limits_of(config, member, state, now_us) for state in domains]
         active = [limit for limit in limits if limit.status == "active"]
-        return Answer.of(
-            Deliverability(
-                did=did,
-                status=_status(view, did, domains),
-                sent_14d=sent,
-                bounced_14d=bounced,
-                complaints_14d=sum(day.complaints for day in days),
-                bounce_rate=bounced / final if final else 0.0,
-                daily_sends=[day.accepted for day in days],
-                hourly_limit=sum(limit.hourly_limit for limit in active),
-                daily_limit=sum(limit.daily_limit for limit in active),
-                labels=[],
-                domains=limits,
-            )
+        return Deliverability(
+            did=did,
+            status=_status(view, did, domains),
+            sent_14d=sent,
+            bounced_14d=bounced,
+            complaints_14d=sum(day.complaints for day in days),
+            bounce_rate=bounced / final if final else 0.0,
+            daily_sends=[day.accepted for day in days],
+            hourly_limit=sum(limit.hourly_limit for limit in active),
+            daily_limit=sum(limit.daily_limit for limit in active),
+            labels=[],
+            domains=limits,
         )
 
 

@@ -17,10 +17,12 @@ from relay.api.operations import MEMBERS_ERRORS, Described, Parameter, operation
 from relay.api.pace import rows_of, shown
 from relay.api.request import Request
 from relay.codec import Recorded
+from relay.data_directory import LogToRead
 from relay.edge import Edge
 from relay.fields import address_in
 from relay.presentation import MessageDetail, MessagePage, message_detail, message_summary
 from relay.refusals import Refusal, invalid
+from relay.requests import tag_in
 from relay.times import rfc3339, time_in
 from relay.views import messages
 from spool.views import Snapshot
@@ -45,18 +47,23 @@ from spool.views import Snapshot
 async def one_message(edge: Edge, request: Request) -> Answer:
     member = await reader_of(edge, request)
     number = number_in(request.in_path["messageId"])
-    with edge.store.read() as view:
-        as_of = _as_of(request, view.position, edge.store.now_us())
+    return Answer.of(detail_of(edge.store, member.did, number, request.argument("asOf")))
+
+
+def detail_of(store: LogToRead, did: str, number: int | None, given: str | None) -> MessageDetail:
+    """A member's message with this id, as it is, or as it was at what `?asOf=` names. Raises Refusal."""
+    with store.read() as view:
+        as_of = _as_of(given, view.position, store.now_us())
         state = None if number is None else messages.message(view, number)
-        if state is None or state.did != member.did:
+        if state is None or state.did != did:
             raise Refusal("NOT_FOUND", "messageId: you have no message with this id")
         timeline = messages.timeline(view, state.message_id)
     if as_of is not None:
-        timeline = [seq for seq in timeline if as_of.includes(edge.store.get(seq))]
+        timeline = [seq for seq in timeline if as_of.includes(store.get(seq))]
         if not timeline:
             raise Refusal("NOT_FOUND", f"messageId: this message was queued after {as_of.text}")
-        state = messages.state_after(map(edge.store.get, timeline))
-    return Answer.of(message_detail(state, timeline, edge.store.get))
+        state = messages.state_after(map(store.get, timeline))
+    return message_detail(state, timeline, store.get)
 
 
 @operation(
@@ -67,6 +74,7 @@ async def one_message(edge: Edge, request: Request) -> Answer:
     parameters=(
         Parameter("status", {"type": "string", "enum": list(messages.STATUSES)}),
         Parameter("recipient", {"type": "string"}, "The bare address."),
+        Parameter("tag", {"type": "string"}, "Not together with `recipient`."),
         AFTER,
         limit_parameter(),
     ),
@@ -83,9 +91,16 @@ async def list_messages(edge: Edge, request: Request) -> Answer:
     if given is not None and " " in given:
         raise invalid("recipient", "a + in a query string is a space; write %2B for it")
     recipient = None if given is None else address_in("recipient", given)
+    tag = request.argument("tag")
+    if tag is not None:
+        tag_in(tag)
+        if recipient is not None:
+            raise invalid("tag", "cannot be asked for together with `recipient`; ask for one of them")
 
     def scan(view: Snapshot, before: int | None) -> Iterator[messages.MessageState]:
-        return messages.messages_of(view, member.did, status=status, recipient=recipient, before=before)
+        return messages.messages_of(
+            view, member.did, status=status, recipient=recipient, tag=tag, before=before
+        )
 
     states = await rows_of(edge, member.did, scan, lambda state: state.message_id, before, limit + 1)
     page = states[:limit]
@@ -107,9 +122,8 @@ class _AsOf(NamedTuple):
         return self.time_us is None or recorded.time_us <= self.time_us
 
 
-def _as_of(request: Request, last_seq: int, now_us: int) -> _AsOf | None:
+def _as_of(given: str | None, last_seq: int, now_us: int) -> _AsOf | None:
     """None: all there is."""
-    given = request.argument("asOf")
     if given is None:
         return None
     seq, time_us = number_in(given), time_in(given)

@@ -17,6 +17,7 @@ from relay.edge import Edge
 from relay.presentation import ErrorAnswer
 
 _MEMBER: list[dict[str, list[str]]] = [{"did": [], "key": []}]
+_KEY_ALONE: list[dict[str, list[str]]] = [{"key": []}]
 
 
 def openapi_document(operations: Iterable[Operation], server_url: str) -> dict[str, Any]:
@@ -25,8 +26,9 @@ def openapi_document(operations: Iterable[Operation], server_url: str) -> dict[s
     types = [each.body for each in operations if isinstance(each.body, type)]
     for each in operations:
         types += [body for answer in each.answers.values() if (body := answer.body) and _is_struct(body)]
+    types += [each.error for each in operations if each.errors]
     _, schemas = msgspec.json.schema_components(
-        [*dict.fromkeys([*types, ErrorAnswer])], ref_template="#/components/schemas/{name}"
+        [*dict.fromkeys(types)], ref_template="#/components/schemas/{name}"
     )
     paths: dict[str, dict[str, Any]] = {}
     for each in operations:
@@ -81,7 +83,7 @@ def _described(each: Operation) -> dict[str, Any]:
     if each.description:
         described["description"] = each.description
     if each.for_members:
-        described["security"] = _MEMBER
+        described["security"] = _KEY_ALONE if each.by_key_alone else _MEMBER
     if each.parameters:
         described["parameters"] = [_parameter(parameter) for parameter in each.parameters]
     if each.body is not None:
@@ -89,9 +91,13 @@ def _described(each: Operation) -> dict[str, Any]:
         described["requestBody"] = {"required": True, "content": content}
     responses = {str(status): _response(answer) for status, answer in each.answers.items()}
     for status in each.errors:
-        responses[str(status)] = _response(Described("Refused; `code` says why", ErrorAnswer))
+        responses[str(status)] = _response(Described(_why(each.error), each.error))
     described["responses"] = responses
     return described
+
+
+def _why(error: type) -> str:
+    return f"Refused; `{'code' if error is ErrorAnswer else 'name'}` says why"
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:

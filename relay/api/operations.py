@@ -16,11 +16,12 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from relay.api.answers import Answer
 from relay.api.request import Request
 from relay.edge import Edge
+from relay.presentation import ErrorAnswer
 
 Handler = Callable[[Edge, Request], Awaitable[Answer]]
 
@@ -56,14 +57,17 @@ class Operation:
     name: str
     summary: str
     answers: Mapping[int, Described]
-    #: HTTP statuses, each with an ErrorAnswer.
+    #: HTTP statuses, and the type of their body.
     errors: tuple[int, ...] = ()
+    error: type = ErrorAnswer
     description: str = ""
     parameters: tuple[Parameter, ...] = ()
     #: Its JSON body, or what OpenAPI says of another one.
     body: type | Mapping[str, Any] | None = None
     #: It wants a member's credentials.
     for_members: bool = True
+    #: Its key alone says which member asks.
+    by_key_alone: bool = False
     #: It is there for this machine and `[http] monitors`, and for nobody else.
     for_monitors: bool = False
     #: Each refusal is counted by its code (`atmos_sends_refused`).
@@ -79,7 +83,7 @@ class Operation:
     def query(self) -> frozenset[str]:
         """The query parameters that are legal here."""
         own = {parameter.name for parameter in self.parameters if parameter.where == "query"}
-        return frozenset(own | {"did"} if self.for_members else own)
+        return frozenset(own | {"did"} if self.for_members and not self.by_key_alone else own)
 
 
 def operation(method: str, path: str, name: str, summary: str, **more: Any) -> Callable[[Handler], Operation]:
@@ -91,13 +95,25 @@ def operation(method: str, path: str, name: str, summary: str, **more: Any) -> C
     return made
 
 
-class Router:
+class Routed(Protocol):
+    """What is found by its method and path."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+
+
+Found = TypeVar("Found", bound=Routed)
+
+
+class Router(Generic[Found]):
     """Finds operations by method and path."""
 
-    def __init__(self, operations: Iterable[Operation]) -> None:
-        self._fixed: dict[str, dict[str, Operation]] = {}
-        self._patterns: list[tuple[re.Pattern[str], dict[str, Operation]]] = []
-        by_path: dict[str, dict[str, Operation]] = {}
+    def __init__(self, operations: Iterable[Found]) -> None:
+        self._fixed: dict[str, dict[str, Found]] = {}
+        self._patterns: list[tuple[re.Pattern[str], dict[str, Found]]] = []
+        by_path: dict[str, dict[str, Found]] = {}
         for each in operations:
             of_path = by_path.setdefault(each.path, {})
             assert each.method not in of_path, f"two operations for {each.method} {each.path}"
@@ -110,7 +126,7 @@ class Router:
             else:
                 self._fixed[path] = of_path
 
-    def find(self, path: str) -> tuple[Mapping[str, Operation], Mapping[str, str]]:
+    def find(self, path: str) -> tuple[Mapping[str, Found], Mapping[str, str]]:
         """The operations of a path by method, and what stands in the path. Both empty: there is nothing."""
         fixed = self._fixed.get(path)
         if fixed is not None:

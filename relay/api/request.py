@@ -4,9 +4,9 @@ A request through quart-trio costs a nursery, two tasks, two contexts, a routing
 twice what accepting a mail costs (docs/PERFORMANCE.md). So everything that answers JSON is a function from a `Request`
 to an `Answer`; only pages for people go through Quart.
 
-A body is read once, never beyond its limit, and never for ever: `deadline` is the time that the whole request has, and
-whoever has read the body says how long the rest may take. When a client hangs up after its request, that is carried to
-its end all the same; nobody is there to be answered. Half a request is none.
+A body is read once, never beyond its limit, and never for ever: `limit` has the time that the whole request has, and
+whoever has read the body says how long the rest may take. A large body has more time, by its size. When a client hangs
+up after its request, that is carried to its end all the same; nobody is there to be answered. Half a request is none.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from relay.refusals import Refusal, crowded, invalid, nearest_of
 ARGUMENTS_MAX = 20
 #: Twice what the longest legal ones take. Decoding a head full of percent signs takes 5 ms.
 QUERY_BYTES_MAX = 4096
-#: So long a body has to arrive.
+#: So long a body has to arrive; what is more of it than LARGE_OCTETS, a second for each further OCTETS_A_SECOND.
 BODY_SECONDS_MAX = 4.0
+LARGE_OCTETS = 1024 * 1024
+OCTETS_A_SECOND = 256 * 1024
 #: So long a large body waits for room; its own time stands still meanwhile.
 ROOM_SECONDS_MAX = 2.0
 #: So long the end of an answer waits for the end of its request.
@@ -64,6 +66,8 @@ class Request:
             self._headers.setdefault(name, value)
         #: Called when it has been answered.
         self.at_end: list[Callable[[], None]] = []
+        #: So long its body has to arrive.
+        self.body_seconds = BODY_SECONDS_MAX
         #: Nothing more is to come: all of its body has been received, or its client has gone.
         self.is_over = False
         self._has_gone = False
@@ -119,7 +123,8 @@ class Request:
     async def json(
         self, bytes_max: int, held: Held | None = None, *, then_seconds: float = math.inf
     ) -> bytes:
-        """The whole body, which says that it is JSON or says nothing. What comes after it has `then_seconds`.
+        """The whole body, which says that it is JSON or says nothing. What comes after it has `then_seconds`; after a
+        large body, also the time in which a small one has to arrive.
 
         A body that may be large is `held`. Raises Refusal(UNSUPPORTED_MEDIA_TYPE, or as `whole`),
         Refusal(TEMPORARILY_UNAVAILABLE) where there is no room for it in time, and Refusal(INVALID_REQUEST), which
@@ -127,16 +132,31 @@ class Request:
         """
         if self.media_type not in ("", "application/json"):
             raise Refusal("UNSUPPORTED_MEDIA_TYPE", "Content-Type: send application/json")
+        return await self._body(bytes_max, held, then_seconds=then_seconds)
+
+    async def form(self, bytes_max: int) -> bytes:
+        """The whole body, which a page's form has sent. Raises Refusal as `json` does."""
+        if self.media_type != "application/x-www-form-urlencoded":
+            raise Refusal("UNSUPPORTED_MEDIA_TYPE", "Content-Type: send application/x-www-form-urlencoded")
+        return await self._body(bytes_max, None)
+
+    async def _body(self, bytes_max: int, held: Held | None, *, then_seconds: float = math.inf) -> bytes:
         coding = self.header(b"content-encoding")
         if coding is not None and coding.strip().lower() not in ("", "identity"):
             raise Refusal(
                 "UNSUPPORTED_MEDIA_TYPE", "Content-Encoding: send the body as it is, not compressed"
             )
-        self.limit.deadline = trio.current_time() + BODY_SECONDS_MAX
-        async with aclosing(self._parts() if held is None else self._held_parts(held, bytes_max)) as parts:
-            body = await whole(parts, self.header(b"content-length"), bytes_max)
+        length = self.header(b"content-length") or ""
+        said = min(int(length), bytes_max) if _is_length(length) else None
+        self.body_seconds = _seconds_for(said or 0)
+        self.limit.deadline = trio.current_time() + self.body_seconds
+        parts = self._parts() if held is None else self._held_parts(held, said, bytes_max)
+        async with aclosing(parts if said is not None else self._timed(parts)) as timely:
+            body = await whole(timely, length, bytes_max)
         if self._has_gone:
             raise Refusal("INVALID_REQUEST", "the request ended before its body was whole")
+        if len(body) > LARGE_OCTETS:
+            then_seconds += BODY_SECONDS_MAX
         self.limit.deadline = trio.current_time() + then_seconds
         return body
 
@@ -152,17 +172,27 @@ class Request:
         while not self.is_over:
             yield await self._next_part()
 
-    async def _held_parts(self, held: Held, bytes_max: int) -> AsyncGenerator[bytes, None]:
+    async def _timed(self, parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """The same parts, of a body that does not say how large it is; known to be large, it has more time."""
+        size = 0
+        async with aclosing(parts):
+            async for part in parts:
+                size += len(part)
+                seconds = _seconds_for(size)
+                if seconds > self.body_seconds:
+                    self.limit.deadline += seconds - self.body_seconds
+                    self.body_seconds = seconds
+                yield part
+
+    async def _held_parts(self, held: Held, said: int | None, bytes_max: int) -> AsyncGenerator[bytes, None]:
         """As `_parts`; when it is known to be large, it goes on as soon as there is room for all that it may be."""
-        size, length = 0, self.header(b"content-length") or ""
-        said = int(length) if re.fullmatch("[0-9]{1,15}", length) else None
-        is_held = False
+        size, is_held = 0, False
         while not self.is_over:
             if not is_held and (size if said is None else said) > ALWAYS_OCTETS:
                 begun = trio.current_time()
                 self.limit.deadline += ROOM_SECONDS_MAX
                 with trio.move_on_after(ROOM_SECONDS_MAX) as waiting:
-                    await held.take(bytes_max if said is None else min(said, bytes_max))
+                    await held.take(bytes_max if said is None else said)
                 if waiting.cancelled_caught:
                     raise crowded()
                 self.limit.deadline += trio.current_time() - begun - ROOM_SECONDS_MAX
@@ -179,6 +209,15 @@ class Request:
         self.is_over = not message.get("more_body", False)
         part: bytes = message.get("body", b"")
         return part
+
+
+_is_length = re.compile("[0-9]{1,15}").fullmatch
+
+
+def _seconds_for(octets: int) -> float:
+    """So long a body of this size has to arrive."""
+    more = max(0, octets - LARGE_OCTETS)
+    return BODY_SECONDS_MAX + -(-more // OCTETS_A_SECOND)
 
 
 def say_that_it_rests(scope: Any) -> None:

@@ -1,8 +1,8 @@
 """`POST /v1/send`: from bytes to a 200 that means durable (SPEC 1.1 and 1.2).
 
 The order of checks is SPEC's: who asks, then the body while it is read, then whether it is a replay, then its fields,
-then what the member may do (`relay.acceptance`). An answer never takes longer than 8 s: reading the body and reaching
-the disk have a limit each.
+then what the member may do (`relay.acceptance`). An answer never takes longer than 8 s, of a body over 1 MiB from its
+last octet on: reading the body and reaching the disk have a limit each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from relay.api.request import Request
 from relay.edge import Edge
 from relay.presentation import SendAnswer
 from relay.refusals import Refusal
-from relay.requests import BODY_BYTES_MAX, DEFAULT_CATEGORY, SendBody, parse_send
+from relay.requests import DEFAULT_CATEGORY, parse_send
+from relay.send_body import SendBody
 
 #: Waiting for the log's writer; once it has the send, the log says itself when the disk does not answer.
 APPEND_SECONDS_MAX = 1.5
@@ -47,11 +48,11 @@ _KEY = re.compile(r"[ -~]{1,255}")
 )
 async def send(edge: Edge, request: Request) -> Answer:
     member = writer_of(edge, request)
-    key = _idempotency_key(request)
+    key = idempotency_key(request)
     with edge.receiving.held(member.did) as held:
-        body = await request.json(BODY_BYTES_MAX, held, then_seconds=APPEND_SECONDS_MAX)
+        body = await request.json(edge.config.http.send_bytes_max, held, then_seconds=APPEND_SECONDS_MAX)
         async with edge.heavy_work.turn(member.did, len(body)) as do:
-            body_sha256 = await do(_sha256, body)
+            body_sha256 = await do(sha256_of, body)
             idempotency = None
             if key is not None:
                 idempotency = Idempotency(key, body_sha256)
@@ -66,11 +67,12 @@ async def send(edge: Edge, request: Request) -> Answer:
             body_sha256=body_sha256,
             size=len(body),
         )
+        del body  # it may be large, and the disk slow
         return _answer(await edge.decide("send", wanted, member))
 
 
-def _sha256(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
+def sha256_of(octets: bytes) -> str:
+    return hashlib.sha256(octets).hexdigest()
 
 
 def _answer(sent: Sent) -> Answer:
@@ -78,11 +80,11 @@ def _answer(sent: Sent) -> Answer:
     return answer._replace(headers=(("Idempotent-Replayed", "true"),)) if sent.is_replay else answer
 
 
-def _idempotency_key(request: Request) -> str | None:
+def idempotency_key(request: Request) -> str | None:
     """SHA-256 of the Idempotency-Key, hex."""
     given = request.header(b"idempotency-key")
     if given is None:
         return None
     if not _KEY.fullmatch(given):
         raise Refusal("INVALID_REQUEST", "Idempotency-Key: expected 1 to 255 printable ASCII characters")
-    return hashlib.sha256(given.encode()).hexdigest()
+    return sha256_of(given.encode())

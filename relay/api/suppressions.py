@@ -20,18 +20,15 @@ from relay.api.credentials import reader_of, writer_of
 from relay.api.operations import MEMBERS_ERRORS, Described, Parameter, operation
 from relay.api.pace import rows_of
 from relay.api.request import Request
-from relay.characters import FORBIDDEN
 from relay.edge import Edge
-from relay.fields import address_in
+from relay.fields import NOTE_CHARACTERS_MAX, address_in, note_in
 from relay.json_body import JsonBody
 from relay.presentation import SuppressedAddress, SuppressionPage, suppressed_address
-from relay.refusals import invalid
 from relay.self_service import Suppress, Unsuppress
 from relay.views.suppressions import Suppression, suppression, suppressions_of
 from spool.views import Snapshot
 
 BODY_BYTES_MAX = 16 * 1024
-NOTE_CHARACTERS_MAX = 256
 
 
 class SuppressionBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -62,15 +59,19 @@ _BODY = JsonBody(SuppressionBody)
 )
 async def list_suppressions(edge: Edge, request: Request) -> Answer:
     member = await reader_of(edge, request)
-    limit, before = limit_of(request), before_of(request)
+    return Answer.of(await suppression_page(edge, member.did, before_of(request), limit_of(request)))
+
+
+async def suppression_page(edge: Edge, did: str, before: int | None, limit: int) -> SuppressionPage:
+    """The next addresses of a member's list, the newest first."""
 
     def scan(view: Snapshot, before: int | None) -> Iterator[Suppression]:
-        return suppressions_of(view, member.did, before=before)
+        return suppressions_of(view, did, before=before)
 
-    states = await rows_of(edge, member.did, scan, lambda state: state.seq, before, limit + 1)
+    states = await rows_of(edge, did, scan, lambda state: state.seq, before, limit + 1)
     page = states[:limit]
     following = str(page[-1].seq) if len(states) > limit else None
-    return Answer.of(SuppressionPage([suppressed_address(state) for state in page], following))
+    return SuppressionPage([suppressed_address(state) for state in page], following)
 
 
 @operation(
@@ -117,9 +118,5 @@ async def unsuppress(edge: Edge, request: Request) -> Answer:
 
 def _checked(fields: SuppressionBody) -> Suppress:
     """Raises Refusal(INVALID_REQUEST)."""
-    note = fields.reason or None
-    if note is not None and len(note) > NOTE_CHARACTERS_MAX:
-        raise invalid("reason", f"is longer than {NOTE_CHARACTERS_MAX} characters")
-    if note is not None and FORBIDDEN.search(note):
-        raise invalid("reason", "contains a control character; remove it")
+    note = note_in("reason", fields.reason)
     return Suppress(address=address_in("recipient", fields.recipient), note=note)

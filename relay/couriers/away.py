@@ -84,7 +84,7 @@ class AwayCourier:
         if self._is_lost:
             raise CourierLost
         given = self._given[connection] = _Given()
-        self._channel.tell(Carry(connection, errand.state, errand.domain))
+        self._channel.tell(Carry(connection, errand.state, errand.domain, errand.refused))
         is_started = False
         try:
             while not self._is_lost:

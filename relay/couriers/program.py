@@ -103,7 +103,7 @@ class CourierService:
             self._composer,
             Connector(lambda: self._config, surroundings),
             heavy_work=HeavyWork(surroundings.offload),
-            sending=Buffers(greeting.sending_octets_max),
+            sending=Buffers(lambda: greeting.sending_octets_max),
             connections_changed=self._tell_connections,
         )
 
@@ -148,7 +148,8 @@ class CourierService:
 
         carried = None
         with work.scope:
-            errand = Errand(word.state, word.domain, self._store.get(word.state.message_id))
+            queued = self._store.get(word.state.message_id)
+            errand = Errand(word.state, word.domain, queued, word.refused)
             carried = await self._courier.carry(connection, errand, start)
         del self._works[connection]
         self._channel.tell(NothingDone(connection) if carried is None else Done(connection, carried))

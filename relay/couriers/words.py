@@ -21,6 +21,7 @@ import msgspec
 
 from relay.config import Config
 from relay.delivery.outcomes import Carried
+from relay.networks import Family
 from relay.views.messages import MessageState
 
 
@@ -45,6 +46,7 @@ class Carry(msgspec.Struct, frozen=True, tag=True):
     state: MessageState
     #: The recipient's.
     domain: str
+    refused: tuple[Family, ...] = ()
 
 
 class Started(msgspec.Struct, frozen=True, tag=True):

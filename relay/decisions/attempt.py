@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from relay.codec import Recorded
 from relay.events import (
+    ALARM_CATEGORY,
     BULK_CATEGORIES,
+    FORWARD_CATEGORY,
     NOBODY,
     Event,
     MessageBounced,
@@ -25,14 +27,14 @@ def prevented(view: Snapshot, state: messages.MessageState, queued: Recorded) ->
     """The event that takes the place of an attempt which must not be made; None: it may be made.
 
     A notice is the relay's mail, not the member's, and tells of what was sent before: no pause holds it. But it goes to
-    nobody who does not want the mail of any one member. What is passed on to the operator's own mailbox always goes: no
-    member's list, and no stranger who gets onto one, may keep mail for postmaster@ from the operator.
+    nobody who does not want the mail of any one member. What is passed on to the operator's own mailbox always goes,
+    and so does an alarm to it: no member's list, and no stranger who gets onto one, may keep them from the operator.
     """
     assert isinstance(queued.event, MessageQueued | Notice)
     assert queued.event.personal is not None
     address = queued.event.personal.address
     if state.is_notice:
-        if state.did == NOBODY and state.is_forward:
+        if state.did == NOBODY and state.category in (FORWARD_CATEGORY, ALARM_CATEGORY):
             return None
         return _suppressed(state) if suppressions.is_on_any_list(view, address) else None
     if suppressions.blocking_reason(view, state.did, address, bulk=state.category in BULK_CATEGORIES):

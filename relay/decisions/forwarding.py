@@ -19,6 +19,7 @@ from relay.events import (
     ForwardAddress,
 )
 from relay.message.tokens import Confirmation
+from relay.principals import Operator, Principal, recorded
 from relay.refusals import Refusal
 from relay.times import DAY_US, SECOND_US
 from relay.views import members, suppressions
@@ -29,7 +30,7 @@ from spool.views import Snapshot
 ASKS_A_DAY_MAX: Final = FORWARD_ASKS_KEPT
 
 
-def set_by_operator(view: Snapshot, domain: DomainState, address: str | None) -> list[Event]:
+def set_by_operator(view: Snapshot, domain: DomainState, address: str | None, by: Operator) -> list[Event]:
     """Tell `address` (a normal form) of the domain's bounces; None: nobody. Nothing where it is so already.
 
     Whoever called this member's mail spam is not to be written to by another way: Refusal(SUPPRESSION_LOCKED).
@@ -40,14 +41,14 @@ def set_by_operator(view: Snapshot, domain: DomainState, address: str | None) ->
         raise Refusal(
             "SUPPRESSION_LOCKED", "forward_to: this address reported the member's mail as spam; use another"
         )
-    return [_set(domain, address)]
+    return [_set(domain, address, by)]
 
 
 def set_by_member(
     domain: DomainState,
     address: str | None,
     *,
-    key_id: str,
+    by: Principal,
     mail: ConfirmationQueued | None,
     now_us: int,
 ) -> list[Event]:
@@ -57,7 +58,7 @@ def set_by_member(
     (RATE_LIMITED) where the domain has had its mails of the day, whether they were sent or not.
     """
     if address is None:
-        return [] if domain.forward_to is None else [_set(domain, None, key_id=key_id)]
+        return [] if domain.forward_to is None else [_set(domain, None, by)]
     asks = [at for at in domain.forward_asks if at > now_us - DAY_US]
     if address == domain.forward_to and (domain.forward_confirmed or asks):
         return []
@@ -69,7 +70,7 @@ def set_by_member(
             f"{ASKS_A_DAY_MAX} of 24 hours; the next is possible in {seconds} s",
             retry_after_seconds=seconds,
         )
-    events: list[Event] = [_set(domain, address, key_id=key_id, asks=True)]
+    events: list[Event] = [_set(domain, address, by, asks=True)]
     return events if mail is None else [*events, mail]
 
 
@@ -103,7 +104,9 @@ def confirm(view: Snapshot, link: Confirmation) -> list[Event]:
 
 
 def _set(
-    domain: DomainState, address: str | None, *, key_id: str | None = None, asks: bool = False
+    domain: DomainState, address: str | None, by: Principal | Operator, *, asks: bool = False
 ) -> DomainForwardSet:
     personal = None if address is None else ForwardAddress(address=address)
-    return DomainForwardSet(did=domain.did, domain=domain.domain, key_id=key_id, asks=asks, personal=personal)
+    return DomainForwardSet(
+        did=domain.did, domain=domain.domain, asks=asks, personal=personal, **recorded(by)
+    )

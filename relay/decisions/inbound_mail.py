@@ -21,11 +21,11 @@ from relay.codec import Recorded
 from relay.config import Config
 from relay.events import (
     FORWARD_CATEGORY,
+    Addressee,
     Event,
     ForwardQueued,
     IncomingMail,
     MailReceived,
-    Recipient,
     SendAccepted,
 )
 from relay.times import DAY_US, SECOND_US
@@ -96,7 +96,7 @@ def pass_on(
             next_attempt_at=now_us,
             give_up_at=now_us + config.give_up_seconds(FORWARD_CATEGORY) * SECOND_US,
             operator_domain=config.operator_domain,
-            personal=Recipient(given=to_address, address=to_address),
+            personal=Addressee(given=to_address, address=to_address),
         ),
     ]
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relay.decisions.members import NewKey, known_member
+from relay.decisions.webhooks import By, end_with_key
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES, Event, KeyIssued, KeyRevoked
-from relay.principals import FULL, SEND, Principal, Scope
+from relay.principals import FULL, SEND, Principal, Scope, recorded
 from relay.refusals import Refusal, invalid
 from relay.views import members
 from spool.views import Snapshot
@@ -30,8 +31,8 @@ def check_category(category: str | None) -> None:
         raise invalid("category", f"{category[:100]!r} is none of {', '.join(known)}")
 
 
-def issue_key(view: Snapshot, did: str, key: NewKey, *, by: Principal | None = None) -> list[Event]:
-    """`by`: the member that makes it, by which of its keys; None: the operator does."""
+def issue_key(view: Snapshot, did: str, key: NewKey, *, by: By) -> list[Event]:
+    """`by`: the member that makes it, by which of its keys, or the operator."""
     known_member(view, did)
     check_category(key.category)
     active = sum(state.revoked_at is None for state in members.keys_of(view, did))
@@ -44,7 +45,7 @@ def issue_key(view: Snapshot, did: str, key: NewKey, *, by: Principal | None = N
             key_hash=key.key_hash,
             scope=key.scope,
             category=key.category,
-            issued_by=by and by.key_id,
+            **_order("issued_by", by),
         )
     ]
 
@@ -71,12 +72,13 @@ def revoke_key(
     key_id: str,
     *,
     all_of_it: bool = False,
-    by: Principal | None = None,
+    by: By,
     self_too: bool = False,
 ) -> list[Event]:
-    """The key ends; with `all_of_it` the active keys that came of it as well, also where it was revoked before.
+    """The key ends; with `all_of_it` the active keys and the webhooks that came of it as well, also where it was
+    revoked before.
 
-    `by`: the member that revokes it, by which of its keys; that one only ends where `self_too`.
+    `by`: the member that revokes it, by which of its keys (that one only ends where `self_too`), or the operator.
     Raises Refusal(NOT_FOUND or CONFLICT).
     """
     known_member(view, did)
@@ -86,11 +88,18 @@ def revoke_key(
     ending = [state] if state.revoked_at is None else []
     if all_of_it:
         ending += made_by(view, did, key_id)
-    if not ending:
+    ended: list[Event] = end_with_key(view, did, key_id, by=by) if all_of_it else []
+    if not ending and not ended:
         raise Refusal("CONFLICT", f"key: {key_id} was revoked already")
-    if by is not None and not self_too:
+    if isinstance(by, Principal) and not self_too:
         _check_not_by_itself(ending, by)
-    return [KeyRevoked(did=did, key_id=each.key_id, revoked_by=by and by.key_id) for each in ending]
+    ended += [KeyRevoked(did=did, key_id=each.key_id, **_order("revoked_by", by)) for each in ending]
+    return ended
+
+
+def _order(word: str, by: By) -> dict[str, str]:
+    """Whose order it is; `word` is what the event calls a key of the member's."""
+    return {word: by.key_id} if isinstance(by, Principal) else recorded(by)
 
 
 def _check_not_by_itself(ending: Sequence[members.KeyState], by: Principal) -> None:

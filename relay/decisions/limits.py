@@ -3,8 +3,10 @@
 A domain starts small, because mailbox providers distrust what suddenly sends much. It may have `hour` recipients
 accepted in any rolling hour and `day` in any rolling day. A request counts as a whole: it passes or it is refused.
 
-A refusal's `Retry-After` is true: the first second at which that same request would pass, if nothing else is sent until
-then. Both windows and the domain's coming tiers are looked at.
+A refusal's `Retry-After` is true: the first second at which that same request would pass, if nothing else is sent
+until then. Both windows and the domain's coming tiers are looked at. Beside mail that is scheduled it is looked for a
+day ahead; where there is no room until then, it is a time before which there is none. Of a request that names its time
+it is the first time behind that one with room for it.
 
 A domain that is paused for its bounces has a trickle besides: so many recipients an hour, counted from the pause on.
 Only the transactional class comes here then.
@@ -12,10 +14,11 @@ Only the transactional class comes here then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from relay.config import Config, WarmingTier
+from relay.decisions.windows import Ceiling, Windows
 from relay.refusals import Refusal
 from relay.times import DAY_US, HOUR_US, SECOND_US, rfc3339
 from relay.views import warming
@@ -67,6 +70,30 @@ def current_limits(config: Config, member: MemberState, domain: DomainState, now
     return next(phases(config, member, domain, now_us)).limits
 
 
+class Standing(NamedTuple):
+    """How much of its limits a domain has used."""
+
+    hour_used: int
+    day_used: int
+    limits: DomainLimits
+    #: When it may send more, and how much; None: it stays as it is, as while the domain waits for its verification.
+    next_phase: Phase | None
+
+
+def standing(
+    view: Snapshot, config: Config, member: MemberState, domain: DomainState, now_us: int
+) -> Standing:
+    """As it is now, whether it may send at all or not. (A pause has a limit of its own besides.)"""
+    to_come = phases(config, member, domain, now_us)
+    now = next(to_come)
+    return Standing(
+        warming.used(view, domain.domain, now_us, HOUR_US),
+        warming.used(view, domain.domain, now_us, DAY_US),
+        now.limits,
+        next(to_come, None) if age_starts_at(config, domain) <= now_us else None,
+    )
+
+
 def most_at_once(config: Config, member: MemberState, domain: DomainState, now_us: int) -> int:
     """To how many recipients one request can be now, whatever was sent before: more never fit."""
     most = min(current_limits(config, member, domain, now_us))
@@ -84,49 +111,60 @@ def check_limits(
     recipients: int,
     reserved: int,
     now_us: int,
+    at_us: int | None = None,
+    changes: Mapping[int, int] | None = None,
 ) -> None:
     """Raise Refusal(RATE_LIMITED) if `recipients` more would pass a limit of the domain.
 
-    `reserved`: accepted recipients that are on their way into the log, and so not in the view yet.
+    `reserved`: accepted recipients that are on their way into the log, and so not in the view yet. With `at_us` they
+    are scheduled for that time, and must fit then. `changes`: beginning of a minute -> how many more scheduled
+    recipients it has than the view, or fewer: they are on their way, or are those that are to be moved.
     """
     if not recipients:
         return
+    wanted_at = now_us if at_us is None else at_us
     trickle = config.reputation.transactional_per_hour_while_paused if domain.is_stopped(bulk=True) else None
     if trickle is not None and recipients > trickle:
         raise _too_many_at_once(domain, recipients, DomainLimits(trickle, trickle), retry_after_us=HOUR_US)
-    possible = False
-    # What there is already, of whatever age: a window has what came to it since the window's start.
-    total = warming.total_until(view, domain.domain, now_us) + reserved
-    for phase in phases(config, member, domain, now_us):
-        if recipients > min(phase.limits):
-            continue
-        possible = True
-        at = max(
-            _passes_at(view, domain.domain, total + recipients - phase.limits.hour, HOUR_US, now_us),
-            _passes_at(view, domain.domain, total + recipients - phase.limits.day, DAY_US, now_us),
-            phase.start_us,
-        )
-        if trickle is not None:
-            needed = total + recipients - trickle
-            at = max(at, _passes_at(view, domain.domain, needed, HOUR_US, now_us, since_us=domain.paused_at))
-        if phase.end_us is not None and at >= phase.end_us:
-            continue
-        if at <= now_us:
-            return
-        limits = current_limits(config, member, domain, now_us)
-        if recipients > min(limits):
-            raise _too_many_at_once(domain, recipients, limits, retry_after_us=at - now_us, until_us=at)
-        paused = "" if trickle is None else f" ({trickle} an hour while it is {domain.status})"
-        raise Refusal(
-            "RATE_LIMITED",
-            f"the domain {domain.domain} may send to {limits.hour} recipients an hour and {limits.day} a day now"
-            f"{paused}; the {recipients} of this request are more than are left",
-            retry_after_seconds=_seconds(at - now_us),
-        )
-    assert not possible, "in the last phase, every request that fits its limits passes some day"
-    limits = current_limits(config, member, domain, now_us)
-    window_us = HOUR_US if recipients > limits.hour else DAY_US
-    raise _too_many_at_once(domain, recipients, limits, retry_after_us=window_us)
+
+    to_come = phases(config, member, domain, wanted_at)
+    known: list[tuple[tuple[Ceiling, ...], int | None]] = []
+
+    def ceilings_at(time_us: int) -> tuple[tuple[Ceiling, ...], int | None]:
+        while not known or (known[-1][1] is not None and known[-1][1] <= time_us):
+            phase = next(to_come)
+            known.append((_ceilings(phase.limits, trickle, domain.paused_at), phase.end_us))
+        return next(each for each in known if each[1] is None or each[1] > time_us)
+
+    windows = Windows(
+        view, domain.domain, around_us=wanted_at, now_us=now_us, reserved=reserved, changes=changes
+    )
+    at = windows.first_fit(recipients, wanted_at, ceilings_at)
+    if at == wanted_at:
+        return
+    limits = current_limits(config, member, domain, wanted_at)
+    if at is None:
+        window_us = HOUR_US if recipients > limits.hour else DAY_US
+        raise _too_many_at_once(domain, recipients, limits, retry_after_us=window_us)
+    if recipients > min(limits):
+        raise _too_many_at_once(domain, recipients, limits, retry_after_us=at - now_us, until_us=at)
+    paused = "" if trickle is None else f" ({trickle} an hour while it is {domain.status})"
+    when, room = "now", ""
+    if at_us is not None:
+        when, room = f"around {rfc3339(at_us)}", f"; {rfc3339(at)} has room"
+    elif windows.has_scheduled:
+        room = " beside what is scheduled"
+    raise Refusal(
+        "RATE_LIMITED",
+        f"the domain {domain.domain} may send to {limits.hour} recipients an hour and {limits.day} a day {when}"
+        f"{paused}; the {recipients} of this request are more than are left{room}",
+        retry_after_seconds=_seconds(at - now_us),
+    )
+
+
+def _ceilings(limits: DomainLimits, trickle: int | None, paused_at: int) -> tuple[Ceiling, ...]:
+    both = Ceiling(limits.day, DAY_US), Ceiling(limits.hour, HOUR_US)
+    return both if trickle is None else (*both, Ceiling(trickle, HOUR_US, paused_at))
 
 
 def check_bytes(view: Snapshot, config: Config, did: str, size: int, now_us: int) -> None:
@@ -175,18 +213,3 @@ def _too_many_at_once(
 def _seconds(microseconds: int) -> int:
     """Rounded up: a second before its time, it is not yet."""
     return -(-microseconds // SECOND_US)
-
-
-def _passes_at(
-    view: Snapshot, domain: str, needed: int, window_us: int, now_us: int, *, since_us: int = 0
-) -> int:
-    """The first time at which the window begins after the running total has reached `needed`. What was sent until
-    `since_us` is in no window."""
-    start = max(now_us - window_us, since_us)
-    if warming.total_until(view, domain, start) >= needed:
-        return now_us
-    # One row a send and one recipient a row at least: this ends after `limit` rows.
-    for time_us, running_total in warming.sends_after(view, domain, start):
-        if running_total >= needed:
-            return time_us + window_us
-    return now_us + window_us  # what is reserved now leaves the window then

@@ -18,7 +18,7 @@ from relay.events import (
     MemberResumed,
     MemberSuspended,
 )
-from relay.principals import FULL, Scope
+from relay.principals import FULL, Operator, Principal, Scope, recorded
 from relay.refusals import Refusal, invalid
 from relay.views import members
 from spool.views import Snapshot
@@ -41,24 +41,26 @@ class NewKey(NamedTuple):
 
 
 def add_member(
-    view: Snapshot, config: Config, did: str, domains: Sequence[NewDomain], key: NewKey
+    view: Snapshot, config: Config, did: str, domains: Sequence[NewDomain], key: NewKey, by: Operator
 ) -> list[Event]:
     if not is_valid_did(did):
         raise Refusal("INVALID_DID", f"did: {did!r} {why_no_did(did)}")
     if members.member(view, did) is not None:
         raise Refusal("CONFLICT", f"did: {did} is a member already; `domain add` adds a domain to it")
-    events: list[Event] = [MemberAdded(did=did)]
+    events: list[Event] = [MemberAdded(did=did, by=by.user)]
     _check_domain_count(config, len(domains))
     for new in domains:
-        events.append(_domain_added(view, config, did, new))
-    events.append(KeyIssued(did=did, key_id=key.key_id, key_hash=key.key_hash))
+        events.append(_domain_added(view, config, did, new, by))
+    events.append(KeyIssued(did=did, key_id=key.key_id, key_hash=key.key_hash, by=by.user))
     return events
 
 
-def add_domain(view: Snapshot, config: Config, did: str, new: NewDomain) -> list[Event]:
+def add_domain(
+    view: Snapshot, config: Config, did: str, new: NewDomain, by: Principal | Operator
+) -> list[Event]:
     known_member(view, did)
     _check_domain_count(config, len(members.domains_of(view, did)) + 1)
-    return [_domain_added(view, config, did, new)]
+    return [_domain_added(view, config, did, new, by)]
 
 
 def _check_domain_count(config: Config, count: int) -> None:
@@ -69,7 +71,9 @@ def _check_domain_count(config: Config, count: int) -> None:
         )
 
 
-def _domain_added(view: Snapshot, config: Config, did: str, new: NewDomain) -> DomainAdded:
+def _domain_added(
+    view: Snapshot, config: Config, did: str, new: NewDomain, by: Principal | Operator
+) -> DomainAdded:
     if f".{new.domain}".endswith(f".{config.operator_domain}"):
         raise Refusal(
             "CONFLICT", f"domain: {new.domain} is the relay's own; a member would sign as the operator"
@@ -81,6 +85,7 @@ def _domain_added(view: Snapshot, config: Config, did: str, new: NewDomain) -> D
         selector_stem=new.selector_stem,
         rsa_public=new.rsa_public,
         ed25519_public=new.ed25519_public,
+        **recorded(by),
     )
 
 
@@ -98,39 +103,41 @@ def check_stem_is_new(view: Snapshot, new: NewDomain) -> None:
         raise Refusal("CONFLICT", f"domain: {new.domain} is being enrolled for another; try again")
 
 
-def suspend_member(view: Snapshot, did: str, reason: str | None) -> list[Event]:
+def suspend_member(view: Snapshot, did: str, reason: str | None, by: Operator) -> list[Event]:
     if known_member(view, did).status == "suspended":
         raise Refusal("CONFLICT", f"did: {did} is suspended already")
-    return [MemberSuspended(did=did, reason=reason)]
+    return [MemberSuspended(did=did, reason=reason, by=by.user)]
 
 
-def resume_member(view: Snapshot, did: str, reason: str | None) -> list[Event]:
+def resume_member(view: Snapshot, did: str, reason: str | None, by: Operator) -> list[Event]:
     if known_member(view, did).status != "suspended":
         raise Refusal("CONFLICT", f"did: {did} is not suspended")
-    return [MemberResumed(did=did, reason=reason, in_steps=True)]
+    return [MemberResumed(did=did, reason=reason, in_steps=True, by=by.user)]
 
 
-def set_member_limits(view: Snapshot, did: str, hour: int | None, day: int | None) -> list[Event]:
+def set_member_limits(
+    view: Snapshot, did: str, hour: int | None, day: int | None, by: Operator
+) -> list[Event]:
     """Limits in the place of the tiers; both None: the tiers again."""
     known_member(view, did)
     if (hour is None) != (day is None):
         raise invalid("hour, day", "give both, or neither to go back to the warming tiers")
     if hour is not None and day is not None and not 0 <= hour <= day:
         raise invalid("hour, day", "expected 0 <= hour <= day")
-    return [MemberLimitsSet(did=did, hour=hour, day=day)]
+    return [MemberLimitsSet(did=did, hour=hour, day=day, by=by.user)]
 
 
-def pause_domain(view: Snapshot, did: str, name: str, reason: str | None) -> list[Event]:
+def pause_domain(view: Snapshot, did: str, name: str, reason: str | None, by: Operator) -> list[Event]:
     """Everything of it stops, also where a pause for its bounces has stopped the bulk class."""
     if known_domain(view, did, name).is_stopped(bulk=False):
         raise Refusal("CONFLICT", f"domain: {name} is paused already")
-    return [DomainPaused(did=did, domain=name, status="paused", reason=reason)]
+    return [DomainPaused(did=did, domain=name, status="paused", reason=reason, by=by.user)]
 
 
-def resume_domain(view: Snapshot, did: str, name: str, reason: str | None) -> list[Event]:
+def resume_domain(view: Snapshot, did: str, name: str, reason: str | None, by: Operator) -> list[Event]:
     if known_domain(view, did, name).status == "active":
         raise Refusal("CONFLICT", f"domain: {name} is not paused")
-    return [DomainResumed(did=did, domain=name, reason=reason, in_steps=True)]
+    return [DomainResumed(did=did, domain=name, reason=reason, in_steps=True, by=by.user)]
 
 
 def known_domain(view: Snapshot, did: str, name: str) -> members.DomainState:

@@ -7,6 +7,7 @@ event of its own (`relay.operator.removal`), and none is tried meanwhile (`relay
 from __future__ import annotations
 
 from relay.decisions.members import known_domain, known_member
+from relay.decisions.webhooks import end_with_member
 from relay.events import DomainRemoved, Event, KeyRevoked, MemberRemoved, OperatorsReason
 from relay.views import members
 from spool.views import Snapshot
@@ -21,8 +22,9 @@ def remove_member(view: Snapshot, did: str, by: str, reason: str | None) -> list
     """All in one batch: no crash leaves a key that works without its member. Raises Refusal(NOT_FOUND)."""
     known_member(view, did)
     return [
+        *end_with_member(view, did, by),
         *(
-            KeyRevoked(did=did, key_id=key.key_id)
+            KeyRevoked(did=did, key_id=key.key_id, by=by)
             for key in members.keys_of(view, did)
             if key.revoked_at is None
         ),

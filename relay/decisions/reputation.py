@@ -35,13 +35,14 @@ def judge(view: Snapshot, config: ReputationConfig, domain: members.DomainState,
     """A `domain.paused` where a rate of the domain's window is too high, else nothing."""
     if domain.is_stopped(bulk=False):
         return []
-    start = max(now_us - config.window_hours * HOUR_US, domain.resumed_at)
-    evidence = reputation.evidence(view, domain.domain, start, now_us)
+    evidence = counted_now(view, config, domain, now_us)
     pause = None
     if is_complained_about(config, evidence):
         pause = FOR_COMPLAINTS
     elif not domain.is_stopped(bulk=True) and does_bounce(config, evidence):
-        recipients = reputation.bounced_recipients(view, domain.domain, start, now_us, config.bounces_min)
+        recipients = reputation.bounced_recipients(
+            view, domain.domain, evidence.window_start, now_us, config.bounces_min
+        )
         if recipients >= config.bounces_min:
             pause = FOR_BOUNCES
     if pause is None:
@@ -53,24 +54,32 @@ def judge(view: Snapshot, config: ReputationConfig, domain: members.DomainState,
     ]
 
 
+def counted_now(
+    view: Snapshot, config: ReputationConfig, domain: members.DomainState, now_us: int
+) -> Evidence:
+    """What a domain is judged by: its window's, or what came since it was let go on."""
+    start = max(now_us - config.window_hours * HOUR_US, domain.resumed_at)
+    return reputation.evidence(view, domain.domain, start, now_us)
+
+
 def does_bounce(config: ReputationConfig, evidence: Evidence) -> bool:
     """By its counts. To how many recipients, they do not say."""
     return (
-        _messages(evidence) >= config.messages_min
+        messages_of(evidence) >= config.messages_min
         and evidence.bounced >= config.bounces_min
-        and evidence.bounced / _messages(evidence) >= config.bounce_rate_max
+        and evidence.bounced / messages_of(evidence) >= config.bounce_rate_max
     )
 
 
 def is_complained_about(config: ReputationConfig, evidence: Evidence) -> bool:
     return (
-        _messages(evidence) >= config.messages_min
+        messages_of(evidence) >= config.messages_min
         and evidence.complaints >= config.complaints_min
-        and evidence.complaints / _messages(evidence) >= config.complaint_rate_max
+        and evidence.complaints / messages_of(evidence) >= config.complaint_rate_max
     )
 
 
-def _messages(evidence: Evidence) -> int:
+def messages_of(evidence: Evidence) -> int:
     """Of how many the rates are. What is reported later may have been final before the window began: it was at least as
     many as are told of."""
     return max(evidence.final, evidence.bounced, evidence.complaints)

@@ -8,7 +8,7 @@ A message's due time and the moment it is given up are decided here and stand in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -17,10 +17,12 @@ from relay.config import Config
 from relay.decisions.limits import check_bytes, check_limits
 from relay.decisions.members import known_member
 from relay.decisions.reputation import FOR_COMPLAINTS
+from relay.decisions.scheduling import chosen_time
 from relay.events import (
     BULK_CATEGORIES,
     Content,
     Event,
+    Heading,
     MessageQueued,
     Recipient,
     SendAccepted,
@@ -31,8 +33,11 @@ from relay.principals import Principal
 from relay.refusals import Refusal
 from relay.requests import BySmtp, SendRequest
 from relay.times import SECOND_US, rfc3339
-from relay.views import members, suppressions
+from relay.views import members, suppressions, warming
 from spool.views import Snapshot
+
+#: The messages of a larger send say themselves what lists show of it.
+HEADING_OCTETS = 64 * 1024
 
 
 class Origin(NamedTuple):
@@ -56,17 +61,20 @@ def accept_send(
     origin: Origin,
     *,
     reserved: Callable[[str], int],
+    reserved_at: Callable[[str], Mapping[int, int]],
     now_us: int,
 ) -> list[Event]:
     """One `send.accepted` and a `message.queued` for each recipient that is not suppressed.
 
-    Over SMTP nobody can be told of some recipients only: the suppressed ones get a `message.queued` as well, which the
-    deliverer bounces at once, so that they are seen; where nobody else is left, the send is refused.
+    Where the answer cannot tell of some recipients only (`queues_suppressed`), the suppressed ones get a
+    `message.queued` as well, which the deliverer bounces at once, so that they are seen. Over SMTP the send is refused
+    where nobody else is left.
 
-    `reserved` says how many recipients of a domain are accepted and not in the view yet. Raises
-    Refusal(DOMAIN_MISMATCH, DOMAIN_UNVERIFIED, DOMAIN_PAUSED, RATE_LIMITED, or, over SMTP, INVALID_REQUEST or
-    RECIPIENT_SUPPRESSED).
+    `reserved` says how many recipients of a domain are accepted and not in the view yet; `reserved_at` how many are
+    scheduled for which minutes, and not in the view yet. Raises Refusal(DOMAIN_MISMATCH, DOMAIN_UNVERIFIED,
+    DOMAIN_PAUSED, RATE_LIMITED, or, over SMTP, INVALID_REQUEST or RECIPIENT_SUPPRESSED).
     """
+    scheduled_at = chosen_time(request.scheduled_at, now_us)
     bulk = request.category in BULK_CATEGORIES
     domain = sending_domain(view, config, principal.did, request.sender.domain, bulk=bulk)
     member = known_member(view, principal.did)
@@ -76,7 +84,7 @@ def accept_send(
     recipients, rejected, suppressed = [], [], 0
     for given, mailbox in request.recipients:
         reason = suppressions.blocking_reason(view, principal.did, mailbox.address, bulk=bulk)
-        if reason is not None and smtp is None:
+        if reason is not None and not request.queues_suppressed:
             rejected.append((given, reason))
             continue
         suppressed += reason is not None
@@ -93,9 +101,13 @@ def accept_send(
         recipients=len(recipients) - suppressed,
         reserved=reserved(domain.domain),
         now_us=now_us,
+        at_us=scheduled_at,
+        changes=reserved_at(domain.domain),
     )
+    # `metadata` stands with each recipient, so that a small body may ask for much to be written.
+    size = origin.size + metadata_octets(request.metadata) * max(0, len(recipients) - 1)
     if recipients:
-        check_bytes(view, config, principal.did, origin.size, now_us)
+        check_bytes(view, config, principal.did, warming.octets_counted(size, suppressed), now_us)
         content = msgspec.structs.replace(
             request.content, client_address=origin.client_address, rejected=rejected
         )
@@ -117,29 +129,55 @@ def accept_send(
         idempotency_key=origin.idempotency_key,
         body_sha256=origin.body_sha256 if origin.idempotency_key or not recipients else None,
         composition=COMPOSITION,
-        size=origin.size,
+        size=size,
+        scheduled_at=scheduled_at,
         via="http" if smtp is None else "smtp",
         suppressed=suppressed,
+        conversation=request.conversation,
+        tag=request.tag,
         mail_from_null=smtp is not None and smtp.mail_from_domain is None,
         normalised=smtp is not None and smtp.normalised,
         received_by=None if smtp is None else config.ehlo_name,
         received_with=None if smtp is None else smtp.received_with,
         personal=content,
     )
-    give_up_at = now_us + config.give_up_seconds(request.category) * SECOND_US
+    heading = None
+    if origin.size > HEADING_OCTETS:
+        heading = Heading(
+            from_name=content.from_name,
+            from_address=content.from_address,
+            subject=content.subject,
+            via=accepted.via,
+        )
+    first_attempt_at = now_us if scheduled_at is None else scheduled_at
+    give_up_at = first_attempt_at + config.give_up_seconds(request.category) * SECOND_US
     queued = [
         MessageQueued(
             did=principal.did,
             domain=domain.domain,
             category=request.category,
             index=index,
-            next_attempt_at=now_us,
+            next_attempt_at=first_attempt_at,
             give_up_at=give_up_at,
-            personal=Recipient(given=given, name=mailbox.name, address=mailbox.address),
+            scheduled=scheduled_at is not None,
+            shown=mailbox.address not in request.hidden,
+            tag=request.tag,
+            personal=Recipient(
+                given=given,
+                name=mailbox.name,
+                address=mailbox.address,
+                metadata=request.metadata or {},
+                heading=heading,
+            ),
         )
         for index, (given, mailbox) in enumerate(recipients, 1)
     ]
     return [accepted, *queued]
+
+
+def metadata_octets(metadata: Mapping[str, str] | None) -> int:
+    """What they take with each recipient."""
+    return sum(len(name.encode()) + len(value.encode()) for name, value in (metadata or {}).items())
 
 
 def _check_submission(view: Snapshot, did: str, smtp: BySmtp, *, recipients: int, bulk: bool) -> None:

@@ -26,6 +26,7 @@ from relay.events import (
     RecipientUnsuppressed,
     SuppressedRecipient,
 )
+from relay.principals import Operator, Principal, recorded
 from relay.refusals import Refusal
 from relay.views import messages
 from relay.views.calls import is_called
@@ -42,11 +43,12 @@ def suppress(
     note: str | None = None,
     message_id: int | None = None,
     call_at: int | None = None,
+    by: Principal | Operator | None = None,
 ) -> list[Event]:
     """The member's mail may not go to `address` any more, for this reason too. Nothing where it holds already.
 
     `call_at`: when the member's own unsubscribe URL, kept with the message, is to be called. Another message may have
-    another URL: each is called, though the reason holds already.
+    another URL: each is called, though the reason holds already. `by`: whose order it is, where somebody gave one.
     """
     state = suppression(view, did, address)
     holds = state is not None and any(held.reason == reason for held in state.reasons)
@@ -60,11 +62,12 @@ def suppress(
             message_id=message_id,
             call_at=call_at if to_call else None,
             personal=SuppressedRecipient(address=address, note=note),
+            **({} if by is None else recorded(by)),
         )
     ]
 
 
-def unsuppress(view: Snapshot, did: str, address: str) -> list[Event]:
+def unsuppress(view: Snapshot, did: str, address: str, by: Principal | Operator) -> list[Event]:
     """The member takes back its reasons. Raises Refusal(NOT_FOUND), or SUPPRESSION_LOCKED while a complaint holds."""
     state = suppression(view, did, address)
     if state is None:
@@ -74,7 +77,9 @@ def unsuppress(view: Snapshot, did: str, address: str) -> list[Event]:
             "SUPPRESSION_LOCKED",
             "recipient: it reported your mail as spam, which cannot be taken back; its suppression stays",
         )
-    return [RecipientUnsuppressed(did=did, personal=SuppressedRecipient(address=state.address))]
+    return [
+        RecipientUnsuppressed(did=did, personal=SuppressedRecipient(address=state.address), **recorded(by))
+    ]
 
 
 def hard_bounce(view: Snapshot, bounced: MessageBounced, queued: Recorded) -> list[Event]:

@@ -34,12 +34,14 @@ from relay.core import Core
 from relay.decisions.attempt import prevented
 from relay.decisions.suppression import hard_bounce
 from relay.delivery.carrier import Carrier, CourierLost, Errand
+from relay.delivery.families import refused_families
 from relay.delivery.outcomes import AttemptOutcome, Carried, NotTried
 from relay.delivery.replies import Failure
 from relay.delivery.story import Story
 from relay.events import Event, MessageBounced
 from relay.message.dsn import dsn_for, has_null_sender
 from relay.message.outgoing import is_smoke_sink
+from relay.networks import Family
 from relay.views import messages
 from relay.views.due import Lane
 from spool.views import Snapshot
@@ -47,6 +49,9 @@ from spool.views import Snapshot
 #: Couriers that died, one after the other, with the same message in hand and no start of it: then it waits for its next
 #: attempt. It may be what they died of, and must not have them all.
 DEATHS_MAX = 2
+
+#: Of a message's own. It has two for each attempt, which are some thirty in five days.
+EVENTS_LOOKED_AT_MAX = 100
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +96,7 @@ class Attempts:
             state = messages.message(view, due.message_id)
             assert state is not None
             is_prevented = prevented(view, state, queued) is not None
-        story = Story(self._core, state, self._dice.random())
+        story = Story(self._core, state, self._dice.random(), self._core.sites.get(due.lane.domain))
         if is_smoke_sink(queued, self._core.config.operator_domain):
             return Attempted(is_open, await self._record(story.dropped()))
         if is_prevented and (event := await self._prevent(state, queued)) is not None:
@@ -101,7 +106,16 @@ class Attempts:
         if due.instead is not None:
             put_off = Carried(is_open, outcome=AttemptOutcome.of(due.instead))
             return Attempted(is_open, await self._record(story.ended(put_off)))
-        return await self._carried(story, connection, Errand(state, due.lane.domain, queued))
+        errand = Errand(state, due.lane.domain, queued, self._refused(state))
+        return await self._carried(story, connection, errand)
+
+    def _refused(self, state: messages.MessageState) -> tuple[Family, ...]:
+        """By which families its receiver has refused us; looked for only where there is another."""
+        if not state.attempts or len(self._core.config.delivery.families) < 2:
+            return ()
+        with self._store.read() as view:
+            seqs = messages.timeline(view, state.message_id)[-EVENTS_LOOKED_AT_MAX:]
+        return refused_families(self._store.get(seq).event for seq in seqs)
 
     async def _carried(self, story: Story, connection: int, errand: Errand) -> Attempted:
         is_started = False

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 from relay.codec import Recorded
 from relay.delivery.outcomes import Carried
+from relay.networks import Family
 from relay.views.messages import MessageState
 
 
@@ -30,6 +31,8 @@ class Errand(NamedTuple):
     domain: str
     #: Its `message.queued`, or the event that a notice begins with.
     queued: Recorded
+    #: Families of addresses by which the receiver has refused us before (`relay.delivery.families`).
+    refused: tuple[Family, ...] = ()
 
 
 class Carrier(Protocol):

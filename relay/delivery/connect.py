@@ -35,6 +35,7 @@ from relay.delivery.session import (
     open_session,
 )
 from relay.internet.resolver import Mx
+from relay.networks import Family, family_of, parse_address
 from relay.routes import Route, route_for
 from relay.surroundings import Surroundings
 
@@ -77,10 +78,12 @@ class Connector:
             return Destination(f"unroutable {domain}", error.failure)
         return Destination(site_of(hosts))
 
-    async def connect(self, domain: str, *, in_plain_text: Collection[str] = ()) -> Session:
+    async def connect(
+        self, domain: str, *, in_plain_text: Collection[str] = (), refused: Collection[Family] = ()
+    ) -> Session:
         """A session with a receiver for `domain`. Raises SessionFailed, whose outcome says why there is none.
 
-        `in_plain_text`: addresses that are not asked for STARTTLS.
+        `in_plain_text`: addresses that are not asked for STARTTLS. `refused`: families whose addresses come last.
         """
         try:
             targets = await self._targets(domain)
@@ -88,7 +91,8 @@ class Connector:
             raise SessionFailed(AttemptOutcome.of(error.failure)) from error
         last: SessionFailed | None = None
         begun = trio.current_time()
-        for target in sorted(targets, key=self._is_avoided):  # stable: otherwise in their order
+        # Stable: otherwise in their order.
+        for target in sorted(targets, key=lambda one: (one.family in refused, self._is_avoided(one))):
             try:
                 session = await self._open(target, in_plain_text)
             except SessionFailed as error:
@@ -102,6 +106,17 @@ class Connector:
                 return session
         assert last is not None, "routing gives at least one target or fails"
         raise last
+
+    async def has_another_family(self, domain: str, address: str) -> bool:
+        """Whether mail for the domain can go by a family that this address is not of. By a route it goes where the
+        operator has said."""
+        if len(self._config().delivery.families) < 2 or self._route(domain) is not None:
+            return False
+        family = family_of(parse_address(address))
+        try:
+            return any(target.family != family for target in await self._targets(domain))
+        except RoutingFailed:
+            return False
 
     def _route(self, domain: str) -> Route | None:
         return route_for(self._config().delivery.routes, domain)
@@ -120,6 +135,7 @@ class Connector:
             rng=self._surroundings.dice,
             own_name=own_name,
             own_addresses=await own_addresses(self._resolver, own_name),
+            families=self._config().delivery.families,
         )
 
     def _is_avoided(self, target: Target) -> bool:

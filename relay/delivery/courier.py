@@ -18,12 +18,14 @@ from relay.buffers import Buffers, Held
 from relay.codec import Recorded
 from relay.delivery.carrier import Errand
 from relay.delivery.connect import Connector
+from relay.delivery.families import for_the_other_family, is_of_our_address
 from relay.delivery.outcomes import AttemptOutcome, Carried, NotTried, Peer
 from relay.delivery.session import Session, SessionFailed
 from relay.delivery.smtp import check_message
 from relay.heavy_work import ON_LOOP_OCTETS_MAX, Do, HeavyWork
 from relay.message.keys import KeyFileError
 from relay.message.outgoing import Composer, Gathered, Outgoing, PayloadGoneError
+from relay.networks import family_of, parse_address
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ class Courier:
                 )
             else:
                 if outgoing is not None:
-                    return await self._carry_out(connection, errand.domain, outgoing, start)
+                    return await self._carry_out(connection, errand, outgoing, start)
                 why = NotTried.NO_ROOM
         return Carried(connection in self._sessions, why)
 
@@ -135,7 +137,7 @@ class Courier:
     # ------------------------------------------------------------------------------------------------- the dialogue
 
     async def _carry_out(
-        self, connection: int, domain: str, outgoing: Outgoing, start: Callable[[], Awaitable[None]]
+        self, connection: int, errand: Errand, outgoing: Outgoing, start: Callable[[], Awaitable[None]]
     ) -> Carried:
         started = trio.Event()
 
@@ -149,7 +151,7 @@ class Courier:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(ask_to_start)
-                tried = await self._try(connection, domain, outgoing, started)
+                tried = await self._try(connection, errand, outgoing, started)
         except* trio.Cancelled:
             # What is known of an attempt that was started is told all the same. Its caller is cancelled, and will
             # notice.
@@ -170,17 +172,23 @@ class Courier:
             seconds=trio.current_time() - begun,
         )
 
-    async def _try(self, connection: int, domain: str, outgoing: Outgoing, started: trio.Event) -> _Tried:
+    async def _try(self, connection: int, errand: Errand, outgoing: Outgoing, started: trio.Event) -> _Tried:
         """The dialogue itself. A connection that its server had given up is replaced at once: no new attempt.
 
         So is, once for each address, one whose server refused STARTTLS and hung up: by one in plain text.
         """
         in_plain_text: set[str] = set()
+        domain, refused = errand.domain, errand.refused
         session = self._sessions.get(connection)
+        if refused and session is not None and family_of(parse_address(session.peer.address)) in refused:
+            await self.part(connection)
+            session = None
         while True:
             if session is None:
                 try:
-                    session = await self._connector.connect(domain, in_plain_text=in_plain_text)
+                    session = await self._connector.connect(
+                        domain, in_plain_text=in_plain_text, refused=refused
+                    )
                 except SessionFailed as error:
                     return _Tried(None, error.outcome, error.peer)
                 self._sessions[connection] = session
@@ -195,6 +203,12 @@ class Courier:
             if without_tls:
                 in_plain_text.add(session.peer.address)
             if not (without_tls or outcome.judgement.reconnect):
+                if (
+                    is_of_our_address(outcome)
+                    and not refused
+                    and await self._connector.has_another_family(domain, session.peer.address)
+                ):
+                    outcome = for_the_other_family(outcome)
                 return _Tried(session, outcome, session.peer)
             await self.part(connection)
             session = None

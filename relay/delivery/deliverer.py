@@ -165,7 +165,7 @@ class Deliverer:
                     self._stop_if_suppressed(item.seq)
                 case MessageQueued() | Notice() if event.personal is not None:
                     self._wait_for(_lane_of(event), event.next_attempt_at)
-                case MessageRescheduled():
+                case MessageRescheduled() if event.by is not None:
                     self._forgive_site_of(event.message_id)
                 case HeldReleased():
                     self._look_again(event.message_ids)

@@ -34,8 +34,10 @@ import trio
 
 from relay.addresses import AddressError, parse_domain
 from relay.delivery.replies import Failure, FailureKind
+from relay.internet.own_addresses import source_addresses
 from relay.internet.public_addresses import why_not_public
 from relay.internet.resolver import LOOKUP_SECONDS_MAX, LookupFailed, Mx, NoSuchName, Resolver
+from relay.networks import FAMILIES, Family, family_of
 from relay.routes import HOST_TO_LOOK_UP, Route
 
 SMTP_PORT: Final = 25
@@ -58,6 +60,10 @@ class Target(NamedTuple):
     host: str
     address: str
     port: int
+
+    @property
+    def family(self) -> Family:
+        return "ipv6" if ":" in self.address else "ipv4"
 
 
 # -- fixed routes
@@ -125,12 +131,16 @@ async def resolve_targets(
     own_name: str = "",
     own_addresses: Collection[str] = (),
     port: int = SMTP_PORT,
+    families: Sequence[Family] = FAMILIES,
 ) -> list[Target]:
-    """The public addresses of `hosts`, in order. A host with our own name or one of our addresses is ourselves."""
+    """The public addresses of `hosts`, in order, of these families alone; of a host's, the first family's come first.
+
+    A host with our own name or one of our addresses is ourselves."""
     answers = await _lookup_all([record.host for record in hosts], resolver)
     own = {ipaddress.ip_address(address) for address in own_addresses}
     targets: list[Target] = []
     refusals: list[str] = []
+    others: list[str] = []
     # RFC 5321 section 5.1: hosts from our own preference on would only give the message back.
     our_preferences = [
         mx.preference
@@ -144,15 +154,17 @@ async def resolve_targets(
         public = []
         for address in _parsed(answers[mx.host]):
             reason = why_not_public(address)
-            if reason is None:
+            if reason is None and family_of(address) not in families:
+                others.append(f"{mx.host} has {address}, and [delivery] families has {', '.join(families)}")
+            elif reason is None:
                 public.append(Target(mx.host, str(address), port))
             else:
                 refusals.append(f"{mx.host} has the {reason} address {address}")
-        # A stable sort: shuffled within a family, IPv4 first, because its receivers ask less of a sender.
+        # A stable sort: shuffled within a family.
         rng.shuffle(public)
-        targets += sorted(public, key=lambda target: ":" in target.address)
+        targets += sorted(public, key=lambda target: families.index(target.family))
     if not targets:
-        raise _nowhere(answers, refusals, is_loop=bool(our_preferences))
+        raise _nowhere(answers, refusals, others, is_loop=bool(our_preferences))
     return list(dict.fromkeys(targets))[:ADDRESSES_MAX]
 
 
@@ -169,16 +181,12 @@ async def own_addresses(resolver: Resolver, ehlo_name: str) -> frozenset[str]:
     else:
         with suppress(NoSuchName, LookupFailed):
             found.update(await resolver.lookup_addresses(ehlo_name.lower()))
-    for family, anywhere in _ANYWHERE:
-        # No packet is sent: connecting a datagram socket only makes the kernel choose a source address.
-        with suppress(OSError), trio.socket.socket(family, trio.socket.SOCK_DGRAM) as socket:
-            await socket.connect((anywhere, 9))
-            found.add(str(socket.getsockname()[0]))
+    found.update(map(str, await source_addresses()))
     return frozenset(found)
 
 
 def _nowhere(
-    answers: Mapping[str, list[str] | LookupFailed], refusals: list[str], *, is_loop: bool
+    answers: Mapping[str, list[str] | LookupFailed], refusals: list[str], others: list[str], *, is_loop: bool
 ) -> RoutingFailed:
     """Why no address is left. A lookup that failed comes first: it may have hidden a good address."""
     for host, answer in answers.items():
@@ -186,6 +194,8 @@ def _nowhere(
             return RoutingFailed(FailureKind.DNS, f"{host}: {answer}")
     if is_loop:
         return RoutingFailed(FailureKind.LOOP, f"this relay is itself the MX ({', '.join(answers)})")
+    if others:
+        return RoutingFailed(FailureKind.NO_ADDRESS, "; ".join(others[:3]))
     if refusals:
         return RoutingFailed(FailureKind.FORBIDDEN_ADDRESS, "; ".join(refusals[:3]))
     return RoutingFailed(FailureKind.NO_ADDRESS, f"no address for {', '.join(answers)}")
@@ -221,15 +231,3 @@ def _in_order(records: list[Mx], rng: random.Random) -> list[Mx]:
         rng.shuffle(equals)
         ordered += equals
     return ordered
-
-
-# -- addresses
-
-
-# Public addresses, so that the default route is looked at: the root servers' a.root-servers.net.
-_ANYWHERE: Final = (
-    (trio.socket.AF_INET, "198.41.0.4"),
-    (trio.socket.AF_INET6, "2001:503:ba3e::2:30"),
-)
-
-# -- the real DNS

@@ -20,6 +20,7 @@ from relay.events import (
     MessageSent,
     RemoteSide,
 )
+from relay.providers import provider_of
 from relay.times import SECOND_US
 from relay.views import messages
 
@@ -27,10 +28,14 @@ from relay.views import messages
 class Story:
     """The events of one attempt at one message."""
 
-    def __init__(self, core: Core, state: messages.MessageState, dice: float) -> None:
+    def __init__(
+        self, core: Core, state: messages.MessageState, dice: float, site: str | None = None
+    ) -> None:
+        """`site`: its name (`Destination.name`), where the recipient domain was looked up."""
         self._core = core
         self._state = state
         self._dice = dice
+        self._site = site
         self._attempt = state.attempts + 1
 
     def started(self) -> AttemptStarted:
@@ -133,6 +138,7 @@ class Story:
             "code": reply.code if reply else None,
             "enhanced": outcome.enhanced,
             "bounce_class": classify(outcome.said),
+            "provider": self._provider(carried),
             "tls_version": tls.version if tls else None,
             "tls_cipher": tls.cipher if tls else None,
             "tls_certificate": tls.certificate if tls else None,
@@ -145,6 +151,15 @@ class Story:
                 text=reply.text if reply else outcome.error,
             ),
         }
+
+    def _provider(self, carried: Carried) -> str | None:
+        """Whose receiver was talked to; else whose it would have been."""
+        if carried.peer is not None:
+            return provider_of([carried.peer.host])
+        if self._site is None or self._site.startswith("unroutable "):
+            return None
+        hosts = self._site.removeprefix("route ").split(",")
+        return provider_of(host.partition(":")[0] for host in hosts)
 
     def _next_attempt_at(self) -> int:
         delays = self._core.config.retry.delays_seconds

@@ -34,6 +34,8 @@ FOUND_CHARACTERS_MAX: Final = 1000
 FIX_CHARACTERS_MAX: Final = 2000
 
 DMARC_POLICIES: Final = ("none", "quarantine", "reject")
+#: Tags of RFC 7489 that RFC 9989 has removed.
+_DMARC_TAGS_GONE: Final = ("pct", "rf", "ri")
 
 Strings: TypeAlias = tuple[bytes, ...]
 
@@ -68,6 +70,14 @@ def diagnose_keys(domain: str, records: Sequence[DnsRecord], facts: Facts) -> li
     """As `diagnose`, of a pair of DKIM keys alone (`key_records`)."""
     checks = [check for check in CHECKS if check.startswith("dkim-")]
     return [_finding(check, domain, record, facts) for check, record in zip(checks, records, strict=True)]
+
+
+def diagnose_operator(domain: str, records: Sequence[DnsRecord], facts: Facts) -> list[Finding]:
+    """As `diagnose`, of an operator's DKIM keys, any number, and its DMARC record."""
+    return [
+        _finding("dmarc" if record.name.startswith("_dmarc.") else "dkim", domain, record, facts)
+        for record in records
+    ]
 
 
 def wrong_places(domain: str, records: Iterable[DnsRecord]) -> list[str]:
@@ -267,23 +277,50 @@ def _dmarc(record: DnsRecord, values: Sequence[_Value]) -> _Diagnosis | None:
     if len(found) > 1:
         return _Diagnosis(
             False,
-            f"there are {len(found)} DMARC records, and receivers then use none (RFC 7489 section 6.6.3); leave one",
+            f"there are {len(found)} DMARC records, and receivers then use none (RFC 9989 section 4.10); leave one",
         )
     if not found:
         return _Diagnosis(False, _begins_wrongly(values[0], "v=DMARC1;")) if values else None
     tags = _tags(found[0].text)
     if tags is None or next(iter(tags.items())) != ("v", "DMARC1"):
         return _Diagnosis(False, "the record is not made of tag=value; tag=value, beginning with v=DMARC1")
-    policy = tags.get("p", "").lower()
-    if policy not in DMARC_POLICIES:
-        problem = f"p={policy} is no policy" if policy else "p= is missing"
-        return _Diagnosis(False, f"{problem}; it is one of {', '.join(DMARC_POLICIES)}")
+    for tag in ("p", "sp", "np"):
+        if tag in tags and tags[tag].lower() not in DMARC_POLICIES:
+            # RFC 9989 section 4.10.1: whoever has no reports sent (rua) then has no DMARC at all.
+            wrong = f"{tag}={tags[tag]} is no policy"
+            return _Diagnosis(False, f"{wrong}; it is one of {', '.join(DMARC_POLICIES)}")
+    advice = [one for one in (_dmarc_policy(tags), _dmarc_roles(tags), _dmarc_gone(tags)) if one is not None]
+    return _Diagnosis(True, "; ".join(advice)) if advice else _RIGHT
+
+
+def _dmarc_policy(tags: Mapping[str, str]) -> str | None:
+    """RFC 9989 section 4.7: without a p= it is none. All of these are the domain owner's choice."""
+    best = "p=reject protects the name best, once all your mail is signed"
+    if "p" not in tags:
+        return f"p= is missing, which means p=none; {best}"
+    policy = tags["p"].lower()
     if policy != "reject":
-        return _Diagnosis(
-            True,
-            f"p={policy} is yours to choose; p=reject protects the name best, once all your mail is signed",
+        return f"p={policy} is yours to choose; {best}"
+    if tags.get("t", "").lower() == "y":
+        return (
+            "t=y says that p=reject is a test, and receivers then only quarantine; remove it after the test"
         )
-    return _RIGHT
+    return None
+
+
+def _dmarc_roles(tags: Mapping[str, str]) -> str | None:
+    """RFC 9989 section 4.7: psd= is for those below whose name others register theirs."""
+    if tags.get("psd", "").lower() != "y":
+        return None
+    return "psd=y is for registries (it says that names below this one belong to others); remove it"
+
+
+def _dmarc_gone(tags: Mapping[str, str]) -> str | None:
+    gone = [f"{tag}=" for tag in _DMARC_TAGS_GONE if tag in tags]
+    if not gone:
+        return None
+    means = "mean" if len(gone) > 1 else "means"
+    return f"{' and '.join(gone)} {means} nothing any more (RFC 9989); remove what does not count"
 
 
 def _is_dmarc(text: str) -> bool:

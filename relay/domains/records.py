@@ -46,7 +46,7 @@ def member_records(
             f"v=spf1 include:{operator_domain} ~all",
             "SPF: lets the relay send for the domain. Where there is an SPF record, add the include to it.",
         ),
-        _dmarc(domain),
+        dmarc_record(domain),
     ]
 
 
@@ -63,7 +63,7 @@ def operator_records(domain: str, *, host: str, signers: Iterable[Signer]) -> li
             f"v=spf1 a:{host} ~all",
             "SPF: names the machine that sends, for this domain and for every member's that includes it.",
         ),
-        _dmarc(domain),
+        dmarc_record(domain),
         DnsRecord(
             "MX",
             domain,
@@ -114,7 +114,7 @@ def zone_text(records: Sequence[DnsRecord]) -> str:
     return "".join(f"; {record.purpose}\n{_zone_line(record)}\n" for record in records)
 
 
-def _dmarc(domain: str) -> DnsRecord:
+def dmarc_record(domain: str) -> DnsRecord:
     return DnsRecord(
         "TXT",
         f"_dmarc.{domain}",

@@ -34,9 +34,9 @@ from relay.domains.diagnosis import (
     failed_checks,
     wrong_places,
 )
-from relay.domains.records import DnsRecord, member_records
 from relay.domains.rotation import Waiting, look_for
 from relay.domains.rounds import Rounds
+from relay.domains.shown import records_of
 from relay.events import DomainCheckFailed, DomainUnverified, DomainVerified, Event
 from relay.internet.resolver import Resolver
 from relay.last_looks import Look
@@ -67,16 +67,6 @@ async def check_domain(core: Core, state: members.DomainState, resolver: Resolve
         elsewhere = await ask(resolver, wrong_places(state.domain, records))
         findings = diagnose(state.domain, records, {**elsewhere, **facts})
     return findings
-
-
-def records_of(core: Core, state: members.DomainState) -> list[DnsRecord]:
-    """What we would tell the member to publish, with the keys that we sign with."""
-    return member_records(
-        state.domain,
-        did=state.did,
-        operator_domain=core.config.operator_domain,
-        signers=core.keyring.signers(state.domain, state.selector_stem),
-    )
 
 
 def is_verified(findings: Iterable[Finding]) -> bool:

@@ -18,7 +18,19 @@ from typing import Any, Final
 
 import msgspec
 
-from relay import acceptance, own_domains, own_keys, receiving, self_service, unsubscribing
+from relay import (
+    acceptance,
+    batches,
+    console_logins,
+    console_sign_in,
+    own_domains,
+    own_keys,
+    own_messages,
+    own_webhooks,
+    receiving,
+    self_service,
+    unsubscribing,
+)
 from relay.core import Core
 from relay.dids import is_valid_did
 from relay.edges import words
@@ -35,7 +47,19 @@ logger = logging.getLogger(__name__)
 
 #: Importing them has made known what members and strangers may ask for (`relay.registry`): in a core whose edges serve
 #: there are no doors that would.
-ASKED_FOR: Final = (acceptance, own_domains, own_keys, receiving, self_service, unsubscribing)
+ASKED_FOR: Final = (
+    acceptance,
+    batches,
+    console_logins,
+    console_sign_in,
+    own_domains,
+    own_keys,
+    own_messages,
+    own_webhooks,
+    receiving,
+    self_service,
+    unsubscribing,
+)
 
 _STRANGER: Final = Stranger()
 
@@ -50,11 +74,13 @@ class OneEdge:
         #: What the edge has to hear: asked for by whoever tells it.
         self.news = News(self._places)
         core.store.observers.append(self.news.observe)
+        core.console_links.ended.append(self.news.revoked)
         core.metrics_page.add(name, lambda: channel.tell(words.Count()))
 
     def lose(self) -> None:
         """It has ended, and all that it asked is answered."""
         self._core.store.observers.remove(self.news.observe)
+        self._core.console_links.ended.remove(self.news.revoked)
         self._core.metrics_page.lose(self._name)
         self._places.lose()
 
@@ -69,8 +95,8 @@ class OneEdge:
                 case words.WhyNotAccepting():
                     why = await self._core.why_not_accepting()
                     return why and words.Why(why.code, why.message, why.retry_after_seconds)
-                case words.TakePlace(did, ticket):
-                    await self._places.take(did, ticket)
+                case words.TakePlace(did, ticket, session):
+                    return await self._places.take(did, ticket, session)
                 case words.MetricsPage():
                     return await self._core.metrics_page.text()
                 case _:

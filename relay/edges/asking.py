@@ -22,7 +22,8 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from relay.config import InboundConfig, MembersConfig
+from relay.config import MembersConfig
+from relay.config_doors import InboundConfig
 from relay.edge import DecisionFailedError
 from relay.edges import words
 from relay.principals import Asker, Operator, Principal
@@ -90,8 +91,9 @@ class CarriedPlaces(Places):
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    async def take(self, did: str, ticket: TicketUse | None) -> None:
-        await _asked(self._channel, words.TakePlace(did, ticket), NoneType)
+    async def take(self, did: str, ticket: TicketUse | None, session: str | None = None) -> float | None:
+        left: float | None = await _asked(self._channel, words.TakePlace(did, ticket, session), float | None)
+        return left
 
     def leave(self, did: str) -> None:
         self._channel.tell(words.LeavePlace(did))

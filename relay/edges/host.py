@@ -23,10 +23,10 @@ import msgspec
 import trio
 
 from relay.config import Config
-from relay.core import RECEIVING_OCTETS_MAX, Core
+from relay.core import Core
 from relay.edges import words
 from relay.edges.answering import OneEdge
-from relay.edges.shares import receiving_octets, share_of
+from relay.edges.shares import share_of
 from relay.file_names import VIEWS_DIRECTORY
 from relay.listening import Addresses, Listened, Listening
 from relay.message.keys import Pepper
@@ -143,7 +143,7 @@ class _Edges:
             config=self._share(),
             peppers=self._peppers(),
             ticket_key=self._core.ticket_key,
-            receiving_octets=receiving_octets(RECEIVING_OCTETS_MAX, self._count),
+            edges=self._count,
             certificate=None if self._certificates is None else self._certificates.pair,
             http=_served_on(listened.http),
             submission=tuple(map(_served_on, listened.submission)),

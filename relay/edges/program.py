@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import trio
 
-from relay.buffers import Buffers
+from relay.buffers import Buffers, receiving_octets
 from relay.doors import serve_doors
 from relay.edge import Edge, MailReader
 from relay.edges import words
@@ -73,7 +73,7 @@ async def main(here: Here) -> None:
             metrics=metrics,
             quota=quota,
             heavy_work=HeavyWork(surroundings.offload),
-            receiving=Buffers(greeting.receiving_octets),
+            receiving=Buffers(lambda: receiving_octets(settings.now.http, greeting.edges)),
             decide=core.decide,
             take_message=core.take_message,
             why_not_accepting=core.why_not_accepting,

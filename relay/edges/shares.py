@@ -7,14 +7,9 @@ whichever edge is awake first, and would be turned away by one while another has
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 
 from relay.config import Config, buffered_bytes_least
-
-#: Of large bodies that an edge receives at a time: a quarter of it, which one member may have, is the largest body.
-RECEIVING_OCTETS_LEAST: Final = 4 * 1024 * 1024
 
 
 def share_of(config: Config, edges: int) -> Config:
@@ -38,11 +33,6 @@ def share_of(config: Config, edges: int) -> Config:
             ),
         ),
     )
-
-
-def receiving_octets(all_together: int, edges: int) -> int:
-    """Room for large bodies at each of so many edges."""
-    return _part(all_together, edges, RECEIVING_OCTETS_LEAST)
 
 
 def _part(whole: int, edges: int, least: int = 1) -> int:

@@ -63,10 +63,12 @@ class Why(NamedTuple):
 
 
 class TakePlace(_Word, frozen=True, tag="take_place"):
-    """Asked: a place for one more stream of this member (`relay.stream_places`). Answered by None."""
+    """Asked: a place for one more stream of this member (`relay.stream_places`). Answered by the seconds that it may be
+    there, or by None."""
 
     did: Did
     ticket: TicketUse | None
+    session: Annotated[str, msgspec.Meta(max_length=100)] | None = None
 
 
 class LeavePlace(_Word, frozen=True, tag="leave_place"):
@@ -106,8 +108,8 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
     peppers: dict[int, bytes]
     #: Seals tickets for streams.
     ticket_key: bytes
-    #: Room for large bodies.
-    receiving_octets: int
+    #: How many edges there are.
+    edges: int
     #: What is shown under TLS.
     certificate: Pair | None
     #: The sockets are inherited in this order.

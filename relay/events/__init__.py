@@ -51,6 +51,7 @@ from relay.events.base import (
     RecipientEvent,
     RelayEvent,
 )
+from relay.events.console import ConsoleEpochRaised
 from relay.events.delivery import (
     RECIPIENT_CLASSES,
     RELAY_CLASSES,
@@ -96,6 +97,7 @@ from relay.events.members import (
     MemberResumed,
     MemberSuspended,
 )
+from relay.events.network import ProviderReported, SourceDelisted, SourceListed
 from relay.events.queue import HeldReleased, MessageHeld, MessageReleased, MessageRescheduled, OperatorsReason
 from relay.events.removal import DomainRemoved, MemberRemoved
 from relay.events.rotation import (
@@ -107,6 +109,7 @@ from relay.events.rotation import (
     SigningKeyDeleted,
 )
 from relay.events.sending import (
+    ALARM_CATEGORY,
     BULK_CATEGORIES,
     CONFIRMATION_CATEGORY,
     DSN_CATEGORY,
@@ -114,14 +117,21 @@ from relay.events.sending import (
     NOBODY,
     NOTICE_CATEGORIES,
     TRANSACTIONAL_CATEGORIES,
+    WEBHOOK_CATEGORY,
+    Addressee,
+    AlarmQueued,
+    Attachment,
+    Calendar,
     ConfirmationQueued,
     Content,
     DsnQueued,
+    Heading,
     MessageQueued,
     Notice,
     OwnNotice,
     Recipient,
     SendAccepted,
+    WebhookNoticeQueued,
 )
 from relay.events.suppression import (
     CallResult,
@@ -130,8 +140,23 @@ from relay.events.suppression import (
     SuppressedRecipient,
     UnsubscribeCalled,
 )
+from relay.events.webhooks import (
+    WebhookAdded,
+    WebhookDisabled,
+    WebhookEvent,
+    WebhookOrder,
+    WebhookPaused,
+    WebhookProgressed,
+    WebhookRemoved,
+    WebhookResumed,
+    WebhookRewound,
+    WebhookSecretRotated,
+    WebhookSkipped,
+    WebhookUrl,
+)
 
 __all__ = [
+    "ALARM_CATEGORY",
     "BULK_CATEGORIES",
     "CONFIRMATION_CATEGORY",
     "DSN_CATEGORY",
@@ -142,11 +167,17 @@ __all__ = [
     "RECIPIENT_CLASSES",
     "RELAY_CLASSES",
     "TRANSACTIONAL_CATEGORIES",
+    "WEBHOOK_CATEGORY",
     "About",
+    "Addressee",
+    "AlarmQueued",
+    "Attachment",
     "AttemptInterrupted",
     "AttemptStarted",
+    "Calendar",
     "CallResult",
     "ConfirmationQueued",
+    "ConsoleEpochRaised",
     "Content",
     "DomainAdded",
     "DomainCheckFailed",
@@ -166,6 +197,7 @@ __all__ = [
     "ForwardAddress",
     "ForwardQueued",
     "HandleEvent",
+    "Heading",
     "HeldReleased",
     "IncomingMail",
     "KeyEvent",
@@ -204,6 +236,7 @@ __all__ = [
     "PayloadErased",
     "PepperRotated",
     "Personal",
+    "ProviderReported",
     "Recipient",
     "RecipientEvent",
     "RecipientSuppressed",
@@ -213,10 +246,25 @@ __all__ = [
     "ReportDetails",
     "SendAccepted",
     "SigningKeyDeleted",
+    "SourceDelisted",
+    "SourceListed",
     "SuppressedRecipient",
     "TornTailCut",
     "UnsubscribeCalled",
     "ViewsRebuilt",
+    "WebhookAdded",
+    "WebhookDisabled",
+    "WebhookEvent",
+    "WebhookNoticeQueued",
+    "WebhookOrder",
+    "WebhookPaused",
+    "WebhookProgressed",
+    "WebhookRemoved",
+    "WebhookResumed",
+    "WebhookRewound",
+    "WebhookSecretRotated",
+    "WebhookSkipped",
+    "WebhookUrl",
 ]
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 #: In whose story an event stands. `message`: it is in that message's timeline, and its payload goes with the message's
 #: (that of a report that came in by mail at a time of its own).
-About = Literal["member", "key", "domain", "send", "message", "recipient", "log", "relay"]
+About = Literal["member", "key", "domain", "send", "message", "recipient", "webhook", "log", "relay"]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -49,6 +49,8 @@ class Outcome(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
     enhanced: str | None = None
     #: Why not, as in `relay.delivery.bounce_classes`. None where it was sent or suppressed, and in events of version 1.
     bounce_class: str | None = None
+    #: Whose receivers these are, in a word of `relay.providers`. None where nobody was asked, and in older events.
+    provider: str | None = None
     tls_version: str | None = None
     tls_cipher: str | None = None
     tls_certificate: str | None = None
@@ -60,28 +62,34 @@ class Outcome(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MessageDeferred(Outcome, frozen=True, kw_only=True, omit_defaults=True):
+    """Version 2 has `bounce_class`, version 3 `provider`."""
+
     TYPE = "message.deferred"
-    VERSION = 2
+    VERSION = 3
     STREAMED = True
     next_attempt_at: int
 
 
 class MessageSent(Outcome, frozen=True, kw_only=True, omit_defaults=True):
+    """Version 2 has `bounce_class`, which it never sets; version 3 `provider`."""
+
     TYPE = "message.sent"
-    VERSION = 2
+    VERSION = 3
     STREAMED = True
 
 
 class MessageBounced(Outcome, frozen=True, kw_only=True, omit_defaults=True):
     """`reason`: `rejected` (a 5xx), `undeliverable` (could never work), `expired` (given up), `suppressed`, or
-    `cancelled` (by the operator: `by` says who, the payload's text why).
+    `cancelled` (by the operator: `by` says who, the payload's text why; or by the member: `key_id` says by which key).
 
-    Version 2 has `by`.
+    Version 2 has `bounce_class` and `by`, version 3 `key_id`, version 4 `provider`.
     """
 
     TYPE = "message.bounced"
-    VERSION = 2
+    VERSION = 4
     STREAMED = True
     reason: str
     #: The Unix user who cancelled it.
     by: str | None = None
+    #: The member's key that cancelled it.
+    key_id: str | None = None

@@ -41,12 +41,20 @@ class MessageReleased(MessageEvent, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class MessageRescheduled(MessageEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """The operator gave a waiting message another time for its next attempt."""
+    """The operator, or the member, gave a waiting message another time for its next attempt.
+
+    Version 2 has `give_up_at` and `key_id`, and can have no `by`.
+    """
 
     TYPE = "message.rescheduled"
+    VERSION = 2
     STREAMED = True
     next_attempt_at: int
-    by: str
+    #: The Unix user who gave the order; None: the member did, by this key.
+    by: str | None = None
+    key_id: str | None = None
+    #: None: it stays as it is.
+    give_up_at: int | None = None
     personal: OperatorsReason | None = None
 
 

@@ -14,10 +14,11 @@ class SuppressedRecipient(Personal, frozen=True, kw_only=True, omit_defaults=Tru
 class RecipientSuppressed(RecipientEvent, frozen=True, kw_only=True, omit_defaults=True):
     """The member's mail may not go to this address any more, for this reason as well as for those it had.
 
-    Its payload stays for the life of the member.
+    Its payload stays for the life of the member. Version 2 has `key_id` and `by`.
     """
 
     TYPE = "recipient.suppressed"
+    VERSION = 2
     STREAMED = True
     #: `unsubscribe`, `complaint`, `manual` or `bounced` (a final bounce said that there is no such mailbox any more).
     reason: str
@@ -25,14 +26,20 @@ class RecipientSuppressed(RecipientEvent, frozen=True, kw_only=True, omit_defaul
     message_id: int | None = None
     #: When the member's own unsubscribe URL is to be called; None where it gave none.
     call_at: int | None = None
+    #: Of a `manual` one: the member's key by which it was ordered, or which of the operator's people ordered it.
+    key_id: str | None = None
+    by: str | None = None
     personal: SuppressedRecipient | None = None
 
 
 class RecipientUnsuppressed(RecipientEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """The member took back its reasons: all but `complaint`."""
+    """The member took back its reasons: all but `complaint`. Version 2 has `key_id` and `by`."""
 
     TYPE = "recipient.unsuppressed"
+    VERSION = 2
     STREAMED = True
+    key_id: str | None = None
+    by: str | None = None
     personal: SuppressedRecipient | None = None
 
 

@@ -13,23 +13,22 @@ line, a line "From ", a dot alone, tabs, all survive. Three things are mended, b
 say them: every line end becomes CRLF (a bare CR or LF is how SMTP smuggling starts), a text without a
 line end at its end gets one, and white space around a header's value goes.
 
-A send has one body and many recipients: `compose_body` is called once, `compose` for each. The bodies
-are equal octets, so one body hash serves all signatures of all recipients.
+A send has one body and many recipients: its body (`relay.message.bodies`) is made once, `compose` is called for
+each. The bodies are equal octets, so one body hash serves all signatures of all recipients.
 """
 
 import base64
-import binascii
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from email.utils import format_datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from relay.addresses import Mailbox
-from relay.message.canonical import PIECE_OCTETS
+from relay.events import Attachment, Calendar
+from relay.message.bodies import Body, Header, compose_body, header_line
 from relay.message.headers import STRUCTURED, STRUCTURED_SINCE_2
-from relay.message.lines import long_line
 from relay.times import SECOND_US, utc
 
 # RFC 5322 would like header lines of at most 78 octets, and RFC 2047 §2 demands 76 where a line holds an
@@ -41,9 +40,6 @@ _ENCODED_WORD_MIN: Final = 32
 # A longer word is not folded but encoded, which can split it. Leaves room for the longest header name.
 _WORD_OCTETS_MAX: Final = 900
 
-Header = tuple[bytes, bytes]
-MIME_VERSION: Final[Header] = (b"MIME-Version", b"1.0")
-
 
 class Draft(NamedTuple):
     """What a member asked to send, checked: see `relay.addresses` and `relay.message.headers`."""
@@ -52,15 +48,17 @@ class Draft(NamedTuple):
     subject: str
     text: str | None = None
     html: str | None = None
-    reply_to: Mailbox | None = None
+    reply_to: tuple[Mailbox, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
+    #: Of a conversation: what To and Cc show to every recipient. Empty: each is its message's only one.
+    to_shown: tuple[Mailbox, ...] = ()
+    cc: tuple[Mailbox, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    calendar: Calendar | None = None
 
-
-class Body(NamedTuple):
-    """The MIME body that all recipients of a send share, and the header fields that describe it."""
-
-    headers: tuple[Header, ...]
-    octets: bytes
+    def body(self) -> Body:
+        """That all its recipients share."""
+        return compose_body(self.text, self.html, self.attachments, self.calendar)
 
 
 class Message(NamedTuple):
@@ -92,16 +90,12 @@ class Shared(NamedTuple):
     """The header fields that are the same for all recipients of a send: made once, because encoding takes long."""
 
     sender: Header
+    #: To and Cc of a conversation.
+    shown: tuple[Header, ...]
     subject: Header
     reply_to: tuple[Header, ...]
     #: The member's own, in its order.
     members: tuple[Header, ...]
-
-
-def header_line(header: Header) -> bytes:
-    """Return a header field as it stands in a message. An empty value gets no trailing space."""
-    name, value = header
-    return b"%b: %b\r\n" % (name, value) if value else b"%b:\r\n" % name
 
 
 def compose(
@@ -117,8 +111,9 @@ def compose(
     token: str | None = None,
     shared: Shared | None = None,
 ) -> Message:
-    """Return one recipient's message. `body` is `compose_body` of the same draft, `shared` its `shared_fields`.
+    """Return one recipient's message. `body` is that of the same draft, `shared` its `shared_fields`.
 
+    `to` is who gets it; in a conversation what its fields show is the draft's (RFC 5322 §3.6.3: Bcc is in no field).
     `message_id` includes its angle brackets. A `list_unsubscribe_url` (bulk class) puts the relay's pair of
     headers (RFC 8058) in the place of any that the member gave: there is exactly one pair. A `token` (composition 3)
     stands in X-Atmos-Message: who reports this message, however little of it, can prove that it got it.
@@ -126,7 +121,7 @@ def compose(
     shared = shared or shared_fields(draft)
     headers = [
         shared.sender,
-        (b"To", mailbox_value("To", to)),
+        *(shared.shown or ((b"To", mailbox_value("To", to)),)),
         shared.subject,
         (b"Date", date_value(accepted_at_us).encode()),
         (b"Message-ID", message_id.encode()),
@@ -159,42 +154,20 @@ def shared_fields(draft: Draft, composition: int = 1) -> Shared:
     """What `compose` takes from the draft. In composition 2 more of the member's fields are known to be structured,
     in which nothing may become an encoded word (RFC 2047 §5)."""
     structured = STRUCTURED if composition == 1 else STRUCTURED | STRUCTURED_SINCE_2
-    reply_to = draft.reply_to
     return Shared(
         (b"From", mailbox_value("From", draft.sender)),
+        (*_list_field("To", draft.to_shown), *_list_field("Cc", draft.cc)),
         (b"Subject", _subject(draft.subject)),
-        () if reply_to is None else ((b"Reply-To", mailbox_value("Reply-To", reply_to)),),
+        _list_field("Reply-To", draft.reply_to),
         tuple((name.encode(), _member_value(name, value, structured)) for name, value in draft.headers),
     )
 
 
-def compose_body(text: str | None, html: str | None) -> Body:
-    """Return the body: text alone, HTML alone, or both as alternatives, the plainest first (RFC 2046 §5.1.4).
-
-    An empty part is no part. One of the two must have a character in it.
-    """
-    assert text or html, "a message needs text or html"
-    parts = [text_part(subtype, value) for subtype, value in (("plain", text), ("html", html)) if value]
-    body = parts[0] if len(parts) == 1 else multipart("alternative", parts)
-    return Body((MIME_VERSION, *body.headers), body.octets)
-
-
-def multipart(subtype: str, parts: Sequence[Body]) -> Body:
-    """Return the parts as one body (RFC 2046 §5.1). All are 7-bit, and so is the whole.
-
-    `subtype` may bring parameters: `report; report-type=delivery-status`.
-    """
-    whole = [b"".join([*map(header_line, part.headers), b"\r\n", part.octets]) for part in parts]
-    boundary = _boundary(whole)
-    delimiter = b"--" + boundary
-    octets = b"".join(b"%b\r\n%b\r\n" % (delimiter, part) for part in whole) + delimiter + b"--\r\n"
-    content_type = b'multipart/%b;\r\n boundary="%b"' % (subtype.encode(), boundary)
-    return Body(((b"Content-Type", content_type), (b"Content-Transfer-Encoding", b"7bit")), octets)
-
-
-def message_id_header(draft: Draft, *, message_id: int, entropy: str, domain: str) -> str:
-    """Return the Message-ID of one message: the member's own, or one made of what was recorded."""
-    for name, value in draft.headers:
+def message_id_header(
+    headers: Iterable[tuple[str, str]], *, message_id: int, entropy: str, domain: str
+) -> str:
+    """Return the Message-ID of one message: the member's own among its headers, or one made of what was recorded."""
+    for name, value in headers:
         if name.lower() == "message-id":
             return value
     return f"<{message_id}.{entropy}@{domain}>"
@@ -208,110 +181,6 @@ def feedback_id(*, sending_domain: str, did: str, category: str, operator_domain
     """
     member = base64.b32encode(hashlib.sha256(did.encode()).digest()).decode().lower()[:16]
     return f"{sending_domain}:{member}:{category}:{operator_domain}"
-
-
-# ---- bodies
-
-
-_overlong_ends: Final = re.compile(rb"^([^\r\n]{74})(=20|=09)\r\n", re.MULTILINE)
-_from_lines: Final = re.compile(rb"^From ", re.MULTILINE)
-#: After so much, b2a_qp breaks the line.
-_FULL_LINE: Final = b"a" * 75
-_PLAIN_OCTETS: Final = bytes([*b"\t\r\n", *range(0x20, 0x7F)])
-
-
-def text_part(subtype: str, text: str) -> Body:
-    """Return one text part, in the first transfer encoding (RFC 2045 §6) that is safe for it and compact."""
-    # Whole passes over the text, each a few milliseconds for the longest there may be: regular expressions would take
-    # ten times as long, and let nobody in between.
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
-    octets = (lines if lines.endswith("\r\n") else lines + "\r\n").encode()
-    if not _is_fragile(octets) and long_line(octets) is None:
-        encoding = b"7bit"
-    elif 6 * len(octets.translate(None, _PLAIN_OCTETS)) <= len(octets):
-        # Three octets for each that is escaped is less than base64's third on top of everything, and
-        # spam filters are kinder to it.
-        encoding = b"quoted-printable"
-        octets = _quoted_printable(octets)
-    else:
-        encoding = b"base64"
-        octets = base64.encodebytes(octets).replace(b"\n", b"\r\n")
-    content_type = f"text/{subtype}; charset=utf-8".encode()
-    return Body(((b"Content-Type", content_type), (b"Content-Transfer-Encoding", encoding)), octets)
-
-
-def _is_fragile(octets: bytes) -> bool:
-    """Whether something in these lines must not go out as it is: octets that are no printable ASCII, white space at a
-    line's end (servers on the way strip it), or a line "From " (an mbox puts a > before it)."""
-    return (
-        bool(octets.translate(None, _PLAIN_OCTETS))
-        or b" \r\n" in octets
-        or b"\t\r\n" in octets
-        or octets.startswith(b"From ")
-        or b"\nFrom " in octets
-    )
-
-
-def _quoted_printable(octets: bytes) -> bytes:
-    """Return `octets` (CRLF lines) in quoted-printable (RFC 2045 §6.7), without a line "From "."""
-    return b"".join(map(_without_from_lines, _quoted_printable_pieces(octets)))
-
-
-def _quoted_printable_pieces(octets: bytes) -> Iterator[bytes]:
-    """What `binascii.b2a_qp` makes of `octets`, in pieces that end where a line of the result does.
-
-    A piece of the text ends where a line does. Of a line that is longer than a piece, b2a_qp has broken what it was
-    given: the last of its own lines, which might have become longer, is given to it again with what follows.
-    """
-    start = 0
-    is_continued = False
-    while len(octets) - start > PIECE_OCTETS:
-        end = octets.rfind(b"\r\n", start, start + PIECE_OCTETS) + 2
-        if end >= 2:
-            yield _quoted(octets[start:end], is_continued)
-            start, is_continued = end, False
-            continue
-        line = octets[start : start + PIECE_OCTETS].removesuffix(b"\r")
-        encoded = _quoted(line + b"\r\n", is_continued)  # by the line end it knows what line ends are like
-        broken = encoded.rfind(b"=\r\n") + len(b"=\r\n")
-        yield encoded[:broken]
-        start += len(line) + len(b"\r\n") - len(binascii.a2b_qp(encoded[broken:]))
-        is_continued = True
-    yield _quoted(octets[start:], is_continued)
-
-
-def _quoted(octets: bytes, is_continued: bool) -> bytes:
-    """b2a_qp treats a line that it has broken itself otherwise than one that begins (a dot may be escaped). For what
-    goes on in the middle of a line, it is made to break one."""
-    before = _FULL_LINE if is_continued else b""
-    encoded = binascii.b2a_qp(before + octets, quotetabs=False, istext=True)
-    return encoded[len(before) + len(b"=\r\n") :] if is_continued else encoded
-
-
-def _without_from_lines(encoded: bytes) -> bytes:
-    """Return whole lines of quoted-printable so that none is too long, and none begins with "From "."""
-    # b2a_qp does not count the escape of the white space at a line's end, and can make a line of 77.
-    if b"=20\r\n" in encoded or b"=09\r\n" in encoded:  # ten times as fast as the regular expression is
-        encoded = _overlong_ends.sub(rb"\1=\r\n\2\r\n", encoded)
-    # The escape would make a line of 76 octets too long, so the line is broken right after it. What follows
-    # begins with "rom ", and so cannot be a "From " again.
-    if b"From " in encoded:
-        encoded = _from_lines.sub(b"=46=\r\nrom ", encoded)
-    return encoded
-
-
-def _boundary(parts: list[bytes]) -> bytes:
-    """Return a boundary (RFC 2046 §5.1.1) that is a function of the parts and occurs in none of them.
-
-    It does not depend on the recipient, so that all recipients share one body. Encoded parts cannot
-    contain "=_"; a 7bit part could, and a colliding hash is not a thing to rely upon being impossible.
-    """
-    digest = hashlib.sha256(b"\0".join(parts))
-    while True:
-        boundary = b"=_" + digest.hexdigest()[:32].encode()
-        if not any(boundary in part for part in parts):
-            return boundary
-        digest.update(b"again")
 
 
 # ---- header values
@@ -390,6 +259,16 @@ def mailbox_value(name: str, mailbox: Mailbox) -> bytes:
         escaped = mailbox.name.replace("\\", "\\\\").replace('"', '\\"')
         words = _find_words(f'"{escaped}"')
     return _fold(name, [*words, f" <{mailbox.address}>"])
+
+
+def _list_field(name: str, mailboxes: Sequence[Mailbox]) -> tuple[Header, ...]:
+    """A field that names some mailboxes (RFC 5322 §3.4: mailbox-list), each on a line of its own; none: no field."""
+    if not mailboxes:
+        return ()
+    first, *others = mailboxes
+    # Behind the fold there is one space, and no name: two columns less than this leaves room for.
+    values = [mailbox_value(name, first), *(mailbox_value("", mailbox) for mailbox in others)]
+    return ((name.encode(), b",\r\n ".join(values)),)
 
 
 def _encoded_words(column: int, text: str) -> list[str]:

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.addresses import Mailbox
 from relay.codec import Recorded
 from relay.config import Config
-from relay.events import NOBODY, ConfirmationQueued, Recipient
+from relay.events import NOBODY, Addressee, ConfirmationQueued
 from relay.message import COMPOSITION
-from relay.message.compose import MIME_VERSION, Header, Message, date_value, mailbox_value, text_part
-from relay.message.dsn import sender
+from relay.message.bodies import text_part
+from relay.message.compose import Message
+from relay.message.notice import notice_fields
 from relay.times import DAY_US
 from relay.views import messages, suppressions
 from spool.views import Snapshot
@@ -56,7 +56,7 @@ def confirmation_mail(
         operator_stem=operator_stem,
         message_id_entropy=message_id_entropy,
         link_base=config.public_url,
-        personal=Recipient(given=address, address=address),
+        personal=Addressee(given=address, address=address),
     )
 
 
@@ -85,16 +85,5 @@ The page says whose mail it is about. If you do not know of this, do nothing:
 then no notices are sent to you.
 """,
     )
-    headers: list[Header] = [
-        (b"From", mailbox_value("From", sender(event.operator_domain))),
-        (b"To", mailbox_value("To", Mailbox.recorded("", event.personal.address))),
-        (b"Subject", SUBJECT.encode()),
-        (b"Date", date_value(confirmation.time_us).encode()),
-        (
-            b"Message-ID",
-            f"<{confirmation.seq}.{event.message_id_entropy}@{event.operator_domain}>".encode(),
-        ),
-        (b"Auto-Submitted", b"auto-generated"),
-        MIME_VERSION,
-    ]
+    headers = notice_fields(confirmation, SUBJECT, auto_submitted="auto-generated")
     return Message((*headers, *text.headers), text.octets)

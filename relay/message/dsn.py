@@ -24,39 +24,28 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from relay.addresses import Mailbox, is_host_name
+from relay.addresses import is_host_name
 from relay.codec import Recorded
 from relay.config import Config
 from relay.events import (
     DSN_CATEGORY,
+    Addressee,
     DsnQueued,
     MessageBounced,
     MessageBounceReported,
     MessageQueued,
-    Recipient,
     SendAccepted,
 )
 from relay.message import ADVICE_SINCE, COMPOSITION
 from relay.message.advice import advice
-from relay.message.compose import (
-    MIME_VERSION,
-    Body,
-    Header,
-    Message,
-    date_value,
-    folded,
-    header_line,
-    mailbox_value,
-    multipart,
-    text_part,
-)
+from relay.message.bodies import Body, header_line, multipart, text_part
+from relay.message.compose import Message, date_value, folded
+from relay.message.notice import notice_fields
 from relay.message.whole import WholeMessage
 from relay.times import SECOND_US
 from relay.views import members, messages, suppressions
 from spool.views import Snapshot
 
-SENDER_NAME: Final = "Mail Delivery System"
-SENDER_LOCAL: Final = "mailer-daemon"
 SUBJECT: Final = "Your mail could not be delivered"
 
 #: Bounces of which the member needs no telling: its recipient, the member itself or the operator wanted them.
@@ -162,12 +151,13 @@ def _told_to_forward_to(
         did=state.did,
         domain=state.domain,
         about=state.message_id,
+        scheduled_at=state.scheduled_at,
         next_attempt_at=now_us,
         give_up_at=now_us + config.give_up_seconds(DSN_CATEGORY) * SECOND_US,
         operator_domain=config.operator_domain,
         operator_stem=operator_stem,
         message_id_entropy=message_id_entropy,
-        personal=Recipient(given=address, address=address),
+        personal=Addressee(given=address, address=address),
     )
 
 
@@ -183,10 +173,6 @@ def _is_news(
 
 
 # ------------------------------------------------------------------------------------------------ what
-
-
-def sender(operator_domain: str) -> Mailbox:
-    return Mailbox(SENDER_NAME, SENDER_LOCAL, operator_domain)
 
 
 def compose_dsn(
@@ -221,16 +207,7 @@ def compose_dsn(
             _headers_part(original),
         ],
     )
-    headers: list[Header] = [
-        (b"From", mailbox_value("From", sender(notice.operator_domain))),
-        (b"To", mailbox_value("To", Mailbox.recorded("", notice.personal.address))),
-        (b"Subject", SUBJECT.encode()),
-        (b"Date", date_value(dsn.time_us).encode()),
-        (b"Message-ID", f"<{dsn.seq}.{notice.message_id_entropy}@{notice.operator_domain}>".encode()),
-        *([] if original_id is None else [(b"In-Reply-To", original_id), (b"References", original_id)]),
-        (b"Auto-Submitted", b"auto-replied"),
-        MIME_VERSION,
-    ]
+    headers = notice_fields(dsn, SUBJECT, auto_submitted="auto-replied", about=original_id)
     return Message((*headers, *report.headers), report.octets)
 
 

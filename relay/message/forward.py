@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from relay.addresses import AddressError, Mailbox
 from relay.codec import Recorded
 from relay.events import ForwardQueued, IncomingMail, MailReceived
-from relay.message.compose import date_value, folded, header_line
+from relay.message.bodies import header_line
+from relay.message.compose import date_value, folded
 from relay.message.field_values import readable, single_mailbox
 from relay.message.fields_of import HeaderSectionError, header_of
 from relay.message.headers import SUBJECT_CHARACTERS_MAX

@@ -118,11 +118,21 @@ class Peppers:
         """Know another one, which is not used yet."""
         self._by_number[number] = pepper
 
+    @property
+    def current(self) -> int:
+        """The number of the one that makes what is new."""
+        return self._number
+
+    def numbered(self, number: int) -> Pepper:
+        """Raises `KeyFileError` where it is missing."""
+        if number not in self._by_number:
+            raise KeyFileError(f"{pepper_name(number)}: is missing; restore it from a backup")
+        return self._by_number[number]
+
     def use(self, number: int) -> None:
         """Make what is new by this one from now on. Raises `KeyFileError` where it, or one before it, is missing."""
         for wanted in range(1, number + 1):
-            if wanted not in self._by_number:
-                raise KeyFileError(f"{pepper_name(wanted)}: is missing; restore it from a backup")
+            self.numbered(wanted)
         self._number = number
 
     def key_hash(self, api_key: str) -> str:

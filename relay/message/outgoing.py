@@ -12,14 +12,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache, partial
-from typing import Final, NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
 from relay import events
 from relay.addresses import Mailbox
 from relay.codec import Recorded
 from relay.events import (
+    ALARM_CATEGORY,
     CONFIRMATION_CATEGORY,
     FORWARD_CATEGORY,
+    WEBHOOK_CATEGORY,
+    AlarmQueued,
     ConfirmationQueued,
     DsnQueued,
     ForwardQueued,
@@ -28,27 +31,23 @@ from relay.events import (
     Notice,
     OwnNotice,
     SendAccepted,
+    WebhookNoticeQueued,
 )
 from relay.message import TOKEN_SINCE
-from relay.message.canonical import body_hash
+from relay.message.alarm_notice import compose_alarm
 from relay.message.compose import (
-    Body,
-    Draft,
     Message,
-    Shared,
     compose,
-    compose_body,
     feedback_id,
     message_id_header,
-    shared_fields,
 )
 from relay.message.confirmation import compose_confirmation
 from relay.message.dsn import compose_dsn
 from relay.message.envelope import Envelope
-from relay.message.fields_of import HeaderSection, header_of
 from relay.message.forward import compose_forward
 from relay.message.key_files import KeyFileError, pepper_name
 from relay.message.keys import KeyRing, Pepper, Peppers
+from relay.message.sends import Send, Sends
 from relay.message.signer import Signer
 from relay.message.signing import sign
 from relay.message.tokens import (
@@ -58,6 +57,7 @@ from relay.message.tokens import (
     Unsubscribe,
     UnsubscribeTokens,
 )
+from relay.message.webhook_notice import compose_webhook_notice
 from relay.message.whole import WholeMessage, compose_whole
 from relay.times import SECOND_US
 from relay.views.messages import MessageState
@@ -65,10 +65,6 @@ from relay.views.messages import MessageState
 Contents = TypeVar("Contents")
 
 SMOKE_SINK = "smoke-sink"
-
-#: How many sends a composer keeps, and how large their bodies may be together.
-SENDS_KEPT_MAX: Final = 64
-SENDS_KEPT_OCTETS_MAX: Final = 16 << 20
 
 #: What the envelope of a notification has as its sender, so that nobody answers it (RFC 3464 §2).
 NULL_SENDER = ""
@@ -89,82 +85,6 @@ class Outgoing:
     @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.message).hexdigest()
-
-
-class _Written(NamedTuple):
-    """What a send in fields comes to, for all its recipients."""
-
-    draft: Draft
-    body: Body
-    shared: Shared
-
-
-class Send:
-    """What all recipients of a send share. What takes long is made when first wanted, in whatever thread that is."""
-
-    def __init__(self, accepted: Recorded) -> None:
-        self.accepted = accepted
-        assert isinstance(accepted.event, SendAccepted)
-        assert accepted.event.personal is not None
-        self.event: SendAccepted = accepted.event
-        self.content: events.Content = accepted.event.personal
-
-    @property
-    def octets(self) -> int:
-        """About as many as there are to compose."""
-        content = self.content
-        written = len(content.raw or content.text or "") + len(content.html or "")
-        return max(written, self.event.size)  # old events do not say their size
-
-    @cached_property
-    def written(self) -> _Written:
-        draft = _draft_of(self.content)
-        return _Written(
-            draft, compose_body(draft.text, draft.html), shared_fields(draft, self.event.composition)
-        )
-
-    @cached_property
-    def section(self) -> HeaderSection:
-        """Of a message that came in whole."""
-        assert self.content.raw is not None
-        return header_of(self.content.raw)
-
-    @cached_property
-    def bh(self) -> bytes:
-        """The hash of the body: one serves all recipients."""
-        raw = self.content.raw
-        return body_hash(self.written.body.octets if raw is None else raw[self.section.body_start :])
-
-    @property
-    def size(self) -> int:
-        """What it holds in memory."""
-        raw = self.content.raw
-        return len(self.written.body.octets) if raw is None else len(raw)
-
-
-class _Sends:
-    """Sends that are being delivered, the last ones, so that a body is not made and hashed for every recipient."""
-
-    def __init__(self) -> None:
-        self._by_seq: dict[int, Send] = {}
-        self._octets = 0
-
-    def get(self, seq: int) -> Send | None:
-        send = self._by_seq.pop(seq, None)
-        if send is not None:
-            self._by_seq[seq] = send  # to the end: the one unused for longest goes first
-        return send
-
-    def keep(self, send: Send) -> None:
-        """Of a send to one there is nothing to share, and one that would displace all others is not worth it."""
-        size = send.size
-        if send.event.recipients == 1 or size > SENDS_KEPT_OCTETS_MAX or send.accepted.seq in self._by_seq:
-            return
-        self._by_seq[send.accepted.seq] = send
-        self._octets += size
-        while self._octets > SENDS_KEPT_OCTETS_MAX or len(self._by_seq) > SENDS_KEPT_MAX:
-            oldest = self._by_seq.pop(next(iter(self._by_seq)))
-            self._octets -= oldest.size
 
 
 class Gathered:
@@ -205,7 +125,7 @@ class Composer:
         self.bounces = bounces
         #: Kept for the few messages that are at work: each asks three times.
         self._pepper_at = lru_cache(maxsize=64)(pepper_at)
-        self._sends = _Sends()
+        self._sends = Sends()
 
     @classmethod
     def of(
@@ -240,16 +160,19 @@ class Composer:
 
         Raises PayloadGoneError, or KeyFileError where a signing key or the pepper of then is missing.
         """
-
         if state.category == FORWARD_CATEGORY:
             # First: retention takes the mailbox with the mail.
             forward = _whole(get, state.message_id)
             return self._gathered_forward(forward, _whole(get, state.message_id - 1))
+        if state.category == WEBHOOK_CATEGORY:
+            return self._gathered_webhook_notice(_whole(get, state.message_id))
+        if state.category == ALARM_CATEGORY:
+            return self._gathered_alarm(_whole(get, state.message_id))
         if state.category == CONFIRMATION_CATEGORY:
             return self._gathered_confirmation(_whole(get, state.message_id))
         if state.about is None:
             queued = _whole(get, state.message_id)  # first: retention takes it with the send that may be kept
-            return self._gathered(self._send_of(state.send_seq, get), queued)
+            return self._gathered(self._send_of(state.send_seq, get), queued, state.scheduled_at)
         queued = _whole(get, state.about)
         assert isinstance(queued.event, MessageQueued)
         return self._gathered_dsn(
@@ -269,16 +192,18 @@ class Composer:
 
     def forget_sends(self) -> None:
         """What they were made of is being erased."""
-        self._sends = _Sends()
+        self._sends = Sends()
 
     def compose(self, accepted: Recorded, queued: Recorded) -> Outgoing:
-        """The outgoing message of a `message.queued` and its `send.accepted`, both with their payloads.
+        """The outgoing message of a `message.queued` and its `send.accepted`, both with their payloads, where it is
+        tried at the time that they name.
 
         Raises KeyFileError where a signing key of then is missing.
         """
-        return self._gathered(Send(accepted), queued).compose()
+        assert isinstance(accepted.event, SendAccepted)
+        return self._gathered(Send(accepted), queued, accepted.event.scheduled_at).compose()
 
-    def _gathered(self, send: Send, queued: Recorded) -> Gathered:
+    def _gathered(self, send: Send, queued: Recorded, scheduled_at: int | None) -> Gathered:
         event, message = send.event, queued.event
         assert isinstance(event, SendAccepted)
         assert isinstance(message, MessageQueued)
@@ -287,36 +212,38 @@ class Composer:
             *self.keyring.signers(event.domain, event.selector_stem),
             *self.keyring.signers(event.operator_domain, event.operator_stem),
         )
-        return Gathered(send, partial(self._outgoing, send, queued.seq, message.personal, signers))
+        dated_at = send.dated_at(scheduled_at)
+        return Gathered(send, partial(self._outgoing, send, queued.seq, message.personal, signers, dated_at))
 
     def _outgoing(
-        self, send: Send, message_id: int, recipient: events.Recipient, signers: Sequence[Signer]
+        self,
+        send: Send,
+        message_id: int,
+        recipient: events.Recipient,
+        signers: Sequence[Signer],
+        dated_at: int,
     ) -> Outgoing:
         event = send.event
-        composed = self._composed(send, recipient, message_id)
+        composed = self._composed(send, recipient, message_id, dated_at)
         envelope = Envelope(
             mail_from=NULL_SENDER if event.mail_from_null else self._bounce_address(message_id),
             rcpt_to=recipient.address,
             # What came in whole may name its recipient nowhere.
             smtputf8=composed.smtputf8 or not recipient.address.isascii(),
         )
-        timestamp = send.accepted.time_us // SECOND_US
+        timestamp = dated_at // SECOND_US
         return Outgoing(
             envelope, sign(composed, signers, timestamp=timestamp, bh=send.bh, composition=event.composition)
         )
 
     def _gathered_dsn(self, dsn: Recorded, bounced: Recorded, *, send: Send, queued: Recorded) -> Gathered:
-        notice, message = dsn.event, queued.event
-        assert isinstance(notice, DsnQueued)
-        assert isinstance(message, MessageQueued)
-        assert notice.personal is not None
-        assert message.personal is not None
-
         def make() -> Outgoing:
+            notice, message = dsn.event, queued.event
             assert isinstance(notice, DsnQueued)
             assert isinstance(message, MessageQueued)
             assert message.personal is not None
-            original = self._composed(send, message.personal, queued.seq)
+            dated_at = send.dated_at(notice.scheduled_at)
+            original = self._composed(send, message.personal, queued.seq, dated_at)
             composed = compose_dsn(dsn, bounced, accepted=send.accepted, queued=queued, original=original)
             return self._of_the_relay(composed, dsn, notice, mail_from=NULL_SENDER)
 
@@ -331,6 +258,18 @@ class Composer:
         composed = compose_confirmation(confirmation, f"{event.link_base}/confirm/{token}")
         mail_from = self._bounce_address(confirmation.seq)
         return Gathered(None, lambda: self._of_the_relay(composed, confirmation, event, mail_from=mail_from))
+
+    def _gathered_webhook_notice(self, notice: Recorded) -> Gathered:
+        event = notice.event
+        assert isinstance(event, WebhookNoticeQueued)
+        composed = compose_webhook_notice(notice)
+        return Gathered(None, partial(self._of_the_relay, composed, notice, event, mail_from=NULL_SENDER))
+
+    def _gathered_alarm(self, alarm: Recorded) -> Gathered:
+        event = alarm.event
+        assert isinstance(event, AlarmQueued)
+        composed = compose_alarm(alarm)
+        return Gathered(None, partial(self._of_the_relay, composed, alarm, event, mail_from=NULL_SENDER))
 
     def _gathered_forward(self, forward: Recorded, received: Recorded) -> Gathered:
         event, mail = forward.event, received.event
@@ -367,7 +306,9 @@ class Composer:
             ),
         )
 
-    def _composed(self, send: Send, recipient: events.Recipient, message_id: int) -> Message | WholeMessage:
+    def _composed(
+        self, send: Send, recipient: events.Recipient, message_id: int, dated_at: int
+    ) -> Message | WholeMessage:
         """A member's message, without its signatures."""
         event = send.event
         unsubscribe_url = self._unsubscribe_url(event, message_id, recipient)
@@ -401,9 +342,13 @@ class Composer:
             send.written.body,
             to=Mailbox.recorded(recipient.name, recipient.address),
             message_id=message_id_header(
-                draft, message_id=message_id, entropy=event.message_id_entropy, domain=event.domain
+                draft.headers,
+                # A conversation is one message to all who read it: answers must find it by one name.
+                message_id=send.first_message_id if event.conversation else message_id,
+                entropy=event.message_id_entropy,
+                domain=event.domain,
             ),
-            accepted_at_us=send.accepted.time_us,
+            accepted_at_us=dated_at,
             feedback_id=grouped_as,
             member_did=event.did,
             list_unsubscribe_url=unsubscribe_url,
@@ -447,14 +392,3 @@ def is_smoke_sink(queued: Recorded, operator_domain: str) -> bool:
     message = queued.event
     assert isinstance(message, MessageQueued | Notice)
     return message.personal is not None and message.personal.address == f"{SMOKE_SINK}@{operator_domain}"
-
-
-def _draft_of(content: events.Content) -> Draft:
-    return Draft(
-        sender=Mailbox.recorded(content.from_name, content.from_address),
-        subject=content.subject,
-        text=content.text,
-        html=content.html,
-        reply_to=None if content.reply_to is None else Mailbox.recorded(*content.reply_to),
-        headers=tuple(content.headers),
-    )

@@ -23,8 +23,9 @@ from typing import Final, NamedTuple
 
 import dkim
 
+from relay.message.bodies import Header, header_line
 from relay.message.canonical import body_hash, relaxed_headers
-from relay.message.compose import Header, Message, header_line
+from relay.message.compose import Message
 from relay.message.signer import Signer
 from relay.message.whole import WholeMessage
 
@@ -113,7 +114,8 @@ def verify(message: bytes, lookup_txt: Callable[[str], str | None]) -> list[Dkim
     """Return a verdict on each DKIM-Signature, topmost first, by dkimpy, with the records of `lookup_txt`.
 
     `lookup_txt` gets a name without its final dot and answers with the joined strings of the TXT record.
-    Damaged signatures and records are invalid; they do not raise.
+    Damaged signatures and records are invalid; they do not raise. Whether the time of a signature (t=) has come is not
+    asked: of a mail that is scheduled it has not, and dkimpy knows only the time that it is now.
     """
 
     def dnsfunc(name: bytes, timeout: int = 0) -> bytes | None:
@@ -122,17 +124,19 @@ def verify(message: bytes, lookup_txt: Callable[[str], str | None]) -> list[Dkim
 
     verdicts: list[DkimVerdict] = []
     try:
-        count = sum(name.lower() == b"dkim-signature" for name, _ in dkim.DKIM(message).headers)
+        found = [header for header in dkim.DKIM(message).headers if header[0].lower() == b"dkim-signature"]
     except dkim.DKIMException:
         return verdicts
-    for index in range(count):
-        # A DKIM object remembers the signature it looked at last, so each signature gets a fresh one.
-        verifier = dkim.DKIM(message)
+    for signature in found:
+        fields: dict[bytes, bytes] = {}
         try:
-            valid = verifier.verify(index, dnsfunc=dnsfunc)
-        except (dkim.DKIMException, binascii.Error):
+            fields = dkim.parse_tag_value(signature[1])
+            dkim.validate_signature_fields({tag: value for tag, value in fields.items() if tag != b"t"})
+            signed = [name.strip().lower() for name in fields[b"h"].split(b":")]
+            # A DKIM object remembers the signature it looked at last, so each signature gets a fresh one.
+            valid = dkim.DKIM(message).verify_sig(fields, signed, signature, dnsfunc)
+        except (dkim.DKIMException, dkim.InvalidTagValueList, binascii.Error):
             valid = False
-        fields = verifier.signature_fields
         verdicts.append(DkimVerdict(_tag(fields, b"d"), _tag(fields, b"s"), bool(valid)))
     return verdicts
 

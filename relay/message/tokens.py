@@ -1,5 +1,6 @@
-"""Makes and opens the four things that come back from outside: tokens of messages, unsubscribe links, links by which
-the owner of a mailbox confirms that a domain's notifications may go there, and tickets for status streams.
+"""Makes and opens the five things that come back from outside: tokens of messages, unsubscribe links, links by which
+the owner of a mailbox confirms that a domain's notifications may go there, tickets for status streams, and the cookies
+of the console's sessions.
 
 Contract. What this relay made opens to what it was made from; anything else, altered in a single bit, cut
 short, or made with another relay's keys, is None. All are functions of their contents, without a
@@ -14,7 +15,8 @@ A token of a link shows nothing. It is sealed with AES-SIV (RFC 5297), which sta
 nonce: two equal tokens tell that their contents are equal, and nothing more. That of an unsubscribe link carries all
 that is needed to suppress, so that it still works when the message's personal data have been removed. That of a
 confirmation is bound to the domain, the address, and the mail that it stands in. A ticket is sealed in the same way,
-with a key that ends with the relay's process; what makes each another one is part of its contents.
+with a key that ends with the relay's process; what makes each another one is part of its contents. So it is with a
+session, whose key is the pepper's: it outlives the process.
 """
 
 import base64
@@ -35,6 +37,7 @@ SEAL_KEY_OCTETS: Final = 64  # AES-256-SIV takes two keys of 32
 _MAC_OCTETS: Final = 10  # 80 bits, each guess a message to the relay
 _MESSAGE_ID_OCTETS: Final = 8
 TICKET_NONCE_OCTETS: Final = 16
+SESSION_SECRET_OCTETS: Final = 16
 _TIME_OCTETS: Final = 8
 _BOUNCES: Final = "bounces"
 _FORWARD: Final = "forward"
@@ -131,6 +134,25 @@ class Ticket(NamedTuple):
     scope: Scope
     expires_at: int
     nonce: bytes
+
+
+class ConsoleSession(NamedTuple):
+    """Somebody who has signed in to the console. It is good for as long as its key, its epoch and its hours are."""
+
+    #: Whose; "": the operator's.
+    did: str
+    #: The key that was shown; "": none was, but a link that the operator had made.
+    key_id: str
+    issued_at: int
+    #: `console.epoch_raised` ends all that have a smaller one.
+    epoch: int
+    #: What makes it another one than any other, and is told to nobody.
+    secret: bytes
+
+    @property
+    def session_id(self) -> str:
+        """By which it is known, in the log as well: it tells nothing of the secret."""
+        return hashlib.sha256(b"atmos-relay console " + self.secret).hexdigest()[:16]
 
 
 class _Seal:
@@ -248,6 +270,38 @@ class StreamTickets(_Seal):
             FULL if scope == FULL else SEND,
             int.from_bytes(contents[:_TIME_OCTETS], "big"),
             contents[_TIME_OCTETS:end],
+        )
+
+
+class ConsoleSessions(_Seal):
+    """Of the cookies of the console. What ends a session, others know."""
+
+    FORMAT = b"atmos-relay console session 1"
+
+    def seal(self, session: ConsoleSession, number: int = 1) -> str:
+        """By the key of this number. Raises KeyError."""
+        assert len(session.secret) == SESSION_SECRET_OCTETS
+        contents = b"%b%b%b%b" % (
+            session.issued_at.to_bytes(_TIME_OCTETS, "big"),
+            session.epoch.to_bytes(_TIME_OCTETS, "big"),
+            session.secret,
+            "\0".join((session.did, session.key_id)).encode(),
+        )
+        return self._sealed_octets(contents, number)
+
+    def open(self, token: str) -> ConsoleSession | None:
+        """Return what was sealed, or None for anything that this relay did not make."""
+        contents = self._opened_octets(token)
+        if contents is None:
+            return None
+        end = 2 * _TIME_OCTETS + SESSION_SECRET_OCTETS
+        did, key_id = contents[end:].decode().split("\0")
+        return ConsoleSession(
+            did,
+            key_id,
+            int.from_bytes(contents[:_TIME_OCTETS], "big"),
+            int.from_bytes(contents[_TIME_OCTETS : 2 * _TIME_OCTETS], "big"),
+            contents[2 * _TIME_OCTETS : end],
         )
 
 

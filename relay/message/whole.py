@@ -14,7 +14,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from relay.message.compose import Header, date_value, folded, header_line, token_field, unsubscribe_pair
+from relay.message.bodies import Header, header_line
+from relay.message.compose import date_value, folded, token_field, unsubscribe_pair
 from relay.message.fields_of import HeaderSection, header_of
 
 # RFC 5322 §3.6.4, loosely: what can be quoted in another message as one word.

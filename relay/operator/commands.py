@@ -17,12 +17,18 @@ from relay.registry import Decision
 def make_all_known() -> None:
     """Import every module of commands, so that the registry has them all. It brings nearly the whole relay with it."""
     from relay.operator import (  # noqa: F401
+        alarms,
         api_keys,
+        console,
         erasure,
+        finding,
         handles,
+        member_shown,
         membership,
         membership_shown,
         peppers,
+        providers,
+        providers_shown,
         queue_orders,
         queue_shown,
         removal,
@@ -30,6 +36,11 @@ def make_all_known() -> None:
         reports_shown,
         retention,
         rotation,
+        status,
+        suppressions,
+        suppressions_shown,
+        webhooks,
+        webhooks_shown,
     )
 
 

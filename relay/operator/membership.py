@@ -43,7 +43,7 @@ async def member_add(core: Core, order: MemberAdd, by: Operator) -> CommandAnswe
     first_key = new_key(core, key)
     with core.store.read() as view:  # refuse before keys are made
         planned = [decisions.NewDomain(name, "", "", "") for name in names]
-        decisions.add_member(view, core.config, did, planned, first_key)
+        decisions.add_member(view, core.config, did, planned, first_key, by)
     if order.offline:
         found = None if handle is None else handles.Found(handle)
     else:
@@ -53,7 +53,7 @@ async def member_add(core: Core, order: MemberAdd, by: Operator) -> CommandAnswe
     made = [await make_keys(core, name) for name in names]
 
     def decide(view: Snapshot) -> list[Event]:
-        added = decisions.add_member(view, core.config, did, made, first_key)
+        added = decisions.add_member(view, core.config, did, made, first_key, by)
         return [*added, *handles.held_from_the_first(view, did, found, by.user)]
 
     await core.store.decide(decide)
@@ -70,7 +70,7 @@ class MemberSuspend(Arguments, frozen=True, kw_only=True):
 
 @decision(by=Operator)
 async def member_suspend(core: Core, order: MemberSuspend, by: Operator) -> CommandAnswer:
-    await core.store.decide(lambda view: decisions.suspend_member(view, order.did, order.reason))
+    await core.store.decide(lambda view: decisions.suspend_member(view, order.did, order.reason, by))
     return {"did": order.did, "status": "suspended"}
 
 
@@ -81,7 +81,7 @@ class MemberResume(Arguments, frozen=True, kw_only=True):
 
 @decision(by=Operator)
 async def member_resume(core: Core, order: MemberResume, by: Operator) -> CommandAnswer:
-    await core.store.decide(lambda view: decisions.resume_member(view, order.did, order.reason))
+    await core.store.decide(lambda view: decisions.resume_member(view, order.did, order.reason, by))
     return {"did": order.did, "status": "active"}
 
 
@@ -95,7 +95,9 @@ class MemberLimits(Arguments, frozen=True, kw_only=True):
 
 @decision(by=Operator)
 async def member_limits(core: Core, order: MemberLimits, by: Operator) -> CommandAnswer:
-    await core.store.decide(lambda view: decisions.set_member_limits(view, order.did, order.hour, order.day))
+    await core.store.decide(
+        lambda view: decisions.set_member_limits(view, order.did, order.hour, order.day, by)
+    )
     return {"did": order.did, "hour": order.hour, "day": order.day}
 
 
@@ -111,9 +113,9 @@ class DomainAdd(Arguments, frozen=True, kw_only=True):
 async def domain_add(core: Core, order: DomainAdd, by: Operator) -> CommandAnswer:
     name = domain_in("domain", order.domain)
     with core.store.read() as view:
-        decisions.add_domain(view, core.config, order.did, decisions.NewDomain(name, "", "", ""))
+        decisions.add_domain(view, core.config, order.did, decisions.NewDomain(name, "", "", ""), by)
     made = await make_keys(core, name)
-    await core.store.decide(lambda view: decisions.add_domain(view, core.config, order.did, made))
+    await core.store.decide(lambda view: decisions.add_domain(view, core.config, order.did, made, by))
     with core.store.read() as view:
         state = decisions.known_domain(view, order.did, name)
     return domain_answer(core, state)
@@ -138,7 +140,7 @@ class DomainPause(Arguments, frozen=True, kw_only=True):
 @decision(by=Operator)
 async def domain_pause(core: Core, order: DomainPause, by: Operator) -> CommandAnswer:
     name = domain_in("domain", order.domain)
-    await core.store.decide(lambda view: decisions.pause_domain(view, order.did, name, order.reason))
+    await core.store.decide(lambda view: decisions.pause_domain(view, order.did, name, order.reason, by))
     return {"did": order.did, "domain": name, "status": "paused"}
 
 
@@ -152,7 +154,7 @@ class DomainResume(Arguments, frozen=True, kw_only=True):
 async def domain_resume(core: Core, order: DomainResume, by: Operator) -> CommandAnswer:
     """What was held goes on step by step (`relay.delivery.releases`), when this has been answered."""
     name = domain_in("domain", order.domain)
-    await core.store.decide(lambda view: decisions.resume_domain(view, order.did, name, order.reason))
+    await core.store.decide(lambda view: decisions.resume_domain(view, order.did, name, order.reason, by))
     return {"did": order.did, "domain": name, "status": "active"}
 
 
@@ -173,16 +175,18 @@ async def domain_resume_all(core: Core, order: DomainResumeAll, by: Operator) ->
     resumed = []
     for state in paused:
         if order.did in (None, state.did):
-            events = await core.store.decide(partial(_resume_if_paused, state, order.reason))
+            events = await core.store.decide(partial(_resume_if_paused, state, order.reason, by))
             resumed += [{"did": state.did, "domain": state.domain, "status": "active"} for _ in events]
     return {"domains": resumed}
 
 
-def _resume_if_paused(before: members.DomainState, reason: str | None, view: Snapshot) -> list[Event]:
+def _resume_if_paused(
+    before: members.DomainState, reason: str | None, by: Operator, view: Snapshot
+) -> list[Event]:
     """Somebody else may have resumed it meanwhile."""
     if decisions.known_domain(view, before.did, before.domain).status == "active":
         return []
-    return decisions.resume_domain(view, before.did, before.domain, reason)
+    return decisions.resume_domain(view, before.did, before.domain, reason, by)
 
 
 class DomainSetForward(Arguments, frozen=True, kw_only=True):
@@ -198,7 +202,7 @@ async def domain_set_forward(core: Core, order: DomainSetForward, by: Operator) 
     name, address = domain_in("domain", order.domain), address_in("to", order.to) if order.to else None
 
     def decide(view: Snapshot) -> list[Event]:
-        return set_by_operator(view, decisions.named_domain(view, order.did, name), address)
+        return set_by_operator(view, decisions.named_domain(view, order.did, name), address, by)
 
     await core.store.decide(decide)
     with core.store.read() as view:

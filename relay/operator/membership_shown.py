@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from relay.data_directory import Readable
 from relay.decisions.members import known_member
@@ -16,6 +17,9 @@ from relay.times import rfc3339, rfc3339_or_none
 from relay.views import handles, members, signing_keys
 from spool.views import Snapshot
 
+#: Shown before others have their turn: some milliseconds.
+KEYS_AT_A_TIME: Final = 200
+
 
 class MemberList(Arguments, frozen=True, kw_only=True):
     """All members."""
@@ -24,16 +28,34 @@ class MemberList(Arguments, frozen=True, kw_only=True):
 @decision(by=Operator, reads=True)
 async def member_list(core: Readable, asked: MemberList, by: Operator) -> CommandAnswer:
     with core.store.read() as view:
-        return [
-            {
-                "did": member.did,
-                **handle_answer(view, member.did),
-                "status": member.status,
-                "addedAt": rfc3339(member.added_at),
-                "domains": [state.domain for state in members.domains_of(view, member.did)],
-            }
-            for member in members.members(view)
-        ]
+        dids = list(members.dids(view))
+    return await _in_pieces(core, dids, _shown_member)
+
+
+async def _in_pieces(
+    core: Readable, keys: Sequence[str], show: Callable[[Snapshot, str], Iterable[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """What is shown for all keys, some at a time: there may be thousands, and a page of the console asks for them as
+    often as somebody looks."""
+    found: list[dict[str, Any]] = []
+    for begin in range(0, len(keys), KEYS_AT_A_TIME):
+        with core.store.read() as view:
+            for key in keys[begin : begin + KEYS_AT_A_TIME]:
+                found += show(view, key)
+        await core.pause()
+    return found
+
+
+def _shown_member(view: Snapshot, did: str) -> Iterator[dict[str, Any]]:
+    member = members.member(view, did)
+    if member is not None:  # None: it was one
+        yield {
+            "did": member.did,
+            **handle_answer(view, member.did),
+            "status": member.status,
+            "addedAt": rfc3339(member.added_at),
+            "domains": [state.domain for state in members.domains_of(view, member.did)],
+        }
 
 
 def handle_answer(view: Snapshot, did: str) -> dict[str, Any]:
@@ -52,19 +74,23 @@ class DomainList(Arguments, frozen=True, kw_only=True):
 @decision(by=Operator, reads=True)
 async def domain_list(core: Readable, asked: DomainList, by: Operator) -> CommandAnswer:
     with core.store.read() as view:
-        return [
-            {
-                "did": state.did,
-                "domain": state.domain,
-                "status": state.status,
-                "selector": state.selector_stem,
-                "addedAt": rfc3339(state.added_at),
-                "verified": state.verified,
-                "forwardTo": state.forward_to,
-                "forwardConfirmed": state.forward_confirmed,
-            }
-            for state in members.domains(view)
-        ]
+        names = list(members.names(view))
+    return await _in_pieces(core, names, _shown_domains)
+
+
+def _shown_domains(view: Snapshot, name: str) -> Iterator[dict[str, Any]]:
+    """All enrolments of this name."""
+    for state in members.enrolments(view, name):
+        yield {
+            "did": state.did,
+            "domain": state.domain,
+            "status": state.status,
+            "selector": state.selector_stem,
+            "addedAt": rfc3339(state.added_at),
+            "verified": state.verified,
+            "forwardTo": state.forward_to,
+            "forwardConfirmed": state.forward_confirmed,
+        }
 
 
 class KeyList(Arguments, frozen=True, kw_only=True):

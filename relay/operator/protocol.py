@@ -26,6 +26,7 @@ CommandAnswer = dict[str, Any] | list[dict[str, Any]]
 BEING_TRIED = "being tried"  # or another order has it in hand; giving the order again settles it
 ALREADY = "already"  # in the state that the order would bring about
 HELD = "held"  # by something that this order does not concern
+SCHEDULED = "scheduled"  # by its member for later; a flush that does not name it is not meant for it
 UNKNOWN = "unknown"
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from relay.characters import FORBIDDEN
 from relay.core import Core
+from relay.decisions.scheduling import give_up_at, is_untried
 from relay.events import (
     Event,
     MessageBounced,
@@ -26,7 +27,7 @@ from relay.events import (
     OperatorsReason,
     RemoteSide,
 )
-from relay.operator.protocol import ALREADY, BEING_TRIED, HELD, UNKNOWN, CommandAnswer
+from relay.operator.protocol import ALREADY, BEING_TRIED, HELD, SCHEDULED, UNKNOWN, CommandAnswer
 from relay.operator.queue_selection import MESSAGES_PER_TURN, QueueSelection, next_turn, select
 from relay.principals import Operator
 from relay.refusals import invalid
@@ -60,7 +61,11 @@ class QueueFlush(QueueOrder, frozen=True, kw_only=True):
 
 @decision(by=Operator)
 async def queue_flush(core: Core, order: QueueFlush, by: Operator) -> CommandAnswer:
-    """What waits for its next attempt is due now."""
+    """What waits for its next attempt is due now.
+
+    What its member has scheduled for later, and was never tried, has to be named: whoever hurries the queue after an
+    outage does not want next month's mail to go out. Its time is the order's then, and so are its Date and its end.
+    """
     return await _in_turns(core, _flush, order, by, order.reason)
 
 
@@ -98,11 +103,12 @@ async def queue_cancel(core: Core, order: QueueCancel, by: Operator) -> CommandA
 
 
 class _Given(NamedTuple):
-    """By whom an order was given, why, and when."""
+    """By whom an order was given, why, and when; and whether it names its messages one by one."""
 
     by: str
     reason: str | None
     now_us: int
+    names_them: bool
 
     @property
     def personal(self) -> OperatorsReason | None:
@@ -118,10 +124,14 @@ def _flush(state: MessageState, waiting: WaitingMessage, given: _Given) -> Event
         return HELD
     if waiting.next_attempt_at <= given.now_us:
         return ALREADY
+    is_planned = state.scheduled_at is not None and is_untried(state)
+    if is_planned and not given.names_them:
+        return SCHEDULED
     return MessageRescheduled(
         did=state.did,
         message_id=state.message_id,
         next_attempt_at=given.now_us,
+        give_up_at=give_up_at(state, given.now_us) if is_planned else None,
         by=given.by,
         personal=given.personal,
     )
@@ -195,7 +205,7 @@ async def _in_turns(
     while following is not None and limit:
         count = min(limit, MESSAGES_PER_TURN)
         limit -= count
-        given = _Given(by.user, reason, core.store.now_us())
+        given = _Given(by.user, reason, core.store.now_us(), selection.message_ids is not None)
         following = await _take_turn(core, judge, selection, given, following, count, done, passed)
     return {
         "done": done.answer(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,8 @@ from relay.views.due import WaitingMessage
 from relay.views.messages import MessageState
 
 ROWS_MAX = 1_000
+#: Of one site.
+LANES_SHOWN = 5
 
 
 class QueueList(Arguments, frozen=True, kw_only=True):
@@ -63,9 +66,12 @@ class _WaitingForDomain:
         self.waiting = self.due = self.held = self.in_flight = 0
         self.oldest_accepted_at = accepted_at
         self.next_attempt_at: int | None = None
+        #: By member and whether it is bulk mail: those are served in turns.
+        self.lanes: Counter[tuple[str, bool]] = Counter()
 
-    def add(self, waiting: WaitingMessage, in_flight: bool, now_us: int) -> None:
+    def add(self, waiting: WaitingMessage, did: str, in_flight: bool, now_us: int) -> None:
         self.waiting += 1
+        self.lanes[did, waiting.lane.bulk] += 1
         if in_flight:
             self.in_flight += 1
         elif waiting.held_by is not None:
@@ -86,6 +92,11 @@ class _WaitingForDomain:
             "inFlight": self.in_flight,
             "oldestAcceptedAt": rfc3339(self.oldest_accepted_at),
             "nextAttemptAt": rfc3339_or_none(self.next_attempt_at),
+            # The largest.
+            "lanes": [
+                {"did": did, "class": "bulk" if bulk else "transactional", "waiting": count}
+                for (did, bulk), count in self.lanes.most_common(LANES_SHOWN)
+            ],
             # Its MX hosts or route.
             "receivers": receivers,
             "connections": None if status is None else status.connections,
@@ -107,7 +118,7 @@ async def _list_sites(core: Readable, selection: QueueSelection, limit: int) -> 
             assert state is not None
             # In the order of ids, so that the first one is the oldest.
             found = domains.setdefault(waiting.lane.domain, _WaitingForDomain(state.accepted_at))
-            found.add(waiting, _in_flight(core, state), now_us)
+            found.add(waiting, state.did, _in_flight(core, state), now_us)
         await core.pause()
     largest = heapq.nsmallest(limit, domains, key=lambda name: (-domains[name].waiting, name))
     statuses = core.site_statuses()

@@ -70,6 +70,7 @@ async def member_remove(core: Core, order: MemberRemove, by: Operator) -> Comman
     with core.store.read() as view:
         known_member(view, order.did)
     recorded = await core.store.decide(lambda view: remove_member(view, order.did, by.user, order.reason))
+    core.console_links.end_of(order.did)
     return {"did": order.did, "status": "removed", "domains": await _ended(core, recorded)}
 
 

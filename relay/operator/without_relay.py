@@ -1,20 +1,21 @@
 """An operator's command where no relay runs: the command line opens the data directory itself.
 
-A command that only reads writes nothing: it is asked of views that are folded from the log elsewhere, and works on a
-copy as well. One that changes something opens the directory as a relay does, and for as long no other can.
+A command that only reads changes nothing: it is asked of the views there, or, where these cannot be trusted, of
+views that are folded from the log elsewhere (`relay.data_directory.open_for_reading`), and works on a copy as well.
+One that changes something opens the directory as a relay does, and for as long no other can.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Coroutine
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from relay.data_directory import open_for_reading
-from relay.operator import membership_shown, queue_shown, reports_shown
 from relay.operator.client import user_name
 from relay.operator.commands import carry_out, make_all_known
 from relay.operator.protocol import CommandAnswer
@@ -24,8 +25,22 @@ from relay.registry import DECISIONS, decision_for
 
 Answered = TypeVar("Answered")
 
-#: Where the commands stand that only read. To import these is to know them, and takes a third of what all take.
-READING = (membership_shown, queue_shown, reports_shown)
+#: The modules of this room whose commands only read. To import these is to know them, and takes a third of what all
+#: take.
+READING = (
+    "alarms",
+    "finding",
+    "member_shown",
+    "membership_shown",
+    "providers_shown",
+    "queue_shown",
+    "reports_shown",
+    "status",
+    "suppressions_shown",
+    "webhooks_shown",
+)
+for _name in READING:
+    import_module(f"relay.operator.{_name}")
 
 
 def carry_out_alone(directory: Path, command: str, arguments: dict[str, Any]) -> CommandAnswer:

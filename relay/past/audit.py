@@ -373,20 +373,31 @@ def _limits(
     limits_seq: int | None,
 ) -> LimitsThen:
     now = accepted.time_us
-    limits = current_limits(config, member, domain, now)
+    # Around its own time, where its member has named one.
+    at = now if send.scheduled_at is None else send.scheduled_at
+    limits = current_limits(config, member, domain, at)
     own = member.hour_limit is not None and member.day_limit is not None
     refused = None
     try:
-        check_limits(then, config, member, domain, recipients=send.wanted, reserved=0, now_us=now)
+        check_limits(
+            then,
+            config,
+            member,
+            domain,
+            recipients=send.wanted,
+            reserved=0,
+            now_us=now,
+            at_us=send.scheduled_at,
+        )
     except Refusal as refusal:
         refused = refusal.message
-    hour = warming.used(then, send.domain, now, HOUR_US)
-    day = warming.used(then, send.domain, now, DAY_US)
+    hour = warming.used(then, send.domain, at, HOUR_US)
+    day = warming.used(then, send.domain, at, DAY_US)
     return LimitsThen(
         Window(limits.hour, hour, hour + send.wanted),
         Window(limits.day, day, day + send.wanted),
         # A domain that waits for its verification is as young as can be.
-        None if own else max(0, now - age_starts_at(config, domain)) // DAY_US,
+        None if own else max(0, at - age_starts_at(config, domain)) // DAY_US,
         limits_seq if own else None,
         refused,
     )

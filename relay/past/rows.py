@@ -14,7 +14,18 @@ from typing import Any, Literal, NamedTuple
 
 from relay.presentation import suppressed_address
 from relay.times import DAY_US, HOUR_US, rfc3339, rfc3339_or_none
-from relay.views import calls, due, handles, idempotency, members, messages, reputation, suppressions, warming
+from relay.views import (
+    calls,
+    due,
+    handles,
+    idempotency,
+    members,
+    messages,
+    reputation,
+    suppressions,
+    warming,
+    webhooks,
+)
 from relay.views.keys import owned, u64
 from spool.views import Snapshot
 
@@ -238,6 +249,35 @@ def _calls(moment: Moment) -> Rows:
         )
 
 
+def _webhooks(moment: Moment) -> Rows:
+    """Without their URLs, which may carry a token: `webhook list` shows them."""
+    for state in webhooks.all_webhooks(moment.view):
+        replay = state.replay
+        yield (
+            state.webhook_id.encode(),
+            {
+                "webhookId": state.webhook_id,
+                "did": state.did or None,
+                "status": state.status,
+                "disabledBecause": state.disabled_because,
+                "types": list(state.types),
+                "batch": state.batch,
+                "cursor": state.cursor,
+                "replay": None if replay is None else {"from": replay.position, "to": replay.until},
+                "secretVersion": state.secret.version,
+                "pepper": state.secret.pepper,
+                "keyId": state.key_id,
+                "addedAt": rfc3339(state.added_at),
+                "failures": state.failures,
+                "failingSince": rfc3339_or_none(state.failing_since),
+                "refusedSince": rfc3339_or_none(state.refused_since),
+                "failedAt": rfc3339_or_none(state.failed_at),
+                "httpStatus": state.http_status,
+                "error": state.error,
+            },
+        )
+
+
 VIEWS: dict[str, View] = {
     "messages": View(
         "every message and how it stands",
@@ -306,5 +346,11 @@ VIEWS: dict[str, View] = {
         _calls,
         ("suppressedSeq",),
         ("suppressedSeq", "nextAttemptAt", "attempts"),
+    ),
+    "webhooks": View(
+        "endpoints that are told of events, and how far",
+        _webhooks,
+        ("webhookId",),
+        ("webhookId", "did", "status", "cursor", "failures", "failingSince"),
     ),
 }

@@ -7,6 +7,7 @@ what would not have happened:
 
 - A send that is refused here counts in no window: later ones find the room that it leaves. Its messages do not exist,
   so their outcomes, and what is reported of them later, count in no rate.
+- A scheduled message counts at its time. Where its member has moved it, it counts there, and is not asked about again.
 - The log's own pauses for bounces or complaints are left out: this policy finds its own. A domain that it pauses stays
   so until the log's next `domain.resumed`. The operator's own pauses, and all else that the operator did (limits of a
   member, verification), are as in the log.
@@ -160,6 +161,7 @@ class _Replay:
                 recipients=send.wanted,
                 reserved=0,
                 now_us=recorded.time_us,
+                at_us=send.scheduled_at,
             )
         except Refusal as refusal:
             self._refused_seq = recorded.seq

@@ -3,7 +3,7 @@
 A connection goes through these files in turn: `ports` (it is let in, and stopped), `places` (how many there may be),
 `session` (its octets, TLS and time), `server` (the dialogue, with `lines`, `commands`, `sasl` and `data`, by the
 `rules` of its port), `questions` and `replies` (what is asked and said), and then `interface`: the four questions that
-a session asks of a `Door`. `lockout` knows who guesses passwords, `buffers` how much of everybody's mail is held,
+a session asks of a `Door`. `buffers` knows how much of everybody's mail is held,
 `certificates` what is shown of us, `wire` is the stream beneath. `submission` is the door for members, `inbound` that
 for strangers, who may write to `destinations`; `refused` is how they say no. `submission_ports` and `inbound_ports`
 are their ports, as the configuration has them, and what ports of one kind share is a `role`.

@@ -19,9 +19,9 @@ import trio
 from relay.config import Config
 from relay.edge import Edge
 from relay.listening import Listening
+from relay.lockout import Lockout
 from relay.reception.certificates import Certificates
 from relay.reception.inbound import Inbound
-from relay.reception.lockout import Lockout
 from relay.reception.ports import Port, serve_smtp
 from relay.reception.role import GRACE_SECONDS, Role
 from relay.reception.rules import Rules

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from relay.config import ConfigError, InboundConfig, SubmissionConfig, TlsConfig
+from relay.config import ConfigError
+from relay.config_doors import InboundConfig, SubmissionConfig, TlsConfig
 from relay.edge import Edge
 from relay.metrics import SmtpMetrics
 from relay.reception.buffers import Buffers

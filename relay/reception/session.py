@@ -33,10 +33,10 @@ from typing import Final, Generic
 import trio
 
 from relay.internet.wire import Wire
+from relay.lockout import Lockout
 from relay.reception.buffers import SMALL_BYTES_MAX, Buffers, Lease
 from relay.reception.certificates import Certificates
 from relay.reception.interface import Admitted, Client, Door, Visit, Who
-from relay.reception.lockout import Lockout
 from relay.reception.places import Places
 from relay.reception.questions import (
     CLOSED,

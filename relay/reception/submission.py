@@ -221,4 +221,5 @@ def _request(
             # RFC 6531 section 3.7.3: UTF8SMTPSA.
             received_with=f"UTF8{visit.protocol[1:]}" if transaction.smtputf8 else visit.protocol,
         ),
+        queues_suppressed=True,
     )

@@ -16,26 +16,42 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from relay.codec import Recorded, decode
+from relay.views.alarms import AlarmsProjector
 from relay.views.calls import CallsProjector
+from relay.views.console import ConsoleProjector
 from relay.views.due import DueProjector
 from relay.views.handles import HandlesProjector
 from relay.views.idempotency import IdempotencyProjector
+from relay.views.listings import ListingsProjector
 from relay.views.members import MembersProjector
 from relay.views.message_ids import MessageIdsProjector
 from relay.views.messages import MessagesProjector
 from relay.views.peppers import PeppersProjector
+from relay.views.provider_reports import ProviderReportsProjector
 from relay.views.received import ReceivedProjector
 from relay.views.reputation import ReputationProjector
 from relay.views.retention import RetentionProjector
 from relay.views.signing_keys import SigningKeysProjector
 from relay.views.stream import StreamProjector
 from relay.views.suppressions import SuppressionsProjector
+from relay.views.traffic import TrafficProjector
 from relay.views.warming import WarmingProjector
+from relay.views.webhooks import WebhooksProjector
 from spool.record import Record
-from spool.views import Projector, ReadingViews, Views, open_reading_views, open_temporary
+from spool.views import (
+    Projector,
+    ReadingViews,
+    Snapshot,
+    Views,
+    open_reading_views,
+    open_settled_views,
+    open_temporary,
+)
 
 PROJECTORS: tuple[Projector[Recorded], ...] = (
     MembersProjector(),
+    # Before `messages`: it sees each message as it was before the event.
+    TrafficProjector(),
     MessagesProjector(),
     DueProjector(),
     WarmingProjector(),
@@ -50,9 +66,20 @@ PROJECTORS: tuple[Projector[Recorded], ...] = (
     HandlesProjector(),
     MessageIdsProjector(),
     ReceivedProjector(),
+    ProviderReportsProjector(),
+    WebhooksProjector(),
+    ListingsProjector(),
+    AlarmsProjector(),
+    ConsoleProjector(),
 )
 
-__all__ = ["PROJECTORS", "open_relay_views_to_read", "open_temporary_views", "relay_views"]
+__all__ = [
+    "PROJECTORS",
+    "open_relay_views_to_read",
+    "open_settled_relay_views",
+    "open_temporary_views",
+    "relay_views",
+]
 
 
 def relay_views(directory: Path) -> Views[Recorded]:
@@ -63,6 +90,11 @@ def relay_views(directory: Path) -> Views[Recorded]:
 def open_relay_views_to_read(directory: Path) -> AbstractContextManager[ReadingViews]:
     """The views below `directory` of a relay that another process runs: see `spool.views.open_reading_views`."""
     return open_reading_views(directory, PROJECTORS)
+
+
+def open_settled_relay_views(directory: Path, log_directory: Path) -> AbstractContextManager[Snapshot | None]:
+    """The views below `directory` of a relay that does not run: see `spool.views.open_settled_views`."""
+    return open_settled_views(directory, log_directory, PROJECTORS)
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def _lane_from(key: bytes) -> Lane:
 
 class DueProjector:
     name = "due"
-    version = 6
+    version = 7
     tables = (_DUE, _DUE_BY_TIME, _WAITING, _HELD, _HELD_BY, _IN_FLIGHT)
     minds = (MessageQueued, Notice, MessageEvent, HeldReleased, DomainResumed, MemberResumed)
 
@@ -111,7 +111,7 @@ class DueProjector:
                 if tx.get(_HELD_BY, u64(event.message_id)) == _OPERATOR:
                     self._release(tx, _OPERATOR + u64(event.message_id))
             case MessageRescheduled():
-                self._move(tx, event.message_id, event.next_attempt_at)
+                self._reschedule(tx, event.message_id, event.next_attempt_at)
             case HeldReleased():
                 for message_id in event.message_ids:
                     self._release_one(tx, event.because, message_id)
@@ -144,6 +144,15 @@ class DueProjector:
             tx.delete(_WAITING, key)
         else:
             self._enter(tx, message_id, lane, at)
+
+    def _reschedule(self, tx: Transaction, message_id: int, at: int) -> None:
+        """Another time, and whoever holds the message goes on doing so."""
+        key = u64(message_id)
+        value = tx.get(_WAITING, key)
+        if value is not None and tx.get(_HELD_BY, key) is not None:
+            tx.put(_WAITING, key, u64(at) + value[8:])
+        else:
+            self._move(tx, message_id, at)
 
     def _hold(self, tx: Transaction, event: MessageHeld) -> None:
         key = u64(event.message_id)
@@ -200,6 +209,12 @@ def waiting(view: Snapshot, message_id: int) -> WaitingMessage | None:
     """None where it is final, or there never was such a message."""
     value = view.get(_WAITING, u64(message_id))
     return None if value is None else _waiting(view, u64(message_id), value)
+
+
+def recipient_domain(view: Snapshot, message_id: int) -> str | None:
+    """Of a message that is not final; empty where retention has removed it since. None where it is final."""
+    value = view.get(_WAITING, u64(message_id))
+    return None if value is None else value[8:].partition(b"\0")[0].decode()
 
 
 def waiting_after(view: Snapshot, message_id: int) -> Iterator[WaitingMessage]:

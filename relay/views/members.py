@@ -54,13 +54,15 @@ _DOMAINS_OF = "domains_of"
 #: name -> what stays with it
 _NAMES = "names"
 _KEYS = "keys"
+#: The hash of an API key that was not revoked -> whose it is: DID, NUL, key id
+_KEY_HASHES = "key_hashes"
 
 #: Of one member. A member may issue and revoke keys as long as it likes, and each of its requests looks at them all.
 REVOKED_KEYS_KEPT = 100
 #: As many as a domain may have in a day (`relay.decisions.forwarding`).
 FORWARD_ASKS_KEPT = 3
 
-_REMOVED = "removed"
+REMOVED = "removed"
 
 
 class MemberState(msgspec.Struct, array_like=True):
@@ -71,6 +73,8 @@ class MemberState(msgspec.Struct, array_like=True):
     #: Instead of the limits that the age of each of its domains gives.
     hour_limit: int | None = None
     day_limit: int | None = None
+    #: Sequence number of the `member.suspended` that holds; 0: none does.
+    suspended_seq: int = 0
 
 
 class NameState(msgspec.Struct, array_like=True):
@@ -84,6 +88,7 @@ class NameState(msgspec.Struct, array_like=True):
     stops: str = "all"
     evidence: Evidence | None = None
     pause_reason: str | None = None
+    paused_seq: int = 0
 
 
 class NextKey(msgspec.Struct, array_like=True):
@@ -140,6 +145,10 @@ class DomainState(msgspec.Struct, array_like=True):
     #: When its members last wanted mailboxes to be asked, the last FORWARD_ASKS_KEPT times.
     forward_asks: tuple[int, ...] = ()
     next_key: NextKey | None = None
+    #: Sequence number of the `domain.paused` that holds; 0: none does.
+    paused_seq: int = 0
+    #: Since when it has been unverified again, after it was verified; None: it is verified, or never was.
+    unverified_at: int | None = None
 
     @property
     def selector_stems(self) -> list[str]:
@@ -177,8 +186,8 @@ _encode = msgspec.msgpack.Encoder().encode
 
 class MembersProjector:
     name = "members"
-    version = 9
-    tables = (_MEMBERS, _DOMAINS, _DOMAINS_OF, _NAMES, _KEYS)
+    version = 11
+    tables = (_MEMBERS, _DOMAINS, _DOMAINS_OF, _NAMES, _KEYS, _KEY_HASHES)
     minds = (MemberEvent, DomainEvent, KeyEvent, ConfirmationQueued)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -193,9 +202,9 @@ class MembersProjector:
                 tx.delete(_DOMAINS, _enrolled(event.domain, event.did))
                 tx.delete(_DOMAINS_OF, _owned_domain(event.did, event.domain))
             case MemberEvent():
-                self._member_changed(tx, event)
+                self._member_changed(tx, recorded.seq, event)
             case DomainPaused() | DomainResumed():
-                self._name_changed(tx, time, event)
+                self._name_changed(tx, recorded, event)
             case DomainEvent():
                 self._domain_changed(tx, recorded, event)
             case ConfirmationQueued():
@@ -209,7 +218,9 @@ class MembersProjector:
                     category=event.category,
                     issued_by=event.issued_by,
                 )
-                tx.put(_KEYS, owned(event.did) + event.key_id.encode(), _encode(key))
+                where = owned(event.did) + event.key_id.encode()
+                tx.put(_KEYS, where, _encode(key))
+                tx.put(_KEY_HASHES, key.key_hash.encode(), where)
             case KeyRevoked():
                 where = owned(event.did) + event.key_id.encode()
                 value = tx.get(_KEYS, where)
@@ -217,6 +228,8 @@ class MembersProjector:
                 key = _key.decode(value)
                 key.revoked_at = time
                 tx.put(_KEYS, where, _encode(key))
+                if tx.get(_KEY_HASHES, key.key_hash.encode()) == where:
+                    tx.delete(_KEY_HASHES, key.key_hash.encode())
                 _forget_the_oldest(tx, event.did)
             case _:
                 pass
@@ -239,29 +252,32 @@ class MembersProjector:
     def _put_domain(self, tx: Transaction, state: DomainState) -> None:
         tx.put(_DOMAINS, _enrolled(state.domain, state.did), _encode(state))
 
-    def _name_changed(self, tx: Transaction, time: int, event: DomainPaused | DomainResumed) -> None:
+    def _name_changed(self, tx: Transaction, recorded: Recorded, event: DomainPaused | DomainResumed) -> None:
+        time = recorded.time_us
         name = _name_state(tx, event.domain)
         assert name is not None, f"{event.TYPE} for {event.domain}, which was never added"
         if isinstance(event, DomainPaused):
             name.status, name.stops, name.evidence = event.status, event.stops, event.evidence
-            name.paused_at, name.pause_reason = time, event.reason
+            name.paused_at, name.pause_reason, name.paused_seq = time, event.reason, recorded.seq
         else:
             name.status, name.stops, name.evidence = "active", "all", None
-            name.resumed_at, name.pause_reason = time, None
+            name.resumed_at, name.pause_reason, name.paused_seq = time, None, 0
         tx.put(_NAMES, event.domain.encode(), _encode(name))
 
-    def _member_changed(self, tx: Transaction, event: MemberEvent) -> None:
+    def _member_changed(self, tx: Transaction, seq: int, event: MemberEvent) -> None:
         state = member(tx, event.did)
         assert state is not None, f"{event.TYPE} for {event.did}, which was never added"
         match event:
             case MemberSuspended():
                 state.status = "suspended"
+                state.suspended_seq = seq
             case MemberResumed():
                 state.status = "active"
+                state.suspended_seq = 0
             case MemberLimitsSet():
                 state.hour_limit, state.day_limit = event.hour, event.day
             case MemberRemoved():
-                state.status = _REMOVED
+                state.status = REMOVED
             case _:
                 pass  # it is part of the member's story, and changes nothing
         tx.put(_MEMBERS, event.did.encode(), _encode(state))
@@ -288,13 +304,14 @@ class MembersProjector:
                 assert name is not None
                 name.first_verified_at = name.first_verified_at or time
                 tx.put(_NAMES, event.domain.encode(), _encode(name))
-                state.failing_since = None
+                state.failing_since = state.unverified_at = None
                 state.failed = ()
             case DomainCheckFailed():
                 state.failing_since = state.failing_since or time
                 state.failed = tuple(event.failed)
             case DomainUnverified():
                 state.verified = False
+                state.unverified_at = time
                 state.failed = tuple(event.failed)
             case DomainKeyCreated():
                 state.next_key = NextKey(event.selector_stem, event.rsa_public, event.ed25519_public)
@@ -342,7 +359,7 @@ def member(view: Snapshot, did: str) -> MemberState | None:
     """None also where it was removed."""
     value = view.get(_MEMBERS, did.encode())
     state = None if value is None else _member.decode(value)
-    return None if state is None or state.status == _REMOVED else state
+    return None if state is None or state.status == REMOVED else state
 
 
 def was_member(view: Snapshot, did: str) -> bool:
@@ -351,10 +368,15 @@ def was_member(view: Snapshot, did: str) -> bool:
 
 
 def members(view: Snapshot) -> Iterator[MemberState]:
-    for _, value in view.scan(_MEMBERS):
-        state = _member.decode(value)
-        if state.status != _REMOVED:
+    for _, state in members_after(view, b""):
+        if state.status != REMOVED:
             yield state
+
+
+def members_after(view: Snapshot, after: bytes) -> Iterator[tuple[bytes, MemberState]]:
+    """Who ever was one, those who were removed among them, each with its table key; from behind that key on."""
+    for key, value in view.scan(_MEMBERS, after + b"\0" if after else b""):
+        yield key, _member.decode(value)
 
 
 def dids(view: Snapshot) -> Iterator[str]:
@@ -388,9 +410,9 @@ def domains(view: Snapshot) -> Iterator[DomainState]:
         yield state
 
 
-def by_name(view: Snapshot) -> Iterator[tuple[bytes, DomainState]]:
-    """As `domains`, each with its table key."""
-    for key, value in view.scan(_DOMAINS):
+def by_name(view: Snapshot, after: bytes = b"") -> Iterator[tuple[bytes, DomainState]]:
+    """As `domains`, each with its table key, from behind the key `after` on."""
+    for key, value in view.scan(_DOMAINS, after + b"\0" if after else b""):
         yield key, _with_name(view, value)
 
 
@@ -421,6 +443,7 @@ def _with_name(view: Snapshot, value: bytes) -> DomainState:
     state.name_added_at, state.first_verified_at = name.added_at, name.first_verified_at
     state.status, state.stops, state.evidence = name.status, name.stops, name.evidence
     state.resumed_at, state.paused_at, state.pause_reason = name.resumed_at, name.paused_at, name.pause_reason
+    state.paused_seq = name.paused_seq
     return state
 
 
@@ -433,6 +456,18 @@ def key(view: Snapshot, did: str, key_id: str) -> KeyState | None:
     """Only for the id of a key that was issued: what a stranger writes can be longer than a table's key may be."""
     value = view.get(_KEYS, owned(did) + key_id.encode())
     return None if value is None else _key.decode(value)
+
+
+def key_of_hash(view: Snapshot, key_hash: str) -> tuple[str, KeyState] | None:
+    """Whose key this is, and the key; None: there is none with this hash that was not revoked.
+
+    Looking a hash up says nothing of other hashes to who measures the time: it is keyed, so nobody chooses one.
+    """
+    where = view.get(_KEY_HASHES, key_hash.encode())
+    value = None if where is None else view.get(_KEYS, where)
+    if where is None or value is None:
+        return None
+    return where.partition(b"\0")[0].decode(), _key.decode(value)
 
 
 def _forget_the_oldest(tx: Transaction, did: str) -> None:

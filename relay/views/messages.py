@@ -10,7 +10,7 @@ a message stood at another time (`state_after`): there is one such code, so the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from heapq import merge
 
 import msgspec
@@ -48,6 +48,10 @@ _BY_RECIPIENT = "by_recipient"
 #: Message id -> the digest in its key of `by_recipient`. Both rows go when the message's personal data do: a digest of
 #: an address gives the address away to whoever guesses it.
 _RECIPIENT_OF = "recipient_of"
+#: Member, tag, status, message id: of messages that have a tag.
+_BY_TAG = "by_tag"
+#: Member, class of its last failure, message id: of messages whose last attempt came to nothing.
+_BY_CLASS = "by_class"
 _STATUS_COUNTS = "status_counts"
 
 #: The words of SPEC 2, and the byte that stands for each in a table key.
@@ -84,6 +88,16 @@ class MessageState(msgspec.Struct, array_like=True):
     complained_seq: int | None = None
     #: The report counts as a bounce does.
     report_counts: bool = False
+    #: The time that its member has chosen for it, where that is not at once, as it stood at the first attempt: it is
+    #: the message's Date. An order that moves a message that was tried before changes no byte of it, and so not this.
+    scheduled_at: int | None = None
+    #: Its member's word for what kind of mail it is.
+    tag: str | None = None
+    #: Whose receivers were last asked, in a word of `relay.providers`; None: nobody's yet, or events of before say not.
+    provider: str | None = None
+    #: Why its last attempt came to nothing (`relay.delivery.bounce_classes`), or why it failed, by the report of that;
+    #: None where it was sent, or ended without an attempt.
+    bounce_class: str | None = None
 
     @property
     def is_notice(self) -> bool:
@@ -105,6 +119,16 @@ def recipient_key(did: str, address: str) -> bytes:
     return owned(did) + _recipient_digest(address)
 
 
+def tag_key(did: str, tag: str) -> bytes:
+    """Prefix of a tag's messages. A tag holds no NUL, so no tag's prefix begins another's."""
+    return owned(did) + tag.encode() + b"\0"
+
+
+def class_key(did: str, bounce_class: str) -> bytes:
+    """Prefix of the messages whose last attempt failed for this. No class's word begins another's with the NUL."""
+    return owned(did) + bounce_class.encode() + b"\0"
+
+
 def _recipient_digest(address: str) -> bytes:
     """Of an address as suppressions compare it. A digest, because an address is longer than a key may be."""
     return hashlib.sha256(comparable(address).encode()).digest()[:16]
@@ -118,8 +142,18 @@ def recipient_digest(view: Snapshot, message_id: int) -> bytes | None:
 class MessagesProjector:
     name = "messages"
     #: Which characters fold to which is Unicode's, and grows with Python.
-    version = 600 + UNICODE_VERSION
-    tables = (_MESSAGES, _TIMELINE, _BY_MEMBER, _BY_STATUS, _BY_RECIPIENT, _RECIPIENT_OF, _STATUS_COUNTS)
+    version = 900 + UNICODE_VERSION
+    tables = (
+        _MESSAGES,
+        _TIMELINE,
+        _BY_MEMBER,
+        _BY_STATUS,
+        _BY_RECIPIENT,
+        _RECIPIENT_OF,
+        _BY_TAG,
+        _BY_CLASS,
+        _STATUS_COUNTS,
+    )
     minds = (MessageQueued, Notice, MessageEvent, PayloadErased)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -140,7 +174,8 @@ class MessagesProjector:
             assert seq - 1 in told, f"a DSN about message {event.about} apart from what it tells of"
             # "What happened to my mail" is answered in one place.
             tx.put(_TIMELINE, two_u64(event.about, seq), b"")
-        tx.put(_MESSAGES, u64(seq), _encode(begun(recorded)))
+        state = begun(recorded)
+        tx.put(_MESSAGES, u64(seq), _encode(state))
         tx.put(_TIMELINE, two_u64(seq, seq), b"")
         owner = owned(event.did)
         tx.put(_BY_MEMBER, owner + u64(seq), b"")
@@ -149,6 +184,8 @@ class MessagesProjector:
             digest = _recipient_digest(event.personal.address)
             tx.put(_BY_RECIPIENT, owner + digest + _STATUS_BYTE["queued"] + u64(seq), b"")
             tx.put(_RECIPIENT_OF, u64(seq), digest)
+        if state.tag is not None:
+            tx.put(_BY_TAG, tag_key(event.did, state.tag) + _STATUS_BYTE["queued"] + u64(seq), b"")
         _count(tx, "queued", 1)
 
     def _erased(self, tx: Transaction, event: PayloadErased) -> None:
@@ -170,6 +207,11 @@ class MessagesProjector:
         state = after(before, recorded)
         if state != before:
             tx.put(_MESSAGES, key, _encode(state))
+        if state.bounce_class != before.bounce_class:
+            if before.bounce_class is not None:
+                tx.delete(_BY_CLASS, class_key(event.did, before.bounce_class) + key)
+            if state.bounce_class is not None:
+                tx.put(_BY_CLASS, class_key(event.did, state.bounce_class) + key, b"")
         if state.status != before.status:
             owner = owned(event.did)
             tx.delete(_BY_STATUS, owner + _STATUS_BYTE[before.status] + key)
@@ -178,6 +220,10 @@ class MessagesProjector:
             if digest is not None:
                 tx.delete(_BY_RECIPIENT, owner + digest + _STATUS_BYTE[before.status] + key)
                 tx.put(_BY_RECIPIENT, owner + digest + _STATUS_BYTE[state.status] + key, b"")
+            if state.tag is not None:
+                of_tag = tag_key(event.did, state.tag)
+                tx.delete(_BY_TAG, of_tag + _STATUS_BYTE[before.status] + key)
+                tx.put(_BY_TAG, of_tag + _STATUS_BYTE[state.status] + key, b"")
             _count(tx, before.status, -1)
             _count(tx, state.status, 1)
 
@@ -197,6 +243,8 @@ def begun(recorded: Recorded) -> MessageState:
         give_up_at=event.give_up_at,
         next_attempt_at=event.next_attempt_at,
         about=event.about if isinstance(event, DsnQueued) else None,
+        scheduled_at=event.next_attempt_at if isinstance(event, MessageQueued) and event.scheduled else None,
+        tag=event.tag if isinstance(event, MessageQueued) else None,
     )
 
 
@@ -218,6 +266,10 @@ def after(before: MessageState, recorded: Recorded) -> MessageState:
             state.next_attempt_at = event.next_attempt_at
         case MessageRescheduled():
             state.next_attempt_at = event.next_attempt_at
+            if event.give_up_at is not None:
+                state.give_up_at = event.give_up_at
+            if state.scheduled_at is not None and not state.attempts:
+                state.scheduled_at = event.next_attempt_at
         case MessageDeferred():
             state.status = "deferred"
             state.next_attempt_at = event.next_attempt_at
@@ -231,6 +283,9 @@ def after(before: MessageState, recorded: Recorded) -> MessageState:
         state.attempting = False
         state.attempts = max(state.attempts, event.attempt)
         state.outcome_seq = recorded.seq
+        state.provider = event.provider or state.provider
+        if state.reported_seq is None:
+            state.bounce_class = event.bounce_class
     return state
 
 
@@ -240,7 +295,12 @@ def _reported(
     """What somebody says later changes no status. Of several that say the same, the first does it."""
     if isinstance(event, MessageBounceReported):
         if event.is_failure and before.reported_seq is None:
-            return msgspec.structs.replace(before, reported_seq=seq, report_counts=event.counts)
+            return msgspec.structs.replace(
+                before,
+                reported_seq=seq,
+                report_counts=event.counts,
+                bounce_class=event.bounce_class or before.bounce_class,
+            )
     elif event.authenticated and before.complained_seq is None:
         return msgspec.structs.replace(before, complained_seq=seq)
     return before
@@ -270,6 +330,20 @@ def _count(tx: Transaction, status: str, change: int) -> None:
 def message(view: Snapshot, message_id: int) -> MessageState | None:
     value = view.get(_MESSAGES, u64(message_id))
     return None if value is None else _state.decode(value)
+
+
+def message_with(view: Snapshot, message_id: int, words: Iterable[bytes]) -> MessageState | None:
+    """As `message`; None as well where one of these words stands nowhere in its state. To see that takes a third of the
+    time of reading the state. One that is given may have a word in another place than was thought of."""
+    value = view.get(_MESSAGES, u64(message_id))
+    return None if value is None else _with(value, words)
+
+
+def _with(value: bytes, words: Iterable[bytes]) -> MessageState | None:
+    for word in words:
+        if word not in value:
+            return None
+    return _state.decode(value)
 
 
 def all_messages(view: Snapshot) -> Iterator[MessageState]:
@@ -313,21 +387,16 @@ def messages_of(
     *,
     status: str | None = None,
     recipient: str | None = None,
+    tag: str | None = None,
     before: int | None = None,
 ) -> Iterator[MessageState]:
-    """A member's messages, newest first; `before` is the message id to go on from.
+    """A member's messages, newest first; `before` is the message id to go on from. No index has both a recipient and a
+    tag.
 
     Whatever the filter, what is read is what is given, and at most one more for each status.
     """
-    if recipient is not None:
-        of_recipient = recipient_key(did, recipient)
-        wanted = STATUSES if status is None else (status,)
-        ranges = [(_BY_RECIPIENT, of_recipient + _STATUS_BYTE[each]) for each in wanted]
-    elif status is not None:
-        ranges = [(_BY_STATUS, owned(did) + _STATUS_BYTE[status])]
-    else:
-        ranges = [(_BY_MEMBER, owned(did))]
-    for message_id in merge(*(_newest_first(view, *each, before) for each in ranges), reverse=True):
+    assert recipient is None or tag is None
+    for message_id in ids_of(view, did, status=status, recipient=recipient, tag=tag, before=before):
         state = message(view, message_id)
         assert state is not None
         yield state
@@ -360,3 +429,63 @@ def status_counts(view: Snapshot) -> dict[str, int]:
     """How many messages there are of each status."""
     found = {key.decode(): read_u64(value) for key, value in view.scan(_STATUS_COUNTS)}
     return {status: found.get(status, 0) for status in STATUSES}
+
+
+def ids_of(
+    view: Snapshot,
+    did: str,
+    *,
+    status: str | None = None,
+    recipient: str | None = None,
+    tag: str | None = None,
+    bounce_class: str | None = None,
+    before: int | None = None,
+) -> Iterator[int]:
+    """As `messages_of`, the message ids alone; by one of recipient, class and tag, the first that is given."""
+    wanted = STATUSES if status is None else (status,)
+    if recipient is not None:
+        of_recipient = recipient_key(did, recipient)
+        ranges = [(_BY_RECIPIENT, of_recipient + _STATUS_BYTE[each]) for each in wanted]
+    elif bounce_class is not None:
+        ranges = [(_BY_CLASS, class_key(did, bounce_class))]
+    elif tag is not None:
+        ranges = [(_BY_TAG, tag_key(did, tag) + _STATUS_BYTE[each]) for each in wanted]
+    elif status is not None:
+        ranges = [(_BY_STATUS, owned(did) + _STATUS_BYTE[status])]
+    else:
+        ranges = [(_BY_MEMBER, owned(did))]
+    return merge(*(_newest_first(view, *each, before) for each in ranges), reverse=True)
+
+
+def all_with(
+    view: Snapshot, words: Collection[bytes], *, before: int | None = None
+) -> Iterator[tuple[int, MessageState | None]]:
+    """Every message of everybody, newest first: its id, and what `message_with` says of it."""
+    stop = None if before is None else u64(before)
+    for key, value in view.scan(_MESSAGES, b"", stop, reverse=True):
+        yield read_u64(key), _with(value, words)
+
+
+def first_accepted_from(view: Snapshot, time_us: int) -> int:
+    """Where messages begin that were accepted at that time or later: all of these have this id or a greater one, and
+    all others have smaller ones. (No record's time is before that of another one before it.)"""
+    low, high = 0, view.position + 1
+    while low < high:
+        middle = (low + high) // 2
+        found = next(view.scan(_MESSAGES, u64(middle)), None)
+        if found is None or _state.decode(found[1]).accepted_at >= time_us:
+            high = middle
+        else:
+            low = read_u64(found[0]) + 1
+    return low
+
+
+def is_to(view: Snapshot, message_id: int, recipient: str) -> bool:
+    """Whether it goes to this address, as addresses are compared; also False once that was erased."""
+    return recipient_digest(view, message_id) == _recipient_digest(recipient)
+
+
+def states_from(view: Snapshot, message_id: int) -> Iterator[MessageState]:
+    """Of everybody's messages, in the order of their ids, from this one on."""
+    for _, value in view.scan(_MESSAGES, u64(message_id)):
+        yield _state.decode(value)

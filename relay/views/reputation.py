@@ -48,6 +48,8 @@ _FINALS = "reputation_finals"
 _DAYS = "reputation_days"
 #: domain, time, sequence number -> message id, of each bounce that counts in the rate
 _BOUNCES = "reputation_bounces"
+#: The same of each complaint.
+_COMPLAINTS = "reputation_complaints"
 
 #: So many bounces are looked through for different recipients, the newest first. A domain is judged after each of its
 #: bounces, so a third recipient is missed only if that many bounces of the other two stand between.
@@ -83,8 +85,8 @@ class Day(NamedTuple):
 
 class ReputationProjector:
     name = "reputation"
-    version = 4
-    tables = (_FINALS, _DAYS, _BOUNCES)
+    version = 5
+    tables = (_FINALS, _DAYS, _BOUNCES, _COMPLAINTS)
     minds = (SendAccepted, MessageSent, MessageBounced, MessageBounceReported, MessageComplained)
 
     def apply(self, tx: Transaction, recorded: Recorded) -> None:
@@ -126,10 +128,11 @@ class ReputationProjector:
         oldest = prefix + u64(max(0, recorded.time_us - WINDOW_US_MAX) + 1)
         for key in tx.keys(_FINALS, prefix, oldest)[:-1]:
             tx.delete(_FINALS, key)
-        if more.bounced:
-            tx.put(_BOUNCES, prefix + two_u64(recorded.time_us, recorded.seq), u64(event.message_id))
-            for key in tx.keys(_BOUNCES, prefix, oldest):
-                tx.delete(_BOUNCES, key)
+        table = _BOUNCES if more.bounced else _COMPLAINTS if more.complaints else None
+        if table is not None:
+            tx.put(table, prefix + two_u64(recorded.time_us, recorded.seq), u64(event.message_id))
+            for key in tx.keys(table, prefix, oldest):
+                tx.delete(table, key)
 
     def _count_day(self, tx: Transaction, did: str, time_us: int, more: Day) -> None:
         key = owned(did) + u64(time_us // DAY_US)
@@ -172,6 +175,17 @@ def bounced_recipients(view: Snapshot, domain: str, start_us: int, end_us: int, 
         if len(found) >= count_max:
             break
     return len(found)
+
+
+def counted(
+    view: Snapshot, domain: str, start_us: int, end_us: int, *, complaints: bool
+) -> Iterator[tuple[int, int]]:
+    """(sequence number of what counted, message id) in (start, end], the newest first: the bounces of the rate, or the
+    complaints."""
+    prefix = _prefix(domain)
+    first, end = prefix + u64(start_us + 1), prefix + u64(end_us + 1)
+    for key, value in view.scan(_COMPLAINTS if complaints else _BOUNCES, first, end, reverse=True):
+        yield read_u64(key, len(key) - 8), read_u64(value)
 
 
 def evidence(view: Snapshot, domain: str, start_us: int, end_us: int) -> Evidence:

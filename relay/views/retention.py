@@ -2,10 +2,11 @@
 
 Nothing here comes from a payload, so these rows are the same whether the log is folded before or after a strip.
 
-Some payloads belong to no message: why a domain or a member was removed, and the mailbox of a `domain.forward_set`. The
-reason is over when it is recorded; the mailbox when the domain is removed, or hears of its bounces elsewhere. While it
-names the same mailbox again, the earlier records stay, too: the confirmation of its owner hangs on the first of them
-(`relay.views.members`), and a fold that could not read it would lose that. So of one mailbox all go, the oldest first.
+Some payloads belong to no message: why a domain or a member was removed, the URL of a webhook, and the mailbox of a
+`domain.forward_set`. The reason is over when it is recorded; the URL when the webhook is removed; the mailbox when the
+domain is removed, or hears of its bounces elsewhere. While it names the same mailbox again, the earlier records stay,
+too: the confirmation of its owner hangs on the first of them (`relay.views.members`), and a fold that could not read it
+would lose that. So of one mailbox all go, the oldest first.
 
 Reports that came in as mail (`message.bounce_reported`, `message.complained`) are in the story of their message, but
 have a time of their own, which begins when they come: also where the message's personal data are long gone.
@@ -31,6 +32,8 @@ from relay.events import (
     SendAccepted,
     TornTailCut,
     UnsubscribeCalled,
+    WebhookAdded,
+    WebhookRemoved,
 )
 from relay.views import members, messages
 from relay.views.keys import owned, read_u64, two_u64, u64
@@ -48,6 +51,8 @@ _SINGLE = "retention_single"
 _REPORTS = "retention_reports"
 #: (member, domain, sequence number) of the `domain.forward_set` that name the mailbox in use
 _MAILBOX = "retention_mailbox"
+#: webhook id -> its `webhook.added`
+_URL = "retention_url"
 #: `payload.erased` whose payloads may still be in the log
 _OWED = "retention_owed"
 #: (time, sequence number) of a torn tail that was cut -> how the names of its copies begin
@@ -56,8 +61,8 @@ _TORN = "retention_torn"
 
 class RetentionProjector:
     name = "retention"
-    version = 3
-    tables = (_FINAL, _SENDS, _CALLS, _SINGLE, _REPORTS, _MAILBOX, _OWED, _TORN)
+    version = 4
+    tables = (_FINAL, _SENDS, _CALLS, _SINGLE, _REPORTS, _MAILBOX, _URL, _OWED, _TORN)
     minds = (
         MessageSent,
         MessageBounced,
@@ -68,6 +73,8 @@ class RetentionProjector:
         DomainForwardSet,
         DomainRemoved,
         MemberRemoved,
+        WebhookAdded,
+        WebhookRemoved,
         PayloadErased,
         LogStripped,
         TornTailCut,
@@ -97,6 +104,10 @@ class RetentionProjector:
             case DomainRemoved():
                 self._mailbox_unused(tx, recorded, event)
                 self._over(tx, recorded.seq, recorded.time_us, event.did)
+            case WebhookAdded():
+                tx.put(_URL, event.webhook_id.encode(), u64(recorded.seq))
+            case WebhookRemoved():
+                self._url_unused(tx, recorded, event)
             case MemberRemoved():
                 self._over(tx, recorded.seq, recorded.time_us, event.did)
             case PayloadErased():
@@ -129,6 +140,12 @@ class RetentionProjector:
         for key, _ in list(tx.scan_prefix(_MAILBOX, _of_domain(event))):
             tx.delete(_MAILBOX, key)
             self._over(tx, read_u64(key, len(key) - 8), recorded.time_us, event.did)
+
+    def _url_unused(self, tx: Transaction, recorded: Recorded, event: WebhookRemoved) -> None:
+        added = tx.get(_URL, event.webhook_id.encode())
+        if added is not None:
+            tx.delete(_URL, event.webhook_id.encode())
+            self._over(tx, read_u64(added), recorded.time_us, event.did)
 
     def _over(self, tx: Transaction, seq: int, time_us: int, did: str) -> None:
         tx.put(_SINGLE, u64(seq), u64(time_us) + did.encode())

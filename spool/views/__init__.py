@@ -18,7 +18,7 @@ What stands on disk, in a directory of their own beside the log's:
 from spool.views.boot import are_there, discard, reason_not_to_open, was_interrupted
 from spool.views.fold import OWN_READERS, Views, open_temporary
 from spool.views.projecting import Happening, Projector, Transaction
-from spool.views.reading import ReadingViews, open_reading_views
+from spool.views.reading import ReadingViews, open_reading_views, open_settled_views
 from spool.views.snapshot import (
     DATA_NAME,
     INDEX,
@@ -49,6 +49,7 @@ __all__ = [
     "are_there",
     "discard",
     "open_reading_views",
+    "open_settled_views",
     "open_temporary",
     "open_views_read_only",
     "prefix_end",

@@ -62,6 +62,11 @@ def was_interrupted(directory: Path) -> bool:
     return are_there(directory) and reason_not_to_open(directory) == _WENT_DOWN
 
 
+def was_left_open(directory: Path, disk: Disk | None = None) -> bool:
+    """Whether somebody has the views there open for writing, or was killed with them open."""
+    return BOOT_NAME in (disk or RealDisk()).list_names(directory)
+
+
 def are_there(directory: Path, disk: Disk | None = None) -> bool:
     return DATA_NAME in (disk or RealDisk()).list_names(directory)
 

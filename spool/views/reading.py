@@ -19,14 +19,17 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import lmdb
 
-from spool.errors import ViewsNotReadableError
-from spool.views.boot import reason_not_to_open
+from spool.directory import segment_seqs
+from spool.disk import RealDisk
+from spool.errors import ReadersFullError, ViewsNotReadableError
+from spool.segment import segment_name
+from spool.views.boot import are_there, reason_not_to_open, was_left_open
 from spool.views.projecting import E, Projector, shape_mismatch
 from spool.views.readers import Readers
 from spool.views.snapshot import (
@@ -35,6 +38,7 @@ from spool.views.snapshot import (
     LOCK_NAME,
     META,
     Snapshot,
+    begin_reading,
     check_not_cut_short,
     open_environment,
     open_tables,
@@ -126,6 +130,45 @@ def open_reading_views(directory: Path, projectors: Sequence[Projector[E]]) -> I
             env.close()
     finally:
         os.close(data)
+
+
+@contextmanager
+def open_settled_views(
+    directory: Path, log_directory: Path, projectors: Sequence[Projector[E]]
+) -> Iterator[Snapshot | None]:
+    """The views in `directory` of a log that nobody writes, where they were closed in order, by this code, and have
+    seen all of the log: its last segment ends where they say. None where any of this is not so: whoever asks folds the
+    log. What is in the log's files is not looked at.
+    """
+    with ExitStack() as stack:
+        try:
+            snapshot = _settled(stack, directory, log_directory, projectors)
+        except (lmdb.Error, LookupError, ReadersFullError, OSError):
+            snapshot = None
+        yield snapshot
+
+
+def _settled(
+    stack: ExitStack, directory: Path, log_directory: Path, projectors: Sequence[Projector[E]]
+) -> Snapshot | None:
+    if not are_there(directory) or was_left_open(directory):
+        return None
+    # As in `open_views_read_only`: a lock that cannot be written is one that nobody else can write either.
+    env = open_environment(directory, readonly=True, lock=os.access(directory / LOCK_NAME, os.W_OK))
+    stack.callback(env.close)
+    check_not_cut_short(env, directory)
+    tables = open_tables(env, directory, _names(projectors))
+    snapshot = Snapshot(stack.enter_context(begin_reading(env)), tables)
+    settled = shape_mismatch(snapshot, projectors) is None and _has_seen_all(snapshot, log_directory)
+    return snapshot if settled else None
+
+
+def _has_seen_all(snapshot: Snapshot, log_directory: Path) -> bool:
+    witness = snapshot.witness()
+    seqs = segment_seqs(RealDisk(), log_directory)
+    if witness is None or not seqs or seqs[-1] != witness.segment:
+        return False
+    return (log_directory / segment_name(seqs[-1])).stat().st_size == witness.end_offset
 
 
 def _names(projectors: Sequence[Projector[E]]) -> list[str]:

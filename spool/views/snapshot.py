@@ -29,7 +29,7 @@ from spool.recovery import Witness
 
 #: Virtual address space, not disk: LMDB's file grows as it is used.
 MAP_BYTES: Final = 1 << 38
-TABLES_MAX: Final = 64
+TABLES_MAX: Final = 96
 #: Places in LMDB's table of readers: for a relay's own processes, 32 at most, and for those who look at its views. Each
 #: costs 64 bytes of `lock.mdb`. The table keeps the size that it had when somebody opened it before.
 READERS_MAX: Final = 510

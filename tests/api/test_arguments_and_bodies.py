@@ -14,9 +14,12 @@ import pytest
 
 from relay import json_body
 from relay.api.request import QUERY_BYTES_MAX
+from relay.config_doors import HttpConfig
 from relay.refusals import Refusal
-from relay.requests import BODY_BYTES_MAX, parse_send
+from relay.requests import parse_send
 from tests.world.relay import DOMAIN, open_world, run
+
+BODY_BYTES_MAX = HttpConfig().send_bytes_max
 
 MAIL: dict[str, Any] = {"from": f"you@{DOMAIN}", "to": "friend@example.com", "subject": "Hello", "text": "Hi"}
 
@@ -72,8 +75,15 @@ def test_credentials_come_before_arguments(tmp_path: Path) -> None:
         ({**MAIL, "reply_to": "a@example.com"}, "reply_to: there is no such field; write `replyTo`"),
         ({**MAIL, "subjct": "x"}, "subjct: there is no such field; did you mean `subject`?"),
         ({**MAIL, "Subject": "x"}, "did you mean `subject`?"),
-        ({**MAIL, "cc": "x@example.com"}, "cc: each recipient gets a message of its own; list it in `to`"),
-        ({**MAIL, "xyzzy": 1}, "there are from, to, subject, text, html, replyTo, headers, category"),
+        (
+            {**MAIL, "template": "welcome"},
+            "template: there are no templates; send the text as it is to be read",
+        ),
+        (
+            {**MAIL, "xyzzy": 1},
+            "there are from, to, subject, text, html, cc, bcc, replyTo, attachments, calendar, scheduledAt, tag, "
+            "metadata, headers, category",
+        ),
         ({key: MAIL[key] for key in ("from", "to", "text")}, "subject: is required"),
         ({**MAIL, "to": 5}, "to: expected a string or an array"),
         ({**MAIL, "to": ["a@example.com", 5]}, "to[1]: expected a string, got a number"),

@@ -11,9 +11,11 @@ import pytest
 import requests
 import trio
 
-from relay.requests import BODY_BYTES_MAX
+from relay.config_doors import HttpConfig
 from tests.world.http import Answer, HttpConnection, open_http
 from tests.world.process import RelayProcess, make_process_directory
+
+BODY_BYTES_MAX = HttpConfig().send_bytes_max
 
 #: Whether a client sees the answer could be a race: once is not enough to see it lost.
 REPEATED = 5

@@ -11,8 +11,10 @@ from relay.api.app import OPERATIONS
 from relay.principals import FULL, Principal
 from relay.refusals import Refusal
 from relay.self_service import Suppress
+from relay.times import DAY_US, rfc3339
+from relay.webhooks.attempts import WebhookAttempt
 from tests.world.process import configure
-from tests.world.relay import DID, DOMAIN, World, make_directory, open_world, run
+from tests.world.relay import DID, DOMAIN, EPOCH_US, World, make_directory, open_world, run
 from tests.world.stream import open_stream
 
 #: What a key of scope `send` is refused: each with a request that is right but for the key.
@@ -26,14 +28,30 @@ REFUSED: dict[str, tuple[str, str, Any]] = {
     "listKeys": ("GET", "/v1/keys", None),
     "issueKey": ("POST", "/v1/keys", {}),
     "revokeKey": ("DELETE", "/v1/keys/{key}", None),
+    "listWebhooks": ("GET", "/v1/webhooks", None),
+    "addWebhook": ("POST", "/v1/webhooks", {"url": "https://yourdomain.com/hook"}),
+    "getWebhook": ("GET", "/v1/webhooks/{webhook}", None),
+    "pauseWebhook": ("POST", "/v1/webhooks/{webhook}/pause", None),
+    "resumeWebhook": ("POST", "/v1/webhooks/{webhook}/resume", None),
+    "rotateWebhookSecret": ("POST", "/v1/webhooks/{webhook}/rotate", None),
+    "replayWebhook": ("POST", "/v1/webhooks/{webhook}/replay", {"from": 0}),
+    "testWebhook": ("POST", "/v1/webhooks/{webhook}/test", None),
+    "listWebhookAttempts": ("GET", "/v1/webhooks/{webhook}/attempts", None),
+    "removeWebhook": ("DELETE", "/v1/webhooks/{webhook}", None),
 }
+MAIL = {"from": f"you@{DOMAIN}", "to": "a@example.com", "subject": "s", "text": "t"}
+LATER = rfc3339(EPOCH_US + 20 * DAY_US)
 #: What it may.
 MAY: dict[str, tuple[str, str, Any]] = {
-    "send": (
-        "POST",
-        "/v1/send",
-        {"from": f"you@{DOMAIN}", "to": "a@example.com", "subject": "s", "text": "t"},
-    ),
+    "send": ("POST", "/v1/send", MAIL),
+    "sendBatch": ("POST", "/v1/batch", {"messages": [MAIL]}),
+    "rescheduleMessage": ("PATCH", "/v1/messages/{waiting}", {"scheduledAt": LATER}),
+    "cancelMessage": ("POST", "/v1/messages/{waiting}/cancel", None),
+    "sendEmail": ("POST", "/emails", MAIL),
+    "sendEmails": ("POST", "/emails/batch", [MAIL]),
+    "getEmail": ("GET", "/emails/{email}", None),
+    "updateEmail": ("PATCH", "/emails/{email}", {"scheduled_at": LATER}),
+    "cancelEmail": ("POST", "/emails/{email}/cancel", None),
     "listMessages": ("GET", "/v1/messages", None),
     "getMessage": ("GET", "/v1/messages/{message}", None),
     "memberStatus": ("GET", "/member/status", None),
@@ -42,6 +60,19 @@ MAY: dict[str, tuple[str, str, Any]] = {
     "listEvents": ("GET", "/v1/events", None),
     "streamTicket": ("POST", "/v1/stream/ticket", None),
 }
+
+
+class NobodyThere:
+    """In place of the task that tells events to webhooks: their endpoints do not answer."""
+
+    def told_seq(self, webhook_id: str) -> None:
+        return None
+
+    def attempts(self, webhook_id: str) -> list[WebhookAttempt]:
+        return []
+
+    async def test(self, webhook_id: str) -> WebhookAttempt:
+        return WebhookAttempt(at_us=0, is_test=True, error="timeout")
 
 
 async def with_key(world: World, **options: Any) -> dict[str, str]:
@@ -65,23 +96,28 @@ def test_a_key_to_send_with_sends_and_reads_and_changes_nothing_else(tmp_path: P
             key = (await world.command("key_issue", did=DID))["keyId"]
             message = await world.send(to="first@example.com")
             await world.until_final(message)
+            method, path, body = REFUSED["addWebhook"]
+            _, hook, _ = await world.request(method, path, json=body, headers=full)
+            world.core.webhooks = NobodyThere()
+            there = {"key": key, "webhook": hook["webhookId"]}
             added = {"recipient": "b@example.com"}
             assert (await world.request("POST", "/v1/suppressions", json=added, headers=full))[0] == 201
+            waiting = [await world.send(scheduledAt=rfc3339(EPOCH_US + 10 * DAY_US)) for _ in range(2)]
             for name, (method, path, body) in MAY.items():
-                asked = path.format(message=message)
+                asked = path.format(message=message, waiting=waiting[0], email=waiting[1] - 1)
                 status, answer, _ = await world.request(method, asked, json=body)
                 assert status == 200, (name, answer)
             async with open_stream(world, cursor=0) as stream:
                 assert (await stream.next())["type"] == "member.added"
             before = world.core.store.last_seq
             for name, (method, path, body) in REFUSED.items():
-                status, answer, _ = await world.request(method, path.format(key=key), json=body)
+                status, answer, _ = await world.request(method, path.format(**there), json=body)
                 assert (status, answer["code"]) == (403, "SCOPE_INSUFFICIENT"), name
                 assert "scope `full`" in answer["error"]
             assert world.core.store.last_seq == before
             world.credentials = full
             for name, (method, path, body) in REFUSED.items():
-                asked = path.format(key=key)
+                asked = path.format(**there)
                 answered = await world.client.open(asked, method=method, json=body, headers=full)
                 assert answered.status_code in (200, 201, 204), name
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import trio
 
-from relay.requests import BODY_BYTES_MAX
+from relay.config_doors import HttpConfig
 from tests.world.http import open_http
 from tests.world.mx import open_mx
 from tests.world.process import RelayProcess, make_process_directory
 from tests.world.relay import open_world, run
+
+BODY_BYTES_MAX = HttpConfig().send_bytes_max
 
 MAIL = {"from": "you@yourdomain.com", "to": "friend@example.com", "subject": "Hello", "text": "Hi"}
 

@@ -66,7 +66,7 @@ def test_a_key_is_made_listed_used_and_revoked(tmp_path: Path) -> None:
             assert (key["issuedBy"], key["revokedAt"], key["isYours"]) == (first, None, False)
             assert (await listed(world))[first]["isYours"] is True
             async with open_stream(world, credentials=by_it) as stream:
-                expected = {"keyId": made["keyId"], "status": "revoked", "made": []}
+                expected = {"keyId": made["keyId"], "status": "revoked", "made": [], "webhooks": []}
                 assert await delete(world, made["keyId"]) == (200, expected)
                 with pytest.raises(Closed):
                     await stream.next()

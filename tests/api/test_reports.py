@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from relay.events import Event, MessageBounceReported
 from relay.mail_reading import Reading
 from relay.message.advice import report_advice
 from relay.presentation import report_of, timeline_entry
-from relay.stream_events import stream_event
+from relay.stream_events import Labels, stream_event
 from relay.views import messages
 from spool.views import Snapshot
 from tests.world.audited import tell
@@ -125,7 +124,12 @@ def test_it_is_one_line_of_who_and_when_and_what_to_do(tmp_path: Path) -> None:
             # On the stream and in the list of events, the same.
             _, events, _ = await world.request("GET", f"/v1/events?cursor={reported.seq - 1}")
             frame = events["events"][0]
-            assert frame == {**entry, "messageId": message_id, "recipient": "friend@example.com"}
+            assert frame == {
+                **entry,
+                "messageId": message_id,
+                "recipient": "friend@example.com",
+                "sendId": message_id - 1,
+            }
             line = as_line(frame)
             for said in (
                 expected["time"],
@@ -282,8 +286,7 @@ def test_what_was_personal_is_null_once_it_has_been_removed() -> None:
     )  # fmt: skip
     entry = msgspec.to_builtins(timeline_entry(recorded, 5))
     assert "status" not in entry
-    recipient_of: Callable[[int], str | None] = lambda _: None  # noqa: E731
-    frame = msgspec.to_builtins(stream_event(recorded, recipient_of))
+    frame = msgspec.to_builtins(stream_event(recorded, lambda _: Labels(None)))
     assert (frame["recipient"], frame["report"]) == (None, shown)
     assert "status" not in frame
 

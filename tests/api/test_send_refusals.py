@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from relay.requests import BODY_BYTES_MAX
+from relay.config_doors import HttpConfig
 from tests.world.relay import DID, DOMAIN, OTHER_DID, World, make_directory, open_world, run
+
+BODY_BYTES_MAX = HttpConfig().send_bytes_max
 
 MAIL = {"from": f"you@{DOMAIN}", "to": "friend@example.com", "subject": "Hello", "text": "Hi"}
 
@@ -117,7 +119,7 @@ INVALID: list[tuple[str, dict[str, Any]]] = [
     ("html", {"text": None, "html": "\0"}),
     ("text", {"text": ["a"]}),
     ("replyTo", {"replyTo": "nobody"}),
-    ("replyTo", {"replyTo": ["a@example.com"]}),
+    ("replyTo[1]", {"replyTo": ["a@example.com", "nobody"]}),
     ("headers", {"headers": []}),
     ("headers", {"headers": {"X-A": 1}}),
     ("X-A", {"headers": {"X-A": "a\r\nb"}}),
@@ -127,8 +129,11 @@ INVALID: list[tuple[str, dict[str, Any]]] = [
     ("Message-ID", {"headers": {"Message-ID": "no brackets"}}),
     ("category", {"category": "newsletter"}),
     ("category", {"category": "Bulk"}),
-    ("cc", {"cc": "a@example.com"}),
-    ("attachments", {"attachments": []}),
+    ("cc", {"cc": "nobody"}),
+    ("cc", {"cc": "a@example.com", "category": "bulk"}),
+    ("bcc", {"bcc": {"a": 1}}),
+    ("tag", {"tag": "two words"}),
+    ("metadata", {"metadata": ["a"]}),
 ]
 
 

@@ -16,7 +16,7 @@ SEVERAL = "a@example.com, b@example.com"
 HANDLE = "is a handle; give the DID that it stands for"
 
 SENDS: list[tuple[dict[str, Any], str]] = [
-    ({"replyTo": SEVERAL}, "replyTo: this looks like several addresses; give one"),
+    ({"replyTo": SEVERAL}, "replyTo: this looks like several addresses; give each its own entry in an array"),
     ({"from": f"a@{DOMAIN}; b@{DOMAIN}"}, "from: this looks like several addresses; give one"),
     ({"to": SEVERAL}, "to: this looks like several addresses; give each its own entry in an array"),
     ({"to": [SEVERAL]}, "to[0]: this looks like several addresses; give each its own entry in an array"),
@@ -28,7 +28,7 @@ SENDS: list[tuple[dict[str, Any], str]] = [
     ({"headers": {"X-A": 1}}, "headers.X-A: expected a string"),
     ({"reply_to": "a@example.com"}, "write `replyTo`"),
     ({"subjct": "x"}, "did you mean `subject`?"),
-    ({"cc": "a@example.com"}, "list it in `to`"),
+    ({"cc": "a@example.com"}, "list them all in `to`, without cc and bcc"),
 ]
 BODIES = [
     (b"\xef\xbb\xbf{}", "byte order mark"),

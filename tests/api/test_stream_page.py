@@ -18,7 +18,7 @@ import trio
 
 from relay.api import connection, server
 from relay.api.events import LIMIT_DEFAULT, LIMIT_MAX
-from relay.config import HttpConfig
+from relay.config_doors import HttpConfig
 from relay.stream_places import TICKET_SECONDS
 from tests.world.browser import open_browser
 from tests.world.mx import open_mx

@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import schemathesis
 
-from relay.requests import Category
+from relay.send_body import Category
 
 FROM_DOMAIN = os.environ.get("API_CAMPAIGN_DOMAIN", "")
 RECIPIENTS = ("ann@friends.example", "Bob <bob@friends.example>", "carol@example.com", "süß@bücher.example")

@@ -42,7 +42,7 @@ from relay.events import (
     Outcome,
 )
 from relay.store import Store
-from relay.stream_events import stream_event
+from relay.stream_events import Labels, stream_event
 from relay.streams import Streams
 from relay.views import messages
 from relay.views.due import DueProjector
@@ -215,7 +215,7 @@ def stream_before_the_sync(stack: ExitStack) -> None:
 
     def events_and_hopes(store: Store, did: str, cursor: int, *, limit: int) -> Any:
         return events_after(store, did, cursor, limit=limit) or [
-            stream_event(hoped, lambda number: None)
+            stream_event(hoped, lambda number: Labels(None))
             for hoped in hopes.get(id(store), ())
             if hoped.event.STREAMED and hoped.event.did == did and hoped.seq > cursor
         ]

@@ -18,6 +18,7 @@ from typing import Any
 
 import trio
 
+from relay.times import rfc3339
 from tests.campaigns.served import SABOTAGED, Served
 from tests.campaigns.small_relay import (
     HOSTS,
@@ -46,6 +47,8 @@ class Clients(Served):
         self.credentials: dict[str, dict[str, str]] = {}
         #: messageId -> member and recipient, of every 200.
         self.told: dict[int, tuple[str, str]] = {}
+        #: Messages of which clients were told that they are cancelled.
+        self.cancelled: set[int] = set()
         self._send_of: dict[int, Send] = {}
         self._sends: list[Send] = []
         self._unsettled: deque[Send] = deque()
@@ -112,7 +115,12 @@ class Clients(Served):
             + "x",
             "category": self.dice.choice(("bulk", "transactional", "broadcast")),
         }
+        is_scheduled = self.dice.random() < 0.1
+        if is_scheduled:
+            at = time.time() + self.clock + self.dice.uniform(0.5, 3)
+            mail["scheduledAt"] = rfc3339(round(at * 1e6))
         send = Send(did, f"{self.dice.getrandbits(64):016x}", json.dumps(mail).encode(), recipients)
+        send.scheduled = is_scheduled
         self._sends.append(send)
         return send
 
@@ -146,6 +154,11 @@ class Clients(Served):
             await trio.sleep(0.05)
         elif answer.status == 422 and answer.code == "IDEMPOTENCY_CONFLICT" and send.erasing:
             self.tally.refusals["IDEMPOTENCY_CONFLICT, for its data are erased"] += 1
+        elif answer.status == 400 and send.scheduled and send.answer is None:
+            # Had an earlier try been accepted, this one would have been answered as it was.
+            self.tally.refusals["INVALID_REQUEST, for its time is past"] += 1
+            send.refused = True
+            self._news()
         elif answer.status != 200:
             raise Violation(f"{send} was answered {answer}")
         else:
@@ -154,6 +167,19 @@ class Clients(Served):
                 self._accepted_begun = max(self._accepted_begun, begun)
             self._settle(send, answer.body, replayed=replayed)
             self._news()
+            # A relay that stops closes the connection behind its answer: then nobody is asked.
+            if send.scheduled and not replayed and not http.is_over and self.dice.random() < 0.5:
+                await self._cancel_one(http, send)
+
+    async def _cancel_one(self, http: Any, send: Send) -> None:
+        """Of the messages of a send that waits; it may be too late."""
+        message_id = self.dice.choice([number for number, of in self._send_of.items() if of is send])
+        await trio.sleep(self.dice.choice((0.0, 0.5, 2.0)))
+        answer = await http.request("POST", f"/v1/messages/{message_id}/cancel", self.credentials[send.did])
+        if answer.status == 200:
+            self.cancelled.add(message_id)
+        elif answer.code not in ("NOT_CANCELLABLE", "TEMPORARILY_UNAVAILABLE", "QUEUE_FULL"):
+            raise Violation(f"cancelling {message_id} was answered {answer}")
 
     def _settle(self, send: Send, body: bytes, *, replayed: bool) -> None:
         self.tally.replays += replayed

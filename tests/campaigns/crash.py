@@ -9,6 +9,9 @@ and the receivers' records and the streams are held against the log as well. Wha
 - a mail received twice has an interrupted attempt, or one without a reply to its dot, to show for it;
 - no Idempotency-Key is accepted twice, and a replay is the first answer, byte for byte; what was refused is nowhere;
 - sequence numbers have no gap, times never go back, `log verify` finds nothing but, right after a kill, a torn tail;
+- a scheduled mail is not sent before its time, and one that its member has cancelled never;
+- a webhook's endpoint is told each event of its member in the order of the log, but for the tail that comes again after
+  a kill;
 - a subscriber that reconnects with its cursor sees each event of its member once, in the order of the log;
 - what `payload.erased` admits is gone in the end, nothing else is at any moment, and skeletons stay;
 - the relay starts within 10 s, and exits as SPEC 9 says. The time that its main thread stood ready while others had the
@@ -320,6 +323,7 @@ def report(record: Record) -> str:
             f"removals admitted (payload.erased), {total.payloads_gone:,} payloads gone, "
             f"{events['log.stripped']:,} log.stripped",
         ),
+        _line(total.hook_requests, "requests that the webhook's endpoint got"),
         _line(total.frames, f"events that subscribers saw, over {total.streams:,} connections"),
     ]
     if total.starts:

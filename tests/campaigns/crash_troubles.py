@@ -23,6 +23,8 @@ from tests.world.attack import KINDS, Member, attacked
 ANSWERS_MAX = 40
 OPERATIONS_AT_START_MAX = 25
 OPERATIONS_MAX = 150
+#: How often a courier is looked at until it is in the midst of an attempt.
+AIMS_MAX = 20
 STRANGERS_OF_A_ROUND = 200
 #: Of an attack, what are sends that the relay accepts.
 ACCEPTED = ("a megabyte", "spaces", "header values")
@@ -73,8 +75,15 @@ async def kill_a_courier(life: Life) -> None:
     """kill -9 of couriers under load: their attempts are named at once, and the mail goes on with others."""
     async with life.load():
         await life.wait_answers(life.dice.randint(1, ANSWERS_MAX))
-        under_way = await trio.to_thread.run_sync(life.attempts_under_way)
-        killed = life.signal_workers("courier", signal.SIGKILL, life.dice.randint(1, 2), life.dice)
+        for aims_left in reversed(range(AIMS_MAX)):
+            # What a stopped courier has begun stays begun, while the log is read.
+            with life.held_workers("courier"):
+                under_way = await life.settled_attempts_under_way()
+                if under_way or not aims_left:
+                    count = life.dice.randint(1, 2)
+                    killed = life.signal_workers("courier", signal.SIGKILL, count, life.dice)
+                    break
+            await trio.sleep(life.dice.uniform(0, 0.1))
         if len(killed) == life.processes["courier"]:
             await life.wait_outcomes(under_way)
         await life.wait_workers("courier", without=killed)

@@ -21,6 +21,7 @@ FAULTS = (
     # what people do
     "crowd", "keys", "pauses", "suppressions", "orders", "limits", "reputation", "notifications",
     "erasures", "streams", "backups", "verification", "calls", "reports",
+    "schedules", "batches", "webhooks",
 )  # fmt: skip
 SITES = {
     "one.example": ("mx1.one.example",),

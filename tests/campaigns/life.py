@@ -41,10 +41,12 @@ from relay.events import (
     SendAccepted,
 )
 from tests.campaigns.clients import Clients
+from tests.campaigns.crash_hook import CrashHook
 from tests.campaigns.erasure import read_contents
 from tests.campaigns.served import SABOTAGED
 from tests.campaigns.small_relay import (
     HOSTS,
+    MEMBERS,
     NO_PAUSES,
     _by_its_word,
     _enrolled,
@@ -78,6 +80,7 @@ class Life(Clients):
         super().__init__(directory, seed, beside=beside, parts=parts)
         self.internet = internet
         self.subscribers: list[Subscriber] = []
+        self.hook = CrashHook(seed, lambda: self.relay.pid)
 
     # ------------------------------------------------------------------------------------------------ the judgement
 
@@ -100,6 +103,7 @@ class Life(Clients):
         if not self.relay.is_running:
             # Whatever it has shown is in the log that it left; while it runs it may show what came after we read.
             self._judge_streams(contents.events, all_seen=False)
+            _refuse(self.hook.breaches(contents.events, all_told=False))
         await self.verify()
 
     async def settle(self) -> None:
@@ -122,6 +126,8 @@ class Life(Clients):
         self._judge_events(contents.events, self.told)
         _refuse(self.erasures.breaches(contents))
         self._judge_streams(contents.events, all_seen=True)
+        _refuse(self.hook.breaches(contents.events, all_told=True))
+        self.tally.checks["what the webhook was told held against the log"] += 1
         config = load_config(self.directory)
         receipts = self.internet.receipts
         _refuse(
@@ -145,6 +151,8 @@ class Life(Clients):
             for subscriber in self.subscribers
             if not subscriber.has_seen_all(events)
         ]
+        if not self.hook.has_been_told(events):
+            found.append("the webhook is told everything")
         return found
 
     def _judge_streams(self, events: list[Recorded], *, all_seen: bool) -> None:
@@ -179,6 +187,13 @@ class Life(Clients):
             and item.seq in erased & told.keys()
             and item.event.did == told[item.seq][0]
         }
+        cancelled = {
+            item.event.message_id
+            for item in events
+            if isinstance(item.event, MessageBounced) and item.event.reason == "cancelled"
+        }
+        if not self.cancelled <= cancelled:
+            raise Violation(f"said to be cancelled, and not so: {sorted(self.cancelled - cancelled)}")
         lost = [(message_id, who) for message_id, who in told.items() if queued.get(message_id) != who]
         if lost:
             raise Violation(f"a client was told of these, and the log does not have them: {lost}")
@@ -215,6 +230,15 @@ class Life(Clients):
                 case Outcome() | AttemptInterrupted():
                     under_way.pop(event.message_id, None)
         return {message_id: attempt for message_id, attempt in under_way.items() if message_id not in hanging}
+
+    async def settled_attempts_under_way(self) -> dict[int, int]:
+        """As `attempts_under_way`, when two looks agree: what couriers that stand still have said before is heard."""
+        seen = await trio.to_thread.run_sync(self.attempts_under_way)
+        while True:
+            await trio.sleep(0.05)
+            before, seen = seen, await trio.to_thread.run_sync(self.attempts_under_way)
+            if seen == before:
+                return seen
 
     async def wait_outcomes(self, attempts: Mapping[int, int]) -> None:
         """Wait until the log says what became of these attempts. Raises Violation where it does not, soon."""
@@ -269,6 +293,7 @@ class Life(Clients):
         tally.events = Counter(item.event.TYPE for item in events)
         tally.payloads_gone = len(contents.stripped)
         tally.frames = sum(len(subscriber.seen) for subscriber in self.subscribers)
+        tally.hook_requests = self.hook.requests
         tally.streams = sum(subscriber.connections for subscriber in self.subscribers)
         interrupted = {item.event.message_id for item in events if isinstance(item.event, AttemptInterrupted)}
         receipts = Counter(receipt.message_id for receipt in self.internet.receipts)
@@ -317,9 +342,12 @@ async def open_life(
         life.processes = processes or {}
         if bug is not None:
             life.plant(bug)
+        listening, *_ = MEMBERS
+        await life.hook.open(nursery, directory, listening)
         before_start()
         try:
             await life.start()
+            await life.hook.add(life.relay.address, life.credentials[listening])
             for did, credentials in life.credentials.items():
                 life.subscribers.append(Subscriber(life.relay, did, credentials))
                 nursery.start_soon(life.subscribers[-1].read)

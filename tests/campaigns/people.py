@@ -24,6 +24,7 @@ from relay.operator.retention import strip
 from relay.refusals import Refusal
 from relay.views import due
 from spool.errors import SpoolError
+from tests.campaigns.schedulers import Schedulers, choose_time, converse
 from tests.campaigns.sites import HOST, INSIDE
 from tests.world.asgi import call
 from tests.world.inbound_log import GONE, incoming
@@ -73,6 +74,15 @@ class People:
         self._breaches = breaches
         #: Message ids that clients were told, with whose they are.
         self._known: list[tuple[str, int, str]] = []
+        self._schedulers = Schedulers(
+            machine,
+            self.ledger,
+            self.open_path,
+            self.credentials,
+            self._known,
+            breaches,
+            keeps_time="clock" not in faults,
+        )
 
     async def live(self) -> None:
         moments = [self._dice.uniform(0, TROUBLE_SECONDS) for _ in range(self._dice.randint(7, 17))]
@@ -84,6 +94,9 @@ class People:
         async with trio.open_nursery() as nursery:
             for number, moment in enumerate(moments):
                 nursery.start_soon(self._client, number, moment)
+            if "batches" in self._faults:
+                for number in range(self._dice.randint(1, 3)):
+                    nursery.start_soon(self._batch, number, self._dice.uniform(0, TROUBLE_SECONDS))
             for kind, deed, minutes in (
                 ("suppressions", self._suppress, 15),
                 ("pauses", self._pause, 20),
@@ -93,6 +106,7 @@ class People:
                 ("erasures", self._erase, 10),
                 ("calls", self._unsubscribe, 6),
                 ("reports", self._hand_in, 8),
+                ("schedules", self._schedulers.change_mind, 4),
             ):
                 if kind in self._faults:
                     nursery.start_soon(self._do_often, kind, deed, minutes)
@@ -101,7 +115,7 @@ class People:
     async def _client(self, number: int, moment: float) -> None:
         """One send: asked again, with its key, for as long as nobody has answered; and later once more."""
         dice = random.Random(f"client {self._seed} {number}")
-        request = self._make_request(number, dice)
+        request = self._make_request(number, dice, dice.choice(list(MEMBERS)), moment)
         self.ledger.requests.append(request)
         await trio.sleep_until(moment)
         if request.key is not None and dice.random() < 0.3:
@@ -113,13 +127,32 @@ class People:
             if settled or request.key is None:
                 break
             await trio.sleep(dice.choice((1.0, 20.0, 300.0)))
+        if "schedules" in self._faults:
+            await self._schedulers.think_better(request, dice)
         if request.key is not None and dice.random() < 0.5:
             await trio.sleep(dice.uniform(0, HOUR))
             await self._post(request, dice)
             await self._post_another_body(request, dice)
 
-    def _make_request(self, number: int, dice: random.Random) -> SendRequest:
-        did, domain = dice.choice(list(MEMBERS.items()))
+    async def _batch(self, number: int, moment: float) -> None:
+        """Several in one request, and again as a whole for as long as one of them has no answer."""
+        dice = random.Random(f"batch {self._seed} {number}")
+        did, first = dice.choice(list(MEMBERS)), 3000 + 10 * number
+        requests = [self._make_request(first + each, dice, did, moment) for each in range(dice.randint(1, 4))]
+        key = f"batch {number}" if dice.random() < 0.7 else None
+        for each, request in enumerate(requests):
+            request.key = None if key is None else f"{key}, {each}"
+        self.ledger.requests += requests
+        await trio.sleep_until(moment)
+        for _ in range(5):
+            patience = dice.choice((0.001, 1.0, 30.0)) if "hang-ups" in self._faults else 30.0
+            settled = await self._schedulers.post_batch(requests, key, patience)
+            if key is None or (settled and dice.random() < 0.5):
+                return
+            await trio.sleep(dice.choice((1.0, 20.0, 300.0)))
+
+    def _make_request(self, number: int, dice: random.Random, did: str, moment: float) -> SendRequest:
+        domain = MEMBERS[did]
         recipients = dice.sample(MAILBOXES, dice.choice((1, 1, 1, 2, 3)))
         mail = {
             "from": f"hello@{domain}",
@@ -132,7 +165,12 @@ class People:
             host = dice.choice((HOST, HOST, HOST, INSIDE))
             mail["headers"] = {"List-Unsubscribe": f"<https://{host}/off?n={number}>"}
         key = f"key {number}" if "keys" in self._faults and dice.random() < 0.7 else None
-        return SendRequest(number, did, domain, recipients, json.dumps(mail).encode(), key)
+        scheduled_at = None
+        if "schedules" in self._faults:
+            scheduled_at = choose_time(mail, moment, dice)
+            converse(mail, recipients, dice)
+        body = json.dumps(mail).encode()
+        return SendRequest(number, did, domain, recipients, body, key, scheduled_at)
 
     async def _post(self, request: SendRequest, dice: random.Random) -> bool:
         """Whether the answer leaves nothing open."""
@@ -179,11 +217,11 @@ class People:
         headers = {"Content-Type": "application/json", **self.credentials[request.did]}
         if request.key is not None:
             headers["Idempotency-Key"] = request.key
-        return await self._open(
+        return await self.open_path(
             world, method, path, headers, request.body if method == "POST" else b"", patience
         )
 
-    async def _open(
+    async def open_path(
         self,
         world: World,
         method: str,
@@ -210,7 +248,9 @@ class People:
         followed = self.ledger.followed.setdefault(did, [])
         count = len(followed)
         path = f"/v1/events?cursor={followed[-1][0] if followed else 0}&limit={limit}"
-        answer = await self._machine.ask(lambda world: self._open(world, "GET", path, self.credentials[did]))
+        answer = await self._machine.ask(
+            lambda world: self.open_path(world, "GET", path, self.credentials[did])
+        )
         if answer is None:
             return 0
         if answer.status != 200:
@@ -238,14 +278,16 @@ class People:
             case "post":
                 body = json.dumps({"recipient": address}).encode()
                 path = "/v1/suppressions"
-                answer = await self._machine.ask(lambda world: self._open(world, "POST", path, headers, body))
+                answer = await self._machine.ask(
+                    lambda world: self.open_path(world, "POST", path, headers, body)
+                )
                 if answer is not None and answer.status in (200, 201):
                     self.ledger.suppressed.append((did, address))
             case "delete" if self.ledger.suppressed:
                 did, address = dice.choice(self.ledger.suppressed)
                 headers = self.credentials[did]
                 path = f"/v1/suppressions/{address}"
-                await self._machine.ask(lambda world: self._open(world, "DELETE", path, headers))
+                await self._machine.ask(lambda world: self.open_path(world, "DELETE", path, headers))
             case "click" if self._known:
                 did, message_id, recipient = dice.choice(self._known)
                 await self._click(Unsubscribe(did, message_id, recipient))
@@ -299,7 +341,7 @@ class People:
         async def click(world: World) -> Answer | None:
             path = f"/u/{world.core.composer.unsubscribe.seal(link)}"
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            return await self._open(world, "POST", path, headers, b"List-Unsubscribe=One-Click")
+            return await self.open_path(world, "POST", path, headers, b"List-Unsubscribe=One-Click")
 
         answer = await self._machine.ask(click)
         if answer is not None and answer.status == 200:

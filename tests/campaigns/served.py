@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import trio
@@ -133,6 +133,20 @@ class Served:
                 os.kill(pid, number)
                 self.tally.worker_signals[f"{number.name} of {role}s"] += 1
         return chosen
+
+    @contextmanager
+    def held_workers(self, role: str) -> Iterator[None]:
+        """All of the relay's children of this role stand still in the block. It may kill them."""
+        held = self.relay.workers(role)
+        try:
+            for pid in held:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in held:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     async def wait_workers(self, role: str, *, without: Collection[int] = ()) -> None:
         """Wait until the relay has as many children of this role as it should, and none of these among them."""

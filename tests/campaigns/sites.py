@@ -27,9 +27,10 @@ MOODS = ("200", "200", "500", "302", "hang", "cut")
 
 
 @cache
-def _authority() -> tuple[Authority, ssl.SSLContext]:
+def site_certificates() -> tuple[Authority, ssl.SSLContext]:
+    """Who vouches for all sites of members, and what they show: those here, and those behind webhooks."""
     authority = Authority()
-    return authority, authority.certificate(HOST)
+    return authority, authority.certificate(HOST, "hook.example")
 
 
 class Sites:
@@ -42,7 +43,7 @@ class Sites:
         self._asked: Counter[str] = Counter()
         #: How often (path, status) was answered.
         self._answered: Counter[tuple[str, int]] = Counter()
-        authority, self._server = _authority()
+        authority, self._server = site_certificates()
         internet.trust = authority.trust
         internet.services[ADDRESS, 443] = self._serve
         internet.dns.addresses[HOST] = [ADDRESS]

@@ -5,7 +5,8 @@ are all). The whole relay runs: HTTP application, decisions, log, views, deliver
 forgets what was not synced; it is killed, loses power, is stopped and started again (`tests.world.machine`), while
 people send and give orders (`tests.campaigns.people`) and listen on websockets (`tests.campaigns.listeners`). With
 `verification` domains must be verified, and days of trouble with the members' DNS follow (`tests.campaigns.zones`).
-Members' own unsubscribe URLs are called at their sites (`tests.campaigns.sites`).
+Members' own unsubscribe URLs are called at their sites (`tests.campaigns.sites`), and their webhooks are told of events
+(`tests.campaigns.hooks`).
 
 When the trouble is over the world heals, and the relay lives until every message is final. Then these look at what is
 left: `tests.world.checker` (delivery), `tests.world.promises` (everything else that was promised),
@@ -31,12 +32,11 @@ from typing import Any
 
 import trio
 
-from relay.codec import Recorded, decode
+from relay.codec import Recorded
 from relay.config import load_config
 from relay.events import MessageBounced, MessageSent, TornTailCut
-from relay.file_names import VIEWS_DIRECTORY
 from relay.operator.retention import strip
-from relay.views import messages, relay_views
+from relay.views import due, messages
 from spool.reader import LogReader
 from spool.verify.verify import verify_log
 from tests.campaigns.backups import Backups
@@ -50,6 +50,8 @@ from tests.campaigns.faults import (
     _trouble,
     draw_faults,
 )
+from tests.campaigns.hooks import Hooks
+from tests.campaigns.left import in_batches, views_that_differ
 from tests.campaigns.listeners import Listeners
 from tests.campaigns.people import DAYS_SECONDS, MEMBERS, TROUBLE_SECONDS, People, pace
 from tests.campaigns.sites import Sites
@@ -58,7 +60,6 @@ from tests.campaigns.zones import Zones
 from tests.world.checker import SLACK_US, breaches
 from tests.world.deterministic import run_seeded
 from tests.world.internet import DAY, HOUR, MINUTE
-from tests.world.ledger import Entry
 from tests.world.machine import Death, Machine, at_call
 from tests.world.payloads import Payloads
 from tests.world.promises import broken_promises
@@ -142,6 +143,7 @@ class _Story:
         self.listeners: Listeners
         self.backups: Backups
         self.zones: Zones
+        self.hooks: Hooks
         self.payloads = Payloads()
         self.is_healed = False
         self.sites = (
@@ -175,7 +177,15 @@ class _Story:
                 keeps_time="clock" not in self.faults,
                 seed=self.result.seed,
             )
-            watch = Watch(self.result.breaches)
+            self.hooks = Hooks(
+                self.machine,
+                self.people,
+                self.internet,
+                seed=self.result.seed,
+                breaches=self.result.breaches,
+                keeps_time="clock" not in self.faults,
+            )
+            watch = Watch(self.result.breaches, lambda: self.machine.is_starting)
             self.machine.journal.observers += [watch.see, self.payloads.see, self.zones.see]
             self.internet.on_receipt.append(watch.receive)
             async with trio.open_nursery() as clients:
@@ -200,7 +210,7 @@ class _Story:
         return end
 
     def _look_at_views(self) -> None:
-        for table in _views_that_differ(self.directory, self.machine.write_out()):
+        for table in views_that_differ(self.directory, self.machine.write_out()):
             self.result.breaches.append(f"the view {table} is no fold of the log")
 
     async def _first_life(self, clients: trio.Nursery, world: World) -> None:
@@ -218,6 +228,8 @@ class _Story:
             clients.start_soon(self.backups.live, lambda: self.people.is_over)
         if "streams" in self.faults:
             clients.start_soon(self.listeners.live)
+        if "webhooks" in self.faults:
+            clients.start_soon(self.hooks.live)
         if "clock" in self.faults:
             clients.start_soon(self._set_clocks)
         await self._troubled_life(world)
@@ -243,11 +255,13 @@ class _Story:
             await self.people.done.wait()
             while True:
                 with world.core.store.read() as view:
-                    waiting, calls = view.count("waiting"), view.count("calls")
+                    waiting, calls, earliest = view.count("waiting"), view.count("calls"), due.earliest(view)
                 if not waiting and not calls:
                     break
                 await self._let_everything_go(world)
-                await trio.sleep(10 * MINUTE if waiting else HOUR)
+                # What is scheduled for later needs nobody to wait beside it.
+                is_soon = waiting and (earliest is None or earliest < world.core.store.now_us() + HOUR * 1e6)
+                await trio.sleep(10 * MINUTE if is_soon else HOUR)
             if "verification" in self.faults:
                 await self.zones.settle()
             # A domain may be checked once more before the relay ends: of that nobody need have heard.
@@ -257,6 +271,8 @@ class _Story:
                     pass
             self.people.ledger.followed_until = seq
             await self.listeners.hear_until(seq)
+            if "webhooks" in self.faults:
+                await self.hooks.hear_until(world, seq)
             if "erasures" in self.faults and self.dice.random() < 0.5:
                 await strip(world.core, 0)
             self.backups.restore()
@@ -414,11 +430,9 @@ class _Story:
         found += [f"log verify: {problem}" for problem in problems]
         if problems:
             return  # those below believe what they read
-        found += [
-            f"the view {name} is no fold of the log" for name in _views_that_differ(self.directory, log)
-        ]
+        found += [f"the view {name} is no fold of the log" for name in views_that_differ(self.directory, log)]
         with LogReader(log) as reader:
-            entries = _in_batches(reader)
+            entries = in_batches(reader)
         self.payloads.compare([entry.recorded for entry in entries])
         for restored in self.backups.restored:
             self.payloads.compare_beginning(restored, name="a backup")
@@ -449,6 +463,8 @@ class _Story:
         )
         if "streams" in self.faults:
             found += self.listeners.judge()
+        if "webhooks" in self.faults:
+            found += self.hooks.judge(recorded, clock_us=self.clock_jumps_us)
 
     def _count(self) -> None:
         """What the trouble came to."""
@@ -460,27 +476,3 @@ class _Story:
         for request in self.people.ledger.requests:
             run.answers["none, or try again"] += request.unknown
             run.answers.update(f"{answer.status} {answer.code}".strip() for answer in request.answers)
-
-
-def _views_that_differ(directory: Path, log: Path) -> list[str]:
-    """The tables in which the relay's last views differ from a fresh fold of the log."""
-    with tempfile.TemporaryDirectory(dir=directory) as name:
-        fresh, last = relay_views(Path(name) / "fresh"), relay_views(directory / VIEWS_DIRECTORY)
-        fresh.open()
-        with LogReader(log) as reader:
-            fresh.catch_up(reader)
-        last.open()
-        expected, found = fresh.digests(), last.digests()
-        fresh.close()
-        last.close()
-    return [table for table in expected if expected[table] != found[table]]
-
-
-def _in_batches(reader: LogReader) -> list[Entry]:
-    entries: list[Entry] = []
-    batch, batch_seq = 0, 0
-    for record in reader.read(1):
-        if record.batch_seq != batch_seq:
-            batch, batch_seq = batch + 1, record.batch_seq
-        entries.append(Entry(decode(record), batch))
-    return entries

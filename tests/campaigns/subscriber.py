@@ -83,7 +83,7 @@ def expected_of(events: Iterable[Recorded], did: str) -> list[Seen]:
 
 
 def _message_id(item: Recorded) -> int | None:
-    if item.event.TYPE in ("message.queued", "dsn.queued"):
+    if item.event.TYPE in ("message.queued", "dsn.queued", "webhook_notice.queued", "alarm.queued"):
         return item.seq
     found: int | None = getattr(item.event, "message_id", None)
     return found

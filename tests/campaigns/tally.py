@@ -28,6 +28,8 @@ class Send:
     refused: bool = False
     #: An order to erase one of its messages was given: from some moment on a replay is refused.
     erasing: bool = False
+    #: It names a time a moment ahead. Who asks again for a mail that was not accepted may come too late for that.
+    scheduled: bool = False
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Tally:
     payloads_gone: int = 0
     frames: int = 0
     streams: int = 0
+    hook_requests: int = 0
     #: How often each check was made.
     checks: Counter[str] = field(default_factory=Counter)
 

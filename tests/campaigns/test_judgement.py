@@ -10,7 +10,7 @@ from relay.config import load_config
 from tests.campaigns import story
 from tests.campaigns.listeners import Listeners
 from tests.campaigns.story import _Story, simulate
-from tests.world.ledger import Ledger
+from tests.world.ledger import Entry, Ledger
 from tests.world.promises import broken_promises
 from tests.world.relay import make_directory
 
@@ -78,6 +78,6 @@ def test_a_stream_that_nobody_listens_to_is_a_broken_promise(
 def test_pages_that_no_member_has_read_are_no_promise_kept(tmp_path: Path) -> None:
     config = load_config(make_directory(tmp_path / "data"))
     run = simulate(2, faults=())
-    log = [story.Entry(item, item.seq) for item in run.recorded]
+    log = [Entry(item, item.seq) for item in run.recorded]
     found = broken_promises(log, config, Ledger(followed_until=len(log)), [])
     assert sum("was not shown exactly its events" in breach for breach in found) == 2

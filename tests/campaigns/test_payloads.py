@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from relay.codec import Recorded
-from relay.events import DomainForwardSet, DomainRemoved, Event, ForwardAddress, MemberRemoved, PayloadErased
+from relay.events import (
+    DomainForwardSet,
+    DomainRemoved,
+    Event,
+    ForwardAddress,
+    MemberRemoved,
+    PayloadErased,
+    WebhookAdded,
+    WebhookRemoved,
+    WebhookUrl,
+)
 from tests.world.payloads import Payloads
 
 DID, DOMAIN = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "d.example"
@@ -33,6 +43,15 @@ def test_a_mailbox_in_use_may_not_go() -> None:
 def test_what_is_over_may_go() -> None:
     assert breaches(forward("a@x.example"), forward("b@x.example"), erased(1)) == []
     assert breaches(forward("a@x.example"), REMOVED, MemberRemoved(did=DID), erased(1, 2, 3)) == []
+
+
+def test_the_url_of_a_webhook_may_go_with_it() -> None:
+    added = WebhookAdded(
+        did=DID, webhook_id="w", cursor=0, pepper=1, personal=WebhookUrl(url="https://x.example/")
+    )
+    removed = WebhookRemoved(did=DID, webhook_id="w")
+    assert breaches(added, erased(1)) == ["seq 2: record 1 is erased, and is in force"]
+    assert breaches(added, removed, erased(1)) == []
 
 
 def test_what_may_go_is_gone_once_the_log_says_so() -> None:

@@ -21,6 +21,11 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.campaigns.bugs_of_rich_sends import (
+    cancelled_mail_sent,
+    event_skipped_after_a_restart,
+    order_lost_on_retry,
+)
 from tests.campaigns.bugs_of_the_log import (
     acknowledged_before_the_sync,
     answered_before_the_views_have_it,
@@ -121,6 +126,7 @@ CROWD = ("crowd", "slow-disk")
 #: The relay's own start, or the journal of what was shown before.
 WITNESS = "a later batch proves it had been durable|events had been acknowledged; after a restart there are"
 KEY = "its Idempotency-Key stands for another send"
+OUT_OF_ORDER = r"^\S+ was told \[[\d, ]+\] at \d+ s, life \d+: \[[\d, ]+\] should have come before"
 HEARD = "did not hear exactly its events"
 TOO_EARLY = r"is erased, and \d+ is not final"
 STAYED = r"^the payload of \d+ is there, and log\.stripped says that it is not"
@@ -131,7 +137,7 @@ BUGS = (
     Bug(
         batch_split_in_two,
         ("kill", "crowd"),
-        r"a crash could part it from its send|AssertionError\(\) in outgoing\.__init__$",
+        r"a crash could part it from its send|AssertionError\(\) in sends\.__init__$",
         1,
     ),
     Bug(recovered_tail_not_written_again, ("kill", "power", "failing-disk"), WITNESS, 2),
@@ -224,6 +230,14 @@ BUGS = (
     Bug(bounce_counted_by_each_report, ("reports",), "it is the second that counts", 1),
     Bug(mail_passed_on_again, ("reports",), "the same mail was passed on within five days", 1),
     Bug(mail_that_stays, ("reports", "erasures"), STAYED, 1),
+    Bug(
+        cancelled_mail_sent,
+        ("schedules", "slow-disk", "moods", "receivers"),
+        "cancelled by its member, and received",
+        3,
+    ),
+    Bug(event_skipped_after_a_restart, ("webhooks", "stop", "kill"), OUT_OF_ORDER, 1),
+    Bug(order_lost_on_retry, ("webhooks",), OUT_OF_ORDER, 1),
     Bug(
         index_that_is_not_corrected,
         ("erasures", "old-views", "lost-views", "stop", "kill"),

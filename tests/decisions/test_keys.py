@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from relay.decisions.keys import ACTIVE_KEYS_MAX, issue_key, made_by, revoke_key, scope_of
 from relay.decisions.members import NewKey
 from relay.events import Event, KeyIssued, KeyRevoked, MemberAdded
-from relay.principals import FULL, SEND, Principal
+from relay.principals import FULL, SEND, Operator, Principal
 from relay.refusals import Refusal
 from relay.views import members, open_temporary_views
 from relay.views.members import REVOKED_KEYS_KEPT
 from spool.views import Snapshot
 from tests.world.history_views import records_of
 from tests.world.relay import DID
+
+OPERATOR = Operator("root")
 
 
 def issued(key_id: str, by: str | None = None) -> KeyIssued:
@@ -56,23 +58,25 @@ def test_what_a_key_made_and_what_that_made() -> None:
         assert ids(made_by(view, DID, "a")) == {"b", "c", "d", "e"}
         assert ids(made_by(view, DID, "b")) == {"d", "e"}
         assert ids(made_by(view, DID, "e")) == set()
-        assert ended(revoke_key(view, DID, "a")) == ["a"]
-        assert ended(revoke_key(view, DID, "a", all_of_it=True)) == ["a", "b", "c", "d", "e"]
+        assert ended(revoke_key(view, DID, "a", by=OPERATOR)) == ["a"]
+        assert ended(revoke_key(view, DID, "a", all_of_it=True, by=OPERATOR)) == ["a", "b", "c", "d", "e"]
 
 
 def test_a_chain_that_covers_its_tracks_is_followed() -> None:
     """Whoever stole a key makes another with it, and revokes the one in between."""
     with after(*FAMILY, revoked("b"), revoked("d")) as view:
         assert ids(made_by(view, DID, "a")) == {"c", "e"}
-        assert ended(revoke_key(view, DID, "a", all_of_it=True)) == ["a", "c", "e"]
-        assert ended(revoke_key(view, DID, "b", all_of_it=True)) == ["e"], "it may be thought of afterwards"
+        assert ended(revoke_key(view, DID, "a", all_of_it=True, by=OPERATOR)) == ["a", "c", "e"]
+        assert ended(revoke_key(view, DID, "b", all_of_it=True, by=OPERATOR)) == ["e"], (
+            "it may be thought of afterwards"
+        )
 
 
 def test_what_is_revoked_with_all_of_it_is_revoked_already() -> None:
     with after(*FAMILY, *map(revoked, "abcde")) as view:
         for all_of_it in (False, True):
             with pytest.raises(Refusal, match="was revoked already"):
-                revoke_key(view, DID, "a", all_of_it=all_of_it)
+                revoke_key(view, DID, "a", all_of_it=all_of_it, by=OPERATOR)
 
 
 @pytest.mark.parametrize(("key_id", "all_of_it"), [("b", False), ("a", True), ("b", True)])
@@ -97,7 +101,7 @@ def test_a_key_remembers_what_made_it_and_what_it_is_for() -> None:
             did=DID, key_id="f", key_hash="0" * 64, scope="send", category="mfa-otp", issued_by="e"
         )
         with pytest.raises(Refusal, match=r"category: 'mfa' is none of"):
-            issue_key(view, DID, new._replace(category="mfa"))
+            issue_key(view, DID, new._replace(category="mfa"), by=OPERATOR)
     with after(*FAMILY, event) as view:
         state = members.key(view, DID, "f")
         assert state is not None
@@ -108,9 +112,9 @@ def test_so_many_are_active() -> None:
     keys = [issued(f"k{number}") for number in range(ACTIVE_KEYS_MAX)]
     new = NewKey("new", "0" * 64)
     with after(*keys) as view, pytest.raises(Refusal, match="10 active keys"):
-        issue_key(view, DID, new)
+        issue_key(view, DID, new, by=OPERATOR)
     with after(*keys, revoked("k3")) as view:
-        assert len(issue_key(view, DID, new)) == 1
+        assert len(issue_key(view, DID, new, by=OPERATOR)) == 1
 
 
 def test_what_nobody_said_about_a_scope() -> None:

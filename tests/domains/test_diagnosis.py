@@ -97,6 +97,8 @@ def test_strings_may_be_split_anywhere(octets: int) -> None:
         ("spf", "v=spf1 include:relay.example redirect=_spf.other.example"),
         ("dmarc", "v=DMARC1; p=reject"),
         ("dmarc", "v=DMARC1;p=REJECT;rua=mailto:a@b.example;"),
+        # RFC 9989: what it added, and what nobody knows.
+        ("dmarc", "v=DMARC1; np=reject; sp=quarantine; psd=u; t=n; p=reject; new_tag=1"),
     ],
 )
 def test_other_spellings_of_the_same(check: str, value: str) -> None:
@@ -121,6 +123,13 @@ def test_other_records_beside_the_right_one(check: str, values: tuple[str, ...])
     [
         ("dmarc", "v=DMARC1; p=none; rua=mailto:a@b.example", "p=none is yours to choose"),
         ("dmarc", "v=DMARC1; p=quarantine", "p=quarantine is yours to choose"),
+        # RFC 9989: a policy that is not there is none; what it removed, and what it added, and is not meant.
+        ("dmarc", "v=DMARC1", "p= is missing, which means p=none"),
+        ("dmarc", "v=DMARC1; rua=mailto:a@b.example", "p= is missing, which means p=none"),
+        ("dmarc", "v=DMARC1; p=reject; pct=20", "pct= means nothing any more (RFC 9989)"),
+        ("dmarc", "v=DMARC1; p=none; rf=afrf; ri=86400", "rf= and ri= mean nothing any more"),
+        ("dmarc", "v=DMARC1; p=reject; t=y", "t=y says that p=reject is a test"),
+        ("dmarc", "v=DMARC1; p=reject; psd=y", "psd=y is for registries"),
         ("dkim-rsa", f"v=DKIM1; k=rsa; p={RSA_KEY[:200]} {RSA_KEY[200:]}", "white space within the key"),
         ("dkim-rsa", f"v=DKIM1; k=rsa; p={RSA_KEY[:200]}\t{RSA_KEY[200:]}", "white space within the key"),
     ],
@@ -235,9 +244,10 @@ WRONG: list[tuple[str, tuple[str, ...], str]] = [
         ("v=DMARC1; p=none", "v=DMARC1; p=reject"),
         "there are 2 DMARC records, and receivers then use none",
     ),
-    ("dmarc", ("v=DMARC1",), "p= is missing; it is one of none, quarantine, reject"),
-    ("dmarc", ("v=DMARC1; rua=mailto:a@b.example",), "p= is missing"),
-    ("dmarc", ("v=DMARC1; p=rejct",), "p=rejct is no policy"),
+    ("dmarc", ("v=DMARC1; p=rejct",), "p=rejct is no policy; it is one of none, quarantine, reject"),
+    ("dmarc", ("v=DMARC1; p=",), "p= is no policy"),
+    ("dmarc", ("v=DMARC1; p=reject; np=reject; sp=sure",), "sp=sure is no policy"),
+    ("dmarc", ("v=DMARC1; p=reject; np=1",), "np=1 is no policy"),
     ("dmarc", ("v=DMARC1; p",), "not made of tag=value"),
     ("dmarc", ("v=dmarc1; p=reject",), "beginning with v=DMARC1"),
     ("dmarc", ("p=reject; v=DMARC1",), "does not begin with v=DMARC1;"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from relay.buffers import RECEIVING_OCTETS_LEAST, receiving_octets
 from relay.config import PROCESSES_MAX, buffered_bytes_least, parse_config
-from relay.core import RECEIVING_OCTETS_MAX
-from relay.edges.shares import receiving_octets, share_of
+from relay.config_doors import HttpConfig
+from relay.edges.shares import share_of
 from relay.edges.words import Greeting, ServedOn
-from relay.requests import BODY_BYTES_MAX
+
+BODY_BYTES_MAX = HttpConfig().send_bytes_max
 
 CONFIG = parse_config('operator_domain = "relay.example"\npublic_url = "https://relay.example"\n')
 
@@ -25,7 +27,9 @@ def test_each_can_take_one_message_and_all_have_what_there_is(edges: int) -> Non
     assert 0 <= CONFIG.http.connections_max - share.http.connections_max * edges < edges
     assert share.http.streams_max == CONFIG.http.streams_max  # the core counts them
     # A quarter is one member's.
-    assert receiving_octets(RECEIVING_OCTETS_MAX, edges) >= 4 * BODY_BYTES_MAX
+    for send_bytes_max in (64 * 1024, BODY_BYTES_MAX, 12 * 1024 * 1024):
+        room = receiving_octets(HttpConfig(send_bytes_max=send_bytes_max), edges)
+        assert room == max(RECEIVING_OCTETS_LEAST // edges, 4 * send_bytes_max)
     if edges == 1:
         assert share == CONFIG
 
@@ -41,7 +45,7 @@ def test_a_greeting_is_read_as_it_was_written() -> None:
         config=share_of(CONFIG, 2),
         peppers={1: b"\0" * 32, 2: b"\1" * 32},
         ticket_key=b"\2" * 64,
-        receiving_octets=1,
+        edges=2,
         certificate=None,
         http=ServedOn("127.0.0.1:1", 1),
         submission=(ServedOn("localhost:2", 2),),

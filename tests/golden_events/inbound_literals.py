@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from relay.events import (
+    Addressee,
     Event,
     ForwardQueued,
     IncomingMail,
     MailReceived,
     MessageBounceReported,
     MessageComplained,
-    Recipient,
     ReportDetails,
 )
 from tests.golden_events.facts import ACCEPTED_AT_US, DID, MINUTE_US
@@ -81,6 +81,6 @@ INBOUND: Final[Mapping[tuple[str, int], Event]] = {
         next_attempt_at=ACCEPTED_AT_US,
         give_up_at=ACCEPTED_AT_US + 60 * MINUTE_US,
         operator_domain="relay.example",
-        personal=Recipient(given="Ann <ann@ANN.example>", name="Ann", address="ann@ann.example"),
+        personal=Addressee(given="Ann <ann@ANN.example>", name="Ann", address="ann@ann.example"),
     ),
 }

@@ -10,11 +10,11 @@ import msgspec
 from relay.codec import decode_raw, encode
 from relay.events import (
     NOBODY,
+    Addressee,
     AttemptInterrupted,
     AttemptStarted,
     CallResult,
     ConfirmationQueued,
-    Content,
     DomainAdded,
     DomainCheckFailed,
     DomainForwardConfirmed,
@@ -46,7 +46,6 @@ from relay.events import (
     MessageBounced,
     MessageDeferred,
     MessageHeld,
-    MessageQueued,
     MessageReleased,
     MessageRescheduled,
     MessageSent,
@@ -55,11 +54,9 @@ from relay.events import (
     OperatorsReason,
     PayloadErased,
     PepperRotated,
-    Recipient,
     RecipientSuppressed,
     RecipientUnsuppressed,
     RemoteSide,
-    SendAccepted,
     SigningKeyDeleted,
     SuppressedRecipient,
     TornTailCut,
@@ -69,6 +66,10 @@ from relay.events import (
 from spool.record import Entry, Record
 from tests.golden_events.facts import ACCEPTED_AT_US, DID, MINUTE_US, SHA256
 from tests.golden_events.inbound_literals import INBOUND
+from tests.golden_events.order_literals import ORDERED
+from tests.golden_events.seeing_literals import SEEING
+from tests.golden_events.sends_literals import SENDS
+from tests.golden_events.webhook_literals import WEBHOOKS
 
 HERE: Final = Path(__file__).parent
 
@@ -217,106 +218,8 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
     ("domain.forward_confirmed", 1): DomainForwardConfirmed(
         did=DID, domain="member.example", confirmation=448
     ),
-    ("send.accepted", 1): SendAccepted(
-        did=DID,
-        domain="member.example",
-        category="bulk",
-        recipients=2,
-        key_id="0a1b2c3d4e5f",
-        selector_stem="atmos20251124",
-        operator_domain="relay.example",
-        operator_stem="atmos20250101",
-        message_id_entropy="00112233445566ff",
-        unsubscribe_base="https://relay.example",
-        idempotency_key=SHA256,
-        body_sha256=SHA256[::-1],
-        personal=Content(
-            from_name="Member Néws",
-            from_address="news@member.example",
-            reply_to=("Replies", "replies@member.example"),
-            subject="Grüße",
-            text="Plain.\n",
-            html="<p>Rich.</p>",
-            headers=[("X-Campaign", "autumn"), ("Precedence", "bulk")],
-            unsubscribe_url="https://member.example/off?u=1",
-            client_address="203.0.113.7",
-            rejected=[("Bob <bob@recipient.example>", "unsubscribe")],
-        ),
-    ),
-    ("send.accepted", 2): SendAccepted(
-        did=DID,
-        domain="member.example",
-        category="bulk",
-        recipients=2,
-        key_id="0a1b2c3d4e5f",
-        selector_stem="atmos20251124",
-        operator_domain="relay.example",
-        operator_stem="atmos20250101",
-        message_id_entropy="00112233445566ff",
-        unsubscribe_base="https://relay.example",
-        idempotency_key=SHA256,
-        body_sha256=SHA256[::-1],
-        composition=2,
-        size=1_234,
-        personal=Content(
-            from_name="Member Néws",
-            from_address="news@member.example",
-            reply_to=("Replies", "replies@member.example"),
-            subject="Grüße",
-            text="Plain.\n",
-            html="<p>Rich.</p>",
-            headers=[("X-Campaign", "autumn"), ("Precedence", "bulk")],
-            unsubscribe_url="https://member.example/off?u=1",
-            client_address="203.0.113.7",
-            rejected=[("Bob <bob@recipient.example>", "unsubscribe")],
-        ),
-    ),
-    ("send.accepted", 3): SendAccepted(
-        did=DID,
-        domain="member.example",
-        category="bulk",
-        recipients=2,
-        key_id="0a1b2c3d4e5f",
-        selector_stem="atmos20251124",
-        operator_domain="relay.example",
-        operator_stem="atmos20250101",
-        message_id_entropy="00112233445566ff",
-        unsubscribe_base="https://relay.example",
-        idempotency_key=SHA256,
-        body_sha256=SHA256[::-1],
-        composition=2,
-        size=1_234,
-        via="smtp",
-        suppressed=1,
-        mail_from_null=True,
-        normalised=True,
-        received_by="mail.relay.example",
-        received_with="ESMTPSA",
-        personal=Content(
-            from_name="Member Néws",
-            from_address="news@member.example",
-            reply_to=("Replies", "replies@member.example"),
-            subject="Grüße",
-            text="Plain.\n",
-            html="<p>Rich.</p>",
-            raw=b"From: news@member.example\r\n\r\nPlain. \xc3\xbc\r\n",
-            headers=[("X-Campaign", "autumn"), ("Precedence", "bulk")],
-            unsubscribe_url="https://member.example/off?u=1",
-            client_address="203.0.113.7",
-            rejected=[("Bob <bob@recipient.example>", "unsubscribe")],
-        ),
-    ),
-    ("message.queued", 1): MessageQueued(
-        did=DID,
-        domain="member.example",
-        category="login-link",
-        index=2,
-        next_attempt_at=ACCEPTED_AT_US,
-        give_up_at=ACCEPTED_AT_US + 60 * MINUTE_US,
-        personal=Recipient(
-            given="Jörg <jörg@BÜCHER.example>", name="Jörg", address="jörg@xn--bcher-kva.example"
-        ),
-    ),
+    **ORDERED,
+    **SENDS,
     ("message.held", 1): MessageHeld(did=DID, message_id=448, because="domain"),
     ("message.held", 2): MessageHeld(
         did=DID,
@@ -336,6 +239,17 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
         by="postmaster",
         personal=OperatorsReason(why="their server is back"),
     ),
+    ("message.rescheduled", 2): MessageRescheduled(
+        did=DID,
+        message_id=448,
+        next_attempt_at=ACCEPTED_AT_US + 15 * MINUTE_US,
+        by="postmaster",
+        key_id="0a1b2c3d4e5f",
+        give_up_at=ACCEPTED_AT_US + 75 * MINUTE_US,
+        personal=OperatorsReason(why="their server is back"),
+    ),
+    **WEBHOOKS,
+    **SEEING,
     **INBOUND,
     ("recipient.suppressed", 1): RecipientSuppressed(
         did=DID,
@@ -369,13 +283,32 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
         **{**_CLASSIFIED, "code": 451, "enhanced": "4.7.1"}, next_attempt_at=ACCEPTED_AT_US + 15 * MINUTE_US
     ),
     ("message.sent", 1): MessageSent(**_OUTCOME),
+    ("message.deferred", 3): MessageDeferred(
+        **{**_CLASSIFIED, "code": 451, "enhanced": "4.7.1"},
+        provider="google",
+        next_attempt_at=ACCEPTED_AT_US + 15 * MINUTE_US,
+    ),
     ("message.sent", 2): MessageSent(**_CLASSIFIED),
+    ("message.sent", 3): MessageSent(**_CLASSIFIED, provider="google"),
     ("message.bounced", 1): MessageBounced(
         **{**_OUTCOME, "code": 550, "enhanced": "5.1.1"}, reason="rejected"
     ),
     ("message.bounced", 2): MessageBounced(
         **{**_CLASSIFIED, "code": 550, "enhanced": "5.1.1", "bounce_class": "invalid_recipient"},
         reason="rejected",
+        by="postmaster",
+    ),
+    ("message.bounced", 3): MessageBounced(
+        **{**_CLASSIFIED, "code": 550, "enhanced": "5.1.1", "bounce_class": "invalid_recipient"},
+        reason="rejected",
+        key_id="0a1b2c3d4e5f",
+        by="postmaster",
+    ),
+    ("message.bounced", 4): MessageBounced(
+        **{**_CLASSIFIED, "code": 550, "enhanced": "5.1.1", "bounce_class": "invalid_recipient"},
+        provider="google",
+        reason="rejected",
+        key_id="0a1b2c3d4e5f",
         by="postmaster",
     ),
     ("dsn.queued", 1): DsnQueued(
@@ -387,7 +320,7 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
         operator_domain="relay.example",
         operator_stem="atmos20250101",
         message_id_entropy="00112233445566ff",
-        personal=Recipient(
+        personal=Addressee(
             given="Büro <büro@BÜCHER.example>", name="Büro", address="büro@xn--bcher-kva.example"
         ),
     ),
@@ -401,7 +334,22 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
         operator_stem="atmos20250101",
         message_id_entropy="00112233445566ff",
         composition=2,
-        personal=Recipient(
+        personal=Addressee(
+            given="Büro <büro@BÜCHER.example>", name="Büro", address="büro@xn--bcher-kva.example"
+        ),
+    ),
+    ("dsn.queued", 3): DsnQueued(
+        did=DID,
+        domain="member.example",
+        about=448,
+        scheduled_at=ACCEPTED_AT_US - 90 * MINUTE_US,
+        next_attempt_at=ACCEPTED_AT_US,
+        give_up_at=ACCEPTED_AT_US + 60 * MINUTE_US,
+        operator_domain="relay.example",
+        operator_stem="atmos20250101",
+        message_id_entropy="00112233445566ff",
+        composition=3,
+        personal=Addressee(
             given="Büro <büro@BÜCHER.example>", name="Büro", address="büro@xn--bcher-kva.example"
         ),
     ),
@@ -415,7 +363,7 @@ EVENTS: Final[Mapping[tuple[str, int], Event]] = {
         message_id_entropy="00112233445566ff",
         composition=2,
         link_base="https://relay.example",
-        personal=Recipient(
+        personal=Addressee(
             given="büro@xn--bcher-kva.example", name="Büro", address="büro@xn--bcher-kva.example"
         ),
     ),

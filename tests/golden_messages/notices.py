@@ -8,6 +8,8 @@ from relay.addresses import parse_mailbox
 from relay.codec import Recorded
 from relay.events import (
     NOBODY,
+    Addressee,
+    AlarmQueued,
     ConfirmationQueued,
     DsnQueued,
     ForwardQueued,
@@ -16,11 +18,12 @@ from relay.events import (
     MessageBounced,
     MessageBounceReported,
     MessageQueued,
-    Recipient,
     RemoteSide,
     ReportDetails,
     SendAccepted,
+    WebhookNoticeQueued,
 )
+from relay.message.alarm_notice import compose_alarm
 from relay.message.compose import (
     Message,
 )
@@ -28,6 +31,7 @@ from relay.message.confirmation import compose_confirmation
 from relay.message.dsn import compose_dsn
 from relay.message.forward import compose_forward
 from relay.message.signing import sign
+from relay.message.webhook_notice import compose_webhook_notice
 from tests.golden_messages.stories import (
     ACCEPTED_AT_US,
     BOUNCED_AT_US,
@@ -182,7 +186,7 @@ def forwarded(story: ForwardStory) -> bytes:
         next_attempt_at=BOUNCED_AT_US,
         give_up_at=BOUNCED_AT_US,
         operator_domain="relay.example",
-        personal=Recipient(given="owner@elsewhere.example", address="owner@elsewhere.example"),
+        personal=Addressee(given="owner@elsewhere.example", address="owner@elsewhere.example"),
     )
     composed = compose_forward(
         Recorded(456, BOUNCED_AT_US, forward),
@@ -214,7 +218,7 @@ def composed_dsn(story: DsnStory) -> Message:
         index=1,
         next_attempt_at=ACCEPTED_AT_US,
         give_up_at=give_up_at,
-        personal=Recipient(given=story.about.to, name=to.name, address=to.address),
+        personal=Addressee(given=story.about.to, name=to.name, address=to.address),
     )
     bounced: MessageBounced | MessageBounceReported
     if story.reason is None:
@@ -253,7 +257,7 @@ def composed_dsn(story: DsnStory) -> Message:
         operator_stem="atmos20251124",
         message_id_entropy="p9x1w4",
         composition=story.composition,
-        personal=Recipient(given=forward_to, address=forward_to),
+        personal=Addressee(given=forward_to, address=forward_to),
     )
     return compose_dsn(
         Recorded(451, BOUNCED_AT_US, dsn),
@@ -284,7 +288,7 @@ def composed_confirmation(address: str) -> Message:
         message_id_entropy="c7f2k8",
         composition=2,
         link_base="https://relay.example",
-        personal=Recipient(given=address, address=address),
+        personal=Addressee(given=address, address=address),
     )
     return compose_confirmation(
         Recorded(460, BOUNCED_AT_US, queued), "https://relay.example/confirm/zKwdoYCW498f_aI4ybWVyRFZ-s9-AgPK"
@@ -297,4 +301,89 @@ def signed_confirmation(address: str) -> bytes:
         OPERATORS_SIGNERS,
         timestamp=BOUNCED_AT_US // 1_000_000,
         composition=2,
+    )
+
+
+#: Of a member's webhook, and of the operator's.
+WEBHOOK_NOTICES: Final[Mapping[str, WebhookNoticeQueued]] = {
+    name: WebhookNoticeQueued(
+        did=did,
+        domain="member.example",
+        next_attempt_at=BOUNCED_AT_US,
+        give_up_at=BOUNCED_AT_US,
+        operator_domain="relay.example",
+        operator_stem="atmos20251124",
+        message_id_entropy="c7f2k8",
+        composition=3,
+        link_base="https://relay.example",
+        webhook_id="whabcdefghijklmnop234567",
+        because=because,  # type: ignore[arg-type]
+        until_seq=447,
+        http_status=status,
+        error=error,
+        personal=Addressee(given="büro@member.example", address="büro@member.example"),
+    )
+    for name, did, because, status, error in (
+        ("webhook-failing", DID, "failing", None, "timeout"),
+        ("webhook-gone", NOBODY, "gone", 410, None),
+    )
+}
+
+
+def signed_webhook_notice(notice: WebhookNoticeQueued) -> bytes:
+    return sign(
+        compose_webhook_notice(Recorded(461, BOUNCED_AT_US, notice)),
+        OPERATORS_SIGNERS,
+        timestamp=BOUNCED_AT_US // 1_000_000,
+        composition=notice.composition,
+    )
+
+
+#: To a member, of its domain; to the operator, of what is no domain's.
+ALARMS: Final[Mapping[str, AlarmQueued]] = {
+    name: AlarmQueued(
+        did=did,
+        domain=domain,
+        next_attempt_at=BOUNCED_AT_US,
+        give_up_at=BOUNCED_AT_US,
+        operator_domain="relay.example",
+        operator_stem="atmos20251124",
+        message_id_entropy="c7f2k8",
+        composition=3,
+        alarm=alarm,
+        about=about,
+        says=says,
+        personal=Addressee(given="büro@member.example", address="büro@member.example"),
+    )
+    for name, did, domain, alarm, about, says in (
+        (
+            "alarm-domain",
+            DID,
+            "member.example",
+            "domain_paused",
+            "member.example",
+            [
+                "Your domain member.example is paused since 2025-11-24T10:00:00Z: of its last 40 messages 3 bounced.",
+                "Take the addresses that do not exist off your list, then ask the operator to resume the domain.",
+                "  atmos-relay domain resume DIR --domain member.example   # is for the operator, who has the paths",
+            ],
+        ),
+        (
+            "alarm-file",
+            NOBODY,
+            "relay.example",
+            "certificate_expires",
+            "/etc/Schlüssel/\u202efullchain.pem",
+            ["The certificate in /etc/Schlüssel/\u202efullchain.pem expires in 13 days."],
+        ),
+    )
+}
+
+
+def signed_alarm(alarm: AlarmQueued) -> bytes:
+    return sign(
+        compose_alarm(Recorded(462, BOUNCED_AT_US, alarm)),
+        OPERATORS_SIGNERS,
+        timestamp=BOUNCED_AT_US // 1_000_000,
+        composition=alarm.composition,
     )

@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from relay.addresses import parse_mailbox
 from relay.domains.records import dkim_record
+from relay.events import Attachment, Calendar
 from relay.message.compose import (
     Draft,
     Message,
     compose,
-    compose_body,
     feedback_id,
     message_id_header,
     shared_fields,
@@ -67,7 +67,7 @@ STORIES: Final[dict[str, Story]] = {
             "Your weekly digest",
             "Hello Jane,\n\nthree things happened this week.\n",
             "<p>Hello Jane,</p>\n<p>three things happened this week.</p>\n",
-            reply_to=parse_mailbox("replies@member.example"),
+            reply_to=(parse_mailbox("replies@member.example"),),
             headers=(
                 ("Precedence", "bulk"),
                 ("List-Unsubscribe", "<https://member.example/off?u=1>"),
@@ -90,7 +90,7 @@ STORIES: Final[dict[str, Story]] = {
         "Дмитрий <dmitri@recipient.example>",
     ),
     "smtputf8": Story(
-        Draft(NEWS, "Ciao", "Ciao!\n", reply_to=parse_mailbox("Søren <søren@member.example>")),
+        Draft(NEWS, "Ciao", "Ciao!\n", reply_to=(parse_mailbox("Søren <søren@member.example>"),)),
         "Zoë <zoë@例え.テスト>",
     ),
     "awkward-body": Story(
@@ -132,6 +132,53 @@ STORIES |= {
     "login-link-3": STORIES["login-link"]._replace(composition=3),
     "digest-3": STORIES["digest"]._replace(composition=3),
 }
+_INVITATION: Final = (
+    "BEGIN:VCALENDAR\nVERSION:2.0\nPRODID:-//Member//EN\nMETHOD:REQUEST\nBEGIN:VEVENT\nUID:1@member.example\n"
+    "DTSTAMP:20251124T160000Z\nDTSTART:20251201T100000Z\nORGANIZER:mailto:news@member.example\n"
+    "SUMMARY:Tea at Zoë's\nEND:VEVENT\nEND:VCALENDAR\n"
+)
+STORIES |= {
+    "files": Story(
+        Draft(
+            NEWS,
+            "Your invoice",
+            "See the file.\n",
+            '<p><img src="cid:logo@member"> See the file.</p>',
+            attachments=(
+                Attachment(
+                    filename="Rechnung Nr. 17 für Zoë \u2013 November.pdf",
+                    content_type="application/pdf",
+                    content=b"%PDF-1.7\n" + bytes(range(100)),
+                ),
+                Attachment(
+                    filename="logo.png",
+                    content_type="image/png",
+                    content_id="logo@member",
+                    inline=True,
+                    content=b"\x89PNG\r\n\x1a\n",
+                ),
+                Attachment(
+                    filename='what "he" said.txt', content_type="text/plain; charset=utf-8", content=b""
+                ),
+            ),
+        ),
+        JANE,
+        composition=3,
+    ),
+    "conversation": Story(
+        Draft(
+            NEWS,
+            "Tea",
+            "Will you come?\n",
+            reply_to=(NEWS, parse_mailbox("Zoë <zoe@member.example>")),
+            to_shown=(parse_mailbox(JANE), parse_mailbox('"Übelacker, Jörg" <joerg@bücher.example>')),
+            cc=(parse_mailbox("bob@recipient.example"),),
+            calendar=Calendar(method="REQUEST", content=_INVITATION),
+        ),
+        "hidden@recipient.example",
+        composition=3,
+    ),
+}
 _SUBMITTED: Final = (
     b"Received: from phone.home.example by member.example; Mon, 24 Nov 2025 15:59:58 +0000\r\n"
     b"From: =?utf-8?q?Zo=C3=AB?= <zoe@member.example>\r\n"
@@ -168,9 +215,11 @@ def composed(story: Story) -> Message:
     content = story.content
     return compose(
         content,
-        compose_body(content.text, content.html),
+        content.body(),
         to=parse_mailbox(story.to),
-        message_id=message_id_header(content, message_id=448, entropy="k3v7q2", domain="member.example"),
+        message_id=message_id_header(
+            content.headers, message_id=448, entropy="k3v7q2", domain="member.example"
+        ),
         accepted_at_us=ACCEPTED_AT_US,
         feedback_id=feedback_id(
             sending_domain="member.example", did=DID, category=story.category, operator_domain="relay.example"

@@ -25,11 +25,16 @@ HANDS: dict[str, frozenset[str]] = {
             "__main__",
             "acceptance",
             "alarm",
+            "alarm_watch",
+            "batches",
             "buffers",
             "config",
+            "console_logins",
+            "console_sign_in",
             "core",
             "data_directory",
             "dead_readers",
+            "dnsbl_watch",
             "doors",
             "edge",
             "enrolment",
@@ -42,6 +47,8 @@ HANDS: dict[str, frozenset[str]] = {
             "news",
             "own_domains",
             "own_keys",
+            "own_messages",
+            "own_webhooks",
             "quota",
             "receiving",
             "turns",
@@ -77,10 +84,15 @@ HANDS: dict[str, frozenset[str]] = {
             "story",
         }
     ),
-    "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "verification"}),
+    "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
+    "relay.own_network": frozenset(
+        {"looking", "name_servers", "nameless", "names", "outside", "ports", "records", "smtp_probe"}
+    ),
+    # Steps are taken with a store, whoever has it.
+    "relay.finding": frozenset({"__init__"}),
     "relay.past": frozenset({"audit"}),
     "relay.reports": frozenset(),
     # What is pure is what reads strangers' octets.
@@ -98,6 +110,10 @@ HANDS: dict[str, frozenset[str]] = {
             "submission",
             "submission_ports",
         }
+    ),
+    # What stands on the internet's words, and what sends and waits.
+    "relay.webhooks": frozenset(
+        {"asking", "connections", "deliver", "notices", "orders", "reading", "shown", "urls"}
     ),
     # The package itself opens the views.
     "relay.views": frozenset({"__init__"}),
@@ -124,10 +140,12 @@ HANDS: dict[str, frozenset[str]] = {
 ROOMS_OF_HANDS = frozenset(
     {
         "relay.api",
+        "relay.console",
         "relay.couriers",
         "relay.edges",
         "relay.internet",
         "relay.operator",
+        "relay.operator_console",
         "relay.processes",
         "spool.backup",
         "spool.views",
@@ -154,6 +172,7 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     "__future__": ALL,
     "base64": ALL,
     "binascii": ALL,
+    "bisect": ALL,
     "collections": ALL,
     "copy": frozenset({"deepcopy"}),
     "collections.abc": ALL,
@@ -168,6 +187,7 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     "operator": frozenset({"add"}),
     "re": ALL,
     "tomllib": frozenset({"loads"}),
+    "html": frozenset({"unescape"}),
     "struct": ALL,
     "textwrap": frozenset({"wrap"}),
     "unicodedata": ALL,
@@ -176,7 +196,7 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     # Not `now` and `today`, see AMBIENT.
     "datetime": frozenset({"UTC", "datetime", "timedelta"}),
     "email": frozenset({"message_from_bytes"}),
-    "email.utils": frozenset({"format_datetime"}),
+    "email.utils": frozenset({"format_datetime", "parsedate_to_datetime"}),
     "flufl.bounce": frozenset({"all_failures"}),
     # To silence a library.
     "logging": frozenset({"getLogger"}),

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 import trio
 
-from benchmarks import cores_page, cores_plot, open_loop, policy, postfix, processes, queue_length
+from benchmarks import cores_page, cores_plot, open_loop, policy, postfix, processes, queue_length, webhooks
 from benchmarks.accept import BODY_BYTES, USUAL, bare_server, measure_case, measure_new_connections
 from benchmarks.command import Effort
 from benchmarks.pages import PAGES, PROCESSES, newest_results, plots, with_figures
@@ -91,6 +91,17 @@ def test_what_a_long_queue_costs_can_be_asked(tmp_path: Path) -> None:
     memory, own, views, peak = (row.values[0] for row in rows[-4:])
     assert own < memory <= peak
     assert 0 < views < peak
+
+
+def test_whether_dead_endpoints_slow_the_others_can_be_asked() -> None:
+    rows = list(webhooks.measure(Effort(rounds=1, seconds=0.05, scale=0.001)))
+    assert [row.what for row in rows] == ["events/s", "µs of CPU an event"] * 2 + [
+        *["events/s, to those that live"] * 2,
+        "µs of CPU an event",
+    ]
+    assert [row.asked for row in rows if row.asked] == [Demand("ratio", at_least=0.9)]
+    # So few events may take less of the processor than the kernel counts in.
+    assert all(value > 0 or "CPU" in row.what for row in rows for value in row.values)
 
 
 async def count_due(directory: Path) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import msgspec
 import pytest
 import requests
@@ -24,16 +25,18 @@ from relay.config import CONFIG_FILE, Config, SiteConfig, WarmingTier
 from relay.file_names import LOG_DIRECTORY
 from relay.refusals import STATUS_OF_CODE
 from spool.reader import LogReader
+from tests.world.asked_about import asked
 from tests.world.daemon import free_port, is_listening, open_daemon_directory, require_daemon, running
 from tests.world.pages import DOCS, Example, examples, says
-from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, configure, make_process_directory
 from tests.world.relay import DID, DOMAIN
 from tests.world.self_signed import self_signed_pem
+from tools.cli import cli
 
 PAGES = sorted(DOCS.glob("*.md"))
 #: Pages whose examples have tests of their own, beside those of this module.
-ELSEWHERE = {"AUDIT.md", "BACKUP.md", "INBOUND.md", "RETENTION.md", "SMTP.md", "STREAM.md"}
-HERE = {"SEND_API.md", "DOMAINS.md", "OPERATING.md", "CORRUPTION.md"}
+ELSEWHERE = {"AUDIT.md", "BACKUP.md", "INBOUND.md", "PROVIDERS.md", "RETENTION.md", "SMTP.md", "STREAM.md"}
+HERE = {"SEND_API.md", "DOMAINS.md", "OPERATING.md", "CORRUPTION.md", "WEBHOOKS.md"}
 
 
 #: Commands of the pages that are not run as they stand, each with the reason.
@@ -55,6 +58,8 @@ NOT_RUN = {
     ".venv/bin/atmos-relay member add": "asks the PLC directory; docs/DOMAINS.md runs it with --offline",
     "python -m benchmarks": "as make bench",
     "atmos-relay bounce": "wants a mail that came back: tests/tools/test_bounce.py types it",
+    "atmos-relay console": "wants a relay that runs; tests/edges/test_one_console.py types it",
+    "atmos-relay completion": "writes where shells look; tests/tools/test_completion.py types in them",
     "atmos-relay complaint": "wants a message: tests/api/test_suppressions.py records one",
 }
 #: Examples that are meant to find a problem: exit status 1.
@@ -108,6 +113,19 @@ def test_the_send_api(tmp_path: Path, typed: dict[str, str]) -> None:
             run(example, {**typed, "RELAY": f"http://{relay.address}", "DID": DID, "KEY": key})
 
 
+def test_webhooks(tmp_path: Path, typed: dict[str, str]) -> None:
+    directory = make_process_directory(tmp_path / "data", route="127.0.0.1:9")
+    # Where nobody listens.
+    nowhere = f"127.0.0.1:{free_port()}"
+    configure(directory, webhooks=f'allow = ["{nowhere}", "{DID} {nowhere}"]')
+    relay = RelayProcess(directory)
+    key = relay.enrol()["Authorization"].removeprefix("Bearer ")
+    with relay.running():
+        told = {"RELAY": f"http://{relay.address}", "DID": DID, "KEY": key, "HOOK": f"https://{nowhere}/hook"}
+        for example in of("WEBHOOKS.md"):
+            run(example, {**typed, **told}, replace={"DIR": directory})
+
+
 def test_domains(tmp_path: Path, typed: dict[str, str]) -> None:
     directory = make_process_directory(tmp_path / "data", route="127.0.0.1:9")
     for example in of("DOMAINS.md"):
@@ -115,8 +133,10 @@ def test_domains(tmp_path: Path, typed: dict[str, str]) -> None:
 
 
 def test_operating(tmp_path: Path, typed: dict[str, str]) -> None:
+    elsewhere = asked()  # tests/tools/test_five_questions.py
     for example in of("OPERATING.md"):
-        run(example, typed, replace={"DIR": tmp_path / "data"})
+        if example not in elsewhere:
+            run(example, typed, replace={"DIR": tmp_path / "data"})
 
 
 def test_corruption(tmp_path: Path, typed: dict[str, str]) -> None:
@@ -157,6 +177,21 @@ def test_the_readme_begins_as_it_says(tmp_path: Path, typed: dict[str, str]) -> 
             typed,
             replace={"DIR": tmp_path / "data"},
         )
+
+
+def test_the_readme_names_every_command() -> None:
+    rows = re.findall(r"^\| (`[a-z].*?) \| ", (DOCS.parent / "README.md").read_text(), re.MULTILINE)
+    named = set()
+    for words in re.findall(r"`([^`]*)`", " ".join(row.replace(r"\|", "/") for row in rows)):
+        first, *rest = words.split()
+        named |= {f"{first} {each}" for each in rest[0].split("/")} if rest else {first}
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        under = command.list_commands(context) if isinstance(command, click.Group) else []
+        for words in [f"{name} {each}" for each in under] or [name]:
+            assert words in named or (words == "watch" and "watch BASE_URL" in named), words
 
 
 def reason_not_to_run(command: str) -> str | None:
@@ -429,3 +464,11 @@ def _is_there(name: str) -> bool:
     with contextlib.suppress(ModuleNotFoundError):
         return hasattr(importlib.import_module(module), inside)
     return False
+
+
+def test_the_consoles_pictures_are_small_and_shown() -> None:
+    """What `make screenshots` takes, of each page one."""
+    page = (DOCS / "CONSOLE.md").read_text()
+    pictures = sorted((DOCS / "console").glob("*.png"))
+    assert {f"console/{each.name}" for each in pictures} == set(re.findall(r"console/[\w-]+\.png", page))
+    assert all(each.stat().st_size <= 100_000 for each in pictures)

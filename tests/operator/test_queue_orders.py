@@ -293,6 +293,7 @@ def test_the_list_of_sites_adds_up(tmp_path: Path) -> None:
                 "inFlight": 1,
                 "oldestAcceptedAt": oldest["acceptedAt"],
                 "nextAttemptAt": oldest["nextAttemptAt"],
+                "lanes": [{"did": DID, "class": "bulk", "waiting": 3}],
                 # Of the route, whatever domain: one is hung up in, and what was deferred has made the window narrower.
                 "connections": 1,
                 "connectionsAtMost": 4,

@@ -399,6 +399,12 @@ def test_planted_payloads_that_go_before_their_event_are_found(tmp_path: Path) -
             tmp_path / "data" / LOG_DIRECTORY, tmp_path / "data" / VIEWS_DIRECTORY, PROJECTORS, decode
         )
         assert verdict.log.problems == []
-        assert {view.name for view in verdict.views if not view.ok} == {"by_recipient", "recipient_of"}
+        assert {view.name for view in verdict.views if not view.ok} == {
+            "by_recipient",
+            "recipient_of",
+            "counted_at_receivers",
+            "receiver_days",
+            "receiver_hours",
+        }
 
     run(main)

@@ -262,6 +262,8 @@ def test_no_command_looks_up_what_is_no_did(tmp_path: Path, name: str) -> None:
         "reason": "x",
         "to": "",
         "handle": "",
+        "recipient": "a@example.com",
+        "by": "class",
     }
     wanted = {
         field.name: types[field.name]

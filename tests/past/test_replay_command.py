@@ -75,7 +75,7 @@ def test_filters(story: Path) -> None:
         (["replay", "--until", "2020-01-01T00:00:00Z"], "the log begins at 2026-"),
         (["replay", "--until", "2026-12-01T00:00:00"], "neither a sequence number nor a time"),
         (["replay", "--until", "yesterday"], "neither a sequence number nor a time"),
-        (["replay", "--view", "secrets"], "'messages', 'suppressions', 'counters', 'members'"),
+        (["replay", "--view", "secrets"], "none of messages, suppressions, counters, members"),
         (["diff", "8", "4"], "sequence 8 is after sequence 4"),
         (["diff", "8", "999"], "there is no sequence 999"),
         (["diff", "8"], "Missing argument"),
@@ -323,4 +323,5 @@ def test_every_view_and_all_that_it_says(tmp_path: Path) -> None:
             {"did": DID, "keySha256": "ab" * 32, "seq": 4, "time": times[4]},
         ],
         "calls": [{"suppressedSeq": 6, "nextAttemptAt": "2023-11-14T22:13:20.000000Z", "attempts": 0}],
+        "webhooks": [],
     }

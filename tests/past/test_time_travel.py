@@ -30,8 +30,8 @@ from relay.times import rfc3339
 from relay.views import messages
 from spool import LogReader
 from tests.world.directories import contents
-from tests.world.histories import History, histories, repeatable
-from tests.world.history_views import opened, records_of
+from tests.world.histories import histories, repeatable
+from tests.world.history_views import History, opened, records_of
 from tests.world.relay import DID, OTHER_DID, open_world, run
 from tests.world.time_travels import all_views, answer, write_log
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,12 @@ def descriptors() -> set[str]:
 
 def children() -> set[int]:
     """Of this process, those that have ended and were not reaped among them."""
-    return {
-        int(pid)
-        for task in os.listdir("/proc/self/task")
-        for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
-    }
+    found: set[int] = set()
+    for task in os.listdir("/proc/self/task"):
+        # A thread that has ended meanwhile has left its children to another, whom the list has.
+        with suppress(FileNotFoundError):
+            found.update(map(int, Path(f"/proc/self/task/{task}/children").read_text().split()))
+    return found
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.reception.lockout import (
+from relay.lockout import (
     ADDRESSES_MAX,
     FAILURES_MAX,
     LOCKED_SECONDS,

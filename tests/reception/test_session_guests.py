@@ -9,8 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from relay.lockout import FAILURES_MAX
 from relay.reception.interface import Client
-from relay.reception.lockout import FAILURES_MAX
 from relay.reception.places import Places
 from relay.reception.replies import TOO_MANY_CONNECTIONS
 from relay.reception.session import Limits, Session, Surroundings

@@ -24,7 +24,7 @@ async def takes_at_once(held: Held, octets: int) -> bool:
 
 def test_what_is_small_always_finds_room_and_is_not_counted() -> None:
     async def main() -> None:
-        buffers = Buffers(16 * UNIT)
+        buffers = Buffers(lambda: 16 * UNIT)
         with buffers.held("a") as all_of_it, buffers.held("b") as small:
             await all_of_it.take(16 * UNIT)
             assert await takes_at_once(small, ALWAYS_OCTETS)
@@ -36,7 +36,7 @@ def test_what_is_small_always_finds_room_and_is_not_counted() -> None:
 
 def test_one_member_has_a_quarter_and_another_does_not_wait_for_it() -> None:
     async def main() -> None:
-        buffers = Buffers(16 * UNIT)
+        buffers = Buffers(lambda: 16 * UNIT)
         with buffers.held("a") as first, buffers.held("a") as second, buffers.held("b") as other:
             await first.take(4 * UNIT)
             async with trio.open_nursery() as nursery:
@@ -52,7 +52,7 @@ def test_one_member_has_a_quarter_and_another_does_not_wait_for_it() -> None:
 
 def test_what_is_larger_than_a_share_is_held_alone() -> None:
     async def main() -> None:
-        buffers = Buffers(16 * UNIT)
+        buffers = Buffers(lambda: 16 * UNIT)
         with buffers.held("a") as large, buffers.held("a") as second:
             assert await takes_at_once(large, 100 * UNIT)
             assert not await takes_at_once(second, UNIT)
@@ -62,7 +62,7 @@ def test_what_is_larger_than_a_share_is_held_alone() -> None:
 
 def test_a_small_one_of_another_does_not_keep_a_large_one_waiting_for_ever() -> None:
     async def main() -> None:
-        buffers = Buffers(8 * UNIT)
+        buffers = Buffers(lambda: 8 * UNIT)
         with ExitStack() as stack:
             a, b, c, d, large, small = (stack.enter_context(buffers.held(party)) for party in "abcdef")
             for held in (a, b, c, d):
@@ -88,7 +88,7 @@ def test_bounds_hold_and_everybody_has_its_turn(those: list[tuple[str, int, bool
     """Whoever comes, gives up or holds for however long: all that did not give up have held, and all is given back."""
 
     async def main() -> None:
-        buffers = Buffers(16 * UNIT)
+        buffers = Buffers(lambda: 16 * UNIT)
         by_party: dict[str, list[int]] = {}
         served = 0
 
@@ -119,7 +119,7 @@ def test_bounds_hold_and_everybody_has_its_turn(those: list[tuple[str, int, bool
 
 def test_who_holds_takes_no_more() -> None:
     async def main() -> None:
-        with Buffers(16 * UNIT).held("a") as held:
+        with Buffers(lambda: 16 * UNIT).held("a") as held:
             await held.take(UNIT)
             with pytest.raises(AssertionError):
                 await held.take(UNIT)

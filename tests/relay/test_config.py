@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import pytest
 import trio
 from hypothesis import given, settings
@@ -13,20 +14,18 @@ from hypothesis import strategies as st
 
 from relay.config import (
     CONFIG_FILE,
-    FEEDBACK_PROVIDERS,
     GIVE_UP_SECONDS_BY_CATEGORY,
     Config,
     ConfigError,
     DeliveryConfig,
-    InboundConfig,
     RetryConfig,
     ServiceConfig,
-    SubmissionConfig,
     WarmingConfig,
     WarmingTier,
     load_config,
     parse_config,
 )
+from relay.config_doors import FEEDBACK_PROVIDERS, ConsoleConfig, InboundConfig, SubmissionConfig
 from relay.config_template import config_template
 from relay.core import open_core
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
@@ -70,7 +69,12 @@ HEAD = 'operator_domain = "relay.example"\npublic_url = "https://relay.example"\
 
 
 def test_what_init_writes_is_every_default() -> None:
-    assert parse_config(config_template("relay.example", "https://relay.example")) == DEFAULTS
+    written = parse_config(config_template("relay.example", "https://relay.example"))
+    # But for what only a relay of its own has.
+    assert written.console.operator_bind == "127.0.0.1:8026"
+    assert "zen.spamhaus.org" in written.monitoring.dnsbl
+    own = {"console": DEFAULTS.console, "monitoring": DEFAULTS.monitoring}
+    assert msgspec.structs.replace(written, **own) == DEFAULTS
 
 
 def test_what_init_writes_as_a_comment_is_the_default_too() -> None:
@@ -101,6 +105,8 @@ def test_what_init_writes_as_a_comment_is_the_default_too() -> None:
             sites=config.delivery.sites,
         ),
         retry=RetryConfig(give_up_seconds_by_category=GIVE_UP_SECONDS_BY_CATEGORY),
+        monitoring=config.monitoring,
+        console=ConsoleConfig(operator_bind="127.0.0.1:8026"),
     )
 
 

@@ -32,7 +32,7 @@ from relay.events import (
     SendAccepted,
 )
 from relay.presentation import timeline_entry
-from relay.stream_events import stream_event
+from relay.stream_events import Labels, stream_event
 from relay.views import messages, relay_views
 from relay.views.stream import sequence_numbers
 from spool.record import Record
@@ -84,7 +84,8 @@ def test_what_is_about_a_message_says_which_message() -> None:
     begin = {kind.TYPE for kind in EVENT_TYPES.values() if kind.ABOUT == "message"} - {
         kind.TYPE for kind in EVENT_TYPES.values() if issubclass(kind, MessageEvent)
     }
-    assert begin == {"message.queued", "dsn.queued", "confirmation.queued", "forward.queued"}
+    notices = {"dsn.queued", "confirmation.queued", "forward.queued", "webhook_notice.queued", "alarm.queued"}
+    assert begin == {"message.queued", *notices}
 
 
 # ------------------------------------------------------------------------------------------------ and nothing else
@@ -173,7 +174,7 @@ def tables_that_differ(event: Event) -> set[str]:
 def shown(event: Event) -> dict[str, object]:
     recorded = Recorded(9, AT_US, event)
     found: dict[str, object] = msgspec.to_builtins(
-        stream_event(recorded, lambda message_id: "bob@example.com")
+        stream_event(recorded, lambda message_id: Labels("bob@example.com"))
     )
     return found
 

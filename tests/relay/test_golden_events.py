@@ -179,7 +179,7 @@ def entry_of(skeleton: Any, payload: Any = None) -> Entry:
     ("entry", "named"),
     [
         (entry_of({"type": "member.renamed", "v": 1, "did": "x"}), "'member.renamed' version 1"),
-        (entry_of({"type": "member.added", "v": 2, "did": "x"}), "'member.added' version 2"),
+        (entry_of({"type": "member.added", "v": 3, "did": "x"}), "'member.added' version 3"),
         (entry_of({"type": "member.added", "v": 1, "did": "x", "name": "y"}), "name"),
         (entry_of({"type": "member.added", "v": 1}), "did"),
         (entry_of({"type": "member.added", "v": 1, "did": 5}), "did"),
@@ -195,6 +195,10 @@ def entry_of(skeleton: Any, payload: Any = None) -> Entry:
         (entry_of({"type": "message.sent", "v": 1.0, "did": "x"}), "'message.sent'"),
         (entry_of({"type": "message.sent", "v": cbor2.CBORSimpleValue(1), "did": "x"}), "'message.sent'"),
         (entry_of({"type": ["member.added"], "v": 1, "did": "x"}), "record 448"),
+        # What casts these up would look into them.
+        (entry_of({"type": "send.accepted", "v": 3, "did": "x"}, 5), "payload"),
+        (entry_of({"type": "send.accepted", "v": 3, "did": "x"}, "reply_to"), "payload"),
+        (entry_of({"type": "send.accepted", "v": 3, "did": "x"}, ["reply_to"]), "payload"),
         (entry_of({"did": "x"}), "record 448"),
         (entry_of([1, 2]), "record 448"),
         (Entry(b""), "record 448"),

@@ -8,7 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from relay.config import InboundConfig, MembersConfig
+from relay.config import MembersConfig
+from relay.config_doors import InboundConfig
 from relay.quota import COUNTED_MAX, READS_AT_WORK_MAX, MailKind, Quota
 from relay.refusals import Refusal
 from tests.world.relay import DID, OTHER_DID

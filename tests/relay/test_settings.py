@@ -13,17 +13,17 @@ from relay.config import (
     Config,
     ConfigError,
     DeliveryConfig,
-    HttpConfig,
     MembersConfig,
     RetryConfig,
     SpoolConfig,
     parse_config,
 )
+from relay.config_doors import HttpConfig
 from relay.config_template import config_template
 from relay.settings import NEEDS_RESTART, Settings
 
-START = Config(operator_domain="relay.example", public_url="https://relay.example")
 TEXT = config_template("relay.example", "https://relay.example")
+START = parse_config(TEXT)
 
 
 def changed(**tables: Any) -> Config:

@@ -12,9 +12,13 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from relay.codec import Recorded
-from relay.config import HttpConfig
+from relay.config_doors import HttpConfig
+from relay.console_links import SESSION_SECONDS
+from relay.console_logins import LeaveConsole, RedeemConsoleLink, VouchedFor
+from relay.edge import Edge
 from relay.events import KeyRevoked, MemberSuspended
 from relay.news import NAMES_MAX, Heard, News
+from relay.principals import Principal, Stranger
 from relay.refusals import Refusal
 from relay.stream_places import TICKET_SECONDS, HeldPlaces, StreamPlaces, TicketUse
 from relay.times import SECOND_US
@@ -355,5 +359,75 @@ def test_everybody_and_all_keys_mean_the_same_and_more(tmp_path: Path) -> None:
                 with pytest.raises(Closed) as closed:
                     await bad.next()
                 assert closed.value.code == 1008
+
+    run(main)
+
+
+# ------------------------------------------------------------------------------------------------ sessions
+
+
+async def vouched_for(world: World) -> Principal:
+    """A member's session in the console by a link of the operator's."""
+    url = str((await world.command("console_login", did=DID))["url"])
+    found: VouchedFor = await world.core.decide(
+        "redeem_console_link", RedeemConsoleLink(token=url.partition("?link=")[2]), Stranger()
+    )
+    return Principal(found.did, found.key_id, found.scope)
+
+
+def ticket_of(edge: Edge, session: Principal) -> dict[str, Any]:
+    ticket, _ = edge.streams.issue_ticket(session, edge.store.now_us())
+    return {"edge": edge, "credentials": {}, "ticket": ticket}
+
+
+@pytest.mark.parametrize("is_cores", [True, False])
+def test_what_a_session_by_a_link_has_opened_ends_with_it(tmp_path: Path, is_cores: bool) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world, another_edge(world) as another:
+            edge = world.core.edge if is_cores else another.edge
+            session, other = await vouched_for(world), await vouched_for(world)
+            unused = ticket_of(edge, session)
+            async with (
+                open_stream(world, **ticket_of(edge, session)) as stream,
+                open_stream(world, **ticket_of(edge, other)) as others,
+                open_stream(world, edge=edge) as by_key,
+            ):
+                await wait_all_tasks_blocked()
+                await world.core.decide("leave_console", LeaveConsole(), session)
+                with pytest.raises(Closed, match="session that opened this stream is over"):
+                    await stream.next()
+                with pytest.raises(Refused) as refusal:
+                    async with open_stream(world, **unused):
+                        pass
+                assert refusal.value.answer["code"] == "AUTH_FAILED"
+                await nothing_comes(others)
+                # And after its twelve hours, whether anything happens or not.
+                await trio.sleep(SESSION_SECONDS)
+                with pytest.raises(Closed, match="session that opened this stream is over"):
+                    await others.next()
+                await nothing_comes(by_key)
+
+    run(main)
+
+
+def test_a_session_that_ends_while_its_place_is_on_the_way_opens_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world, another_edge(world) as edge:
+            session = await vouched_for(world)
+            asked = ticket_of(edge.edge, session)
+            edge.answers_pass.shut()
+            async with trio.open_nursery() as nursery:
+
+                async def open_it() -> None:
+                    with pytest.raises(Refused):
+                        async with open_stream(world, **asked):
+                            pass
+
+                nursery.start_soon(open_it)
+                await wait_all_tasks_blocked()
+                await world.core.decide("leave_console", LeaveConsole(), session)
+                await wait_all_tasks_blocked()
+                edge.answers_pass.open()
+            assert world.core.stream_places.count == 0
 
     run(main)

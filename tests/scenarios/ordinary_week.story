@@ -1,9 +1,9 @@
-      1  2026-09-21T00:00:00.000000Z  member.added          did:plc:harbourharbourharbour234 is enrolled
-      2  2026-09-21T00:00:00.000000Z  domain.added          forum.example is enrolled for did:plc:harbourharbourharbour234
-      3  2026-09-21T00:00:00.000000Z  key.issued            key 8a6a24ede6a4 (full) is issued to did:plc:harbourharbourharbour234
-      4  2026-09-21T00:00:00.000000Z  member.added          did:plc:teashopteashopteashop234 is enrolled
-      5  2026-09-21T00:00:00.000000Z  domain.added          shop.example is enrolled for did:plc:teashopteashopteashop234
-      6  2026-09-21T00:00:00.000000Z  key.issued            key e0097ebff206 (full) is issued to did:plc:teashopteashopteashop234
+      1  2026-09-21T00:00:00.000000Z  member.added          did:plc:harbourharbourharbour234 is enrolled (by operator)
+      2  2026-09-21T00:00:00.000000Z  domain.added          forum.example is enrolled for did:plc:harbourharbourharbour234 (by operator)
+      3  2026-09-21T00:00:00.000000Z  key.issued            key 8a6a24ede6a4 (full) is issued to did:plc:harbourharbourharbour234 (by operator)
+      4  2026-09-21T00:00:00.000000Z  member.added          did:plc:teashopteashopteashop234 is enrolled (by operator)
+      5  2026-09-21T00:00:00.000000Z  domain.added          shop.example is enrolled for did:plc:teashopteashopteashop234 (by operator)
+      6  2026-09-21T00:00:00.000000Z  key.issued            key e0097ebff206 (full) is issued to did:plc:teashopteashopteashop234 (by operator)
       7  2026-09-21T09:00:00.000000Z  send.accepted         did:plc:harbourharbourharbour234 sends to 1 recipient from news@forum.example: "Welcome to the harbour" (bulk)
       8  2026-09-21T09:00:00.000000Z  message.queued        message 8 to ann@greylist.example is queued (bulk, for did:plc:harbourharbourharbour234)
       9  2026-09-21T09:00:00.000000Z  attempt.started       message 8: attempt 1 begins
@@ -66,32 +66,32 @@
      66  2026-09-22T09:05:00.000000Z  message.queued        message 66 to erin@bigmail.example is queued (bulk, for did:plc:harbourharbourharbour234)
      67  2026-09-22T09:05:00.000000Z  message.queued        message 67 to finn@bigmail-too.example is queued (bulk, for did:plc:harbourharbourharbour234)
      68  2026-09-22T09:05:00.000000Z  message.queued        message 68 to gus@bigmail.example is queued (bulk, for did:plc:harbourharbourharbour234)
-     69  2026-09-22T09:05:00.000000Z  attempt.started       message 67: attempt 1 begins
-     70  2026-09-22T09:05:00.000000Z  attempt.started       message 66: attempt 1 begins
+     69  2026-09-22T09:05:00.000000Z  attempt.started       message 66: attempt 1 begins
+     70  2026-09-22T09:05:00.000000Z  attempt.started       message 67: attempt 1 begins
      71  2026-09-22T09:05:00.000000Z  attempt.started       message 68: attempt 1 begins
-     72  2026-09-22T09:05:00.000000Z  message.deferred      message 68: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:06:05.287783Z
-     73  2026-09-22T09:05:00.000000Z  message.deferred      message 67: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.164063Z
-     74  2026-09-22T09:05:00.000000Z  message.deferred      message 66: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.265569Z
-     75  2026-09-22T09:05:58.164063Z  attempt.started       message 67: attempt 2 begins
-     76  2026-09-22T09:05:58.164063Z  message.deferred      message 67: deferred (transient_failure) at attempt 2, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:11:04.819236Z
-     77  2026-09-22T09:05:58.265569Z  message.deferred      message 66: deferred (transient_failure) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:57.887149Z
-     78  2026-09-22T09:06:05.287783Z  message.deferred      message 68: deferred (transient_failure) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:48.380249Z
-     79  2026-09-22T09:10:48.380249Z  attempt.started       message 68: attempt 3 begins
-     80  2026-09-22T09:10:48.380249Z  message.deferred      message 68: deferred (transient_failure) at attempt 3, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:25:10.117996Z
-     81  2026-09-22T09:10:57.887149Z  message.deferred      message 66: deferred (transient_failure) at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:26:40.792557Z
-     82  2026-09-22T09:11:04.819236Z  message.deferred      message 67: deferred (transient_failure) at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:25:46.440818Z
-     83  2026-09-22T09:25:10.117996Z  attempt.started       message 68: attempt 4 begins
-     84  2026-09-22T09:25:10.117996Z  message.deferred      message 68: deferred (transient_failure) at attempt 4, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:57:40.171837Z
-     85  2026-09-22T09:25:46.440818Z  message.deferred      message 67: deferred (transient_failure) at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:55:45.183230Z
-     86  2026-09-22T09:26:40.792557Z  message.deferred      message 66: deferred (transient_failure) at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:54:40.684419Z
+     72  2026-09-22T09:05:00.000000Z  message.deferred      message 68: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.265569Z
+     73  2026-09-22T09:05:00.000000Z  message.deferred      message 67: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:06:05.287783Z
+     74  2026-09-22T09:05:00.000000Z  message.deferred      message 66: deferred (transient_failure) at attempt 1, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:05:58.164063Z
+     75  2026-09-22T09:05:58.164063Z  attempt.started       message 66: attempt 2 begins
+     76  2026-09-22T09:05:58.164063Z  message.deferred      message 66: deferred (transient_failure) at attempt 2, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:11:04.819236Z
+     77  2026-09-22T09:05:58.265569Z  message.deferred      message 68: deferred (transient_failure) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:57.887149Z
+     78  2026-09-22T09:06:05.287783Z  message.deferred      message 67: deferred (transient_failure) at attempt 2: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:10:48.380249Z
+     79  2026-09-22T09:10:48.380249Z  attempt.started       message 67: attempt 3 begins
+     80  2026-09-22T09:10:48.380249Z  message.deferred      message 67: deferred (transient_failure) at attempt 3, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:25:10.117996Z
+     81  2026-09-22T09:10:57.887149Z  message.deferred      message 68: deferred (transient_failure) at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:26:40.792557Z
+     82  2026-09-22T09:11:04.819236Z  message.deferred      message 66: deferred (transient_failure) at attempt 3: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:25:46.440818Z
+     83  2026-09-22T09:25:10.117996Z  attempt.started       message 67: attempt 4 begins
+     84  2026-09-22T09:25:10.117996Z  message.deferred      message 67: deferred (transient_failure) at attempt 4, mx2.bigmail.example (198.41.1.2): 421 4.7.0 "Too many connections from your network, slow down"; next at 2026-09-22T09:57:40.171837Z
+     85  2026-09-22T09:25:46.440818Z  message.deferred      message 66: deferred (transient_failure) at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:55:45.183230Z
+     86  2026-09-22T09:26:40.792557Z  message.deferred      message 68: deferred (transient_failure) at attempt 4: 4.4.1 "not tried, because it failed just now: 421 Too many connections from your network, slow down"; next at 2026-09-22T09:54:40.684419Z
      87  2026-09-22T09:27:56.702259Z  attempt.started       message 32: attempt 10 begins
      88  2026-09-22T09:27:56.702259Z  message.deferred      message 32: deferred (no_answer_from_host) at attempt 10, mx.ruin.example (198.41.8.1): 4.4.1 "no connection to 198.41.8.1: Connection refused"; next at 2026-09-22T17:18:30.173175Z
-     89  2026-09-22T09:54:40.684419Z  attempt.started       message 66: attempt 5 begins
-     90  2026-09-22T09:54:40.684419Z  message.sent          message 66: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 1"
-     91  2026-09-22T09:55:45.183230Z  attempt.started       message 67: attempt 5 begins
-     92  2026-09-22T09:55:45.183230Z  message.sent          message 67: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 2"
-     93  2026-09-22T09:57:40.171837Z  attempt.started       message 68: attempt 5 begins
-     94  2026-09-22T09:57:40.171837Z  message.sent          message 68: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 3"
+     89  2026-09-22T09:54:40.684419Z  attempt.started       message 68: attempt 5 begins
+     90  2026-09-22T09:54:40.684419Z  message.sent          message 68: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 1"
+     91  2026-09-22T09:55:45.183230Z  attempt.started       message 66: attempt 5 begins
+     92  2026-09-22T09:55:45.183230Z  message.sent          message 66: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 2"
+     93  2026-09-22T09:57:40.171837Z  attempt.started       message 67: attempt 5 begins
+     94  2026-09-22T09:57:40.171837Z  message.sent          message 67: sent at attempt 5 over TLSv1.3, mx1.bigmail.example (198.41.1.1): 250 2.0.0 "Queued as 3"
      95  2026-09-22T10:18:03.923748Z  attempt.started       message 18: attempt 10 begins
      96  2026-09-22T10:18:03.923748Z  message.deferred      message 18: deferred (quota_issues) at attempt 10, mx.kontor.example (198.41.2.1): 452 4.2.2 "Mailbox full"; next at 2026-09-22T18:22:53.188372Z
      97  2026-09-22T12:00:00.000000Z  send.accepted         did:plc:harbourharbourharbour234 sends to 1 recipient from news@forum.example: "A reply to your post" (bulk)

@@ -14,7 +14,8 @@ import dns.zone
 import pytest
 import trio
 
-from relay.config import FEEDBACK_PROVIDERS, load_config
+from relay.config import load_config
+from relay.config_doors import FEEDBACK_PROVIDERS
 from tests.world.inbound_relay import InboundRelay, make_inbound_directory, running_inbound_relay
 from tests.world.mx import Mx, open_mx
 from tests.world.pages import DOCS, examples, says

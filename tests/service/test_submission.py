@@ -15,7 +15,7 @@ from typing import BinaryIO
 import pytest
 import trio
 
-from relay.config import SubmissionConfig, TlsConfig
+from relay.config_doors import SubmissionConfig, TlsConfig
 from relay.listening import Listening
 from relay.reception.submission_ports import _ports
 from relay.settings import Settings

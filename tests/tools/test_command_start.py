@@ -64,6 +64,7 @@ LOOKING = [
     ("member", "list"),
     ("domain", "list"),
     ("key", "list"),
+    ("webhook", "list"),
     ("queue", "list"),
     ("queue", "list", "--messages"),
     ("dns",),

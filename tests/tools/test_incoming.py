@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from relay.config import Config, InboundConfig
+from relay.config import Config
+from relay.config_doors import InboundConfig
 from relay.internet.resolver import Mx
 from tests.world.dns import FakeDns
 from tests.world.relay import make_directory

@@ -93,7 +93,7 @@ def test_what_a_key_is_for_is_said_once_and_shown(
     assert [rows[first["keyId"]][name] for name in ("scope", "category")] == ["full", None]
     use = f"({scope}, {category})" if category else f"({scope})"
     assert use in operator.run("key", "issue", "DIR", "--did", DID, *options).out
-    assert f"key {issued['keyId']} {use} is issued to {DID}\n" in operator.run("log", "cat", "DIR").out
+    assert f"key {issued['keyId']} {use} is issued to {DID} (by " in operator.run("log", "cat", "DIR").out
 
 
 def test_a_scope_or_a_category_that_there_is_not(operator: Operator) -> None:

@@ -92,7 +92,7 @@ def test_cat_prints_one_object_a_line(data: Path) -> None:
         "seq": 1,
         "time": found[0]["time"],
         "type": "member.added",
-        "version": 1,
+        "version": 2,
         "did": DID,
         "messageId": None,
         "data": {"did": DID},

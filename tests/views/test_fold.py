@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import msgspec
@@ -37,6 +37,7 @@ from relay.events import (
     MessageHeld,
     MessageQueued,
     MessageReleased,
+    MessageRescheduled,
     Notice,
     Outcome,
     RecipientSuppressed,
@@ -44,18 +45,10 @@ from relay.events import (
     SendAccepted,
 )
 from relay.views import due, members, messages, suppressions
+from tests.world.drafts import DIDS, domain_of
 from tests.world.folding import STORY, address_of, attempted, digests_at_once, events_of, queued_of, status_of
-from tests.world.histories import (
-    DIDS,
-    RECIPIENTS,
-    START_US,
-    History,
-    domain_of,
-    histories,
-    repeatable,
-    repeatable_and_few,
-)
-from tests.world.history_views import LogOf, fold, opened, records_of
+from tests.world.histories import RECIPIENTS, histories, repeatable, repeatable_and_few
+from tests.world.history_views import START_US, History, LogOf, fold, opened, records_of
 
 # ------------------------------------------------------------------------------------------------ folding
 
@@ -127,9 +120,41 @@ def next_attempt_of(history: History, message_id: int) -> int | None:
     return getattr(timed(history, message_id)[-1], "next_attempt_at", None)
 
 
+def give_up_of(history: History, message_id: int, queued: MessageQueued | Notice) -> int:
+    """As it was queued, or as it was moved to last."""
+    moved = [event for event in timed(history, message_id) if isinstance(event, MessageRescheduled)]
+    return [queued.give_up_at, *(event.give_up_at for event in moved if event.give_up_at is not None)][-1]
+
+
+def scheduled_at_of(history: History, message_id: int, queued: MessageQueued | Notice) -> int | None:
+    """Its Date: the member's time, as it stood at the first attempt."""
+    if not isinstance(queued, MessageQueued) or not queued.scheduled:
+        return None
+    before_first = takewhile(lambda event: not isinstance(event, AttemptStarted), timed(history, message_id))
+    moved = [event.next_attempt_at for event in before_first if isinstance(event, MessageRescheduled)]
+    return [queued.next_attempt_at, *moved][-1]
+
+
+def untimed(history: History, message_id: int) -> list[tuple[int, Event]]:
+    """A message's events but those by which it has another time: they leave whoever holds it."""
+    own = attempted(history, message_id)
+    return [(seq, event) for seq, event in own if not isinstance(event, MessageRescheduled)]
+
+
+def class_of(own: list[tuple[int, Event]]) -> str | None:
+    """Of the first report that says that it failed; without one, of the last outcome."""
+    found = None
+    for _, event in own:
+        if isinstance(event, MessageBounceReported) and event.is_failure:
+            return event.bounce_class or found
+        if isinstance(event, Outcome):
+            found = event.bounce_class
+    return found
+
+
 def is_held(history: History, message_id: int) -> bool:
-    """What held it last has not let go, and nothing happened to it since."""
-    seq, last = attempted(history, message_id)[-1]
+    """What held it last has not let go, and nothing happened to it since but that it was given another time."""
+    seq, last = untimed(history, message_id)[-1]
     if not isinstance(last, MessageHeld):
         return False
     if last.because == "operator":
@@ -172,7 +197,7 @@ def test_each_message_is_what_its_own_events_say(history: History) -> None:
                     send_seq=message_id - queued.index if isinstance(queued, MessageQueued) else message_id,
                     status=status_of(history, message_id),
                     accepted_at=START_US + message_id,
-                    give_up_at=queued.give_up_at,
+                    give_up_at=give_up_of(history, message_id, queued),
                     next_attempt_at=next_attempt_of(history, message_id),
                     attempts=len(started),
                     attempting=isinstance(last, AttemptStarted),
@@ -182,6 +207,12 @@ def test_each_message_is_what_its_own_events_say(history: History) -> None:
                     reported_seq=reported[0][0] if reported else None,
                     report_counts=bool(reported) and reported[0][1].counts,
                     complained_seq=complained[0] if complained else None,
+                    scheduled_at=scheduled_at_of(history, message_id, queued),
+                    tag=queued.tag if isinstance(queued, MessageQueued) else None,
+                    provider=([None] + [e.provider for _, e in own if isinstance(e, Outcome) and e.provider])[
+                        -1
+                    ],
+                    bounce_class=class_of(own),
                 )
             )
             assert isinstance(history[state.send_seq - 1], SendAccepted | Notice)
@@ -245,7 +276,7 @@ def test_what_is_due(history: History) -> None:
             found = due.waiting(view, message_id)
             assert (found is None) == (at is None)
             if found is not None and at is not None:
-                last = attempted(history, message_id)[-1][1]
+                last = untimed(history, message_id)[-1][1]
                 holder = (
                     last.because if isinstance(last, MessageHeld) and is_held(history, message_id) else None
                 )

@@ -28,11 +28,13 @@ from relay.events import (
     MessageSent,
     PayloadErased,
     SendAccepted,
+    WebhookAdded,
 )
-from relay.views import members, messages, retention
+from relay.views import members, messages, receivers, retention
+from tests.world.drafts import DIDS
 from tests.world.folding import STORY, address_of, attempted, digests_at_once, events_of, queued_of, status_of
-from tests.world.histories import DIDS, START_US, History, histories, repeatable_and_few
-from tests.world.history_views import fold, opened, records_of
+from tests.world.histories import histories, repeatable_and_few
+from tests.world.history_views import START_US, History, fold, opened, records_of
 
 # ------------------------------------------------------------------------------------------------ what retention leaves
 
@@ -48,7 +50,7 @@ def test_without_the_payloads_of_final_messages_only_the_lists_by_recipient_shri
                 stripped[seq - 1] = msgspec.structs.replace(event, personal=None)
     whole = digests_at_once(records_of(history))
     left = digests_at_once(records_of(stripped))
-    for table in ("by_recipient", "recipient_of"):
+    for table in ("by_recipient", "recipient_of", *receivers.TABLES):
         del whole[table], left[table]
     assert left == whole
 
@@ -135,9 +137,9 @@ def test_single_records_make_no_difference_after_the_event_that_erases_them(
     stripped = list(history)
     for seq, did in named:
         event = history[seq - 1]
-        assert isinstance(event, DomainForwardSet | DomainRemoved | MemberRemoved) or seq in reports_of(
-            history
-        )
+        assert isinstance(
+            event, DomainForwardSet | DomainRemoved | MemberRemoved | WebhookAdded
+        ) or seq in reports_of(history)
         assert getattr(event, "did", None) == did
         stripped[seq - 1] = msgspec.structs.replace(history[seq - 1], personal=None)
     assert digests_at_once(records_of([*stripped, *erased])) == digests_at_once(

@@ -6,8 +6,9 @@ from hypothesis import given
 
 from relay.events import HandleEvent, MemberHandleLost, MemberRemoved
 from relay.views import handles
-from tests.world.histories import DIDS, HANDLES, History, histories, repeatable
-from tests.world.history_views import fold
+from tests.world.drafts import DIDS, HANDLES
+from tests.world.histories import histories, repeatable
+from tests.world.history_views import History, fold
 
 
 @repeatable

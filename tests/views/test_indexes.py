@@ -23,11 +23,13 @@ from relay.events import (
 )
 from relay.views import messages
 from spool.views import Snapshot
-from tests.world.histories import DIDS, SECOND_US, START_US, domain_of
-from tests.world.history_views import fold
+from tests.world.drafts import DIDS, domain_of
+from tests.world.history_views import SECOND_US, START_US, fold
 
 LIMIT = 20
 FRIEND, OTHER = "friend@example.com", "other@example.com"
+#: One begins the other.
+TAGS = {FRIEND: "letter", OTHER: "letter-2"}
 
 
 def history(others: int) -> list[Event]:
@@ -63,6 +65,7 @@ def history(others: int) -> list[Event]:
                 domain=domain,
                 category="bulk",
                 index=1,
+                tag=TAGS[address],
                 next_attempt_at=START_US,
                 give_up_at=START_US + 3_600 * SECOND_US,
                 personal=recipient,
@@ -116,3 +119,23 @@ def test_a_page_reads_what_it_shows(
             found = messages.messages_of(view, DIDS[0], status=status, recipient=recipient, before=before)
             shown = len(list(islice(found, LIMIT)))
             assert reads["read"] <= 2 * shown + len(messages.STATUSES)
+
+
+@pytest.mark.parametrize("status", [None, *messages.STATUSES])
+@pytest.mark.parametrize("address", [FRIEND, OTHER])
+def test_a_tag_finds_its_messages_and_reads_what_it_shows(
+    reads: Counter[str], status: str | None, address: str
+) -> None:
+    """Here each recipient has a tag of its own, so that the two filters find the same."""
+    others = 200
+    with fold(history(others)) as view:
+        assert list(messages.messages_of(view, DIDS[0], tag="lett")) == []
+        for before in (None, 4 * others):
+            expected = messages.messages_of(view, DIDS[0], status=status, recipient=address, before=before)
+            expected_ids = [state.message_id for state in islice(expected, LIMIT)]
+            assert expected_ids or address == OTHER or status in ("queued", "deferred")
+            reads.clear()
+            found = messages.messages_of(view, DIDS[0], status=status, tag=TAGS[address], before=before)
+            shown = list(islice(found, LIMIT))
+            assert [state.message_id for state in shown] == expected_ids
+            assert reads["read"] <= 2 * len(shown) + len(messages.STATUSES)

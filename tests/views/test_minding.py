@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 
 from relay.codec import Recorded, decode
-from relay.events import EVENT_TYPES, Content, Event, SendAccepted
+from relay.events import EVENT_TYPES, Content, Event, RecipientSuppressed, SendAccepted
 from relay.views import PROJECTORS
 from relay.views.stream import StreamProjector
 from spool.record import Record
@@ -26,8 +26,8 @@ from spool.views.projecting import Minding
 from spool.views.snapshot import MAP_BYTES, TABLES_MAX
 from tests.golden_events.literals import EVENTS
 from tests.world.folding import digests_at_once
-from tests.world.histories import History, histories, repeatable_and_few
-from tests.world.history_views import records_of
+from tests.world.histories import histories, repeatable_and_few
+from tests.world.history_views import History, records_of
 
 
 def some_of(kind: type[Event]) -> Iterator[Event]:
@@ -44,6 +44,8 @@ def some_of(kind: type[Event]) -> Iterator[Event]:
     if isinstance(full, SendAccepted):
         own = Content(from_address="ann@member.example", headers=[("Message-ID", "<1@member.example>")])
         yield msgspec.structs.replace(full, personal=own)
+    if isinstance(full, RecipientSuppressed):
+        yield msgspec.structs.replace(full, reason="unsubscribe")
 
 
 class Touched(Exception):

@@ -29,10 +29,11 @@ class _AskedPlaces(Places):
         self._held = held
         self._answers_pass = answers_pass
 
-    async def take(self, did: str, ticket: TicketUse | None) -> None:
-        await self._held.take(did, ticket)
+    async def take(self, did: str, ticket: TicketUse | None, session: str | None = None) -> float | None:
+        left = await self._held.take(did, ticket, session)
         with trio.CancelScope(shield=True):  # the core has given it
             await self._answers_pass.opened.wait()
+        return left
 
     def leave(self, did: str) -> None:
         self._held.leave(did)
@@ -47,6 +48,7 @@ class AnotherEdge:
         self.told = 0
         self.news = News(self.held)
         core.store.observers.append(self.news.observe)
+        core.console_links.ended.append(self.news.revoked)
         self.streams = Streams(
             _AskedPlaces(self.held, self.answers_pass),
             core.store.read,
@@ -72,4 +74,5 @@ async def another_edge(world: World) -> AsyncIterator[AnotherEdge]:
             yield edge
         finally:
             world.core.store.observers.remove(edge.news.observe)
+            world.core.console_links.ended.remove(edge.news.revoked)
             nursery.cancel_scope.cancel()

@@ -8,7 +8,8 @@ Of each message, by its timeline:
   1  its status moves along the arrows of SPEC 2: queued → deferred → sent | bounced, and nothing after that
   2  attempts are numbered 1, 2, 3, …, and each has exactly one outcome (or was named interrupted); one that sent no
      byte of the message needs no `attempt.started`
-  3  no attempt begins before the `nextAttemptAt` of the event before it, nor after its give-up time
+  3  no attempt begins before the `nextAttemptAt` of the event before it, which is the member's where it has scheduled
+     the message or moved it, nor after its give-up time
   4  `nextAttemptAt` is the schedule's delay for that attempt, 10 % more or less, after the attempt ended; of one that
      was interrupted, after a moment between its beginning and its end, for it was chosen before the dot
   5  every attempt that sent the message sent the same bytes
@@ -135,6 +136,7 @@ class _Checker:
                 self._see_start(item, message, event)
             case MessageRescheduled():
                 message.due_at = event.next_attempt_at
+                message.give_up_at = event.give_up_at or message.give_up_at
             case AttemptInterrupted():
                 self._see_end(item, message, event.attempt)
                 self._see_next(item, message, event.next_attempt_at, since_us=message.started_at)

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import trio
 from trio.testing import memory_stream_pair
 
+from relay.lockout import Lockout
 from relay.reception.buffers import Buffers
 from relay.reception.certificates import Certificates
 from relay.reception.interface import Admitted, Client, Message, Reply, Transaction, Visit
-from relay.reception.lockout import Lockout
 from relay.reception.places import Places
 from relay.reception.rules import Rules
 from relay.reception.session import Limits, Session, Surroundings

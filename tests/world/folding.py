@@ -17,6 +17,7 @@ from relay.events import (
     MessageBounceReported,
     MessageComplained,
     MessageDeferred,
+    MessageEvent,
     MessageQueued,
     Notice,
     Outcome,
@@ -24,8 +25,8 @@ from relay.events import (
     SendAccepted,
 )
 from spool.record import Record
-from tests.world.histories import DIDS, SECOND_US, START_US, History
-from tests.world.history_views import opened
+from tests.world.drafts import DIDS
+from tests.world.history_views import SECOND_US, START_US, History, opened
 
 
 def digests_at_once(records: Sequence[Record]) -> dict[str, str]:
@@ -38,7 +39,7 @@ def events_of(history: History, message_id: int) -> list[tuple[int, Event]]:
     return [
         (seq, event)
         for seq, event in enumerate(history, 1)
-        if seq == message_id or getattr(event, "message_id", None) == message_id
+        if seq == message_id or (isinstance(event, MessageEvent) and event.message_id == message_id)
     ]
 
 

@@ -1,12 +1,10 @@
-"""Legal histories of a relay, drawn by hypothesis.
-
-Members, domains, keys, sends, attempts with every outcome and every interruption, reports of what went out, mail that
-comes in and is passed on, in any order that the relay could bring about.
+"""Legal histories of a relay, drawn by hypothesis: members, domains, keys and webhooks (`tests.world.drafts`), sends,
+also conversations and those with a time of their own, attempts with every outcome and every interruption, reports of
+what went out, mail that comes in and is passed on, in any order that the relay could bring about.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import settings
@@ -14,28 +12,20 @@ from hypothesis import strategies as st
 
 from relay.events import (
     NOBODY,
+    Addressee,
+    AlarmQueued,
+    Attachment,
     AttemptInterrupted,
     AttemptStarted,
     Content,
-    DomainAdded,
     DomainForwardSet,
     DomainPaused,
-    DomainRemoved,
     DomainResumed,
-    DomainVerified,
     DsnQueued,
     ForwardAddress,
     ForwardQueued,
     IncomingMail,
-    KeyIssued,
-    KeyRevoked,
     MailReceived,
-    MemberAdded,
-    MemberHandleCheckFailed,
-    MemberHandleLost,
-    MemberHandleSet,
-    MemberHandleVerified,
-    MemberRemoved,
     MemberResumed,
     MemberSuspended,
     MessageBounced,
@@ -49,48 +39,53 @@ from relay.events import (
     MessageSent,
     Notice,
     OperatorsReason,
+    OwnNotice,
     Recipient,
     RecipientSuppressed,
     RecipientUnsuppressed,
     RemoteSide,
     ReportDetails,
     SendAccepted,
+    SourceDelisted,
+    SourceListed,
     SuppressedRecipient,
     TornTailCut,
+    WebhookNoticeQueued,
 )
-from tests.world.history_views import SECOND_US, START_US, History
+from tests.world.drafts import DIDS, MembersDraft, domain_of
+from tests.world.history_views import SECOND_US, History
 
-DIDS = ("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb", "did:web:c.example")
-#: Two share a beginning, and one is the other's sub-domain: table keys must not run into each other.
+#: Two share a beginning, one is another's sub-domain: keys must not run into each other.
 RECIPIENTS = ("a@example.com", "ab@example.com", "a@example.co", "jörg@mail.example.com")
-HANDLES = ("mira.example.com", "a.mira.example.com", "mira.example.co")
+CLASSES = ("invalid_recipient", "spam_block", "mailbox_full")
+#: Where they are taken in.
+HOSTS = ("mx1.example.com", "mx2.example.com")
 #: The member's own Message-ID, in what came by HTTP and by SMTP.
 OWN_ID: dict[str, Any] = {"text": "t", "headers": [("Message-ID", "<own@d.example>")]}
 OWN_ID_IN_RAW: dict[str, Any] = {"raw": b"Subject: s\r\nMessage-ID:\r\n <own@d.example>\r\n\r\nt\r\n"}
+#: What a conversation shows.
+SHOWN: dict[str, Any] = {
+    "to_shown": [("", "a@example.com")],
+    "cc": [("C", "c@example.com")],
+    "attachments": [Attachment(filename="a.txt", content_type="text/plain", content=b"a@example.com")],
+}
 repeatable = settings(derandomize=True, deadline=None)
 #: Where each example folds more than once.
 repeatable_and_few = settings(repeatable, max_examples=40)
 
 
-class _Draft:
+class _Draft(MembersDraft):
     """A history in the making, and what may come next."""
 
     def __init__(self, draw: st.DrawFn) -> None:
-        self.draw = draw
-        self.events: History = []
-        #: With a domain, and without.
-        self.members: list[str] = []
-        self.left: list[str] = []
-        self.active_keys: list[tuple[str, str]] = []
+        super().__init__(draw)
         #: Message id -> owner and attempts begun, for what is not final.
         self.resting: dict[int, tuple[str, int]] = {}
         self.under_way: dict[int, tuple[str, int]] = {}
         #: What is resting and may not be tried, and what holds it.
         self.held: dict[int, str] = {}
-        #: Members that are suspended and domains that are paused.
-        self.stopped: set[str] = set()
-        #: Who holds which handle.
-        self.handles: dict[str, str] = {}
+        #: Of what rests: nobody has tried it, and its time was chosen by the member.
+        self.scheduled: set[int] = set()
         #: Message id -> owner, of what was tried: its receiver may have something to say.
         self.tried: dict[int, str] = {}
         #: What has bounced, and what was reported to have, so that no report counts any more.
@@ -98,7 +93,7 @@ class _Draft:
 
     def choices(self) -> list[Any]:
         """The steps that are legal now, the interesting ones more often."""
-        steps = [self.cut_a_torn_tail, self.receive]
+        steps = [self.cut_a_torn_tail, self.receive, self.alarm, self.list_source, *self.webhook_steps()]
         if self.tried:
             steps += [self.report, self.report, self.complain]
         if len(self.members) + len(self.left) < len(DIDS):
@@ -111,7 +106,9 @@ class _Draft:
         if self.active_keys:
             steps += [self.revoke_key]
         if self.resting:
-            steps += [self.give_up, self.order_hold]
+            steps += [self.give_up, self.order_hold, self.cancel]
+        if self.scheduled:
+            steps += [self.move, self.move, self.move]
         if self.triable():
             steps += [self.start, self.start, self.start, self.reschedule]
         if "operator" in self.held.values():
@@ -124,87 +121,16 @@ class _Draft:
             steps += [self.end, self.end, self.end, self.interrupt]
         return steps
 
-    def add_member(self) -> None:
-        self.enrol(next(did for did in DIDS if did not in (*self.members, *self.left)))
-
-    def enrol(self, did: str) -> None:
-        self.members.append(did)
-        self.events += [
-            MemberAdded(did=did),
-            DomainAdded(
-                did=did,
-                domain=domain_of(did),
-                selector_stem=f"atmos20251124-{len(self.events)}",
-                rsa_public="r",
-                ed25519_public="e",
-            ),
-        ]
-
-    def leave(self) -> None:
-        """Its mail may come to any end yet, of what was under way, and until it is cancelled."""
-        did = self.pick(self.members)
-        self.members.remove(did)
-        self.left.append(did)
-        self.stopped.discard(did)
-        self.handles.pop(did, None)
-        self.events += [
-            DomainRemoved(
-                did=did,
-                domain=domain_of(did),
-                because="member",
-                selector_stems=["s"],
-                by="root",
-                personal=OperatorsReason(why="a@example.com asked"),
-            ),
-            MemberRemoved(did=did, by="root", personal=OperatorsReason(why="a@example.com asked")),
-        ]
-
-    def come_back(self) -> None:
-        did = self.pick(self.left)
-        self.left.remove(did)
-        self.enrol(did)
-
-    def verify(self) -> None:
-        did = self.pick(self.members)
-        self.events.append(DomainVerified(did=did, domain=domain_of(did)))
-
-    def change_handle(self) -> None:
-        """What a member holds is looked at or lost; one that it does not hold it gets, from another if need be."""
-        did, handle = self.pick(self.members), self.pick(list(HANDLES))
-        if self.handles.get(did) == handle:
-            kind = self.pick(["verified", "failed", "lost"])
-            if kind == "verified":
-                self.events.append(MemberHandleVerified(did=did, handle=handle))
-            elif kind == "failed":
-                self.events.append(MemberHandleCheckFailed(did=did, handle=handle, failed=["document"]))
-            else:
-                del self.handles[did]
-                self.events.append(MemberHandleLost(did=did, handle=handle, because="operator", by="root"))
-            return
-        before = next((other for other, held in self.handles.items() if held == handle), None)
-        if before is not None:
-            del self.handles[before]
-            self.events.append(MemberHandleLost(did=before, handle=handle, because="proved"))
-        self.handles[did] = handle
-        proved = before is not None or self.pick([True, False])
-        self.events.append(
-            MemberHandleSet(did=did, handle=handle, proved=proved, instead_of=before, by="root")
-        )
-
-    def issue_key(self) -> None:
-        did = self.pick(self.members)
-        key_id = f"{len(self.events):012x}"
-        self.active_keys.append((did, key_id))
-        self.events.append(KeyIssued(did=did, key_id=key_id, key_hash="0" * 64))
-
-    def revoke_key(self) -> None:
-        did, key_id = self.pick(self.active_keys)
-        self.active_keys.remove((did, key_id))
-        self.events.append(KeyRevoked(did=did, key_id=key_id))
-
     def send(self) -> None:
+        """To each its own mail, or to all of them one conversation; at once, or at a time that the member chooses."""
         did = self.pick(self.members)
         recipients = self.draw(st.lists(st.sampled_from(RECIPIENTS), min_size=1, max_size=3, unique=True))
+        scheduled_at = self.pick([None, self.time()])
+        tag, conversation = self.pick([None, "spring.2026"]), self.pick([False, True])
+        metadata = self.pick([{}, {"order": "a@example.com bought tea"}])
+        content: dict[str, Any] = dict(self.pick([{"text": "t"}, OWN_ID, OWN_ID_IN_RAW]))
+        if conversation and "raw" not in content:
+            content |= SHOWN
         self.events.append(
             SendAccepted(
                 did=did,
@@ -216,15 +142,14 @@ class _Draft:
                 operator_domain="relay.example",
                 operator_stem="s",
                 message_id_entropy="e",
-                personal=Content(
-                    from_address="x@d.example",
-                    subject="s",
-                    **self.pick([{"text": "t"}, OWN_ID, OWN_ID_IN_RAW]),
-                ),
+                conversation=conversation,
+                tag=tag,
+                scheduled_at=scheduled_at,
+                personal=Content(from_address="x@d.example", subject="s", **content),
             )
         )
         for index, address in enumerate(recipients, 1):
-            at = self.time()
+            at = scheduled_at or self.time()
             self.events.append(
                 MessageQueued(
                     did=did,
@@ -233,10 +158,45 @@ class _Draft:
                     index=index,
                     next_attempt_at=at,
                     give_up_at=at + 3_600 * SECOND_US,
-                    personal=Recipient(given=address, address=address),
+                    shown=not conversation or index == 1,
+                    scheduled=scheduled_at is not None,
+                    tag=tag,
+                    personal=Recipient(given=address, address=address, metadata=metadata),
                 )
             )
             self.resting[len(self.events)] = did, 0
+            if scheduled_at is not None:
+                self.scheduled.add(len(self.events))
+
+    def move(self) -> None:
+        """By the member, what was not tried yet; whoever holds it goes on doing so."""
+        message_id, at = self.pick(sorted(self.scheduled)), self.time()
+        self.events.append(
+            MessageRescheduled(
+                did=self.resting[message_id][0],
+                message_id=message_id,
+                next_attempt_at=at,
+                give_up_at=at + 3_600 * SECOND_US,
+                key_id="k",
+            )
+        )
+
+    def cancel(self) -> None:
+        """By the member, what was not tried yet, or by the operator; nobody is told of it."""
+        message_id = self.pick(sorted(self.resting))
+        did, attempts = self.resting[message_id]
+        by = {"by": "root"} if attempts or not did else self.pick([{"by": "root"}, {"key_id": "k"}])
+        self.forget(message_id)
+        self.bounced.add(message_id)
+        self.events.append(
+            MessageBounced(did=did, message_id=message_id, attempt=0, reason="cancelled", **by)
+        )
+
+    def forget(self, message_id: int) -> None:
+        """It rests no more."""
+        del self.resting[message_id]
+        self.held.pop(message_id, None)
+        self.scheduled.discard(message_id)
 
     def triable(self) -> list[int]:
         return sorted(self.resting.keys() - self.held.keys())
@@ -315,9 +275,12 @@ class _Draft:
         )
 
     def suppress(self) -> None:
+        did = self.pick(self.members)
+        about = [message_id for message_id, owner in self.tried.items() if owner == did]
         self.events.append(
             RecipientSuppressed(
-                did=self.pick(self.members),
+                did=did,
+                message_id=self.pick([None, *about]),
                 reason=self.pick(["unsubscribe", "complaint", "manual"]),
                 personal=SuppressedRecipient(address=self.pick(RECIPIENTS)),
             )
@@ -332,7 +295,8 @@ class _Draft:
 
     def start(self) -> None:
         message_id = self.pick(self.triable())
-        did, attempts = self.resting.pop(message_id)
+        did, attempts = self.resting[message_id]
+        self.forget(message_id)
         self.under_way[message_id] = did, attempts + 1
         self.tried[message_id] = did
         self.events.append(
@@ -354,24 +318,26 @@ class _Draft:
             "message_id": message_id,
             "attempt": attempt,
             "code": 250,
-            "personal": RemoteSide(text="x"),
+            "provider": self.pick([None, "google", "other"]),
+            "personal": RemoteSide(mx=self.pick([None, *HOSTS]), text="x"),
         }
+        failure = {"bounce_class": self.pick([None, "invalid_recipient", "mailbox_full"])}
         match self.draw(st.sampled_from(["deferred", "sent", "bounced"])):
             case "deferred":
                 self.resting[message_id] = did, attempt
-                self.events.append(MessageDeferred(**facts, next_attempt_at=self.time()))
+                self.events.append(MessageDeferred(**facts, **failure, next_attempt_at=self.time()))
             case "sent":
-                self.events.append(MessageSent(**facts))
+                self.events.append(MessageSent(**facts, tls_version=self.pick([None, "TLSv1.3"])))
             case _:
-                self.events.append(MessageBounced(**facts, reason="rejected"))
+                self.events.append(MessageBounced(**facts, **failure, reason="rejected"))
                 self.tell(did, message_id)
                 self.bounced.add(message_id)
 
     def give_up(self) -> None:
         """Without an attempt: its time passed while the relay was down."""
         message_id = self.pick(sorted(self.resting))
-        did, _ = self.resting.pop(message_id)
-        self.held.pop(message_id, None)
+        did, _ = self.resting[message_id]
+        self.forget(message_id)
         self.events.append(MessageBounced(did=did, message_id=message_id, attempt=0, reason="expired"))
         self.tell(did, message_id)
         self.bounced.add(message_id)
@@ -388,9 +354,7 @@ class _Draft:
                 kind="dsn" if counts else "unknown",
                 action="failed" if counts else None,
                 enhanced=self.pick(["5.1.1", "4.4.7"]) if counts else None,
-                bounce_class=self.pick(["invalid_recipient", "spam_block", "mailbox_full"])
-                if counts
-                else None,
+                bounce_class=self.pick(CLASSES) if counts else None,
                 is_failure=counts,
                 sha256=f"{len(self.events):064x}",
                 size=9,
@@ -439,7 +403,7 @@ class _Draft:
                 next_attempt_at=at,
                 give_up_at=at + 3_600 * SECOND_US,
                 operator_domain="relay.example",
-                personal=Recipient(given=address, address=address),
+                personal=Addressee(given=address, address=address),
             ),
         ]
         self.resting[len(self.events)] = did, 0
@@ -452,22 +416,41 @@ class _Draft:
             or not self.draw(st.booleans())
         ):
             return
-        at = self.time()
-        address = self.pick(RECIPIENTS)
+        self.notify(did, DsnQueued, about=message_id)
+
+    def tell_of_webhook(self, did: str, webhook_id: str) -> None:
+        if did and self.draw(st.booleans()):
+            said = {"because": "gone", "until_seq": 1, "link_base": "https://relay.example"}
+            self.notify(did, WebhookNoticeQueued, webhook_id=webhook_id, **said)
+
+    def alarm(self) -> None:
+        did = self.pick((NOBODY, *self.members))
+        name, about = self.pick(("domain_paused", "source_listed")), self.pick(("a.example", "192.0.2.25"))
+        self.notify(did, AlarmQueued, alarm=name, about=about, says=["It is so."])
+
+    def notify(self, did: str, kind: type[OwnNotice], **of_its_kind: Any) -> None:
+        """The relay's own mail, to somebody."""
+        at, address = self.time(), self.pick(RECIPIENTS)
         self.events.append(
-            DsnQueued(
+            kind(
                 did=did,
                 domain=domain_of(did),
-                about=message_id,
                 next_attempt_at=at,
                 give_up_at=at + 3_600 * SECOND_US,
                 operator_domain="relay.example",
                 operator_stem="s",
                 message_id_entropy="e",
-                personal=Recipient(given=address, address=address),
+                personal=Addressee(given=address, address=address),
+                **of_its_kind,
             )
         )
         self.resting[len(self.events)] = did, 0
+
+    def list_source(self) -> None:
+        source, dnsbl = self.pick(("192.0.2.25", "2001:db8::25")), self.pick(("zen.example", "bl.example"))
+        listed = SourceListed(source=source, dnsbl=dnsbl, codes=["127.0.0.2"])
+        delisted = SourceDelisted(source=source, dnsbl=dnsbl)
+        self.events.append(self.pick((listed, delisted)))
 
     def forward(self) -> None:
         did = self.pick(self.members)
@@ -477,17 +460,6 @@ class _Draft:
 
     def cut_a_torn_tail(self) -> None:
         self.events.append(TornTailCut(segment="s", offset=80, bytes_cut=1, loss_ruled_out=True))
-
-    def pick(self, among: Sequence[Any]) -> Any:
-        return self.draw(st.sampled_from(among))
-
-    def time(self) -> int:
-        """Few different times, so that several messages are due at the same one."""
-        return START_US + self.draw(st.integers(0, 4)) * SECOND_US
-
-
-def domain_of(did: str) -> str:
-    return f"d{DIDS.index(did) + 1}.example" if did else "relay.example"
 
 
 @st.composite

@@ -18,10 +18,21 @@ SECOND_US = 1_000_000
 History = list[Event]
 
 
-def records_of(history: History) -> list[Record]:
-    """As a log would hold them. Only what views look at is filled in."""
+def records_of(history: History, *, step_us: int = 1) -> list[Record]:
+    """As a log would hold them, so long after each other. Only what views look at is filled in."""
     return [
-        Record(seq, START_US + seq, seq, True, *encode(event), bytes(32), seq.to_bytes(32), False, 1, seq)
+        Record(
+            seq,
+            START_US + seq * step_us,
+            seq,
+            True,
+            *encode(event),
+            bytes(32),
+            seq.to_bytes(32),
+            False,
+            1,
+            seq,
+        )
         for seq, event in enumerate(history, 1)
     ]
 
@@ -57,9 +68,9 @@ def opened(directory: Path) -> Iterator[Views[Recorded]]:
 
 
 @contextmanager
-def fold(history: History) -> Iterator[Snapshot]:
+def fold(history: History, *, step_us: int = 1) -> Iterator[Snapshot]:
     """The views of a whole history."""
     with tempfile.TemporaryDirectory() as name, opened(Path(name)) as views:
-        views.apply(records_of(history))
+        views.apply(records_of(history, step_us=step_us))
         with views.read() as view:
             yield view

@@ -35,6 +35,8 @@ class SendRequest:
     recipients: list[str]
     body: bytes
     key: str | None = None
+    #: When its member wants it sent, where that is not at once.
+    scheduled_at: int | None = None
     answers: list[Answer] = field(default_factory=list)
     #: How often nobody answered, or with a 503 that leaves it open.
     unknown: int = 0
@@ -67,6 +69,8 @@ class Ledger:
     suppressed: list[tuple[str, str]] = field(default_factory=list)
     held: list[int] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
+    #: (message, time) of each that its member has moved.
+    moved: list[tuple[int, int]] = field(default_factory=list)
     #: (message, last event of the log when it was answered) of each whose erasure was acknowledged.
     erased: list[tuple[int, int]] = field(default_factory=list)
     #: (message, digest) of each report, and the digest of each mail to be passed on, that was acknowledged.

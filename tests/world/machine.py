@@ -118,6 +118,8 @@ class Machine:
         self.lives = 0
         self.death: Death | None = None
         self.world: World | None = None
+        #: A relay is being started; what it does already, nobody sees yet.
+        self.is_starting = False
         self._internet = internet
         self._connect = internet.connected_by(receivers)
         self._dice = random.Random(f"relay {seed}")
@@ -135,6 +137,7 @@ class Machine:
         """Start the relay, and let it live until `story` returns. Raises whatever is no proper end of a relay."""
         self.lives += 1
         self.death = None
+        self.is_starting = True
         try:
             async with trio.open_nursery() as self._life:
                 async with open_relay(self.directory, self._surroundings()) as relay:
@@ -157,6 +160,7 @@ class Machine:
     async def _serve(self, relay: Relay, story: Callable[[World], Awaitable[None]]) -> None:
         world = World(relay, Mx(), self._internet.dns)
         self._store, self._start_failed = relay.core.store, False
+        self.is_starting = False
         self.journal.begin_life(relay.core.store)
         relay.core.store.observers.append(self._observe)
         async with trio.open_nursery() as self._requests:

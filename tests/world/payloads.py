@@ -14,7 +14,8 @@ What a `payload.erased` admits: of each message that it names, everything that s
 `recipient.suppressed`, which stays in force, a report that came by mail, which has its own time, and the notification
 of its bounce, which is a message of its own; the `send.accepted` whose last message this is, the `mail.received` that
 was passed on; and the ones it names itself, which are sends without a message, reports that no notification under way
-quotes, or records of no message that are over: a removal, and a `domain.forward_set` whose mailbox is in use no more.
+quotes, or records of no message that are over: a removal, a `domain.forward_set` whose mailbox is in use no more, and a
+`webhook.added` whose webhook was removed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import msgspec
 
 from relay.codec import Recorded
 from relay.events import (
+    AlarmQueued,
     ConfirmationQueued,
     DomainForwardSet,
     DomainRemoved,
@@ -41,6 +43,9 @@ from relay.events import (
     PayloadErased,
     RecipientSuppressed,
     SendAccepted,
+    WebhookAdded,
+    WebhookNoticeQueued,
+    WebhookRemoved,
 )
 
 
@@ -62,6 +67,8 @@ class Payloads:
         #: (member, domain) -> the mailbox that hears of its bounces, and the records that name it.
         self._mailbox: dict[tuple[str, str], str | None] = {}
         self._in_force: dict[tuple[str, str], set[int]] = {}
+        #: Webhook -> the record that has its URL.
+        self._webhooks: dict[str, int] = {}
         #: Records of no message that are in force no more.
         self._over: set[int] = set()
         #: Payload -> the `payload.erased` that admits that it goes.
@@ -93,7 +100,7 @@ class Payloads:
                 self._left_of_send[seq] = set(range(seq + 1, seq + 1 + event.recipients))
                 for message_id in self._left_of_send[seq]:
                     self._send_of[message_id] = seq
-            case MessageQueued() | ConfirmationQueued():
+            case MessageQueued() | ConfirmationQueued() | WebhookNoticeQueued() | AlarmQueued():
                 self._story[seq].append(seq)
             case DsnQueued():
                 self._story[seq].append(seq)
@@ -119,6 +126,10 @@ class Payloads:
                 self._over |= {seq, *self._in_force.pop((event.did, event.domain), set())}
             case MemberRemoved():
                 self._over.add(seq)
+            case WebhookAdded():
+                self._webhooks[event.webhook_id] = seq
+            case WebhookRemoved():
+                self._over.add(self._webhooks[event.webhook_id])
             case RecipientSuppressed():
                 pass
             case _ if (message_id := getattr(event, "message_id", None)) is not None:

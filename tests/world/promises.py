@@ -9,7 +9,7 @@ Of every request to send, by the clients' `Ledger`:
   2  what was refused left nothing; what is in the log was acknowledged, or its client does not know
   3  without an Idempotency-Key a request is in the log once at most
   4  a key stands for one send in 24 hours of the log's time; whoever was told of the same send was told the same bytes
-  5  a reason to suppress, a hold and a cancellation that were acknowledged are in the log
+  5  a reason to suppress, a hold, a cancellation and another time that were acknowledged are in the log
 Of the log:
   6  no domain has more recipients accepted in a rolling hour or day than its tier, or its member's own limits, allow;
      and nobody is refused for a limit that would not be passed, whatever was on its way into the log meanwhile
@@ -24,9 +24,9 @@ Of the log:
      not refused for it
  10  who unsubscribes from mail with an unsubscribe URL of the member's has it called, once a message: until it answers
      2xx, and by its schedule, or until 24 hours are over
- 11  a notification is the only one of its bounce, and stands right behind it; sequence numbers have no gap, and times
-     never decrease, whatever the clock did
-Of what was received (`Receipt`s), 12: it went to the recipient of that message.
+ 11  a notification is the only one of its bounce, and stands right behind it, and that a webhook is disabled is told
+     so, too; sequence numbers have no gap, and times never decrease, whatever the clock did
+Of what was received (`Receipt`s), 12: it went to the recipient of that message, and its member has not cancelled it.
 Of what a member has followed page by page, over all lives of the relay, 13: it is that member's events, each once, in
 the log's order, and no other. Of each websocket, over all its connections, 14: it is the same, from where it began
 until where it was cut.
@@ -44,12 +44,11 @@ from relay.events import (
     DomainAdded,
     MessageBounced,
     MessageHeld,
+    MessageRescheduled,
 )
 from relay.times import rfc3339
 from tests.world.internet import Receipt
 from tests.world.ledger import (
-    DAY_US,
-    HOUR_US,
     ON_ITS_WAY_US,
     Answer,
     Entry,
@@ -61,7 +60,17 @@ from tests.world.ledger import (
 from tests.world.promises_of_the_log import LogJudge
 
 #: What a member's stream has of the events that are its own (SPEC 11).
-STREAMED = ("message", "dsn", "forward", "attempt", "recipient", "domain", "member")
+STREAMED = (
+    "message",
+    "dsn",
+    "forward",
+    "webhook_notice",
+    "alarm",
+    "attempt",
+    "recipient",
+    "domain",
+    "member",
+)
 
 
 def broken_promises(
@@ -98,17 +107,7 @@ class _Judge(LogJudge):
         self.found += [
             f"message {number} was said to be held" for number in ledger.held if number not in held
         ]
-        cancelled = {
-            item.event.message_id
-            for item, _ in self.log
-            if isinstance(item.event, MessageBounced) and item.event.reason == "cancelled"
-        }
-        self.found += [
-            f"message {number} was said to be cancelled"
-            for number in ledger.cancelled
-            if number not in cancelled
-        ]
-
+        self._hear_orders(ledger)
         self.found += [
             f"a report about message {number} was acknowledged, and is not in the log"
             for number, digest in ledger.reported
@@ -127,6 +126,33 @@ class _Judge(LogJudge):
                 self._hear_pages(did, ledger.followed.get(did, []), ledger.followed_until)
         for heard in ledger.heard:
             self._hear_frames(heard)
+
+    def _hear_orders(self, ledger: Ledger) -> None:
+        cancelled = {
+            item.event.message_id
+            for item, _ in self.log
+            if isinstance(item.event, MessageBounced) and item.event.reason == "cancelled"
+        }
+        self.found += [
+            f"message {number} was said to be cancelled"
+            for number in ledger.cancelled
+            if number not in cancelled
+        ]
+        # Moved to where it is, it has not been moved.
+        times = {
+            (message_id, queued.next_attempt_at)
+            for message_id, queued in self._queued.items()
+            if queued.scheduled
+        } | {
+            (item.event.message_id, item.event.next_attempt_at)
+            for item, _ in self.log
+            if isinstance(item.event, MessageRescheduled)
+        }
+        self.found += [
+            f"message {number} was said to be moved to {rfc3339(at_us)}"
+            for number, at_us in ledger.moved
+            if (number, at_us) not in times
+        ]
 
     def _events_of(self, did: str) -> list[tuple[int, str, str]]:
         return [
@@ -190,18 +216,14 @@ class _Judge(LogJudge):
         if any(abs(time_us - at_us) < ON_ITS_WAY_US for _, time_us, _ in limits_set):
             return  # either limit may have been the one that held
         own = next((own for seq, _, own in reversed(limits_set) if seq <= answer.at_seq), None)
-        count = len(request.recipients)
-        for window_us, limit in zip((HOUR_US, DAY_US), own or self._tier(request.domain, at_us), strict=True):
-            accepted = sum(
-                recipients
-                for time_us, recipients in self._accepted[request.domain]
-                if at_us - window_us < time_us < at_us + ON_ITS_WAY_US
-            )
-            if accepted + self._unknown[request.domain] + count > limit:
-                return
-        trickled = self._trickled(request.domain, answer.at_seq, at_us, ON_ITS_WAY_US)
-        if trickled is not None and trickled + self._unknown[request.domain] + count > self._trickle:
+        count, at = len(request.recipients), max(request.scheduled_at or 0, at_us)
+        if not self._would_fit(request.domain, at, now_us=at_us, count=count, own=own):
             return
+        trickled = self._trickled(request.domain, answer.at_seq, at_us, ON_ITS_WAY_US)
+        if trickled is not None:
+            trickled += self._unknown[request.domain] + len(self._ever_planned[request.domain])
+            if trickled + count > self._trickle:
+                return
         self.found.append(f"{name} was refused for a limit that it would not have passed")
 
     def _hear_unverified(self, name: str, request: SendRequest, answer: Answer) -> None:
@@ -227,6 +249,13 @@ class _Judge(LogJudge):
         return ids
 
     def look_at(self, receipts: Iterable[Receipt]) -> None:
+        cancelled = {
+            item.event.message_id
+            for item, _ in self.log
+            if isinstance(item.event, MessageBounced) and item.event.key_id is not None
+        }
         for receipt in receipts:
+            if receipt.message_id in cancelled:
+                self.found.append(f"message {receipt.message_id} was cancelled by its member, and received")
             if receipt.recipient != self.addresses.get(receipt.message_id):
                 self.found.append(f"message {receipt.message_id} went to somebody else")

@@ -6,12 +6,12 @@ It reads the log once, and remembers what those who were told of it are judged b
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 from relay.config import Config
 from relay.events import (
+    AlarmQueued,
     AttemptStarted,
     ConfirmationQueued,
     DomainAdded,
@@ -41,46 +41,34 @@ from relay.events import (
     RecipientUnsuppressed,
     SendAccepted,
     UnsubscribeCalled,
+    WebhookDisabled,
+    WebhookNoticeQueued,
 )
 from relay.times import rfc3339
-from tests.world.ledger import (
-    CALL_DELAYS_SECONDS,
-    DAY_US,
-    GRACE_US,
-    HOUR_US,
-    ON_ITS_WAY_US,
-    Entry,
-    _Call,
-    _Send,
-)
+from tests.world.ledger import CALL_DELAYS_SECONDS, DAY_US, GRACE_US, ON_ITS_WAY_US, Entry, _Call, _Send
+from tests.world.promises_of_limits import IN_FLIGHT_BATCHES, LimitJudge
 
-IN_FLIGHT_BATCHES = 2
 #: About one message, by mail.
 REPORTS_MAX = 20
 REPEAT_US = 5 * DAY_US
 BULK = ("bulk", "broadcast")
 
 
-class LogJudge:
+class LogJudge(LimitJudge):
     def __init__(self, log: Sequence[Entry], config: Config, back_us: int) -> None:
+        super().__init__(config)
         self.log = log
-        self.config = config
         self.back_us = back_us
         self.last_time_us = 0
-        self.found: list[str] = []
-        self.sends: list[_Send] = []
         #: By its digest: of a send to nobody the log keeps no more.
         self.request_of_body: dict[str, int] = {}
         self.addresses: dict[int, str] = {}
         self._given: dict[int, str] = {}
         self._queued: dict[int, MessageQueued] = {}
         self._held: dict[int, str] = {}
+        self._tried: set[int] = set()
         #: (member, address) -> reason -> the batch of the suppression.
         self._suppressed: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-        #: Domain -> (sequence number, time) from which the transactional class has had its trickle, or None: no more.
-        self._trickles: dict[str, list[tuple[int, int | None]]] = defaultdict(list)
-        #: Domain or member, and class of mail -> the batch of the pause.
-        self._paused: dict[tuple[str, str], int] = {}
         self._forwards: set[str] = set()
         #: By their `recipient.suppressed`.
         self._calls: dict[int, _Call] = {}
@@ -95,14 +83,6 @@ class LogJudge:
         self._failing_since: dict[str, int] = {}
         #: Domain -> (sequence number, time, whether it was verified from there on).
         self._verdicts: dict[str, list[tuple[int, int, bool]]] = defaultdict(list)
-        self._born: dict[str, int] = {}
-        #: Member -> (batch, hour, day), None for the tiers.
-        self._own_limits: dict[str, list[tuple[int, tuple[int, int] | None]]] = defaultdict(list)
-        #: Member -> (sequence number, time, the same).
-        self._limits_set: dict[str, list[tuple[int, int, tuple[int, int] | None]]] = defaultdict(list)
-        #: Domain -> recipients of requests about which nobody knows.
-        self._unknown: Counter[str] = Counter()
-        self._accepted: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self._keys: dict[tuple[str, str], int] = {}
         self._told_of: set[int] = set()
         #: Message -> digests of the reports about it, and how many came by mail; those of which one counted.
@@ -113,6 +93,8 @@ class LogJudge:
         self._received: dict[str, int] = {}
         #: Address -> when its owner was last asked to confirm a `forward_to`.
         self._asked: dict[str, int] = {}
+        #: Member, alarm and what it is about -> when it was last told of.
+        self._alarmed: dict[tuple[str, str, str], int] = {}
 
     # ---------------------------------------------------------------- the log by itself
 
@@ -153,8 +135,14 @@ class LogJudge:
                 if content is not None and content.unsubscribe_url is not None:
                     self._with_url.add(seq)
                 self._check_suppression(entry, event.did, event.personal.address, event.category)
+                if event.scheduled:
+                    self._plan(entry, event)
             case DsnQueued():
                 self._see_notification(entry, event)
+            case WebhookNoticeQueued():
+                self._see_webhook_notice(entry, event)
+            case AlarmQueued():
+                self._see_alarm(entry, event)
             case ConfirmationQueued():
                 self._see_confirmation(entry, event)
             case ForwardQueued():
@@ -200,10 +188,13 @@ class LogJudge:
                 if self._held.get(event.message_id) == "operator":
                     del self._held[event.message_id]
             case MessageRescheduled():
-                self._held.pop(event.message_id, None)
+                self._see_rescheduled(entry, event)
             case AttemptStarted():
                 self._see_start(entry, event)
+                self._tried.add(event.message_id)
             case Outcome():
+                if isinstance(event, MessageBounced):
+                    self._withdraw(event)
                 if self._held.pop(event.message_id, None) and isinstance(event, MessageDeferred):
                     self._break(entry, "it is held")
             case _:
@@ -294,61 +285,6 @@ class LogJudge:
             self._keys[key] = time_us
         self._check_limits(entry, event)
 
-    def _check_limits(self, entry: Entry, event: SendAccepted) -> None:
-        """The oracle of limits: the sum over all sends of the window that this one closes.
-
-        A send is decided a moment before it is written, so the wider of the limits that held meanwhile are its own.
-        """
-        (_, time_us, _), batch = entry
-        accepted = self._accepted[event.domain]
-        accepted.append((time_us, event.wanted))
-        hour, day = self._limits(event.did, event.domain, time_us, batch)
-        for name, window_us, limit in (("hour", HOUR_US, hour), ("day", DAY_US, day)):
-            first = bisect_right(accepted, (time_us - window_us, 1 << 62))
-            count = sum(recipients for _, recipients in accepted[first:])
-            if event.wanted and count > limit:
-                self._break(entry, f"{count} recipients within a {name}, where {limit} are allowed")
-        trickled = self._trickled(event.domain, entry.recorded.seq, time_us)
-        # What was on its way when the domain was paused is in the log behind that.
-        if trickled is not None and trickled - self._before_pause(entry, event.domain) > self._trickle:
-            self._break(
-                entry, f"{trickled} recipients since the pause, where {self._trickle} an hour are allowed"
-            )
-
-    @property
-    def _trickle(self) -> int:
-        return self.config.reputation.transactional_per_hour_while_paused
-
-    def _trickled(self, domain: str, seq: int, time_us: int, late_us: int = 0) -> int | None:
-        """Recipients of the last hour since the domain was paused for its bounces; None: it is not."""
-        since = next((since for at, since in reversed(self._trickles[domain]) if at <= seq), None)
-        if since is None:
-            return None
-        start = max(since, time_us - HOUR_US)
-        return sum(recipients for at, recipients in self._accepted[domain] if start < at <= time_us + late_us)
-
-    def _before_pause(self, entry: Entry, domain: str) -> int:
-        """Recipients of sends that were decided before the pause, and are in the log a few batches behind it."""
-        paused = self._paused.get((domain, "bulk"), entry.batch)
-        return sum(
-            send.event.wanted
-            for send in self.sends
-            if send.event.domain == domain and paused <= send.batch <= paused + IN_FLIGHT_BATCHES
-        )
-
-    def _limits(self, did: str, domain: str, time_us: int, batch: int) -> tuple[int, int]:
-        held = [own for since, own in self._own_limits[did] if since >= batch - IN_FLIGHT_BATCHES]
-        before = [own for since, own in self._own_limits[did] if since < batch - IN_FLIGHT_BATCHES]
-        tier = self._tier(domain, time_us)
-        possible = [own or tier for own in (before[-1] if before else None, *held)]
-        return max(hour for hour, _ in possible), max(day for _, day in possible)
-
-    def _tier(self, domain: str, time_us: int) -> tuple[int, int]:
-        age_days = (time_us - self._born.get(domain, time_us)) / DAY_US
-        tiers = self.config.warming.tiers
-        tier = next(tier for tier in tiers if tier.until_day is None or age_days < tier.until_day)
-        return tier.hour, tier.day
-
     def _see_notification(self, entry: Entry, event: DsnQueued) -> None:
         seq = entry.recorded.seq
         assert event.personal is not None
@@ -366,6 +302,24 @@ class LogJudge:
         if event.about in self._told_of:
             self._break(entry, f"it is the second about message {event.about}")
         self._told_of.add(event.about)
+
+    def _see_webhook_notice(self, entry: Entry, event: WebhookNoticeQueued) -> None:
+        assert event.personal is not None
+        self.addresses[entry.recorded.seq] = event.personal.address
+        before = self.log[entry.recorded.seq - 2]
+        disabled = before.recorded.event
+        if not isinstance(disabled, WebhookDisabled) or disabled.webhook_id != event.webhook_id:
+            self._break(entry, "it does not stand right behind what it tells of")
+        elif before.batch != entry.batch:
+            self._break(entry, "a crash could part it from what it tells of")
+
+    def _see_alarm(self, entry: Entry, event: AlarmQueued) -> None:
+        assert event.personal is not None
+        self.addresses[entry.recorded.seq] = event.personal.address
+        about, time_us = (event.did, event.alarm, event.about), entry.recorded.time_us
+        if time_us - self._alarmed.get(about, -DAY_US) < DAY_US:
+            self._break(entry, "who is told was told of the same in the last 24 hours")
+        self._alarmed[about] = time_us
 
     def _see_report(self, entry: Entry, event: MessageBounceReported | MessageComplained) -> None:
         message_id = event.message_id
@@ -385,6 +339,14 @@ class LogJudge:
         self._by_mail[message_id] += event.by is None
         if self._by_mail[message_id] > REPORTS_MAX:
             self._break(entry, f"it is report {self._by_mail[message_id]} about it that came by mail")
+
+    def _see_rescheduled(self, entry: Entry, event: MessageRescheduled) -> None:
+        """Whoever holds it goes on doing so."""
+        message_id = event.message_id
+        if message_id not in self._tried:
+            self._plan(entry, event)
+        elif event.by is None:
+            self._break(entry, "its member has moved it, and it was tried")
 
     def _see_forward(self, entry: Entry, event: ForwardQueued) -> None:
         seq = entry.recorded.seq
@@ -455,8 +417,3 @@ class LogJudge:
         for message_id, held_by in list(self._held.items()):
             if held_by == because and concerns(self._queued[message_id]):
                 del self._held[message_id]
-
-    def _break(self, entry: Entry, sentence: str) -> None:
-        event = entry.recorded.event
-        about = f" of message {event.message_id}" if hasattr(event, "message_id") else ""
-        self.found.append(f"seq {entry.recorded.seq}, {event.TYPE}{about}: {sentence}")

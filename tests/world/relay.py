@@ -30,6 +30,7 @@ from trio.testing import MockClock, memory_stream_pair
 from relay.api import create_app
 from relay.codec import Recorded
 from relay.config import CONFIG_FILE
+from relay.console.member_door import member_console
 from relay.events import Event, MessageBounced, MessageSent
 from relay.file_names import LOG_DIRECTORY
 from relay.message.keys import KeyRing
@@ -97,14 +98,17 @@ def make_directory(
     *,
     route: str = "127.0.0.1:25",
     operator_domain: str = OPERATOR_DOMAIN,
+    operator_bind: str = "",
 ) -> Path:
     """A data directory as `init` makes it, but that everything is routed to `route`, that domains need no verification,
-    and that nothing is limited unless `settings` say so."""
+    that nothing is limited unless `settings` say so, and that the operator's console is served
+    at `operator_bind` alone: relays that run at the same time cannot have one address."""
     shutil.copytree(_template(operator_domain), directory)
     path = directory / CONFIG_FILE
     text = path.read_text()
     text = text.replace("require_verified_domains = true", "require_verified_domains = false")
     text = text.replace("127.0.0.1:8025", "127.0.0.1:0")
+    text = text.replace("127.0.0.1:8026", operator_bind)
     text = text.replace(
         "[delivery]\n", f'[delivery]\nroutes = {{ "*" = "{route}" }}\n' if route else "[delivery]\n"
     )
@@ -130,7 +134,8 @@ class World:
     def app(self) -> Any:
         """Made when first wanted: it takes longer than many a test. Whoever asks it is on this machine, unless a test
         says in the scope who it is."""
-        app = create_app(self.relay.core.edge)
+        edge = self.relay.core.edge
+        app = create_app(edge, member_console(edge))
         asked = app.asgi_app
 
         async def asked_from_here(scope: Any, receive: Any, send: Any) -> None:

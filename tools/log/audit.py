@@ -6,6 +6,7 @@ before it is printed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from msgspec import to_builtins
 from relay.codec import Recorded
 from relay.events import (
     NOBODY,
+    AlarmQueued,
     AttemptInterrupted,
     AttemptStarted,
     ConfirmationQueued,
@@ -42,11 +44,13 @@ from relay.events import (
     ReportDetails,
     SendAccepted,
     UnsubscribeCalled,
+    WebhookNoticeQueued,
 )
 from relay.past.audit import Audit, DecisionThen, LimitsThen, Told, Window, audit
 from relay.presentation import report_of
 from relay.times import rfc3339
 from spool.reader import LogReader
+from tools.log.audited import recipient_options, which_message
 from tools.log.directory import log_directory
 from tools.log.event_text import as_object, show
 from tools.meter import open_meter
@@ -67,24 +71,36 @@ _REMOVED = "(removed)"
 
 @click.command("audit")
 @directory_argument
-@one_message()
+@one_message(required=False)
+@recipient_options
 @json_option
 @click.pass_context
-def audit_command(context: click.Context, directory: Path, message_id: int, as_json: bool) -> None:
+def audit_command(
+    context: click.Context,
+    directory: Path,
+    message_id: int | None,
+    recipient: str | None,
+    since: str | None,
+    as_json: bool,
+) -> None:
     """Tell one message's whole story, and prove it.
+
+    Where its id is not known, --recipient names whom it went to; of several the newest is told, and the others are
+    named.
 
     When it was accepted, under which key, and with which counts of its limits; every attempt and what was answered;
     every order and why. The message is composed again and compared with the SHA-256 of each attempt, and its signatures
     are verified. Reads the whole log. Exit status 1 if a hash or a signature does not hold.
     """
+    named = which_message(directory, message_id, recipient, since)
     with LogReader(log_directory(directory)) as reader, open_meter() as meter:
         last_seq = max((segment.last_seq for segment in reader.segments()), default=0)
-        found = audit(directory, reader, message_id, meter.decoding("reading the log", last_seq))
+        found = audit(directory, reader, named.message_id, meter.decoding("reading the log", last_seq))
     with quiet_when_nobody_reads():
         if as_json:
-            print_json(as_json_object(found))
+            print_json({**as_json_object(found), **named.for_programs()})
         else:
-            for line in report(found):
+            for line in (*named.for_people(), *report(found)):
                 click.echo(line)
     if found.problems:
         context.exit(1)
@@ -210,6 +226,8 @@ def _tell(found: Audit, told: Told) -> Iterator[str]:
             yield from _tell_send(found, event)
         case MessageQueued():
             yield f"Queued as recipient {event.index} of the send"
+            if event.scheduled:
+                yield f"scheduled by its member for {rfc3339(event.next_attempt_at)}"
             yield f"given up at {rfc3339(event.give_up_at)} if it is not final by then"
         case DsnQueued() if told.recorded.seq == found.state.message_id:
             told_of = found.story[0].event
@@ -229,6 +247,10 @@ def _tell(found: Audit, told: Told) -> Iterator[str]:
             yield from _tell_complaint(event)
         case ConfirmationQueued():
             yield f"Queued, to ask whether the bounces of {event.domain} may be told there"
+        case WebhookNoticeQueued():
+            yield f"Queued, to tell that webhook {event.webhook_id} is disabled"
+        case AlarmQueued():
+            yield f"Queued, to tell of the alarm {event.alarm} about {event.about}"
         case AttemptStarted():
             yield f"Attempt {event.attempt} begins"
         case AttemptInterrupted():
@@ -314,8 +336,18 @@ def _tell_request(event: SendAccepted, decision: DecisionThen) -> Iterator[str]:
     yield f"under API key {event.key_id} ({issued}){came_from}"
     if event.idempotency_key is not None:
         yield f"with an Idempotency-Key, SHA-256 {event.idempotency_key}"
-    for recipient, reason in [] if content is None else content.rejected:
+    if content is None:
+        return
+    for recipient, reason in content.rejected:
         yield f"rejected in the same answer: {recipient} ({reason})"
+    for field, shown in (("To", content.to_shown), ("Cc", content.cc)):
+        if shown:
+            yield f"all its recipients see {field}: {', '.join(address for _, address in shown)}"
+    for one in content.attachments:
+        octets, digest = counted(len(one.content), "byte"), hashlib.sha256(one.content).hexdigest()
+        yield f"with the file {one.filename} ({one.content_type}), {octets}, SHA-256 {digest}"
+    if content.calendar is not None:
+        yield f"with an invitation ({content.calendar.method})"
 
 
 def _tell_limits(limits: LimitsThen) -> Iterator[str]:
@@ -350,6 +382,8 @@ def _tell_outcome(found: Audit, event: Outcome) -> Iterator[str]:
             sentence = f"Deferred{at}{_class(event)}"
         case MessageBounced():
             by = "" if event.by is None else f" by {event.by}"
+            if event.key_id is not None:
+                by = f" by its member, key {event.key_id}"
             sentence = f"Bounced{at}, {event.reason}{by}{_class(event)}"
         case _:
             raise AssertionError(f"{event.TYPE} is no outcome")
@@ -405,7 +439,7 @@ def _tell_order(event: Event) -> Iterator[str]:
         case MessageReleased():
             yield f"Released by {event.by}{_why(event)}"
         case MessageRescheduled():
-            yield f"Rescheduled by {event.by}{_why(event)}"
+            yield f"Rescheduled by {f'its member, key {event.key_id}' if event.by is None else event.by + _why(event)}"
             yield f"next attempt at {rfc3339(event.next_attempt_at)}"
         case RecipientSuppressed():
             yield f"The recipient is suppressed from now on: {event.reason}"

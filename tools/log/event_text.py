@@ -8,7 +8,7 @@ cursor nor pass for a line of ours.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import cbor2
@@ -16,10 +16,18 @@ import cbor2
 from relay.codec import decode_raw
 from relay.times import rfc3339
 from spool.record import Record
+from tools.log.webhook_text import WEBHOOK_TYPES, told_of_webhook
 from tools.output import counted, printable
 
 #: The events whose sequence number is a message's id.
-_OF_A_MESSAGE_OF_THEIR_OWN = ("message.queued", "dsn.queued", "confirmation.queued", "forward.queued")
+_OF_A_MESSAGE_OF_THEIR_OWN = (
+    "message.queued",
+    "dsn.queued",
+    "confirmation.queued",
+    "forward.queued",
+    "webhook_notice.queued",
+    "alarm.queued",
+)
 
 
 class Shown(NamedTuple):
@@ -87,12 +95,21 @@ def _story(event: Shown) -> str:
     """A sentence, where the event has the fields for it; else its fields as they are."""
     try:
         if event.type in _SENTENCES:
-            return _SENTENCES[event.type].format_map(event.data)
+            return _SENTENCES[event.type].format_map(event.data) + _by_whom(event)
         if event.type in _STORIES:
             return _STORIES[event.type](event)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         pass  # another version's fields
     return _fields(event)
+
+
+def _by_whom(event: Shown) -> str:
+    """Who gave the order, where the event says it: one of the operator's people, or a key of the member's."""
+    return _by_user(event.data) or _with_key(event.data.get("key_id"))
+
+
+def _by_user(data: Mapping[str, Any]) -> str:
+    return f" (by {data['by']})" if data.get("by") else ""
 
 
 def _json_value(value: Any) -> Any:
@@ -125,14 +142,20 @@ def _tell_send(event: Shown) -> str:
     content = data.get("personal")
     letter = "" if content is None else f' from {content["from_address"]}: "{content["subject"]}"'
     how = data["category"] + (", by SMTP" if data.get("via") == "smtp" else "")
-    suppressed = f", {counted(data['suppressed'], 'recipient')} suppressed" if data.get("suppressed") else ""
-    return f"{data['did']} sends to {recipients}{letter} ({how}{suppressed})"
+    how += ", one conversation" if data.get("conversation") else ""
+    how += f", {counted(data['suppressed'], 'recipient')} suppressed" if data.get("suppressed") else ""
+    if content is not None and content.get("attachments"):
+        octets = sum(len(one["content"]) for one in content["attachments"])
+        how += f", {counted(len(content['attachments']), 'file')} of {counted(octets, 'byte')}"
+    how += ", an invitation" if content is not None and content.get("calendar") else ""
+    return f"{data['did']} sends to {recipients}{letter} ({how})"
 
 
 def _tell_queued(event: Shown) -> str:
     recipient = event.data.get("personal")
     to = "" if recipient is None else f" to {recipient['address']}"
-    return f"message {event.seq}{to} is queued ({event.data['category']}, for {event.data['did']})"
+    when = f", scheduled for {rfc3339(event.data['next_attempt_at'])}" if event.data.get("scheduled") else ""
+    return f"message {event.seq}{to} is queued ({event.data['category']}, for {event.data['did']}){when}"
 
 
 def _tell_dsn(event: Shown) -> str:
@@ -146,13 +169,26 @@ def _tell_forward(event: Shown) -> str:
     if event.stripped:
         told = "a mailbox"
     once = ", once its owner has confirmed that" if event.data.get("asks") else ""
-    return f"{told} is told of the bounces of {event.data['domain']}{once}"
+    return f"{told} is told of the bounces of {event.data['domain']}{once}{_by_whom(event)}"
 
 
 def _tell_confirmation(event: Shown) -> str:
     recipient = event.data.get("personal")
     to = "" if recipient is None else f" to {recipient['address']}"
     return f"message {event.seq}{to} is queued: it asks whether the bounces of {event.data['domain']} may be told there"
+
+
+def _tell_webhook_notice(event: Shown) -> str:
+    recipient = event.data.get("personal")
+    to = "" if recipient is None else f" to {recipient['address']}"
+    return f"message {event.seq}{to} is queued: it tells that webhook {event.data['webhook_id']} is disabled"
+
+
+def _tell_alarm(event: Shown) -> str:
+    recipient = event.data.get("personal")
+    to = "" if recipient is None else f" to {recipient['address']}"
+    about = f"{event.data['alarm']} about {event.data['about']}"
+    return f"message {event.seq}{to} is queued: it tells of the alarm {about}"
 
 
 def _tell_mail_received(event: Shown) -> str:
@@ -266,7 +302,9 @@ def _tell_deferred(event: Shown) -> str:
 
 
 def _tell_bounced(event: Shown) -> str:
-    reason = f"{event.data['reason']}{_class(event)}{_by(event)}"
+    key_id = event.data.get("key_id")
+    by = _by(event) if key_id is None else f" by its member, key {key_id}"
+    reason = f"{event.data['reason']}{_class(event)}{by}"
     return f"message {event.message_id}: bounced, {reason}{_attempt(event)}{_reply(event)}"
 
 
@@ -287,7 +325,8 @@ def _tell_released(event: Shown) -> str:
 
 def _tell_rescheduled(event: Shown) -> str:
     next_at = rfc3339(event.data["next_attempt_at"])
-    return f"message {event.message_id}: rescheduled by {event.data['by']}{_why(event)}; next at {next_at}"
+    by = event.data.get("by") or f"its member, key {event.data['key_id']}"
+    return f"message {event.message_id}: rescheduled by {by}{_why(event)}; next at {next_at}"
 
 
 def _why(event: Shown) -> str:
@@ -322,12 +361,14 @@ def _reply(event: Shown) -> str:
 
 def _tell_suppressed(event: Shown) -> str:
     recipient = event.data.get("personal") or {}
-    return f"{event.data['did']} may not write to {recipient.get('address', 'a recipient')}: {event.data['reason']}"
+    to = recipient.get("address", "a recipient")
+    return f"{event.data['did']} may not write to {to}: {event.data['reason']}{_by_whom(event)}"
 
 
 def _tell_unsuppressed(event: Shown) -> str:
     recipient = event.data.get("personal") or {}
-    return f"{event.data['did']} takes back its suppression of {recipient.get('address', 'a recipient')}"
+    address = recipient.get("address", "a recipient")
+    return f"{event.data['did']} takes back its suppression of {address}{_by_whom(event)}"
 
 
 def _tell_erased(event: Shown) -> str:
@@ -350,12 +391,20 @@ def _tell_stripped(event: Shown) -> str:
 def _tell_key_issued(event: Shown) -> str:
     data = event.data
     use = ", ".join(filter(None, (data.get("scope", "full"), data.get("category"))))
-    return f"key {data['key_id']} ({use}) is issued to {data['did']}{_with_key(data.get('issued_by'))}"
+    by = _with_key(data.get("issued_by")) or _by_user(data)
+    return f"key {data['key_id']} ({use}) is issued to {data['did']}{by}"
 
 
 def _tell_key_revoked(event: Shown) -> str:
     data = event.data
-    return f"key {data['key_id']} of {data['did']} is revoked{_with_key(data.get('revoked_by'))}"
+    by = _with_key(data.get("revoked_by")) or _by_user(data)
+    return f"key {data['key_id']} of {data['did']} is revoked{by}"
+
+
+def _tell_webhook(event: Shown) -> str:
+    data = event.data
+    by = f"by {data['by']}" if data.get("by") else _with_key(data.get("key_id")).strip()
+    return told_of_webhook(event.type, data) + (f" ({by})" if by else "")
 
 
 def _with_key(key_id: Any) -> str:
@@ -393,6 +442,7 @@ _SENTENCES = {
     "operator.key_switched": "{domain} signs with {selector_stem}",
 }
 _STORIES: dict[str, Callable[[Shown], str]] = {
+    "alarm.queued": _tell_alarm,
     "attempt.interrupted": _tell_interrupted,
     "confirmation.queued": _tell_confirmation,
     "domain.forward_set": _tell_forward,
@@ -420,4 +470,6 @@ _STORIES: dict[str, Callable[[Shown], str]] = {
     "recipient.suppressed": _tell_suppressed,
     "recipient.unsuppressed": _tell_unsuppressed,
     "send.accepted": _tell_send,
+    "webhook_notice.queued": _tell_webhook_notice,
+    **dict.fromkeys(WEBHOOK_TYPES, _tell_webhook),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import click
 import trio
@@ -25,14 +26,15 @@ from spool.verify.views import ViewsSeen, see_views
 from spool.views import Views, discard
 from tools.log.directory import log_directory
 from tools.meter import Meter, open_meter
-from tools.output import directory_argument
+from tools.output import directory_argument, json_option, print_json
 
 _NEW_VIEWS_DIRECTORY = VIEWS_DIRECTORY + ".new"
 
 
 @click.command("rebuild")
 @directory_argument
-def rebuild_command(directory: Path) -> None:
+@json_option
+def rebuild_command(directory: Path, as_json: bool) -> None:
     """Throw the views away and build them again from the log. The relay must not be running."""
     log, views = log_directory(directory), directory / VIEWS_DIRECTORY
     check_may_write(directory)
@@ -52,7 +54,10 @@ def rebuild_command(directory: Path) -> None:
             after, position = _build_beside(directory, log, last_seq, meter)
     finally:
         disk.close(lock)
-    _print_rebuilt(before, after, position)
+    if as_json:
+        print_json(_rebuilt_object(before, after, position))
+    else:
+        _print_rebuilt(before, after, position)
 
 
 def _see(views: Path) -> ViewsSeen:
@@ -94,6 +99,24 @@ def _throw_away(views: Path) -> None:
         shutil.rmtree(views)
 
 
+def _rebuilt_object(before: ViewsSeen, after: ViewsSeen, position: int) -> dict[str, Any]:
+    """`equal` is null, and `problem` says why, where the old views could not be compared."""
+    problem = before.problem or before.unmade
+    return {
+        "records": position,
+        "recordsBefore": None if before.witness is None else before.witness.seq,
+        "problem": problem,
+        "views": [
+            {
+                "name": name,
+                "digest": digest,
+                "equal": None if problem else before.digests[name] == digest,
+            }
+            for name, digest in after.digests.items()
+        ],
+    }
+
+
 def _print_rebuilt(before: ViewsSeen, after: ViewsSeen, position: int) -> None:
     click.echo(f"The views were built again from {position:,} records.")
     if before.problem or before.unmade:
@@ -110,7 +133,8 @@ def _print_rebuilt(before: ViewsSeen, after: ViewsSeen, position: int) -> None:
 
 @click.command("repair")
 @directory_argument
-def repair_command(directory: Path) -> None:
+@json_option
+def repair_command(directory: Path, as_json: bool) -> None:
     """Cut a torn tail, which was never acknowledged.
 
     That is what a crash left half written; a copy of it is kept. Anything else is explained and left as it is, with
@@ -129,7 +153,10 @@ def repair_command(directory: Path) -> None:
         ) from error
     if report.cut is not None:
         trio.run(_tell, log, seen.witness, torn_tail_cut(report.cut, loss_ruled_out=report.loss_ruled_out))
-    _print_report(log, report, seen)
+    if as_json:
+        print_json(_report_object(log, report, seen))
+    else:
+        _print_report(log, report, seen)
 
 
 async def _tell(log: Path, witness: Witness | None, event: TornTailCut) -> None:
@@ -139,6 +166,31 @@ async def _tell(log: Path, witness: Witness | None, event: TornTailCut) -> None:
     """
     async with open_log(log, witness=witness) as opened:
         await opened.append([encode(event)])
+
+
+def _report_object(log: Path, report: RecoveryReport, seen: ViewsSeen) -> dict[str, Any]:
+    """`cut` is null where nothing was torn; `doubt` says why a loss at the end cannot be ruled out."""
+    cut = report.cut
+    return {
+        "lastSeq": report.last_seq,
+        "because": report.because,
+        "cut": None
+        if cut is None
+        else {
+            "file": cut.file,
+            "offset": cut.offset,
+            "seq": cut.seq,
+            "bytes": cut.size,
+            "problem": cut.problem,
+            "kept": str(log / cut.kept),
+        },
+        "lossRuledOut": report.loss_ruled_out,
+        "doubt": None if report.loss_ruled_out else _doubt(seen),
+    }
+
+
+def _doubt(seen: ViewsSeen) -> str:
+    return seen.problem or seen.unmade or "they are empty"
 
 
 def _print_report(log: Path, report: RecoveryReport, seen: ViewsSeen) -> None:
@@ -153,5 +205,5 @@ def _print_report(log: Path, report: RecoveryReport, seen: ViewsSeen) -> None:
     if not report.loss_ruled_out:
         click.echo(
             f"That nothing acknowledged is missing at the end cannot be ruled out: only the views could tell "
-            f"({seen.problem or seen.unmade or 'they are empty'})."
+            f"({_doubt(seen)})."
         )

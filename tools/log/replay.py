@@ -27,7 +27,7 @@ from spool.views import Views
 from tools.log.directory import log_directory
 from tools.log.selection import Bound, parse_bound, seq_at
 from tools.meter import open_meter
-from tools.naming import one_message
+from tools.naming import OneOf, one_message
 from tools.output import (
     directory_argument,
     json_option,
@@ -54,7 +54,7 @@ def _view_option(what: str) -> Callable[[_Command], _Command]:
         "--view",
         "names",
         multiple=True,
-        type=click.Choice(tuple(VIEWS)),
+        type=OneOf(tuple(VIEWS)),
         metavar="VIEW",
         help=f"Which view; may be repeated. {what}",
     )

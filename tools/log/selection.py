@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import click
 
+from relay.events import EVENT_TYPES
 from relay.times import rfc3339, time_in
 from spool.directory import segment_seqs
 from spool.errors import SequenceNotFoundError
 from spool.reader import LogReader
 from tools.log.event_text import Shown, show
-from tools.naming import one_message
+from tools.naming import Word, one_message
 
 
 class Bound(NamedTuple):
@@ -38,6 +39,10 @@ def parse_bound(value: str) -> Bound:
             f"{value!r} is neither a sequence number nor a time like 2025-01-07T10:11:12Z"
         )
     return Bound(time_us=time_us)
+
+
+#: One that there is not would find nothing, and say so of a log that is full of events.
+EVENT_TYPE = Word("event", lambda: EVENT_TYPES)
 
 
 class EventSelection(NamedTuple):
@@ -159,7 +164,12 @@ _SELECTION_OPTIONS = (
         "--to", "end", type=parse_bound, metavar="SEQ|TIME", help="The last event, or when; inclusive."
     ),
     click.option(
-        "--type", "types", multiple=True, metavar="TYPE", help="Only this event type; may be repeated."
+        "--type",
+        "types",
+        type=EVENT_TYPE,
+        multiple=True,
+        metavar="TYPE",
+        help="Only this event type; may be repeated.",
     ),
     click.option("--did", metavar="DID", help="Only this member's events."),
 )

@@ -101,7 +101,14 @@ def _why_still(name: str) -> str:
         return ": suppressions keep it, so that no mail goes there"
     if name == "domain.forward_set":
         return ": it is where a member hears of its bounces"
-    if name in ("message.queued", "dsn.queued", "confirmation.queued", "forward.queued"):
+    if name in (
+        "message.queued",
+        "dsn.queued",
+        "confirmation.queued",
+        "forward.queued",
+        "webhook_notice.queued",
+        "alarm.queued",
+    ):
         return ": other messages to it, which `log erase --recipient` erases when they are final"
     if name in ("message.bounce_reported", "message.complained", "mail.received"):
         return ": mail that came in and names it, of which others have their part"

@@ -1,0 +1,1 @@
+"""The console in the browser, as members and attackers meet it."""

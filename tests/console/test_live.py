@@ -1,0 +1,67 @@
+"""Rows that are live, in a real browser: what happens is seen without a reload, and the page's policy lets it be.
+
+The browser talks to a relay over TCP on loopback, so time is real here. The page itself tells when it has changed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+
+from tests.console.visitor import HOME, Visitor
+from tests.world.browser import Page, chromium, open_browser
+from tests.world.relay import World, open_world
+
+PATIENCE_SECONDS = 30
+_WHEN = """new Promise((seen, late) => {{
+  const look = () => {{ if ({condition}) {{ seen(true); return true; }} return false; }};
+  if (look()) return;
+  new MutationObserver((_, observer) => {{ if (look()) observer.disconnect(); }})
+    .observe(document.body, {{ childList: true, subtree: true, characterData: true }});
+  setTimeout(() => late(new Error(document.body.innerText)), {patience});
+}})"""
+
+
+async def when(page: Page, condition: str) -> None:
+    """Until this holds of the page, which is looked at whenever it changes."""
+    expression = _WHEN.format(condition=condition, patience=PATIENCE_SECONDS * 1000)
+    answer = await page.call("Runtime.evaluate", expression=expression, awaitPromise=True)
+    assert "exceptionDetails" not in answer, answer["exceptionDetails"]["exception"].get("description")
+
+
+async def open_signed_in(world: World, page: Page, path: str) -> None:
+    visitor = Visitor(world)
+    await visitor.sign_in()
+    name, _, value = visitor.cookie.partition("=")
+    address = world.relay.http_address
+    cookie = {"name": name, "value": value, "url": f"https://{address}", "secure": True, "path": "/"}
+    await page.call("Emulation.setScriptExecutionDisabled", value=False)
+    await page.call("Network.enable")
+    await page.call("Network.setCookie", **cookie)
+    await page.go(f"http://{address}{HOME}{path}")
+
+
+def test_a_list_and_a_message_follow_what_happens(tmp_path: Path) -> None:
+    chromium()
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world, open_browser() as browser:
+            listed, shown = [await browser.open_page(width=1280) for _ in range(2)]
+            first = await world.send(to="tempfail@example.com", subject="The first")
+            await world.until(first, "deferred")
+            await open_signed_in(world, listed, "/messages")
+            await open_signed_in(world, shown, f"/messages/{first}")
+            for page in (listed, shown):
+                await when(page, "document.querySelector('.live span')?.textContent.startsWith('Live')")
+            second = await world.send(subject="The second")
+            await when(listed, f"document.querySelector('#m{second} .status.good')")
+            assert await listed.evaluate("document.querySelectorAll('#messages tr').length") == 2
+            await world.command("queue_cancel", message=[first], reason="no more")
+            await when(shown, "document.querySelector('.verdict .status.bad')")
+            await when(listed, f"document.querySelector('#m{first} .status.bad')")
+            # Paused, it stays as it is.
+            await listed.click(".live button")
+            await when(listed, "document.querySelector('.live span').textContent === 'Paused.'")
+
+    trio.run(main)

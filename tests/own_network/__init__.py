@@ -1,0 +1,1 @@
+"""How others see the relay: its names, records, ports, and the way out."""

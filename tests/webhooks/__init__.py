@@ -1,0 +1,1 @@
+"""The room `relay/webhooks`: endpoints that are told of events."""

@@ -71,5 +71,14 @@ class LogPoisonedError(SpoolError):
     """
 
 
+class LogFollowsError(SpoolError):
+    """This machine's log follows another's: nothing is appended here, and nothing was written."""
+
+
+class LogDeposedError(SpoolError):
+    """Another machine appends now, and this one may not any more. What had been acknowledged is there; this append is
+    not."""
+
+
 class BackupError(SpoolError):
     """A backup or a restore that is refused, or a backup that is not what its manifest says."""

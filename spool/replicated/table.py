@@ -1,0 +1,155 @@
+"""What a replicated log asks of a database: one table of batches, its head, and some rows about the machines.
+
+The invariant: **a row that was committed with an answer of ONE, and has a witness, survives whatever the database's
+operator promised that it survives; and no row is added but by the one holder of the head, directly behind the last.**
+Everything else (who leads, who is late, what may be deleted) rests on it. A clock decides nothing.
+
+The table's rows, in words (`spool.replicated.statements` has them in SQL)::
+
+    head      one row: epoch, holder, last_seq, chain
+    batches   first_seq, last_seq, epoch, previous_chain, chain, data, beside; only added, and dropped by the hour
+    lease     one row: epoch, holder, address, counter, witnessed_seq
+    nodes     a row for each machine: name, and what it says of itself, as one JSON object
+
+- *epoch*: raised by one whenever somebody takes the head, and as the first statement on every new connection of whoever
+  holds it. An append names the epoch that it expects, so what an older connection still has under way comes to nothing.
+- *holder*: 16 random octets of one process that leads, made when it begins to. It tells "another took it" from "nothing
+  is changed because the settings are unsafe".
+- *witnessed*: a synchronous standby has flushed it. What a primary shows and nobody else has may be gone after a
+  failover, so followers apply a row only when the leader has said that it is witnessed (in `Head.witnessed_seq`).
+
+**What is not known.** A statement whose connection broke, or whose answer came with any notice, may or may not have
+happened: `UnknownOutcomeError`. PostgreSQL answers a cancelled wait for replication with a mere warning, and the row is
+then to be seen on that primary and gone after a failover. Whoever gets this error makes a new connection, takes the
+head there (the statement waits behind an append under way, and its success proves all before it replicated), and only
+then looks.
+
+Nothing here is cancelled half way: a call that is cancelled by trio closes its connection, and with it the socket. No
+statement is ever cancelled by a message to the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
+
+HOLDER_OCTETS: Final = 16
+#: What is larger goes as a batch of its own.
+ROW_BYTES_WANTED: Final = 1 << 20
+
+
+class TableError(Exception):
+    """The database cannot be used at the moment: nothing that was asked has happened. Another connection may help."""
+
+
+class UnknownOutcomeError(TableError):
+    """What was asked may have happened, or not, or may be taken back. Its connection is closed."""
+
+
+class UnfitTableError(TableError):
+    """This database must not be used as it is: its settings do not promise what a 200 says, or it has no such tables,
+    or it is a standby. The message names the setting, what it is, and what it must be."""
+
+
+class Head(NamedTuple):
+    epoch: int
+    holder: bytes
+    """HOLDER_OCTETS; zeros: nobody has taken it yet."""
+    last_seq: int
+    chain: bytes
+    """Of the record with `last_seq`."""
+
+
+class Row(NamedTuple):
+    """One batch."""
+
+    first_seq: int
+    last_seq: int
+    epoch: int
+    previous_chain: bytes
+    chain: bytes
+    data: bytes
+    """As `spool.replicated.rows` makes it, sealed or not."""
+    beside: bytes
+    """What goes with it and is not of the log, sealed; empty where there is none."""
+
+
+class Lease(NamedTuple):
+    """Who leads, as far as is known: for liveness alone."""
+
+    epoch: int
+    holder: bytes
+    address: str
+    """Where others reach who leads; it is theirs to understand."""
+    counter: int
+    """Raised by each renewal. Whoever has read the same value for some time by its own clock takes it for stale."""
+    witnessed_seq: int
+
+
+class Connection(Protocol):
+    """One connection to the database's primary. One call at a time; after any error but `UnfitTableError` it is
+    closed, and so it is when a call is cancelled."""
+
+    @property
+    def host(self) -> str:
+        """To whom it is, for the log."""
+
+    async def take_head(self, known: Head, holder: bytes) -> Head | None:
+        """Take the head, where it is of the epoch of `known`: its epoch is raised by one, and `holder` holds it.
+
+        Returned: committed and witnessed, and so is all before it. None: nothing was changed, since it has another
+        epoch by now, or since the settings are unsafe: read it again. Raises `TableError`, `UnknownOutcomeError`.
+        """
+
+    async def append(self, row: Row, holder: bytes) -> bool:
+        """Add the row, and move the head to its end, in one statement, where the head is `row.epoch`'s, `holder`'s, and
+        stands directly before the row. True: committed and witnessed. False: nothing was changed.
+
+        Raises `TableError` where it was never sent, `UnknownOutcomeError`.
+        """
+
+    async def head(self) -> Head:
+        """As this server shows it: what is not replicated, too."""
+
+    async def rows(self, after_seq: int, up_to_seq: int, octets_max: int) -> Sequence[Row]:
+        """Rows from the one that follows `after_seq`, in order, up to `up_to_seq`; at least one, where there is any, and
+        no more than `octets_max` of data besides. Where that one has gone: those that are left, from the oldest."""
+
+    async def oldest_seq(self) -> int | None:
+        """The first sequence number that there is a row of; None: there are none."""
+
+    async def lease(self) -> Lease | None:
+        """None: nobody has written one yet."""
+
+    async def write_lease(self, lease: Lease) -> bool:
+        """Replace it, where the head has this epoch or an older one of the same holder. False: it was not. It waits for
+        no replication."""
+
+    async def nodes(self) -> Mapping[str, Mapping[str, object]]:
+        """What each machine says of itself, by its name."""
+
+    async def write_node(self, name: str, facts: Mapping[str, object]) -> None:
+        """Replace what this machine says of itself. It waits for no replication."""
+
+    async def remove_node(self, name: str) -> bool:
+        """False: there was none."""
+
+    async def wait_for_news(self, seconds: float) -> None:
+        """Until somebody has appended, or said what is witnessed, or for so long."""
+
+    async def close(self) -> None:
+        """Closing it twice changes nothing."""
+
+
+class Table(Protocol):
+    """A database."""
+
+    async def connect(self) -> Connection:
+        """A new connection, to whichever of its hosts is the primary. Checked: its settings, and its tables.
+
+        Raises `TableError` (nobody answers, in some seconds), `UnfitTableError`.
+        """
+
+    def prefer_another_host(self) -> None:
+        """The next `connect` tries the hosts after the one that was last used first: the one that was is perhaps an old
+        primary that has come back."""

@@ -1,7 +1,7 @@
 """Exim of a member, which hands everything to the relay.
 
 Its package and Postfix's exclude each other, so the program is looked for where `EXIM` says, too: unpacked from its
-package into any directory.
+package into any directory. It starts only where there is the user of its package, Debian-exim: `.ci/run` makes it.
 """
 
 from __future__ import annotations

@@ -12,13 +12,15 @@ import trio
 
 from relay.own_network.findings import NetworkFinding
 from relay.own_network.name_servers import look_at_name_servers
+from tests.world.daemon import free_port
 
 
 async def asked(over_tcp: bytes | None) -> NetworkFinding:
     """Of a server that sends everybody to TCP, says this there and hangs up; None: it resets the connection."""
     datagrams = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
-    await datagrams.bind(("127.0.0.1", 0))
-    port = datagrams.getsockname()[1]
+    # The kernel gives one that is free for datagrams, where a connection may have it already.
+    port = free_port()
+    await datagrams.bind(("127.0.0.1", port))
 
     async def send_to_tcp() -> None:
         while True:

@@ -5,5 +5,6 @@ the batches of the one machine that appends durable there; `following` takes wha
 machine's own log. Nothing here agrees on anything by itself: the table decides what is durable, and who may write.
 
 It stands on the log and may import all of `spool` but `backup` and `verify`, and nothing of `relay`. Only `postgres`
-and its parts may import psycopg, which is there only where it is used. What a batch says it must never ask.
+and its parts may import psycopg, which is there only where it is used. What a batch says it must never ask, and what
+comes out of the database it must never believe before it is checked.
 """

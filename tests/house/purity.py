@@ -123,6 +123,7 @@ HANDS: dict[str, frozenset[str]] = {
             "clock",
             "directory",
             "disk",
+            "durability",
             "files",
             "erasure",
             "interface",
@@ -134,6 +135,7 @@ HANDS: dict[str, frozenset[str]] = {
             "strip",
         }
     ),
+    "spool.replicated": frozenset({"table"}),
     "spool.verify": frozenset({"segment", "verify", "views"}),
 }
 #: Places that are for hands.

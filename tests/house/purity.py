@@ -135,7 +135,7 @@ HANDS: dict[str, frozenset[str]] = {
             "strip",
         }
     ),
-    "spool.replicated": frozenset({"table"}),
+    "spool.replicated": frozenset({"founder", "table"}),
     "spool.verify": frozenset({"segment", "verify", "views"}),
 }
 #: Places that are for hands.

@@ -12,7 +12,12 @@ from relay.config_nodes import NODE_FILE, OWN, NodesConfig, common_digest
 
 HEAD = 'operator_domain = "relay.example"\npublic_url = "https://relay.example"\n\n'
 #: Four lines.
-OWN_HEAD = 'name = "one"\nbind = "127.0.0.1:0"\naddress = "one.example:8443"\ndatabase = "dbname=relay password=hunter2"\n'
+OWN_HEAD = """\
+name = "one"
+bind = "127.0.0.1:0"
+address = "one.example:8443"
+database = "dbname=relay password=hunter2"
+"""
 
 
 def written(directory: Path, common: str, own: str | None) -> Path:

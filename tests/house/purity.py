@@ -136,7 +136,7 @@ HANDS: dict[str, frozenset[str]] = {
             "strip",
         }
     ),
-    "spool.replicated": frozenset({"founder", "table"}),
+    "spool.replicated": frozenset({"table"}),
     "spool.verify": frozenset({"segment", "verify", "views"}),
 }
 #: Places that are for hands.

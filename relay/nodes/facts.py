@@ -115,8 +115,8 @@ def read_rows(rows: Mapping[str, Mapping[str, object]]) -> list[Facts | StrangeR
 
 def versions_all_read(nodes: Iterable[Facts | StrangeRow]) -> Mapping[str, int]:
     """Type of an event -> the version of it that all nodes can read, of those that this one can. A leader writes no
-    other. Of a row that cannot be read nothing is known, so it counts for nothing here, and neither does a node that has
-    never run."""
+    other. Of a row that cannot be read nothing is known, so it counts for nothing here, and neither does a node that
+    has never run."""
     versions = events_read_here()
     for node in nodes:
         if isinstance(node, Facts) and node.began_at:

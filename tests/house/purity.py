@@ -86,6 +86,7 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
+    "relay.nodes": frozenset({"beside"}),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.own_network": frozenset(
@@ -222,6 +223,10 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     "google_crc32c": ALL,
     "idna": ALL,
     "msgspec": ALL,
+    "nacl.bindings": frozenset(
+        {"crypto_aead_xchacha20poly1305_ietf_decrypt", "crypto_aead_xchacha20poly1305_ietf_encrypt"}
+    ),
+    "nacl.exceptions": frozenset({"CryptoError"}),
 }
 
 #: Module of ours that is not pure -> the names in it that are: values, and views that are given to us.

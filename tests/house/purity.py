@@ -24,6 +24,7 @@ HANDS: dict[str, frozenset[str]] = {
         {
             "__main__",
             "acceptance",
+            "acting",
             "alarm",
             "alarm_watch",
             "batches",

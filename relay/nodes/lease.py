@@ -1,7 +1,7 @@
 """The lease of whoever leads: is somebody there, and may the dot be sent.
 
-It is for liveness alone. Who may append is decided by the head of the table (`spool.replicated.table`), and no clock has
-a part in that. What a clock may cost is time without a leader, or a leader that takes the place of one that lives.
+It is for liveness alone. Who may append is decided by the head of the table (`spool.replicated.table`), and no clock
+has a part in that. What a clock may cost is time without a leader, or a leader that takes the place of one that lives.
 
 Times are of this process's own monotonic clock, in seconds, and of one clock at a time: no two machines' clocks are
 compared. *Who reads* takes the lease for stale when all that it read for `lease_seconds` was the same. Reads that

@@ -125,6 +125,7 @@ HANDS: dict[str, frozenset[str]] = {
             "clock",
             "directory",
             "disk",
+            "durability",
             "files",
             "erasure",
             "interface",
@@ -136,6 +137,7 @@ HANDS: dict[str, frozenset[str]] = {
             "strip",
         }
     ),
+    "spool.replicated": frozenset({"founder", "table"}),
     "spool.verify": frozenset({"segment", "verify", "views"}),
 }
 #: Places that are for hands.
@@ -218,6 +220,10 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     "google_crc32c": ALL,
     "idna": ALL,
     "msgspec": ALL,
+    "nacl.bindings": frozenset(
+        {"crypto_aead_xchacha20poly1305_ietf_decrypt", "crypto_aead_xchacha20poly1305_ietf_encrypt"}
+    ),
+    "nacl.exceptions": frozenset({"CryptoError"}),
 }
 
 #: Module of ours that is not pure -> the names in it that are: values, and views that are given to us.

@@ -16,7 +16,7 @@ The table's rows, in words (`spool.replicated.statements` has them in SQL)::
 - *holder*: 16 random octets of one process that leads, made when it begins to. It tells "another took it" from "nothing
   is changed because the settings are unsafe".
 - *witnessed*: a synchronous standby has flushed it. What a primary shows and nobody else has may be gone after a
-  failover, so followers apply a row only when the leader has said that it is witnessed (in `Head.witnessed_seq`).
+  failover, so followers apply a row only when the leader has said that it is witnessed (in `Lease.witnessed_seq`).
 
 **What is not known.** A statement whose connection broke, or whose answer came with any notice, may or may not have
 happened: `UnknownOutcomeError`. PostgreSQL answers a cancelled wait for replication with a mere warning, and the row is
@@ -84,6 +84,8 @@ class Lease(NamedTuple):
     counter: int
     """Raised by each renewal. Whoever has read the same value for some time by its own clock takes it for stale."""
     witnessed_seq: int
+    """Rows up to here have a witness. It never goes back: `write_lease` only raises it, and an append of the same
+    holder may raise it, too, before it is answered."""
 
 
 class Connection(Protocol):
@@ -134,8 +136,60 @@ class Connection(Protocol):
     async def remove_node(self, name: str) -> bool:
         """False: there was none."""
 
+    async def time_us(self) -> int:
+        """The server's clock: microseconds since the epoch, at some moment between the call and its answer."""
+
     async def wait_for_news(self, seconds: float) -> None:
-        """Until somebody has appended, or said what is witnessed, or for so long."""
+        """Until somebody has appended, or said what is witnessed, or for so long. It may return early."""
+
+    async def close(self) -> None:
+        """Closing it twice changes nothing."""
+
+
+class NotAsExpectedError(TableError):
+    """The tables are not those that the caller has looked at: nothing was changed, and it must look again."""
+
+
+class Keeping(Protocol):
+    """A connection for what is done to the tables as a whole: they are made, looked after, and thrown away. What holds
+    for a `Connection` holds for it: one call at a time, and closed by any error, and by a cancel."""
+
+    @property
+    def host(self) -> str:
+        """To whom it is, for the log."""
+
+    async def head(self) -> Head | None:
+        """As this server shows it. None: there are no such tables here."""
+
+    async def found(self, head: Head) -> None:
+        """Make the tables, with this head and no row, all at once: committed and witnessed.
+
+        Raises `NotAsExpectedError` where there are tables, `TableError`, `UnknownOutcomeError`.
+        """
+
+    async def discard(self, head: Head) -> None:
+        """Remove the tables, and all that is in them, where their head is exactly this one: committed and witnessed.
+
+        Raises `NotAsExpectedError` where it is another, or there are none; `TableError`, `UnknownOutcomeError`.
+        """
+
+    async def begin_part(self) -> None:
+        """Rows that come from now on are in another part of the table than those before. Only whole parts go, so this
+        is done once an hour or so.
+
+        Raises `TableError`, also where others were too busy with the table: try it again later.
+        """
+
+    async def drop_through(self, seq: int) -> int:
+        """Drop the parts that have only rows up to `seq`, but never the one that is written to; how many have gone.
+
+        Their place is free at once. Appends and reads go on meanwhile. Which rows may go, the caller says: nothing is
+        asked here. Raises `TableError`, also where others were too busy with the table: try it again later; some parts
+        may have gone, and what was left half dropped is finished then.
+        """
+
+    async def octets(self) -> int:
+        """What the tables need on the server's disk."""
 
     async def close(self) -> None:
         """Closing it twice changes nothing."""
@@ -149,6 +203,9 @@ class Table(Protocol):
 
         Raises `TableError` (nobody answers, in some seconds), `UnfitTableError`.
         """
+
+    async def keep(self) -> Keeping:
+        """As `connect`, for the tables as a whole; they need not be there."""
 
     def prefer_another_host(self) -> None:
         """The next `connect` tries the hosts after the one that was last used first: the one that was is perhaps an old

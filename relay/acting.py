@@ -99,7 +99,12 @@ async def open_acting(
     """
     connector = Connector(lambda: core.config, core.surroundings)
     courier = Courier(
-        core.store.get, core.composer, connector, heavy_work=core.heavy_work, sending=core.sending
+        core.store.get,
+        core.composer,
+        connector,
+        heavy_work=core.heavy_work,
+        sending=core.sending,
+        before_dot=lambda connection: core.before_acting(),
     )
     async with carried_by(core, courier) as carrier:
         deliverer = Deliverer(core, connector, carrier)

@@ -76,7 +76,9 @@ class Seal:
             raise SealError(f"it is cut short: {len(data)} octets are no sealed {self._purpose}")
         version, number, named = _HEAD.unpack_from(data)
         if version != _VERSION:
-            raise SealError(f"it is sealed in version {version}, which this version of the relay does not know")
+            raise SealError(
+                f"it is sealed in version {version}, which this version of the relay does not know"
+            )
         try:
             key, key_id = self._key(number)
         except KeyFileError as error:

@@ -90,8 +90,8 @@ class Core:
     site_statuses: Callable[[], Mapping[str, SiteStatus]] = dict
     #: When the certificate that is shown ends. Set where there is one.
     certificate_not_after: Callable[[], datetime] | None = None
-    #: Awaited by all that acts on the world, at the last moment before what it does cannot be taken back: before the dot,
-    #: a webhook's request, a call. It returns when no other machine can be acting in our place.
+    #: Awaited by all that acts on the world, at the last moment before what it does cannot be taken back: before the
+    #: dot, a webhook's request, a call. It returns when no other machine can be acting in our place.
     before_acting: Callable[[], Awaitable[None]] = _at_any_time
     stopping: bool = False
     #: Called with each further pepper and its number, before anything is made by it; awaited.

@@ -57,8 +57,8 @@ class Seal:
         self._peppers: Final = peppers
         self._purpose: Final = purpose
         self._chance: Final = chance
-        #: Number of a pepper -> its key, and which it is.
-        self._keys: Final[dict[int, tuple[bytes, bytes]]] = {}
+        #: Number of a pepper -> that, its key, and which it is. A file that was never used may give way to another.
+        self._keys: Final[dict[int, tuple[Pepper, bytes, bytes]]] = {}
 
     def __repr__(self) -> str:
         return f"<Seal {self._purpose}>"
@@ -96,15 +96,14 @@ class Seal:
 
     def _key(self, number: int) -> tuple[bytes, bytes]:
         """Raises KeyFileError."""
-        found = self._keys.get(number)
-        if found is None:
-            pepper = self._peppers.numbered(number)
-            found = (
-                pepper.derive(f"nodes {self._purpose}", _KEY_OCTETS),
-                pepper.derive(f"nodes {self._purpose} key id", _KEY_ID_OCTETS),
-            )
-            self._keys[number] = found
-        return found
+        pepper = self._peppers.numbered(number)
+        kept = self._keys.get(number)
+        if kept is not None and kept[0] is pepper:
+            return kept[1:]
+        key = pepper.derive(f"nodes {self._purpose}", _KEY_OCTETS)
+        key_id = pepper.derive(f"nodes {self._purpose} key id", _KEY_ID_OCTETS)
+        self._keys[number] = (pepper, key, key_id)
+        return key, key_id
 
 
 def pepper_digests(peppers: Peppers) -> dict[str, str]:

@@ -8,7 +8,7 @@ The table's rows, in words (`spool.replicated.statements` has them in SQL)::
 
     head      one row: epoch, holder, last_seq, chain
     batches   first_seq, last_seq, epoch, previous_chain, chain, data, beside; only added, and dropped by the hour
-    lease     one row: epoch, holder, address, counter, witnessed_seq
+    lease     one row: epoch, holder, address, counter, witnessed_seq, witnessed_chain
     nodes     a row for each machine: name, and what it says of itself, as one JSON object
 
 - *epoch*: raised by one whenever somebody takes the head, and as the first statement on every new connection of whoever
@@ -16,7 +16,9 @@ The table's rows, in words (`spool.replicated.statements` has them in SQL)::
 - *holder*: 16 random octets of one process that leads, made when it begins to. It tells "another took it" from "nothing
   is changed because the settings are unsafe".
 - *witnessed*: a synchronous standby has flushed it. What a primary shows and nobody else has may be gone after a
-  failover, so followers apply a row only when the leader has said that it is witnessed (in `Lease.witnessed_seq`).
+  failover, so followers apply a row only when they know that it is witnessed: since another row stands behind it (which
+  nobody adds before), or since the lease says so by its chain value. A sequence number says too little: where an append
+  came to nothing, the batch has another chain value the next time, and an old primary may show the first.
 
 **What is not known.** A statement whose connection broke, or whose answer came with any notice, may or may not have
 happened: `UnknownOutcomeError`. PostgreSQL answers a cancelled wait for replication with a mere warning, and the row is
@@ -85,7 +87,9 @@ class Lease(NamedTuple):
     """Raised by each renewal. Whoever has read the same value for some time by its own clock takes it for stale."""
     witnessed_seq: int
     """Rows up to here have a witness. It never goes back: `write_lease` only raises it, and an append of the same
-    holder may raise it, too, before it is answered."""
+    holder may raise it, too, before it is answered, to the row in front."""
+    witnessed_chain: bytes
+    """Of the record with `witnessed_seq`; they are only changed together."""
 
 
 class Connection(Protocol):

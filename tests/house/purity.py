@@ -87,7 +87,7 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
-    "relay.nodes": frozenset(),
+    "relay.nodes": frozenset({"beside"}),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.own_network": frozenset(
@@ -141,7 +141,7 @@ HANDS: dict[str, frozenset[str]] = {
             "writer",
         }
     ),
-    "spool.replicated": frozenset({"founder", "table"}),
+    "spool.replicated": frozenset({"table"}),
     "spool.verify": frozenset({"segment", "verify", "views"}),
 }
 #: Places that are for hands.

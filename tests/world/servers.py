@@ -41,6 +41,8 @@ class Tables:
         self.lease: Lease | None = None
         #: Each as JSON.
         self.nodes: dict[str, str] = {}
+        #: Where each part of the rows begins, in sequence numbers.
+        self.parts: list[int] = []
 
     def rows_after(self, seq: int) -> Sequence[Row]:
         return self.rows[bisect_right(self.rows, seq, key=lambda row: row.first_seq) :]
@@ -52,9 +54,14 @@ Change = Callable[[Tables], None]
 
 def found(head: Head) -> Change:
     def change(tables: Tables) -> None:
-        tables.head, tables.rows, tables.lease = head, [], None
+        tables.head = head
+        tables.parts = [head.last_seq + 1]
 
     return change
+
+
+def discard(tables: Tables) -> None:
+    tables.head, tables.rows, tables.lease, tables.nodes, tables.parts = None, [], None, {}, []
 
 
 def put_head(head: Head) -> Change:
@@ -73,9 +80,17 @@ def add(row: Row) -> Change:
     return change
 
 
+def begin_part(tables: Tables) -> None:
+    assert tables.head is not None
+    if tables.parts[-1] <= tables.head.last_seq:
+        tables.parts.append(tables.head.last_seq + 1)
+
+
 def drop_rows(up_to_seq: int) -> Change:
     def change(tables: Tables) -> None:
         tables.rows = [row for row in tables.rows if row.last_seq > up_to_seq]
+        while len(tables.parts) > 1 and tables.parts[1] - 1 <= up_to_seq:
+            del tables.parts[0]
 
     return change
 

@@ -15,9 +15,7 @@ It waits as a real one does, in trio's seconds: use a mock clock that jumps. Not
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from enum import Enum, auto
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -25,17 +23,17 @@ import trio
 from spool.replicated.table import (
     Connection,
     Head,
+    Keeping,
     Lease,
+    NotAsExpectedError,
     Row,
     Table,
     TableError,
     UnfitTableError,
-    UnknownOutcomeError,
 )
+from tests.world.outcomes import OUTCOMES_OF, Outcome
 from tests.world.servers import (
     FIRST_HEAD,
-    LOCK_SECONDS,
-    Answer,
     Change,
     Plant,
     Server,
@@ -43,6 +41,8 @@ from tests.world.servers import (
     Statement,
     Tables,
     add,
+    begin_part,
+    discard,
     drop_rows,
     found,
     put_head,
@@ -50,62 +50,11 @@ from tests.world.servers import (
     put_node,
     remove_node,
 )
+from tests.world.session import Session
 
 CONNECT_SECONDS: Final = 3.0
-#: Who has no answer for so long closes its connection.
-ANSWER_SECONDS: Final = 10.0
-
-
-class Outcome(Enum):
-    """What becomes of a statement. What makes sense for each is in `OUTCOMES_OF`."""
-
-    ANSWERED = auto()
-    """As it should."""
-    REFUSED = auto()
-    """The server says no, for a reason of its own: nothing has happened."""
-    CUT_BEFORE = auto()
-    """The connection breaks, and the statement never arrives."""
-    CUT_AFTER = auto()
-    """It is carried out, and the connection breaks before the answer."""
-    LATE = auto()
-    """The connection breaks, and the statement arrives when the next one that changes the head has been carried out."""
-    WARNED = auto()
-    """No standby flushes, and somebody cancels the wait. The standbys stay behind until the operator comes."""
-    WARNED_AND_LOST = auto()
-    """The same, and then a standby without it is promoted."""
-    HUNG = auto()
-    """No standby flushes until the operator comes."""
-    LOST = auto()
-    """The primary dies before a standby has it, and a standby is promoted."""
-    LOST_BUT_SHOWN = auto()
-    """The same, and the old primary comes back, and shows it to whoever finds it first."""
-    FAILED_OVER = auto()
-    """The primary dies after one standby has it, before the answer; the most advanced standby is promoted."""
-    EMPTIED_BEFORE = auto()
-    """Somebody empties synchronous_standby_names, and it stays so until the operator comes."""
-    EMPTIED_MEANWHILE = auto()
-    """No standby flushes; somebody empties the setting; the wait ends, as if all were well."""
-    VANISHED = auto()
-    """The same, and then a standby without it is promoted."""
-
-
-_CHANGES_HEAD: Final = tuple(Outcome)
-_OTHER: Final = (Outcome.ANSWERED, Outcome.REFUSED, Outcome.CUT_BEFORE, Outcome.LOST, Outcome.LOST_BUT_SHOWN)
-#: Statement -> what may become of it.
-OUTCOMES_OF: Final[Mapping[str, Sequence[Outcome]]] = {
-    "connect": (*_OTHER, Outcome.EMPTIED_BEFORE),
-    "take_head": _CHANGES_HEAD,
-    "append": _CHANGES_HEAD,
-    "head": _OTHER,
-    "rows": _OTHER,
-    "oldest_seq": _OTHER,
-    "lease": _OTHER,
-    "write_lease": (*_OTHER, Outcome.CUT_AFTER),
-    "nodes": _OTHER,
-    "write_node": (*_OTHER, Outcome.CUT_AFTER),
-    "remove_node": (*_OTHER, Outcome.CUT_AFTER),
-    "wait_for_news": _OTHER,
-}
+#: Of the servers' clocks, when trio's clock says zero.
+DATABASE_EPOCH_US: Final = 1_700_000_000_000_000
 
 
 class FakeDatabase:
@@ -120,6 +69,8 @@ class FakeDatabase:
         self.choose: Callable[[int, str, FakeTable], Outcome] = lambda number, name, table: Outcome.ANSWERED
         #: So long each statement takes to arrive.
         self.latency_seconds = 0.0
+        #: What the servers' clocks say.
+        self.now_us: Callable[[], int] = lambda: DATABASE_EPOCH_US + round(trio.current_time() * 1e6)
         self._late: list[tuple[Server, Statement]] = []
 
     def table(self, name: str = "node") -> FakeTable:
@@ -175,12 +126,21 @@ class FakeTable(Table):
         self.unreachable: set[str] = set()
         self._last_used: str | None = None
         self._skips_last = False
-        self.connections: set[FakeConnection] = set()
+        self.sessions: set[Session] = set()
 
     async def connect(self) -> Connection:
+        server = await self._reach("connect")
+        if server.tables.head is None:
+            raise UnfitTableError(f"{server.name} has no such tables: the database is not founded")
+        return FakeConnection(self, server)
+
+    async def keep(self) -> Keeping:
+        return FakeKeeping(self, await self._reach("keep"))
+
+    async def _reach(self, name: str) -> Server:
         database = self.database
-        outcome = database.next_outcome("connect", self)
-        await self._arrive()
+        outcome = database.next_outcome(name, self)
+        await self.arrive()
         servers = database.servers
         if outcome is Outcome.REFUSED:
             raise TableError("no host answers")
@@ -193,13 +153,11 @@ class FakeTable(Table):
             servers.primary.empty_names()
         server = await self._find()
         self._last_used, self._skips_last = server.name, False
-        if server.tables.head is None:
-            raise UnfitTableError(f"{server.name} has no such tables: the database is not founded")
         if not server.is_promising:
             raise UnfitTableError(
                 f"{server.name}: synchronous_standby_names is empty, and must name at least one standby"
             )
-        return FakeConnection(self, server)
+        return server
 
     def prefer_another_host(self) -> None:
         self._skips_last = True
@@ -207,13 +165,13 @@ class FakeTable(Table):
     def cut_off(self) -> None:
         """This machine reaches no server any more, until `rejoin`."""
         self.unreachable = set(self.hosts)
-        for connection in list(self.connections):
-            connection.break_off()
+        for session in list(self.sessions):
+            session.break_off()
 
     def rejoin(self) -> None:
         self.unreachable = set()
 
-    async def _arrive(self) -> None:
+    async def arrive(self) -> None:
         if self.database.latency_seconds:
             await trio.sleep(self.database.latency_seconds)
         else:
@@ -233,26 +191,7 @@ class FakeTable(Table):
         raise TableError("no host answers that could be written to")
 
 
-class FakeConnection(Connection):
-    def __init__(self, table: FakeTable, server: Server) -> None:
-        self._table = table
-        self._server = server
-        self._database = table.database
-        self._open = True
-        self._busy = False
-        self._broken = trio.Event()
-        self._statement: Statement | None = None
-        table.connections.add(self)
-        server.on_death.append(self.break_off)
-
-    @property
-    def host(self) -> str:
-        return self._server.name
-
-    @property
-    def is_open(self) -> bool:
-        return self._open
-
+class FakeConnection(Session, Connection):
     async def take_head(self, known: Head, holder: bytes) -> Head | None:
         taken: Head | None = None
 
@@ -307,6 +246,11 @@ class FakeConnection(Connection):
             head = tables.head
             if head is None or head.holder != lease.holder or head.epoch > lease.epoch:
                 return False
+            before = tables.lease
+            if before is not None and before.witnessed_seq > lease.witnessed_seq:
+                lease = lease._replace(
+                    witnessed_seq=before.witnessed_seq, witnessed_chain=before.witnessed_chain
+                )
             self._server.write(put_lease(lease))
             return True
 
@@ -332,150 +276,44 @@ class FakeConnection(Connection):
             if self._broken.is_set():
                 raise TableError(f"the connection to {self.host} broke")
 
-    async def close(self) -> None:
-        await trio.lowlevel.checkpoint()
-        self._close()
-
-    def break_off(self) -> None:
-        """What is under way is never answered."""
-        self._broken.set()
-        self._server.news.unpark_all()
-        if self._statement is not None:
-            # It goes on at the server, if that is alive, which tells nobody.
-            self._statement.answered.set()
-
-    def _close(self) -> None:
-        self._open = False
-        self._table.connections.discard(self)
-        if self.break_off in self._server.on_death:
-            self._server.on_death.remove(self.break_off)
-
-    # What changes the head.
-
-    async def _change_head(self, name: str, make: Callable[[Tables], Change | None]) -> bool:
-        with self._at_work():
-            outcome = await self._begin(name)
-            statement = Statement(make, lock_until=trio.current_time() + LOCK_SECONDS)
-            servers = self._database.servers
-            # Only the one primary's can be meant: one that has come back by itself has no standbys.
-            is_primary = self._server is servers.primary
-            match outcome:
-                case Outcome.REFUSED:
-                    raise TableError(f"{self.host} refused it: the disk is full")
-                case Outcome.CUT_BEFORE:
-                    raise UnknownOutcomeError(f"the connection to {self.host} broke")
-                case Outcome.LATE:
-                    self._database.delay(self._server, statement)
-                    raise UnknownOutcomeError(f"the connection to {self.host} broke")
-                case Outcome.EMPTIED_BEFORE:
-                    self._server.empty_names()
-                case Outcome.FAILED_OVER if is_primary and len(self._server.standbys) > 1:
-                    self._server.standbys[0].stall()
-                case Outcome.ANSWERED | Outcome.CUT_AFTER | Outcome.FAILED_OVER:
-                    pass
-                case _ if is_primary:
-                    servers.stall_standbys()
-            self._statement = statement
-            try:
-                self._database.submit(self._server, statement)
-                self._befall(outcome, is_primary)
-                return await self._answer_of(statement)
-            finally:
-                self._statement = None
-
-    def _befall(self, outcome: Outcome, is_primary: bool) -> None:
-        """What happens to the server once it has the statement."""
-        servers = self._database.servers
-        match outcome:
-            case Outcome.CUT_AFTER:
-                raise UnknownOutcomeError(f"the connection to {self.host} broke")
-            case Outcome.WARNED:
-                self._server.cancel_wait()
-            case Outcome.EMPTIED_MEANWHILE:
-                self._server.empty_names()
-            case Outcome.WARNED_AND_LOST if is_primary:
-                self._server.cancel_wait()
-                servers.fail_over()
-            case Outcome.VANISHED if is_primary:
-                self._server.empty_names()
-                servers.fail_over()
-            case Outcome.LOST | Outcome.FAILED_OVER if is_primary:
-                servers.fail_over()
-            case Outcome.LOST_BUT_SHOWN if is_primary:
-                servers.fail_over(old_comes_back=True)
-            case _:
-                pass
-
-    async def _answer_of(self, statement: Statement) -> bool:
-        with trio.move_on_after(LOCK_SECONDS):
-            await statement.answered.wait()
-        if statement.answer is None and statement.change is None and not self._broken.is_set():
-            raise TableError(f"{self.host}: lock_timeout: somebody else's change is under way")
-        with trio.move_on_after(ANSWER_SECONDS - LOCK_SECONDS):
-            await statement.answered.wait()
-        if statement.answer is None or statement.answer is Answer.BROKEN:
-            raise UnknownOutcomeError(f"{self.host} does not answer")
-        if statement.answer is Answer.NONE:
-            return False
-        if statement.answer is Answer.WARNED and Plant.IGNORES_WARNINGS not in self._database.plants:
-            raise UnknownOutcomeError(f"{self.host}: WARNING: canceling wait for synchronous replication")
-        if Plant.ASKS_FOR_NO_WITNESS not in self._database.plants:
-            await self._wait_for_witness(statement.lsn)
-        return True
-
-    async def _wait_for_witness(self, lsn: int) -> None:
-        with trio.move_on_after(ANSWER_SECONDS):
-            while self._server.up and not self._broken.is_set():
-                if self._server.is_flushed(lsn):
-                    return
-                await self._server.news.park()
-        raise UnknownOutcomeError(f"no standby of {self.host} has flushed it")
-
-    # All others.
-
-    @asynccontextmanager
-    async def _call(self, name: str, *, writes: bool = False) -> AsyncIterator[Tables]:
-        with self._at_work():
-            outcome = await self._begin(name)
-            error = UnknownOutcomeError if writes else TableError
-            match outcome:
-                case Outcome.REFUSED:
-                    raise TableError(f"{self.host} refused it")
-                case Outcome.CUT_BEFORE:
-                    raise error(f"the connection to {self.host} broke")
-                case Outcome.LOST | Outcome.LOST_BUT_SHOWN if self._server is self._database.servers.primary:
-                    self._database.servers.fail_over(old_comes_back=outcome is Outcome.LOST_BUT_SHOWN)
-                    raise error(f"the connection to {self.host} broke")
-                case _:
-                    pass
-            yield self._server.tables
-            if outcome is Outcome.CUT_AFTER:
-                raise error(f"the connection to {self.host} broke")
-
-    async def _begin(self, name: str) -> Outcome:
-        if not self._open:
-            raise TableError("the connection is closed")
-        outcome = self._database.next_outcome(name, self._table)
-        await self._table._arrive()
-        if self._broken.is_set() or not self._server.up:
-            raise TableError(f"the connection to {self.host} broke")
-        return outcome
-
-    def _at_work(self) -> _AtWork:
-        return _AtWork(self)
+    async def time_us(self) -> int:
+        async with self._call("time_us"):
+            return self._database.now_us()
 
 
-class _AtWork:
-    """One call at a time; what ends it, be it an error or a cancellation, closes the connection."""
+class FakeKeeping(Session, Keeping):
+    async def head(self) -> Head | None:
+        async with self._call("keeping.head") as tables:
+            return tables.head
 
-    def __init__(self, connection: FakeConnection) -> None:
-        self._connection = connection
+    async def found(self, head: Head) -> None:
+        def make(tables: Tables) -> Change | None:
+            return found(head) if tables.head is None else None
 
-    def __enter__(self) -> None:
-        assert not self._connection._busy, "two calls at once on one connection"
-        self._connection._busy = True
+        await self._do("found", make)
 
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        self._connection._busy = False
-        if kind is not None:
-            self._connection._close()
+    async def discard(self, head: Head) -> None:
+        def make(tables: Tables) -> Change | None:
+            return discard if tables.head == head else None
+
+        await self._do("discard", make)
+
+    async def begin_part(self) -> None:
+        async with self._call("begin_part", writes=True):
+            self._server.write(begin_part)
+
+    async def drop_through(self, seq: int) -> int:
+        async with self._call("drop_through", writes=True) as tables:
+            parts = len(tables.parts)
+            while len(tables.parts) > 1 and tables.parts[1] - 1 <= seq:
+                self._server.write(drop_rows(tables.parts[1] - 1))
+            return parts - len(tables.parts)
+
+    async def octets(self) -> int:
+        async with self._call("octets") as tables:
+            return sum(len(row.data) + len(row.beside) for row in tables.rows)
+
+    async def _do(self, name: str, make: Callable[[Tables], Change | None]) -> None:
+        if not await self._change_head(name, make):
+            self._close()
+            raise NotAsExpectedError(f"{self.host}: the tables are not those that were expected")

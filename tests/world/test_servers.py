@@ -12,14 +12,17 @@ from trio.testing import MockClock
 from spool.replicated.table import (
     Connection,
     Head,
+    Keeping,
     Lease,
+    NotAsExpectedError,
     Row,
     TableError,
     UnfitTableError,
     UnknownOutcomeError,
 )
+from tests.world.outcomes import OUTCOMES_OF, Outcome
 from tests.world.servers import FIRST_HEAD, Plant
-from tests.world.table import OUTCOMES_OF, FakeDatabase, Outcome
+from tests.world.table import FakeDatabase
 
 HOLDER = b"h" * 16
 OTHER = b"o" * 16
@@ -228,7 +231,7 @@ def test_a_lease_is_written_by_the_holder_alone_and_may_go_back_with_a_failover(
     async def main() -> None:
         database = FakeDatabase()
         connection, head = await led(database)
-        lease = Lease(head.epoch, HOLDER, "https://anna:1", 1, 0)
+        lease = Lease(head.epoch, HOLDER, "https://anna:1", 1, 0, head.chain)
         assert await connection.write_lease(lease)
         assert not await connection.write_lease(lease._replace(epoch=head.epoch - 1))
         assert not await connection.write_lease(lease._replace(holder=OTHER))
@@ -328,5 +331,47 @@ def test_a_database_that_was_not_founded_is_unfit() -> None:
 
 
 def test_every_statement_has_outcomes() -> None:
-    statements = {name for name in vars(Connection) if not name.startswith("_")} - {"host", "close"}
-    assert statements | {"connect"} == set(OUTCOMES_OF)
+    of_connections = {name for name in vars(Connection) if not name.startswith("_")} - {"host", "close"}
+    of_keeping = {name for name in vars(Keeping) if not name.startswith("_")} - {"host", "close", "head"}
+    assert of_connections | of_keeping | {"connect", "keep", "keeping.head"} == set(OUTCOMES_OF)
+
+
+def test_tables_are_founded_once_parted_dropped_and_thrown_away() -> None:
+    async def main() -> None:
+        database = FakeDatabase(head=None)
+        keeping = await database.table().keep()
+        assert await keeping.head() is None
+        await keeping.found(FIRST_HEAD)
+        with pytest.raises(NotAsExpectedError):
+            await keeping.found(FIRST_HEAD)
+        keeping = await database.table().keep()
+        connection, head = await led(database)
+        for _ in range(3):
+            _, head = await append(connection, head, b"12345")
+            await keeping.begin_part()
+            await keeping.begin_part()
+        _, head = await append(connection, head, b"12345")
+        assert await keeping.octets() == 20
+        assert await keeping.drop_through(2) == 2
+        assert await connection.oldest_seq() == 3
+        assert await keeping.drop_through(99) == 1
+        assert await connection.oldest_seq() == 4
+        with pytest.raises(NotAsExpectedError):
+            await keeping.discard(FIRST_HEAD)
+        keeping = await database.table().keep()
+        await keeping.discard(head)
+        assert await keeping.head() is None
+        with pytest.raises(UnfitTableError):
+            await database.table().connect()
+
+    run(main)
+
+
+def test_a_lease_never_says_less_of_what_is_witnessed() -> None:
+    async def main() -> None:
+        connection, head = await led(FakeDatabase())
+        assert await connection.write_lease(Lease(head.epoch, HOLDER, "anna", 1, 7, b"7" * 32))
+        assert await connection.write_lease(Lease(head.epoch, HOLDER, "anna", 2, 6, b"6" * 32))
+        assert await connection.lease() == Lease(head.epoch, HOLDER, "anna", 2, 7, b"7" * 32)
+
+    run(main)

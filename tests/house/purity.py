@@ -87,7 +87,7 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
-    "relay.nodes": frozenset({"beside"}),
+    "relay.nodes": frozenset({"beside", "certificates"}),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.own_network": frozenset(

@@ -143,7 +143,7 @@ def test_who_reads(case: str) -> None:
     for number, step in enumerate(CASES[case]):
         match step:
             case Read():
-                lease = None if step.value is None else Lease(step.value[0], b"h" * 16, "", step.value[1], 0)
+                lease = None if step.value is None else Lease(step.value[0], b"h" * 16, "", step.value[1], 0, b"")
                 seen = watch.read(lease, step.sent_at, step.sent_at + step.took)
                 assert seen is step.seen, f"step {number}"
             case Failed():
@@ -183,7 +183,7 @@ def test_no_reader_takes_a_lease_for_stale_while_its_holder_may_send() -> None:
         for read_took in (0.0, 0.3, 1.9):
             held, watch = HeldLease(SECONDS), LeaseWatch(SECONDS)
             held.confirmed(sent_at=10.0)
-            value = Lease(1, b"h" * 16, "", 1, 0)
+            value = Lease(1, b"h" * 16, "", 1, 0, b"")
             # The earliest moment to read it is when it is there.
             watch.read(value, 10.0 + renewal_took, 10.0 + renewal_took + read_took)
             at = 10.0

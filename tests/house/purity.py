@@ -141,7 +141,7 @@ HANDS: dict[str, frozenset[str]] = {
             "writer",
         }
     ),
-    "spool.replicated": frozenset({"table"}),
+    "spool.replicated": frozenset({"following", "leading", "table"}),
     "spool.verify": frozenset({"segment", "verify", "views"}),
 }
 #: Places that are for hands.
@@ -237,6 +237,8 @@ FROM_THE_RIM = {
     # What composing is given, which has read the files.
     "relay.message.keys": frozenset({"KeyRing", "Pepper", "Peppers"}),
     "relay.message.key_files": frozenset({"KeyFileError", "pepper_name"}),
+    # A value; the rest of it waits.
+    "spool.replicated.table": frozenset({"Row"}),
     "spool.views": frozenset({"Projector", "Snapshot", "Transaction", "prefix_end"}),
     "spool.views.scratch": frozenset({"Scratch"}),
 }

@@ -24,6 +24,7 @@ HANDS: dict[str, frozenset[str]] = {
         {
             "__main__",
             "acceptance",
+            "acting",
             "alarm",
             "alarm_watch",
             "batches",
@@ -231,6 +232,7 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
 
 #: Module of ours that is not pure -> the names in it that are: values, and views that are given to us.
 FROM_THE_RIM = {
+    "spool.replicated.table": frozenset({"Lease"}),
     "relay.config": frozenset({"Config", "ReputationConfig", "WarmingTier"}),
     # What composing is given, which has read the files.
     "relay.message.keys": frozenset({"KeyRing", "Pepper", "Peppers"}),

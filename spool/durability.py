@@ -38,6 +38,10 @@ class Verdict(Enum):
 class Durability(Protocol):
     """Belongs to the log's writer."""
 
+    @property
+    def sync_seconds_last(self) -> float:
+        """How long the last batch took to become durable: what the engine needed for it, without our own work."""
+
     async def make_durable(self, batch: Batch) -> Verdict:
         """Make the batch durable. The writer calls it shielded: what is begun is waited for.
 

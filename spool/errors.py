@@ -72,12 +72,28 @@ class LogPoisonedError(SpoolError):
 
 
 class LogFollowsError(SpoolError):
-    """This machine's log follows another's: nothing is appended here, and nothing was written."""
+    """This machine's log follows another's: nothing is appended here, and nothing was written.
+
+    Also where a log that several machines have is opened as if it were this one's alone: what is not whole at its end
+    may have been acknowledged, and must not be cut for a torn tail. Nothing was changed.
+    """
 
 
 class LogDeposedError(SpoolError):
     """Another machine appends now, and this one may not any more. What had been acknowledged is there; this append is
     not."""
+
+
+class DivergedError(SpoolError):
+    """A batch that another machine made does not follow from what this machine's log holds, or is not what it says of
+    itself. Nothing of it was written. Whatever brought it, or one of the two logs, is wrong: it is not mended here."""
+
+    def __init__(self, seq: int, problem: str) -> None:
+        super().__init__(
+            f"the batch that begins with sequence {seq} cannot be taken into this log: {problem}"
+        )
+        self.seq = seq
+        self.problem = problem
 
 
 class BackupError(SpoolError):

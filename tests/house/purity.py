@@ -121,19 +121,23 @@ HANDS: dict[str, frozenset[str]] = {
     "spool": frozenset(
         {
             "__init__",
+            "calls",
             "clock",
             "directory",
             "disk",
+            "disk_durability",
             "durability",
             "files",
             "erasure",
             "interface",
             "log",
+            "mark",
             "open_segment",
             "own_thread",
             "reader",
             "repair",
             "strip",
+            "writer",
         }
     ),
     "spool.replicated": frozenset({"table"}),

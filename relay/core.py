@@ -59,6 +59,10 @@ SENDING_OCTETS_MAX = 64 * 1024 * 1024
 _ANY_MEMBER = Principal("", "")
 
 
+async def _at_any_time() -> None:
+    """Of a relay that is the only one."""
+
+
 @dataclass
 class Core:
     directory: Path
@@ -86,6 +90,9 @@ class Core:
     site_statuses: Callable[[], Mapping[str, SiteStatus]] = dict
     #: When the certificate that is shown ends. Set where there is one.
     certificate_not_after: Callable[[], datetime] | None = None
+    #: Awaited by all that acts on the world, at the last moment before what it does cannot be taken back: before the
+    #: dot, a webhook's request, a call. It returns when no other machine can be acting in our place.
+    before_acting: Callable[[], Awaitable[None]] = _at_any_time
     stopping: bool = False
     #: Called with each further pepper and its number, before anything is made by it; awaited.
     pepper_observers: list[Callable[[int, Pepper], Awaitable[None]]] = field(default_factory=list)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -27,6 +27,16 @@ from relay.quota import Quota
 from relay.refusals import Refusal
 from relay.settings import Settings
 from relay.streams import Streams
+from spool.errors import (
+    LogClosedError,
+    LogDeposedError,
+    LogFollowsError,
+    LogPoisonedError,
+    LogStalledError,
+)
+
+#: What a decision raises where the log cannot be written now: whoever asked is told `relay.refusals.unavailable`.
+LOG_UNAVAILABLE: Final = (LogStalledError, LogPoisonedError, LogClosedError, LogDeposedError, LogFollowsError)
 
 
 class Decide(Protocol):

@@ -1,10 +1,9 @@
 """The service: every layer of a running relay, started and stopped in order.
 
-Started: log and views → deliverer → what releases held mail and watches over reputation, calls of members' URLs and
-webhooks, verification, confirmations and retention → admin socket → HTTP and SMTP, here or by edges, and the operator's
-console, always here. Stopped the other
-way round: the relay accepts nothing new, requests under way are answered, nothing new is attempted, attempts under way
-end (or are abandoned when the grace time is over), and the log's writer goes last.
+Started: log and views → all that acts on the world (`relay.acting`) → admin socket → HTTP and SMTP, here or by edges,
+and the operator's console, always here. Stopped the other way round: the relay accepts nothing new, requests under way
+are answered, nothing new is attempted, attempts under way end (or are abandoned when the grace time is over), and the
+log's writer goes last.
 
 The core is crash-only: an unexpected exception in the writer, a projector or the deliverer ends the process with a
 non-zero status, and the next start puts things right.
@@ -13,27 +12,19 @@ non-zero status, and the next start puts things right.
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import trio
 
-from relay.alarm_watch import Expiry, watch_alarms
+from relay.acting import Acting, CarriedBy, carried_by_couriers, open_acting, processes
+from relay.alarm_watch import Expiry
 from relay.core import Core, open_core
-from relay.couriers.host import open_couriers
 from relay.dead_readers import clear_dead_readers
-from relay.delivery.carrier import Carrier
-from relay.delivery.connect import Connector
-from relay.delivery.courier import Courier
 from relay.delivery.deliverer import Deliverer
-from relay.delivery.releases import release_held
-from relay.dnsbl_watch import watch_lists
-from relay.domains.rotation import switch_keys
-from relay.domains.verification import reverify_domains
 from relay.edge import MailReader
 from relay.edges.host import serve_by_edges
 from relay.file_names import (
@@ -42,22 +33,14 @@ from relay.file_names import (
     INBOUND_ADDRESS_FILE,
     SUBMISSION_ADDRESS_FILE,
 )
-from relay.forward_confirmations import ask_the_unasked
 from relay.listening import Addresses, Listened, Listening, listen, listen_http
-from relay.operator.handle_checks import reverify_handles
-from relay.operator.removal import cancel_what_is_left
-from relay.operator.retention import keep_retention
 from relay.operator.socket import serve_admin_socket
-from relay.own_network.nameless import warn_of_nameless_addresses
 from relay.processes.mail_reader import open_mail_reader
 from relay.processes.tuning import calm_the_collector, switch_soon
 from relay.reception.certificates import Certificates
 from relay.reception.role import open_certificates
-from relay.reputation_guard import guard_reputation
 from relay.surroundings import Surroundings
 from relay.times import SECOND_US
-from relay.unsubscribe_calls import call_members, one_click_post
-from relay.webhooks.deliver import Webhooks
 
 logger = logging.getLogger(__name__)
 
@@ -126,59 +109,37 @@ def _allow_open_files() -> None:
 class Relay:
     """A running relay."""
 
-    def __init__(self, core: Core, deliverer: Deliverer, close_doors: trio.Event) -> None:
+    def __init__(self, core: Core, acting: Acting, close_doors: trio.Event) -> None:
         self.core = core
-        self.deliverer = deliverer
-        self.webhooks = Webhooks(core)
+        self.acting = acting
         self.addresses = Addresses("")
         self._close_doors = close_doors
         self.doors_closed = trio.Event()
         #: Set where none is served, too.
         self.console_closed = trio.Event()
-        self.delivery_ended = trio.Event()
 
     @property
     def http_address(self) -> str:
         return self.addresses.http
+
+    @property
+    def deliverer(self) -> Deliverer:
+        return self.acting.deliverer
 
     async def stop(self) -> None:
         """Stop in order, within the grace time. The log stays open; leaving `open_relay` closes it."""
         self.core.stopping = True
         self.core.streams.stop()
         self._close_doors.set()
-        self.deliverer.stop()
-        self.webhooks.stop()
+        self.acting.stop()
         with trio.move_on_after(self.core.config.service.grace_seconds):
             await self.doors_closed.wait()
             await self.console_closed.wait()
-            await self.delivery_ended.wait()
-            await self.webhooks.ended.wait()
+            await self.acting.wait_ended()
             return
         logger.warning("service.grace_over")
-        self.deliverer.abandon()
-        self.webhooks.abandon()
-        await self.delivery_ended.wait()
-        await self.webhooks.ended.wait()
-
-
-def _processes(core: Core) -> tuple[int, int]:
-    """How many edges and couriers there are, on the cores that this process may use."""
-    return core.config.service.processes(len(os.sched_getaffinity(0)))
-
-
-#: Who carries the errands of a relay, which has a courier of its own.
-CarriedBy = Callable[[Core, Carrier], AbstractAsyncContextManager[Carrier]]
-
-
-@asynccontextmanager
-async def carried_by_couriers(core: Core, own: Carrier) -> AsyncIterator[Carrier]:
-    """Other processes, as many as are configured."""
-    _, count = _processes(core)
-    if not count:
-        yield own
-        return
-    async with open_couriers(core, own, count) as couriers:
-        yield couriers
+        self.acting.abandon()
+        await self.acting.wait_ended()
 
 
 @asynccontextmanager
@@ -209,7 +170,7 @@ async def open_relay(
         }
         for file in files.values():
             file.unlink(missing_ok=True)
-        edges, _ = _processes(core)
+        edges, _ = processes(core)
         is_smtp_served = core.config.submission.is_served or core.config.inbound.is_served
         certificates = open_certificates(directory, core.config.tls) if is_smtp_served else None
         if certificates is not None:
@@ -222,30 +183,13 @@ async def open_relay(
             )
             core.edge_metrics.reader_failures = lambda: reader.statistics().no_answers.items()
             core.mail_reader = reader
-        connector = Connector(lambda: core.config, core.surroundings)
-        courier = Courier(
-            core.store.get, core.composer, connector, heavy_work=core.heavy_work, sending=core.sending
+        acting = await stack.enter_async_context(
+            open_acting(core, carried_by=carried_by, certificate=_expiry_of(core, certificates))
         )
-        carrier = await stack.enter_async_context(carried_by(core, courier))
-        deliverer = Deliverer(core, connector, carrier)
         close_doors = trio.Event()
         async with trio.open_nursery() as nursery:
-            relay = Relay(core, deliverer, close_doors)
-            await nursery.start(_run_deliverer, relay)
-            await nursery.start(cancel_what_is_left, core)
-            await nursery.start(release_held, core)
-            await nursery.start(guard_reputation, core)
-            await nursery.start(call_members, core, one_click_post(core.surroundings))
-            await nursery.start(relay.webhooks.run)
-            await nursery.start(reverify_domains, core)
-            await nursery.start(reverify_handles, core)
-            await nursery.start(ask_the_unasked, core)
-            await nursery.start(switch_keys, core)
-            await nursery.start(keep_retention, core)
+            relay = Relay(core, acting, close_doors)
             await nursery.start(clear_dead_readers, core)
-            await nursery.start(watch_alarms, core, _expiry_of(core, certificates))
-            await nursery.start(watch_lists, core)
-            nursery.start_soon(warn_of_nameless_addresses, core)
             await nursery.start(serve_admin_socket, core)
             listened = await listen(core.config)
             stack.callback(listened.close)
@@ -294,11 +238,6 @@ def _write_addresses(file: Path, addresses: Sequence[str]) -> None:
     written = file.with_suffix(".tmp")
     written.write_text("".join(f"{address}\n" for address in addresses))
     written.rename(file)
-
-
-async def _run_deliverer(relay: Relay, task_status: trio.TaskStatus[None]) -> None:
-    await relay.deliverer.run(task_status)
-    relay.delivery_ended.set()
 
 
 async def _serve_doors(

@@ -28,7 +28,7 @@ from relay.authentication import authenticate, check_not_suspended, check_still
 from relay.decisions.limits import most_at_once
 from relay.decisions.send import check_own_domain
 from relay.dids import is_valid_did
-from relay.edge import Edge
+from relay.edge import LOG_UNAVAILABLE, Edge
 from relay.events import Content
 from relay.message.submitted import SubmissionError, Submitted, read_submitted
 from relay.principals import Principal
@@ -38,7 +38,6 @@ from relay.reception.replies import WRONG_CREDENTIALS, Reply
 from relay.refusals import Refusal, unavailable
 from relay.requests import DEFAULT_CATEGORY, BySmtp, SendRequest
 from relay.views import handles, members
-from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
 from spool.views import Snapshot
 
 #: No DID, so nobody's. Looked for where there is no such user, so that it takes as long as where there is.
@@ -101,7 +100,7 @@ class Submission:
             return reply_to_message(error)
         except Refusal as refusal:
             return self._refused(refusal)
-        except (LogStalledError, LogPoisonedError, LogClosedError):
+        except LOG_UNAVAILABLE:
             return self._refused(unavailable())
         ids = sent.ids
         named = f"{ids[0]}" if len(ids) == 1 else f"{ids[0]}-{ids[-1]}"

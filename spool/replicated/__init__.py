@@ -4,12 +4,7 @@
 the batches of the one machine that appends durable there; `following` takes what the others appended into this
 machine's own log. Nothing here agrees on anything by itself: the table decides what is durable, and who may write.
 
-<<<<<<< HEAD
-It imports `spool`'s own words and its log, and what talks to the database imports that one's driver, which is installed
-only where it is wanted. It must never believe what comes out of the database before it has checked it, and never decide
-anything by a clock.
-=======
 It stands on the log and may import all of `spool` but `backup` and `verify`, and nothing of `relay`. Only `postgres`
-and its parts may import psycopg, which is there only where it is used. What a batch says it must never ask.
->>>>>>> nodes-a
+and its parts may import psycopg, which is there only where it is used. What a batch says it must never ask, and what
+comes out of the database it must never believe before it is checked.
 """

@@ -24,6 +24,7 @@ HANDS: dict[str, frozenset[str]] = {
         {
             "__main__",
             "acceptance",
+            "acting",
             "alarm",
             "alarm_watch",
             "batches",
@@ -86,7 +87,7 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
-    "relay.nodes": frozenset({"beside"}),
+    "relay.nodes": frozenset({"beside", "certificates"}),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.own_network": frozenset(
@@ -140,7 +141,7 @@ HANDS: dict[str, frozenset[str]] = {
             "writer",
         }
     ),
-    "spool.replicated": frozenset({"table"}),
+    "spool.replicated": frozenset({"following", "leading", "table"}),
     "spool.verify": frozenset({"segment", "verify", "views"}),
 }
 #: Places that are for hands.
@@ -231,10 +232,13 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
 
 #: Module of ours that is not pure -> the names in it that are: values, and views that are given to us.
 FROM_THE_RIM = {
+    "spool.replicated.table": frozenset({"Lease"}),
     "relay.config": frozenset({"Config", "ReputationConfig", "WarmingTier"}),
     # What composing is given, which has read the files.
     "relay.message.keys": frozenset({"KeyRing", "Pepper", "Peppers"}),
     "relay.message.key_files": frozenset({"KeyFileError", "pepper_name"}),
+    # A value; the rest of it waits.
+    "spool.replicated.table": frozenset({"Row"}),
     "spool.views": frozenset({"Projector", "Snapshot", "Transaction", "prefix_end"}),
     "spool.views.scratch": frozenset({"Scratch"}),
 }

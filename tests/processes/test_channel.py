@@ -20,6 +20,8 @@ from relay.refusals import Refusal
 from spool.errors import (
     CorruptionError,
     LogClosedError,
+    LogDeposedError,
+    LogFollowsError,
     LogPoisonedError,
     LogStalledError,
     ReadersFullError,
@@ -123,6 +125,8 @@ async def test_what_is_told_is_heard_in_order() -> None:
         LogStalledError("slow"),
         LogPoisonedError(),
         LogClosedError(),
+        LogDeposedError("another appends"),
+        LogFollowsError("follows"),
         NotReadNow(),
         KeyFileError("keys/a: others can read it"),
     ],

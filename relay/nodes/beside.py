@@ -40,6 +40,8 @@ from relay.message.key_files import (
 from relay.message.keys import Pepper, signer_of
 from relay.nodes.seal import Seal
 from spool.errors import SpoolError
+from spool.record import Record
+from spool.replicated.table import Row
 
 logger = logging.getLogger(__name__)
 
@@ -93,35 +95,35 @@ class KeyMaterial:
         self._seal: Final = seal
         self._on_pepper: Final = on_pepper
 
-    def beside_of(self, records: Sequence[HasSkeleton], place: bytes) -> bytes:
-        """What goes beside the batch of these records, sealed for its place; empty for nearly all. Raises
-        `KeyFileError` where a file is missing that an event speaks of."""
+    def beside_of(self, records: Sequence[Record]) -> bytes:
+        """What goes beside the batch of these records, sealed for it; empty for nearly all. Raises `KeyFileError` where
+        a file is missing that an event speaks of."""
         octets = [self._read(file) for file in _spoken_of(records) if not isinstance(file, _Gone)]
-        return self._seal.seal(msgspec.msgpack.encode(octets), place) if octets else b""
+        return self._seal.seal(msgspec.msgpack.encode(octets), records[-1].chain) if octets else b""
 
-    def write_before_applied(self, records: Sequence[HasSkeleton], beside: bytes, place: bytes) -> None:
-        """Have all that these records speak of in this directory, before they are applied: durable when it returns.
-        Killed in between, it is done again.
+    def write_before_applied(self, row: Row, records: Sequence[HasSkeleton]) -> None:
+        """Have all that these records, which are the row's, speak of in this directory, before they are applied:
+        durable when it returns. Killed in between, it is done again.
 
         Raises `SealError`, `BesideError`, `KeyFileError`, OSError: the batch must not be applied.
         """
         spoken_of = list(_spoken_of(records))
         wanted = [file for file in spoken_of if not isinstance(file, _Gone)]
-        brought = self._opened(beside, place, len(wanted))
+        brought = self._opened(row, len(wanted))
         for file, octets in zip(wanted, brought, strict=True):
             self._check(file, octets)
         octets_of = iter(brought)
-        for file in spoken_of:
-            if isinstance(file, _Gone):
-                self._files.delete(file.domain, file.stem)
+        for each in spoken_of:
+            if isinstance(each, _Gone):
+                self._files.delete(each.domain, each.stem)
             else:
-                self._write(file, next(octets_of))
+                self._write(each, next(octets_of))
 
-    def _opened(self, beside: bytes, place: bytes, wanted: int) -> list[bytes]:
+    def _opened(self, row: Row, wanted: int) -> list[bytes]:
         brought: list[bytes] = []
-        if beside:
+        if row.beside:
             try:
-                brought = msgspec.msgpack.decode(self._seal.open(beside, place), type=list[bytes])
+                brought = msgspec.msgpack.decode(self._seal.open(row.beside, row.chain), type=list[bytes])
             except msgspec.MsgspecError as error:
                 raise BesideError(f"what came beside a batch cannot be read: {error}") from None
         if len(brought) != wanted:
@@ -171,10 +173,9 @@ def _spoken_of(records: Sequence[HasSkeleton]) -> Iterator[_DkimKey | _Pepper | 
         if _may_be_one_of_them(record.skeleton) is None:
             continue
         skeleton: Any = cbor2.loads(record.skeleton)
-        files_of = _FILES_OF.get(skeleton.get("type")) if isinstance(skeleton, dict) else None
-        if files_of is not None:
+        if isinstance(skeleton, dict) and skeleton.get("type") in _FILES_OF:
             try:
-                yield from files_of(skeleton)
+                yield from _FILES_OF[skeleton["type"]](skeleton)
             except KeyError as error:
                 raise BesideError(f"a {skeleton['type']} event has no {error.args[0]}") from None
 

@@ -27,12 +27,12 @@ from relay.message.key_files import KeyFileError
 from relay.message.keys import KeyRing, Pepper, create_pepper, load_peppers, make_pepper
 from relay.nodes.beside import BesideError, KeyMaterial
 from relay.nodes.seal import BESIDE, Seal, SealError
-from spool.record import Entry
+from spool.record import Record, make_record
+from spool.replicated.table import Row
 from tests.world.directories import contents
 
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 DOMAIN = "a.example"
-PLACE = b"the chain value of the batch"
 
 
 class Node(NamedTuple):
@@ -78,25 +78,45 @@ def enrolled(leader: Node, stem: str = "atmos20260101", domain: str = DOMAIN) ->
     )
 
 
-def records(*events: Event) -> Sequence[Entry]:
-    return [encode(event) for event in events]
+def records(*events: Event) -> Sequence[Record]:
+    """A batch."""
+    made: list[Record] = []
+    for seq, event in enumerate(events, 7):
+        made.append(
+            make_record(
+                encode(event),
+                seq=seq,
+                time_us=1,
+                batch_seq=7,
+                batch_end=seq == 6 + len(events),
+                previous_chain=made[-1].chain if made else bytes(32),
+                segment=0,
+                offset=0,
+            )
+        )
+    return made
+
+
+def apply(follower: Node, batch: Sequence[Record], beside: bytes) -> None:
+    row = Row(batch[0].seq, batch[-1].seq, 1, bytes(32), batch[-1].chain, b"", beside)
+    follower.material.write_before_applied(row, batch)
 
 
 def test_a_batch_without_keys_has_nothing_beside_it(leader: Node, follower: Node) -> None:
     batch = records(MemberAdded(did=DID), MemberSuspended(did=DID, reason="dtypeldomain.added"))
-    assert leader.material.beside_of(batch, PLACE) == b""
+    assert leader.material.beside_of(batch) == b""
     before = contents(follower.directory)
-    follower.material.write_before_applied(batch, b"", PLACE)
+    apply(follower, batch, b"")
     assert contents(follower.directory) == before
 
 
 def test_a_domain_s_keys_are_there_before_it_is(leader: Node, follower: Node) -> None:
     event = enrolled(leader)
     batch = records(MemberAdded(did=DID), event)
-    beside = leader.material.beside_of(batch, PLACE)
+    beside = leader.material.beside_of(batch)
     private = leader.file("atmos20260101e").read_bytes()
     assert private.splitlines()[1] not in beside
-    follower.material.write_before_applied(batch, beside, PLACE)
+    apply(follower, batch, beside)
     for selector in ("atmos20260101r", "atmos20260101e"):
         there = follower.file(selector)
         assert there.read_bytes() == leader.file(selector).read_bytes()
@@ -119,7 +139,7 @@ def test_several_events_of_all_kinds(leader: Node, follower: Node) -> None:
             ed25519_public=own.ed25519_public,
         ),
     )
-    follower.material.write_before_applied(batch, leader.material.beside_of(batch, PLACE), PLACE)
+    apply(follower, batch, leader.material.beside_of(batch))
     assert (follower.directory / "pepper.2").read_bytes() == (leader.directory / "pepper.2").read_bytes()
     assert follower.peppers.keys() == {2}
     assert follower.peppers[2].root == (leader.directory / "pepper.2").read_bytes()
@@ -134,25 +154,25 @@ def test_a_rotated_key(leader: Node, follower: Node) -> None:
         **{name: fields[name] for name in ("did", "domain", "selector_stem", "rsa_public", "ed25519_public")}
     )
     batch = records(event)
-    follower.material.write_before_applied(batch, leader.material.beside_of(batch, PLACE), PLACE)
+    apply(follower, batch, leader.material.beside_of(batch))
     assert follower.file("atmos20260102e").exists()
 
 
 def test_done_again_it_changes_nothing(leader: Node, follower: Node) -> None:
     batch = records(enrolled(leader))
-    beside = leader.material.beside_of(batch, PLACE)
-    follower.material.write_before_applied(batch, beside, PLACE)
+    beside = leader.material.beside_of(batch)
+    apply(follower, batch, beside)
     before = contents(follower.directory)
-    follower.material.write_before_applied(batch, beside, PLACE)
+    apply(follower, batch, beside)
     assert contents(follower.directory) == before
 
 
 def test_killed_between_two_files_it_is_done_again(leader: Node, follower: Node) -> None:
     batch = records(enrolled(leader))
-    beside = leader.material.beside_of(batch, PLACE)
-    follower.material.write_before_applied(batch, beside, PLACE)
+    beside = leader.material.beside_of(batch)
+    apply(follower, batch, beside)
     follower.file("atmos20260101e").unlink()
-    follower.material.write_before_applied(batch, beside, PLACE)
+    apply(follower, batch, beside)
     assert follower.file("atmos20260101e").read_bytes() == leader.file("atmos20260101e").read_bytes()
 
 
@@ -164,20 +184,20 @@ def test_keys_that_a_deposed_leader_made_for_nothing_are_set_aside(
     unused = follower.file("atmos20260101r").read_bytes()
     event = enrolled(leader)
     batch = records(event)
-    follower.material.write_before_applied(batch, leader.material.beside_of(batch, PLACE), PLACE)
+    apply(follower, batch, leader.material.beside_of(batch))
     assert follower.file("atmos20260101r").read_bytes() == leader.file("atmos20260101r").read_bytes()
     (aside,) = follower.file("atmos20260101r").parent.glob("atmos20260101r.pem.unused-*")
     assert aside.read_bytes() == unused
     assert KeyRing(follower.directory).stems(DOMAIN) == ["atmos20260101"]
     said = [record for record in caplog.records if record.message == "nodes.key_set_aside"]
-    assert [Path(record.__dict__["aside"]) for record in said][0] == aside
+    assert next(Path(record.__dict__["aside"]) for record in said) == aside
 
 
 def test_a_pepper_that_was_made_for_nothing_is_set_aside(leader: Node, follower: Node) -> None:
     make_pepper(follower.directory, 2)
     make_pepper(leader.directory, 2)
     batch = records(PepperRotated(number=2))
-    follower.material.write_before_applied(batch, leader.material.beside_of(batch, PLACE), PLACE)
+    apply(follower, batch, leader.material.beside_of(batch))
     assert load_peppers(follower.directory).numbered(2).root == (leader.directory / "pepper.2").read_bytes()
     assert len(list(follower.directory.glob("pepper.2.unused-*"))) == 1
 
@@ -195,16 +215,16 @@ def test_what_is_no_file_of_ours_is_an_error_that_names_it(leader: Node, followe
         path.write_bytes(b"x")
         path.chmod(0o644)
     with pytest.raises(KeyFileError, match=str(path)):
-        follower.material.write_before_applied(batch, leader.material.beside_of(batch, PLACE), PLACE)
+        apply(follower, batch, leader.material.beside_of(batch))
 
 
 def test_keys_that_are_gone_go_everywhere(leader: Node, follower: Node) -> None:
     batch = records(enrolled(leader))
-    follower.material.write_before_applied(batch, leader.material.beside_of(batch, PLACE), PLACE)
+    apply(follower, batch, leader.material.beside_of(batch))
     gone = records(SigningKeyDeleted(domain=DOMAIN, selector_stem="atmos20260101"))
-    assert leader.material.beside_of(gone, PLACE) == b""
+    assert leader.material.beside_of(gone) == b""
     for _ in range(2):
-        follower.material.write_before_applied(gone, b"", PLACE)
+        apply(follower, gone, b"")
         assert not follower.file("atmos20260101r").exists()
         assert not follower.file("atmos20260101e").exists()
 
@@ -216,43 +236,49 @@ def test_keys_that_are_missing_are_an_error_at_the_leader(leader: Node) -> None:
     event = enrolled(leader)
     leader.file("atmos20260101r").unlink()
     with pytest.raises(KeyFileError, match=r"atmos20260101r\.pem: is missing"):
-        leader.material.beside_of(records(event), PLACE)
+        leader.material.beside_of(records(event))
 
 
 def test_keys_that_did_not_come_are_an_error(leader: Node, follower: Node) -> None:
     with pytest.raises(BesideError, match="0 key files came beside a batch whose events speak of 2"):
-        follower.material.write_before_applied(records(enrolled(leader)), b"", PLACE)
+        apply(follower, records(enrolled(leader)), b"")
+
+
+def sealed(leader: Node, batch: Sequence[Record], octets: object) -> bytes:
+    """As a leader would that does not do as it should."""
+    seal = Seal(load_peppers(leader.directory), BESIDE, secrets.token_bytes)
+    return seal.seal(msgspec.msgpack.encode(octets), batch[-1].chain)
 
 
 def test_keys_that_nobody_speaks_of_are_an_error(leader: Node, follower: Node) -> None:
-    beside = leader.material.beside_of(records(enrolled(leader)), PLACE)
+    batch = records(MemberAdded(did=DID))
     with pytest.raises(BesideError, match="2 key files came beside a batch whose events speak of 0"):
-        follower.material.write_before_applied(records(MemberAdded(did=DID)), beside, PLACE)
+        apply(follower, batch, sealed(leader, batch, [b"x", b"y"]))
 
 
 def test_keys_of_another_event_are_an_error(leader: Node, follower: Node) -> None:
-    beside = leader.material.beside_of(records(enrolled(leader)), PLACE)
-    other = enrolled(leader, "atmos20260101", "b.example")
+    enrolled(leader)
+    keys = [leader.file(f"atmos20260101{kind}").read_bytes() for kind in "re"]
+    batch = records(enrolled(leader, "atmos20260101", "b.example"))
     before = contents(follower.directory)
     with pytest.raises(BesideError, match=r"b\.example/atmos20260101r\.pem is not the key that its event"):
-        follower.material.write_before_applied(records(other), beside, PLACE)
+        apply(follower, batch, sealed(leader, batch, keys))
     assert contents(follower.directory) == before
 
 
 def test_what_is_sealed_for_another_batch_is_refused(leader: Node, follower: Node) -> None:
-    batch = records(enrolled(leader))
-    beside = leader.material.beside_of(batch, PLACE)
+    event = enrolled(leader)
+    beside = leader.material.beside_of(records(event))
     with pytest.raises(SealError):
-        follower.material.write_before_applied(batch, beside, b"another")
+        apply(follower, records(MemberAdded(did=DID), event), beside)
     assert not (follower.directory / "keys").exists()
 
 
 @pytest.mark.parametrize("octets", [[b"x"], [b"x" * 31], b"not a list", [1]])
 def test_what_is_sealed_and_no_key_is_refused(leader: Node, follower: Node, octets: object) -> None:
-    seal = Seal(load_peppers(leader.directory), BESIDE, secrets.token_bytes)
-    beside = seal.seal(msgspec.msgpack.encode(octets), PLACE)
+    batch = records(PepperRotated(number=2))
     with pytest.raises(BesideError):
-        follower.material.write_before_applied(records(PepperRotated(number=2)), beside, PLACE)
+        apply(follower, batch, sealed(leader, batch, octets))
     assert not (follower.directory / "pepper.2").exists()
 
 
@@ -277,20 +303,20 @@ def test_no_name_leads_out_of_the_directory(follower: Node, domain: str, stem: s
     gone = SigningKeyDeleted(domain=domain, selector_stem=stem)
     for each in (event, gone):
         with pytest.raises(BesideError, match=r"which is no (domain|selector)"):
-            follower.material.write_before_applied(records(each), b"", PLACE)
+            apply(follower, records(each), b"")
 
 
 @pytest.mark.parametrize("number", [1, 0, -1, 1_000_000])
 def test_no_number_is_the_first_pepper_s(follower: Node, number: int) -> None:
     with pytest.raises(BesideError, match="speaks of pepper"):
-        follower.material.write_before_applied(records(PepperRotated(number=number)), b"", PLACE)
+        apply(follower, records(PepperRotated(number=number)), b"")
 
 
 def test_files_are_durable_before_it_returns(
     leader: Node, follower: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = records(enrolled(leader))
-    beside = leader.material.beside_of(batch, PLACE)
+    beside = leader.material.beside_of(batch)
     synced: set[str] = set()
     fsync = os.fsync
 
@@ -299,7 +325,7 @@ def test_files_are_durable_before_it_returns(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", noted)
-    follower.material.write_before_applied(batch, beside, PLACE)
+    apply(follower, batch, beside)
     room = follower.file("x").parent
     assert {str(room), str(room.parent), str(room.parent.parent)} <= synced
     assert len([name for name in synced if ".tmp" in name]) == 2

@@ -38,6 +38,7 @@ HANDS: dict[str, frozenset[str]] = {
             "dnsbl_watch",
             "doors",
             "edge",
+            "elsewhere",
             "enrolment",
             "forward_confirmations",
             "heavy_work",
@@ -87,7 +88,9 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
-    "relay.nodes": frozenset({"beside", "certificates"}),
+    "relay.nodes": frozenset(
+        {"beside", "certificates", "door", "forwarding", "leading", "links", "node", "speaking", "wire", "words"}
+    ),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.own_network": frozenset(

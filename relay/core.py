@@ -64,6 +64,11 @@ async def _at_any_time() -> None:
     """Of a relay that is the only one."""
 
 
+def _always() -> Refusal | None:
+    """Of a relay that is the only one."""
+    return None
+
+
 @dataclass
 class Core:
     directory: Path
@@ -94,6 +99,8 @@ class Core:
     #: Awaited by all that acts on the world, at the last moment before what it does cannot be taken back: before the
     #: dot, a webhook's request, a call. It returns when no other machine can be acting in our place.
     before_acting: Callable[[], Awaitable[None]] = _at_any_time
+    #: Why nothing can be decided now. None: it can, as far as is known.
+    why_not_appending: Callable[[], Refusal | None] = _always
     stopping: bool = False
     #: Where the relay runs on several nodes: who decides for this one while it follows, and what edges say of it.
     elsewhere: Elsewhere | None = None
@@ -220,6 +227,8 @@ class Core:
         """The same, of this very core."""
         if self.stopping or self.store.poisoned:
             return unavailable()
+        if (why := self.why_not_appending()) is not None:
+            return why
         try:
             self.space.check(_ANY_MEMBER)
             with self.store.read():
@@ -250,6 +259,8 @@ class Core:
         """As `decide`, by this very core."""
         found = decision_for(name, asker)
         self._check_not_stopping(found, arguments, asker)
+        if not found.reads and (why := self.why_not_appending()) is not None:
+            raise why
         if isinstance(asker, Principal):
             self._check_still(asker, reads=found.reads)
             if not is_counted and not found.reads:

@@ -89,7 +89,19 @@ HANDS: dict[str, frozenset[str]] = {
     "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
     "relay.nodes": frozenset(
-        {"beside", "certificates", "door", "forwarding", "leading", "links", "node", "speaking", "wire", "words"}
+        {
+            "beside",
+            "certificates",
+            "door",
+            "forwarding",
+            "leading",
+            "links",
+            "node",
+            "opening",
+            "speaking",
+            "wire",
+            "words",
+        }
     ),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),

@@ -141,7 +141,9 @@ HANDS: dict[str, frozenset[str]] = {
             "writer",
         }
     ),
-    "spool.replicated": frozenset({"following", "leading", "table"}),
+    "spool.replicated": frozenset(
+        {"connection", "following", "hosts", "keeping", "leading", "postgres", "table", "witness"}
+    ),
     "spool.verify": frozenset({"segment", "verify", "views"}),
 }
 #: Places that are for hands.

@@ -72,7 +72,8 @@ class Store:
         self._chance = surroundings.chance
         self._recent = _Recent()
         views.observers.append(self._recent.observe)
-        #: What had to be done to open it, in sentences, where several machines have the log: of that the log says nothing.
+        #: What had to be done to open it, in sentences, where several machines have the log: of that the log says
+        #: nothing.
         self.found_at_start: tuple[str, ...] = ()
         # Decisions that must not run beside each other (enrolment) take turns.
         self._turns = Turns(1)

@@ -87,7 +87,7 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
-    "relay.nodes": frozenset({"beside", "certificates"}),
+    "relay.nodes": frozenset({"beside", "bundle", "certificates", "database", "founding", "joining"}),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.own_network": frozenset(
@@ -234,13 +234,12 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
 
 #: Module of ours that is not pure -> the names in it that are: values, and views that are given to us.
 FROM_THE_RIM = {
-    "spool.replicated.table": frozenset({"Lease"}),
     "relay.config": frozenset({"Config", "ReputationConfig", "WarmingTier"}),
     # What composing is given, which has read the files.
     "relay.message.keys": frozenset({"KeyRing", "Pepper", "Peppers"}),
     "relay.message.key_files": frozenset({"KeyFileError", "pepper_name"}),
-    # A value; the rest of it waits.
-    "spool.replicated.table": frozenset({"Row"}),
+    # Values; the rest of it waits.
+    "spool.replicated.table": frozenset({"Lease", "Row"}),
     "spool.views": frozenset({"Projector", "Snapshot", "Transaction", "prefix_end"}),
     "spool.views.scratch": frozenset({"Scratch"}),
 }

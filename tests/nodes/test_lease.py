@@ -143,7 +143,9 @@ def test_who_reads(case: str) -> None:
     for number, step in enumerate(CASES[case]):
         match step:
             case Read():
-                lease = None if step.value is None else Lease(step.value[0], b"h" * 16, "", step.value[1], 0, b"")
+                lease = (
+                    None if step.value is None else Lease(step.value[0], b"h" * 16, "", step.value[1], 0, b"")
+                )
                 seen = watch.read(lease, step.sent_at, step.sent_at + step.took)
                 assert seen is step.seen, f"step {number}"
             case Failed():

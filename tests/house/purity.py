@@ -91,9 +91,13 @@ HANDS: dict[str, frozenset[str]] = {
     "relay.nodes": frozenset(
         {
             "beside",
+            "bundle",
             "certificates",
+            "database",
             "door",
             "forwarding",
+            "founding",
+            "joining",
             "leading",
             "links",
             "node",
@@ -249,12 +253,12 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
 
 #: Module of ours that is not pure -> the names in it that are: values, and views that are given to us.
 FROM_THE_RIM = {
-    "spool.replicated.table": frozenset({"Lease", "Row"}),
     "relay.config": frozenset({"Config", "ReputationConfig", "WarmingTier"}),
     # What composing is given, which has read the files.
     "relay.message.keys": frozenset({"KeyRing", "Pepper", "Peppers"}),
     "relay.message.key_files": frozenset({"KeyFileError", "pepper_name"}),
-    # A value; the rest of it waits.
+    # Values; the rest of it waits.
+    "spool.replicated.table": frozenset({"Lease", "Row"}),
     "spool.views": frozenset({"Projector", "Snapshot", "Transaction", "prefix_end"}),
     "spool.views.scratch": frozenset({"Scratch"}),
 }

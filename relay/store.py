@@ -257,7 +257,7 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
             yield store
     finally:
         # A disk that did not sync the log would fail here, too, and hide what has ended the relay.
-        views.close(in_order=opened is None or not opened.poisoned)
+        views.close(in_order=opened is None or not opened.poisoned or opened.deposed)
 
 
 def torn_tail_cut(cut: Cut, *, loss_ruled_out: bool) -> TornTailCut:

@@ -19,6 +19,8 @@ from relay.refusals import Refusal
 from spool.errors import (
     CorruptionError,
     LogClosedError,
+    LogDeposedError,
+    LogFollowsError,
     LogPoisonedError,
     LogStalledError,
     ReadersFullError,
@@ -61,6 +63,8 @@ _TABLE: Final[dict[type[Exception], _Way]] = {
     SequenceNotFoundError: _by_arguments(SequenceNotFoundError),
     LogStalledError: _by_arguments(LogStalledError),
     LogPoisonedError: _by_arguments(LogPoisonedError),
+    LogDeposedError: _by_arguments(LogDeposedError),
+    LogFollowsError: _by_arguments(LogFollowsError),
     LogClosedError: _by_arguments(LogClosedError),
     NotReadNow: _by_arguments(NotReadNow),
     KeyFileError: _by_arguments(KeyFileError),

@@ -49,6 +49,7 @@ HANDS: dict[str, frozenset[str]] = {
             "own_domains",
             "own_keys",
             "own_messages",
+            "own_stripping",
             "own_webhooks",
             "quota",
             "receiving",
@@ -87,7 +88,7 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
-    "relay.nodes": frozenset({"beside", "certificates"}),
+    "relay.nodes": frozenset({"beside", "certificates", "owed", "tail"}),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.own_network": frozenset(
@@ -138,6 +139,7 @@ HANDS: dict[str, frozenset[str]] = {
             "reader",
             "repair",
             "strip",
+            "stripped",
             "writer",
         }
     ),

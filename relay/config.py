@@ -268,6 +268,11 @@ def load_node(directory: Path) -> NodeConfig:
     return _load_node(directory)[0]
 
 
+def parse_node(text: str, name: str = NODE_FILE) -> NodeConfig:
+    """As `load_node`, without what it says in place of `relay.toml`, which is checked with that."""
+    return _parse(text, name, NodeConfig, check_own)
+
+
 def _load_node(directory: Path) -> tuple[NodeConfig, str]:
     path = directory / NODE_FILE
     text = _text_of(path)
@@ -276,7 +281,7 @@ def _load_node(directory: Path) -> tuple[NodeConfig, str]:
             f"{path} does not exist, and {CONFIG_FILE} has [nodes]: write this machine's name, database, bind and "
             "address there (docs/NODES.md)"
         )
-    return _parse(text, str(path), NodeConfig, check_own), text
+    return parse_node(text, str(path)), text
 
 
 def _with_own(config: Config, directory: Path) -> Config:

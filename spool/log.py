@@ -29,7 +29,7 @@ from spool.durability import Batch, Durability
 from spool.erasure import Erasure, Index
 from spool.errors import LogClosedError, LogFollowsError, LogPoisonedError
 from spool.interface import DurableLog, ErasedSegment, LogStatistics
-from spool.mark import write_mark
+from spool.mark import remove_mark, write_mark
 from spool.open_segment import OpenSegment
 from spool.own_thread import open_own_thread
 from spool.reader import Cursor, LogReader
@@ -279,6 +279,19 @@ class Log(DurableLog):
             self._check_open()
             await self._sync()
         return self._marked_seq
+
+    async def part(self) -> None:
+        """Sync this machine's file, and take the mark away: from its next opening on the log is this machine's alone.
+
+        Only while it follows, and where no other machine will append any more: what follows is not received any more,
+        and is not appended before that opening. Done again, it changes nothing.
+        """
+        assert self._follows, "the log is this machine's alone, or it leads"
+        async with self._syncing:
+            self._check_open()
+            await self._sync()
+            await self._offload(remove_mark, self._disk, self.directory)
+            self._is_marked = False
 
     async def _sync(self) -> None:
         end = self.durable_end

@@ -69,3 +69,11 @@ def read_mark(disk: Disk, directory: Path) -> Witness | None:
 def write_mark(disk: Disk, directory: Path, mark: Witness) -> None:
     """Move it. What it speaks of is synced. Returned: no crash brings the old one back."""
     write_durably(disk, directory / MARK_NAME, [encode_mark(mark)])
+
+
+def remove_mark(disk: Disk, directory: Path) -> None:
+    """Make the log this machine's alone. Only for whoever has it open, has synced it (`spool.log.Log.sync`), and knows
+    that no other machine appends to it any more. Done again, it changes nothing."""
+    if MARK_NAME in disk.list_names(directory):
+        disk.unlink(directory / MARK_NAME)
+        disk.sync_directory(directory)

@@ -31,6 +31,7 @@ from nacl.exceptions import CryptoError
 from relay.message.key_files import KeyFileError
 from relay.message.keys import Pepper, Peppers
 from spool.errors import SpoolError
+from spool.replicated.rows import BrokenSealError
 
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct(">BI8s")
@@ -45,7 +46,7 @@ ROWS: Final = "rows"
 BESIDE: Final = "beside"
 
 
-class SealError(SpoolError):
+class SealError(BrokenSealError, SpoolError):
     """What was to be opened is not what a node with the same pepper sealed for that place."""
 
 

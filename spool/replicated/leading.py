@@ -39,7 +39,7 @@ from typing import Final, NamedTuple
 import trio
 
 from spool.durability import Batch, Verdict
-from spool.errors import LogDeposedError, SpoolError
+from spool.errors import LogDeposedError, LostRowsError
 from spool.record import Record
 from spool.replicated.rows import Seal, encode
 from spool.replicated.table import Connection, Head, Row, Table, TableError, UnknownOutcomeError
@@ -51,17 +51,6 @@ PAUSE_SECONDS_MAX: Final = 1.0
 UNDECIDED_SECONDS: Final = 10.0
 
 _SEQ_MAX: Final = (1 << 63) - 1
-
-
-class LostRowsError(SpoolError):
-    """The database has taken back what it had acknowledged: it was restored to an earlier time, or its failover did not
-    keep its promise. Nothing is appended any more. The logs of the machines have what it lost."""
-
-    def __init__(self, head: Head, known: Head) -> None:
-        super().__init__(
-            f"the database ends with sequence {head.last_seq} and chain value {head.chain.hex()}, but it had "
-            f"acknowledged sequence {known.last_seq} with {known.chain.hex()}"
-        )
 
 
 class Witnessed(NamedTuple):
@@ -247,7 +236,7 @@ class Replicated:
             in_doubt.chain,
         )
         if not is_there and (taken.last_seq, taken.chain) != (self._head.last_seq, self._head.chain):
-            raise LostRowsError(taken, self._head)
+            raise LostRowsError(taken.last_seq, taken.chain, self._head.last_seq, self._head.chain)
         self._head = taken
         return is_there
 

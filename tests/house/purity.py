@@ -38,6 +38,7 @@ HANDS: dict[str, frozenset[str]] = {
             "dnsbl_watch",
             "doors",
             "edge",
+            "elsewhere",
             "enrolment",
             "forward_confirmations",
             "heavy_work",
@@ -88,7 +89,27 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
-    "relay.nodes": frozenset({"beside", "certificates", "owed", "tail"}),
+    "relay.nodes": frozenset(
+        {
+            "beside",
+            "bundle",
+            "certificates",
+            "database",
+            "door",
+            "forwarding",
+            "founding",
+            "joining",
+            "leading",
+            "links",
+            "node",
+            "opening",
+            "owed",
+            "speaking",
+            "tail",
+            "wire",
+            "words",
+        }
+    ),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.own_network": frozenset(
@@ -143,7 +164,9 @@ HANDS: dict[str, frozenset[str]] = {
             "writer",
         }
     ),
-    "spool.replicated": frozenset({"following", "leading", "table"}),
+    "spool.replicated": frozenset(
+        {"connection", "following", "hosts", "keeping", "leading", "postgres", "table", "witness"}
+    ),
     "spool.verify": frozenset({"segment", "verify", "views"}),
 }
 #: Places that are for hands.
@@ -234,12 +257,12 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
 
 #: Module of ours that is not pure -> the names in it that are: values, and views that are given to us.
 FROM_THE_RIM = {
-    # Values; the rest of it waits.
-    "spool.replicated.table": frozenset({"Lease", "Row"}),
     "relay.config": frozenset({"Config", "ReputationConfig", "WarmingTier"}),
     # What composing is given, which has read the files.
     "relay.message.keys": frozenset({"KeyRing", "Pepper", "Peppers"}),
     "relay.message.key_files": frozenset({"KeyFileError", "pepper_name"}),
+    # Values; the rest of it waits.
+    "spool.replicated.table": frozenset({"Lease", "Row"}),
     "spool.views": frozenset({"Projector", "Snapshot", "Transaction", "prefix_end"}),
     "spool.views.scratch": frozenset({"Scratch"}),
 }

@@ -218,9 +218,7 @@ class Machines:
     async def until_level(self) -> None:
         """All that are up have what the leader has."""
         leader = await self.until_led()
-        await self.until(
-            lambda: all(machine.seq >= leader.seq for machine in self.all if machine.is_up)
-        )
+        await self.until(lambda: all(machine.seq >= leader.seq for machine in self.all if machine.is_up))
 
     async def enrol(self) -> None:
         self.credentials.update(await (await self.until_led()).world.enrol())

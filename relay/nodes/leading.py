@@ -132,12 +132,14 @@ class Leading:
     # ------------------------------------------------------------------------------------------- its end
 
     async def end(self, settle: Callable[[], Awaitable[None]], *, patience_seconds: float) -> bool:
-        """Nothing is done from here on. What is being made durable has so long to find out what became of it; then it is
-        broken off, which this says by False."""
+        """Nothing is done from here on. What is being made durable has so long to find out what became of it; then it
+        is broken off, which this says by False."""
         self.is_over = True
-        with trio.CancelScope(shield=True), trio.move_on_after(patience_seconds) as waiting:
-            with suppress(LogDeposedError, LogPoisonedError):
-                await settle()
+        with (
+            trio.move_on_after(patience_seconds, shield=True) as waiting,
+            suppress(LogDeposedError, LogPoisonedError),
+        ):
+            await settle()
         if waiting.cancelled_caught:
             self.replicated.give_up()
             return False

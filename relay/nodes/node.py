@@ -37,8 +37,8 @@ from relay.events import NodeLeads, PepperRotated
 from relay.message.keys import Pepper
 from relay.nodes.beside import KeyMaterial
 from relay.nodes.door import Door
-from relay.nodes.lease import LeaseWatch, is_clock_off
 from relay.nodes.leading import Leading
+from relay.nodes.lease import LeaseWatch, is_clock_off
 from relay.nodes.seal import BESIDE, ROWS, Seal
 from relay.nodes.speaking import Speaking
 from relay.refusals import Refusal

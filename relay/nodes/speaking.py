@@ -7,12 +7,13 @@ is tried again the next second; what is old in its row tells the others that the
 from __future__ import annotations
 
 import logging
-from importlib.metadata import version
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import Final, Protocol
 
 import trio
 
+from relay.config import Config
 from relay.config_nodes import NodeConfig, common_digest
 from relay.core import Core
 from relay.nodes.facts import Facts, events_read_here, to_row
@@ -52,6 +53,11 @@ class Speaking:
         self._table = table
         self._on_clock = on_clock
         self._began_at = core.surroundings.clock()
+        self._version = version("atmos-relay")
+        self._events = events_read_here()
+        #: What is in force, and its digest.
+        self._digested: Config | None = None
+        self._digest = ""
         self._off_times = 0
         self._connection: Connection | None = None
         #: How far the database's clock is ahead of ours, at the least; None: not known yet.
@@ -99,10 +105,10 @@ class Speaking:
         wrong = [*store.found_at_start, *([self._node.trouble] if self._node.trouble else [])]
         return Facts(
             name=self._own.name,
-            version=version("atmos-relay"),
-            events=events_read_here(),
+            version=self._version,
+            events=self._events,
             address=self._own.address,
-            configuration=common_digest(core.config),
+            configuration=self._configuration(),
             peppers=pepper_digests(core.pepper),
             written_at=core.surroundings.clock(),
             began_at=self._began_at,
@@ -114,6 +120,12 @@ class Speaking:
             free_bytes=store.free_bytes(),
             trouble="; ".join(wrong)[:TROUBLE_CHARACTERS_MAX] or None,
         )
+
+    def _configuration(self) -> str:
+        config = self._core.config
+        if config is not self._digested:
+            self._digested, self._digest = config, common_digest(config)
+        return self._digest
 
     async def _let_go(self) -> None:
         connection, self._connection = self._connection, None

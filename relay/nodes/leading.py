@@ -11,14 +11,12 @@ A renewal is refused where another node has taken the head. Then this node is de
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final
 
 import trio
 
 from relay.nodes.lease import HeldLease
-from spool.errors import LogDeposedError, LogPoisonedError
+from spool.errors import LogDeposedError
 from spool.replicated.leading import Replicated, Witnessed
 from spool.replicated.table import Connection, Lease, Table, TableError
 
@@ -128,19 +126,3 @@ class Leading:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
-
-    # ------------------------------------------------------------------------------------------- its end
-
-    async def end(self, settle: Callable[[], Awaitable[None]], *, patience_seconds: float) -> bool:
-        """Nothing is done from here on. What is being made durable has so long to find out what became of it; then it
-        is broken off, which this says by False."""
-        self.is_over = True
-        with (
-            trio.move_on_after(patience_seconds, shield=True) as waiting,
-            suppress(LogDeposedError, LogPoisonedError),
-        ):
-            await settle()
-        if waiting.cancelled_caught:
-            self.replicated.give_up()
-            return False
-        return True

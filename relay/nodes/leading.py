@@ -37,6 +37,8 @@ class Leading:
         self._held = HeldLease(lease_seconds)
         self._connection: Connection | None = None
         self._confirmed = trio.lowlevel.ParkingLot()
+        #: The last renewal.
+        self._has_failed = False
         #: Another node leads, or this one gives it up: nothing is done any more.
         self.is_over = False
 
@@ -73,7 +75,7 @@ class Leading:
                     with trio.fail_after(self._seconds):
                         is_renewed = await self._renew(told)
                 except (TableError, trio.TooSlowError) as error:
-                    logger.warning("node.lease_not_renewed", extra={"because": str(error) or "no answer"})
+                    self._note_failed(str(error) or "no answer")
                     await self._look_elsewhere()
                 if not is_renewed:
                     await trio.sleep(AGAIN_SECONDS)
@@ -113,7 +115,14 @@ class Leading:
             told.chain,
         )
 
+    def _note_failed(self, because: str) -> None:
+        """A line for the first one of those that follow each other."""
+        if not self._has_failed:
+            logger.warning("node.lease_not_renewed", extra={"because": because})
+        self._has_failed = True
+
     def _note_confirmed(self, sent_at: float) -> None:
+        self._has_failed = False
         self._held.confirmed(sent_at)
         if self.is_sure:
             self._confirmed.unpark_all()

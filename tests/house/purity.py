@@ -87,7 +87,9 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
-    "relay.nodes": frozenset({"beside", "bundle", "certificates", "database", "founding", "joining"}),
+    "relay.nodes": frozenset(
+        {"beside", "bundle", "certificates", "database", "founding", "joining", "overview"}
+    ),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.own_network": frozenset(

@@ -96,5 +96,25 @@ class DivergedError(SpoolError):
         self.problem = problem
 
 
+class LostRowsError(SpoolError):
+    """The database has taken back what it had acknowledged: it was restored to an earlier time, or a failover did not
+    keep its promise. The machines' own logs have what it lost. Nothing is appended here any more."""
+
+    def __init__(self, seq: int, chain: bytes, last_seq: int, last_chain: bytes) -> None:
+        super().__init__(
+            f"the database ends with sequence {seq} and chain value {chain.hex()}, but it had acknowledged sequence "
+            f"{last_seq} with chain value {last_chain.hex()}"
+        )
+
+
+class TailGoneError(SpoolError):
+    """The rows that this machine's log needs next have gone from the database. It is to be filled from another."""
+
+    def __init__(self, last_seq: int, oldest_seq: int | None) -> None:
+        oldest = "has no rows any more" if oldest_seq is None else f"begins with {oldest_seq}"
+        super().__init__(f"this machine's log ends with sequence {last_seq}, and the table {oldest}")
+        self.last_seq = last_seq
+
+
 class BackupError(SpoolError):
     """A backup or a restore that is refused, or a backup that is not what its manifest says."""

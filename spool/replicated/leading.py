@@ -25,10 +25,9 @@ unsafe, no standby flushes. An operator can mend all of it, and meanwhile the wr
 A server that shows less than what was witnessed to us (an older epoch, or ours in other hands) is an old primary that
 has come back: nothing that it shows counts, and the other hosts are tried first.
 
-**What followers need to know.** `witnessed` is the last batch that is committed and witnessed. A row that another
-stands behind needs no word: so while one append follows the other, there is nothing to tell. When none follows, whoever
-renews the lease writes it at once: `wait_until_to_tell` returns then. That task has a connection of its own, and so
-costs an append nothing.
+**What followers need to know.** A row that another stands behind needs no word. That the last one is witnessed is told
+by the append itself, which raises the lease's word before it is answered; and whoever renews the lease says
+`witnessed`, too, so that it is never missing for longer than a renewal takes.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from typing import Final, NamedTuple
 import trio
 
 from spool.durability import Batch, Verdict
-from spool.errors import LogDeposedError, SpoolError
+from spool.errors import LogDeposedError, LostRowsError
 from spool.record import Record
 from spool.replicated.rows import Seal, encode
 from spool.replicated.table import Connection, Head, Row, Table, TableError, UnknownOutcomeError
@@ -51,17 +50,6 @@ PAUSE_SECONDS_MAX: Final = 1.0
 UNDECIDED_SECONDS: Final = 10.0
 
 _SEQ_MAX: Final = (1 << 63) - 1
-
-
-class LostRowsError(SpoolError):
-    """The database has taken back what it had acknowledged: it was restored to an earlier time, or its failover did not
-    keep its promise. Nothing is appended any more. The logs of the machines have what it lost."""
-
-    def __init__(self, head: Head, known: Head) -> None:
-        super().__init__(
-            f"the database ends with sequence {head.last_seq} and chain value {head.chain.hex()}, but it had "
-            f"acknowledged sequence {known.last_seq} with {known.chain.hex()}"
-        )
 
 
 class Witnessed(NamedTuple):
@@ -124,8 +112,6 @@ class Replicated:
         self._has_given_up = False
         self._under_way = trio.CancelScope()
         self._pause = PAUSE_SECONDS
-        self._is_appending = False
-        self._to_tell = trio.lowlevel.ParkingLot()
         self.sync_seconds_last = 0.0
 
     @property
@@ -135,12 +121,6 @@ class Replicated:
     @property
     def witnessed(self) -> Witnessed:
         return Witnessed(self._head.epoch, self._head.last_seq, self._head.chain)
-
-    async def wait_until_to_tell(self, told: Witnessed) -> Witnessed:
-        """Until followers need to be told something else than `told`, and no append is under way that will tell it."""
-        while self._is_appending or self.witnessed == told:
-            await self._to_tell.park()
-        return self.witnessed
 
     def give_up(self) -> None:
         """What is under way is broken off, and nothing more is made durable: the process is to end. `make_durable`
@@ -160,16 +140,11 @@ class Replicated:
             seal=self._seal,
             beside=self._beside_of(batch.records),
         )
-        self._is_appending = True
         is_there: bool | None = None
-        try:
-            with trio.CancelScope() as self._under_way:
-                if self._has_given_up:
-                    self._under_way.cancel()
-                is_there = await self._append(row)
-        finally:
-            self._is_appending = False
-            self._to_tell.unpark_all()
+        with trio.CancelScope() as self._under_way:
+            if self._has_given_up:
+                self._under_way.cancel()
+            is_there = await self._append(row)
         if is_there is None:
             raise UnknownOutcomeError(
                 "what was asked of the database was broken off, since this process is to end"
@@ -247,7 +222,7 @@ class Replicated:
             in_doubt.chain,
         )
         if not is_there and (taken.last_seq, taken.chain) != (self._head.last_seq, self._head.chain):
-            raise LostRowsError(taken, self._head)
+            raise LostRowsError(taken.last_seq, taken.chain, self._head.last_seq, self._head.chain)
         self._head = taken
         return is_there
 

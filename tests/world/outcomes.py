@@ -12,6 +12,8 @@ class Outcome(Enum):
 
     ANSWERED = auto()
     """As it should."""
+    ONE_BEHIND = auto()
+    """The same, but one of two standbys stays behind until the operator comes."""
     REFUSED = auto()
     """The server says no, for a reason of its own: nothing has happened."""
     CUT_BEFORE = auto()

@@ -149,7 +149,6 @@ class Plant(Enum):
     """Bugs, for tests that are to find them."""
 
     PROMOTES_THE_LEAST_ADVANCED = auto()
-    GUARDS_NO_SETTINGS = auto()
     FENCES_BY_SEQUENCE_ALONE = auto()
     ASKS_FOR_NO_WITNESS = auto()
     IGNORES_WARNINGS = auto()
@@ -158,7 +157,7 @@ class Plant(Enum):
 class Server:
     """One machine's. What is in its WAL is flushed."""
 
-    def __init__(self, name: str, plants: frozenset[Plant]) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
         self.up = True
         #: None: it is a primary.
@@ -172,18 +171,14 @@ class Server:
         self.tables = Tables()
         #: Something shows that did not, or something is flushed that was not.
         self.news = trio.lowlevel.ParkingLot()
+        #: How often there was any.
+        self.news_told = 0
         #: To be told when it dies.
         self.on_death: list[Callable[[], None]] = []
-        self._plants = plants
         self._waiting: deque[Statement] = deque()
         self._holding: Statement | None = None
 
     # As a primary.
-
-    @property
-    def is_promising(self) -> bool:
-        """What the guard of a statement looks at."""
-        return self.is_synchronous or Plant.GUARDS_NO_SETTINGS in self._plants
 
     def submit(self, statement: Statement) -> None:
         """Carry it out as soon as the head is not locked."""
@@ -226,12 +221,12 @@ class Server:
                 self._begin(self._waiting.popleft())
             else:
                 break
-        self.news.unpark_all()
+        self._tell()
 
     def _begin(self, statement: Statement) -> None:
         if trio.current_time() >= statement.lock_until:
             return  # lock_timeout; its client knows
-        change = statement.make(self.tables) if self.is_promising else None
+        change = statement.make(self.tables) if self.is_synchronous else None
         if change is None:
             statement.end(Answer.NONE)
             return
@@ -276,7 +271,7 @@ class Server:
         for change in self.primary.wal[len(self.wal) :]:
             self.wal.append(change)
             change(self.tables)
-        self.news.unpark_all()
+        self._tell()
 
     def stall(self) -> None:
         self.stalled = True
@@ -309,7 +304,7 @@ class Server:
         told, self.on_death = self.on_death, []
         for tell in told:
             tell()
-        self.news.unpark_all()
+        self._tell()
 
     def restart(self) -> None:
         """It comes back as it was: an old primary as one, which shows all that its WAL has."""
@@ -319,6 +314,10 @@ class Server:
             self._replicate()
         else:
             self.follow(self.primary)
+
+    def _tell(self) -> None:
+        self.news_told += 1
+        self.news.unpark_all()
 
     def _replay(self, wal: list[Change]) -> None:
         self.wal = list(wal)
@@ -332,7 +331,7 @@ class Servers:
 
     def __init__(self, *, head: Head | None, plants: frozenset[Plant] = frozenset()) -> None:
         self.plants = plants
-        self.all = [Server(name, plants) for name in ("a", "b", "c")]
+        self.all = [Server(name) for name in ("a", "b", "c")]
         self.primary = self.all[0]
         for standby in self.all[1:]:
             standby.follow(self.primary)

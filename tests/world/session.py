@@ -30,6 +30,8 @@ class Session:
         self._busy = False
         self._broken = trio.Event()
         self._statement: Statement | None = None
+        #: Of the server's news.
+        self._heard = server.news_told
         table.sessions.add(self)
         server.on_death.append(self.break_off)
 
@@ -78,9 +80,11 @@ class Session:
                     raise UnknownOutcomeError(f"the connection to {self.host} broke")
                 case Outcome.EMPTIED_BEFORE:
                     self._server.empty_names()
-                case Outcome.FAILED_OVER if is_primary and len(self._server.standbys) > 1:
+                case Outcome.FAILED_OVER | Outcome.ONE_BEHIND if (
+                    is_primary and len(self._server.standbys) > 1
+                ):
                     self._server.standbys[0].stall()
-                case Outcome.ANSWERED | Outcome.CUT_AFTER | Outcome.FAILED_OVER:
+                case Outcome.ANSWERED | Outcome.ONE_BEHIND | Outcome.CUT_AFTER | Outcome.FAILED_OVER:
                     pass
                 case _ if is_primary:
                     servers.stall_standbys()

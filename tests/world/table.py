@@ -153,7 +153,7 @@ class FakeTable(Table):
             servers.primary.empty_names()
         server = await self._find()
         self._last_used, self._skips_last = server.name, False
-        if not server.is_promising:
+        if not server.is_synchronous:
             raise UnfitTableError(
                 f"{server.name}: synchronous_standby_names is empty, and must name at least one standby"
             )
@@ -215,7 +215,13 @@ class FakeConnection(Session, Connection):
                 return None
             return add(row)
 
-        return await self._change_head("append", make)
+        if not await self._change_head("append", make):
+            return False
+        lease = self._server.tables.lease
+        if lease is not None and lease.holder == holder and lease.witnessed_seq < row.last_seq:
+            lease = lease._replace(witnessed_seq=row.last_seq, witnessed_chain=row.chain)
+            self._server.write(put_lease(lease))
+        return True
 
     async def head(self) -> Head:
         async with self._call("head") as tables:
@@ -271,8 +277,11 @@ class FakeConnection(Session, Connection):
 
     async def wait_for_news(self, seconds: float) -> None:
         async with self._call("wait_for_news"):
-            with trio.move_on_after(seconds):
-                await self._server.news.park()
+            server = self._server
+            if self._heard == server.news_told:
+                with trio.move_on_after(seconds):
+                    await server.news.park()
+            self._heard = server.news_told
             if self._broken.is_set():
                 raise TableError(f"the connection to {self.host} broke")
 

@@ -79,9 +79,9 @@ class LogFollowsError(SpoolError):
     """
 
 
-class LogDeposedError(SpoolError):
+class LogDeposedError(LogPoisonedError):
     """Another machine appends now, and this one may not any more. What had been acknowledged is there; this append is
-    not."""
+    not. This process ends as it does of a poisoned log, but nothing is wrong with its disk."""
 
 
 class DivergedError(SpoolError):

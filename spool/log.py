@@ -205,6 +205,8 @@ class Log(DurableLog):
         self._check_open()
         if seqs and max(seqs) >= self._segment.end.segment:
             await self._rotate()
+        # What is rewritten has to lie in front of the mark: from behind it payloads would come back, received again.
+        await self.sync()
         return await self._erasure.erase_payloads(seqs)
 
     async def remove_torn_copies(self, is_meant: Callable[[str, bytes], bool]) -> int:
@@ -253,9 +255,8 @@ class Log(DurableLog):
         more, and as `deposed`: nothing is wrong with its files, which are synced at the end as ever.
         """
         self._check_open()
-        assert self._follows, "it leads already, or never followed"
+        self._writer.lead(durability)
         self._follows = False
-        self._writer.durability = durability
 
     async def write_unsynced(self, batch: Batch) -> None:
         """For the `Durability` that `lead` was given, when it has made the batch durable elsewhere and before it says
@@ -324,10 +325,11 @@ class Log(DurableLog):
         self._bytes_at_start = segments_bytes(self._disk, self.directory)
 
     async def _end(self) -> None:
-        """What is left to do when the writer has ended: a follower's files are synced, if they can be."""
+        """The writer has ended. Where the file is synced now and then, that is done once more, if it can be."""
         if self._is_marked and (self.deposed or not self.poisoned):
             with trio.CancelScope(shield=True):
-                await self._sync()
+                async with self._syncing:
+                    await self._sync()
 
     def _close(self) -> None:
         """No more appends; the writer finishes what is queued."""

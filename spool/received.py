@@ -94,13 +94,14 @@ def _check_follows(batch: Received, end: Position) -> None:
 
 def _placed(batch: Received, end: Position) -> Iterator[Record]:
     segment, offset, seq, chain, _ = end
+    last_seq = batch.last_seq
     for skeleton, payload, time_us in batch.records:
         record = make_record(
             Entry(skeleton, payload),
             seq=seq,
             time_us=time_us,
             batch_seq=batch.first_seq,
-            batch_end=seq == batch.last_seq,
+            batch_end=seq == last_seq,
             previous_chain=chain,
             segment=segment,
             offset=offset,

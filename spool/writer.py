@@ -73,7 +73,7 @@ class Writer:
         #: It is to be spared.
         self._has_own_thread = False
         #: None: the log follows another machine's.
-        self.durability: Durability | None = None
+        self._durability: Durability | None = None
 
         self.poisoned = False
         self.deposed = False
@@ -104,7 +104,7 @@ class Writer:
 
     def begin(self, beside: Offload, durability: Durability | None, *, has_own_thread: bool) -> None:
         self._beside = beside
-        self.durability = durability
+        self._durability = durability
         self._has_own_thread = has_own_thread
 
     # What others ask of it.
@@ -137,8 +137,13 @@ class Writer:
         await self._rotated.park()
         self.check_not_ended(": its segment could not be sealed")
 
+    def lead(self, durability: Durability) -> None:
+        assert self._durability is None, "it leads already, or has never followed"
+        assert self._receiving is None, "what is being received must have ended"
+        self._durability = durability
+
     async def receive(self, batches: Sequence[Received]) -> None:
-        assert self.durability is None, "the log does not follow any more"
+        assert self._durability is None, "the log does not follow any more"
         assert self._receiving is None, "one call at a time"
         await trio.lowlevel.checkpoint_if_cancelled()
         self._receiving = _Receiving(batches)
@@ -212,8 +217,7 @@ class Writer:
         while True:
             if self._calls and self._has_own_thread:
                 await _let_others_come()
-            if self._failure is not None:
-                raise self._failure
+            self._check_not_failed()
             if self._calls.take() or self._rotation_wanted or self._receiving is not None:
                 return True
             if self._closed:
@@ -230,10 +234,11 @@ class Writer:
     async def _rotate(self) -> None:
         while self._held:
             await self._let_go.park()
+        self._check_not_failed()
         await self._beside(self._segment.rotate)
 
     async def _commit(self) -> None:
-        durability, calls = self.durability, self._calls
+        durability, calls = self._durability, self._calls
         assert durability is not None  # nobody can append while the log follows
         size = sum(append.size for append in calls.taken)
         end = self._segment.end
@@ -242,8 +247,7 @@ class Writer:
         while calls.taken:
             records, data = self._segment.encode(append.entries for append in calls.taken)
             verdict = await durability.make_durable(Batch(records, data, self._segment.end.chain))
-            if self._failure is not None:
-                raise self._failure
+            self._check_not_failed()
             if verdict is Verdict.DURABLE:
                 self.sync_seconds_last = durability.sync_seconds_last
                 self.sync_seconds_total += self.sync_seconds_last
@@ -271,8 +275,7 @@ class Writer:
                 await self._rotate()
             data = self._segment.encode_placed(records)
             await self._beside(self._segment.write_unsynced, data)
-            if self._failure is not None:
-                raise self._failure
+            self._check_not_failed()
             self._advance(records, data)
             self.news.unpark_all()
         self.batches += len(receiving.batches)
@@ -286,13 +289,15 @@ class Writer:
         if self._on_durable is not None:
             self._on_durable(records)
 
+    def _check_not_failed(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
     def _end(self, error: BaseException) -> None:
-        if isinstance(error, LogDeposedError):
-            self.deposed = True
-            answer: Callable[[], Exception] = _deposed
-        else:
-            answer = _not_made_durable
         self.poisoned = True
+        # A disk that fails besides is no matter of who leads.
+        self.deposed = isinstance(error, LogDeposedError) and self._failure is None
+        answer = _deposed if self.deposed else _not_made_durable
         self._calls.fail(answer)
         if self._receiving is not None:
             receiving, self._receiving = self._receiving, None

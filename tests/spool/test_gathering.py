@@ -8,6 +8,8 @@ import trio
 from tests.world.disk import FakeDisk
 from tests.world.spool import group, open_fake
 
+pytestmark = pytest.mark.usefixtures("form")
+
 
 def test_with_a_thread_of_its_own_a_batch_waits_for_all_who_come_while_the_loop_is_busy(
     monkeypatch: pytest.MonkeyPatch,

@@ -14,11 +14,13 @@ from relay.message.key_files import KeyFileError
 from relay.nodes import database as module
 from relay.nodes.database import conninfo_of, database_name
 from relay.nodes.facts import to_row
+from relay.nodes.overview import own_facts
 from spool.replicated.table import HOLDER_OCTETS, Head, Lease
 from tests.nodes.test_facts import facts
 from tests.nodes.test_founding import make_node
-from tests.world.operating import operator
+from tests.world.operating import doctor, operator
 from tests.world.operator import Operator
+from tests.world.outcomes import Outcome
 from tests.world.relay import DID, make_directory
 from tests.world.servers import put_head, put_lease, put_node
 from tests.world.table import DATABASE_EPOCH_US, FakeConnection, FakeDatabase
@@ -234,3 +236,39 @@ def test_how_the_database_is_reached(tmp_path: Path) -> None:
     secret.unlink()
     with pytest.raises(KeyFileError, match="secret: is missing"):
         conninfo_of(directory, load_node(directory))
+
+
+def test_what_doctor_says_of_the_others(node: Operator, database: FakeDatabase) -> None:
+    status, findings = doctor(node)
+    assert (status, findings["nodes"][0]) == (1, False)
+    assert "0 nodes at work, the log is at sequence 0, and nobody leads" in findings["nodes"][1]
+    server = database.servers.primary
+    holder = b"h" * HOLDER_OCTETS
+    server.write(put_head(Head(2, holder, 90, b"c" * 32)))
+    server.write(put_lease(Lease(2, holder, "one.example:8443", 5, 90, b"c" * 32)))
+    ours = own_facts(node.directory, load_config(node.directory), load_node(node.directory))
+    like_ours = {"configuration": ours.configuration, "peppers": ours.peppers}
+    one = facts("one", written_at=DATABASE_EPOCH_US, **like_ours)
+    server.write(put_node("one", to_row(one)))
+    _, findings = doctor(node)
+    assert findings["nodes"] == (True, findings["nodes"][1])
+    assert (
+        "1 node at work, the log is at sequence 90, one leads; the database keeps all rows"
+        in findings["nodes"][1]
+    )
+    assert "node one" not in findings
+    server.write(put_node("two", to_row(facts("two", written_at=1, **like_ours | {"configuration": "x"}))))
+    _, findings = doctor(node)
+    # A check is told once by its name here; it has two lines.
+    assert "it has said nothing for" in findings["node two"][1]
+    said = node.run("doctor", "DIR").out
+    assert "node two: its relay.toml is another one: copy it, and reload or restart that node" in said
+    database.choose = lambda number, name, table: Outcome.REFUSED if name == "connect" else Outcome.ANSWERED
+    _, findings = doctor(node)
+    assert findings["nodes"] == (False, "no host answers")
+
+
+def test_doctor_asks_no_database_of_one_machine(operator: Operator, database: FakeDatabase) -> None:
+    _, findings = doctor(operator)
+    assert not [check for check in findings if "node" in check]
+    assert database.statements == []

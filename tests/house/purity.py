@@ -102,6 +102,7 @@ HANDS: dict[str, frozenset[str]] = {
             "links",
             "node",
             "opening",
+            "overview",
             "speaking",
             "wire",
             "words",

@@ -39,6 +39,9 @@ COMMANDS = {
     "webhook": Elsewhere(
         "tools.webhook", "webhook_group", "Webhooks: endpoints that are told of events, in their order."
     ),
+    "node": Elsewhere(
+        "tools.node", "node_group", "A relay on several machines: make it one, add nodes, look at them."
+    ),
     "pepper": Elsewhere(
         "tools.pepper",
         "pepper_group",
@@ -168,8 +171,9 @@ def expected_errors() -> tuple[type[Exception], ...]:
     from relay.message.key_files import KeyFileError
     from relay.refusals import Refusal
     from spool.errors import SpoolError
+    from spool.replicated.table import TableError
 
-    return (Refusal, ConfigError, KeyFileError, SpoolError, UnknownEventError, OSError)
+    return (Refusal, ConfigError, KeyFileError, SpoolError, TableError, UnknownEventError, OSError)
 
 
 def _explain(error: Exception) -> str | None:

@@ -123,6 +123,11 @@ class Door:
         self._open: set[_Connection] = set()
         self.is_closing = False
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is being done for another node."""
+        return any(one.is_busy for one in self._open)
+
     def close(self) -> None:
         """End connections that rest now, and the others with their answer."""
         self.is_closing = True
@@ -138,12 +143,14 @@ class Door:
         stream = trio.SSLStream(
             transport, self._certificates.for_server(), server_side=True, https_compatible=True
         )
+        spoken: wire.Spoken | None = None
         try:
             name = await self._name_of(stream)
             if name is None or self._of[name] >= CONNECTIONS_OF_ONE_MAX:
                 return
             self._of[name] += 1
-            connection = _Connection(self, wire.Spoken(stream, h11.SERVER), name)
+            spoken = wire.Spoken(stream, h11.SERVER)
+            connection = _Connection(self, spoken, name)
             self._open.add(connection)
             try:
                 await connection.run()
@@ -153,7 +160,8 @@ class Door:
         except* trio.BrokenResourceError:
             pass  # it hung up
         except* h11.ProtocolError as group:
-            logger.warning("node.door_misused", extra={"because": repr(group.exceptions)})
+            if spoken is None or not spoken.has_ended:
+                logger.warning("node.door_misused", extra={"because": repr(group.exceptions)})
         except* Exception as group:
             logger.error("node.door_defect", exc_info=group)
         finally:
@@ -253,8 +261,12 @@ class _Connection:
         self._answered = trio.Event()
         self._held: Held | None = None
 
+    @property
+    def is_busy(self) -> bool:
+        return self._doing is not None
+
     def end_if_it_rests(self) -> None:
-        if self._doing is None:
+        if not self.is_busy:
             self._scope.cancel()
 
     async def run(self) -> None:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Container, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import trio
@@ -46,7 +47,7 @@ from relay.nodes.speaking import Speaking
 from relay.nodes.tail import Tail
 from relay.refusals import Refusal
 from relay.times import SECOND_US
-from spool.errors import LogDeposedError
+from spool.errors import LogDeposedError, LogPoisonedError
 from spool.replicated.following import Following, Seen
 from spool.replicated.leading import Replicated
 from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Lease, Table, TableError
@@ -105,6 +106,8 @@ class Node:
         #: Where others are let in.
         self.door: Door
         self._nursery: trio.Nursery
+        #: What acted has ended.
+        self._has_acted = trio.Event()
         self._speaking = Speaking(self, core, own, table, on_clock=self._note_clock)
         #: What rows the table has, on the order of who leads.
         self.tail: Final = Tail(table, core.store, tail_hours=self._tail_hours)
@@ -180,10 +183,14 @@ class Node:
                 nursery.start_soon(self._core.own_stripping.run)
                 leading = await self._follow()
                 nursery.start_soon(self._renew, leading)
-                await self._begin_to_lead(leading)
-                nursery.start_soon(self.tail.run)
-                if not self._core.stopping:
-                    await act()
+                nursery.start_soon(self._give_up_in_time, leading)
+                try:
+                    await self._begin_to_lead(leading)
+                    nursery.start_soon(self.tail.run)
+                    if not self._core.stopping:
+                        await act()
+                finally:
+                    self._has_acted.set()
         finally:
             self._store.observers.remove(self._observe)
             if self._leading is not None:
@@ -340,11 +347,32 @@ class Node:
                 f"this machine's clock is {-off:+.1f} s off the database's: it leads no more"
             )
 
+    async def _give_up_in_time(self, leading: Leading) -> None:
+        """When all this is cancelled: what acted records what it knows, and is not waited for without end."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            leading.is_over = True
+            with trio.move_on_after(ENDING_SECONDS, shield=True) as patience:
+                await self._has_acted.wait()
+            if patience.cancelled_caught:
+                self._give_up(leading)
+
+    def _give_up(self, leading: Leading) -> None:
+        logger.warning("node.gave_up", extra={"because": self._trouble})
+        self._store.has_given_up = True
+        leading.replicated.give_up()
+
     async def _end(self, leading: Leading) -> None:
         """Whatever the reason: nobody acts any more, and the log's writer must not wait for a database for ever."""
-        if not await leading.end(self._store.settle, patience_seconds=ENDING_SECONDS):
-            logger.warning("node.gave_up", extra={"because": self._trouble})
-            self._store.has_given_up = True
+        leading.is_over = True
+        with (
+            trio.move_on_after(ENDING_SECONDS, shield=True) as patience,
+            suppress(LogDeposedError, LogPoisonedError),
+        ):
+            await self._store.settle()
+        if patience.cancelled_caught:
+            self._give_up(leading)
 
     # ------------------------------------------------------------------------------------------- what goes
 

@@ -53,6 +53,11 @@ class Speaking:
         self._table = table
         self._on_clock = on_clock
         self._began_at = core.surroundings.clock()
+        self._version = version("atmos-relay")
+        self._events = events_read_here()
+        #: What is in force, and its digest.
+        self._digested: Config | None = None
+        self._digest = ""
         self._off_times = 0
         self._connection: Connection | None = None
         #: How far the database's clock is ahead of ours, at the least; None: not known yet.
@@ -104,8 +109,8 @@ class Speaking:
         wrong = [*store.found_at_start, *(trouble for trouble in troubles if trouble)]
         return Facts(
             name=self._own.name,
-            version=version("atmos-relay"),
-            events=events_read_here(),
+            version=self._version,
+            events=self._events,
             address=self._own.address,
             configuration=self._configuration(),
             peppers=pepper_digests(core.pepper),
@@ -124,7 +129,6 @@ class Speaking:
     def _configuration(self) -> str:
         config = self._core.config
         if config is not self._digested:
-            # It takes milliseconds, and is hardly ever another one.
             self._digested, self._digest = config, common_digest(config)
         return self._digest
 

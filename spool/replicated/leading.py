@@ -25,10 +25,9 @@ unsafe, no standby flushes. An operator can mend all of it, and meanwhile the wr
 A server that shows less than what was witnessed to us (an older epoch, or ours in other hands) is an old primary that
 has come back: nothing that it shows counts, and the other hosts are tried first.
 
-**What followers need to know.** `witnessed` is the last batch that is committed and witnessed. A row that another
-stands behind needs no word: so while one append follows the other, there is nothing to tell. When none follows, whoever
-renews the lease writes it at once: `wait_until_to_tell` returns then. That task has a connection of its own, and so
-costs an append nothing.
+**What followers need to know.** A row that another stands behind needs no word. That the last one is witnessed is told
+by the append itself, which raises the lease's word before it is answered; and whoever renews the lease says
+`witnessed`, too, so that it is never missing for longer than a renewal takes.
 """
 
 from __future__ import annotations
@@ -113,8 +112,6 @@ class Replicated:
         self._has_given_up = False
         self._under_way = trio.CancelScope()
         self._pause = PAUSE_SECONDS
-        self._is_appending = False
-        self._to_tell = trio.lowlevel.ParkingLot()
         self.sync_seconds_last = 0.0
 
     @property
@@ -124,12 +121,6 @@ class Replicated:
     @property
     def witnessed(self) -> Witnessed:
         return Witnessed(self._head.epoch, self._head.last_seq, self._head.chain)
-
-    async def wait_until_to_tell(self, told: Witnessed) -> Witnessed:
-        """Until followers need to be told something else than `told`, and no append is under way that will tell it."""
-        while self._is_appending or self.witnessed == told:
-            await self._to_tell.park()
-        return self.witnessed
 
     def give_up(self) -> None:
         """What is under way is broken off, and nothing more is made durable: the process is to end. `make_durable`
@@ -149,16 +140,11 @@ class Replicated:
             seal=self._seal,
             beside=self._beside_of(batch.records),
         )
-        self._is_appending = True
         is_there: bool | None = None
-        try:
-            with trio.CancelScope() as self._under_way:
-                if self._has_given_up:
-                    self._under_way.cancel()
-                is_there = await self._append(row)
-        finally:
-            self._is_appending = False
-            self._to_tell.unpark_all()
+        with trio.CancelScope() as self._under_way:
+            if self._has_given_up:
+                self._under_way.cancel()
+            is_there = await self._append(row)
         if is_there is None:
             raise UnknownOutcomeError(
                 "what was asked of the database was broken off, since this process is to end"

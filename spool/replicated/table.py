@@ -86,8 +86,8 @@ class Lease(NamedTuple):
     counter: int
     """Raised by each renewal. Whoever has read the same value for some time by its own clock takes it for stale."""
     witnessed_seq: int
-    """Rows up to here have a witness. It never goes back: `write_lease` only raises it, and an append of the same
-    holder may raise it, too, before it is answered, to the row in front."""
+    """Rows up to here have a witness. It never goes back: `write_lease` only raises it, and so does an append of the
+    lease's holder, to its own row, before it is answered."""
     witnessed_chain: bytes
     """Of the record with `witnessed_seq`; they are only changed together."""
 

@@ -104,6 +104,7 @@ HANDS: dict[str, frozenset[str]] = {
             "node",
             "opening",
             "owed",
+            "overview",
             "speaking",
             "tail",
             "wire",

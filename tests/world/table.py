@@ -215,7 +215,13 @@ class FakeConnection(Session, Connection):
                 return None
             return add(row)
 
-        return await self._change_head("append", make)
+        if not await self._change_head("append", make):
+            return False
+        lease = self._server.tables.lease
+        if lease is not None and lease.holder == holder and lease.witnessed_seq < row.last_seq:
+            lease = lease._replace(witnessed_seq=row.last_seq, witnessed_chain=row.chain)
+            self._server.write(put_lease(lease))
+        return True
 
     async def head(self) -> Head:
         async with self._call("head") as tables:

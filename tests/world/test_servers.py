@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from spool.replicated.table import (
     Connection,
@@ -89,7 +89,7 @@ def test_nothing_shows_on_the_primary_before_a_standby_has_it() -> None:
                 assert (await append(connection, head))[0]
 
             nursery.start_soon(add)
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             assert not await reader.rows(0, 9, 99)
             # One standby is enough, and shows it at once.
             database.servers.named("c").go_on()
@@ -117,7 +117,7 @@ def test_taking_the_head_waits_behind_an_append_under_way_and_then_finds_what_it
                 assert (taken.epoch, taken.last_seq) == (known.epoch + 1, 1)
 
             nursery.start_soon(take)
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             assert database.shown.head == known
             database.servers.go_on()
 
@@ -284,7 +284,7 @@ def test_a_machine_that_is_cut_off_knows_nothing_of_what_it_asked() -> None:
                     await append(connection, head)
 
             nursery.start_soon(add)
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             table.cut_off()
         with pytest.raises(TableError):
             await table.connect()
@@ -302,7 +302,7 @@ def test_news_wake_whoever_waits_for_them_and_so_does_a_death() -> None:
         reader = await database.table("bert").connect()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reader.wait_for_news, 60)
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             await append(connection, head)
         began = trio.current_time()
         await reader.wait_for_news(60)
@@ -314,7 +314,7 @@ def test_news_wake_whoever_waits_for_them_and_so_does_a_death() -> None:
                     await reader.wait_for_news(60)
 
             nursery.start_soon(wait)
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             database.servers.fail_over()
 
     run(main)
@@ -374,5 +374,16 @@ def test_a_lease_never_says_less_of_what_is_witnessed() -> None:
         assert await connection.write_lease(Lease(head.epoch, HOLDER, "anna", 1, 7, b"7" * 32))
         assert await connection.write_lease(Lease(head.epoch, HOLDER, "anna", 2, 6, b"6" * 32))
         assert await connection.lease() == Lease(head.epoch, HOLDER, "anna", 2, 7, b"7" * 32)
+
+    run(main)
+
+
+def test_an_append_says_that_it_is_witnessed_in_the_lease_of_its_holder() -> None:
+    async def main() -> None:
+        connection, head = await led(FakeDatabase())
+        lease = Lease(head.epoch, HOLDER, "anna", 1, 0, head.chain)
+        assert await connection.write_lease(lease)
+        _, head = await append(connection, head)
+        assert await connection.lease() == lease._replace(witnessed_seq=1, witnessed_chain=head.chain)
 
     run(main)

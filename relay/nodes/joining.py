@@ -121,7 +121,7 @@ async def join(
     last_seq = 0 if backup is None else _last_seq_of(backup)
     connection = await table.connect()
     try:
-        await _check_tail(connection, last_seq)
+        await check_tail(connection, last_seq)
     finally:
         await connection.close()
     finish = partial(_finish, directory, bundle, own)
@@ -167,7 +167,7 @@ def _check_is_ours(directory: Path) -> None:
                 )
 
 
-async def _check_tail(connection: Connection, last_seq: int) -> None:
+async def check_tail(connection: Connection, last_seq: int) -> None:
     """That the database has all that comes after this sequence number."""
     head, oldest = await connection.head(), await connection.oldest_seq()
     if last_seq > head.last_seq:

@@ -66,8 +66,6 @@ class Speaking:
         self.nodes: Mapping[str, Mapping[str, object]] = {}
         #: What this machine's disk is known to have.
         self.synced_seq = 0
-        self._digested: Config | None = None
-        self._digest = ""
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -5,6 +5,10 @@ and the operator's console, always here. Stopped the other way round: the relay 
 are answered, nothing new is attempted, attempts under way end (or are abandoned when the grace time is over), and the
 log's writer goes last.
 
+Where the relay runs on several machines (`[nodes]`), nothing acts while this one follows another: the doors are open,
+and `relay.nodes.node` begins what acts when it leads. When another machine takes its place the process ends
+(LogDeposedError), and whoever supervises it begins it again.
+
 The core is crash-only: an unexpected exception in the writer, a projector or the deliverer ends the process with a
 non-zero status, and the next start puts things right.
 """
@@ -15,8 +19,10 @@ import logging
 import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -41,9 +47,15 @@ from relay.reception.certificates import Certificates
 from relay.reception.role import open_certificates
 from relay.surroundings import Surroundings
 from relay.times import SECOND_US
+from spool.errors import LogPoisonedError
+
+if TYPE_CHECKING:
+    from relay.nodes.node import Node
 
 logger = logging.getLogger(__name__)
 
+#: Attempts that were abandoned at a stop have so long to be recorded, where a database has to answer for that.
+ABANDONED_SECONDS_MAX: Final = 5.0
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
 #: `relay.toml` is to be read again.
 RELOAD_SIGNAL = signal.SIGHUP
@@ -75,15 +87,25 @@ async def serve(directory: Path) -> None:
             async for number in signals:
                 yield number
 
-        async with open_relay(directory, stop_wanted=stop_wanted) as relay:
-            calm_the_collector()
-            async for number in numbers():
-                if number == RELOAD_SIGNAL:
-                    await relay.core.read_settings_again()
-                    continue
-                logger.info("service.stopping", extra={"signal": signal.Signals(number).name})
-                break
-            await relay.stop()
+        relay: Relay | None = None
+        try:
+            async with open_relay(directory, stop_wanted=stop_wanted) as relay:
+                calm_the_collector()
+                async for number in numbers():
+                    if number == RELOAD_SIGNAL:
+                        await relay.core.read_settings_again()
+                        continue
+                    logger.info("service.stopping", extra={"signal": signal.Signals(number).name})
+                    break
+                await relay.stop()
+        except BaseExceptionGroup as group:
+            # It was to end, and has not waited for a database that does not answer: nothing that was acknowledged is
+            # lost by that.
+            if relay is None or not (relay.core.stopping and relay.core.store.has_given_up):
+                raise
+            rest = group.split(LogPoisonedError)[1]
+            if rest is not None:
+                raise rest from group
     logger.info("service.stopped")
 
 
@@ -109,9 +131,12 @@ def _allow_open_files() -> None:
 class Relay:
     """A running relay."""
 
-    def __init__(self, core: Core, acting: Acting, close_doors: trio.Event) -> None:
+    def __init__(self, core: Core, close_doors: trio.Event) -> None:
         self.core = core
-        self.acting = acting
+        #: What acts on the world. None: another machine does.
+        self.acting: Acting | None = None
+        #: This machine, where there are several.
+        self.node: Node | None = None
         self.addresses = Addresses("")
         self._close_doors = close_doors
         self.doors_closed = trio.Event()
@@ -124,6 +149,7 @@ class Relay:
 
     @property
     def deliverer(self) -> Deliverer:
+        assert self.acting is not None, "another machine delivers"
         return self.acting.deliverer
 
     async def stop(self) -> None:
@@ -131,15 +157,27 @@ class Relay:
         self.core.stopping = True
         self.core.streams.stop()
         self._close_doors.set()
-        self.acting.stop()
+        if self.acting is not None:
+            self.acting.stop()
         with trio.move_on_after(self.core.config.service.grace_seconds):
             await self.doors_closed.wait()
             await self.console_closed.wait()
-            await self.acting.wait_ended()
+            if self.acting is not None:
+                await self.acting.wait_ended()
             return
         logger.warning("service.grace_over")
-        self.acting.abandon()
-        await self.acting.wait_ended()
+        if self.acting is not None:
+            await self._abandon(self.acting)
+
+    async def _abandon(self, acting: Acting) -> None:
+        acting.abandon()
+        if self.node is not None:
+            with trio.move_on_after(ABANDONED_SECONDS_MAX):
+                await acting.wait_ended()
+                return
+            # What came of the attempts cannot be recorded. The next machine that leads names them interrupted.
+            await self.node.give_up()
+        await acting.wait_ended()
 
 
 @asynccontextmanager
@@ -183,12 +221,19 @@ async def open_relay(
             )
             core.edge_metrics.reader_failures = lambda: reader.statistics().no_answers.items()
             core.mail_reader = reader
-        acting = await stack.enter_async_context(
-            open_acting(core, carried_by=carried_by, certificate=_expiry_of(core, certificates))
-        )
         close_doors = trio.Event()
+        relay = Relay(core, close_doors)
+        acting = open_acting(core, carried_by=carried_by, certificate=_expiry_of(core, certificates))
+        if core.config.nodes is None:
+            relay.acting = await stack.enter_async_context(acting)
+        else:
+            # Not above, for a relay that is the only one.
+            from relay.nodes.opening import open_node
+
+            relay.node = await stack.enter_async_context(open_node(core))
         async with trio.open_nursery() as nursery:
-            relay = Relay(core, acting, close_doors)
+            if relay.node is not None:
+                nursery.start_soon(relay.node.run, partial(_act, relay, acting))
             await nursery.start(clear_dead_readers, core)
             await nursery.start(serve_admin_socket, core)
             listened = await listen(core.config)
@@ -219,6 +264,12 @@ async def open_relay(
                 for file in files.values():
                     file.unlink(missing_ok=True)
             nursery.cancel_scope.cancel()
+
+
+async def _act(relay: Relay, acting: AbstractAsyncContextManager[Acting]) -> None:
+    """Until cancelled: what begins when this machine leads."""
+    async with acting as relay.acting:
+        await trio.sleep_forever()
 
 
 def _expiry_of(core: Core, certificates: Certificates | None) -> Callable[[], Expiry | None]:

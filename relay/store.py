@@ -75,6 +75,8 @@ class Store:
         #: What had to be done to open it, in sentences, where several machines have the log: of that the log says
         #: nothing.
         self.found_at_start: tuple[str, ...] = ()
+        #: What makes the log durable was told to wait no more: it is poisoned then, and no disk has failed.
+        self.has_given_up = False
         # Decisions that must not run beside each other (enrolment) take turns.
         self._turns = Turns(1)
         #: The last decision was given up while the disk was at it: it may become true yet.
@@ -131,6 +133,10 @@ class Store:
         return [
             Recorded(record.seq, record.time_us, event) for record, event in zip(records, events, strict=True)
         ]
+
+    async def settle(self) -> None:
+        """Wait until what is being written at this moment is durable. Raises what `append` raises."""
+        await self._log.settle()
 
     async def decide(
         self,
@@ -226,6 +232,13 @@ class Store:
         """How long the last batch took to become durable."""
         return self._log.sync_seconds_last
 
+    @property
+    def is_disk_good(self) -> bool:
+        """Whether all that was asked of this machine's disk for the log was done."""
+        return (
+            not self._log.poisoned or self.has_given_up or (isinstance(self._log, Log) and self._log.deposed)
+        )
+
     def statistics(self) -> LogStatistics:
         return self._log.statistics()
 
@@ -250,7 +263,7 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
     one (LogDeposedError).
     """
     views = relay_views(directory / VIEWS_DIRECTORY)
-    opened: Log | None = None
+    store: Store | None = None
     try:
         async with open_log(
             directory / LOG_DIRECTORY,
@@ -265,7 +278,6 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
             segment_bytes_max=config.spool.segment_bytes,
             follows=config.nodes is not None,
         ) as log:
-            opened = log
             store = Store(log, views, surroundings)
             if log.follows:
                 store.found_at_start = _told_by_itself(log.recovery, views.rebuilt_because)
@@ -274,7 +286,7 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
             yield store
     finally:
         # A disk that did not sync the log would fail here, too, and hide what has ended the relay.
-        views.close(in_order=opened is None or opened.deposed or not opened.poisoned)
+        views.close(in_order=store is None or store.is_disk_good)
 
 
 def torn_tail_cut(cut: Cut, *, loss_ruled_out: bool) -> TornTailCut:

@@ -8,13 +8,12 @@ compared. *Who reads* takes the lease for stale when all that it read for `lease
 failed, or were far apart, prove nothing: then the database was away, or this process stood still, and so perhaps could
 nobody renew it. *Who leads* counts from before it sent the renewal that succeeded. So it stops before others may begin.
 
-An old primary that has come back shows a lease that does not move. So who reads looks at another host before it
-believes that nobody leads.
+An old primary that has come back shows a lease that does not move. So who reads looks at another host, too, before it
+believes that nobody leads; what it reads there is held against the highest that it has seen anywhere.
 """
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Final
 
 from spool.replicated.table import Lease
@@ -25,61 +24,39 @@ RENEWED_AFTER: Final = 0.25
 CLOCK_OFF_US_MAX: Final = 1_000_000
 
 
-class Seen(Enum):
-    """What the reads of the lease come to."""
-
-    LED = "somebody leads, or it is not known yet that nobody does"
-    LOOK_ELSEWHERE = "it does not move: read it from another host before that is believed"
-    STALE = "nobody leads"
-
-
 class LeaseWatch:
     """Of who reads."""
 
     def __init__(self, lease_seconds: float) -> None:
         self._seconds = lease_seconds
         self._highest: tuple[int, int] | None = None
-        #: What this connection showed last. None: nothing yet.
+        #: What was read last, and of which host.
         self._shown: tuple[int, int] | None = None
+        self._host = ""
         #: Since when it has not moved, and until when that is known. None: no read counts.
         self._since: float | None = None
         self._until = 0.0
-        self._has_looked_elsewhere = False
 
-    def read(self, lease: Lease | None, sent_at: float, answered_at: float) -> Seen:
-        """A read that was answered. No lease: nobody has led yet, or nobody since the tables were made."""
+    def read(self, lease: Lease | None, host: str, *, sent_at: float, answered_at: float) -> bool:
+        """A read that was answered. True: nobody leads, as far as it shows. No lease: nobody has led yet."""
         value = (0, 0) if lease is None else (lease.epoch, lease.counter)
         is_higher = self._highest is None or value > self._highest
-        # On one connection any change tells that somebody writes.
-        has_moved = is_higher or (self._shown is not None and value != self._shown)
+        # On one host any change tells that somebody writes. What another host shows may be old.
+        has_moved = is_higher or (host == self._host and self._shown is not None and value != self._shown)
         if is_higher:
             self._highest = value
-        self._shown = value
-        if has_moved:
-            self._has_looked_elsewhere = False
+        self._shown, self._host = value, host
         if has_moved or self._since is None or sent_at - self._until > self._seconds:
-            self._since = answered_at
-            self._until = answered_at
-            return Seen.LED
+            self._since = self._until = answered_at
+            return False
         self._until = max(self._until, sent_at)
-        if self._until - self._since < self._seconds:
-            return Seen.LED
-        return Seen.STALE if self._has_looked_elsewhere else Seen.LOOK_ELSEWHERE
-
-    def failed(self) -> None:
-        """A read that was not answered: what had been read before counts no more."""
-        self._since = None
-        self._shown = None
-
-    def looks_elsewhere(self) -> None:
-        """The next read is another connection's, as LOOK_ELSEWHERE asked for."""
-        self._shown = None
-        self._has_looked_elsewhere = True
+        return self._until - self._since >= self._seconds
 
     def begin_anew(self) -> None:
-        """Somebody else was quicker to lead, or it could not be done: it has its time once more."""
-        self.failed()
-        self._has_looked_elsewhere = False
+        """A read was not answered: what had been read before counts no more. Or somebody is about to lead: it has its
+        time."""
+        self._since = None
+        self._shown = None
 
 
 class HeldLease:

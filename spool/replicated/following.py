@@ -195,14 +195,19 @@ class Following:
             rows = rows[:-1]
         batches: list[Received] = []
         for row in rows:
-            batch = decode(row, seal=self._seal)
+            try:
+                batch = decode(row, seal=self._seal)
+            except DamagedRowError:
+                if batches:
+                    break  # what is in front of it is whole, and it is met again
+                raise
             self._before_applied(row, batch)
             batches.append(batch)
             await trio.lowlevel.checkpoint()
         if not batches:
             return False
         await log.receive(batches)
-        self._epoch = rows[-1].epoch
+        self._epoch = rows[len(batches) - 1].epoch
         return True
 
     def _note_what_is_current(self, asked_at: float) -> None:

@@ -19,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 CONNECT_SECONDS: Final = 2
 #: A peer that has gone is noticed within five seconds. The server's end is set by `statements.SESSION`.
 _OURS: Final = {
+    "client_encoding": "UTF8",
     "connect_timeout": str(CONNECT_SECONDS),
     "keepalives": "1",
     "keepalives_count": "3",
@@ -89,6 +90,8 @@ def _read(conninfo: str) -> Sequence[Host]:
         own = {name: value for name, value in own.items() if value}
         if not own.get("host", own.get("hostaddr")):
             raise ValueError("how to reach the database names a host that is empty")
+        if not own.get("port", "0").isdecimal():
+            raise ValueError("how to reach the database names a port that is no number")
         name = _name(own)
         hosts.append(Host(name, {**given, **own, **_OURS, **_encryption(own, given, name)}))
     return hosts
@@ -100,7 +103,7 @@ def _name(own: Mapping[str, str]) -> str:
 
 
 def _encryption(own: Mapping[str, str], given: Mapping[str, str], name: str) -> Mapping[str, str]:
-    if _is_here(own.get("host", own.get("hostaddr", ""))):
+    if all(_is_here(own[name]) for name in ("host", "hostaddr") if name in own):
         return {}
     if given.get("sslmode", _VERIFIED) != _VERIFIED:
         raise ValueError(

@@ -38,6 +38,7 @@ HANDS: dict[str, frozenset[str]] = {
             "dnsbl_watch",
             "doors",
             "edge",
+            "elsewhere",
             "enrolment",
             "forward_confirmations",
             "heavy_work",
@@ -88,7 +89,24 @@ HANDS: dict[str, frozenset[str]] = {
     "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
     "relay.nodes": frozenset(
-        {"beside", "bundle", "certificates", "database", "founding", "joining", "overview"}
+        {
+            "beside",
+            "bundle",
+            "certificates",
+            "database",
+            "door",
+            "forwarding",
+            "founding",
+            "joining",
+            "leading",
+            "links",
+            "node",
+            "opening",
+            "overview",
+            "speaking",
+            "wire",
+            "words",
+        }
     ),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),

@@ -5,10 +5,10 @@
         servers.primary.kill()            # as `kill -9` of all its processes
         servers.fail_over()
 
-Each server has a directory below /tmp, a port on loopback, and a user that is not root. They are set as the relay asks
-it of an operator: `ANY 1 (…)`, data checksums, wal_log_hints, no wal_recycle. A standby begins as a copy of the files
-that the primary begins with, so that three servers are there in two seconds. Nothing is left when the test's process
-ends, whatever ends it (`tests.world.reaper`). Call it from the main thread; what waits blocks.
+Each server has a directory in memory, where there is room, a port on loopback, and a user that is not root. They are
+set as the relay asks it of an operator: `ANY 1 (…)`, data checksums, wal_log_hints, no wal_recycle. A standby begins as
+a copy of the files that the primary begins with, so that three servers are there in a second or two. Nothing is left
+when the test's process ends, whatever ends it (`tests.world.reaper`). What waits blocks.
 
 Where PostgreSQL is not installed, the test is skipped, or fails, as `tests.world.daemon` says.
 """
@@ -29,14 +29,17 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.world.daemon import free_port, require_file
-from tests.world.process import wait_until
+from tests.world.process import PATIENCE_SECONDS, wait_until
 from tests.world.reaper import Reaper, signal_all
 
 #: The one that relays log in as: no superuser, and in pg_monitor.
 ROLE, PASSWORD = "relay", "not-to-be-logged"
 NAMES = ("a", "b", "c")
+#: For the three, with room for what tests do.
+ROOM_BYTES = 2 << 30
 SYNCHRONOUS = f"ANY 1 ({', '.join(NAMES)})"
 
 _SETTINGS = f"""\
@@ -54,14 +57,17 @@ autovacuum = off
 log_min_messages = warning
 # What an operator would leave alone, so that nobody here waits for seconds.
 wal_retrieve_retry_interval = 100ms
-wal_receiver_timeout = 5s
-wal_sender_timeout = 5s
 """
 _HBA = f"""\
 host all {ROLE} 127.0.0.1/32 scram-sha-256
 host all,replication postgres 127.0.0.1/32 trust
 """
 _ROLES = f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}' IN ROLE pg_monitor;\n"
+
+
+#: Whether a server is a standby, and of whom.
+_FOLLOWS = """SELECT pg_is_in_recovery(), (
+  SELECT substring(setting FROM 'port=([0-9]+)')::int FROM pg_settings WHERE name = 'primary_conninfo')"""
 
 
 class Server:
@@ -83,13 +89,22 @@ class Server:
         return self._process is not None and self._process.poll() is None
 
     def execute(self, sql: str, database: str = "postgres") -> list[Any]:
-        """As the superuser, each statement by itself; its rows."""
-        with psycopg.connect(self._conninfo(database), autocommit=True) as connection:
+        """As the superuser; its rows."""
+        with self.connected(database) as connection:
             cursor = connection.execute(sql.encode())
             return cursor.fetchall() if cursor.description else []
 
-    def _conninfo(self, database: str) -> str:
-        return f"host=127.0.0.1 port={self.port} user=postgres dbname={database} connect_timeout=5"
+    def connected(self, database: str) -> psycopg.Connection[Any]:
+        """As the superuser, each statement by itself; closed by `with`."""
+        return psycopg.connect(self.conninfo(database), autocommit=True)
+
+    def conninfo(self, database: str) -> str:
+        """Of the superuser."""
+        at = f"host=127.0.0.1 port={self.port} user=postgres dbname={database}"
+        return f"{at} connect_timeout=5 options='-c statement_timeout={PATIENCE_SECONDS:.0f}s'"
+
+    def conninfo_of(self, standby: Server) -> str:
+        return f"host=127.0.0.1 port={self.port} user=postgres application_name={standby.name}"
 
     def launch(self) -> None:
         assert not self.is_running
@@ -152,14 +167,14 @@ class Server:
         )
 
     def write_settings(self, **settings: str) -> None:
-        """For when it starts."""
-        with (self.directory / "postgresql.conf").open("a") as file:
+        """For when it starts. They win over those that were set."""
+        with (self.directory / "postgresql.auto.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
 
     def stand_by(self, primary: Server) -> None:
         """Take what this one has from now on. It is not running."""
         (self.directory / "standby.signal").touch()
-        self.write_settings(primary_conninfo=f"{primary._conninfo('')} application_name={self.name}")
+        self.write_settings(primary_conninfo=primary.conninfo_of(self))
 
 
 class Servers:
@@ -184,6 +199,15 @@ class Servers:
         hosts, ports = ",".join(["127.0.0.1"] * len(self.all)), ",".join(str(s.port) for s in self.all)
         return f"host={hosts} port={ports} dbname={database} user={ROLE} password={PASSWORD}"
 
+    def drop_database(self, conninfo: str) -> None:
+        """One of `make_database`, with all connections to it."""
+        name = conninfo_to_dict(conninfo)["dbname"]
+        self.primary.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def senders(self) -> list[int]:
+        """The primary's processes that send to standbys."""
+        return [pid for (pid,) in self.primary.execute("SELECT pid FROM pg_stat_replication")]
+
     def fail_over(self) -> Server:
         """Kill the primary, and promote the standby that has most; the other one follows it. The new primary."""
         old = self.primary
@@ -197,8 +221,25 @@ class Servers:
         self.primary = new
         for server in standbys:
             if server is not new:
-                server.set("primary_conninfo", f"{new._conninfo('')} application_name={server.name}")
+                server.set("primary_conninfo", new.conninfo_of(server))
         return new
+
+    def mend(self) -> None:
+        """As a good operator leaves it: the settings are right, all run, and follow the one primary. One that does not
+        follow it gets a copy of its files."""
+        if not self.primary.is_running:
+            self.primary.start()
+        self.primary.go_on()
+        self.primary.set("synchronous_standby_names", SYNCHRONOUS)
+        for standby in self.standbys:
+            if standby.is_running:
+                standby.go_on()
+            if not (standby.is_running and standby.execute(_FOLLOWS) == [(True, self.primary.port)]):
+                standby.kill()
+                shutil.rmtree(standby.directory)
+                _copy(self.primary, standby)
+                standby.start()
+        self.wait_replicating()
 
     def wait_replicating(self) -> None:
         """Until all that run, but for the primary, are its synchronous standbys."""
@@ -214,7 +255,7 @@ class Servers:
 def open_servers() -> Iterator[Servers]:
     """Three, with nothing in them, ready."""
     require_postgres()
-    directory = Path(tempfile.mkdtemp(prefix="postgres-"))
+    directory = Path(tempfile.mkdtemp(prefix="postgres-", dir=_place()))
     reaper = Reaper(directory)
     servers = [Server(name, directory / name, reaper) for name in NAMES]
     try:
@@ -224,6 +265,13 @@ def open_servers() -> Iterator[Servers]:
         for server in servers:
             server.kill()
         reaper.reap()
+
+
+def _place() -> Path:
+    """A server that was killed syncs each of its files when it starts, which takes a disk its seconds. Nobody here cuts
+    the power."""
+    memory = os.statvfs("/dev/shm")
+    return Path("/dev/shm" if memory.f_bavail * memory.f_frsize >= ROOM_BYTES else "/tmp")
 
 
 def require_postgres() -> None:
@@ -244,6 +292,16 @@ def _begin(servers: Sequence[Server]) -> Servers:
     found = Servers(servers)
     found.wait_replicating()
     return found
+
+
+def _copy(primary: Server, standby: Server) -> None:
+    """The files of a running one."""
+    standby.directory.mkdir(mode=0o700)
+    if owner := _who():
+        shutil.chown(standby.directory, owner["user"], owner["group"])
+    command = [_binaries() / "pg_basebackup", "-D", standby.directory, "-d", primary.conninfo("")]
+    subprocess.run([*command, "--checkpoint=fast", "--no-sync"], check=True, cwd=standby.directory, **owner)
+    standby.stand_by(primary)
 
 
 def _make_files(directory: Path) -> None:

@@ -44,7 +44,7 @@ COMMANDS = {
         "tools.webhook", "webhook_group", "Webhooks: endpoints that are told of events, in their order."
     ),
     "node": Elsewhere(
-        "tools.node", "node_group", "A relay on several machines: make it one, add nodes, look at them."
+        "tools.node", "node_group", "One relay on several machines: begin it, add nodes, list them."
     ),
     "pepper": Elsewhere(
         "tools.pepper",

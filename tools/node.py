@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _CODE_BYTES_MAX = 1000
 
 
-@click.group("node", help="A relay on several machines: make it one, add nodes, look at them.")
+@click.group("node", help="One relay on several machines: begin it, add nodes, list them.")
 def node_group() -> None: ...
 
 

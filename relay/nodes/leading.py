@@ -1,4 +1,4 @@
-"""A node that leads: it renews its lease, tells how far followers may go, and knows whether it may act.
+"""A node that leads: it renews its lease, and knows whether it may act.
 
 The invariant: **whoever acts on the world has asked here at the last moment, and is answered only while no other node
 can take our lease for stale**, by our own clock and counted from before we asked for the renewal. Where the database
@@ -65,7 +65,8 @@ class Leading:
         self._note_confirmed(sent_at)
 
     async def run(self) -> None:
-        """Renew the lease, and tell followers what is witnessed, until cancelled. Raises `LogDeposedError`."""
+        """Renew the lease until cancelled; it says what is witnessed, too, which each append has said already. Raises
+        `LogDeposedError`."""
         try:
             while True:
                 told = self.replicated.witnessed
@@ -80,8 +81,7 @@ class Leading:
                 if not is_renewed:
                     await trio.sleep(AGAIN_SECONDS)
                     continue
-                with trio.move_on_at(began + self._held.renewal_seconds):
-                    await self.replicated.wait_until_to_tell(told)
+                await trio.sleep_until(began + self._held.renewal_seconds)
         finally:
             with trio.CancelScope(shield=True):
                 await self._let_go()

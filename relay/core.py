@@ -6,13 +6,13 @@ It owns the data directory for as long as it is open: configuration, secrets, si
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
@@ -51,6 +51,9 @@ from relay.writes import Writes
 from spool.errors import ReadersFullError
 from spool.views import Snapshot
 
+if TYPE_CHECKING:
+    from relay.own_stripping import OwnStripping
+
 logger = logging.getLogger(__name__)
 
 #: Octets of large mails that are on their way to receivers at a time.
@@ -62,6 +65,11 @@ _ANY_MEMBER = Principal("", "")
 
 async def _at_any_time() -> None:
     """Of a relay that is the only one."""
+
+
+async def _there_are_none(_erased_seq: int, _payload_seq: int) -> Sequence[str]:
+    """Of a relay that is the only one."""
+    return ()
 
 
 def _always() -> Refusal | None:
@@ -109,6 +117,11 @@ class Core:
     pepper_observers: list[Callable[[int, Pepper], Awaitable[None]]] = field(default_factory=list)
     #: One at a time removes payloads (relay.operator.retention).
     erasing: trio.Lock = field(default_factory=trio.Lock)
+    #: Set where several machines have the log, each of which removes payloads from its own files.
+    own_stripping: OwnStripping | None = None
+    #: Who else has payloads still that the events up to the first of these sequence numbers erase, in sentences, after
+    #: some seconds of waiting for them. The second is the last record whose payload goes.
+    wait_for_others_to_strip: Callable[[int, int], Awaitable[Sequence[str]]] = _there_are_none
     metrics: CoreMetrics = field(init=False)
     #: Of the edge in this process.
     edge_metrics: EdgeMetrics = field(init=False)
@@ -344,4 +357,14 @@ async def open_core(
         with store.read() as view:
             pepper.use(peppers.current(view))
         composer = Composer.of(keyring, pepper, config.operator_domain, pepper_at)
-        yield Core(directory, surroundings, Settings(config), store, pepper, keyring, composer, first_stem)
+        core = Core(directory, surroundings, Settings(config), store, pepper, keyring, composer, first_stem)
+        if config.nodes is not None:
+            from relay.own_stripping import OwnStripping  # which only a relay on several machines needs
+
+            core.own_stripping = OwnStripping(
+                store,
+                erasing=core.erasing,
+                retention_days=lambda: core.config.spool.retention_days,
+                offload=surroundings.offload,
+            )
+        yield core

@@ -38,6 +38,7 @@ from spool.record import Entry, Record, entry_bytes
 from spool.recovery import Witness
 from spool.repair import RecoveryReport, carry_out, inspect
 from spool.segment import SALT_BYTES
+from spool.stripped import read_stripped, write_stripped
 from spool.writer import Writer
 
 SEGMENT_BYTES_MAX: Final = 64 << 20
@@ -92,6 +93,8 @@ class Log(DurableLog):
         self._syncing = trio.Lock()
         #: How far the mark says that the file is synced.
         self._marked_seq = 0
+        #: How far payloads were removed here; always 0 where the log is this machine's alone.
+        self._stripped_through = 0
         self._closed = False
         self._bytes_at_start = 0
 
@@ -308,6 +311,19 @@ class Log(DurableLog):
         self._segment.sync()
         write_mark(self._disk, self.directory, end)
 
+    @property
+    def stripped_through(self) -> int:
+        """All records up to this one that say that payloads go have been carried out in this machine's files, as far as
+        `note_stripped` was told."""
+        return self._stripped_through
+
+    async def note_stripped(self, seq: int) -> None:
+        """Remember that for all records up to `seq`, which are in the log, durably. Raises OSError."""
+        assert self._is_marked, "a log of one machine says so by its own records"
+        assert seq <= self.last_seq, f"{seq} is behind the end of the log"
+        await self._offload(write_stripped, self._disk, self.directory, seq)
+        self._stripped_through = seq
+
     # Opening and closing.
 
     def _recover(self, witness: Witness | None) -> None:
@@ -322,7 +338,16 @@ class Log(DurableLog):
         if self._is_marked:
             write_mark(self._disk, self.directory, self.durable_end)
             self._marked_seq = self.last_seq
+            self._recover_stripped()
         self._bytes_at_start = segments_bytes(self._disk, self.directory)
+
+    def _recover_stripped(self) -> None:
+        """What was cut comes again, and with it the payloads that had been removed from it."""
+        through = read_stripped(self._disk, self.directory)
+        if through > self.last_seq:
+            through = self.last_seq
+            write_stripped(self._disk, self.directory, through)
+        self._stripped_through = through
 
     async def _end(self) -> None:
         """The writer has ended. Where the file is synced now and then, that is done once more, if it can be."""

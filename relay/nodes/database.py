@@ -44,8 +44,12 @@ def conninfo_of(directory: Path, own: NodeConfig, environment: Mapping[str, str]
 
 
 def open_table(directory: Path, nodes: NodesConfig, own: NodeConfig) -> Table:
-    """The database of this node. Nothing is connected yet. Raises as `conninfo_of` does."""
-    conninfo = conninfo_of(directory, own)
+    """The database of this node. Nothing is connected yet. Raises as `conninfo_of` and `table_of` do."""
+    return table_of(conninfo_of(directory, own), nodes)
+
+
+def table_of(conninfo: str, nodes: NodesConfig) -> Table:
+    """Raises ConfigError where it cannot be used, or where there is no driver."""
     try:
         from spool.replicated.postgres import PostgresTable
     except ImportError:
@@ -57,7 +61,7 @@ def open_table(directory: Path, nodes: NodesConfig, own: NodeConfig) -> Table:
             provider_is_durable=nodes.provider_is_durable,
         )
     except ValueError as error:
-        raise ConfigError(f"{directory / NODE_FILE}: {error}") from None
+        raise ConfigError(f"database: {error}") from None
 
 
 def database_name(conninfo: str) -> str:

@@ -3,10 +3,10 @@
     async with open_door(core, bind, certificates, is_node=..., leads=...) as door:
         ...
 
-The invariant: **only a node of this relay is answered, and only by a node that leads.** Who connects shows a
+The invariant: **only a node of this relay is answered, and only a node that leads decides.** Who connects shows a
 certificate of the relay's own authority, with its name; each question is looked at anew: whether that name is still one
 of the nodes' (`is_node`), and whether this node leads (`leads`). A node that does not lead says so before it does
-anything, so that who asks may ask another one.
+anything, so that who asks may ask another one. Its files it lends to any node, whoever leads (`relay.nodes.lending`).
 
 What a node asks for is carried out as it would be for whoever asks it there, by the same `Core.decide`: a member's key
 and membership are looked at again, writes are counted here for all nodes, Idempotency-Keys take their turn here. An
@@ -41,6 +41,7 @@ from relay.edges.answering import decoder_of
 from relay.listening import listen_http
 from relay.nodes import wire, words
 from relay.nodes.certificates import NodeCertificates, name_in
+from relay.nodes.lending import Lending
 from relay.operator.commands import carry_out, make_all_known
 from relay.principals import Operator, Stranger
 from relay.processes import carried
@@ -115,6 +116,7 @@ class Door:
         self._certificates = certificates
         self.is_node: Final = is_node
         self._leads = leads
+        self._lending = Lending(core.directory, core.surroundings.offload)
         #: With the number of the port that it became.
         self.address = ""
         self.buffers: Final = Buffers(lambda: QUESTIONS_OCTETS_MAX)
@@ -122,6 +124,11 @@ class Door:
         self._of: Counter[str] = Counter()
         self._open: set[_Connection] = set()
         self.is_closing = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is being done for another node."""
+        return any(one.is_busy for one in self._open)
 
     def close(self) -> None:
         """End connections that rest now, and the others with their answer."""
@@ -138,12 +145,14 @@ class Door:
         stream = trio.SSLStream(
             transport, self._certificates.for_server(), server_side=True, https_compatible=True
         )
+        spoken: wire.Spoken | None = None
         try:
             name = await self._name_of(stream)
             if name is None or self._of[name] >= CONNECTIONS_OF_ONE_MAX:
                 return
             self._of[name] += 1
-            connection = _Connection(self, wire.Spoken(stream, h11.SERVER), name)
+            spoken = wire.Spoken(stream, h11.SERVER)
+            connection = _Connection(self, spoken, name)
             self._open.add(connection)
             try:
                 await connection.run()
@@ -153,7 +162,8 @@ class Door:
         except* trio.BrokenResourceError:
             pass  # it hung up
         except* h11.ProtocolError as group:
-            logger.warning("node.door_misused", extra={"because": repr(group.exceptions)})
+            if spoken is None or not spoken.has_ended:
+                logger.warning("node.door_misused", extra={"because": repr(group.exceptions)})
         except* Exception as group:
             logger.error("node.door_defect", exc_info=group)
         finally:
@@ -182,7 +192,7 @@ class Door:
                 "node.door_misused", extra={"because": "a question that cannot be read", "node": name}
             )
             return wire.NO_QUESTION, b""
-        if not self._leads():
+        if not self._leads() and not isinstance(asked, words.OF_ANY_NODE):
             return wire.NOT_LEADING, b""
         raised, value = None, _NIL
         try:
@@ -206,6 +216,10 @@ class Door:
                 return why and words.Why(why.code, why.message, why.retry_after_seconds)
             case words.AdmitStream(did, ticket, session):
                 return self._core.stream_places.admit(did, ticket, session)
+            case words.ListFiles():
+                return await self._lending.names()
+            case words.ReadFile(name, offset, length):
+                return await self._lending.part(name, offset, length)
             case words.HowFar():
                 pass
         return None
@@ -253,8 +267,12 @@ class _Connection:
         self._answered = trio.Event()
         self._held: Held | None = None
 
+    @property
+    def is_busy(self) -> bool:
+        return self._doing is not None
+
     def end_if_it_rests(self) -> None:
-        if self._doing is None:
+        if not self.is_busy:
             self._scope.cancel()
 
     async def run(self) -> None:

@@ -24,6 +24,7 @@ from relay.message.key_files import (
     KeyFiles,
     fsync_directory,
     is_unfinished,
+    pepper_name,
     remove_unfinished,
     write_new,
 )
@@ -117,10 +118,10 @@ async def join(
     own = _own_toml(bundle, bind, address)
     parse_config(bundle.relay_toml, f"the bundle's {CONFIG_FILE}")
     _check_is_ours(directory)
-    last_seq = 0 if backup is None else read_manifest(backup).last_seq
+    last_seq = 0 if backup is None else _last_seq_of(backup)
     connection = await table.connect()
     try:
-        await _check_tail(connection, last_seq)
+        await check_tail(connection, last_seq)
     finally:
         await connection.close()
     finish = partial(_finish, directory, bundle, own)
@@ -133,6 +134,14 @@ async def join(
         restore(backup, directory, log=LOG_DIRECTORY, finish=finish, progress=progress)
     load_config(directory)
     return last_seq
+
+
+def _last_seq_of(backup: Path) -> int:
+    manifest = read_manifest(backup)
+    if not any(file.name == pepper_name(1) for file in manifest.others):
+        # Keys that are younger than the bundle would be nowhere.
+        raise Refusal("CONFLICT", f"{backup} was made without secrets: make one with them")
+    return manifest.last_seq
 
 
 def _own_toml(bundle: Bundle, bind: str, address: str) -> str:
@@ -158,7 +167,7 @@ def _check_is_ours(directory: Path) -> None:
                 )
 
 
-async def _check_tail(connection: Connection, last_seq: int) -> None:
+async def check_tail(connection: Connection, last_seq: int) -> None:
     """That the database has all that comes after this sequence number."""
     head, oldest = await connection.head(), await connection.oldest_seq()
     if last_seq > head.last_seq:

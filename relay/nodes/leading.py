@@ -1,4 +1,4 @@
-"""A node that leads: it renews its lease, tells how far followers may go, and knows whether it may act.
+"""A node that leads: it renews its lease, and knows whether it may act.
 
 The invariant: **whoever acts on the world has asked here at the last moment, and is answered only while no other node
 can take our lease for stale**, by our own clock and counted from before we asked for the renewal. Where the database
@@ -11,14 +11,12 @@ A renewal is refused where another node has taken the head. Then this node is de
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final
 
 import trio
 
 from relay.nodes.lease import HeldLease
-from spool.errors import LogDeposedError, LogPoisonedError
+from spool.errors import LogDeposedError
 from spool.replicated.leading import Replicated, Witnessed
 from spool.replicated.table import Connection, Lease, Table, TableError
 
@@ -39,6 +37,8 @@ class Leading:
         self._held = HeldLease(lease_seconds)
         self._connection: Connection | None = None
         self._confirmed = trio.lowlevel.ParkingLot()
+        #: The last renewal.
+        self._has_failed = False
         #: Another node leads, or this one gives it up: nothing is done any more.
         self.is_over = False
 
@@ -65,7 +65,8 @@ class Leading:
         self._note_confirmed(sent_at)
 
     async def run(self) -> None:
-        """Renew the lease, and tell followers what is witnessed, until cancelled. Raises `LogDeposedError`."""
+        """Renew the lease until cancelled; it says what is witnessed, too, which each append has said already. Raises
+        `LogDeposedError`."""
         try:
             while True:
                 told = self.replicated.witnessed
@@ -75,13 +76,12 @@ class Leading:
                     with trio.fail_after(self._seconds):
                         is_renewed = await self._renew(told)
                 except (TableError, trio.TooSlowError) as error:
-                    logger.warning("node.lease_not_renewed", extra={"because": str(error) or "no answer"})
+                    self._note_failed(str(error) or "no answer")
                     await self._look_elsewhere()
                 if not is_renewed:
                     await trio.sleep(AGAIN_SECONDS)
                     continue
-                with trio.move_on_at(began + self._held.renewal_seconds):
-                    await self.replicated.wait_until_to_tell(told)
+                await trio.sleep_until(began + self._held.renewal_seconds)
         finally:
             with trio.CancelScope(shield=True):
                 await self._let_go()
@@ -115,7 +115,14 @@ class Leading:
             told.chain,
         )
 
+    def _note_failed(self, because: str) -> None:
+        """A line for the first one of those that follow each other."""
+        if not self._has_failed:
+            logger.warning("node.lease_not_renewed", extra={"because": because})
+        self._has_failed = True
+
     def _note_confirmed(self, sent_at: float) -> None:
+        self._has_failed = False
         self._held.confirmed(sent_at)
         if self.is_sure:
             self._confirmed.unpark_all()
@@ -128,17 +135,3 @@ class Leading:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
-
-    # ------------------------------------------------------------------------------------------- its end
-
-    async def end(self, settle: Callable[[], Awaitable[None]], *, patience_seconds: float) -> bool:
-        """Nothing is done from here on. What is being made durable has so long to find out what became of it; then it is
-        broken off, which this says by False."""
-        self.is_over = True
-        with trio.CancelScope(shield=True), trio.move_on_after(patience_seconds) as waiting:
-            with suppress(LogDeposedError, LogPoisonedError):
-                await settle()
-        if waiting.cancelled_caught:
-            self.replicated.give_up()
-            return False
-        return True

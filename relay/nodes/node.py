@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Container, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import trio
@@ -37,13 +38,16 @@ from relay.events import NodeLeads, PepperRotated
 from relay.message.keys import Pepper
 from relay.nodes.beside import KeyMaterial
 from relay.nodes.door import Door
-from relay.nodes.lease import LeaseWatch, is_clock_off
+from relay.nodes.facts import Facts, StrangeRow, read_rows
 from relay.nodes.leading import Leading
+from relay.nodes.lease import LeaseWatch, is_clock_off
+from relay.nodes.owed import wait_for_others
 from relay.nodes.seal import BESIDE, ROWS, Seal
 from relay.nodes.speaking import Speaking
+from relay.nodes.tail import Tail
 from relay.refusals import Refusal
 from relay.times import SECOND_US
-from spool.errors import LogDeposedError
+from spool.errors import LogDeposedError, LogPoisonedError
 from spool.replicated.following import Following, Seen
 from spool.replicated.leading import Replicated
 from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Lease, Table, TableError
@@ -102,8 +106,13 @@ class Node:
         #: Where others are let in.
         self.door: Door
         self._nursery: trio.Nursery
+        #: What acted has ended.
+        self._has_acted = trio.Event()
         self._speaking = Speaking(self, core, own, table, on_clock=self._note_clock)
+        #: What rows the table has, on the order of who leads.
+        self.tail: Final = Tail(table, core.store, tail_hours=self._tail_hours)
         core.before_acting = self.before_acting
+        core.wait_for_others_to_strip = self._wait_for_others_to_strip
         core.why_not_appending = self.why_not_appending
 
     # ------------------------------------------------------------------------------------------- what it is
@@ -170,11 +179,18 @@ class Node:
                 nursery = self._nursery
                 nursery.start_soon(self._sync_now_and_then)
                 nursery.start_soon(self._speaking.run)
+                assert self._core.own_stripping is not None
+                nursery.start_soon(self._core.own_stripping.run)
                 leading = await self._follow()
                 nursery.start_soon(self._renew, leading)
-                await self._begin_to_lead(leading)
-                if not self._core.stopping:
-                    await act()
+                nursery.start_soon(self._give_up_in_time, leading)
+                try:
+                    await self._begin_to_lead(leading)
+                    nursery.start_soon(self.tail.run)
+                    if not self._core.stopping:
+                        await act()
+                finally:
+                    self._has_acted.set()
         finally:
             self._store.observers.remove(self._observe)
             if self._leading is not None:
@@ -331,11 +347,60 @@ class Node:
                 f"this machine's clock is {-off:+.1f} s off the database's: it leads no more"
             )
 
+    async def _give_up_in_time(self, leading: Leading) -> None:
+        """When all this is cancelled: what acted records what it knows, and is not waited for without end."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            leading.is_over = True
+            with trio.move_on_after(ENDING_SECONDS, shield=True) as patience:
+                await self._has_acted.wait()
+            if patience.cancelled_caught:
+                self._give_up(leading)
+
+    def _give_up(self, leading: Leading) -> None:
+        logger.warning("node.gave_up", extra={"because": self._trouble})
+        self._store.has_given_up = True
+        leading.replicated.give_up()
+
     async def _end(self, leading: Leading) -> None:
         """Whatever the reason: nobody acts any more, and the log's writer must not wait for a database for ever."""
-        if not await leading.end(self._store.settle, patience_seconds=ENDING_SECONDS):
-            logger.warning("node.gave_up", extra={"because": self._trouble})
-            self._store.has_given_up = True
+        leading.is_over = True
+        with (
+            trio.move_on_after(ENDING_SECONDS, shield=True) as patience,
+            suppress(LogDeposedError, LogPoisonedError),
+        ):
+            await self._store.settle()
+        if patience.cancelled_caught:
+            self._give_up(leading)
+
+    # ------------------------------------------------------------------------------------------- what goes
+
+    def _tail_hours(self) -> int:
+        assert self._core.config.nodes is not None
+        return self._core.config.nodes.tail_hours
+
+    async def _wait_for_others_to_strip(self, erased_seq: int, payload_seq: int) -> Sequence[str]:
+        """As `Core.wait_for_others_to_strip`."""
+
+        async def read_nodes() -> list[Facts | StrangeRow]:
+            return read_rows(self._speaking.nodes)
+
+        async def read_oldest_seq() -> int | None:
+            connection = await self._table.connect()
+            try:
+                return await connection.oldest_seq()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await connection.close()
+
+        return await wait_for_others(
+            erased_seq,
+            payload_seq,
+            read_nodes=read_nodes,
+            read_oldest_seq=read_oldest_seq,
+            tail_hours=self._tail_hours(),
+        )
 
     # ------------------------------------------------------------------------------------------- keys
 

@@ -7,12 +7,13 @@ is tried again the next second; what is old in its row tells the others that the
 from __future__ import annotations
 
 import logging
-from importlib.metadata import version
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import Final, Protocol
 
 import trio
 
+from relay.config import Config
 from relay.config_nodes import NodeConfig, common_digest
 from relay.core import Core
 from relay.nodes.facts import Facts, events_read_here, to_row
@@ -52,6 +53,11 @@ class Speaking:
         self._table = table
         self._on_clock = on_clock
         self._began_at = core.surroundings.clock()
+        self._version = version("atmos-relay")
+        self._events = events_read_here()
+        #: What is in force, and its digest.
+        self._digested: Config | None = None
+        self._digest = ""
         self._off_times = 0
         self._connection: Connection | None = None
         #: How far the database's clock is ahead of ours, at the least; None: not known yet.
@@ -96,13 +102,15 @@ class Speaking:
 
     def facts(self) -> Facts:
         core, store = self._core, self._core.store
-        wrong = [*store.found_at_start, *([self._node.trouble] if self._node.trouble else [])]
+        assert core.own_stripping is not None
+        troubles = (self._node.trouble, core.own_stripping.trouble)
+        wrong = [*store.found_at_start, *(trouble for trouble in troubles if trouble)]
         return Facts(
             name=self._own.name,
-            version=version("atmos-relay"),
-            events=events_read_here(),
+            version=self._version,
+            events=self._events,
             address=self._own.address,
-            configuration=common_digest(core.config),
+            configuration=self._configuration(),
             peppers=pepper_digests(core.pepper),
             written_at=core.surroundings.clock(),
             began_at=self._began_at,
@@ -110,10 +118,17 @@ class Speaking:
             applied_seq=store.last_seq,
             synced_seq=self.synced_seq,
             first_seq=store.first_seq(),
+            stripped_through=core.own_stripping.through,
             clock_offset_us=None if self.clock_off_us is None else -self.clock_off_us,
             free_bytes=store.free_bytes(),
             trouble="; ".join(wrong)[:TROUBLE_CHARACTERS_MAX] or None,
         )
+
+    def _configuration(self) -> str:
+        config = self._core.config
+        if config is not self._digested:
+            self._digested, self._digest = config, common_digest(config)
+        return self._digest
 
     async def _let_go(self) -> None:
         connection, self._connection = self._connection, None

@@ -18,12 +18,15 @@ from relay.processes.carried import Raised
 from relay.stream_places import TicketUse
 
 __all__ = [
+    "OF_ANY_NODE",
     "AdmitStream",
     "Answered",
     "Asked",
     "Decide",
     "HowFar",
+    "ListFiles",
     "Node",
+    "ReadFile",
     "TakeMessage",
     "Why",
     "WhyNotAccepting",
@@ -67,7 +70,21 @@ class HowFar(_Word, frozen=True, tag="how_far"):
     """How far has the log come? Answered by None: `Answered.seq` says it."""
 
 
-Asked = Decide | TakeMessage | WhyNotAccepting | AdmitStream | HowFar
+class ListFiles(_Word, frozen=True, tag="list_files"):
+    """Which files does this node lend (`relay.nodes.lending`)? Any node answers, by a list of names."""
+
+
+class ReadFile(_Word, frozen=True, tag="read_file"):
+    """A part of one of them. Any node answers, by a `FilePart`, or None where there is no such file."""
+
+    name: Annotated[str, msgspec.Meta(max_length=400)]
+    offset: Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+    length: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+
+
+Asked = Decide | TakeMessage | WhyNotAccepting | AdmitStream | HowFar | ListFiles | ReadFile
+#: These are answered by a node that follows, too.
+OF_ANY_NODE = ListFiles | ReadFile
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True):

@@ -63,8 +63,6 @@ _TABLE: Final[dict[type[Exception], _Way]] = {
     SequenceNotFoundError: _by_arguments(SequenceNotFoundError),
     LogStalledError: _by_arguments(LogStalledError),
     LogPoisonedError: _by_arguments(LogPoisonedError),
-    LogDeposedError: _by_arguments(LogDeposedError),
-    LogFollowsError: _by_arguments(LogFollowsError),
     LogClosedError: _by_arguments(LogClosedError),
     LogDeposedError: _by_arguments(LogDeposedError),
     LogFollowsError: _by_arguments(LogFollowsError),

@@ -19,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 CONNECT_SECONDS: Final = 2
 #: A peer that has gone is noticed within five seconds. The server's end is set by `statements.SESSION`.
 _OURS: Final = {
+    "client_encoding": "UTF8",
     "connect_timeout": str(CONNECT_SECONDS),
     "keepalives": "1",
     "keepalives_count": "3",

@@ -119,7 +119,8 @@ class Connection(Protocol):
 
     async def rows(self, after_seq: int, up_to_seq: int, octets_max: int) -> Sequence[Row]:
         """Rows from the one that follows `after_seq`, in order, up to `up_to_seq`; at least one, where there is any,
-        and no more than `octets_max` of data besides. Where that one has gone: those that are left, from the oldest."""
+        and no more than `octets_max` of data besides. It may be fewer than there are: ask again behind the last. Where
+        that one has gone: those that are left, from the oldest."""
 
     async def oldest_seq(self) -> int | None:
         """The first sequence number that there is a row of; None: there are none."""

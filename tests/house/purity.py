@@ -50,6 +50,7 @@ HANDS: dict[str, frozenset[str]] = {
             "own_domains",
             "own_keys",
             "own_messages",
+            "own_stripping",
             "own_webhooks",
             "quota",
             "receiving",
@@ -102,7 +103,10 @@ HANDS: dict[str, frozenset[str]] = {
             "links",
             "node",
             "opening",
+            "owed",
+            "overview",
             "speaking",
+            "tail",
             "wire",
             "words",
         }
@@ -157,6 +161,7 @@ HANDS: dict[str, frozenset[str]] = {
             "reader",
             "repair",
             "strip",
+            "stripped",
             "writer",
         }
     ),

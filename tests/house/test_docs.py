@@ -36,7 +36,16 @@ from tools.cli import cli
 
 PAGES = sorted(DOCS.glob("*.md"))
 #: Pages whose examples have tests of their own, beside those of this module.
-ELSEWHERE = {"AUDIT.md", "BACKUP.md", "INBOUND.md", "PROVIDERS.md", "RETENTION.md", "SMTP.md", "STREAM.md"}
+ELSEWHERE = {
+    "AUDIT.md",
+    "BACKUP.md",
+    "INBOUND.md",
+    "NODES.md",
+    "PROVIDERS.md",
+    "RETENTION.md",
+    "SMTP.md",
+    "STREAM.md",
+}
 HERE = {"SEND_API.md", "DOMAINS.md", "OPERATING.md", "CORRUPTION.md", "WEBHOOKS.md"}
 
 

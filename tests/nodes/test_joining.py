@@ -55,7 +55,7 @@ async def joined(
     )
 
 
-def backed_up(directory: Path, destination: Path) -> Path:
+def backed_up(directory: Path, destination: Path, *, secrets: bool = True) -> Path:
     destination.mkdir(mode=0o700)
     others = [
         str(path.relative_to(directory))
@@ -65,7 +65,8 @@ def backed_up(directory: Path, destination: Path) -> Path:
             directory / CONFIG_FILE,
         ]
     ]
-    back_up(directory, destination, log=LOG_DIRECTORY, others=lambda: others)
+    chosen = others if secrets else [CONFIG_FILE]
+    back_up(directory, destination, log=LOG_DIRECTORY, others=lambda: chosen)
     return destination
 
 
@@ -268,6 +269,18 @@ def test_a_backup_of_another_relay(tmp_path: Path) -> None:
         with pytest.raises(Refusal, match="has not ended"):
             async with open_core(tmp_path / "two", SURROUNDINGS):
                 pass
+
+    run(story)
+
+
+def test_a_backup_without_secrets(tmp_path: Path) -> None:
+    async def story() -> None:
+        database = FakeDatabase(head=None)
+        one = await a_node(tmp_path / "one", database, DID)
+        made = await added(one, database)
+        backup = await trio.to_thread.run_sync(lambda: backed_up(one, tmp_path / "backup", secrets=False))
+        with pytest.raises(Refusal, match="was made without secrets"):
+            await joined(tmp_path / "two", made, database, backup=backup)
 
     run(story)
 

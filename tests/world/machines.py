@@ -37,7 +37,7 @@ from spool.reader import LogReader
 from spool.record import Record
 from tests.world.dns import FakeDns
 from tests.world.mx import Mx
-from tests.world.mx_options import MxOptions
+from tests.world.mx_options import MxOptions, ReceivedMessage
 from tests.world.relay import (
     EPOCH_US,
     World,
@@ -179,11 +179,24 @@ class Machine:
         return ours
 
 
+class _Receiver(Mx):
+    """It also counts what it has whole, whatever it says of it."""
+
+    tell: Callable[[], None]
+    whole = 0
+
+    def arrived(self, message: ReceivedMessage, word: str) -> None:
+        super().arrived(message, word)
+        self.whole += 1
+        self.tell()
+
+
 class Machines:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
         self.database = FakeDatabase()
-        self.mx = Mx(MxOptions())
+        self.mx = _Receiver(MxOptions())
+        self.mx.tell = self.tell
         self.dns = FakeDns()
         self.all: list[Machine] = []
         #: Of the member that was enrolled.
@@ -215,12 +228,15 @@ class Machines:
         assert leader is not None
         return leader
 
+    async def until_led_by_another(self, than: Machine) -> Machine:
+        others = [machine for machine in self.all if machine is not than]
+        await self.until(lambda: any(machine.leads and machine.acts for machine in others))
+        return next(machine for machine in others if machine.leads and machine.acts)
+
     async def until_level(self) -> None:
         """All that are up have what the leader has."""
         leader = await self.until_led()
-        await self.until(
-            lambda: all(machine.seq >= leader.seq for machine in self.all if machine.is_up)
-        )
+        await self.until(lambda: all(machine.seq >= leader.seq for machine in self.all if machine.is_up))
 
     async def enrol(self) -> None:
         self.credentials.update(await (await self.until_led()).world.enrol())

@@ -10,17 +10,22 @@ nothing. The follower's log gets what the leader's has, batch by batch, by a sma
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import trio
-from trio.testing import memory_stream_pair
+from trio.testing import MemoryReceiveStream, memory_stream_pair
 
+from relay.api import create_app
 from relay.codec import Recorded
+from relay.console.member_door import member_console
 from relay.core import Core, open_core
 from relay.nodes.certificates import NodeCertificates, found
 from relay.nodes.door import Door
@@ -34,7 +39,7 @@ from tests.world.relay import World, call_here, virtual_clock
 LEADER = Node("a", "a.example", 8125)
 #: Certificates are looked at by the machine's clock, whatever a test's says.
 NOW = datetime.now(UTC)
-_NOT_COPIED = shutil.ignore_patterns("views", "*.sock", "*.address", "lock", "own.pem")
+_NOT_COPIED = shutil.ignore_patterns("log", "views", "*.sock", "*.address", "own.pem")
 
 
 class Feed:
@@ -55,7 +60,9 @@ class Feed:
     def go_on(self) -> None:
         self._open.set()
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Reports when it has all that there is."""
+        first = True
         while True:
             news = self._news
             await self._open.wait()
@@ -63,6 +70,9 @@ class Feed:
             if behind:
                 await self._follower.store.append([self._leader.store.get(seq).event for seq in behind])
             self.level_at = trio.current_time()
+            if first:
+                task_status.started()
+                first = False
             await news.wait()
 
     def end(self) -> None:
@@ -89,6 +99,20 @@ class Follower:
         #: Names that the leader knows.
         self.nodes = {"a", "b"}
 
+    @cached_property
+    def _app(self) -> Any:
+        return create_app(self.core.edge, member_console(self.core.edge))
+
+    async def request(
+        self, method: str, path: str, *, headers: dict[str, str], **arguments: Any
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        """Status, decoded JSON and headers of the answer of the follower's HTTP door, to this machine."""
+        scope_base = {"client": ("127.0.0.1", 0)}
+        answer = await self._app.test_client().open(
+            path, method=method, headers=headers, scope_base=scope_base, **arguments
+        )
+        return answer.status_code, json.loads(await answer.get_data()), answer.headers
+
 
 class Network:
     """Between the two nodes."""
@@ -97,10 +121,12 @@ class Network:
         self._nursery = nursery
         self.door: Door
         self.is_cut = False
-        #: Of the leader's side, those that were made.
-        self.streams: list[
-            trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
-        ] = []
+        self._receiving: list[MemoryReceiveStream] = []
+
+    def end_connections(self) -> None:
+        """Both sides see the end of each, and what they have sent since goes nowhere."""
+        for one in self._receiving:
+            one.put_eof()
 
     async def open_stream(self, host: str, port: int) -> trio.abc.Stream:
         assert (host, port) == (LEADER.host, LEADER.port)
@@ -108,7 +134,7 @@ class Network:
         if self.is_cut:
             raise OSError(111, "Connection refused")
         ours, theirs = memory_stream_pair()
-        self.streams.append(theirs)
+        self._receiving += [ours.receive_stream, theirs.receive_stream]
         self._nursery.start_soon(self.door.serve, theirs)
         return ours
 
@@ -147,7 +173,7 @@ async def open_follower(
                     leader=lambda: follower.leader,
                     level_at=lambda: feed.level_at,
                 ) as follower.forwarding:
-                    nursery.start_soon(feed.run)
+                    await nursery.start(feed.run)
                     yield follower
             feed.end()
             nursery.cancel_scope.cancel()

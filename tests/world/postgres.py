@@ -89,10 +89,14 @@ class Server:
         return self._process is not None and self._process.poll() is None
 
     def execute(self, sql: str, database: str = "postgres") -> list[Any]:
-        """As the superuser, each statement by itself; its rows."""
-        with psycopg.connect(self.conninfo(database), autocommit=True) as connection:
+        """As the superuser; its rows."""
+        with self.connected(database) as connection:
             cursor = connection.execute(sql.encode())
             return cursor.fetchall() if cursor.description else []
+
+    def connected(self, database: str) -> psycopg.Connection[Any]:
+        """As the superuser, each statement by itself; closed by `with`."""
+        return psycopg.connect(self.conninfo(database), autocommit=True)
 
     def conninfo(self, database: str) -> str:
         """Of the superuser."""

@@ -55,6 +55,8 @@ class Node:
             self.beside, log, seal=seal, on_trouble=self.troubles.append, poll_seconds=POLL_SECONDS
         )
         self.leading: Noting
+        #: How it leads.
+        self.form: type[Noting] = Noting
 
     async def lead(self, **options: Any) -> None:
         """Take the head, apply what is missing, and lead. It is tried until it is done."""
@@ -73,14 +75,12 @@ class Node:
             await self.following.catch_up(*taken)
         except TableError:
             return False
-        self.leading = Noting(
-            self.table,
-            *taken,
-            write_own=self.log.write_unsynced,
-            seal=self.seal,
-            on_trouble=self.troubles.append,
-            **options,
-        )
+        defaults: dict[str, Any] = {
+            "write_own": self.log.write_unsynced,
+            "seal": self.seal,
+            "on_trouble": self.troubles.append,
+        }
+        self.leading = self.form(self.table, *taken, **(defaults | options))
         self.log.lead(self.leading)
         return True
 

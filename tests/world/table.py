@@ -77,6 +77,13 @@ class FakeDatabase:
         """The database as one machine reaches it."""
         return FakeTable(self, name)
 
+    def copy(self) -> FakeDatabase:
+        """One with all that this one's primary has, in servers that are all well."""
+        database = FakeDatabase(head=None)
+        for change in self.servers.primary.wal:
+            database.servers.primary.write(change)
+        return database
+
     @property
     def shown(self) -> Tables:
         """What the primary shows."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final, Protocol
 
 import trio
+from psycopg.conninfo import conninfo_to_dict
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from spool.record import CHAIN_START
-from spool.replicated.connection import Patience
+from spool.replicated.connection import Patience, Session
 from spool.replicated.postgres import PostgresTable
-from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Row, Table
+from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Row, Table, TableError
 from tests.world.postgres import SYNCHRONOUS, Servers
 from tests.world.process import wait_until
 from tests.world.table import FakeDatabase
@@ -125,6 +126,17 @@ class DatabaseInPostgres:
     def table(self) -> Table:
         return PostgresTable(self.conninfo, patience=PATIENCE)
 
+    @property
+    def name(self) -> str:
+        return str(conninfo_to_dict(self.conninfo)["dbname"])
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[Session]:
+        """What a connection asks by, for what no connection does."""
+        keeping = await PostgresTable(self.conninfo, patience=PATIENCE).keep()
+        yield keeping._session
+        await keeping.close()
+
     async def wait_held(self) -> None:
         # Whoever is to send it has begun to.
         await wait_all_tasks_blocked()
@@ -216,3 +228,11 @@ async def take_and_close(table: Table, known: Head, holder: bytes = OTHER) -> He
         return await connection.take_head(known, holder)
     finally:
         await connection.close()
+
+
+async def fails(call: Awaitable[Any], outcome: list[Exception]) -> None:
+    """In the background: what it fails with."""
+    try:
+        await call
+    except TableError as error:
+        outcome.append(error)

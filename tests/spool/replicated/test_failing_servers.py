@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Any
-
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from spool.replicated.table import Connection, Head, Table, TableError, UnfitTableError, UnknownOutcomeError
-from tests.world.tables import HOLDER, OTHER, Database, behind, lead
-
-
-async def fails(call: Awaitable[Any], outcome: list[Exception]) -> None:
-    try:
-        await call
-    except TableError as error:
-        outcome.append(error)
+from tests.world.tables import HOLDER, OTHER, Database, behind, fails, lead
 
 
 def test_who_takes_the_head_waits_behind_an_append_and_sees_it(harmed: Database) -> None:

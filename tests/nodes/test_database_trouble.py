@@ -1,5 +1,5 @@
-"""What becomes of the machines of a relay when their database fails over, is unsafe for a while, or an old primary comes
-back."""
+"""What becomes of the machines of a relay when their database fails over, is unsafe for a while, or an old primary
+comes back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from relay.events import NodeLeads
+from relay.events import MessageSent, NodeLeads
 from tests.world.machines import Machine, Machines, open_machines
 from tests.world.relay import run
 from tests.world.table import FakeTable, Outcome
@@ -19,7 +19,7 @@ def epochs(machine: Machine) -> list[int]:
 
 
 async def deliver(machines: Machines, to: str) -> None:
-    """By whoever leads, however long it takes until somebody may."""
+    """By whoever leads, however long it takes until somebody may. Returned: it is sent, and that is recorded."""
     with trio.fail_after(600):
         while True:
             leader = await machines.until_led()
@@ -28,7 +28,15 @@ async def deliver(machines: Machines, to: str) -> None:
                 break
             assert status == 503, answer
             await trio.sleep(1)
-    await machines.until(lambda: any(message.rcpt_to == (to,) for message in machines.mx.messages))
+    (accepted,) = answer["accepted"]
+
+    def is_recorded() -> bool:
+        events = [event for machine in machines.all if machine.is_up for event in machine.world.events()]
+        return any(
+            isinstance(event, MessageSent) and event.message_id == accepted["messageId"] for event in events
+        )
+
+    await machines.until(is_recorded)
     assert sum(message.rcpt_to == (to,) for message in machines.mx.messages) == 1
 
 

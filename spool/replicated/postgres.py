@@ -118,6 +118,7 @@ class PostgresConnection(Connection):
         self._session = session
         self._patience = patience
         self._take_head = statements.take_head(promise)
+        self._write_lease = statements.write_lease(promise)
         self._append = statements.append(promise)
         self._witness = statements.witness(promise)
         self._witness_and_say = statements.witness_and_say(promise)
@@ -170,7 +171,7 @@ class PostgresConnection(Connection):
         return Lease(*rows[0]) if rows else None
 
     async def write_lease(self, lease: Lease) -> bool:
-        return bool((await self._ask(statements.WRITE_LEASE, lease._asdict(), changes=True)).rows)
+        return bool((await self._ask(self._write_lease, lease._asdict(), changes=True)).rows)
 
     async def nodes(self) -> Mapping[str, Mapping[str, object]]:
         found = {}

@@ -102,7 +102,6 @@ class Speaking:
 
     def facts(self) -> Facts:
         core, store = self._core, self._core.store
-        wrong = [*store.found_at_start, *([self._node.trouble] if self._node.trouble else [])]
         return Facts(
             name=self._own.name,
             version=self._version,
@@ -118,7 +117,8 @@ class Speaking:
             first_seq=store.first_seq(),
             clock_offset_us=None if self.clock_off_us is None else -self.clock_off_us,
             free_bytes=store.free_bytes(),
-            trouble="; ".join(wrong)[:TROUBLE_CHARACTERS_MAX] or None,
+            trouble=(self._node.trouble or "")[:TROUBLE_CHARACTERS_MAX] or None,
+            at_start="; ".join(store.found_at_start)[:TROUBLE_CHARACTERS_MAX] or None,
         )
 
     def _configuration(self) -> str:

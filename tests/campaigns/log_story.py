@@ -311,7 +311,7 @@ class _LogStory:
                     pass
                 except (SpoolError, FileNotFoundError, KeyError):
                     # Another process has its disk by now.
-                    if machine.lives == life and not machine.is_dead:
+                    if machine.log is log and not machine.is_dead:
                         raise
             await trio.sleep(0.1)
 

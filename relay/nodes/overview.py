@@ -5,6 +5,7 @@ It is asked at one node, which the others are compared with, whether its relay r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from relay.nodes.seal import pepper_digests
 from relay.times import SECOND_US
 from spool.replicated.table import Head, Lease, Table
 
+#: A node that is so many records behind is late. They are said each second, so some are behind at any time.
+BEHIND_MAX = 2048
 #: A node that has said nothing for so many seconds is away.
 AWAY_SECONDS = 10
 
@@ -86,7 +89,19 @@ def _shown(node: Facts | StrangeRow, ours: Facts, head: Head, lease: Lease | Non
     silent = max(0.0, (now_us - node.written_at) / SECOND_US)
     # Its own word may be older than the lease.
     leads = lease is not None and lease.holder == head.holder and lease.address == node.address
-    problems = [*differences(ours, node)]
+    problems = [*differences(ours, node), *_late(node, head.last_seq)]
     if node.trouble is not None:
         problems.append(node.trouble)
     return Shown(node.name, node, leads, silent, tuple(problems))
+
+
+def _late(node: Facts, last_seq: int) -> Iterator[str]:
+    """What it has not done of what all have agreed on."""
+    behind = last_seq - node.applied_seq
+    if behind > BEHIND_MAX:
+        yield f"it is {behind} records behind, and reads of it are as old"
+    if node.stripped_through < node.applied_seq:
+        yield (
+            f"personal data that events behind sequence {node.stripped_through} erase may be in its files still: it "
+            "removes them when the node that leads has, or within an hour"
+        )

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -26,7 +25,6 @@ from relay.nodes.links import open_links
 from relay.nodes.words import ListFiles, Node, ReadFile
 from relay.refusals import Refusal
 from spool import LogReader, Received
-from spool.backup.backup import back_up
 from spool.backup.format import Manifest, check_files, read_manifest
 from spool.errors import LockedError
 from spool.mark import MARK_NAME
@@ -35,51 +33,17 @@ from spool.verify.against import compare
 from spool.verify.verify import verify_log
 from tests.world.directories import contents, names_in
 from tests.world.erasing import erase
-from tests.world.followers import agree, make_node, open_node, received_from
+from tests.world.filling import Source, late_node, make_source
+from tests.world.followers import agree, open_node
 from tests.world.machines import open_machines
 from tests.world.relay import call_here, open_world, run
 from tests.world.removals import FRIEND
 from tests.world.table import FakeDatabase
 
 
-class Source(NamedTuple):
-    """A node that has all, and what all agree on."""
-
-    directory: Path
-    batches: list[Received]
-
-    def copy(self, into: Path) -> Path:
-        back_up(self.directory, into, log=LOG_DIRECTORY, others=lambda: ["pepper", *self.key_names()])
-        return into
-
-    def key_names(self) -> list[str]:
-        return sorted(str(path.relative_to(self.directory)) for path in self.directory.glob("keys/*/*.pem"))
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    directory = tmp_path_factory.mktemp("one") / "data"
-    made: list[Source] = []
-
-    async def main() -> None:
-        async with open_world(directory) as world:
-            for number in range(4):
-                await world.until_final(await world.send(to=FRIEND, text=f"Mail {number}\n" + "x" * 3000))
-        made.append(Source(directory, received_from(directory)))
-
-    run(main)
-    return made[0]
-
-
-def late_node(directory: Path, source: Source, batches: int = 3) -> Path:
-    """It has some of it, and views of that."""
-
-    async def main() -> None:
-        async with open_node(make_node(directory)) as core:
-            await core.store.of_several_machines.receive(source.batches[:batches])
-
-    run(main)
-    return directory
+    return make_source(tmp_path_factory.mktemp("one") / "data")
 
 
 def take(_manifest: Manifest) -> None:

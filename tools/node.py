@@ -131,6 +131,8 @@ def node_list(directory: Path, as_json: bool) -> None:
     for node in found.nodes:
         for problem in node.problems:
             print_prose(f"{printable(node.name)}: {printable(problem)}")
+        if node.facts is not None and node.facts.at_start is not None:
+            print_prose(f"{printable(node.name)}: when it began, {printable(node.facts.at_start)}")
 
 
 @node_group.command("add")
@@ -340,5 +342,6 @@ def _shown_json(node: Shown) -> dict[str, Any]:
             "clockOffsetUs": facts.clock_offset_us,
             "freeBytes": facts.free_bytes,
             "configuration": facts.configuration,
+            "atStart": facts.at_start,
         }
     return shown

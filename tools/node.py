@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tools.node_fill import fill_command
 from tools.output import (
     directory_argument,
     json_option,
@@ -29,6 +30,9 @@ _CODE_BYTES_MAX = 1000
 
 @click.group("node", help="One relay on several machines: begin it, add nodes, list them.")
 def node_group() -> None: ...
+
+
+node_group.add_command(fill_command)
 
 
 @node_group.command("found")
@@ -127,6 +131,8 @@ def node_list(directory: Path, as_json: bool) -> None:
     for node in found.nodes:
         for problem in node.problems:
             print_prose(f"{printable(node.name)}: {printable(problem)}")
+        if node.facts is not None and node.facts.at_start is not None:
+            print_prose(f"{printable(node.name)}: when it began, {printable(node.facts.at_start)}")
 
 
 @node_group.command("add")
@@ -336,5 +342,6 @@ def _shown_json(node: Shown) -> dict[str, Any]:
             "clockOffsetUs": facts.clock_offset_us,
             "freeBytes": facts.free_bytes,
             "configuration": facts.configuration,
+            "atStart": facts.at_start,
         }
     return shown

@@ -61,6 +61,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     free_bytes: Number = 0
     #: What is wrong there, in a sentence.
     trouble: Words | None = None
+    #: What had to be done with its files when it began, in words: nothing is wrong any more.
+    at_start: Words | None = None
     format: Number = FORMAT
 
 

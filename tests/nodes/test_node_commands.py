@@ -103,9 +103,13 @@ def test_listing(node: Operator, database: FakeDatabase) -> None:
     server = database.servers.primary
     holder = b"h" * HOLDER_OCTETS
     server.write(put_head(Head(2, holder, 90, b"c" * 32)))
-    server.write(put_lease(Lease(2, holder, "one.example:8443", 5, 90, b"c" * 32)))
+    server.write(put_lease(Lease(2, holder, "one one.example:8443", 5, 90, b"c" * 32)))
     now = DATABASE_EPOCH_US
-    server.write(put_node("one", to_row(facts("one", applied_seq=90, synced_seq=88, written_at=now))))
+    server.write(
+        put_node(
+            "one", to_row(facts("one", applied_seq=90, synced_seq=88, written_at=now, at_start="it was old"))
+        )
+    )
     behind = facts("two", applied_seq=70, written_at=now - 20_000_000, trouble="the disk is\x1b[2J full")
     server.write(put_node("two", to_row(behind)))
     server.write(put_node("three", {"name": "thr\x1b"}))
@@ -118,6 +122,7 @@ def test_listing(node: Operator, database: FakeDatabase) -> None:
     assert rows["two"] == ["away", "0.2", "two.example:8443", "20", "90", "20", "s", "ago"]
     assert rows["three"][0] == "strange"
     problems = "\n".join(lines[5:])
+    assert "one: when it began, it was old" in problems
     assert "two: its pepper 1 is another one" in problems
     assert "two: the disk is\\x1b[2J full" in problems
     assert "three: what it says of itself cannot be read" in problems
@@ -245,7 +250,7 @@ def test_what_doctor_says_of_the_others(node: Operator, database: FakeDatabase) 
     server = database.servers.primary
     holder = b"h" * HOLDER_OCTETS
     server.write(put_head(Head(2, holder, 90, b"c" * 32)))
-    server.write(put_lease(Lease(2, holder, "one.example:8443", 5, 90, b"c" * 32)))
+    server.write(put_lease(Lease(2, holder, "one one.example:8443", 5, 90, b"c" * 32)))
     ours = own_facts(node.directory, load_config(node.directory), load_node(node.directory))
     like_ours = {"configuration": ours.configuration, "peppers": ours.peppers}
     one = facts("one", written_at=DATABASE_EPOCH_US, **like_ours)

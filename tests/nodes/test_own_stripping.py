@@ -13,6 +13,8 @@ from relay import own_stripping
 from relay.core import Core
 from relay.events import LogStripped, PayloadErased
 from relay.file_names import LOG_DIRECTORY
+from relay.nodes.founding import leave
+from relay.surroundings import Surroundings
 from spool import Received
 from spool.directory import TORN_NAME
 from spool.errors import LogPoisonedError
@@ -21,7 +23,7 @@ from tests.world.disk import FakeDisk
 from tests.world.erasing import erase
 from tests.world.followers import lead_alone, make_node, open_node, received_from
 from tests.world.orders import order
-from tests.world.relay import open_world, run
+from tests.world.relay import call_here, open_world, run, virtual_clock
 from tests.world.removals import FRIEND
 
 
@@ -239,5 +241,19 @@ def test_a_disk_that_fails_at_any_step_leaves_it_owed(tmp_path: Path, leader: Le
         while await attempt(step):
             step += 1
         assert step > 10
+
+    run(main)
+
+
+def test_a_node_that_leaves_for_itself_has_stripped_its_files(tmp_path: Path, leader: Leader) -> None:
+    """Its log says that it was done, and of one machine's log that is true of its own files."""
+    directory = make_node(tmp_path / "two")
+
+    async def main() -> None:
+        async with open_node(directory) as core:
+            await receive(core, *leader.before, *leader.ordered, *leader.stripped)
+        assert is_named(directory)
+        await leave(directory, None, surroundings=Surroundings(clock=virtual_clock, offload=call_here))
+        assert not is_named(directory)
 
     run(main)

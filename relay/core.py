@@ -24,6 +24,7 @@ from relay.config import Config, ConfigError, load_config
 from relay.console_links import ConsoleLinks
 from relay.data_directory import SiteStatus, WebhooksAtWork, check_may_write
 from relay.edge import Edge, MailReader
+from relay.elsewhere import Elsewhere, Node
 from relay.heavy_work import HeavyWork
 from relay.in_hand import InHand
 from relay.last_looks import LastLooks, ListLooks
@@ -37,7 +38,7 @@ from relay.metrics_page import MetricsPage
 from relay.principals import Asker, Operator, Principal
 from relay.quota import Quota
 from relay.refusals import Refusal, unavailable
-from relay.registry import decision_for
+from relay.registry import Decision, decision_for
 from relay.reservations import Reservations
 from relay.settings import Settings
 from relay.space import Space
@@ -87,6 +88,9 @@ class Core:
     #: When the certificate that is shown ends. Set where there is one.
     certificate_not_after: Callable[[], datetime] | None = None
     stopping: bool = False
+    #: Where the relay runs on several nodes: who decides for this one while it follows, and what edges say of it.
+    elsewhere: Elsewhere | None = None
+    node: Node | None = None
     #: Called with each further pepper and its number, before anything is made by it; awaited.
     pepper_observers: list[Callable[[int, Pepper], Awaitable[None]]] = field(default_factory=list)
     #: One at a time removes payloads (relay.operator.retention).
@@ -197,7 +201,16 @@ class Core:
         await trio.lowlevel.checkpoint()
 
     async def why_not_accepting(self) -> Refusal | None:
-        """Why no send can be taken now: QUEUE_FULL or TEMPORARILY_UNAVAILABLE. None: it can."""
+        """Why no send can be taken now: QUEUE_FULL or TEMPORARILY_UNAVAILABLE. None: it can. A node that follows asks
+        who leads."""
+        if self.elsewhere is None or not self.elsewhere.follows:
+            return self.why_not_accepting_here()
+        if self.stopping or self.store.poisoned:
+            return unavailable()
+        return await self.elsewhere.why_not_accepting()
+
+    def why_not_accepting_here(self) -> Refusal | None:
+        """The same, of this very core."""
         if self.stopping or self.store.poisoned:
             return unavailable()
         try:
@@ -213,17 +226,32 @@ class Core:
     async def decide(
         self, name: str, arguments: msgspec.Struct, asker: Asker, *, is_counted: bool = True
     ) -> Any:
-        """Carry out a decision of `relay.registry` for whoever asks; `relay.edge.Decide` has the contract. Not
-        `is_counted`: whoever asks has a quota of its own, and a member's write is counted by the relay's here.
+        """Carry out a decision of `relay.registry` for whoever asks, or have it carried out by the node that leads;
+        `relay.edge.Decide` has the contract. Not `is_counted`: whoever asks has a quota of its own, and a member's
+        write is counted by the relay's here.
         """
+        if self.elsewhere is not None:
+            found = decision_for(name, asker)
+            if self.elsewhere.concerns(found, arguments, asker):
+                self._check_not_stopping(found, arguments, asker)
+                return await self.elsewhere.decide(found, arguments, asker)
+        return await self.decide_here(name, arguments, asker, is_counted=is_counted)
+
+    async def decide_here(
+        self, name: str, arguments: msgspec.Struct, asker: Asker, *, is_counted: bool = True
+    ) -> Any:
+        """As `decide`, by this very core."""
         found = decision_for(name, asker)
-        if self.stopping and not isinstance(asker, Operator) and not found.ends_what_was_begun(arguments):
-            raise unavailable()
+        self._check_not_stopping(found, arguments, asker)
         if isinstance(asker, Principal):
             self._check_still(asker, reads=found.reads)
             if not is_counted and not found.reads:
                 self.quota.take_write(asker.did)
         return await found.run(self, arguments, asker)
+
+    def _check_not_stopping(self, found: Decision, arguments: msgspec.Struct, asker: Asker) -> None:
+        if self.stopping and not isinstance(asker, Operator) and not found.ends_what_was_begun(arguments):
+            raise unavailable()
 
     def _check_still(self, member: Principal, *, reads: bool) -> None:
         """Once more, for a body may take its time, and an edge may be wrong, or make the key better than it is. Raises
@@ -255,16 +283,21 @@ class Core:
             heavy_work=self.heavy_work,
             receiving=self.receiving,
             decide=self.decide,
-            take_message=self._take_message,
+            take_message=self.take_message,
             why_not_accepting=self.why_not_accepting,
+            node=self.node,
         )
 
     async def _forget_sends(self) -> None:
         """What was erased is composed no more, nor kept for who would share it."""
         self.composer.forget_sends()
 
-    async def _take_message(self, address: str) -> None:
-        self.quota.take_message(address)
+    async def take_message(self, address: str) -> None:
+        """Count one message that a stranger at this address begins. Raises Refusal(RATE_LIMITED)."""
+        if self.elsewhere is not None and self.elsewhere.follows:
+            await self.elsewhere.take_message(address)
+        else:
+            self.quota.take_message(address)
 
 
 @asynccontextmanager

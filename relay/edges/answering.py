@@ -91,7 +91,7 @@ class OneEdge:
                 case words.Decide():
                     return await self._decide(question)
                 case words.TakeMessage(address):
-                    self._core.quota.take_message(address)
+                    await self._core.take_message(address)
                 case words.WhyNotAccepting():
                     why = await self._core.why_not_accepting()
                     return why and words.Why(why.code, why.message, why.retry_after_seconds)
@@ -129,14 +129,15 @@ class OneEdge:
         found = DECISIONS.get(asked.name)
         if found is None:
             raise LookupError(asked.name)
-        arguments = _decoder_of(found)(asked.arguments)
+        arguments = decoder_of(found)(asked.arguments)
         return await self._core.decide(asked.name, arguments, asked.member or _STRANGER, is_counted=False)
 
 
 _decoders: Final[dict[str, Callable[[msgspec.Raw], Any]]] = {}
 
 
-def _decoder_of(found: Decision) -> Callable[[msgspec.Raw], Any]:
+def decoder_of(found: Decision) -> Callable[[msgspec.Raw], Any]:
+    """Of a decision's arguments. Raises msgspec.MsgspecError and its like."""
     decode = _decoders.get(found.name)
     if decode is None:
         decode = _decoders[found.name] = msgspec.msgpack.Decoder(found.arguments).decode

@@ -37,6 +37,7 @@ HANDS: dict[str, frozenset[str]] = {
             "dnsbl_watch",
             "doors",
             "edge",
+            "elsewhere",
             "enrolment",
             "forward_confirmations",
             "heavy_work",
@@ -86,7 +87,7 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
-    "relay.nodes": frozenset({"certificates"}),
+    "relay.nodes": frozenset({"certificates", "door", "forwarding", "links", "wire", "words"}),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.own_network": frozenset(

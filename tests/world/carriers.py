@@ -1,9 +1,11 @@
-"""The acceptance seam by each of its carriers, in one process: the plain call, and a channel over a pair of sockets.
+"""The acceptance seam by each of its carriers, in one process: the plain call, a channel over a pair of sockets, and
+the link between two nodes.
 
     async with open_door(world, carrier) as door:
         sent = await door.decide("send", wanted, member)
 
 By a channel all is as in two processes but that there is one loop: the words are encoded, and pass through the kernel.
+By a link there is a whole second core, which follows (`tests.world.nodes`).
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from relay.edges.asking import AskedCore, EdgeQuota
 from relay.processes.channel import Channel
 from relay.quota import Quota
 from relay.refusals import Refusal
+from tests.world.nodes import open_follower
 from tests.world.relay import World
 
-Carrier = Literal["call", "channel"]
-CARRIERS: tuple[Carrier, ...] = ("call", "channel")
+Carrier = Literal["call", "channel", "link"]
+CARRIERS: tuple[Carrier, ...] = ("call", "channel", "link")
 _numbers = count(1)
 
 
@@ -50,6 +53,13 @@ async def open_door(world: World, carrier: Carrier) -> AsyncIterator[Door]:
     if carrier == "call":
         edge = world.core.edge
         yield Door(edge.decide, edge.take_message, edge.why_not_accepting, edge.quota)
+        return
+    if carrier == "link":
+        number = next(_numbers)
+        directory = world.core.directory.with_name(f"follower {number}")
+        async with open_follower(world, directory, seed=number) as follower:
+            edge = follower.core.edge
+            yield Door(edge.decide, edge.take_message, edge.why_not_accepting, edge.quota)
         return
     theirs, ours = (
         trio.SocketStream(trio.socket.from_stdlib_socket(one)) for one in socket.socketpair(socket.AF_UNIX)

@@ -138,12 +138,14 @@ class Door:
         stream = trio.SSLStream(
             transport, self._certificates.for_server(), server_side=True, https_compatible=True
         )
+        spoken: wire.Spoken | None = None
         try:
             name = await self._name_of(stream)
             if name is None or self._of[name] >= CONNECTIONS_OF_ONE_MAX:
                 return
             self._of[name] += 1
-            connection = _Connection(self, wire.Spoken(stream, h11.SERVER), name)
+            spoken = wire.Spoken(stream, h11.SERVER)
+            connection = _Connection(self, spoken, name)
             self._open.add(connection)
             try:
                 await connection.run()
@@ -153,7 +155,8 @@ class Door:
         except* trio.BrokenResourceError:
             pass  # it hung up
         except* h11.ProtocolError as group:
-            logger.warning("node.door_misused", extra={"because": repr(group.exceptions)})
+            if spoken is None or not spoken.has_ended:
+                logger.warning("node.door_misused", extra={"because": repr(group.exceptions)})
         except* Exception as group:
             logger.error("node.door_defect", exc_info=group)
         finally:

@@ -53,8 +53,8 @@ class Spoken:
     def __init__(self, stream: trio.SSLStream[trio.abc.Stream], role: type[h11.CLIENT | h11.SERVER]) -> None:
         self.stream = stream
         self.http = h11.Connection(role, max_incomplete_event_size=HEAD_BYTES_MAX)
-        #: How many octets have come.
-        self.received = 0
+        #: The other side has closed, within a request perhaps: the end of the last one goes with the next.
+        self.has_ended = False
 
     async def next_event(self) -> h11.Event | type[h11.PAUSED]:
         """The next that has come. Raises h11.RemoteProtocolError, trio.BrokenResourceError."""
@@ -63,7 +63,7 @@ class Spoken:
             if event is not h11.NEED_DATA:
                 return event  # type: ignore[return-value]  # it is one, or PAUSED
             octets = await self.stream.receive_some(_READ_BYTES)
-            self.received += len(octets)
+            self.has_ended = not octets
             self.http.receive_data(bytes(octets))
 
     def octets_of(self, *events: h11.Event) -> bytes:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import trio
-from trio.testing import memory_stream_pair
+from trio.testing import MemoryReceiveStream, memory_stream_pair
 
 from relay.codec import Recorded
 from relay.core import Core, open_core
@@ -34,7 +34,7 @@ from tests.world.relay import World, call_here, virtual_clock
 LEADER = Node("a", "a.example", 8125)
 #: Certificates are looked at by the machine's clock, whatever a test's says.
 NOW = datetime.now(UTC)
-_NOT_COPIED = shutil.ignore_patterns("views", "*.sock", "*.address", "lock", "own.pem")
+_NOT_COPIED = shutil.ignore_patterns("log", "views", "*.sock", "*.address", "own.pem")
 
 
 class Feed:
@@ -55,7 +55,9 @@ class Feed:
     def go_on(self) -> None:
         self._open.set()
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Reports when it has all that there is."""
+        first = True
         while True:
             news = self._news
             await self._open.wait()
@@ -63,6 +65,9 @@ class Feed:
             if behind:
                 await self._follower.store.append([self._leader.store.get(seq).event for seq in behind])
             self.level_at = trio.current_time()
+            if first:
+                task_status.started()
+                first = False
             await news.wait()
 
     def end(self) -> None:
@@ -97,10 +102,12 @@ class Network:
         self._nursery = nursery
         self.door: Door
         self.is_cut = False
-        #: Of the leader's side, those that were made.
-        self.streams: list[
-            trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
-        ] = []
+        self._receiving: list[MemoryReceiveStream] = []
+
+    def end_connections(self) -> None:
+        """Both sides see the end of each, and what they have sent since goes nowhere."""
+        for one in self._receiving:
+            one.put_eof()
 
     async def open_stream(self, host: str, port: int) -> trio.abc.Stream:
         assert (host, port) == (LEADER.host, LEADER.port)
@@ -108,7 +115,7 @@ class Network:
         if self.is_cut:
             raise OSError(111, "Connection refused")
         ours, theirs = memory_stream_pair()
-        self.streams.append(theirs)
+        self._receiving += [ours.receive_stream, theirs.receive_stream]
         self._nursery.start_soon(self.door.serve, theirs)
         return ours
 
@@ -147,7 +154,7 @@ async def open_follower(
                     leader=lambda: follower.leader,
                     level_at=lambda: feed.level_at,
                 ) as follower.forwarding:
-                    nursery.start_soon(feed.run)
+                    await nursery.start(feed.run)
                     yield follower
             feed.end()
             nursery.cancel_scope.cancel()

@@ -54,6 +54,17 @@ class Submission:
     # ------------------------------------------------------------------------------------------------ the questions
 
     async def authenticate(self, user: str, password: str, client: Client) -> Admitted[Principal] | Reply:
+        answer = self._authenticated(user, password)
+        if answer is not WRONG_CREDENTIALS or self._edge.node is None:
+            return answer
+        try:
+            # At a node that follows: it may have been made a moment ago.
+            await self._edge.node.catch_up()
+        except Refusal as refusal:
+            return reply_to(refusal)
+        return self._authenticated(user, password)
+
+    def _authenticated(self, user: str, password: str) -> Admitted[Principal] | Reply:
         with self._edge.store.read() as view:
             for did in _dids_of(view, user):
                 try:

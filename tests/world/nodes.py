@@ -10,17 +10,22 @@ nothing. The follower's log gets what the leader's has, batch by batch, by a sma
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import trio
 from trio.testing import MemoryReceiveStream, memory_stream_pair
 
+from relay.api import create_app
 from relay.codec import Recorded
+from relay.console.member_door import member_console
 from relay.core import Core, open_core
 from relay.nodes.certificates import NodeCertificates, found
 from relay.nodes.door import Door
@@ -93,6 +98,20 @@ class Follower:
         self.leads = True
         #: Names that the leader knows.
         self.nodes = {"a", "b"}
+
+    @cached_property
+    def _app(self) -> Any:
+        return create_app(self.core.edge, member_console(self.core.edge))
+
+    async def request(
+        self, method: str, path: str, *, headers: dict[str, str], **arguments: Any
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        """Status, decoded JSON and headers of the answer of the follower's HTTP door, to this machine."""
+        scope_base = {"client": ("127.0.0.1", 0)}
+        answer = await self._app.test_client().open(
+            path, method=method, headers=headers, scope_base=scope_base, **arguments
+        )
+        return answer.status_code, json.loads(await answer.get_data()), answer.headers
 
 
 class Network:

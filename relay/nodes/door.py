@@ -123,6 +123,11 @@ class Door:
         self._open: set[_Connection] = set()
         self.is_closing = False
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is being done for another node."""
+        return any(one.is_busy for one in self._open)
+
     def close(self) -> None:
         """End connections that rest now, and the others with their answer."""
         self.is_closing = True
@@ -256,8 +261,12 @@ class _Connection:
         self._answered = trio.Event()
         self._held: Held | None = None
 
+    @property
+    def is_busy(self) -> bool:
+        return self._doing is not None
+
     def end_if_it_rests(self) -> None:
-        if self._doing is None:
+        if not self.is_busy:
             self._scope.cancel()
 
     async def run(self) -> None:

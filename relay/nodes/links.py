@@ -199,6 +199,7 @@ class _Link:
         #: What has come of the answer.
         self._response: h11.Response | None = None
         self._body: list[bytes] = []
+        self._body_octets = 0
         self._is_dropped = False
         self.is_reusable = False
 
@@ -271,9 +272,12 @@ class _Link:
             while not isinstance(event := await spoken.next_event(), h11.EndOfMessage):
                 # Kept where the next call finds it: this one may be cancelled at each step.
                 if isinstance(event, h11.Response):
-                    self._response, self._body = event, []
-                elif isinstance(event, h11.Data):
+                    self._response, self._body, self._body_octets = event, [], 0
+                elif isinstance(event, h11.Data) and self._body_octets <= wire.BODY_BYTES_MAX:
                     self._body.append(bytes(event.data))
+                    self._body_octets += len(event.data)
+                elif isinstance(event, h11.Data):
+                    raise LostError(f"node {self.node.name}: its answer is too large")
                 else:
                     raise LostError(f"node {self.node.name}: it hung up")
         except h11.RemoteProtocolError as error:

@@ -26,7 +26,7 @@ from relay.config import MembersConfig
 from relay.config_doors import InboundConfig
 from relay.edge import DecisionFailedError
 from relay.edges import words
-from relay.elsewhere import Node, Role
+from relay.elsewhere import OwnNode, Role
 from relay.principals import Asker, Operator, Principal
 from relay.processes.channel import Channel, ChannelClosed
 from relay.quota import Quota
@@ -90,7 +90,7 @@ class AskedCore:
         return await _asked(self._channel, question, answer)
 
 
-class ToldNode(Node):
+class ToldNode(OwnNode):
     """The node to which an edge belongs, as the core tells of it."""
 
     def __init__(self, told: words.NodeIs, catch_up: Callable[[], Awaitable[None]]) -> None:

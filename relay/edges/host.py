@@ -27,7 +27,7 @@ from relay.core import Core
 from relay.edges import words
 from relay.edges.answering import OneEdge
 from relay.edges.shares import share_of
-from relay.elsewhere import Node
+from relay.elsewhere import OwnNode
 from relay.file_names import VIEWS_DIRECTORY
 from relay.listening import Addresses, Listened, Listening
 from relay.message.keys import Pepper
@@ -205,7 +205,7 @@ class _Edges:
                 for worker in self._of:
                     worker.channel.tell(words.NewCertificate(shown))
 
-    async def tell_node(self, node: Node) -> None:
+    async def tell_node(self, node: OwnNode) -> None:
         """Until cancelled: where the relay runs on several nodes, what this one is."""
         while True:
             await trio.sleep(NODE_SECONDS)
@@ -265,7 +265,7 @@ async def _ask(worker: Worker, question: msgspec.Struct) -> bool:
     return False
 
 
-def _told(node: Node) -> words.NodeIs:
+def _told(node: OwnNode) -> words.NodeIs:
     return words.NodeIs(node.role, node.lag_seconds)
 
 

@@ -79,8 +79,8 @@ class LeavePlace(_Word, frozen=True, tag="leave_place"):
 
 
 class CatchUp(_Word, frozen=True, tag="catch_up"):
-    """Asked: have the views all that any node has acknowledged by now (`relay.elsewhere.Node`)? Answered by None when
-    they have."""
+    """Asked: have the views all that any node has acknowledged by now? Answered by None when they have
+    (`relay.elsewhere.OwnNode`)."""
 
 
 class MetricsPage(_Word, frozen=True, tag="metrics_page"):

@@ -47,7 +47,7 @@ class Door:
     channel: Channel | None = None
     #: What `tell_refused` of an edge does at its times.
     tell_refused: Callable[[], Awaitable[None]] | None = None
-    #: As `relay.elsewhere.Node` has it.
+    #: As `relay.elsewhere.OwnNode` has it.
     catch_up: Callable[[], Awaitable[None]] | None = None
 
 

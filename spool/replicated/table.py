@@ -129,8 +129,13 @@ class Connection(Protocol):
         """None: nobody has written one yet."""
 
     async def write_lease(self, lease: Lease) -> bool:
-        """Replace it, where the head has this epoch or an older one of the same holder. False: it was not. It waits for
-        no replication."""
+        """Replace it, where the head is of this epoch and this holder, has all that is witnessed, and a synchronous
+        standby is there. It waits for no replication.
+
+        False: it was not. The head is another's, or it was taken anew meanwhile, or this is an old primary that has
+        come back, where a lease would keep followers from looking elsewhere: look at the head, and try another host
+        first.
+        """
 
     async def nodes(self) -> Mapping[str, Mapping[str, object]]:
         """What each machine says of itself, by its name."""
@@ -213,5 +218,5 @@ class Table(Protocol):
         """As `connect`, for the tables as a whole; they need not be there."""
 
     def prefer_another_host(self) -> None:
-        """The next `connect` tries the hosts after the one that was last used first: the one that was is perhaps an old
-        primary that has come back."""
+        """The host that was used last is tried first; from now on the one after it is, until another was used: the one
+        that was is perhaps an old primary that has come back."""

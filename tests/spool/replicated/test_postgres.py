@@ -321,6 +321,8 @@ def test_a_lease_is_renewed_while_an_append_waits_for_standbys(harmed: DatabaseI
     """It waits for no lock that the append has, even where it has news to tell."""
 
     async def main(table: Table, connection: Connection, head: Head) -> None:
+        row, head = behind(head)
+        assert await connection.append(row, HOLDER)
         other = await table.connect()
         row, head = behind(head)
         assert await connection.append(row, HOLDER)

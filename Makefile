@@ -81,8 +81,9 @@ SEEDS ?= 200
 FROM ?= 1
 WITH ?=
 JOBS ?= 2
-simulate: $(VENV)/.develop ## SEEDS=200 short lives of a relay among everything that can fail; prints the seeds that break a promise
-	$(BIN)/python -m tests.campaigns.simulate --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(if $(WITH),--with $(WITH))
+WORLD ?= one
+simulate: $(VENV)/.develop ## SEEDS=200 short lives of a relay among everything that can fail, WORLD=one or logs; prints the seeds that break a promise
+	$(BIN)/python -m tests.campaigns.simulate --world $(WORLD) --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(if $(WITH),--with $(WITH))
 
 crash: $(VENV)/.develop ## ROUNDS=50 of real relays, with EDGES=0 and COURIERS=0, that are killed, starved and stopped
 	$(BIN)/python -m tests.campaigns.crash --rounds $(ROUNDS) --seed $(SEED) --edges $(EDGES) --couriers $(COURIERS)

@@ -186,7 +186,8 @@ class Replicated:
 
     async def _hold(self, in_doubt: Row | None) -> bool:
         """Hold the head on a new connection, however long that takes. Whether the row that was in doubt is there."""
-        undecided_until: float | None = None
+        undecided: _UndecidedError | None = None
+        undecided_until = 0.0
         while True:
             try:
                 return await self._try_to_hold(in_doubt)
@@ -194,10 +195,11 @@ class Replicated:
                 problem = error
             await self._let_go()
             self._trouble(str(problem))
-            if undecided_until is None and isinstance(problem, _UndecidedError):
-                undecided_until = trio.current_time() + UNDECIDED_SECONDS
-            if undecided_until is not None and trio.current_time() >= undecided_until:
-                raise problem
+            if undecided is None and isinstance(problem, _UndecidedError):
+                undecided, undecided_until = problem, trio.current_time() + UNDECIDED_SECONDS
+            # Also where nobody can be reached any more meanwhile: what is raised says that it may be there.
+            if undecided is not None and trio.current_time() >= undecided_until:
+                raise undecided
             self._table.prefer_another_host()
             await self._wait_a_little()
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import trio
+from click.testing import CliRunner, Result
 from trio.testing import wait_all_tasks_blocked
 
 from relay import own_stripping
@@ -25,6 +26,8 @@ from tests.world.followers import lead_alone, make_node, open_node, received_fro
 from tests.world.orders import order
 from tests.world.relay import call_here, open_world, run, virtual_clock
 from tests.world.removals import FRIEND
+from tools.cli import cli
+from tools.log import backup
 
 
 class Leader(NamedTuple):
@@ -255,5 +258,35 @@ def test_a_node_that_leaves_for_itself_has_stripped_its_files(tmp_path: Path, le
         assert is_named(directory)
         await leave(directory, None, surroundings=Surroundings(clock=virtual_clock, offload=call_here))
         assert not is_named(directory)
+
+    run(main)
+
+
+def test_a_backup_of_a_node_that_has_not_stripped_yet_says_so(
+    tmp_path: Path, leader: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "_STRIPPED_SECONDS", 0.0)
+    directory, into = make_node(tmp_path / "two"), tmp_path / "backup"
+
+    def back_up() -> Result:
+        return CliRunner().invoke(cli, ["log", "backup", str(directory), str(into)])
+
+    async def main() -> None:
+        async with open_node(directory) as core:
+            await receive(core, *leader.before)
+            assert core.own_stripping is not None
+            async with core.erasing:
+                await core.own_stripping.catch_up()
+            assert back_up().exit_code == 0
+            await receive(core, *leader.ordered, *leader.stripped)
+            refused = back_up()
+            first = leader.ordered[0].first_seq
+            assert refused.exit_code == 1
+            assert f"holds personal data that event {first} erases" in str(refused.exception)
+            async with core.erasing:
+                await core.own_stripping.catch_up()
+            done = back_up()
+            assert done.exit_code == 0, done.exception
+            assert not names_in(into, FRIEND)
 
     run(main)

@@ -189,7 +189,7 @@ def expected_errors() -> tuple[type[Exception], ...]:
 def _explain(error: Exception) -> str | None:
     """In a sentence; None for a defect of ours, which is shown whole."""
     if isinstance(error, expected_errors()):
-        return str(error)
+        return _with_advice(error)
     import lmdb
 
     if type(error) in (lmdb.Error, lmdb.DiskError):
@@ -209,4 +209,13 @@ def _explain_group(group: BaseExceptionGroup[BaseException]) -> None:
         if isinstance(error, BaseExceptionGroup):
             pending = [*error.exceptions, *pending]
         else:
-            click.echo(f"atmos-relay: {error}", err=True)
+            click.echo(f"atmos-relay: {_with_advice(error)}", err=True)
+
+
+def _with_advice(error: BaseException) -> str:
+    """With what to do, where the sentence comes from below of what has commands."""
+    from spool.errors import TailGoneError
+
+    if isinstance(error, TailGoneError):
+        return f"{error}. Fill this directory from another node: `atmos-relay node fill DIR --from NAME`"
+    return str(error)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tools.node_fill import fill_command
 from tools.output import (
     directory_argument,
     json_option,
@@ -29,6 +30,9 @@ _CODE_BYTES_MAX = 1000
 
 @click.group("node", help="One relay on several machines: begin it, add nodes, list them.")
 def node_group() -> None: ...
+
+
+node_group.add_command(fill_command)
 
 
 @node_group.command("found")

@@ -23,11 +23,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import trio
+
 from relay.config import CONFIG_FILE, Config, load_config, parse_config
 from relay.config_nodes import NODE_FILE, without_nodes
 from relay.data_directory import check_may_write
 from relay.message.key_files import KeyFileError, fsync_directory, write_new
 from relay.nodes import certificates
+from relay.own_stripping import OwnStripping
 from relay.refusals import Refusal
 from relay.store import Store, open_store
 from relay.surroundings import Surroundings
@@ -150,6 +153,14 @@ async def leave(directory: Path, table: Table | None, *, surroundings: Surroundi
         )
     async with _held(directory, surroundings) as store:
         log = store.of_several_machines
+        # The log says that it was done, by whoever led; of one machine's log that has to be true of its own files.
+        own = OwnStripping(
+            store,
+            erasing=trio.Lock(),
+            retention_days=lambda: config.spool.retention_days,
+            offload=surroundings.offload,
+        )
+        await own.catch_up()
         await log.sync()
         dropped = table is not None and await _drop(table, log.last_seq, log.last_chain)
         seq = log.last_seq

@@ -5,6 +5,7 @@ It is asked at one node, which the others are compared with, whether its relay r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from relay.nodes.seal import pepper_digests
 from relay.times import SECOND_US
 from spool.replicated.table import Table
 
+#: A node that is so many records behind is late. They are said each second, so some are behind at any time.
+BEHIND_MAX = 2048
 #: A node that has said nothing for so many seconds is away.
 AWAY_SECONDS = 10
 
@@ -76,19 +79,31 @@ async def look(table: Table, ours: Facts) -> Overview:
         await connection.close()
     # As `relay.nodes.node` writes it: name and address.
     leader = lease.address.partition(" ")[0] if lease is not None and lease.holder == head.holder else None
-    nodes = tuple(_shown(node, ours, leader, now_us) for node in read_rows(rows))
+    nodes = tuple(_shown(node, ours, leader, head.last_seq, now_us) for node in read_rows(rows))
     return Overview(head.last_seq, head.epoch, oldest, nodes)
 
 
-def _shown(node: Facts | StrangeRow, ours: Facts, leader: str | None, now_us: int) -> Shown:
+def _shown(node: Facts | StrangeRow, ours: Facts, leader: str | None, last_seq: int, now_us: int) -> Shown:
     if isinstance(node, StrangeRow):
         return Shown(node.name, None, False, None, (node.sentence,))
     if not node.began_at:
         return Shown(node.name, node, False, None, ())
     silent = max(0.0, (now_us - node.written_at) / SECOND_US)
-    problems = [*differences(ours, node)]
+    problems = [*differences(ours, node), *_late(node, last_seq)]
     if node.trouble is not None:
         problems.append(node.trouble)
     # Its lease stays where it was killed, until another leads.
     leads = node.name == leader and silent < AWAY_SECONDS
     return Shown(node.name, node, leads, silent, tuple(problems))
+
+
+def _late(node: Facts, last_seq: int) -> Iterator[str]:
+    """What it has not done of what all have agreed on."""
+    behind = last_seq - node.applied_seq
+    if behind > BEHIND_MAX:
+        yield f"it is {behind} records behind, and reads of it are as old"
+    if node.stripped_through < node.applied_seq:
+        yield (
+            f"personal data that events behind sequence {node.stripped_through} erase may be in its files still: it "
+            "removes them when the node that leads has, or within an hour"
+        )

@@ -104,6 +104,7 @@ class Speaking:
         core, store = self._core, self._core.store
         assert core.own_stripping is not None
         troubles = (self._node.trouble, core.own_stripping.trouble)
+        trouble = "; ".join(each for each in troubles if each)
         return Facts(
             name=self._own.name,
             version=self._version,
@@ -120,7 +121,7 @@ class Speaking:
             stripped_through=core.own_stripping.through,
             clock_offset_us=None if self.clock_off_us is None else -self.clock_off_us,
             free_bytes=store.free_bytes(),
-            trouble="; ".join(trouble for trouble in troubles if trouble)[:TROUBLE_CHARACTERS_MAX] or None,
+            trouble=trouble[:TROUBLE_CHARACTERS_MAX] or None,
             at_start="; ".join(store.found_at_start)[:TROUBLE_CHARACTERS_MAX] or None,
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import h11
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.api.http1 import FIELDS_MAX, HEAD_BYTES_MAX, Http1
@@ -284,7 +284,6 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(deadline=None)
 @example([GET, b"\r", GET])
 @given(st.lists(st.sampled_from(PIECES) | st.binary(min_size=1, max_size=5), max_size=30))
 def test_whatever_comes_is_a_request_or_refused(pieces: list[bytes]) -> None:

@@ -297,7 +297,7 @@ def test_pages_of_events(tmp_path: Path) -> None:
     run(main)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_however_often_it_is_cut_each_event_comes_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

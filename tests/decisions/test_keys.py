@@ -147,7 +147,7 @@ def test_of_revoked_keys_the_last_are_kept_and_the_way_between_keys_has_no_gap()
         assert aside.issued_by is None
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(st.data())
 def test_what_came_of_a_key_is_what_a_walk_over_the_whole_history_says(data: st.DataObject) -> None:
     parents: dict[str, str | None] = {}

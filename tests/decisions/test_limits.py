@@ -181,7 +181,7 @@ def accepted_recipients(world: Any) -> int:
     st.integers(1, 6),
     st.integers(0, 5),
 )
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, max_examples=150)
 def test_retry_after_is_the_earliest_moment(
     tmp_path_factory: pytest.TempPathFactory, gaps: list[tuple[int, int]], wanted: int, later: int
 ) -> None:

@@ -114,7 +114,7 @@ def test_phrases_are_written_as_words_are_compared() -> None:
 # ------------------------------------------------------------------------------------------------ every reply
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(
     st.sampled_from(Command),
     st.integers(400, 599),

@@ -380,5 +380,5 @@ class AnyCourse(RuleBasedStateMachine):
             assert busy >= free or (state.connections >= int(state.window) and not state.resting) or crowded
 
 
-AnyCourse.TestCase.settings = settings(deadline=None, max_examples=200, stateful_step_count=60)
+AnyCourse.TestCase.settings = settings(max_examples=200, stateful_step_count=60)
 TestAnyCourse = AnyCourse.TestCase

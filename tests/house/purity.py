@@ -92,14 +92,17 @@ HANDS: dict[str, frozenset[str]] = {
     "relay.nodes": frozenset(
         {
             "beside",
+            "borrowing",
             "bundle",
             "certificates",
             "database",
             "door",
+            "filling",
             "forwarding",
             "founding",
             "joining",
             "leading",
+            "lending",
             "links",
             "node",
             "opening",
@@ -168,7 +171,7 @@ HANDS: dict[str, frozenset[str]] = {
     "spool.replicated": frozenset(
         {"connection", "following", "hosts", "keeping", "leading", "postgres", "table", "witness"}
     ),
-    "spool.verify": frozenset({"segment", "verify", "views"}),
+    "spool.verify": frozenset({"against", "segment", "verify", "views"}),
 }
 #: Places that are for hands.
 ROOMS_OF_HANDS = frozenset(

@@ -154,7 +154,7 @@ def assert_script_reads_it(reader: str, rich: Rich, read: ReadMail) -> None:
 def test_every_part_out_is_every_part_in_and_all_signatures_verify() -> None:
     found: list[tuple[Rich, bytes]] = []
 
-    @settings(derandomize=True, deadline=None, max_examples=80)
+    @settings(derandomize=True, max_examples=80)
     @given(rich_contents())
     def compose_and_read(rich: Rich) -> None:
         message = compose_one(rich.draft)
@@ -173,7 +173,7 @@ def test_every_part_out_is_every_part_in_and_all_signatures_verify() -> None:
             assert_script_reads_it(reader, rich, read)
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@settings(derandomize=True, max_examples=50)
 @given(calendars())
 def test_a_calendar_reads_the_invitation_twice_and_the_same(calendar: Calendar) -> None:
     read = parse(compose_one(Draft(NEWS, "s", "text", calendar=calendar)))

@@ -97,7 +97,7 @@ def mailboxes_of(message: Message, header: bytes) -> list[tuple[str, str, str]]:
     return found
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(derandomize=True, max_examples=200)
 @given(contents(), mailboxes(), st.sampled_from([None, "https://relay.example/u/" + "A" * 500]))
 def test_what_is_accepted_reads_back_the_same(content: Draft, to: Mailbox, unsubscribe: str | None) -> None:
     message = compose_one(content, to=to, unsubscribe=unsubscribe)
@@ -125,7 +125,7 @@ def test_what_is_accepted_reads_back_the_same(content: Draft, to: Mailbox, unsub
     event(f"encodings {[part['Content-Transfer-Encoding'] for part in parts]}")
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(bodies)
 @example("x" * 71 + " From me\n")
 @example("x" * 74 + " \n" + "From " + "x" * 69 + "\t\n")
@@ -137,7 +137,7 @@ def test_lines_of_quoted_printable_and_base64_are_at_most_76(text: str) -> None:
         assert max(map(len, body.octets.split(b"\r\n"))) <= 76
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(lines, st.sampled_from(["X", "X-Campaign", "X-" + "N" * 40, "X-" + "N" * 74]))
 def test_lines_with_encoded_words_are_at_most_76(value: str, name: str) -> None:
     message = compose_one(Draft(NEWS, value, "text", headers=((name, value),)))

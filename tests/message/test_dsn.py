@@ -262,7 +262,7 @@ hostile = st.lists(
 ).map("".join)
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, max_examples=150)
 @given(
     content=contents(),
     to=mailboxes(),

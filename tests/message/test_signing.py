@@ -67,7 +67,7 @@ def test_every_golden_file_has_its_story() -> None:
 def test_all_signatures_of_anything_accepted_verify_with_dkimpy_and_mailauth() -> None:
     messages: list[bytes] = []
 
-    @settings(derandomize=True, deadline=None, max_examples=100)
+    @settings(derandomize=True, max_examples=100)
     @given(contents(), mailboxes())
     def sign_and_verify(content: Draft, to: Mailbox) -> None:
         message = sign(compose_any(content, to), SIGNERS, timestamp=TIMESTAMP)

@@ -25,7 +25,7 @@ message_ids = st.integers(1, 2**53 - 1)
 
 
 @pytest.mark.parametrize("make", [BOUNCES.make, BOUNCES.make_forward])
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(message_id=message_ids)
 def test_an_envelope_sender_names_its_message(make: Callable[[int], str], message_id: int) -> None:
     address = make(message_id)
@@ -35,7 +35,7 @@ def test_an_envelope_sender_names_its_message(make: Callable[[int], str], messag
     assert len(address.partition("@")[0]) <= 64
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(message_ids)
 def test_a_token_names_its_message_in_every_form(message_id: int) -> None:
     token = BOUNCES.token(message_id)
@@ -123,7 +123,7 @@ addresses = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=
 )
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(st.text("abc:.%237", max_size=261), message_ids, addresses)
 def test_an_unsubscribe_token_opens_to_what_was_sealed(did: str, message_id: int, recipient: str) -> None:
     unsubscribe = Unsubscribe(did, message_id, recipient)

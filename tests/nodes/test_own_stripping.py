@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 import pytest
 import trio
+from click.testing import CliRunner, Result
 from trio.testing import wait_all_tasks_blocked
 
 from relay import own_stripping
 from relay.core import Core
 from relay.events import LogStripped, PayloadErased
 from relay.file_names import LOG_DIRECTORY
+from relay.nodes.founding import leave
+from relay.surroundings import Surroundings
 from spool import Received
 from spool.directory import TORN_NAME
 from spool.errors import LogPoisonedError
@@ -21,8 +24,10 @@ from tests.world.disk import FakeDisk
 from tests.world.erasing import erase
 from tests.world.followers import lead_alone, make_node, open_node, received_from
 from tests.world.orders import order
-from tests.world.relay import open_world, run
+from tests.world.relay import call_here, open_world, run, virtual_clock
 from tests.world.removals import FRIEND
+from tools.cli import cli
+from tools.log import backup
 
 
 class Leader(NamedTuple):
@@ -239,5 +244,49 @@ def test_a_disk_that_fails_at_any_step_leaves_it_owed(tmp_path: Path, leader: Le
         while await attempt(step):
             step += 1
         assert step > 10
+
+    run(main)
+
+
+def test_a_node_that_leaves_for_itself_has_stripped_its_files(tmp_path: Path, leader: Leader) -> None:
+    """Its log says that it was done, and of one machine's log that is true of its own files."""
+    directory = make_node(tmp_path / "two")
+
+    async def main() -> None:
+        async with open_node(directory) as core:
+            await receive(core, *leader.before, *leader.ordered, *leader.stripped)
+        assert is_named(directory)
+        await leave(directory, None, surroundings=Surroundings(clock=virtual_clock, offload=call_here))
+        assert not is_named(directory)
+
+    run(main)
+
+
+def test_a_backup_of_a_node_that_has_not_stripped_yet_says_so(
+    tmp_path: Path, leader: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "_STRIPPED_SECONDS", 0.0)
+    directory, into = make_node(tmp_path / "two"), tmp_path / "backup"
+
+    def back_up() -> Result:
+        return CliRunner().invoke(cli, ["log", "backup", str(directory), str(into)])
+
+    async def main() -> None:
+        async with open_node(directory) as core:
+            await receive(core, *leader.before)
+            assert core.own_stripping is not None
+            async with core.erasing:
+                await core.own_stripping.catch_up()
+            assert back_up().exit_code == 0
+            await receive(core, *leader.ordered, *leader.stripped)
+            refused = back_up()
+            first = leader.ordered[0].first_seq
+            assert refused.exit_code == 1
+            assert f"holds personal data that event {first} erases" in str(refused.exception)
+            async with core.erasing:
+                await core.own_stripping.catch_up()
+            done = back_up()
+            assert done.exit_code == 0, done.exception
+            assert not names_in(into, FRIEND)
 
     run(main)

@@ -17,9 +17,9 @@ from relay.nodes.owed import owing_nodes, owing_rows, wait_for_others
 from relay.nodes.tail import FIRST_SECONDS, PERIOD_SECONDS, Tail, aged_through, what_may_go
 from relay.times import HOUR_US
 from spool import Received
-from spool.replicated.table import Row, TableError
+from spool.replicated.table import TableError
 from tests.nodes.test_facts import NOW, facts
-from tests.world.followers import make_node, open_node, received_from
+from tests.world.followers import agree, make_node, open_node, received_from
 from tests.world.outcomes import Outcome
 from tests.world.relay import open_world, run
 from tests.world.table import FakeDatabase, FakeTable
@@ -141,21 +141,9 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> list[Received]:
 
 
 async def fill(core: Core, database: FakeDatabase, batches: list[Received]) -> None:
-    """The log, and the table, a part for each batch, in which nobody looks into a row."""
+    """The log and the table."""
     await core.store.of_several_machines.receive(batches)
-    connection = await database.table().connect()
-    holder = b"h" * 16
-    head = await connection.take_head(await connection.head(), holder)
-    assert head is not None
-    keeping = await database.table().keep()
-    for batch in batches:
-        row = Row(
-            batch.first_seq, batch.last_seq, head.epoch, batch.previous_chain, batch.chain, b"data", b""
-        )
-        assert await connection.append(row, holder)
-        await keeping.begin_part()
-    await keeping.close()
-    await connection.close()
+    await agree(database, batches)
 
 
 async def says(database: FakeDatabase, core: Core, **synced: int) -> None:

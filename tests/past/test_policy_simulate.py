@@ -34,7 +34,7 @@ from tests.world.policies import (
 )
 from tests.world.relay import DID
 
-repeatable = settings(derandomize=True, deadline=None, max_examples=200)
+repeatable = settings(derandomize=True, max_examples=200)
 
 
 def refused_seqs(log: Sequence[Recorded], config: Config) -> list[int]:

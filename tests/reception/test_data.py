@@ -46,7 +46,7 @@ def by_the_book(octets: bytes) -> tuple[bytes, bytes] | None:
         message += line.removeprefix(b".") + end
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(PIECES, max_size=25).map(b"".join), st.lists(st.integers(0, 10_000), max_size=12))
 def test_any_octets_cut_anywhere(octets: bytes, cuts: list[int]) -> None:
     reader, behind = read(octets, cuts, mends=True)
@@ -66,7 +66,7 @@ def test_any_octets_cut_anywhere(octets: bytes, cuts: list[int]) -> None:
         assert message.sha256 == hashlib.sha256(mended).digest()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(PIECES, max_size=25).map(b"".join), st.lists(st.integers(0, 10_000), max_size=12))
 def test_any_octets_where_line_ends_are_not_mended(octets: bytes, cuts: list[int]) -> None:
     reader, behind = read(octets, cuts, mends=False)

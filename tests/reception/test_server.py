@@ -24,19 +24,19 @@ RULES = st.sampled_from([SUBMISSION, INBOUND])
 # -- whatever a client says
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(BEHAVING), st.lists(st.sampled_from(UTTERANCES), max_size=30), RULES)
 def test_any_utterances_in_any_order(behaving: list[bytes], pieces: list[bytes], rules: Rules) -> None:
     talk([*behaving, *pieces], rules)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(BEHAVING), st.lists(st.binary(min_size=1, max_size=40), max_size=20), RULES)
 def test_any_octets(behaving: list[bytes], pieces: list[bytes], rules: Rules) -> None:
     talk([*behaving, *pieces], rules)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.sampled_from([each for each in UTTERANCES if each.endswith(b"\r\n") and b"\r\n" in each[-2:]])
@@ -98,7 +98,7 @@ def test_a_flood_costs_little(name: str) -> None:
 # -- the twin
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.lists(st.sampled_from([".", "..", "a", "bc", " ", "\t", ""]), max_size=6).map("".join),

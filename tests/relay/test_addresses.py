@@ -118,7 +118,7 @@ def test_a_line_end_after_a_good_address_is_not_overlooked(tail: str) -> None:
             parse_mailbox(good + tail)
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(st.text(st.characters(codec=None), max_size=60) | st.text('a.@<> "\\,\r\né', max_size=40))
 @example("\ud800@a.example")
 def test_any_text_is_a_mailbox_or_an_address_error(text: str) -> None:
@@ -133,7 +133,7 @@ def test_any_text_is_a_mailbox_or_an_address_error(text: str) -> None:
     assert len(mailbox.address.encode()) <= 254
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(mailboxes())
 def test_the_normal_form_is_its_own_normal_form(mailbox: Mailbox) -> None:
     assert parse_mailbox(mailbox.address) == mailbox._replace(name="")

@@ -290,7 +290,7 @@ def test_what_the_html_shows_is_inline(html: str) -> None:
     assert (third.inline, third.content_id) == (False, None)
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(st.integers(0, 20), st.integers(4, 9))
 def test_it_is_found_wherever_the_html_is_cut_into_pieces(before: int, piece: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

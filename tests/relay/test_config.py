@@ -160,7 +160,7 @@ def test_what_is_legal_is_taken(settings: str) -> None:
     parse_config(HEAD + settings)
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(st.from_regex(r"([a-z0-9._-]{1,9}|\[[0-9a-f:.%]{2,9}\]):[0-9]{1,5}", fullmatch=True))
 def test_every_route_that_is_taken_can_be_used(target: str) -> None:
     try:

@@ -157,7 +157,7 @@ def structs(wanted: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     return fields.map(lambda chosen: wanted(**chosen))
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(st.sampled_from(sorted(EVENT_TYPES)).flatmap(lambda name: structs(EVENT_TYPES[name])))
 def test_any_event_comes_back_as_it_was(event: Event) -> None:
     entry = encode(event)

@@ -44,13 +44,13 @@ def test_the_test_mails_of_python() -> None:
             _assert_harmless(path.read_bytes())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(mime_strategies.messages())
 def test_what_programs_submit(message: mime_strategies.Composed) -> None:
     _assert_harmless(message.submitted)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(mail_strategies.contents())
 def test_what_members_write(draft: Draft) -> None:
     text = draft.text or draft.html or ""

@@ -171,7 +171,7 @@ times = st.one_of(
     sent=st.lists(st.builds(Sent, times, st.integers(1, 4), st.booleans()), max_size=12),
     asked=st.lists(st.tuples(times, st.integers(1, HOURLY), st.booleans()), min_size=1, max_size=4),
 )
-@settings(derandomize=True, deadline=None, max_examples=400)
+@settings(derandomize=True, max_examples=400)
 def test_no_window_has_too_many_and_nobody_is_refused_without_need(
     tmp_path_factory: pytest.TempPathFactory, sent: list[Sent], asked: list[tuple[int, int, bool]]
 ) -> None:

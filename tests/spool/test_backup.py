@@ -263,7 +263,7 @@ def test_a_restore_goes_on_with_its_own_backup_only() -> None:
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_flipped_bit_is_found_and_its_file_named(data: st.DataObject) -> None:
     disk = data_directory()
     make_backup(disk)
@@ -277,7 +277,7 @@ def test_any_flipped_bit_is_found_and_its_file_named(data: st.DataObject) -> Non
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_damaged_log_never_replaces_a_good_backup(data: st.DataObject) -> None:
     disk = data_directory()
     expected = holds(disk, DATA)

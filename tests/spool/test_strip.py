@@ -101,7 +101,7 @@ def copy_to(disk: FakeDisk, folder: Path) -> None:
             (folder / name).write_bytes(disk.file(DIRECTORY / name))
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(st.lists(st.sets(st.integers(1, 30)), min_size=1, max_size=4))
 def test_any_subset_in_any_order(steps: list[set[int]]) -> None:
     disk = FakeDisk()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +17,9 @@ from spool.disk import Disk
 from spool.durability import Batch, Verdict
 from spool.log import Log
 from spool.record import CHAIN_START
+from spool.replicated.table import HOLDER_OCTETS, Row
 from tests.world.relay import call_here, make_directory, virtual_clock
+from tests.world.table import FakeDatabase
 
 NODE = """
 bind = "127.0.0.1:0"
@@ -69,3 +71,20 @@ class Alone:
 def lead_alone(core: Core) -> None:
     log = core.store.of_several_machines
     log.lead(Alone(log))
+
+
+async def agree(database: FakeDatabase, batches: Sequence[Received]) -> None:
+    """Put rows for these batches into the table, a part for each, in which nobody is to look."""
+    connection = await database.table().connect()
+    holder = b"h" * HOLDER_OCTETS
+    head = await connection.take_head(await connection.head(), holder)
+    assert head is not None
+    keeping = await database.table().keep()
+    for batch in batches:
+        row = Row(
+            batch.first_seq, batch.last_seq, head.epoch, batch.previous_chain, batch.chain, b"data", b""
+        )
+        assert await connection.append(row, holder)
+        await keeping.begin_part()
+    await keeping.close()
+    await connection.close()

@@ -69,7 +69,7 @@ SHOWN: dict[str, Any] = {
     "cc": [("C", "c@example.com")],
     "attachments": [Attachment(filename="a.txt", content_type="text/plain", content=b"a@example.com")],
 }
-repeatable = settings(derandomize=True, deadline=None)
+repeatable = settings(derandomize=True)
 #: Where each example folds more than once.
 repeatable_and_few = settings(repeatable, max_examples=40)
 

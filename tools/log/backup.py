@@ -8,7 +8,8 @@ putting back does in `spool.backup.restore`.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,17 @@ from spool.backup.format import BEGUN_NAME, MANIFEST_NAME, Manifest, check_files
 from spool.backup.restore import restore
 from spool.errors import BackupError
 from spool.interface import Progress
-from spool.verify.verify import LogProblem, LogVerdict, verify_log
+from spool.verify.verify import LogProblem, LogVerdict, is_being_written, verify_log
 from tools.log.directory import log_directory
+from tools.log.stripped import first_owed, stripped_through
 from tools.meter import open_meter
 from tools.output import counted, directory_argument, json_option, print_json, printable
 
 _PEPPER = "pepper"
 _KEYS = "keys"
+#: A node that runs needs seconds for what was erased just now.
+_STRIPPED_TRIES = 4
+_STRIPPED_SECONDS = 2.0
 _HELD_BECAUSE = "restored from a backup"
 
 
@@ -57,10 +62,9 @@ def backup_command(directory: Path, destination: Path, without_secrets: bool, as
         raise BackupError(f"{destination} holds secrets already; name another directory for one without")
     _make_private(destination, ours=(BEGUN_NAME, MANIFEST_NAME))
     with open_meter() as meter:
-        report = back_up(
+        report = _back_up(
             directory,
             destination,
-            log=LOG_DIRECTORY,
             others=partial(_others, directory, without_secrets),
             progress=None if as_json else meter,
         )
@@ -76,6 +80,27 @@ def backup_command(directory: Path, destination: Path, without_secrets: bool, as
         click.echo(
             f"It holds no secrets. To serve it, `{_KEYS}/` and `{_PEPPER}` have to come from elsewhere."
         )
+
+
+def _back_up(
+    directory: Path, destination: Path, *, others: Callable[[], Sequence[str]], progress: Progress | None
+) -> BackupReport:
+    """One of several machines removes erased data from its files a moment after the log says that it was done. Who
+    restores a backup takes the log at its word, so none may lie between the two."""
+    log = directory / LOG_DIRECTORY
+    for tries_left in reversed(range(_STRIPPED_TRIES)):
+        through = stripped_through(directory)
+        report = back_up(directory, destination, log=LOG_DIRECTORY, others=others, progress=progress)
+        owed = None if through is None else first_owed(log, through, report.manifest.last_seq)
+        if owed is None:
+            return report
+        if not tries_left or not is_being_written(log):
+            break
+        time.sleep(_STRIPPED_SECONDS)
+    raise BackupError(
+        f"{destination} holds personal data that event {owed} erases: this node has not removed them from its files "
+        "yet. Its relay does that when it is started, and while it runs within an hour; run this again then"
+    )
 
 
 def _others(directory: Path, without_secrets: bool) -> list[str]:

@@ -6,7 +6,7 @@
     python -m tests.campaigns.simulate --world logs --seeds 500
 
 What one seed is, `tests.campaigns.story` says, of one relay; `tests.campaigns.log_story`, of a log that several
-machines have. A seed that breaks a promise is printed with the sentences that say which, and that seed alone does it
+machines have; `tests.campaigns.node_story`, of three relays on one log. A seed that breaks a promise is printed with the sentences that say which, and that seed alone does it
 again, exactly. A campaign that is stopped says what has run.
 """
 

@@ -63,8 +63,8 @@ async def wait_until_known(edge: Edge, request: Request) -> None:
     """Where there are several nodes: until whoever asks, and the places in the log that he names, are known here, or
     are known to no node.
 
-    Raises Refusal(TEMPORARILY_UNAVAILABLE) where that cannot be said, also by a node that led until now, and cannot know
-    whether another has taken its place.
+    Raises Refusal(TEMPORARILY_UNAVAILABLE) where that cannot be said, also by a node that led until now, and cannot
+    know whether another has taken its place.
     """
     node = edge.node
     if node is None:

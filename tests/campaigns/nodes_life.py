@@ -294,6 +294,9 @@ class NodesLife:
                 await trio.sleep(1)
         if patience.cancelled_caught:
             raise Violation(f"not within {SETTLE_SECONDS_MAX:.0f} s: {'; '.join(open_ends)}")
+        # One that has hardly begun dies of SIGTERM.
+        while len(self.addresses()) < len(self.nodes.all):
+            await trio.sleep(0.1)
         self._is_ending = True
         for node in self.nodes.all:
             if node.is_running:

@@ -7,7 +7,7 @@ import pytest
 from tests.campaigns.log_story import LOG_FAULTS, simulate_logs
 from tests.campaigns.simulate import Totals
 
-SEEDS = range(1, 21)
+SEEDS = range(1, 17)
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -24,10 +24,8 @@ def test_no_promise_is_broken_in_a_slice_of_the_campaign() -> None:
     assert totals.answers["LogDeposedError"] > 10
 
 
-@pytest.mark.parametrize("seed", [2, 7])
-def test_a_seed_replays_exactly(seed: int) -> None:
-    first = simulate_logs(seed)
-    again = simulate_logs(seed)
+def test_a_seed_replays_exactly() -> None:
+    first, again = simulate_logs(2), simulate_logs(2)
     assert first.log == again.log
     assert (first.ends, first.answers) == (again.ends, again.answers)
-    assert first.log != simulate_logs(seed + 1).log
+    assert first.log != simulate_logs(3).log

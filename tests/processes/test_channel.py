@@ -20,6 +20,8 @@ from relay.refusals import Refusal
 from spool.errors import (
     CorruptionError,
     LogClosedError,
+    LogDeposedError,
+    LogFollowsError,
     LogPoisonedError,
     LogStalledError,
     ReadersFullError,
@@ -121,6 +123,8 @@ async def test_what_is_told_is_heard_in_order() -> None:
         LookupError("member_add"),
         SequenceNotFoundError("9"),
         LogStalledError("slow"),
+        LogDeposedError("another leads"),
+        LogFollowsError("another leads"),
         LogPoisonedError(),
         LogClosedError(),
         NotReadNow(),

@@ -23,9 +23,8 @@ class Unreachable:
         log._writer._durability = self
         self._opened: trio.Event | None = None
 
-    @property
-    def sync_seconds_last(self) -> float:
-        return self._inner.sync_seconds_last
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
     def shut(self) -> None:
         self._opened = trio.Event()

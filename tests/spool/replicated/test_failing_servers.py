@@ -6,7 +6,16 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from spool.replicated.table import Connection, Head, Table, TableError, UnfitTableError, UnknownOutcomeError
+from spool.record import CHAIN_START
+from spool.replicated.table import (
+    Connection,
+    Head,
+    Lease,
+    Table,
+    TableError,
+    UnfitTableError,
+    UnknownOutcomeError,
+)
 from tests.world.tables import HOLDER, OTHER, Database, behind, fails, lead
 
 
@@ -192,6 +201,8 @@ def test_an_old_primary_that_comes_back_shows_what_is_lost_and_changes_nothing(h
         old = await table.connect()
         assert await old.head() == after
         assert await old.rows(0, 1, 1000) == [row]
+        # Nobody is kept there by a lease.
+        assert not await old.write_lease(Lease(head.epoch, HOLDER, "", 1, 0, CHAIN_START))
         with pytest.raises(UnknownOutcomeError):
             await old.take_head(after, HOLDER)
 

@@ -52,6 +52,7 @@ max_wal_senders = 10
 shared_buffers = 16MB
 max_connections = 60
 huge_pages = off
+recovery_init_sync_method = syncfs
 jit = off
 autovacuum = off
 log_min_messages = warning

@@ -170,11 +170,11 @@ class Replicated:
             self._trouble(str(error))
             is_there = False
         if is_there:
-            self.sync_seconds_last = trio.current_time() - began
             self._head = self._head._replace(last_seq=row.last_seq, chain=row.chain)
         else:
             await self._let_go()
             is_there = await self._hold(in_doubt)
+        self.sync_seconds_last = trio.current_time() - began
         if is_there:
             self._all_is_well()
         else:

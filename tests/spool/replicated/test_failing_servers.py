@@ -201,8 +201,9 @@ def test_an_old_primary_that_comes_back_shows_what_is_lost_and_changes_nothing(h
         old = await table.connect()
         assert await old.head() == after
         assert await old.rows(0, 1, 1000) == [row]
-        # Nobody is kept there by a lease.
-        assert not await old.write_lease(Lease(head.epoch, HOLDER, "", 1, 0, CHAIN_START))
+        # Who leads is told that this is no place to say so: followers who look here are to look elsewhere.
+        lease = Lease(head.epoch, HOLDER, "https://anna", 1, 0, CHAIN_START)
+        assert not await old.write_lease(lease)
         with pytest.raises(UnknownOutcomeError):
             await old.take_head(after, HOLDER)
 
@@ -212,6 +213,7 @@ def test_an_old_primary_that_comes_back_shows_what_is_lost_and_changes_nothing(h
         assert await new.head() == head
         assert await new.rows(0, 1, 1000) == []
         assert await new.take_head(head, HOLDER) == head._replace(epoch=head.epoch + 1)
+        assert await new.write_lease(lease._replace(epoch=head.epoch + 1))
         await new.close()
 
     lead(harmed, main)

@@ -324,6 +324,8 @@ def test_a_lease_is_renewed_while_an_append_waits_for_standbys(harmed: DatabaseI
         row, head = behind(head)
         assert await connection.append(row, HOLDER)
         other = await table.connect()
+        row, head = behind(head)
+        assert await connection.append(row, HOLDER)
         lease = Lease(head.epoch, HOLDER, "https://anna", 1, 0, CHAIN_START)
         assert await other.write_lease(lease)
         harmed.stall_standbys()

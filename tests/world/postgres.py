@@ -172,6 +172,14 @@ class Server:
         with (self.directory / "postgresql.auto.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
 
+    def write_file(self, name: str, data: bytes) -> None:
+        """In its directory, for itself alone."""
+        path = self.directory / name
+        path.touch(mode=0o600)
+        path.write_bytes(data)
+        if owner := _who():
+            shutil.chown(path, owner["user"], owner["group"])
+
     def stand_by(self, primary: Server) -> None:
         """Take what this one has from now on. It is not running."""
         (self.directory / "standby.signal").touch()

@@ -98,6 +98,7 @@ HANDS: dict[str, frozenset[str]] = {
             "forwarding",
             "founding",
             "joining",
+            "keeping",
             "leading",
             "links",
             "node",

@@ -104,6 +104,7 @@ HANDS: dict[str, frozenset[str]] = {
             "node",
             "opening",
             "overview",
+            "same_secrets",
             "speaking",
             "wire",
             "words",

@@ -123,7 +123,7 @@ screenshots: $(VENV)/.develop tests/browser/node_modules/.ready ## docs/console/
 LOCK = $(BIN)/pip-compile --quiet --strip-extras --upgrade --allow-unsafe --generate-hashes --no-header --no-annotate \
     --no-emit-index-url --no-emit-trusted-host --no-emit-find-links pyproject.toml
 lock: $(VENV)/.develop ## all locks anew: what is newest today of what pyproject.toml allows, with hashes
-	$(LOCK) --extra dev --extra demo --output-file locks/develop.txt
+	$(LOCK) --extra dev --extra demo --extra nodes --output-file locks/develop.txt
 	$(LOCK) --extra demo --constraint locks/develop.txt --output-file locks/run.txt
 	$(LOCK) --only-build-deps --build-deps-for wheel --constraint locks/develop.txt --output-file locks/build.txt
 

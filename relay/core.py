@@ -60,6 +60,15 @@ SENDING_OCTETS_MAX = 64 * 1024 * 1024
 _ANY_MEMBER = Principal("", "")
 
 
+async def _at_any_time() -> None:
+    """Of a relay that is the only one."""
+
+
+def _always() -> Refusal | None:
+    """Of a relay that is the only one."""
+    return None
+
+
 @dataclass
 class Core:
     directory: Path
@@ -87,6 +96,11 @@ class Core:
     site_statuses: Callable[[], Mapping[str, SiteStatus]] = dict
     #: When the certificate that is shown ends. Set where there is one.
     certificate_not_after: Callable[[], datetime] | None = None
+    #: Awaited by all that acts on the world, at the last moment before what it does cannot be taken back: before the
+    #: dot, a webhook's request, a call. It returns when no other machine can be acting in our place.
+    before_acting: Callable[[], Awaitable[None]] = _at_any_time
+    #: Why nothing can be decided now. None: it can, as far as is known.
+    why_not_appending: Callable[[], Refusal | None] = _always
     stopping: bool = False
     #: Where the relay runs on several nodes: who decides for this one while it follows, and what edges say of it.
     elsewhere: Elsewhere | None = None
@@ -213,6 +227,8 @@ class Core:
         """The same, of this very core."""
         if self.stopping or self.store.poisoned:
             return unavailable()
+        if (why := self.why_not_appending()) is not None:
+            return why
         try:
             self.space.check(_ANY_MEMBER)
             with self.store.read():
@@ -243,6 +259,8 @@ class Core:
         """As `decide`, by this very core."""
         found = decision_for(name, asker)
         self._check_not_stopping(found, arguments, asker)
+        if not found.reads and (why := self.why_not_appending()) is not None:
+            raise why
         if isinstance(asker, Principal):
             self._check_still(asker, reads=found.reads)
             if not is_counted and not found.reads:

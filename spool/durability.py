@@ -1,7 +1,7 @@
 """How a batch becomes durable: what the log's writer asks, in whatever form.
 
-The invariant: **what `make_durable` has returned DURABLE for stays, whatever fails next; what it has returned ABSENT for
-is nowhere, and never will be.** There is no third answer. Whoever cannot know yet goes on until it does, or raises.
+The invariant: **what `make_durable` has returned DURABLE for stays, whatever fails next; what it has returned ABSENT
+for is nowhere, and never will be.** There is no third answer. Whoever cannot know yet goes on until it does, or raises.
 
 The writer has one batch under way at a time, so this is asked for one at a time, and in the order of the log.
 
@@ -37,6 +37,10 @@ class Verdict(Enum):
 
 class Durability(Protocol):
     """Belongs to the log's writer."""
+
+    @property
+    def sync_seconds_last(self) -> float:
+        """How long the last batch took to become durable: what the engine needed for it, without our own work."""
 
     async def make_durable(self, batch: Batch) -> Verdict:
         """Make the batch durable. The writer calls it shielded: what is begun is waited for.

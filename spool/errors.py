@@ -72,12 +72,48 @@ class LogPoisonedError(SpoolError):
 
 
 class LogFollowsError(SpoolError):
-    """This machine's log follows another's: nothing is appended here, and nothing was written."""
+    """This machine's log follows another's: nothing is appended here, and nothing was written.
+
+    Also where a log that several machines have is opened as if it were this one's alone: what is not whole at its end
+    may have been acknowledged, and must not be cut for a torn tail. Nothing was changed.
+    """
 
 
-class LogDeposedError(SpoolError):
+class LogDeposedError(LogPoisonedError):
     """Another machine appends now, and this one may not any more. What had been acknowledged is there; this append is
-    not."""
+    not. This process ends as it does of a poisoned log, but nothing is wrong with its disk."""
+
+
+class DivergedError(SpoolError):
+    """A batch that another machine made does not follow from what this machine's log holds, or is not what it says of
+    itself. Nothing of it was written. Whatever brought it, or one of the two logs, is wrong: it is not mended here."""
+
+    def __init__(self, seq: int, problem: str) -> None:
+        super().__init__(
+            f"the batch that begins with sequence {seq} cannot be taken into this log: {problem}"
+        )
+        self.seq = seq
+        self.problem = problem
+
+
+class LostRowsError(SpoolError):
+    """The database has taken back what it had acknowledged: it was restored to an earlier time, or a failover did not
+    keep its promise. The machines' own logs have what it lost. Nothing is appended here any more."""
+
+    def __init__(self, seq: int, chain: bytes, last_seq: int, last_chain: bytes) -> None:
+        super().__init__(
+            f"the database ends with sequence {seq} and chain value {chain.hex()}, but it had acknowledged sequence "
+            f"{last_seq} with chain value {last_chain.hex()}"
+        )
+
+
+class TailGoneError(SpoolError):
+    """The rows that this machine's log needs next have gone from the database. It is to be filled from another."""
+
+    def __init__(self, last_seq: int, oldest_seq: int | None) -> None:
+        oldest = "has no rows any more" if oldest_seq is None else f"begins with {oldest_seq}"
+        super().__init__(f"this machine's log ends with sequence {last_seq}, and the table {oldest}")
+        self.last_seq = last_seq
 
 
 class BackupError(SpoolError):

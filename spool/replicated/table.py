@@ -8,7 +8,7 @@ The table's rows, in words (`spool.replicated.statements` has them in SQL)::
 
     head      one row: epoch, holder, last_seq, chain
     batches   first_seq, last_seq, epoch, previous_chain, chain, data, beside; only added, and dropped by the hour
-    lease     one row: epoch, holder, address, counter, witnessed_seq
+    lease     one row: epoch, holder, address, counter, witnessed_seq, witnessed_chain
     nodes     a row for each machine: name, and what it says of itself, as one JSON object
 
 - *epoch*: raised by one whenever somebody takes the head, and as the first statement on every new connection of whoever
@@ -16,7 +16,9 @@ The table's rows, in words (`spool.replicated.statements` has them in SQL)::
 - *holder*: 16 random octets of one process that leads, made when it begins to. It tells "another took it" from "nothing
   is changed because the settings are unsafe".
 - *witnessed*: a synchronous standby has flushed it. What a primary shows and nobody else has may be gone after a
-  failover, so followers apply a row only when the leader has said that it is witnessed (in `Head.witnessed_seq`).
+  failover, so followers apply a row only when they know that it is witnessed: since another row stands behind it (which
+  nobody adds before), or since the lease says so by its chain value. A sequence number says too little: where an append
+  came to nothing, the batch has another chain value the next time, and an old primary may show the first.
 
 **What is not known.** A statement whose connection broke, or whose answer came with any notice, may or may not have
 happened: `UnknownOutcomeError`. PostgreSQL answers a cancelled wait for replication with a mere warning, and the row is
@@ -84,6 +86,10 @@ class Lease(NamedTuple):
     counter: int
     """Raised by each renewal. Whoever has read the same value for some time by its own clock takes it for stale."""
     witnessed_seq: int
+    """Rows up to here have a witness. It never goes back: `write_lease` only raises it, and so does an append of the
+    lease's holder, to its own row, before it is answered."""
+    witnessed_chain: bytes
+    """Of the record with `witnessed_seq`; they are only changed together."""
 
 
 class Connection(Protocol):
@@ -112,8 +118,9 @@ class Connection(Protocol):
         """As this server shows it: what is not replicated, too."""
 
     async def rows(self, after_seq: int, up_to_seq: int, octets_max: int) -> Sequence[Row]:
-        """Rows from the one that follows `after_seq`, in order, up to `up_to_seq`; at least one, where there is any, and
-        no more than `octets_max` of data besides. Where that one has gone: those that are left, from the oldest."""
+        """Rows from the one that follows `after_seq`, in order, up to `up_to_seq`; at least one, where there is any,
+        and no more than `octets_max` of data besides. It may be fewer than there are: ask again behind the last. Where
+        that one has gone: those that are left, from the oldest."""
 
     async def oldest_seq(self) -> int | None:
         """The first sequence number that there is a row of; None: there are none."""
@@ -122,8 +129,13 @@ class Connection(Protocol):
         """None: nobody has written one yet."""
 
     async def write_lease(self, lease: Lease) -> bool:
-        """Replace it, where the head has this epoch or an older one of the same holder. False: it was not. It waits for
-        no replication."""
+        """Replace it, where the head is of this epoch and this holder, has all that is witnessed, and a synchronous
+        standby is there. It waits for no replication.
+
+        False: it was not. The head is another's, or it was taken anew meanwhile, or this is an old primary that has
+        come back, where a lease would keep followers from looking elsewhere: look at the head, and try another host
+        first.
+        """
 
     async def nodes(self) -> Mapping[str, Mapping[str, object]]:
         """What each machine says of itself, by its name."""
@@ -134,8 +146,60 @@ class Connection(Protocol):
     async def remove_node(self, name: str) -> bool:
         """False: there was none."""
 
+    async def time_us(self) -> int:
+        """The server's clock: microseconds since the epoch, at some moment between the call and its answer."""
+
     async def wait_for_news(self, seconds: float) -> None:
-        """Until somebody has appended, or said what is witnessed, or for so long."""
+        """Until somebody has appended, or said what is witnessed, or for so long. It may return early."""
+
+    async def close(self) -> None:
+        """Closing it twice changes nothing."""
+
+
+class NotAsExpectedError(TableError):
+    """The tables are not those that the caller has looked at: nothing was changed, and it must look again."""
+
+
+class Keeping(Protocol):
+    """A connection for what is done to the tables as a whole: they are made, looked after, and thrown away. What holds
+    for a `Connection` holds for it: one call at a time, and closed by any error, and by a cancel."""
+
+    @property
+    def host(self) -> str:
+        """To whom it is, for the log."""
+
+    async def head(self) -> Head | None:
+        """As this server shows it. None: there are no such tables here."""
+
+    async def found(self, head: Head) -> None:
+        """Make the tables, with this head and no row, all at once: committed and witnessed.
+
+        Raises `NotAsExpectedError` where there are tables, `TableError`, `UnknownOutcomeError`.
+        """
+
+    async def discard(self, head: Head) -> None:
+        """Remove the tables, and all that is in them, where their head is exactly this one: committed and witnessed.
+
+        Raises `NotAsExpectedError` where it is another, or there are none; `TableError`, `UnknownOutcomeError`.
+        """
+
+    async def begin_part(self) -> None:
+        """Rows that come from now on are in another part of the table than those before. Only whole parts go, so this
+        is done once an hour or so.
+
+        Raises `TableError`, also where others were too busy with the table: try it again later.
+        """
+
+    async def drop_through(self, seq: int) -> int:
+        """Drop the parts that have only rows up to `seq`, but never the one that is written to; how many have gone.
+
+        Their place is free at once. Appends and reads go on meanwhile. Which rows may go, the caller says: nothing is
+        asked here. Raises `TableError`, also where others were too busy with the table: try it again later; some parts
+        may have gone, and what was left half dropped is finished then.
+        """
+
+    async def octets(self) -> int:
+        """What the tables need on the server's disk."""
 
     async def close(self) -> None:
         """Closing it twice changes nothing."""
@@ -150,6 +214,9 @@ class Table(Protocol):
         Raises `TableError` (nobody answers, in some seconds), `UnfitTableError`.
         """
 
+    async def keep(self) -> Keeping:
+        """As `connect`, for the tables as a whole; they need not be there."""
+
     def prefer_another_host(self) -> None:
-        """The next `connect` tries the hosts after the one that was last used first: the one that was is perhaps an old
-        primary that has come back."""
+        """The host that was used last is tried first; from now on the one after it is, until another was used: the one
+        that was is perhaps an old primary that has come back."""

@@ -24,6 +24,7 @@ HANDS: dict[str, frozenset[str]] = {
         {
             "__main__",
             "acceptance",
+            "acting",
             "alarm",
             "alarm_watch",
             "batches",
@@ -87,7 +88,26 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
-    "relay.nodes": frozenset({"certificates", "door", "forwarding", "links", "wire", "words"}),
+    "relay.nodes": frozenset(
+        {
+            "beside",
+            "bundle",
+            "certificates",
+            "database",
+            "door",
+            "forwarding",
+            "founding",
+            "joining",
+            "leading",
+            "links",
+            "node",
+            "opening",
+            "overview",
+            "speaking",
+            "wire",
+            "words",
+        }
+    ),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.own_network": frozenset(
@@ -122,19 +142,27 @@ HANDS: dict[str, frozenset[str]] = {
     "spool": frozenset(
         {
             "__init__",
+            "calls",
             "clock",
             "directory",
             "disk",
+            "disk_durability",
+            "durability",
             "files",
             "erasure",
             "interface",
             "log",
+            "mark",
             "open_segment",
             "own_thread",
             "reader",
             "repair",
             "strip",
+            "writer",
         }
+    ),
+    "spool.replicated": frozenset(
+        {"connection", "following", "hosts", "keeping", "leading", "postgres", "table", "witness"}
     ),
     "spool.verify": frozenset({"segment", "verify", "views"}),
 }
@@ -218,6 +246,10 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     "google_crc32c": ALL,
     "idna": ALL,
     "msgspec": ALL,
+    "nacl.bindings": frozenset(
+        {"crypto_aead_xchacha20poly1305_ietf_decrypt", "crypto_aead_xchacha20poly1305_ietf_encrypt"}
+    ),
+    "nacl.exceptions": frozenset({"CryptoError"}),
 }
 
 #: Module of ours that is not pure -> the names in it that are: values, and views that are given to us.
@@ -226,6 +258,8 @@ FROM_THE_RIM = {
     # What composing is given, which has read the files.
     "relay.message.keys": frozenset({"KeyRing", "Pepper", "Peppers"}),
     "relay.message.key_files": frozenset({"KeyFileError", "pepper_name"}),
+    # Values; the rest of it waits.
+    "spool.replicated.table": frozenset({"Lease", "Row"}),
     "spool.views": frozenset({"Projector", "Snapshot", "Transaction", "prefix_end"}),
     "spool.views.scratch": frozenset({"Scratch"}),
 }

@@ -1,1 +1,1 @@
-"""Nodes: how they know each other, what they ask each other, and what a follower answers itself."""
+"""A relay on several machines."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from relay.config import CONFIG_FILE
+from relay.config import CONFIG_FILE, parse_config
 from relay.file_names import LOG_DIRECTORY
 from relay.message.key_files import pepper_files
 from relay.operator.client import administer, user_name
@@ -137,13 +137,19 @@ def restore_command(context: click.Context, backup: Path, directory: Path, hold:
         raise BackupError(
             f"{backup} has no secrets or no configuration; mail is held by `queue hold` once they are there"
         )
+    several = can_serve and _is_of_several(backup)
+    if hold and several:
+        raise BackupError(
+            f"{backup} is of one of several machines: restore it without --hold, then either make a node of it, or "
+            "take [nodes] out of its relay.toml, and hold its mail by `queue hold`"
+        )
     _make_private(directory, ours=())
     with open_meter() as meter:
         progress = None if as_json else meter
         finish = partial(_hold, directory) if hold else lambda: None
         manifest = restore(backup, directory, log=LOG_DIRECTORY, finish=finish, progress=progress)
         verdict = verify_log(directory / LOG_DIRECTORY, progress=progress)
-    waiting = _count_waiting(directory) if can_serve else None
+    waiting = _count_waiting(directory) if can_serve and not several else None
     if as_json:
         print_json(
             {
@@ -157,9 +163,16 @@ def restore_command(context: click.Context, backup: Path, directory: Path, hold:
             }
         )
     else:
-        _print_restored(directory, manifest, verdict, waiting, hold)
+        _print_restored(directory, manifest, verdict, waiting, hold, several)
     if verdict.problems:
         context.exit(1)
+
+
+def _is_of_several(backup: Path) -> bool:
+    return (
+        parse_config((backup / CONFIG_FILE).read_text(encoding="utf-8"), str(backup / CONFIG_FILE)).nodes
+        is not None
+    )
 
 
 def _hold(directory: Path) -> None:
@@ -192,14 +205,19 @@ def _count_waiting(directory: Path) -> int:
 
 
 def _print_restored(
-    directory: Path, manifest: Manifest, verdict: LogVerdict, waiting: int | None, hold: bool
+    directory: Path, manifest: Manifest, verdict: LogVerdict, waiting: int | None, hold: bool, several: bool
 ) -> None:
     _print_problems(verdict.problems)
     click.echo(
         f"{directory} holds the log up to sequence {manifest.last_seq}, as it was at {manifest.made_at}; "
         f"{verdict.records:,} records are whole."
     )
-    if waiting is None:
+    if several:
+        click.echo(
+            f"It is of one of several machines. To serve it as one machine, take [nodes] out of its {CONFIG_FILE}; a "
+            "new node is made by `node join --from-backup`."
+        )
+    elif waiting is None:
         click.echo(
             f"It cannot be served before `{_KEYS}/`, `{_PEPPER}` and `{CONFIG_FILE}` are there: the backup lacks some."
         )

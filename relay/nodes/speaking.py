@@ -144,7 +144,9 @@ class Speaking:
     def _namesake_trouble(self) -> str | None:
         if self._namesake_times < NAMESAKE_TIMES:
             return None
-        return f"another relay calls itself {self._own.name}, too: a node is made by `node join`, not by a copy"
+        return (
+            f"another relay calls itself {self._own.name}, too: a node is made by `node join`, not by a copy"
+        )
 
     def _configuration(self) -> str:
         config = self._core.config

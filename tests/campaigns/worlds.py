@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from tests.campaigns.faults import FAULTS, draw_faults
 from tests.campaigns.log_story import LOG_FAULTS, draw_log_faults, simulate_logs
+from tests.campaigns.node_story import NODE_FAULTS, draw_node_faults, simulate_nodes
 from tests.campaigns.story import Run, simulate
 
 
@@ -20,4 +21,5 @@ class SimulatedWorld(NamedTuple):
 WORLDS: Final[Mapping[str, SimulatedWorld]] = {
     "one": SimulatedWorld(simulate, FAULTS, draw_faults),
     "logs": SimulatedWorld(simulate_logs, LOG_FAULTS, draw_log_faults),
+    "nodes": SimulatedWorld(simulate_nodes, NODE_FAULTS, draw_node_faults),
 }

@@ -166,12 +166,6 @@ class Node:
         assert self._leading is not None, "nothing acts on a node that follows"
         await self._leading.wait_until_sure()
 
-    @property
-    def _tail_hours(self) -> int:
-        nodes = self._core.config.nodes
-        assert nodes is not None
-        return nodes.tail_hours
-
     # ------------------------------------------------------------------------------------------- its life
 
     async def run(self, act: Callable[[], Awaitable[None]]) -> None:

@@ -42,6 +42,7 @@ from relay.nodes.leading import Leading
 from relay.nodes.lease import LeaseWatch, is_clock_off
 from relay.nodes.seal import BESIDE, ROWS, Seal
 from relay.nodes.speaking import Speaking
+from relay.nodes.tail import Tail
 from relay.refusals import Refusal
 from relay.times import SECOND_US
 from spool.errors import LogDeposedError, LogPoisonedError
@@ -106,6 +107,7 @@ class Node:
         #: What acted has ended.
         self._has_acted = trio.Event()
         self._speaking = Speaking(self, core, own, table, on_clock=self._note_clock)
+        self._tail = Tail(table, core.store, nodes=lambda: self._speaking.nodes, tail_hours=self._tail_hours)
         core.before_acting = self.before_acting
         core.why_not_appending = self.why_not_appending
 
@@ -144,6 +146,11 @@ class Node:
         """What is wrong, in a sentence."""
         return self._trouble
 
+    def _tail_hours(self) -> int:
+        nodes = self._core.config.nodes
+        assert nodes is not None
+        return nodes.tail_hours
+
     def why_not_appending(self) -> Refusal | None:
         """Of a node that leads."""
         if self._leading is None or self._leading.is_sure:
@@ -176,6 +183,7 @@ class Node:
                 leading = await self._follow()
                 nursery.start_soon(self._renew, leading)
                 nursery.start_soon(self._give_up_in_time, leading)
+                nursery.start_soon(self._tail.keep)
                 try:
                     await self._begin_to_lead(leading)
                     if not self._core.stopping:

@@ -42,6 +42,7 @@ from relay.nodes.leading import Leading
 from relay.nodes.lease import LeaseWatch, is_clock_off
 from relay.nodes.seal import BESIDE, ROWS, Seal
 from relay.nodes.speaking import Speaking
+from relay.nodes.stripping import Stripping
 from relay.nodes.tail import Tail
 from relay.refusals import Refusal
 from relay.times import SECOND_US
@@ -107,6 +108,7 @@ class Node:
         #: What acted has ended.
         self._has_acted = trio.Event()
         self._speaking = Speaking(self, core, own, table, on_clock=self._note_clock)
+        self.stripping = Stripping(core, leads=lambda: self.leads)
         self._tail = Tail(table, core.store, nodes=lambda: self._speaking.nodes, tail_hours=self._tail_hours)
         core.before_acting = self.before_acting
         core.why_not_appending = self.why_not_appending
@@ -146,6 +148,10 @@ class Node:
         """What is wrong, in a sentence."""
         return self._trouble
 
+    @property
+    def stripped_through(self) -> int:
+        return self.stripping.through
+
     def _tail_hours(self) -> int:
         nodes = self._core.config.nodes
         assert nodes is not None
@@ -180,6 +186,7 @@ class Node:
                 nursery = self._nursery
                 nursery.start_soon(self._sync_now_and_then)
                 nursery.start_soon(self._speaking.run)
+                nursery.start_soon(self.stripping.run)
                 leading = await self._follow()
                 nursery.start_soon(self._renew, leading)
                 nursery.start_soon(self._give_up_in_time, leading)

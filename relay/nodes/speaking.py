@@ -39,6 +39,8 @@ class Spoken(Protocol):
     def leads(self) -> bool: ...
     @property
     def trouble(self) -> str | None: ...
+    @property
+    def stripped_through(self) -> int: ...
 
 
 class Speaking:
@@ -115,6 +117,7 @@ class Speaking:
             applied_seq=store.last_seq,
             synced_seq=self.synced_seq,
             first_seq=store.first_seq(),
+            stripped_through=self._node.stripped_through,
             clock_offset_us=None if self.clock_off_us is None else -self.clock_off_us,
             free_bytes=store.free_bytes(),
             trouble=(self._node.trouble or "")[:TROUBLE_CHARACTERS_MAX] or None,

@@ -104,6 +104,7 @@ HANDS: dict[str, frozenset[str]] = {
             "opening",
             "overview",
             "speaking",
+            "stripping",
             "tail",
             "wire",
             "words",

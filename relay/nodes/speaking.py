@@ -98,8 +98,9 @@ class Speaking:
         database = await connection.time_us()
         self.clock_off_us = clock_off_us(before, database, clock())
         self._off_times = self._off_times + 1 if is_clock_off(self.clock_off_us) else 0
-        if self._off_times >= OFF_TIMES:
+        if self._off_times == OFF_TIMES:
             logger.warning("node.clock_off", extra={"off_us": self.clock_off_us})
+        if self._off_times >= OFF_TIMES:
             self._on_clock()
 
     def facts(self) -> Facts:

@@ -24,7 +24,7 @@ from relay.config import Config, ConfigError, load_config
 from relay.console_links import ConsoleLinks
 from relay.data_directory import SiteStatus, WebhooksAtWork, check_may_write
 from relay.edge import Edge, MailReader
-from relay.elsewhere import Elsewhere, Node
+from relay.elsewhere import Elsewhere, OwnNode
 from relay.heavy_work import HeavyWork
 from relay.in_hand import InHand
 from relay.last_looks import LastLooks, ListLooks
@@ -112,7 +112,7 @@ class Core:
     stopping: bool = False
     #: Where the relay runs on several nodes: who decides for this one while it follows, and what edges say of it.
     elsewhere: Elsewhere | None = None
-    node: Node | None = None
+    node: OwnNode | None = None
     #: Called with each further pepper and its number, before anything is made by it; awaited.
     pepper_observers: list[Callable[[int, Pepper], Awaitable[None]]] = field(default_factory=list)
     #: One at a time removes payloads (relay.operator.retention).

@@ -16,7 +16,7 @@ import msgspec
 from relay.buffers import Buffers
 from relay.config import Config
 from relay.data_directory import LogToRead
-from relay.elsewhere import Node
+from relay.elsewhere import OwnNode
 from relay.heavy_work import HeavyWork
 from relay.internet.resolver import Resolver
 from relay.mail_reading import Reading, Signature
@@ -117,7 +117,7 @@ class Edge:
     #: None: a send can be taken now. The core is asked.
     why_not_accepting: Callable[[], Awaitable[Refusal | None]]
     #: Where the relay runs on several nodes, this one.
-    node: Node | None = None
+    node: OwnNode | None = None
 
     @property
     def config(self) -> Config:

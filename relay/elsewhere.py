@@ -18,7 +18,7 @@ from relay.stream_places import TicketUse
 Role = Literal["leader", "follower"]
 
 
-class Node(Protocol):
+class OwnNode(Protocol):
     """What an edge knows of the node at which it answers."""
 
     @property

@@ -18,7 +18,7 @@ from spool.record import Entry, Record
 
 
 class Append:
-    """One call of `append`, and the task that waits in it."""
+    """One call of `append`, made in the task that is going to wait for its answer."""
 
     __slots__ = ("entries", "patient", "raise_cancel", "size", "taken", "task")
 
@@ -53,29 +53,20 @@ class Calls:
     def __init__(self, *, batch_records_max: int, batch_bytes_max: int) -> None:
         self._batch_records_max = batch_records_max
         self._batch_bytes_max = batch_bytes_max
-        self._queue: deque[Append] = deque()
+        #: Who has come since the writer took the last ones. Whoever joins then waits to be rescheduled, with the call's
+        #: `abort`. Who is cancelled stays here until the writer looks.
+        self.queue: deque[Append] = deque()
         #: Taken by the writer, in the order of their records.
         self.taken: list[Append] = []
 
-    def __bool__(self) -> bool:
-        """Whether somebody has come since the writer took the last ones: who has gone again may be counted."""
-        return bool(self._queue)
-
     def waiting(self) -> int:
-        return sum(append.task is not None for append in self._queue)
-
-    async def add(self, append: Append, wake: Callable[[], None]) -> Sequence[Record]:
-        """Wait for the answer; `wake` is for who is to give it."""
-        self._queue.append(append)
-        wake()
-        records: Sequence[Record] = await trio.lowlevel.wait_task_rescheduled(append.abort)
-        return records
+        return sum(append.task is not None for append in self.queue)
 
     def take(self) -> bool:
         """Take from the queue what makes one batch. False: there is nothing to be done."""
         room, records_room = self._batch_bytes_max, self._batch_records_max
-        while self._queue:
-            append = self._queue[0]
+        while self.queue:
+            append = self.queue[0]
             if append.task is not None:
                 room -= append.size
                 records_room -= len(append.entries)
@@ -83,7 +74,7 @@ class Calls:
                     break
                 append.taken = True
                 self.taken.append(append)
-            self._queue.popleft()
+            self.queue.popleft()
         return bool(self.taken)
 
     def release(self, records: Sequence[Record]) -> None:
@@ -111,8 +102,8 @@ class Calls:
 
     def fail(self, error: Callable[[], Exception]) -> None:
         """Answer everybody."""
-        appends = [*self.taken, *self._queue]
+        appends = [*self.taken, *self.queue]
         self.taken = []
-        self._queue.clear()
+        self.queue.clear()
         for append in appends:
             append.answer(outcome.Error(error()))

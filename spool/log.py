@@ -194,8 +194,14 @@ class Log(DurableLog):
                 f"{len(entries)} entries of {size} bytes are too many for one batch of at most "
                 f"{self._batch_records_max} and {self._batch_bytes_max} bytes"
             )
-        self._check_appends()
-        return await self._calls.add(Append(entries, size, patient), self._writer.wake)
+        writer = self._writer
+        if writer.poisoned or self._closed or self._follows:
+            self._check_appends()
+        append = Append(entries, size, patient)
+        self._calls.queue.append(append)
+        writer.wake()
+        records: Sequence[Record] = await trio.lowlevel.wait_task_rescheduled(append.abort)
+        return records
 
     async def settle(self) -> None:
         await self._writer.settle()

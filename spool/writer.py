@@ -215,9 +215,10 @@ class Writer:
     async def _wait_for_work(self) -> bool:
         """Take the next batch from the queue. False if the log is closed and drained."""
         while True:
-            if self._calls and self._has_own_thread:
+            if self._calls.queue and self._has_own_thread:
                 await _let_others_come()
-            self._check_not_failed()
+            if self._failure is not None:
+                raise self._failure
             if self._calls.take() or self._rotation_wanted or self._receiving is not None:
                 return True
             if self._closed:
@@ -234,7 +235,8 @@ class Writer:
     async def _rotate(self) -> None:
         while self._held:
             await self._let_go.park()
-        self._check_not_failed()
+        if self._failure is not None:
+            raise self._failure
         await self._beside(self._segment.rotate)
 
     async def _commit(self) -> None:
@@ -247,10 +249,11 @@ class Writer:
         while calls.taken:
             records, data = self._segment.encode(append.entries for append in calls.taken)
             verdict = await durability.make_durable(Batch(records, data, self._segment.end.chain))
-            self._check_not_failed()
+            if self._failure is not None:
+                raise self._failure
             if verdict is Verdict.DURABLE:
-                self.sync_seconds_last = durability.sync_seconds_last
-                self.sync_seconds_total += self.sync_seconds_last
+                self.sync_seconds_last = seconds = durability.sync_seconds_last
+                self.sync_seconds_total += seconds
                 self.batches += 1
                 self._advance(records, data)
                 calls.release(records)
@@ -275,7 +278,8 @@ class Writer:
                 await self._rotate()
             data = self._segment.encode_placed(records)
             await self._beside(self._segment.write_unsynced, data)
-            self._check_not_failed()
+            if self._failure is not None:
+                raise self._failure
             self._advance(records, data)
             self.news.unpark_all()
         self.batches += len(receiving.batches)
@@ -288,10 +292,6 @@ class Writer:
         self.bytes += len(data)
         if self._on_durable is not None:
             self._on_durable(records)
-
-    def _check_not_failed(self) -> None:
-        if self._failure is not None:
-            raise self._failure
 
     def _end(self, error: BaseException) -> None:
         self.poisoned = True

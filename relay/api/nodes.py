@@ -7,7 +7,7 @@
   this node took is never too old for that write (`relay.nodes.forwarding`).
 - *Not known here* is not the same as *not there*: a key that was made a moment ago at another node, a message with a
   number that has not come here yet. Before anybody is told 401 or 404 for that, this node catches up; where it cannot,
-  he is told 503 (`relay.elsewhere.Node.catch_up`).
+  he is told 503 (`relay.elsewhere.OwnNode.catch_up`).
 
 Nothing here is done, or in the way, where there is one machine.
 """
@@ -22,7 +22,7 @@ from relay.api.credentials import is_unknown
 from relay.api.operations import Described, operation
 from relay.api.request import Request, Send
 from relay.edge import Edge
-from relay.elsewhere import Node
+from relay.elsewhere import OwnNode
 from relay.refusals import Refusal
 
 #: The arguments of a query that name a place in the log.
@@ -47,7 +47,7 @@ async def leader(edge: Edge, request: Request) -> Answer:
     return Answer.of({"role": "leader"})
 
 
-def saying_how_late(node: Node, send: Send) -> Send:
+def saying_how_late(node: OwnNode, send: Send) -> Send:
     """The same, but each answer says how late this node is."""
 
     async def send_with_lag(message: Any) -> None:

@@ -122,7 +122,7 @@ async def open_forwarding(
 
 
 class Forwarding:
-    """Made by `open_forwarding`. It is `relay.elsewhere`'s `Elsewhere` and `Node`."""
+    """Made by `open_forwarding`. It is `relay.elsewhere`'s `Elsewhere` and `OwnNode`."""
 
     def __init__(
         self,
@@ -190,10 +190,16 @@ class Forwarding:
 
     async def decide(self, found: Decision, arguments: msgspec.Struct, asker: Asker) -> Any:
         try:
-            return await self._decide(found, arguments, asker)
+            answer = await self._decide(found, arguments, asker)
         except Refusal as refusal:
+            if refusal.code == "AUTH_FAILED":
+                self._end_session(asker)
             if refusal.code != "TEMPORARILY_UNAVAILABLE" or not found.reads or _is_vouched(asker):
                 raise
+        else:
+            if found.name == "leave_console":
+                self._end_session(asker)
+            return answer
         # As a relay answers that has just begun, and remembers nothing.
         if isinstance(asker, Operator):
             return await carry_out(self._core, found, arguments, asker)
@@ -224,6 +230,12 @@ class Forwarding:
                 "a defect of the relay; the log of the node that leads has it under request id "
                 + refusal.message,
             ) from None
+
+    def _end_session(self, asker: Asker) -> None:
+        """One that the operator vouched for is over: who leads has ended its own streams by it."""
+        if isinstance(asker, Principal) and asker.is_vouched:
+            for tell in self._core.console_links.ended:
+                tell(asker.did, asker.key_id)
 
     async def take_message(self, address: str) -> None:
         await self._ask(words.TakeMessage(address), NoneType, party=_STRANGERS)

@@ -201,7 +201,11 @@ class _Opening:
         self._made: psycopg.Connection[tuple[Any, ...]] | None = None
 
     def open(self) -> None:
-        connection = psycopg.connect(make_conninfo(**self._parameters), autocommit=True)
+        try:
+            connection = psycopg.connect(make_conninfo(**self._parameters), autocommit=True)
+        except psycopg.Error as error:
+            # The frames that it remembers remember it, and a socket: that would stay open until somebody collects them.
+            raise error.with_traceback(None)  # noqa: B904
         with self._lock:
             if self._is_wanted:
                 self._made = connection

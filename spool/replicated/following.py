@@ -167,6 +167,12 @@ class Following:
                     f"{connection.host} shows less than this machine's log has: sequence {head.last_seq}, and here it "
                     f"is {log.last_seq}. It is an old primary, or the database was restored to an earlier time"
                 )
+            # The lease was asked for first, so a server that has everything has this.
+            if lease is not None and head.last_seq < lease.witnessed_seq:
+                raise TableError(
+                    f"{connection.host} is an old primary: it shows sequence {head.last_seq}, and what is witnessed "
+                    f"ends with {lease.witnessed_seq}"
+                )
             self._shown_seq = head.last_seq
             witnessed_chain = b"" if lease is None else lease.witnessed_chain
             while log.last_seq < head.last_seq and await self._apply(connection, head, witnessed_chain):

@@ -19,7 +19,7 @@ from spool.replicated.promise import Promise
 from spool.replicated.table import Head, Keeping, NotAsExpectedError, TableError
 from spool.replicated.witness import wait_for_witness
 
-#: A large file may take its time to go.
+#: For what changes something: a large file may take its time to go.
 SECONDS: Final = 60.0
 
 
@@ -67,12 +67,12 @@ class PostgresKeeping(Keeping):
         number = current + 1
         parts = {part.number: part for part in await self._parts()}
         if number in parts and not parts[number].is_attached:
-            await self._ask(partitions.drop(number))
+            await self._do(partitions.drop(number))
             del parts[number]
         if number not in parts:
-            await self._ask(partitions.make(number))
-            await self._ask(partitions.attach(number))
-        await self._ask(partitions.NAME_NEXT, {"current": current, "next": number})
+            await self._do(partitions.make(number))
+            await self._do(partitions.attach(number))
+        await self._do(partitions.NAME_NEXT, {"current": current, "next": number})
         await self._wait_for_witness()
 
     async def drop_through(self, seq: int) -> int:
@@ -82,8 +82,8 @@ class PostgresKeeping(Keeping):
             if part.is_attached and not (part.is_detaching or await self._ends_by(part, seq)):
                 continue
             if part.is_attached:
-                await self._ask(partitions.detach(part))
-            await self._ask(partitions.drop(part.number))
+                await self._do(partitions.detach(part))
+            await self._do(partitions.drop(part.number))
             count += 1
         return count
 
@@ -118,13 +118,16 @@ class PostgresKeeping(Keeping):
         raise NotAsExpectedError(f"{self.host}: {problem}")
 
     async def _commit(self) -> None:
-        await self._ask("COMMIT", changes=True)
+        await self._do("COMMIT")
         await self._wait_for_witness()
 
     async def _wait_for_witness(self) -> None:
         await wait_for_witness(self._session, self._witness, self._patience, {})
 
-    async def _ask(
-        self, statement: str, values: Mapping[str, object] | None = None, *, changes: bool = False
-    ) -> Answer:
-        return await self._session.ask(statement, values, seconds=SECONDS, changes=changes)
+    async def _ask(self, statement: str, values: Mapping[str, object] | None = None) -> Answer:
+        """What changes nothing, or is in a transaction that has not been committed."""
+        return await self._session.ask(statement, values, seconds=self._patience.answer_seconds)
+
+    async def _do(self, statement: str, values: Mapping[str, object] | None = None) -> None:
+        """What stays."""
+        await self._session.ask(statement, values, seconds=SECONDS, changes=True)

@@ -20,7 +20,7 @@ import trio
 
 from spool.replicated import statements
 from spool.replicated.connection import USUAL_PATIENCE, Answer, Patience, Session, open_session
-from spool.replicated.hosts import Hosts
+from spool.replicated.hosts import Host, Hosts
 from spool.replicated.keeping import PostgresKeeping
 from spool.replicated.promise import SEES_STANDBYS, SETTINGS, Promise, find_refusals
 from spool.replicated.table import (
@@ -36,6 +36,8 @@ from spool.replicated.witness import wait_for_witness
 
 #: Connections that are being made at a time, and those that nobody waits for any more among them.
 CONNECTING_MAX: Final = 8
+#: Until the next host is tried, too.
+STAGGER_SECONDS: Final = 0.3
 #: What is large is waited for longer.
 OCTETS_A_SECOND_LEAST: Final = 1 << 20
 
@@ -75,21 +77,47 @@ class PostgresTable(Table):
         self._hosts.prefer_another()
 
     async def _open(self, *, needs_tables: bool) -> Session:
-        problems = []
-        kind = TableError
-        for host in self._hosts.in_turn():
+        """To the first host, in turn, that may be used. One that does not answer for STAGGER_SECONDS, perhaps since its
+        machine is gone, is waited for beside the next one."""
+        hosts = self._hosts.in_turn()
+        found: list[tuple[Host, Session]] = []
+        problems: dict[str, TableError] = {}
+
+        async def attempt(host: Host, has_failed: trio.Event) -> None:
             try:
-                session = await open_session(
-                    host, seconds=self._patience.connect_seconds, limiter=self._limiter
-                )
-                await self._look_at(session, needs_tables=needs_tables)
+                session = await self._reach(host, needs_tables=needs_tables)
             except TableError as error:
-                problems.append(str(error))
-                kind = UnfitTableError if isinstance(error, UnfitTableError) else kind
-            else:
-                self._hosts.used(host)
-                return session
-        raise kind("; ".join(problems))
+                problems[host.name] = error
+                has_failed.set()
+                return
+            found.append((host, session))
+            nursery.cancel_scope.cancel()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                for host in hosts:
+                    has_failed = trio.Event()
+                    nursery.start_soon(attempt, host, has_failed)
+                    with trio.move_on_after(STAGGER_SECONDS):
+                        await has_failed.wait()
+        except BaseException:
+            for _, session in found:
+                await session.close()
+            raise
+        if not found:
+            is_unfit = any(isinstance(error, UnfitTableError) for error in problems.values())
+            said = "; ".join(str(problems[host.name]) for host in hosts)
+            raise (UnfitTableError if is_unfit else TableError)(said)
+        (host, session), *others = found
+        for _, other in others:  # at the same moment
+            await other.close()
+        self._hosts.used(host)
+        return session
+
+    async def _reach(self, host: Host, *, needs_tables: bool) -> Session:
+        session = await open_session(host, seconds=self._patience.connect_seconds, limiter=self._limiter)
+        await self._look_at(session, needs_tables=needs_tables)
+        return session
 
     async def _look_at(self, session: Session, *, needs_tables: bool) -> None:
         """Set what is ours to set, and see that the rest is right. Raises `UnfitTableError`, and closes it."""
@@ -118,6 +146,7 @@ class PostgresConnection(Connection):
         self._session = session
         self._patience = patience
         self._take_head = statements.take_head(promise)
+        self._write_lease = statements.write_lease(promise)
         self._append = statements.append(promise)
         self._witness = statements.witness(promise)
         self._witness_and_say = statements.witness_and_say(promise)
@@ -170,7 +199,7 @@ class PostgresConnection(Connection):
         return Lease(*rows[0]) if rows else None
 
     async def write_lease(self, lease: Lease) -> bool:
-        return bool((await self._ask(statements.WRITE_LEASE, lease._asdict(), changes=True)).rows)
+        return bool((await self._ask(self._write_lease, lease._asdict(), changes=True)).rows)
 
     async def nodes(self) -> Mapping[str, Mapping[str, object]]:
         found = {}

@@ -136,15 +136,25 @@ def _is_witnessed(promise: Promise) -> str:
     )
 
 
+def _has_standby(promise: Promise) -> str:
+    if promise is not Promise.STANDBYS:
+        return "true"
+    return "EXISTS (SELECT FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum'))"
+
+
 # ------------------------------------------------------------------------------------------------ lease, nodes, news
 
 READ_LEASE: Final = (
     f"SELECT epoch, holder, address, counter, witnessed_seq, witnessed_chain FROM {SCHEMA}.lease"
 )
-#: One row where it was written.
-WRITE_LEASE: Final = f"""
+
+
+def write_lease(promise: Promise) -> str:
+    """One row where it was written."""
+    return f"""
 WITH {_QUICK}, held AS (
-  SELECT FROM {SCHEMA}.head, quick WHERE holder = %(holder)s AND epoch <= %(epoch)s
+  SELECT FROM {SCHEMA}.head, quick WHERE holder = %(holder)s AND epoch = %(epoch)s AND last_seq >= %(witnessed_seq)s
+    AND {_has_standby(promise)}
 ), before AS (
   SELECT max(witnessed_seq) AS witnessed_seq FROM {SCHEMA}.lease
 ), written AS (
@@ -158,6 +168,7 @@ WITH {_QUICK}, held AS (
 )
 SELECT CASE WHEN %(witnessed_seq)s > coalesce(before.witnessed_seq, 0) THEN pg_notify('{CHANNEL}', '') END
 FROM written, before"""
+
 
 READ_NODES: Final = f"SELECT name, facts FROM {SCHEMA}.nodes ORDER BY name"
 WRITE_NODE: Final = f"""

@@ -119,7 +119,8 @@ class Connection(Protocol):
 
     async def rows(self, after_seq: int, up_to_seq: int, octets_max: int) -> Sequence[Row]:
         """Rows from the one that follows `after_seq`, in order, up to `up_to_seq`; at least one, where there is any,
-        and no more than `octets_max` of data besides. Where that one has gone: those that are left, from the oldest."""
+        and no more than `octets_max` of data besides. It may be fewer than there are: ask again behind the last. Where
+        that one has gone: those that are left, from the oldest."""
 
     async def oldest_seq(self) -> int | None:
         """The first sequence number that there is a row of; None: there are none."""
@@ -128,8 +129,13 @@ class Connection(Protocol):
         """None: nobody has written one yet."""
 
     async def write_lease(self, lease: Lease) -> bool:
-        """Replace it, where the head has this epoch or an older one of the same holder. False: it was not. It waits for
-        no replication."""
+        """Replace it, where the head is of this epoch and this holder, has all that is witnessed, and a synchronous
+        standby is there. It waits for no replication.
+
+        False: it was not. The head is another's, or it was taken anew meanwhile, or this is an old primary that has
+        come back, where a lease would keep followers from looking elsewhere: look at the head, and try another host
+        first.
+        """
 
     async def nodes(self) -> Mapping[str, Mapping[str, object]]:
         """What each machine says of itself, by its name."""
@@ -212,5 +218,5 @@ class Table(Protocol):
         """As `connect`, for the tables as a whole; they need not be there."""
 
     def prefer_another_host(self) -> None:
-        """The next `connect` tries the hosts after the one that was last used first: the one that was is perhaps an old
-        primary that has come back."""
+        """The host that was used last is tried first; from now on the one after it is, until another was used: the one
+        that was is perhaps an old primary that has come back."""

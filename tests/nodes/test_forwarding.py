@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from relay.console_logins import RedeemConsoleLink, StillSignedIn
+from relay.console_logins import LeaveConsole, RedeemConsoleLink, StillSignedIn
 from relay.edge import DecisionFailedError
 from relay.events import SendAccepted
 from relay.nodes.forwarding import OWN_WRITE_SECONDS_MAX
@@ -220,15 +220,29 @@ def test_each_node_lets_the_operator_into_its_own_console(tmp_path: Path) -> Non
 
 def test_a_link_for_a_member_is_good_at_any_node(tmp_path: Path) -> None:
     async def test(world: World, follower: Follower, member: Principal) -> None:
-        made = await command(follower.core, "console_login", did=DID)
-        token = made["url"].partition("link=")[2]
-        vouched = await follower.core.decide(
-            "redeem_console_link", RedeemConsoleLink(token=token), Stranger()
-        )
-        session = Principal(vouched.did, vouched.key_id, vouched.scope)
+        async def signed_in() -> Principal:
+            made = await command(follower.core, "console_login", did=DID)
+            token = made["url"].partition("link=")[2]
+            vouched = await follower.core.decide(
+                "redeem_console_link", RedeemConsoleLink(token=token), Stranger()
+            )
+            return Principal(vouched.did, vouched.key_id, vouched.scope)
+
+        session = await signed_in()
         for core in (world.core, follower.core):
             await core.decide("still_signed_in", StillSignedIn(), session)
             await core.decide("own_keys", OwnKeys(), session)
+        async with follower.core.streams.open(session) as stream:
+            # Signed out at another node, this one learns it when it is used here the next time.
+            await world.core.decide("leave_console", LeaveConsole(), session)
+            assert stream.ending is None
+            assert (await refused(follower.core.decide("own_keys", OwnKeys(), session))).code == "AUTH_FAILED"
+            assert stream.ending is not None
+        session = await signed_in()
+        async with follower.core.streams.open(session) as stream:
+            await follower.core.decide("leave_console", LeaveConsole(), session)
+            assert stream.ending is not None
+        session = await signed_in()
         # Only who leads knows the session: without it nobody is taken for signed out.
         follower.leader = None
         refusal = await refused(follower.core.decide("still_signed_in", StillSignedIn(), session))

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import trio
 
+from relay.core import Core
 from relay.edge import Decide
 from relay.edges import words
 from relay.edges.answering import OneEdge
@@ -46,6 +47,8 @@ class Door:
     channel: Channel | None = None
     #: What `tell_refused` of an edge does at its times.
     tell_refused: Callable[[], Awaitable[None]] | None = None
+    #: As `relay.elsewhere.OwnNode` has it.
+    catch_up: Callable[[], Awaitable[None]] | None = None
 
 
 @asynccontextmanager
@@ -61,12 +64,19 @@ async def open_door(world: World, carrier: Carrier) -> AsyncIterator[Door]:
             edge = follower.core.edge
             yield Door(edge.decide, edge.take_message, edge.why_not_accepting, edge.quota)
         return
+    async with open_channel(world.core) as door:
+        yield door
+
+
+@asynccontextmanager
+async def open_channel(core: Core) -> AsyncIterator[Door]:
+    """The door of an edge of this core."""
     theirs, ours = (
         trio.SocketStream(trio.socket.from_stdlib_socket(one)) for one in socket.socketpair(socket.AF_UNIX)
     )
     to_edge, to_core = Channel(ours, questions=words.TO_CORE), Channel(theirs, questions=words.TO_EDGE)
-    one = OneEdge(world.core, f"edge of a test {next(_numbers)}", to_edge)
-    quota = EdgeQuota(lambda: world.core.config.members, lambda: world.core.config.inbound)
+    one = OneEdge(core, f"edge of a test {next(_numbers)}", to_edge)
+    quota = EdgeQuota(lambda: core.config.members, lambda: core.config.inbound)
     asked = AskedCore(to_core, quota)
 
     async def nothing_is_asked(question: Any) -> Any:
@@ -76,7 +86,13 @@ async def open_door(world: World, carrier: Carrier) -> AsyncIterator[Door]:
         await nursery.start(to_edge.run, one.answer, one.hear)
         await nursery.start(to_core.run, nothing_is_asked, lambda news: None)
         yield Door(
-            asked.decide, asked.take_message, asked.why_not_accepting, quota, to_core, asked.tell_refused
+            asked.decide,
+            asked.take_message,
+            asked.why_not_accepting,
+            quota,
+            to_core,
+            asked.tell_refused,
+            asked.catch_up,
         )
         nursery.cancel_scope.cancel()
     one.lose()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -19,10 +19,9 @@ from spool.record import CHAIN_START
 from spool.replicated.following import Following
 from spool.replicated.leading import Replicated, take_over
 from spool.replicated.rows import Seal, decode
-from spool.replicated.table import HOLDER_OCTETS, Lease, Row, TableError
+from spool.replicated.table import HOLDER_OCTETS, Lease, Row, Table, TableError
 from tests.world.disk import FakeDisk
 from tests.world.spool import open_fake
-from tests.world.table import FakeDatabase, FakeTable
 
 POLL_SECONDS = 5.0
 
@@ -40,14 +39,20 @@ class Noting(Replicated):
         return verdict
 
 
+class Reached(Protocol):
+    """A database, as machines reach it by their names. `FakeDatabase` is one."""
+
+    def table(self, name: str) -> Table: ...
+
+
 class Node:
     """One machine. `table` is how it reaches the database for its appends, `beside` for all else."""
 
-    def __init__(self, database: FakeDatabase, name: str, log: Log, seal: Seal | None) -> None:
+    def __init__(self, database: Reached, name: str, log: Log, seal: Seal | None) -> None:
         self.name = name
         self.log = log
-        self.table: FakeTable = database.table(name)
-        self.beside: FakeTable = database.table(f"{name}, beside")
+        self.table = database.table(name)
+        self.beside = database.table(f"{name}, beside")
         self.holder = name.encode().ljust(HOLDER_OCTETS, b".")
         self.seal = seal
         self.troubles: list[str | None] = []
@@ -55,6 +60,8 @@ class Node:
             self.beside, log, seal=seal, on_trouble=self.troubles.append, poll_seconds=POLL_SECONDS
         )
         self.leading: Noting
+        #: How it leads.
+        self.form: type[Noting] = Noting
 
     async def lead(self, **options: Any) -> None:
         """Take the head, apply what is missing, and lead. It is tried until it is done."""
@@ -73,14 +80,12 @@ class Node:
             await self.following.catch_up(*taken)
         except TableError:
             return False
-        self.leading = Noting(
-            self.table,
-            *taken,
-            write_own=self.log.write_unsynced,
-            seal=self.seal,
-            on_trouble=self.troubles.append,
-            **options,
-        )
+        defaults: dict[str, Any] = {
+            "write_own": self.log.write_unsynced,
+            "seal": self.seal,
+            "on_trouble": self.troubles.append,
+        }
+        self.leading = self.form(self.table, *taken, **(defaults | options))
         self.log.lead(self.leading)
         return True
 
@@ -94,15 +99,18 @@ class Node:
                     counter += 1
                     told = self.leading.witnessed
                     lease = Lease(told.epoch, self.holder, self.name, counter, told.seq, told.chain)
-                    await connection.write_lease(lease)
+                    if not await connection.write_lease(lease):
+                        await connection.close()
+                        raise TableError("the lease is not written here")
                     await trio.sleep(seconds)
             except TableError:
+                self.beside.prefer_another_host()
                 await trio.sleep(1)
 
 
 @asynccontextmanager
 async def open_node(
-    database: FakeDatabase,
+    database: Reached,
     name: str,
     *,
     disk: FakeDisk | None = None,

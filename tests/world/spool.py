@@ -16,6 +16,7 @@ from trio.testing import MockClock
 
 from spool import Entry, Log, LogReader, Record, open_log
 from tests.world.agreed import open_leading
+from tests.world.agreed_in_table import open_leading_by_table
 from tests.world.disk import FakeDisk
 
 DIRECTORY = Path("/log")
@@ -26,6 +27,7 @@ SEGMENT_BYTES_MAX = 6 << 10
 FORMS: dict[str, Callable[..., AbstractAsyncContextManager[Log]]] = {
     "disk": open_log,
     "memory": open_leading,
+    "table": open_leading_by_table,
 }
 _form = "disk"
 

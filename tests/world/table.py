@@ -77,6 +77,13 @@ class FakeDatabase:
         """The database as one machine reaches it."""
         return FakeTable(self, name)
 
+    def copy(self) -> FakeDatabase:
+        """One with all that this one's primary has, in servers that are all well."""
+        database = FakeDatabase(head=None)
+        for change in self.servers.primary.wal:
+            database.servers.primary.write(change)
+        return database
+
     @property
     def shown(self) -> Tables:
         """What the primary shows."""
@@ -125,7 +132,7 @@ class FakeTable(Table):
         #: Names of servers that this machine cannot reach.
         self.unreachable: set[str] = set()
         self._last_used: str | None = None
-        self._skips_last = False
+        self._first: str | None = None
         self.sessions: set[Session] = set()
 
     async def connect(self) -> Connection:
@@ -152,7 +159,7 @@ class FakeTable(Table):
         if outcome is Outcome.EMPTIED_BEFORE:
             servers.primary.empty_names()
         server = await self._find()
-        self._last_used, self._skips_last = server.name, False
+        self._last_used = self._first = server.name
         if not server.is_synchronous:
             raise UnfitTableError(
                 f"{server.name}: synchronous_standby_names is empty, and must name at least one standby"
@@ -160,7 +167,8 @@ class FakeTable(Table):
         return server
 
     def prefer_another_host(self) -> None:
-        self._skips_last = True
+        if self._last_used is not None:
+            self._first = self.hosts[(self.hosts.index(self._last_used) + 1) % len(self.hosts)]
 
     def cut_off(self) -> None:
         """This machine reaches no server any more, until `rejoin`."""
@@ -178,11 +186,8 @@ class FakeTable(Table):
             await trio.lowlevel.checkpoint()
 
     async def _find(self) -> Server:
-        hosts = self.hosts
-        if self._skips_last and self._last_used is not None:
-            after = hosts.index(self._last_used) + 1
-            hosts = hosts[after:] + hosts[:after]
-        for host in hosts:
+        first = 0 if self._first is None else self.hosts.index(self._first)
+        for host in self.hosts[first:] + self.hosts[:first]:
             server = self.database.servers.named(host)
             if host in self.unreachable:
                 await trio.sleep(CONNECT_SECONDS)
@@ -250,7 +255,9 @@ class FakeConnection(Session, Connection):
     async def write_lease(self, lease: Lease) -> bool:
         async with self._call("write_lease", writes=True) as tables:
             head = tables.head
-            if head is None or head.holder != lease.holder or head.epoch > lease.epoch:
+            if head is None or (head.epoch, head.holder) != (lease.epoch, lease.holder):
+                return False
+            if head.last_seq < lease.witnessed_seq or not self._server.standbys:
                 return False
             before = tables.lease
             if before is not None and before.witnessed_seq > lease.witnessed_seq:

@@ -123,7 +123,8 @@ class DatabaseInPostgres:
 
         return trio.run(in_time)
 
-    def table(self) -> Table:
+    def table(self, name: str = "node") -> Table:
+        """Whoever it is, they see the same."""
         return PostgresTable(self.conninfo, patience=PATIENCE)
 
     @property

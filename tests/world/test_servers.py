@@ -371,9 +371,11 @@ def test_tables_are_founded_once_parted_dropped_and_thrown_away() -> None:
 def test_a_lease_never_says_less_of_what_is_witnessed() -> None:
     async def main() -> None:
         connection, head = await led(FakeDatabase())
-        assert await connection.write_lease(Lease(head.epoch, HOLDER, "anna", 1, 7, b"7" * 32))
+        for _ in range(7):
+            _, head = await append(connection, head)
+        assert await connection.write_lease(Lease(head.epoch, HOLDER, "anna", 1, 7, head.chain))
         assert await connection.write_lease(Lease(head.epoch, HOLDER, "anna", 2, 6, b"6" * 32))
-        assert await connection.lease() == Lease(head.epoch, HOLDER, "anna", 2, 7, b"7" * 32)
+        assert await connection.lease() == Lease(head.epoch, HOLDER, "anna", 2, 7, head.chain)
 
     run(main)
 

@@ -80,10 +80,12 @@ async def hang(anna: Node, database: FakeDatabase, then: Callable[[], Awaitable[
     async with trio.open_nursery() as nursery:
         nursery.start_soon(append)
         await wait_all_tasks_blocked()
-        anna.table.cut_off()
+        table = anna.table
+        assert isinstance(table, FakeTable)
+        table.cut_off()
         await wait_all_tasks_blocked()
         await then()
-        anna.table.rejoin()
+        table.rejoin()
     return told
 
 

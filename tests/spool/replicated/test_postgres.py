@@ -209,6 +209,23 @@ def test_who_waits_for_a_connection_no_more_leaves_at_once(
     harmed.run(main)
 
 
+def test_a_host_that_never_answers_is_left_when_another_does(database: DatabaseInPostgres) -> None:
+    async def main(table: Table, connection: Connection, head: Head) -> None:
+        (silent,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        async with silent:
+            port = silent.socket.getsockname()[1]
+            both = database.conninfo.replace("host=", "host=127.0.0.1,").replace("port=", f"port={port},")
+            other = await PostgresTable(both, patience=PATIENCE).connect()
+            assert await other.head() == head
+            await other.close()
+            # No connection is left open there.
+            async with await silent.accept() as left:
+                async for _ in left:
+                    pass
+
+    lead(database, main)
+
+
 def test_a_connection_that_is_closed_fails_who_waits_on_it(database: DatabaseInPostgres) -> None:
     async def main(table: Table, connection: Connection, head: Head) -> None:
         outcome: list[Exception] = []

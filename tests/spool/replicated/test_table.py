@@ -187,6 +187,9 @@ def test_the_lease_is_the_holders_and_what_is_witnessed_never_goes_back(database
         lease = Lease(head.epoch, HOLDER, "https://anna:8443", 1, 0, CHAIN_START)
         assert not await connection.write_lease(lease._replace(holder=OTHER))
         assert not await connection.write_lease(lease._replace(epoch=head.epoch - 1))
+        assert not await connection.write_lease(lease._replace(epoch=head.epoch + 1))
+        # What is witnessed is not on this server.
+        assert not await connection.write_lease(lease._replace(witnessed_seq=1))
         assert await connection.lease() is None
         assert await connection.write_lease(lease)
         assert await connection.lease() == lease
@@ -245,7 +248,7 @@ def test_news_come_to_who_waits_and_others_wait_for_so_long(database: Database) 
             await wait_all_tasks_blocked()
             assert await connection.append(row, HOLDER)
         await follower.wait_for_news(0.01)
-        lease = Lease(head.epoch, HOLDER, "", 1, row.last_seq + 1, CHAIN_START)
+        lease = Lease(head.epoch, HOLDER, "", 1, row.last_seq, row.chain)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follower.wait_for_news, LONG_SECONDS)
             await wait_all_tasks_blocked()

@@ -14,6 +14,7 @@ import trio
 from spool import LogPoisonedError
 from spool.errors import LogDeposedError
 from tests.world.lives import Fate, Life, Place, fates_after
+from tests.world.outcomes import Outcome
 from tests.world.replicated import Node, open_node
 from tests.world.servers import Plant
 from tests.world.spool import run
@@ -118,3 +119,11 @@ def test_something_goes_wrong_for_the_second() -> None:
     coming = "anna", FIRST_APPEND + 1
     for fate in fates_after(live({}, coming), names={"bert"}, without={"head"}):
         live(fate, coming)
+
+
+def test_a_table_that_looks_at_sequence_numbers_alone_is_not_enough() -> None:
+    """What the first still has on its way when the second takes the head arrives then."""
+    coming = "anna", FIRST_APPEND + 1
+    live({coming: Outcome.LATE}, coming)
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        live({coming: Outcome.LATE}, coming, Plant.FENCES_BY_SEQUENCE_ALONE)

@@ -78,12 +78,12 @@ def test_one_thing_goes_wrong() -> None:
 
 def test_two_things_go_wrong() -> None:
     lives = 0
-    for fate in fates_after(live({}), without={"head"}):
+    for fate in fates_after(live({}), without={"head", "connect"}):
         for both in fates_after(live(fate), without={"head"}):
             life = live(both)
             assert life.told == {1: "durable", 2: "durable", 9: "durable"}
             lives += 1
-    assert lives > 3000
+    assert lives > 2500
 
 
 @pytest.mark.parametrize(

@@ -322,13 +322,15 @@ def test_a_lease_is_renewed_while_an_append_waits_for_standbys(harmed: DatabaseI
 
     async def main(table: Table, connection: Connection, head: Head) -> None:
         other = await table.connect()
+        row, head = behind(head)
+        assert await connection.append(row, HOLDER)
         lease = Lease(head.epoch, HOLDER, "https://anna", 1, 0, CHAIN_START)
         assert await other.write_lease(lease)
         harmed.stall_standbys()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection.append, behind(head)[0], HOLDER)
             await harmed.wait_held()
-            lease = lease._replace(counter=2, witnessed_seq=1, witnessed_chain=b"c" * 32)
+            lease = lease._replace(counter=2, witnessed_seq=1, witnessed_chain=row.chain)
             assert await other.write_lease(lease)
             await other.write_node("anna", {"seq": 0})
             assert await other.lease() == lease

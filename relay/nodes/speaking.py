@@ -41,6 +41,8 @@ class Spoken(Protocol):
     def leads(self) -> bool: ...
     @property
     def trouble(self) -> str | None: ...
+    @property
+    def stripped_through(self) -> int: ...
 
 
 class Speaking:
@@ -112,8 +114,9 @@ class Speaking:
         database = await connection.time_us()
         self.clock_off_us = clock_off_us(before, database, clock())
         self._off_times = self._off_times + 1 if is_clock_off(self.clock_off_us) else 0
-        if self._off_times >= OFF_TIMES:
+        if self._off_times == OFF_TIMES:
             logger.warning("node.clock_off", extra={"off_us": self.clock_off_us})
+        if self._off_times >= OFF_TIMES:
             self._on_clock()
 
     def facts(self) -> Facts:
@@ -131,6 +134,7 @@ class Speaking:
             applied_seq=store.last_seq,
             synced_seq=self.synced_seq,
             first_seq=store.first_seq(),
+            stripped_through=self._node.stripped_through,
             clock_offset_us=None if self.clock_off_us is None else -self.clock_off_us,
             free_bytes=store.free_bytes(),
             trouble=(self._trouble() or "")[:TROUBLE_CHARACTERS_MAX] or None,

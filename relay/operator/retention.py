@@ -49,6 +49,7 @@ from relay.operator.rotation import delete_old_keys
 from relay.principals import Operator
 from relay.refusals import Refusal, invalid
 from relay.registry import Arguments, decision
+from relay.store import Store
 from relay.times import SECOND_US
 from relay.views import calls, messages, retention
 from spool.errors import SpoolError
@@ -310,14 +311,7 @@ async def settle(core: Core, removed: Removed) -> None:
             owed = list(islice(retention.owed(view), EVENTS_PER_ROUND))
         if not owed:
             return
-        seqs: set[int] = set()
-        for seq in owed:
-            erased = store.get(seq).event
-            assert isinstance(erased, PayloadErased)
-            with store.read() as view:
-                seqs |= retention.payloads_of(view, seq, erased)
-            await trio.lowlevel.checkpoint()
-        segments = await store.erase_payloads(seqs)
+        segments = await store.erase_payloads(await payloads_of_all(store, owed))
         removed.segments += segments
         await store.append(
             [
@@ -329,3 +323,15 @@ async def settle(core: Core, removed: Removed) -> None:
                 )
             ]
         )
+
+
+async def payloads_of_all(store: Store, erased_seqs: Iterable[int]) -> set[int]:
+    """Sequence numbers of all records whose payload has to go because of these `payload.erased`."""
+    seqs: set[int] = set()
+    for seq in erased_seqs:
+        erased = store.get(seq).event
+        assert isinstance(erased, PayloadErased)
+        with store.read() as view:
+            seqs |= retention.payloads_of(view, seq, erased)
+        await trio.lowlevel.checkpoint()
+    return seqs

@@ -106,6 +106,8 @@ HANDS: dict[str, frozenset[str]] = {
             "overview",
             "same_secrets",
             "speaking",
+            "stripping",
+            "tail",
             "wire",
             "words",
         }

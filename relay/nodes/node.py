@@ -38,7 +38,6 @@ from relay.events import NodeLeads, PepperRotated
 from relay.message.keys import Pepper
 from relay.nodes.beside import KeyMaterial
 from relay.nodes.door import Door
-from relay.nodes.keeping import keep_tail
 from relay.nodes.leading import Leading
 from relay.nodes.lease import LeaseWatch, is_clock_off
 from relay.nodes.seal import BESIDE, ROWS, Seal
@@ -177,12 +176,6 @@ class Node:
         assert self._leading is not None, "nothing acts on a node that follows"
         await self._leading.wait_until_sure()
 
-    @property
-    def _tail_hours(self) -> int:
-        nodes = self._core.config.nodes
-        assert nodes is not None
-        return nodes.tail_hours
-
     # ------------------------------------------------------------------------------------------- its life
 
     async def run(self, act: Callable[[], Awaitable[None]]) -> None:
@@ -203,7 +196,6 @@ class Node:
                 nursery.start_soon(self._tail.keep)
                 try:
                     await self._begin_to_lead(leading)
-                    nursery.start_soon(self._keep_tail)
                     if not self._core.stopping:
                         await act()
                 finally:
@@ -354,11 +346,6 @@ class Node:
             logger.error("node.deposed", extra={"because": str(error)})
             leading.is_over = True
             raise
-
-    async def _keep_tail(self) -> None:
-        await keep_tail(
-            self._table, self._store, nodes=lambda: self._speaking.nodes, tail_hours=lambda: self._tail_hours
-        )
 
     def _hear_of_trouble_while_leading(self, text: str | None) -> None:
         if text is not None and text != self._trouble:

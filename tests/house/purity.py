@@ -98,7 +98,6 @@ HANDS: dict[str, frozenset[str]] = {
             "forwarding",
             "founding",
             "joining",
-            "keeping",
             "leading",
             "links",
             "node",

@@ -59,9 +59,11 @@ async def open_node(directory: Path, disk: Disk | None = None) -> AsyncIterator[
 class Alone:
     """A `Durability`: what is in the machine's own file counts as agreed upon."""
 
+    batch_bytes_wanted = None
+    sync_seconds_last = 0.0
+
     def __init__(self, log: Log) -> None:
         self._log = log
-        self.sync_seconds_last = 0.0
 
     async def make_durable(self, batch: Batch) -> Verdict:
         await self._log.write_unsynced(batch)

@@ -109,7 +109,7 @@ class OwnStripping:
 
     def _cannot(self, because: str) -> None:
         self.trouble = f"personal data that were erased cannot be removed from its files: {because}"
-        logger.error("retention.failed", extra={"because": because})
+        logger.error("node.not_stripped", extra={"because": because})
 
     async def catch_up(self) -> Done:
         """Carry out all that is owed now. The caller holds `erasing`.
@@ -135,6 +135,9 @@ class OwnStripping:
             self._first = looked + 1 if looked < last or self._last_erased > looked else None
         if self.through > self._log.stripped_through:
             await self._log.note_stripped(self.through)
+        payloads = sum(segment.payloads for segment in segments)
+        if payloads or copies:
+            logger.info("node.stripped", extra={"through": self.through, "payloads": payloads})
         return Done(segments, copies, last_payload_seq)
 
     def _find(self, first: int, last: int) -> tuple[list[tuple[int, PayloadErased]], int]:

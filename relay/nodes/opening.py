@@ -80,7 +80,7 @@ async def _strip_first(core: Core) -> None:
         try:
             await core.own_stripping.catch_up()
         except OSError as error:
-            logger.error("retention.failed", extra={"because": error.strerror or type(error).__name__})
+            logger.error("node.not_stripped", extra={"because": error.strerror or type(error).__name__})
 
 
 async def _renew(certificates: NodeCertificates) -> None:

@@ -41,6 +41,8 @@ class Spoken(Protocol):
     def leads(self) -> bool: ...
     @property
     def trouble(self) -> str | None: ...
+    @property
+    def stripped_through(self) -> int: ...
 
 
 class Speaking:
@@ -112,14 +114,15 @@ class Speaking:
         database = await connection.time_us()
         self.clock_off_us = clock_off_us(before, database, clock())
         self._off_times = self._off_times + 1 if is_clock_off(self.clock_off_us) else 0
-        if self._off_times >= OFF_TIMES:
+        if self._off_times == OFF_TIMES:
             logger.warning("node.clock_off", extra={"off_us": self.clock_off_us})
+        if self._off_times >= OFF_TIMES:
             self._on_clock()
 
     def facts(self) -> Facts:
         core, store = self._core, self._core.store
         assert core.own_stripping is not None
-        troubles = (self._namesake_trouble(), self._node.trouble, core.own_stripping.trouble)
+        troubles = (self._trouble(), core.own_stripping.trouble)
         trouble = "; ".join(each for each in troubles if each)
         return Facts(
             name=self._own.name,
@@ -134,19 +137,17 @@ class Speaking:
             applied_seq=store.last_seq,
             synced_seq=self.synced_seq,
             first_seq=store.first_seq(),
-            stripped_through=core.own_stripping.through,
+            stripped_through=self._node.stripped_through,
             clock_offset_us=None if self.clock_off_us is None else -self.clock_off_us,
             free_bytes=store.free_bytes(),
             trouble=trouble[:TROUBLE_CHARACTERS_MAX] or None,
             at_start="; ".join(store.found_at_start)[:TROUBLE_CHARACTERS_MAX] or None,
         )
 
-    def _namesake_trouble(self) -> str | None:
-        if self._namesake_times < NAMESAKE_TIMES:
-            return None
-        return (
-            f"another relay calls itself {self._own.name}, too: a node is made by `node join`, not by a copy"
-        )
+    def _trouble(self) -> str | None:
+        if self._namesake_times >= NAMESAKE_TIMES:
+            return f"another relay calls itself {self._own.name}, too: a node is made by `node join`, not by a copy"
+        return self._node.trouble
 
     def _configuration(self) -> str:
         config = self._core.config

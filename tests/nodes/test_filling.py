@@ -34,8 +34,8 @@ from spool.verify.verify import verify_log
 from tests.world.directories import contents, names_in
 from tests.world.erasing import erase
 from tests.world.filling import Source, late_node, make_source
-from tests.world.followers import agree, open_node
 from tests.world.machines import open_machines
+from tests.world.receiving_nodes import agree, open_node
 from tests.world.relay import call_here, open_world, run
 from tests.world.removals import FRIEND
 from tests.world.table import FakeDatabase

@@ -22,8 +22,8 @@ from spool.errors import LogPoisonedError
 from tests.world.directories import names_in
 from tests.world.disk import FakeDisk
 from tests.world.erasing import erase
-from tests.world.followers import lead_alone, make_node, open_node, received_from
 from tests.world.orders import order
+from tests.world.receiving_nodes import lead_alone, make_node, open_node, received_from
 from tests.world.relay import call_here, open_world, run, virtual_clock
 from tests.world.removals import FRIEND
 from tools.cli import cli

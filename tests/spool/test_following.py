@@ -21,7 +21,7 @@ from spool import (
 from spool.mark import read_mark
 from spool.record import make_record
 from tests.world.disk import FakeDisk
-from tests.world.following_logs import appended_elsewhere, batches_of, follow_fake, placeless
+from tests.world.followers import appended_elsewhere, batches_of, follow_fake, placeless
 from tests.world.gate import Gate
 from tests.world.spool import DIRECTORY, SEGMENT_BYTES_MAX, group, open_fake, read_all, run
 

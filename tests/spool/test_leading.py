@@ -16,7 +16,7 @@ from spool.durability import Batch, Verdict
 from spool.mark import read_mark
 from tests.world.agreed import InMemory
 from tests.world.disk import FakeDisk
-from tests.world.following_logs import appended_elsewhere, follow_fake, placeless
+from tests.world.followers import appended_elsewhere, follow_fake, placeless
 from tests.world.spool import DIRECTORY, group, open_fake, read_all, run
 
 

@@ -21,7 +21,7 @@ from relay.events import (
     MemberAdded,
 )
 from relay.views import relay_views
-from spool import Entry, open_log
+from spool import Entry
 from spool.segment import FOOTER_BYTES
 from tests.world.small_log import DID, HOSTILE, OTHER, STORY, append, append_raw, make, open_small, send
 from tools.cli import cli, expected_errors
@@ -458,27 +458,6 @@ def test_repair_says_when_loss_cannot_be_ruled_out(data: Path) -> None:
     assert "cannot be ruled out" in good("repair", data)
     told = events("cat", data)[-1]
     assert (told["type"], told["data"]["loss_ruled_out"]) == ("log.torn_tail_cut", False)
-
-
-def test_what_other_machines_have_as_well_is_cut_without_a_copy_and_told_to_nobody(data: Path) -> None:
-    async def follow() -> None:
-        async with open_log(data / "log", follows=True):
-            pass
-
-    trio.run(follow)
-    before = events("cat", data)
-    assert json.loads(good("repair", data, "--json"))["dropped"] is None
-    with segments(data)[-1].open("ab") as file:
-        file.write(b"half a record")
-    assert "log repair" in run("rebuild", data).output
-    assert "received again" in run("verify", data).output
-    told = good("repair", data)
-    assert "Cut 13 bytes of 1 file, from sequence 11 on" in told
-    assert "received again" in told
-    assert not (data / "log" / "torn").exists()
-    assert events("cat", data) == before
-    good("rebuild", data)
-    good("verify", data)
 
 
 def test_repair_refuses_everything_else_and_changes_nothing(data: Path) -> None:

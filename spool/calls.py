@@ -56,6 +56,8 @@ class Calls:
     def __init__(self, *, batch_records_max: int, batch_bytes_max: int) -> None:
         self._batch_records_max = batch_records_max
         self._batch_bytes_max = batch_bytes_max
+        #: An append joins others only where all together are no larger.
+        self.batch_bytes_wanted = batch_bytes_max
         #: Who has come since the writer took the last ones. Whoever joins then waits to be rescheduled, with the call's
         #: `abort`. Who is cancelled stays here until the writer looks.
         self.queue: deque[Append] = deque()
@@ -68,12 +70,13 @@ class Calls:
     def take(self) -> bool:
         """Take from the queue what makes one batch. False: there is nothing to be done."""
         room, records_room = self._batch_bytes_max, self._batch_records_max
+        room_left = room - self.batch_bytes_wanted
         while self.queue:
             append = self.queue[0]
             if append.task is not None:
                 room -= append.size
                 records_room -= len(append.entries)
-                if room < 0 or records_room < 0:
+                if room < 0 or records_room < 0 or (room < room_left and self.taken):
                     break
                 append.taken = True
                 self.taken.append(append)

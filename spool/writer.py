@@ -141,6 +141,8 @@ class Writer:
         assert self._durability is None, "it leads already, or has never followed"
         assert self._receiving is None, "what is being received must have ended"
         self._durability = durability
+        if durability.batch_bytes_wanted is not None:
+            self._calls.batch_bytes_wanted = durability.batch_bytes_wanted
 
     async def receive(self, batches: Sequence[Received]) -> None:
         assert self._durability is None, "the log does not follow any more"

@@ -6,7 +6,16 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from spool.replicated.table import Connection, Head, Table, TableError, UnfitTableError, UnknownOutcomeError
+from spool.record import CHAIN_START
+from spool.replicated.table import (
+    Connection,
+    Head,
+    Lease,
+    Table,
+    TableError,
+    UnfitTableError,
+    UnknownOutcomeError,
+)
 from tests.world.tables import HOLDER, OTHER, Database, behind, fails, lead
 
 
@@ -192,6 +201,9 @@ def test_an_old_primary_that_comes_back_shows_what_is_lost_and_changes_nothing(h
         old = await table.connect()
         assert await old.head() == after
         assert await old.rows(0, 1, 1000) == [row]
+        # Who leads is told that this is no place to say so: followers who look here are to look elsewhere.
+        lease = Lease(head.epoch, HOLDER, "https://anna", 1, 0, CHAIN_START)
+        assert not await old.write_lease(lease)
         with pytest.raises(UnknownOutcomeError):
             await old.take_head(after, HOLDER)
 
@@ -201,6 +213,7 @@ def test_an_old_primary_that_comes_back_shows_what_is_lost_and_changes_nothing(h
         assert await new.head() == head
         assert await new.rows(0, 1, 1000) == []
         assert await new.take_head(head, HOLDER) == head._replace(epoch=head.epoch + 1)
+        assert await new.write_lease(lease._replace(epoch=head.epoch + 1))
         await new.close()
 
     lead(harmed, main)

@@ -72,18 +72,18 @@ def test_one_thing_goes_wrong() -> None:
     assert len(lives) > 40
     # Nobody deposes it, so all is done in the end.
     assert all(life.told == {1: "durable", 2: "durable", 9: "durable"} for life in lives)
-    verdicts = [verdict for life in lives for _, verdict in life.leaders[0].leading.verdicts]
+    verdicts = [verdict for life in lives for verdict in life.leaders[0].leading.verdicts.values()]
     assert set(verdicts) == set(Verdict)
 
 
 def test_two_things_go_wrong() -> None:
     lives = 0
-    for fate in fates_after(live({}), without={"head"}):
+    for fate in fates_after(live({}), without={"head", "connect"}):
         for both in fates_after(live(fate), without={"head"}):
             life = live(both)
             assert life.told == {1: "durable", 2: "durable", 9: "durable"}
             lives += 1
-    assert lives > 3000
+    assert lives > 2500
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class OwnNode(Protocol):
     @property
     def lag_seconds(self) -> float:
         """So old is what is answered here, at most: since then this node is not known to have had all that the leader
-        had acknowledged. 0: it leads."""
+        had acknowledged. 0: it leads. Infinite: it never was."""
 
     async def catch_up(self) -> None:
         """Until the views here have all that was acknowledged by any node before this was called.

@@ -3,7 +3,8 @@
 - `GET /leader`: 200 at the node that leads, 503 at the others: for balancers that want to send writes to it directly.
   It needs no key, costs nothing, and names nobody.
 - `Atmos-Lag` on every answer: so many seconds old is what stands in it, at most. `0` at the node that leads; at a node
-  that follows, how long ago it was last known to have had all that was acknowledged by then. An answer to a write that
+  that follows, how long ago it was last known to have had all that was acknowledged by then; `unknown` where it never
+  was, since its start. An answer to a write that
   this node took is never too old for that write (`relay.nodes.forwarding`).
 - *Not known here* is not the same as *not there*: a key that was made a moment ago at another node, a message with a
   number that has not come here yet. Before anybody is told 401 or 404 for that, this node catches up; where it cannot,
@@ -14,6 +15,7 @@ Nothing here is done, or in the way, where there is one machine.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Final
 
@@ -52,11 +54,16 @@ def saying_how_late(node: OwnNode, send: Send) -> Send:
 
     async def send_with_lag(message: Any) -> None:
         if message["type"] in _STARTS:
-            lag = f"{node.lag_seconds:.1f}" if node.role == "follower" else "0"
-            message = {**message, "headers": [*message["headers"], (b"atmos-lag", lag.encode())]}
+            message = {**message, "headers": [*message["headers"], (b"atmos-lag", _lag_of(node))]}
         await send(message)
 
     return send_with_lag
+
+
+def _lag_of(node: OwnNode) -> bytes:
+    if node.role == "leader":
+        return b"0"
+    return b"unknown" if math.isinf(node.lag_seconds) else b"%.1f" % node.lag_seconds
 
 
 async def wait_until_known(edge: Edge, request: Request) -> None:

@@ -103,6 +103,7 @@ HANDS: dict[str, frozenset[str]] = {
             "node",
             "opening",
             "overview",
+            "same_secrets",
             "speaking",
             "stripping",
             "tail",

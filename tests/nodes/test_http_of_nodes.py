@@ -3,6 +3,7 @@ has caught up."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,17 @@ def test_each_answer_says_how_late_it_is(tmp_path: Path) -> None:
             assert float(headers["Atmos-Lag"]) >= 2
         async with open_stream(world, edge=follower.core.edge) as stream:
             assert float(stream.headers["atmos-lag"]) >= 2
+        follower.feed.go_on()
+
+    with_follower(tmp_path, test)
+
+
+def test_a_node_that_never_had_all_does_not_say_how_late_it_is(tmp_path: Path) -> None:
+    async def test(world: World, follower: Follower) -> None:
+        follower.feed.hold()
+        follower.feed.level_at = -math.inf
+        _, answer, headers = await follower.request("GET", "/readyz", headers={})
+        assert (headers["Atmos-Lag"], answer["lagSeconds"]) == ("unknown", None)
         follower.feed.go_on()
 
     with_follower(tmp_path, test)

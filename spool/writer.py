@@ -27,7 +27,7 @@ from trio.testing import wait_all_tasks_blocked
 from spool.calls import Calls
 from spool.disk import Offload
 from spool.durability import Batch, Durability, Verdict
-from spool.errors import DivergedError, LogDeposedError, LogPoisonedError, LogStalledError
+from spool.errors import DivergedError, LogDeposedError, LogPoisonedError
 from spool.interface import STALL_SECONDS
 from spool.open_segment import OpenSegment
 from spool.received import Received, place
@@ -209,9 +209,7 @@ class Writer:
             if trio.current_time() < patient_until:
                 await trio.sleep_until(patient_until)
                 continue
-            self._calls.refuse_the_impatient(
-                lambda: LogStalledError("the disk does not answer; this may become durable yet")
-            )
+            self._calls.refuse_the_impatient()
             await self._committed.park()
 
     async def _wait_for_work(self) -> bool:

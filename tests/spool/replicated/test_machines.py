@@ -13,7 +13,7 @@ from spool import Entry, Record
 from tests.world.postgres import Servers
 from tests.world.replicated import Node, open_node
 from tests.world.servers import FIRST_HEAD
-from tests.world.tables import DatabaseInPostgres, found
+from tests.world.tables import LITTLE_PATIENCE, DatabaseInPostgres, found
 
 APPENDS = 60
 
@@ -40,6 +40,7 @@ def key(records: list[Record]) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("failure", ["none", "failover", "restart", "standbys stopped for a while"])
 def test_a_follower_has_what_the_leader_has_whatever_fails(servers: Servers, failure: str) -> None:
     database = DatabaseInPostgres(servers)
+    database.patience = LITTLE_PATIENCE
 
     def restart() -> None:
         servers.primary.kill()

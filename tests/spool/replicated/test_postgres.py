@@ -24,7 +24,16 @@ from spool.replicated.table import (
 )
 from tests.world.postgres import PASSWORD, ROLE, Servers
 from tests.world.self_signed import self_signed_pem
-from tests.world.tables import HOLDER, PATIENCE, DatabaseInPostgres, behind, fails, found, lead
+from tests.world.tables import (
+    HOLDER,
+    LITTLE_PATIENCE,
+    PATIENCE,
+    DatabaseInPostgres,
+    behind,
+    fails,
+    found,
+    lead,
+)
 
 #: So long nobody waits, but where something hangs.
 LONG_SECONDS = 1000.0
@@ -39,6 +48,7 @@ def database(servers: Servers) -> Iterator[DatabaseInPostgres]:
 
 @pytest.fixture
 def harmed(database: DatabaseInPostgres, servers: Servers) -> Iterator[DatabaseInPostgres]:
+    database.patience = LITTLE_PATIENCE
     yield database
     servers.mend()
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from relay.api.answers import Answer
 from relay.api.credentials import is_unknown
@@ -26,6 +27,8 @@ from relay.api.request import Request, Send
 from relay.edge import Edge
 from relay.elsewhere import OwnNode
 from relay.refusals import Refusal
+
+Found = TypeVar("Found")
 
 #: The arguments of a query that name a place in the log.
 _PLACES: Final = ("cursor", "asOf")
@@ -64,6 +67,20 @@ def _lag_of(node: OwnNode) -> bytes:
     if node.role == "leader":
         return b"0"
     return b"unknown" if math.isinf(node.lag_seconds) else b"%.1f" % node.lag_seconds
+
+
+async def found(edge: Edge, look: Callable[[], Found]) -> Found:
+    """What `look` finds. A node that follows says that there is no such thing when it has caught up, and not before.
+
+    Raises Refusal, as `look` does, and as `OwnNode.catch_up` does.
+    """
+    try:
+        return look()
+    except Refusal as refusal:
+        if edge.node is None or refusal.code != "NOT_FOUND":
+            raise
+    await edge.node.catch_up()
+    return look()
 
 
 async def wait_until_known(edge: Edge, request: Request) -> None:

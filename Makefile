@@ -9,7 +9,7 @@ SEED ?= 1
 EDGES ?= 0
 COURIERS ?= 0
 
-.PHONY: help setup demo run test check simulate crash powercut fuzz bench picture man lock wheel clean
+.PHONY: help setup demo run test check simulate crash nodes powercut fuzz bench picture man lock wheel clean
 
 help: ## list all this, a line each
 	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1@\2/p' Makefile | tr @ '\t' | expand -t 18
@@ -82,11 +82,14 @@ FROM ?= 1
 WITH ?=
 JOBS ?= 2
 WORLD ?= one
-simulate: $(VENV)/.develop ## SEEDS=200 short lives of a relay among everything that can fail, WORLD=one or logs; prints the seeds that break a promise
+simulate: $(VENV)/.develop ## SEEDS=200 short lives of a relay among everything that can fail, WORLD=one, logs or nodes; prints the seeds that break a promise
 	$(BIN)/python -m tests.campaigns.simulate --world $(WORLD) --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(if $(WITH),--with $(WITH))
 
 crash: $(VENV)/.develop ## ROUNDS=50 of real relays, with EDGES=0 and COURIERS=0, that are killed, starved and stopped
 	$(BIN)/python -m tests.campaigns.crash --rounds $(ROUNDS) --seed $(SEED) --edges $(EDGES) --couriers $(COURIERS)
+
+nodes: $(VENV)/.develop ## ROUNDS=50 of three real relays and three PostgreSQL servers that are killed, stopped and promoted, SEED=1
+	$(BIN)/python -m tests.campaigns.nodes --rounds $(ROUNDS) --seed $(SEED)
 
 # The power is cut under a relay on a file system of the kernel. Root, FUSE and loop devices, or it says what is missing.
 # PLANT=no-fsync (no-fdatasync, no-directory-sync, no-flush) plants that bug, and succeeds where it is found.

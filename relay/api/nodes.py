@@ -8,7 +8,7 @@
   this node took is never too old for that write (`relay.nodes.forwarding`).
 - *Not known here* is not the same as *not there*: a key that was made a moment ago at another node, a message with a
   number that has not come here yet. Before anybody is told 401 or 404 for that, this node catches up; where it cannot,
-  he is told 503 (`relay.elsewhere.OwnNode.catch_up`).
+  or led and may lead no more, he is told 503 (`relay.elsewhere.OwnNode.catch_up`).
 
 Nothing here is done, or in the way, where there is one machine.
 """
@@ -84,10 +84,14 @@ async def found(edge: Edge, look: Callable[[], Found]) -> Found:
 
 
 async def wait_until_known(edge: Edge, request: Request) -> None:
-    """At a node that follows: until whoever asks, and the places in the log that he names, are known here, or are known
-    to no node. Raises Refusal(TEMPORARILY_UNAVAILABLE) where that cannot be said."""
+    """Where there are several nodes: until whoever asks, and the places in the log that he names, are known here, or
+    are known to no node.
+
+    Raises Refusal(TEMPORARILY_UNAVAILABLE) where that cannot be said, also by a node that led until now, and cannot
+    know whether another has taken its place.
+    """
     node = edge.node
-    if node is None or node.role == "leader":
+    if node is None:
         return
     if _names_what_is_to_come(edge, request) or is_unknown(edge, request):
         await node.catch_up()

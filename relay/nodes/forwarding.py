@@ -262,6 +262,10 @@ class Forwarding:
 
     async def catch_up(self) -> None:
         if not self.follows:
+            # Where the lease is not sure, another may lead by now, and have what is not here.
+            why_not = self._core.why_not_appending()
+            if why_not is not None:
+                raise why_not
             return
         with trio.move_on_after(CATCH_UP_SECONDS_MAX):
             if await self._views_have(await self._how_far(self._questions), CATCH_UP_SECONDS_MAX):

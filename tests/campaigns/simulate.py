@@ -5,9 +5,9 @@
     python -m tests.campaigns.simulate --seed 4711 --keep /tmp/4711
     python -m tests.campaigns.simulate --world logs --seeds 500
 
-What one seed is, `tests.campaigns.story` says, of one relay; `tests.campaigns.log_story`, of a log that several
-machines have. A seed that breaks a promise is printed with the sentences that say which, and that seed alone does it
-again, exactly. A campaign that is stopped says what has run.
+What one seed is, these say: `tests.campaigns.story` of one relay, `log_story` of a log that several machines have,
+`node_story` of three relays on one log. A seed that breaks a promise is printed with the sentences that say which, and
+that seed alone does it again, exactly. A campaign that is stopped says what has run.
 """
 
 from __future__ import annotations

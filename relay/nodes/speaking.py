@@ -64,6 +64,8 @@ class Speaking:
         self._digest = ""
         self._off_times = 0
         self._has_spoken = False
+        #: The last time.
+        self._has_failed = False
         self._namesake_times = 0
         self._connection: Connection | None = None
         #: How far the database's clock is ahead of ours, at the least; None: not known yet.
@@ -81,13 +83,20 @@ class Speaking:
                 try:
                     with trio.fail_after(ANSWER_SECONDS):
                         await self._speak()
+                    self._has_failed = False
                 except (TableError, trio.TooSlowError) as error:
-                    logger.info("node.not_spoken", extra={"because": str(error) or "no answer"})
+                    self._note_failed(str(error) or "no answer")
                     await self._let_go()
                 await trio.sleep_until(began + EVERY_SECONDS)
         finally:
             with trio.CancelScope(shield=True):
                 await self._let_go()
+
+    def _note_failed(self, because: str) -> None:
+        """A line for the first one of those that follow each other."""
+        if not self._has_failed:
+            logger.info("node.not_spoken", extra={"because": because})
+        self._has_failed = True
 
     async def _speak(self) -> None:
         if self._connection is None:

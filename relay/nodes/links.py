@@ -146,12 +146,12 @@ class Links:
 
     async def _link_to(self, node: Node) -> _Link:
         await self.close_dropped()
-        for link in reversed(self._kept):
-            if link.node == node:
-                self._kept.remove(link)
-                if link.is_quiet():
-                    return link
-                await link.close()
+        while link := next((link for link in reversed(self._kept) if link.node == node), None):
+            self._kept.remove(link)
+            if link.is_quiet():
+                return link
+            # Others use and drop links meanwhile.
+            await link.close()
         while self.open >= LINKS_MAX:
             # They rest, and are to others than who leads.
             await self._kept.pop(0).close()

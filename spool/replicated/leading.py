@@ -20,7 +20,8 @@ One batch takes this way:
 
 Step 3 is tried again and again, with a pause that grows, whatever is wrong: nobody can be reached, the settings are
 unsafe, no standby flushes. An operator can mend all of it, and meanwhile the writer tells those who wait. Only
-`give_up` ends it.
+`give_up` ends it: whoever closes the log while the database may be out of reach has to call that, since the writer
+cannot be cancelled.
 
 A server that shows less than what was witnessed to us (an older epoch, or ours in other hands) is an old primary that
 has come back: nothing that it shows counts, and the other hosts are tried first.

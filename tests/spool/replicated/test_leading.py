@@ -72,7 +72,7 @@ def test_one_thing_goes_wrong() -> None:
     assert len(lives) > 40
     # Nobody deposes it, so all is done in the end.
     assert all(life.told == {1: "durable", 2: "durable", 9: "durable"} for life in lives)
-    verdicts = [verdict for life in lives for _, verdict in life.leaders[0].leading.verdicts]
+    verdicts = [verdict for life in lives for verdict in life.leaders[0].leading.verdicts.values()]
     assert set(verdicts) == set(Verdict)
 
 

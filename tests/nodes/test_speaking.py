@@ -35,6 +35,7 @@ SURROUNDINGS = Surroundings(offload=call_here, clock=clock)
 class Spoken:
     leads: bool = False
     trouble: str | None = None
+    stripped_through: int = 0
 
 
 @asynccontextmanager

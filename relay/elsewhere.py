@@ -13,7 +13,6 @@ import msgspec
 from relay.principals import Asker
 from relay.refusals import Refusal
 from relay.registry import Decision
-from relay.stream_places import TicketUse
 
 Role = Literal["leader", "follower"]
 
@@ -55,6 +54,3 @@ class Elsewhere(Protocol):
     async def take_message(self, address: str) -> None: ...
 
     async def why_not_accepting(self) -> Refusal | None: ...
-
-    async def admit_stream(self, did: str, ticket: TicketUse | None, session: str | None) -> float | None:
-        """As `relay.stream_places.StreamPlaces.admit`."""

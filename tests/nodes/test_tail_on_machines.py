@@ -35,6 +35,13 @@ def test_old_rows_go_and_a_node_that_was_away_for_longer_says_that_it_is_to_be_f
             assert machines.database.shown.rows[0].first_seq == 1, "nothing is old"
             await trio.sleep(80)
             assert all(row.first_seq > seq + 1 for row in machines.database.shown.rows)
+            page = leader.world.core.metrics_page
+            needed = next(
+                line
+                for line in (await page.text()).splitlines()
+                if line.startswith(b"atmos_node_database_bytes ")
+            )
+            assert float(needed.split()[1]) == leader.node.tail.octets
             # Who has all of them goes on.
             await leader.world.until(await leader.world.send(to="friend@example.com"), "sent")
             await machines.until_level()

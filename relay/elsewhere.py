@@ -13,7 +13,6 @@ import msgspec
 from relay.principals import Asker
 from relay.refusals import Refusal
 from relay.registry import Decision
-from relay.stream_places import TicketUse
 
 Role = Literal["leader", "follower"]
 
@@ -27,7 +26,7 @@ class OwnNode(Protocol):
     @property
     def lag_seconds(self) -> float:
         """So old is what is answered here, at most: since then this node is not known to have had all that the leader
-        had acknowledged. 0: it leads."""
+        had acknowledged. 0: it leads. Infinite: it never was."""
 
     async def catch_up(self) -> None:
         """Until the views here have all that was acknowledged by any node before this was called.
@@ -55,6 +54,3 @@ class Elsewhere(Protocol):
     async def take_message(self, address: str) -> None: ...
 
     async def why_not_accepting(self) -> Refusal | None: ...
-
-    async def admit_stream(self, did: str, ticket: TicketUse | None, session: str | None) -> float | None:
-        """As `relay.stream_places.StreamPlaces.admit`."""

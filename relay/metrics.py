@@ -242,6 +242,15 @@ class CoreMetrics:
             registry=self._registry,
         )
 
+    def tables_are(self, octets: Callable[[], int | None]) -> None:
+        """Called where the relay runs on several nodes. None: not known here."""
+        Gauge(
+            "atmos_node_database_bytes",
+            "What the tables that the nodes agree in need in the database; 0 where this node does not lead, or has not "
+            "looked yet",
+            registry=self._registry,
+        ).set_function(lambda: float(octets() or 0))
+
     def count_unanswered(self, processes: int) -> None:
         self._unanswered.inc(processes)
 

@@ -109,7 +109,7 @@ class OwnStripping:
 
     def _cannot(self, because: str) -> None:
         self.trouble = f"personal data that were erased cannot be removed from its files: {because}"
-        logger.error("retention.failed", extra={"because": because})
+        logger.error("node.not_stripped", extra={"because": because})
 
     async def catch_up(self) -> Done:
         """Carry out all that is owed now. The caller holds `erasing`.
@@ -127,7 +127,9 @@ class OwnStripping:
                 with self._store.read() as view:
                     seqs |= retention.payloads_of(view, seq, erased)
                 await trio.lowlevel.checkpoint()
-            last_payload_seq = max(last_payload_seq, *seqs) if seqs else last_payload_seq
+            kept_from = self._store.first_seq()
+            seqs = {seq for seq in seqs if seq >= kept_from}
+            last_payload_seq = max((last_payload_seq, *seqs))
             segments += await self._store.erase_payloads(seqs)
             if any(erased.because == "operator" for _, erased in found):
                 copies += await self._store.remove_torn_copies(lambda _name, _data: True)
@@ -135,12 +137,15 @@ class OwnStripping:
             self._first = looked + 1 if looked < last or self._last_erased > looked else None
         if self.through > self._log.stripped_through:
             await self._log.note_stripped(self.through)
+        payloads = sum(segment.payloads for segment in segments)
+        if payloads or copies:
+            logger.info("node.stripped", extra={"through": self.through, "payloads": payloads})
         return Done(segments, copies, last_payload_seq)
 
     def _find(self, first: int, last: int) -> tuple[list[tuple[int, PayloadErased]], int]:
         """The next of them, and up to where was looked. In another thread."""
         mark = PayloadErased.TYPE.encode()
-        records = self._store.records(first, last)
+        records = self._store.records(max(first, self._store.first_seq()), last)
         found = list(islice((record for record in records if mark in record.skeleton), EVENTS_PER_ROUND))
         looked = found[-1].seq if len(found) == EVENTS_PER_ROUND else last
         events = ((record.seq, decode(record).event) for record in found)

@@ -17,6 +17,7 @@ class DiskDurability:
     def __init__(self, segment: OpenSegment, beside: Offload) -> None:
         self._segment = segment
         self._beside = beside
+        self.batch_bytes_wanted: int | None = None
         self.sync_seconds_last = 0.0
 
     async def make_durable(self, batch: Batch) -> Verdict:

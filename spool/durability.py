@@ -39,6 +39,10 @@ class Durability(Protocol):
     """Belongs to the log's writer."""
 
     @property
+    def batch_bytes_wanted(self) -> int | None:
+        """Appends are put together up to so many bytes; what is larger is one of its own. None: as many as may be."""
+
+    @property
     def sync_seconds_last(self) -> float:
         """How long the last batch took to become durable: what the engine needed for it, without our own work."""
 

@@ -7,6 +7,8 @@ The invariant: ***absent* and *unreadable* are different answers.** A sequence t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class SpoolError(Exception):
     """Anything the log refuses or fails to do."""
@@ -59,8 +61,29 @@ class LogClosedError(SpoolError):
 class LogStalledError(SpoolError):
     """The disk did not answer for as long as this append was willing to wait.
 
-    It may become durable yet, whole: whoever asked does not know, and has to say so.
+    It may become durable yet, whole: whoever asked does not know, and has to say so. What is held for it meanwhile is
+    let go when it is durable, or else by `when_absent`.
     """
+
+    def __init__(self, message: str = "the disk does not answer") -> None:
+        super().__init__(message)
+        self._is_absent = False
+        self._when_absent: list[Callable[[], None]] = []
+
+    def when_absent(self, call: Callable[[], None]) -> None:
+        """Call it when the log knows that this append is nowhere, and never will be; at once, where it knows already.
+        A log that is one machine's alone never does: there it becomes durable, or the process ends."""
+        if self._is_absent:
+            call()
+        else:
+            self._when_absent.append(call)
+
+    def tell_absent(self) -> None:
+        """For the log."""
+        self._is_absent = True
+        calls, self._when_absent = self._when_absent, []
+        for call in calls:
+            call()
 
 
 class LogPoisonedError(SpoolError):

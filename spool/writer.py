@@ -27,7 +27,7 @@ from trio.testing import wait_all_tasks_blocked
 from spool.calls import Calls
 from spool.disk import Offload
 from spool.durability import Batch, Durability, Verdict
-from spool.errors import DivergedError, LogDeposedError, LogPoisonedError, LogStalledError
+from spool.errors import DivergedError, LogDeposedError, LogPoisonedError
 from spool.interface import STALL_SECONDS
 from spool.open_segment import OpenSegment
 from spool.received import Received, place
@@ -141,6 +141,8 @@ class Writer:
         assert self._durability is None, "it leads already, or has never followed"
         assert self._receiving is None, "what is being received must have ended"
         self._durability = durability
+        if durability.batch_bytes_wanted is not None:
+            self._calls.batch_bytes_wanted = durability.batch_bytes_wanted
 
     async def receive(self, batches: Sequence[Received]) -> None:
         assert self._durability is None, "the log does not follow any more"
@@ -207,9 +209,7 @@ class Writer:
             if trio.current_time() < patient_until:
                 await trio.sleep_until(patient_until)
                 continue
-            self._calls.refuse_the_impatient(
-                lambda: LogStalledError("the disk does not answer; this may become durable yet")
-            )
+            self._calls.refuse_the_impatient()
             await self._committed.park()
 
     async def _wait_for_work(self) -> bool:

@@ -7,6 +7,7 @@ business.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -36,8 +37,8 @@ class NodeReadiness(Readiness):
     """One of several nodes serves."""
 
     role: Role
-    #: So old is what it answers, at most.
-    lag_seconds: float = msgspec.field(name="lagSeconds")
+    #: So old is what it answers, at most; None: nobody knows.
+    lag_seconds: float | None = msgspec.field(name="lagSeconds")
 
 
 @operation(
@@ -75,7 +76,7 @@ async def readyz(edge: Edge, request: Request) -> Answer:
     seq = edge.store.last_seq
     if node is None:
         return Answer.of(Readiness("ready", seq, refusal is None, code, reason))
-    lag = round(node.lag_seconds, 1)
+    lag = None if math.isinf(node.lag_seconds) else round(node.lag_seconds, 1)
     return Answer.of(NodeReadiness("ready", seq, refusal is None, code, reason, node.role, lag))
 
 

@@ -3,7 +3,8 @@
 - `GET /leader`: 200 at the node that leads, 503 at the others: for balancers that want to send writes to it directly.
   It needs no key, costs nothing, and names nobody.
 - `Atmos-Lag` on every answer: so many seconds old is what stands in it, at most. `0` at the node that leads; at a node
-  that follows, how long ago it was last known to have had all that was acknowledged by then. An answer to a write that
+  that follows, how long ago it was last known to have had all that was acknowledged by then; `unknown` where it never
+  was, since its start. An answer to a write that
   this node took is never too old for that write (`relay.nodes.forwarding`).
 - *Not known here* is not the same as *not there*: a key that was made a moment ago at another node, a message with a
   number that has not come here yet. Before anybody is told 401 or 404 for that, this node catches up; where it cannot,
@@ -14,8 +15,10 @@ Nothing here is done, or in the way, where there is one machine.
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from relay.api.answers import Answer
 from relay.api.credentials import is_unknown
@@ -24,6 +27,8 @@ from relay.api.request import Request, Send
 from relay.edge import Edge
 from relay.elsewhere import OwnNode
 from relay.refusals import Refusal
+
+Found = TypeVar("Found")
 
 #: The arguments of a query that name a place in the log.
 _PLACES: Final = ("cursor", "asOf")
@@ -52,11 +57,30 @@ def saying_how_late(node: OwnNode, send: Send) -> Send:
 
     async def send_with_lag(message: Any) -> None:
         if message["type"] in _STARTS:
-            lag = f"{node.lag_seconds:.1f}" if node.role == "follower" else "0"
-            message = {**message, "headers": [*message["headers"], (b"atmos-lag", lag.encode())]}
+            message = {**message, "headers": [*message["headers"], (b"atmos-lag", _lag_of(node))]}
         await send(message)
 
     return send_with_lag
+
+
+def _lag_of(node: OwnNode) -> bytes:
+    if node.role == "leader":
+        return b"0"
+    return b"unknown" if math.isinf(node.lag_seconds) else b"%.1f" % node.lag_seconds
+
+
+async def found(edge: Edge, look: Callable[[], Found]) -> Found:
+    """What `look` finds. A node that follows says that there is no such thing when it has caught up, and not before.
+
+    Raises Refusal, as `look` does, and as `OwnNode.catch_up` does.
+    """
+    try:
+        return look()
+    except Refusal as refusal:
+        if edge.node is None or refusal.code != "NOT_FOUND":
+            raise
+    await edge.node.catch_up()
+    return look()
 
 
 async def wait_until_known(edge: Edge, request: Request) -> None:

@@ -25,7 +25,7 @@ import msgspec
 import trio
 
 from relay.nodes import words
-from relay.nodes.lending import PART_BYTES_MAX, FilePart
+from relay.nodes.lending import PART_BYTES_MAX, FilePart, is_lent
 from relay.nodes.links import Links, LostError, NotAskedError
 from spool.disk import RealDisk
 
@@ -71,7 +71,6 @@ class RemoteDisk(RealDisk):
 
     def __init__(self, ask: Callable[[words.ListFiles | words.ReadFile], bytes]) -> None:
         self._ask = ask
-        self._names: list[str] | None = None
         #: Of open files: name, and which file it is. Their handles are below zero.
         self._open: dict[int, tuple[str, bytes]] = {}
         self._next = -1
@@ -79,9 +78,14 @@ class RemoteDisk(RealDisk):
     def names(self) -> list[str]:
         """All that the other node lends, at this moment."""
         try:
-            return _names_in(self._ask(words.ListFiles()))
+            names: list[str] = _names_in(self._ask(words.ListFiles()))
         except msgspec.MsgspecError as error:
             raise OSError(errno.EIO, f"a list of files that cannot be read: {error}") from error
+        # Files of these names are written here.
+        for name in names:
+            if not is_lent(name):
+                raise OSError(errno.EIO, f"a list of files with a name that none has: {name[:100]!r}")
+        return names
 
     def list_names(self, directory: Path) -> Sequence[str]:
         folder = _name_below(directory)

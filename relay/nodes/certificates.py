@@ -22,6 +22,7 @@ TLS 1.3 alone, both sides show a certificate, no session is resumed. A name is i
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import ssl
@@ -43,6 +44,8 @@ from relay.message.key_files import (
     read_private,
     write_new,
 )
+
+logger = logging.getLogger(__name__)
 
 CA_DAYS: Final = 3653
 NODE_DAYS: Final = 365
@@ -105,12 +108,10 @@ class NodeCertificates:
         self.name: Final = name
         self._path: Final = directory / "node" / "own.pem"
         self._key, self._authority = _read(authority(directory), str(_authority_file(directory)))
-        with suppress(FileNotFoundError):
-            # Killed while it was made. Nobody else writes here: this node has the directory.
-            _unfinished(self._path).unlink()
         if not self._is_ours():
             self._issue(now)
         self._load()
+        self.renew(now)
 
     @property
     def not_after(self) -> datetime:
@@ -119,12 +120,19 @@ class NodeCertificates:
 
     def renew(self, now: datetime) -> bool:
         """Make a new one, where less than LEFT of this one is left. Whoever connects afterwards sees it; connections
-        that are there stay. False: it is good for longer."""
+        that are there stay. False: it is good for longer; or none could be made, which the log says: for it is tried
+        again tomorrow, and there are months left.
+
+        `now`: of the machine's clock, as whoever is shown it looks at that."""
         lifetime = self._own.not_valid_after_utc - self._own.not_valid_before_utc
         if self.not_after - now >= lifetime * LEFT:
             return False
-        self._issue(now)
-        self._load()
+        try:
+            self._issue(now)
+            self._load()
+        except (KeyFileError, OSError):
+            logger.exception("node.certificate_not_renewed", extra={"not_after": str(self.not_after)})
+            return False
         return True
 
     def for_server(self) -> ssl.SSLContext:
@@ -164,6 +172,9 @@ class NodeCertificates:
             .sign(self._key, hashes.SHA256())
         )
         unfinished = _unfinished(self._path)
+        with suppress(FileNotFoundError):
+            # Killed, or failed, while it was made. Nobody else writes here: this node has the directory.
+            unfinished.unlink()
         write_new(unfinished, _pem(key, certificate))
         os.replace(unfinished, self._path)
         fsync_directory(self._path.parent)

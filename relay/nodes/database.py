@@ -15,8 +15,8 @@ from relay.message.key_files import read_private
 from spool.replicated.table import Table
 
 _INSTALL = (
-    "a relay on several machines needs psycopg, which is not installed: install the relay with its extra, as "
-    "atmos-relay[nodes]"
+    "a relay on several machines needs psycopg, which is not installed: the relay's extra `nodes` brings it "
+    "(docs/NODES.md)"
 )
 
 

@@ -28,7 +28,6 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
@@ -40,7 +39,6 @@ from relay.buffers import Buffers, Held
 from relay.core import Core
 from relay.edges.answering import decoder_of
 from relay.listening import listen_http
-from relay.message.key_files import KeyFileError
 from relay.nodes import wire, words
 from relay.nodes.certificates import NodeCertificates, name_in
 from relay.nodes.lending import Lending
@@ -50,7 +48,6 @@ from relay.processes import carried
 from relay.processes.carried import CARRIED
 from relay.refusals import Refusal
 from relay.registry import DECISIONS, decision_for
-from relay.times import SECOND_US
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +57,6 @@ HANDSHAKE_SECONDS_MAX: Final = 5.0
 CONNECTIONS_OF_ONE_MAX: Final = 128
 QUESTIONS_OCTETS_MAX: Final = 256 * 1024 * 1024
 QUESTION_SECONDS_MAX: Final = 15.0
-LOOK_AT_CERTIFICATES_SECONDS: Final = 24 * 3600.0
 #: What is being done when the door is closed has so long.
 GRACE_SECONDS: Final = 5.0
 
@@ -81,8 +77,8 @@ async def open_door(
     leads: Callable[[], bool],
 ) -> AsyncIterator[Door]:
     """Serve other nodes on `bind` (of `node.toml`) while the block runs; afterwards nobody is let in any more, and what
-    is being done has GRACE_SECONDS. So leave it when `core.stopping` is set, and before the log is closed. The
-    certificates are renewed meanwhile. Raises OSError where the address cannot be had.
+    is being done has GRACE_SECONDS. So leave it when `core.stopping` is set, and before the log is closed. Raises
+    OSError where the address cannot be had.
 
     `is_node`: whether this name is one of the nodes' rows, at this moment. `leads`: whether this node leads, as far as
     it knows: where it is wrong, the log does not take what is decided. Open it before anybody is told the address.
@@ -93,7 +89,6 @@ async def open_door(
     door.address = listening.address
     try:
         async with trio.open_nursery() as connections, trio.open_nursery() as accepting:
-            accepting.start_soon(_keep_renewed, core, certificates)
             accepting.start_soon(
                 partial(trio.serve_listeners, door.serve, listening.listeners(), handler_nursery=connections)
             )
@@ -105,20 +100,6 @@ async def open_door(
             door.close()
     finally:
         listening.close()
-
-
-async def _keep_renewed(core: Core, certificates: NodeCertificates) -> None:
-    """Until cancelled. Where it fails the old one is shown, and it is tried again: there are months left."""
-    while True:
-        now = datetime.fromtimestamp(core.surroundings.clock() / SECOND_US, UTC)
-        try:
-            if await core.surroundings.offload(certificates.renew, now):
-                logger.info("node.certificate_renewed", extra={"until": certificates.not_after.isoformat()})
-        except (KeyFileError, OSError):
-            logger.exception(
-                "node.certificate_not_renewed", extra={"until": certificates.not_after.isoformat()}
-            )
-        await trio.sleep(LOOK_AT_CERTIFICATES_SECONDS)
 
 
 class Door:

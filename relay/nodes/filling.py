@@ -71,8 +71,9 @@ def fill(
     """Exchange the log in `directory`, which no relay may be serving, and say which is its last sequence number.
 
     `copy(into)` says where the backup is; it may make it, at `into`. `check` raises where the log of a backup will not
-    do. Raises what these raise, `LockedError`, `BackupError`, `CorruptionError`, `KeyFileError`, `OSError`. Broken off,
-    or where it raises, call it again: it goes on. Until `ready` is there, who removes `filling` has given it up.
+    do. Raises what these raise, Refusal(CONFLICT) for a backup without secrets, `LockedError`, `BackupError`,
+    `CorruptionError`, `KeyFileError`, `OSError`. Broken off, or where it raises, call it again: it goes on. Until
+    `ready` is there, who removes `filling` has given it up.
     """
     filling = directory / FILLING_DIRECTORY
     shutil.rmtree(directory / OVER, onerror=_unless_gone)
@@ -81,6 +82,9 @@ def fill(
         if not ready.exists():
             shutil.rmtree(data, onerror=_unless_gone)
             manifest = restore(copy(filling / BACKUP), data, log=LOG_DIRECTORY, progress=progress)
+            if not pepper_files(data):
+                # Keys that were made while this node was away would be nowhere.
+                raise Refusal("CONFLICT", "that backup was made without secrets: make one with them")
             check(manifest)
             _bring_secrets(data, directory)
             write_new(ready, f"{manifest.last_seq}\n".encode())

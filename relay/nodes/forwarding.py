@@ -65,6 +65,9 @@ logger = logging.getLogger(__name__)
 
 OWN_WRITE_SECONDS_MAX: Final = 5.0
 CATCH_UP_SECONDS_MAX: Final = 0.5
+#: What changes nothing is waited for so long, and what takes no time, so long.
+READ_SECONDS_MAX: Final = 15.0
+QUICK_SECONDS_MAX: Final = 5.0
 #: A new leader is there in so long, mostly.
 RETRY_AFTER_SECONDS: Final = 2
 #: So often this node looks whether another one leads by now.
@@ -217,7 +220,7 @@ class Forwarding:
                 asked,
                 found.answer,
                 party=_party(asker),
-                seconds_max=_UNHURRIED_SECONDS_MAX if found.unhurried else ANSWER_SECONDS_MAX,
+                seconds_max=_patience(found),
                 writes=not found.reads,
             )
         except Refusal as refusal:
@@ -238,11 +241,11 @@ class Forwarding:
                 tell(asker.did, asker.key_id)
 
     async def take_message(self, address: str) -> None:
-        await self._ask(words.TakeMessage(address), NoneType, party=_STRANGERS)
+        await self._ask(words.TakeMessage(address), NoneType, party=_STRANGERS, seconds_max=QUICK_SECONDS_MAX)
 
     async def why_not_accepting(self) -> Refusal | None:
         try:
-            why = await self._ask(words.WhyNotAccepting(), _MaybeWhy)
+            why = await self._ask(words.WhyNotAccepting(), _MaybeWhy, seconds_max=QUICK_SECONDS_MAX)
         except Refusal as refusal:
             return refusal
         return None if why is None else Refusal(why[0], why[1], retry_after_seconds=why[2])
@@ -253,7 +256,8 @@ class Forwarding:
             return self._core.stream_places.admit(did, ticket, session)
         if ticket is None and session is None:
             return None
-        left: float | None = await self._ask(words.AdmitStream(did, ticket, session), float | None)
+        admit = words.AdmitStream(did, ticket, session)
+        left: float | None = await self._ask(admit, float | None, seconds_max=QUICK_SECONDS_MAX)
         return left
 
     async def catch_up(self) -> None:
@@ -372,6 +376,12 @@ class Forwarding:
 def _is_vouched(asker: Asker) -> bool:
     """Known to who leads alone."""
     return isinstance(asker, Principal) and asker.is_vouched
+
+
+def _patience(found: Decision) -> float:
+    if found.unhurried:
+        return _UNHURRIED_SECONDS_MAX
+    return READ_SECONDS_MAX if found.reads else ANSWER_SECONDS_MAX
 
 
 def _party(asker: Asker) -> str | None:

@@ -25,7 +25,7 @@ from relay.message.key_files import pepper_files
 PART_BYTES_MAX: Final = 4 << 20
 #: What tells a file from another with its name: a segment's header has a salt of its own.
 _TAG_BYTES: Final = 64
-_is_lent: Final = re.compile(
+_is_like_lent: Final = re.compile(
     rf"{LOG_DIRECTORY}/[0-9]{{20}}\.seg|pepper(\.[1-9][0-9]{{0,5}})?|keys/[a-z0-9.-]{{1,253}}/[a-z0-9-]{{1,63}}\.pem"
 ).fullmatch
 
@@ -36,6 +36,11 @@ class FilePart(NamedTuple):
     #: Of the whole file, now.
     size: int
     octets: bytes
+
+
+def is_lent(name: str) -> bool:
+    """Whether a path is one that may be read, or written by whoever has read it."""
+    return _is_like_lent(name) is not None and ".." not in name
 
 
 class Lending:
@@ -54,7 +59,7 @@ class Lending:
     async def part(self, name: str, offset: int, length: int) -> FilePart | None:
         """So much of a file from there, or less where it ends. None: there is none of that name, or it is not lent.
         Raises OSError."""
-        if not _is_lent(name) or ".." in name:
+        if not is_lent(name):
             return None
         length = min(length, PART_BYTES_MAX)
         async with self._reading:
@@ -66,7 +71,7 @@ def _names(directory: Path) -> list[str]:
     log = directory / LOG_DIRECTORY
     paths = [*log.glob("*.seg"), *directory.glob("keys/*/*.pem"), *pepper_files(directory)]
     names = (path.relative_to(directory).as_posix() for path in paths)
-    return sorted(name for name in names if _is_lent(name))
+    return sorted(filter(is_lent, names))
 
 
 def _part(path: Path, offset: int, length: int) -> FilePart | None:

@@ -96,9 +96,12 @@ class Node:
             stale_seconds=self._lease_seconds,
         )
         self._led: Led | None = None
-        self._seen: Seen | None = None
         #: The lease does not move, as far as is known.
-        self._stale = trio.Event()
+        self._is_stale = False
+        #: And this node may lead.
+        self._may_try = trio.Event()
+        #: Why this node does not lead although nobody does, as it was said last.
+        self._said: str | None = None
         #: An epoch whose holder has not said yet that it leads: it was given its time.
         self._given_time = 0
         self._leading: Leading | None = None
@@ -112,6 +115,7 @@ class Node:
         #: What rows the table has, on the order of who leads.
         self.tail: Final = Tail(table, core.store, tail_hours=self._tail_hours)
         core.before_acting = self.before_acting
+        core.metrics.tables_are(lambda: self.tail.octets)
         core.wait_for_others_to_strip = self._wait_for_others_to_strip
         core.why_not_appending = self.why_not_appending
 
@@ -127,7 +131,7 @@ class Node:
         """Who leads, as far as is known at this moment. None: nobody."""
         if self.leads:
             return Led(self.name, self._own.address)
-        return None if self._leading is not None or self._stale.is_set() else self._led
+        return None if self._leading is not None or self._is_stale else self._led
 
     @property
     def known(self) -> Container[str]:
@@ -149,6 +153,11 @@ class Node:
     def trouble(self) -> str | None:
         """What is wrong, in a sentence."""
         return self._trouble
+
+    @property
+    def stripped_through(self) -> int:
+        assert self._core.own_stripping is not None
+        return self._core.own_stripping.through
 
     def why_not_appending(self) -> Refusal | None:
         """Of a node that leads."""
@@ -217,10 +226,10 @@ class Node:
     async def _follow(self) -> Leading:
         """Until the head is ours, and all that stands before it is in the log here."""
         while True:
-            self._stale = trio.Event()
+            self._may_try = trio.Event()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._following.run)
-                await self._stale.wait()
+                await self._may_try.wait()
                 nursery.cancel_scope.cancel()
             try:
                 leading = await self._try_to_lead()
@@ -233,12 +242,17 @@ class Node:
 
     def _see(self, seen: Seen) -> None:
         """What the database shows, after all of it that is witnessed was applied."""
-        self._seen = seen
         if seen.lease is not None:
             self._led = _read_address(seen.lease.address) or self._led
-        is_stale = self._watch.read(seen.lease, seen.host, sent_at=seen.at, answered_at=trio.current_time())
-        if is_stale and not self._why_not_leading(seen.head):
-            self._stale.set()
+        now = trio.current_time()
+        self._is_stale = self._watch.read(seen.lease, seen.host, sent_at=seen.at, answered_at=now)
+        if not self._is_stale:
+            self._said = None
+        elif (why := self._why_not_leading(seen.head)) is None:
+            self._may_try.set()
+        elif why != self._said:
+            self._said = why
+            logger.warning("node.does_not_lead", extra={"because": why})
 
     def _hear_of_trouble(self, text: str | None) -> None:
         if text is not None:

@@ -22,6 +22,7 @@ from relay.nodes.door import open_door
 from relay.nodes.forwarding import open_forwarding
 from relay.nodes.links import open_links
 from relay.nodes.node import Led, Node
+from relay.nodes.same_secrets import check_pepper
 from relay.nodes.words import Node as Named
 from relay.routes import Route
 
@@ -39,6 +40,7 @@ async def open_node(core: Core) -> AsyncIterator[Node]:
     assert core.config.nodes is not None
     own = load_node(core.directory)
     table = core.surroundings.table or open_table(core.directory, core.config.nodes, own)
+    await check_pepper(table, core.pepper, name=own.name)
     # By the machine's clock, as the other side looks at it.
     certificates = NodeCertificates(core.directory, own.name, datetime.now(UTC))
     node = Node(core, own, table)
@@ -78,7 +80,7 @@ async def _strip_first(core: Core) -> None:
         try:
             await core.own_stripping.catch_up()
         except OSError as error:
-            logger.error("retention.failed", extra={"because": error.strerror or type(error).__name__})
+            logger.error("node.not_stripped", extra={"because": error.strerror or type(error).__name__})
 
 
 async def _renew(certificates: NodeCertificates) -> None:

@@ -28,6 +28,8 @@ ANSWER_SECONDS: Final = 5.0
 #: So many times one after the other a clock is seen to be off before that has consequences: a server that has just
 #: taken another's place may have one of its own.
 OFF_TIMES: Final = 3
+#: So many times one after the other.
+NAMESAKE_TIMES: Final = 3
 #: As `relay.nodes.facts` lets it.
 TROUBLE_CHARACTERS_MAX: Final = 300
 
@@ -39,6 +41,8 @@ class Spoken(Protocol):
     def leads(self) -> bool: ...
     @property
     def trouble(self) -> str | None: ...
+    @property
+    def stripped_through(self) -> int: ...
 
 
 class Speaking:
@@ -59,6 +63,10 @@ class Speaking:
         self._digested: Config | None = None
         self._digest = ""
         self._off_times = 0
+        self._has_spoken = False
+        #: The last time.
+        self._has_failed = False
+        self._namesake_times = 0
         self._connection: Connection | None = None
         #: How far the database's clock is ahead of ours, at the least; None: not known yet.
         self.clock_off_us: int | None = None
@@ -75,20 +83,39 @@ class Speaking:
                 try:
                     with trio.fail_after(ANSWER_SECONDS):
                         await self._speak()
+                    self._has_failed = False
                 except (TableError, trio.TooSlowError) as error:
-                    logger.info("node.not_spoken", extra={"because": str(error) or "no answer"})
+                    self._note_failed(str(error) or "no answer")
                     await self._let_go()
                 await trio.sleep_until(began + EVERY_SECONDS)
         finally:
             with trio.CancelScope(shield=True):
                 await self._let_go()
 
+    def _note_failed(self, because: str) -> None:
+        """A line for the first one of those that follow each other."""
+        if not self._has_failed:
+            logger.info("node.not_spoken", extra={"because": because})
+        self._has_failed = True
+
     async def _speak(self) -> None:
         if self._connection is None:
             self._connection = await self._table.connect()
         await self._look_at_clock(self._connection)
-        await self._connection.write_node(self._own.name, to_row(self.facts()))
-        self.nodes = await self._connection.nodes()
+        rows = await self._connection.nodes()
+        self._look_for_namesake(rows.get(self._own.name))
+        row = to_row(self.facts())
+        await self._connection.write_node(self._own.name, row)
+        self._has_spoken = True
+        self.nodes = {**rows, self._own.name: row}
+
+    def _look_for_namesake(self, there: Mapping[str, object] | None) -> None:
+        """Whether another process writes the row that we wrote last: a directory was copied, `node.toml` and all. After
+        a failover, a row of the process before this one may come back for a moment."""
+        is_another = self._has_spoken and there is not None and there.get("began_at") != self._began_at
+        self._namesake_times = self._namesake_times + 1 if is_another else 0
+        if self._namesake_times == NAMESAKE_TIMES:
+            logger.error("node.namesake", extra={"name_of_both": self._own.name})
 
     async def _look_at_clock(self, connection: Connection) -> None:
         clock = self._core.surroundings.clock
@@ -96,14 +123,15 @@ class Speaking:
         database = await connection.time_us()
         self.clock_off_us = clock_off_us(before, database, clock())
         self._off_times = self._off_times + 1 if is_clock_off(self.clock_off_us) else 0
-        if self._off_times >= OFF_TIMES:
+        if self._off_times == OFF_TIMES:
             logger.warning("node.clock_off", extra={"off_us": self.clock_off_us})
+        if self._off_times >= OFF_TIMES:
             self._on_clock()
 
     def facts(self) -> Facts:
         core, store = self._core, self._core.store
         assert core.own_stripping is not None
-        troubles = (self._node.trouble, core.own_stripping.trouble)
+        troubles = (self._trouble(), core.own_stripping.trouble)
         trouble = "; ".join(each for each in troubles if each)
         return Facts(
             name=self._own.name,
@@ -118,12 +146,17 @@ class Speaking:
             applied_seq=store.last_seq,
             synced_seq=self.synced_seq,
             first_seq=store.first_seq(),
-            stripped_through=core.own_stripping.through,
+            stripped_through=self._node.stripped_through,
             clock_offset_us=None if self.clock_off_us is None else -self.clock_off_us,
             free_bytes=store.free_bytes(),
             trouble=trouble[:TROUBLE_CHARACTERS_MAX] or None,
             at_start="; ".join(store.found_at_start)[:TROUBLE_CHARACTERS_MAX] or None,
         )
+
+    def _trouble(self) -> str | None:
+        if self._namesake_times >= NAMESAKE_TIMES:
+            return f"another relay calls itself {self._own.name}, too: a node is made by `node join`, not by a copy"
+        return self._node.trouble
 
     def _configuration(self) -> str:
         config = self._core.config

@@ -104,7 +104,7 @@ class Tail:
             try:
                 await self.look_after()
             except (TableError, SpoolError) as error:
-                logger.warning("node.tail_failed", extra={"because": str(error)})
+                logger.warning("node.tail_not_kept", extra={"because": str(error)})
                 seconds = RETRY_SECONDS
             await trio.sleep(seconds)
 
@@ -155,4 +155,4 @@ class Tail:
         if through >= oldest:
             parts = await keeping.drop_through(through)
             self.parts_dropped += parts
-            logger.info("node.rows_dropped", extra={"through": through, "parts": parts})
+            logger.info("node.tail_dropped", extra={"through": through, "parts": parts})

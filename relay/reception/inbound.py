@@ -102,6 +102,13 @@ class Inbound:
 
     async def recipient(self, visit: Visit[None], transaction: Transaction, recipient: str) -> Reply:
         found = self._destination(recipient)
+        if isinstance(found, RefusedRecipient) and self._edge.node is not None:
+            # At a node that follows: the domain, or the message that is answered, may be new.
+            try:
+                await self._edge.node.catch_up()
+            except Refusal as refusal:
+                return self._refuse_recipient(RefusedRecipient("not_known_yet", reply_to_stranger(refusal)))
+            found = self._destination(recipient)
         if isinstance(found, RefusedRecipient):
             return self._refuse_recipient(found)
         if transaction.recipients:

@@ -71,9 +71,10 @@ class Following:
     """The task of a machine that follows: `run` it, and cancel it before this machine leads.
 
     `before_applied(row, batch)` is called for each row that has been checked, in order, before its records are in the
-    log. `on_seen` is told what the database shows, at least each `poll_seconds` while it can be read. `on_trouble` is
-    told in words what is wrong, each time, and None when all is well again. Where the lease does not move for
-    `stale_seconds`, other hosts are tried: ours is perhaps an old primary, where nobody writes any more.
+    log; for one row perhaps several times, since the log may take it at a later try. `on_seen` is told what the
+    database shows, at least each `poll_seconds` while it can be read. `on_trouble` is told in words what is wrong, each
+    time, and None when all is well again. Where the lease does not move for `stale_seconds`, other hosts are tried:
+    ours is perhaps an old primary, where nobody writes any more.
     """
 
     def __init__(

@@ -20,7 +20,8 @@ One batch takes this way:
 
 Step 3 is tried again and again, with a pause that grows, whatever is wrong: nobody can be reached, the settings are
 unsafe, no standby flushes. An operator can mend all of it, and meanwhile the writer tells those who wait. Only
-`give_up` ends it.
+`give_up` ends it: whoever closes the log while the database may be out of reach has to call that, since the writer
+cannot be cancelled.
 
 A server that shows less than what was witnessed to us (an older epoch, or ours in other hands) is an old primary that
 has come back: nothing that it shows counts, and the other hosts are tried first.
@@ -41,7 +42,15 @@ from spool.durability import Batch, Verdict
 from spool.errors import LogDeposedError, LostRowsError
 from spool.record import Record
 from spool.replicated.rows import Seal, encode
-from spool.replicated.table import Connection, Head, Row, Table, TableError, UnknownOutcomeError
+from spool.replicated.table import (
+    ROW_BYTES_WANTED,
+    Connection,
+    Head,
+    Row,
+    Table,
+    TableError,
+    UnknownOutcomeError,
+)
 
 #: The first pause between two tries, and the longest: each is twice as long as the one before.
 PAUSE_SECONDS: Final = 0.05
@@ -112,6 +121,7 @@ class Replicated:
         self._has_given_up = False
         self._under_way = trio.CancelScope()
         self._pause = PAUSE_SECONDS
+        self.batch_bytes_wanted: int | None = ROW_BYTES_WANTED
         self.sync_seconds_last = 0.0
 
     @property
@@ -170,11 +180,11 @@ class Replicated:
             self._trouble(str(error))
             is_there = False
         if is_there:
-            self.sync_seconds_last = trio.current_time() - began
             self._head = self._head._replace(last_seq=row.last_seq, chain=row.chain)
         else:
             await self._let_go()
             is_there = await self._hold(in_doubt)
+        self.sync_seconds_last = trio.current_time() - began
         if is_there:
             self._all_is_well()
         else:

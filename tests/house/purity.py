@@ -108,6 +108,7 @@ HANDS: dict[str, frozenset[str]] = {
             "opening",
             "owed",
             "overview",
+            "same_secrets",
             "speaking",
             "tail",
             "wire",

@@ -168,6 +168,27 @@ def test_a_certificate_stays_while_it_is_good(tmp_path: Path) -> None:
     assert again.not_after == a.not_after
 
 
+def test_it_is_renewed_at_a_start(tmp_path: Path) -> None:
+    before = node(tmp_path / "a", "a", now=NOW - timedelta(days=300))
+    assert NodeCertificates(tmp_path / "a", "a", NOW).not_after > before.not_after
+
+
+def test_where_it_cannot_be_renewed_the_old_one_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    a = node(tmp_path / "a", "a", now=NOW - timedelta(days=300))
+    b = node(tmp_path / "b", "b", of=tmp_path / "a")
+    with monkeypatch.context() as planted:
+        planted.setattr("relay.nodes.certificates.os.replace", full)
+        assert a.renew(NOW) is False
+    assert [record for record in caplog.records if record.message == "node.certificate_not_renewed"]
+    assert trio.run(names_after_handshake, a.for_server(), b.for_client(), "a") == ("b", "a")
+    assert a.renew(NOW) is True
+
+
 def test_it_is_renewed_before_its_end_and_the_others_take_it(tmp_path: Path) -> None:
     a = node(tmp_path / "a", "a", now=NOW - timedelta(days=300))
     b = node(tmp_path / "b", "b", of=tmp_path / "a")
@@ -204,10 +225,9 @@ def test_one_of_another_authority_is_replaced(tmp_path: Path) -> None:
 
 
 def test_what_was_left_half_made_is_made_anew(tmp_path: Path) -> None:
-    node(tmp_path / "a", "a", now=NOW - timedelta(days=300))
+    before = node(tmp_path / "a", "a", now=NOW - timedelta(days=300))
     (tmp_path / "a" / "node" / "own.pem.new").write_bytes(b"killed while it was writ")
-    a = NodeCertificates(tmp_path / "a", "a", NOW)
-    assert a.renew(NOW) is True
+    assert NodeCertificates(tmp_path / "a", "a", NOW).not_after > before.not_after
     assert not (tmp_path / "a" / "node" / "own.pem.new").exists()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import h11
@@ -25,7 +24,7 @@ from tests.edges.test_acceptance_seam import member_of, sends, wanted
 from tests.nodes.beside_a_leader import with_follower
 from tests.world.gate import Gate
 from tests.world.nodes import LEADER, NOW, Follower
-from tests.world.relay import World, open_world, run
+from tests.world.relay import World, open_world
 
 HEAD = b"POST /ask HTTP/1.1\r\nHost: a.node.invalid\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
@@ -372,25 +371,6 @@ def test_large_questions_of_one_node_wait_for_each_other(
 
 
 # ------------------------------------------------------------------------------------------- over the network
-
-
-def test_certificates_are_renewed_while_it_is_open(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with open_world(tmp_path / "a") as world:
-            now = datetime.fromtimestamp(world.core.surroundings.clock() / 1e6, UTC)
-            found(world.core.directory, now)
-            own = NodeCertificates(world.core.directory, "a", now - timedelta(days=300))
-            first = own.not_after
-            async with open_door(
-                world.core, "127.0.0.1:0", own, is_node=lambda name: True, leads=lambda: True
-            ):
-                await wait_all_tasks_blocked()
-                second = own.not_after
-                assert second > first
-                await trio.sleep(doors.LOOK_AT_CERTIFICATES_SECONDS + 1)
-                assert own.not_after == second
-
-    run(main)
 
 
 def test_over_tcp_and_closed_in_order(tmp_path: Path) -> None:

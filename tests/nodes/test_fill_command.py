@@ -16,7 +16,7 @@ from relay.nodes import database
 from spool.errors import TailGoneError
 from spool.replicated.table import Table
 from tests.world.filling import Source, late_node, make_source
-from tests.world.followers import agree
+from tests.world.receiving_nodes import agree
 from tests.world.relay import DID, DOMAIN
 from tests.world.table import FakeDatabase
 from tools.cli import _explain, cli

@@ -25,6 +25,7 @@ from relay.nodes.links import open_links
 from relay.nodes.words import ListFiles, Node, ReadFile
 from relay.refusals import Refusal
 from spool import LogReader, Received
+from spool.backup.backup import back_up
 from spool.backup.format import Manifest, check_files, read_manifest
 from spool.errors import LockedError
 from spool.mark import MARK_NAME
@@ -34,8 +35,8 @@ from spool.verify.verify import verify_log
 from tests.world.directories import contents, names_in
 from tests.world.erasing import erase
 from tests.world.filling import Source, late_node, make_source
-from tests.world.followers import agree, open_node
 from tests.world.machines import open_machines
+from tests.world.receiving_nodes import agree, open_node
 from tests.world.relay import call_here, open_world, run
 from tests.world.removals import FRIEND
 from tests.world.table import FakeDatabase
@@ -156,6 +157,10 @@ def test_nodes_that_say_strange_things_are_not_believed(tmp_path: Path) -> None:
             disk.names()
         with pytest.raises(OSError, match="cannot be read"):
             disk.open_read(OTHER_NODE / "pepper")
+    for name in ("../pepper", "keys/../pepper.pem", "/etc/passwd", "log/lock", "relay.toml"):
+        disk = RemoteDisk(lambda _question, name=name: msgspec.msgpack.encode(["pepper", name]))
+        with pytest.raises(OSError, match="with a name that none has"):
+            disk.names()
     disk = RemoteDisk(lambda _question: msgspec.msgpack.encode((b"tag", 5, b"more than was asked")))
     with pytest.raises(OSError, match="more of a file"):
         disk.open_read(OTHER_NODE / "pepper")
@@ -310,6 +315,19 @@ def test_keys_that_came_meanwhile_are_there_and_others_end_it(tmp_path: Path, so
     # The log is as it was.
     with LogReader(directory / LOG_DIRECTORY) as reader:
         assert len(list(reader.read(1))) == source.batches[-1].last_seq
+
+
+def test_a_backup_without_secrets_is_not_enough(tmp_path: Path, source: Source) -> None:
+    directory = late_node(tmp_path / "two", source)
+
+    def copy(into: Path) -> Path:
+        back_up(source.directory, into, log=LOG_DIRECTORY)
+        return into
+
+    with pytest.raises(Refusal, match="was made without secrets"):
+        fill(directory, copy=copy, check=take)
+    fill(directory, copy=lambda _into: source.copy(tmp_path / "backup"), check=take)
+    assert_filled(directory, source)
 
 
 def test_a_node_that_runs_is_not_filled(tmp_path: Path, source: Source) -> None:

@@ -3,6 +3,7 @@ has caught up."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from relay.message.tokens import Unsubscribe
 from relay.own_keys import IssueOwnKey
 from relay.principals import Principal
-from relay.reception.interface import Admitted, Client
+from relay.reception.commands import Transaction
+from relay.reception.inbound import Inbound
+from relay.reception.interface import Admitted, Client, Visit
 from relay.reception.submission import Submission
 from tests.edges.test_acceptance_seam import member_of, wanted
 from tests.nodes.beside_a_leader import with_follower as beside_a_leader
 from tests.world.nodes import LEADER, Follower
-from tests.world.relay import DID, World
+from tests.world.relay import DID, OTHER_DID, World
 from tests.world.stream import Closed, Refused, open_stream
 
 
@@ -120,6 +124,17 @@ def test_each_answer_says_how_late_it_is(tmp_path: Path) -> None:
             assert float(headers["Atmos-Lag"]) >= 2
         async with open_stream(world, edge=follower.core.edge) as stream:
             assert float(stream.headers["atmos-lag"]) >= 2
+        follower.feed.go_on()
+
+    with_follower(tmp_path, test)
+
+
+def test_a_node_that_never_had_all_does_not_say_how_late_it_is(tmp_path: Path) -> None:
+    async def test(world: World, follower: Follower) -> None:
+        follower.feed.hold()
+        follower.feed.level_at = -math.inf
+        _, answer, headers = await follower.request("GET", "/readyz", headers={})
+        assert (headers["Atmos-Lag"], answer["lagSeconds"]) == ("unknown", None)
         follower.feed.go_on()
 
     with_follower(tmp_path, test)
@@ -323,5 +338,44 @@ def test_a_password_that_was_just_made_is_good_over_smtp(tmp_path: Path) -> None
         wrong = await door.authenticate(DID, "wrong", client)
         assert not isinstance(wrong, Admitted)
         assert 400 <= wrong.code < 500
+
+    with_follower(tmp_path, test)
+
+
+# ------------------------------------------------------------------------------------------- what strangers ask
+
+
+def test_a_link_in_a_mail_of_a_member_that_is_new_here(tmp_path: Path) -> None:
+    async def test(world: World, follower: Follower) -> None:
+        follower.feed.hold()
+        await world.enrol(OTHER_DID, "other.example")
+        tokens = world.core.composer.unsubscribe
+        token = tokens.seal(Unsubscribe(OTHER_DID, world.core.store.last_seq, "friend@example.com"))
+        status = await meanwhile(follower, follower.page("GET", f"/u/{token}"))
+        assert status == 200
+        assert await follower.page("GET", "/u/nothing") == 404
+        follower.leader = None
+        assert await follower.page("GET", "/u/nothing") == 503
+        assert await follower.page("GET", f"/u/{token}") == 200
+
+    with_follower(tmp_path, test)
+
+
+def test_mail_for_what_is_new_here_is_taken(tmp_path: Path) -> None:
+    async def test(world: World, follower: Follower) -> None:
+        follower.core.mail_reader = world.core.mail_reader
+        door = Inbound(follower.core.edge)
+        visit = Visit(Client(address="192.0.2.1", counted_as="192.0.2.1", is_trusted=False))
+        follower.feed.hold()
+        message_id = await world.send()
+        address = world.core.message_tokens.make(message_id)
+        transaction = Transaction(mail_from="")
+        reply = await meanwhile(follower, door.recipient(visit, transaction, address))
+        assert reply.code == 250
+        nobody = await door.recipient(visit, transaction, "nobody@relay.example")
+        assert nobody.code == 550
+        follower.leader = None
+        nobody = await door.recipient(visit, transaction, "nobody@relay.example")
+        assert 400 <= nobody.code < 500
 
     with_follower(tmp_path, test)

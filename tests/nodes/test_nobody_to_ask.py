@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from relay.nodes.forwarding import QUICK_SECONDS_MAX, READ_SECONDS_MAX
 from relay.nodes.links import ANSWER_SECONDS_MAX
 from relay.nodes.words import Node
 from relay.principals import Principal
@@ -132,6 +133,29 @@ def test_one_that_answers_never_is_given_up(tmp_path: Path, monkeypatch: pytest.
         refusal = await refused(follower.core.decide("send", wanted(), member))
         assert "may have been done" in refusal.message
         assert trio.current_time() - begun == ANSWER_SECONDS_MAX
+
+    with_follower(tmp_path, test)
+
+
+def test_what_changes_nothing_is_not_waited_for_as_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader that was stopped, and has not been missed yet."""
+
+    async def never(*_: Any) -> Any:
+        await trio.sleep_forever()
+
+    async def test(world: World, follower: Follower, member: Principal) -> None:
+        monkeypatch.setattr(follower.door, "answer", never)
+        begun = trio.current_time()
+        why = await follower.core.why_not_accepting()
+        assert why is not None
+        assert trio.current_time() - begun == QUICK_SECONDS_MAX
+        assert (await refused(follower.core.take_message("192.0.2.1"))).code == "TEMPORARILY_UNAVAILABLE"
+        assert trio.current_time() - begun == 2 * QUICK_SECONDS_MAX
+        # And then answered as by who remembers nothing.
+        await command(follower.core, "queue_list")
+        assert trio.current_time() - begun == 2 * QUICK_SECONDS_MAX + READ_SECONDS_MAX
 
     with_follower(tmp_path, test)
 

@@ -67,15 +67,16 @@ class Clients:
 
 
 @pytest.mark.timeout(SECONDS_MAX)
+@pytest.mark.parametrize("service", ["edges = 0", "edges = 1\ncouriers = 1"])
 def test_a_leader_that_is_killed_loses_no_mail_and_all_logs_stay_one(
-    tmp_path: Path, servers: Servers
+    tmp_path: Path, servers: Servers, service: str
 ) -> None:
+    settings = {"retry": "delays_seconds = [1]", "service": service}
+
     async def main() -> None:
         async with open_mx() as mx:
             beside = trio.to_thread.run_sync
-            nodes = await beside(
-                lambda: NodeProcesses(tmp_path, servers, route=mx.address, retry="delays_seconds = [1]")
-            )
+            nodes = await beside(lambda: NodeProcesses(tmp_path, servers, route=mx.address, **settings))
             with nodes.running():
                 leader = await beside(nodes.wait_led)
                 clients = Clients(nodes, await beside(leader.enrol))

@@ -19,8 +19,8 @@ from relay.times import HOUR_US
 from spool import Received
 from spool.replicated.table import TableError
 from tests.nodes.test_facts import NOW, facts
-from tests.world.followers import agree, make_node, open_node, received_from
 from tests.world.outcomes import Outcome
+from tests.world.receiving_nodes import agree, make_node, open_node, received_from
 from tests.world.relay import open_world, run
 from tests.world.table import FakeDatabase, FakeTable
 

@@ -123,6 +123,8 @@ async def test_what_is_told_is_heard_in_order() -> None:
         LookupError("member_add"),
         SequenceNotFoundError("9"),
         LogStalledError("slow"),
+        LogDeposedError("another leads"),
+        LogFollowsError("another leads"),
         LogPoisonedError(),
         LogClosedError(),
         LogDeposedError("another appends"),

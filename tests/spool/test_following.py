@@ -1,10 +1,9 @@
-"""A log that follows: it takes what another machine appended, by the chain or not at all, and leads when told to."""
+"""A log that follows: it takes what another machine appended, by the chain or not at all, and nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from functools import partial
 
 import pytest
 import trio
@@ -13,48 +12,18 @@ from trio.testing import wait_all_tasks_blocked
 from spool import (
     DivergedError,
     Entry,
-    Log,
     LogClosedError,
-    LogDeposedError,
     LogFollowsError,
     LogPoisonedError,
     Received,
     Record,
 )
 from spool.mark import read_mark
-from spool.record import CHAIN_START, make_record
-from tests.world.agreed import InMemory, received
+from spool.record import make_record
 from tests.world.disk import FakeDisk
+from tests.world.followers import appended_elsewhere, batches_of, follow_fake, placeless
 from tests.world.gate import Gate
 from tests.world.spool import DIRECTORY, SEGMENT_BYTES_MAX, group, open_fake, read_all, run
-
-follow_fake = partial(open_fake, follows=True)
-
-
-def batches_of(disk: FakeDisk) -> list[Received]:
-    """All that this log has, as another machine is given it."""
-    found: list[Received] = []
-    batch: list[Record] = []
-    chain = CHAIN_START
-    for record in read_all(disk):
-        batch.append(record)
-        if record.batch_end:
-            found.append(received(batch, chain))
-            chain, batch = record.chain, []
-    return found
-
-
-def appended_elsewhere(appends: int = 24) -> tuple[list[Record], list[Received]]:
-    """Several segments full."""
-    disk = FakeDisk()
-
-    async def main() -> None:
-        async with open_fake(disk) as log:
-            for number in range(1, appends + 1):
-                await log.append(group(number, 1 + number % 3))
-
-    run(main)
-    return read_all(disk), batches_of(disk)
 
 
 def test_what_is_received_is_the_same_log() -> None:
@@ -126,10 +95,6 @@ def test_a_batch_that_is_larger_than_a_segment_or_than_what_is_appended_here_is_
     assert [placeless(record) for record in read_all(disk)] == [
         placeless(record) for record in read_all(elsewhere)
     ]
-
-
-def placeless(record: Record) -> Record:
-    return record._replace(segment=0, offset=0)
 
 
 def test_on_durable_is_given_whole_batches_and_no_more_than_an_append_may_have() -> None:
@@ -243,52 +208,6 @@ def test_who_follows_appends_nothing() -> None:
     assert read_all(disk) == []
 
 
-def test_who_leads_goes_on_where_it_followed() -> None:
-    _, batches = appended_elsewhere()
-    agreed = list(batches)
-    disk, other = FakeDisk(), FakeDisk()
-
-    async def main() -> None:
-        async with follow_fake(disk) as log, follow_fake(other) as follower:
-            await log.receive(batches)
-            await follower.receive(batches)
-            durability = InMemory(log, agreed)
-            log.lead(durability)
-            assert not log.follows
-            records = await log.append(group(50, 2))
-            assert records[0].seq == batches[-1].last_seq + 1
-            assert records[0].time_us >= batches[-1].records[-1].time_us
-            assert [batch.previous_chain for batch in durability.asked] == [batches[-1].chain]
-            await log.rotate()
-            await log.append(group(51))
-            with pytest.raises(AssertionError, match="does not follow"):
-                await log.receive([])
-            with pytest.raises(AssertionError, match="leads already"):
-                log.lead(durability)
-            await follower.receive(agreed[len(batches) :])
-            assert follower.last_chain == log.last_chain
-
-    run(main)
-    assert [placeless(record) for record in read_all(disk)] == [
-        placeless(record) for record in read_all(other)
-    ]
-
-
-def test_one_machines_log_does_not_lead_and_has_nothing_to_receive() -> None:
-    async def main() -> None:
-        async with open_fake(FakeDisk()) as log:
-            assert not log.follows
-            with pytest.raises(AssertionError, match="never followed"):
-                log.lead(InMemory(log, []))
-            with pytest.raises(AssertionError, match="does not follow"):
-                await log.receive([])
-            await log.append(group(1))
-            assert await log.sync() == 1
-        assert read_mark(log._disk, DIRECTORY) is None
-
-    run(main)
-
-
 def test_receiving_is_not_cancelled_half_way() -> None:
     _, batches = appended_elsewhere()
     gate = Gate()
@@ -393,93 +312,3 @@ def test_payloads_are_erased_from_the_files_of_one_that_follows() -> None:
     found = read_all(disk)
     assert [record.chain for record in found] == [record.chain for record in records]
     assert {record.seq for record in found if record.stripped} == erased
-
-
-# ------------------------------------------------------------------------------------------------ deposed
-
-
-def test_deposed_every_append_that_waits_is_told_so_and_none_is_written() -> None:
-    disk = FakeDisk()
-    told: list[str] = []
-    followed: list[int] = []
-
-    async def main() -> None:
-        async def append(log: Log, number: int) -> None:
-            with pytest.raises(LogDeposedError):
-                await log.append(group(number))
-            told.append(f"append {number}")
-
-        async def settle(log: Log) -> None:
-            with pytest.raises(LogDeposedError):
-                await log.settle()
-            told.append("settle")
-
-        async def rotate(log: Log) -> None:
-            with pytest.raises(LogDeposedError):
-                await log.rotate()
-            told.append("rotate")
-
-        async def follow(log: Log) -> None:
-            with pytest.raises(LogDeposedError):
-                async for record in log.follow(1):
-                    followed.append(record.seq)
-            told.append("follow")
-
-        async with trio.open_nursery() as outside, follow_fake(disk) as log:
-            durability = InMemory(log, [])
-            log.lead(durability)
-            await log.append(group(1))
-            outside.start_soon(follow, log)
-            durability.shut()
-            durability.answers.append(LogDeposedError("the head is another's"))
-            for number in (2, 3):
-                outside.start_soon(append, log, number)
-                await wait_all_tasks_blocked()
-            outside.start_soon(settle, log)
-            outside.start_soon(rotate, log)
-            await wait_all_tasks_blocked()
-            durability.opened.set()
-            with trio.CancelScope(shield=True):
-                await wait_all_tasks_blocked()
-                assert (log.poisoned, log.deposed) == (True, True)
-                await append(log, 4)
-            try:
-                await trio.sleep_forever()
-            finally:
-                told.append("cancelled")
-
-    with pytest.RaisesGroup(pytest.RaisesGroup(LogDeposedError)):
-        run(main)
-    assert sorted(told) == ["append 2", "append 3", "append 4", "cancelled", "follow", "rotate", "settle"]
-    assert followed == [1]
-    assert [record.seq for record in read_all(disk)] == [1]
-    # Nothing is wrong with the disk.
-    mark = read_mark(disk, DIRECTORY)
-    assert mark is not None
-    assert mark.seq == 1
-    assert disk.open_handles() == 0
-
-
-def test_a_file_that_cannot_be_written_behind_a_batch_that_is_durable_elsewhere_poisons() -> None:
-    disk = FakeDisk()
-    agreed: list[Received] = []
-
-    async def leads() -> None:
-        async with follow_fake(disk) as log:
-            log.lead(InMemory(log, agreed))
-            await log.append(group(1))
-            disk.fail_at = disk.operations + 1
-            with pytest.raises(LogPoisonedError):
-                await log.append(group(2))
-
-    with pytest.RaisesGroup(LogPoisonedError):
-        run(leads)
-    disk.restart()
-
-    async def follows() -> None:
-        async with follow_fake(disk) as log:
-            assert log.last_seq == 1
-            await log.receive(agreed[1:])
-
-    run(follows)
-    assert [record.seq for record in read_all(disk)] == [1, 2]

@@ -43,6 +43,7 @@ class InMemory:
         self.asked: list[Batch] = []
         self.opened = trio.Event()
         self.opened.set()
+        self.batch_bytes_wanted: int | None = None
         self.sync_seconds_last = 0.0
 
     def shut(self) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from relay.file_names import LOG_DIRECTORY
 from spool import Received
 from spool.backup.backup import back_up
-from tests.world.followers import make_node, open_node, received_from
+from tests.world.receiving_nodes import make_node, open_node, received_from
 from tests.world.relay import open_world, run
 from tests.world.removals import FRIEND
 

@@ -7,7 +7,7 @@ well to all in which one thing goes wrong, and from each of those to all in whic
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -33,6 +33,8 @@ Fate = Mapping[Place, Outcome]
 class Life:
     fate: Fate
     plants: frozenset[Plant] = frozenset()
+    #: What becomes of a statement of this kind of which the fate says nothing.
+    choose: Callable[[str], Outcome] = lambda name: Outcome.ANSWERED
     database: FakeDatabase = field(init=False)
     #: The statements that could have gone wrong, in the order in which they came.
     places: list[tuple[Place, str]] = field(default_factory=list)
@@ -57,7 +59,9 @@ class Life:
         self.places.append((place, name))
         if place in self.awaited:
             self.awaited[place].set()
-        outcome = self.fate.get(place, Outcome.ANSWERED)
+        if place not in self.fate:
+            return self.choose(name)
+        outcome = self.fate[place]
         # In another life the statement at this place may be another one.
         return outcome if outcome in OUTCOMES_OF[name] else Outcome.ANSWERED
 
@@ -94,8 +98,7 @@ class Life:
                 assert not any(is_there), f"append {number} was said not to be there, and is"
         chains = {row.chain for row in rows}
         for leader in self.leaders:
-            # Encoded anew at the same moment, the same entries are the same batch: the last word counts.
-            for chain, verdict in dict(leader.leading.verdicts).items():
+            for chain, verdict in leader.leading.verdicts.items():
                 assert (chain in chains) == (verdict is Verdict.DURABLE)
         for disk in self.disks.values():
             assert_is_beginning(read_all(disk), rows)

@@ -32,7 +32,7 @@ from relay.nodes.node import Node
 from relay.processes.mail_reader import in_process
 from relay.service import Relay, open_relay
 from relay.surroundings import Surroundings
-from spool.errors import LogDeposedError, LogPoisonedError, SpoolError
+from spool.errors import LogDeposedError, LogPoisonedError, SpoolError, TailGoneError
 from spool.reader import LogReader
 from spool.record import Record
 from tests.world.dns import FakeDns
@@ -153,8 +153,10 @@ class Machine:
                     await self._stop.wait()
                     await relay.stop()
                     assert_views_are_the_log(relay, self.directory)
-        except* (LogDeposedError, LogPoisonedError) as group:
+        except* (LogDeposedError, LogPoisonedError, TailGoneError) as group:
             self.ended_by = _first(group)
+            if not self.is_up:
+                task_status.started()  # it has ended while it was being begun
         finally:
             self.is_up = False
             self.rejoin()
@@ -244,12 +246,17 @@ class Machines:
 
 @asynccontextmanager
 async def open_machines(
-    directory: Path, *names: str, settings: str = "", enrol: bool = True, **mx_options: object
+    directory: Path,
+    *names: str,
+    settings: str = "",
+    nodes: str = "",
+    enrol: bool = True,
+    **mx_options: object,
 ) -> AsyncIterator[Machines]:
     """All of them, begun in order."""
     first = make_directory(directory / names[0], settings)
     config = first / CONFIG_FILE
-    config.write_text(config.read_text() + "\n[nodes]\n")
+    config.write_text(config.read_text() + f"\n[nodes]\n{nodes}\n")
     found(first, datetime.now(UTC))
     for name in names[1:]:
         shutil.copytree(first, directory / name, ignore=_NOT_COPIED)

@@ -103,6 +103,11 @@ class Follower:
     def _app(self) -> Any:
         return create_app(self.core.edge, member_console(self.core.edge))
 
+    async def page(self, method: str, path: str) -> int:
+        """The status of a page of the follower's."""
+        answer = await self._app.test_client().open(path, method=method)
+        return int(answer.status_code)
+
     async def request(
         self, method: str, path: str, *, headers: dict[str, str], **arguments: Any
     ) -> tuple[int, Any, Mapping[str, str]]:

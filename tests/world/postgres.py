@@ -52,6 +52,7 @@ max_wal_senders = 10
 shared_buffers = 16MB
 max_connections = 60
 huge_pages = off
+recovery_init_sync_method = syncfs
 jit = off
 autovacuum = off
 log_min_messages = warning
@@ -170,6 +171,14 @@ class Server:
         """For when it starts. They win over those that were set."""
         with (self.directory / "postgresql.auto.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """In its directory, for itself alone."""
+        path = self.directory / name
+        path.touch(mode=0o600)
+        path.write_bytes(data)
+        if owner := _who():
+            shutil.chown(path, owner["user"], owner["group"])
 
     def stand_by(self, primary: Server) -> None:
         """Take what this one has from now on. It is not running."""

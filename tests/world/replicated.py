@@ -27,15 +27,17 @@ POLL_SECONDS = 5.0
 
 
 class Noting(Replicated):
-    """Remembers what it has said of each batch, by its chain value."""
+    """Remembers the last thing that it has said of each batch, by its chain value. Encoded anew at the same moment, the
+    same entries are the same batch again."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.verdicts: list[tuple[bytes, Verdict]] = []
+        self.verdicts: dict[bytes, Verdict] = {}
 
     async def make_durable(self, batch: Batch) -> Verdict:
-        verdict = await super().make_durable(batch)
-        self.verdicts.append((batch.records[-1].chain, verdict))
+        chain = batch.records[-1].chain
+        self.verdicts.pop(chain, None)
+        self.verdicts[chain] = verdict = await super().make_durable(batch)
         return verdict
 
 

@@ -25,8 +25,9 @@ from tests.world.postgres import SYNCHRONOUS, Servers
 from tests.world.process import wait_until
 from tests.world.table import FakeDatabase
 
+PATIENCE: Final = Patience(connect_seconds=60.0, answer_seconds=60.0, witness_seconds=60.0)
 #: For tests in which somebody never answers. Longer than a server waits for a lock.
-PATIENCE: Final = Patience(connect_seconds=4.0, answer_seconds=4.5, witness_seconds=1.5)
+LITTLE_PATIENCE: Final = Patience(connect_seconds=4.0, answer_seconds=4.5, witness_seconds=1.5)
 #: Nothing takes nearly as long. What hangs ends with it.
 SECONDS_MAX: Final = 120.0
 
@@ -113,6 +114,8 @@ class DatabaseInPostgres:
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
         self._old = servers.primary
+        #: Of those who connect from now on.
+        self.patience = PATIENCE
         self._stalled: list[int] = []
         self.conninfo = servers.make_database()
 
@@ -125,7 +128,7 @@ class DatabaseInPostgres:
 
     def table(self, name: str = "node") -> Table:
         """Whoever it is, they see the same."""
-        return PostgresTable(self.conninfo, patience=PATIENCE)
+        return PostgresTable(self.conninfo, patience=self.patience)
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.world.postgres import Servers, open_servers
-from tests.world.tables import Database, DatabaseInMemory, DatabaseInPostgres
+from tests.world.tables import LITTLE_PATIENCE, Database, DatabaseInMemory, DatabaseInPostgres
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,12 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
 
 @pytest.fixture
 def harmed(database: Database, request: pytest.FixtureRequest) -> Iterator[Database]:
-    """A database whose servers are mended afterwards."""
+    """A database whose servers may fail, and are mended afterwards."""
+    if isinstance(database, DatabaseInMemory):
+        yield database
+        return
+    assert isinstance(database, DatabaseInPostgres)
+    database.patience = LITTLE_PATIENCE
     yield database
-    if isinstance(database, DatabaseInPostgres):
-        servers: Servers = request.getfixturevalue("servers")
-        servers.mend()
+    servers: Servers = request.getfixturevalue("servers")
+    servers.mend()

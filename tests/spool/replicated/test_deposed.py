@@ -13,7 +13,7 @@ from spool import LogPoisonedError, LogStalledError
 from spool.errors import LogDeposedError, LostRowsError
 from spool.interface import STALL_SECONDS
 from spool.replicated import leading
-from spool.replicated.table import Connection, Head, UnknownOutcomeError
+from spool.replicated.table import Connection, Head, Row, UnknownOutcomeError
 from tests.world.batches import TransparentSeal
 from tests.world.disk import FakeDisk
 from tests.world.outcomes import Outcome
@@ -42,7 +42,7 @@ async def take(database: FakeDatabase) -> tuple[Connection, Head]:
 
 async def append_behind(connection: Connection, head: Head) -> None:
     seq = head.last_seq + 1
-    row = leading.Row(seq, seq, head.epoch, head.chain, b"c" * 32, b"", b"")
+    row = Row(seq, seq, head.epoch, head.chain, b"c" * 32, b"", b"")
     assert await connection.append(row, OTHER)
 
 
@@ -282,3 +282,24 @@ def test_its_own_file_has_what_is_durable_and_says_how_long_that_took() -> None:
 
     run(main)
     assert_is_beginning(read_all(disk), database.shown.rows)
+
+
+def test_a_row_is_no_larger_than_wanted_unless_one_append_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leading, "ROW_BYTES_WANTED", 1500)
+    database = FakeDatabase()
+
+    async def main() -> None:
+        async with leader(database) as anna, trio.open_nursery() as nursery:
+            for number in range(1, 13):
+                nursery.start_soon(anna.log.append, group(number, 5 if number == 7 else 1))
+
+    run(main)
+    assert len(entries_of(database.shown.rows)) == 16
+    # The form's octet besides.
+    large = [row for row in database.shown.rows if len(row.data) > 1500 + 1]
+    assert [entries_of_row(row) for row in large] == [5]
+    assert max(entries_of_row(row) for row in database.shown.rows if row not in large) > 1
+
+
+def entries_of_row(row: Row) -> int:
+    return row.last_seq + 1 - row.first_seq

@@ -368,6 +368,22 @@ def test_it_leaves_an_old_primary_where_nobody_renews_the_lease() -> None:
     assert seen[-1][0] == "b"
 
 
+def test_it_leaves_a_server_whose_lease_names_more_than_it_has() -> None:
+    async def story(database: FakeDatabase, anna: Leader, bert: Follower) -> None:
+        await anna.append(1)
+        await wait_all_tasks_blocked()
+        seen = len(bert.seen)
+        server = database.servers.primary
+        for counter in range(9):
+            server.write(put_lease(Lease(2, ANNA, "anna", counter, 4, b"4" * 32)))
+            await trio.sleep(0.5)
+        assert len(bert.seen) == seen
+        assert bert.troubles[-1] is not None
+        assert "old primary: it shows sequence 2, and what is witnessed ends with 4" in bert.troubles[-1]
+
+    follow(story)
+
+
 def test_it_stays_where_the_lease_is_renewed() -> None:
     async def story(database: FakeDatabase, anna: Leader, bert: Follower) -> None:
         for _ in range(40):

@@ -10,11 +10,10 @@ import pytest
 import trio
 
 from spool import Entry, Record
-from spool.errors import LogDeposedError
 from tests.world.postgres import Servers
 from tests.world.replicated import Node, open_node
 from tests.world.servers import FIRST_HEAD
-from tests.world.tables import DatabaseInPostgres, found
+from tests.world.tables import LITTLE_PATIENCE, DatabaseInPostgres, found
 
 APPENDS = 60
 
@@ -41,6 +40,7 @@ def key(records: list[Record]) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("failure", ["none", "failover", "restart", "standbys stopped for a while"])
 def test_a_follower_has_what_the_leader_has_whatever_fails(servers: Servers, failure: str) -> None:
     database = DatabaseInPostgres(servers)
+    database.patience = LITTLE_PATIENCE
 
     def restart() -> None:
         servers.primary.kill()
@@ -80,28 +80,4 @@ def test_a_follower_has_what_the_leader_has_whatever_fails(servers: Servers, fai
 
     database.run(main)
     servers.mend()
-    servers.drop_database(database.conninfo)
-
-
-def test_a_follower_takes_over_and_the_old_leader_finds_out(servers: Servers) -> None:
-    database = DatabaseInPostgres(servers)
-
-    async def main() -> None:
-        await found(database.table(), FIRST_HEAD)
-        async with open_node(database, "bert") as bert:
-            # Its log ends as a poisoned one does, so that its process ends, too.
-            with pytest.RaisesGroup(LogDeposedError, flatten_subgroups=True):
-                async with open_node(database, "anna") as anna:
-                    await anna.lead()
-                    for number in range(3):
-                        await anna.log.append(entries(number))
-                    await bert.lead()
-                    await bert.log.append(entries(3))
-                    assert bert.log.last_seq == 8
-                    with pytest.raises(LogDeposedError):
-                        await anna.log.append(entries(4))
-                    assert key(list(anna.log.read(1))) == key(list(bert.log.read(1)))[:6]
-            await bert.leading.close()
-
-    database.run(main)
     servers.drop_database(database.conninfo)

@@ -23,7 +23,17 @@ from spool.replicated.table import (
     UnknownOutcomeError,
 )
 from tests.world.postgres import PASSWORD, ROLE, Servers
-from tests.world.tables import HOLDER, PATIENCE, DatabaseInPostgres, behind, fails, found, lead
+from tests.world.self_signed import self_signed_pem
+from tests.world.tables import (
+    HOLDER,
+    LITTLE_PATIENCE,
+    PATIENCE,
+    DatabaseInPostgres,
+    behind,
+    fails,
+    found,
+    lead,
+)
 
 #: So long nobody waits, but where something hangs.
 LONG_SECONDS = 1000.0
@@ -38,6 +48,7 @@ def database(servers: Servers) -> Iterator[DatabaseInPostgres]:
 
 @pytest.fixture
 def harmed(database: DatabaseInPostgres, servers: Servers) -> Iterator[DatabaseInPostgres]:
+    database.patience = LITTLE_PATIENCE
     yield database
     servers.mend()
 
@@ -173,6 +184,33 @@ def test_a_password_is_never_repeated(database: DatabaseInPostgres, caplog: pyte
 
     database.run(main)
     assert PASSWORD not in caplog.text
+
+
+def test_who_is_far_away_is_believed_only_by_its_name(harmed: DatabaseInPostgres, servers: Servers) -> None:
+    pem = self_signed_pem("db.example")
+    servers.primary.write_file("server.pem", pem)
+    authority = servers.primary.directory.parent / "authority.pem"
+    authority.write_bytes(pem[pem.index(b"-----BEGIN CERTIFICATE") :])
+    for name in ("ssl_cert_file", "ssl_key_file"):
+        servers.primary.set(name, "server.pem")
+    servers.primary.set("ssl", "on")
+
+    def far(name: str) -> Table:
+        at = f"host={name} hostaddr=127.0.0.1 port={servers.primary.port} dbname={harmed.name}"
+        return PostgresTable(
+            f"{at} user={ROLE} password={PASSWORD} sslrootcert={authority}", patience=PATIENCE
+        )
+
+    async def main() -> None:
+        await found(far("db.example"))
+        connection = await far("db.example").connect()
+        assert connection.host == f"db.example:{servers.primary.port}"
+        await connection.close()
+        with pytest.raises(TableError, match=r'does not match host name "elsewhere\.example"'):
+            await far("elsewhere.example").connect()
+
+    harmed.run(main)
+    servers.primary.set("ssl", "off")
 
 
 def test_a_server_that_is_stopped_is_passed_over_and_answers_nobody(

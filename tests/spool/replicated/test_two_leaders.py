@@ -31,16 +31,19 @@ def live(fate: Fate, coming: Place, *plants: Plant) -> Life:
 
     async def main() -> None:
         has_done, is_over = trio.Event(), trio.Event()
-        async with trio.open_nursery() as nursery:
+        async with (
+            open_node(life.database, "cleo", disk=life.disk("cleo")) as cleo,
+            trio.open_nursery() as nursery,
+        ):
             nursery.start_soon(life.operate)
-            nursery.start_soon(lead, life, "anna", (1, 2, 3), trio.Event(), is_over)
-            nursery.start_soon(take_its_place, life, coming, has_done, is_over)
-            async with open_node(life.database, "cleo", disk=life.disk("cleo")) as cleo:
-                nursery.start_soon(cleo.following.run)
+            nursery.start_soon(cleo.following.run)
+            async with trio.open_nursery() as leaders:
+                leaders.start_soon(lead, life, "anna", (1, 2, 3), trio.Event(), is_over)
+                leaders.start_soon(take_its_place, life, coming, has_done, is_over)
                 await has_done.wait()
                 await catch_up(life, cleo)
                 is_over.set()
-                nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
 
     run(main)
     there = life.judge()

@@ -12,7 +12,7 @@ import trio
 
 from spool.replicated.table import Connection, Head, Row, Table, TableError
 from tests.world.postgres import Servers
-from tests.world.tables import FIRST, HOLDER, DatabaseInPostgres, behind, found
+from tests.world.tables import FIRST, HOLDER, LITTLE_PATIENCE, DatabaseInPostgres, behind, found
 
 #: Of all failures.
 ROUNDS = 1
@@ -73,6 +73,7 @@ class Appending:
 
 def test_what_was_answered_is_there_whatever_failed(servers: Servers) -> None:
     database = DatabaseInPostgres(servers)
+    database.patience = LITTLE_PATIENCE
 
     def restart() -> None:
         servers.primary.kill()

@@ -295,7 +295,7 @@ class NodesLife:
         if patience.cancelled_caught:
             raise Violation(f"not within {SETTLE_SECONDS_MAX:.0f} s: {'; '.join(open_ends)}")
         # One that has hardly begun dies of SIGTERM.
-        while len(self.addresses()) < len(self.nodes.all):
+        while len(self.addresses()) < len(self.nodes.all):  # noqa: ASYNC110  another process tells nobody
             await trio.sleep(0.1)
         self._is_ending = True
         for node in self.nodes.all:

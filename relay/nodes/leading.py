@@ -96,13 +96,15 @@ class Leading:
             self._note_confirmed(sent_at)
             return True
         head = await connection.head()
-        if head.holder == self.replicated.holder:
-            return False  # our appends have taken it anew at this moment, on another connection
         if head.epoch > told.epoch:
+            if head.holder == self.replicated.holder:
+                return False  # our appends have taken it anew at this moment, on another connection
             raise LogDeposedError(
                 f"another machine leads now: the head was taken with epoch {head.epoch}, ours was {told.epoch}"
             )
-        await self._look_elsewhere()  # an old primary, which knows less than was witnessed to us
+        await (
+            self._look_elsewhere()
+        )  # an old primary: nobody stands by, or it knows less than was witnessed to us
         return False
 
     def _lease(self, told: Witnessed) -> Lease:

@@ -1,9 +1,10 @@
 """Batches that another machine made, and their place in this machine's own file.
 
 The invariant: **what is placed has the chain values that the other machine gave it, directly behind what is here.** The
-records are made anew from what they say, with our own sequence numbers, batch ends and digests of payloads; then the
-chain value of the last one agrees, or nothing is believed (`DivergedError`). The chain covers all of that, so nothing
-else needs to be compared.
+records are made anew from what they say, with our own sequence numbers and batch ends; then the chain value of the
+last one agrees, or nothing is believed (`DivergedError`). The chain covers all of that, so nothing else needs to be
+compared, but for one thing: whoever read the record has seen that a digest is its payload's. To compute it once more
+would be most of what is done here with a large mail.
 
 Pure. The segment's salt, and so all checksums, are this machine's own.
 """
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from spool.errors import DivergedError
-from spool.record import Entry, Record, make_record, record_bytes
+from spool.record import Record, next_chain, record_bytes
 from spool.segment import FOOTER_BYTES, SEGMENT_HEADER_BYTES, Position
 
 
@@ -23,6 +24,8 @@ class PlainRecord(NamedTuple):
 
     skeleton: bytes
     payload: bytes | None
+    payload_sha256: bytes
+    """NO_DIGEST where there is no payload. Whoever makes one of these has computed it, or compared."""
     time_us: int
 
 
@@ -55,7 +58,7 @@ def place(
         _check_follows(batch, end)
         size = sum(
             record_bytes(len(skeleton), 0 if payload is None else len(payload))
-            for skeleton, payload, _ in batch.records
+            for skeleton, payload, *_ in batch.records
         )
         begins = bool(end.records) and end.offset + size + FOOTER_BYTES > segment_bytes_max
         if begins:
@@ -94,17 +97,12 @@ def _check_follows(batch: Received, end: Position) -> None:
 
 def _placed(batch: Received, end: Position) -> Iterator[Record]:
     segment, offset, seq, chain, _ = end
-    last_seq = batch.last_seq
-    for skeleton, payload, time_us in batch.records:
-        record = make_record(
-            Entry(skeleton, payload),
-            seq=seq,
-            time_us=time_us,
-            batch_seq=batch.first_seq,
-            batch_end=seq == last_seq,
-            previous_chain=chain,
-            segment=segment,
-            offset=offset,
+    first_seq, last_seq = batch.first_seq, batch.last_seq
+    for skeleton, payload, payload_sha256, time_us in batch.records:
+        ends = seq == last_seq
+        chain = next_chain(chain, seq, time_us, first_seq, ends, skeleton, payload_sha256)
+        record = Record(
+            seq, time_us, first_seq, ends, skeleton, payload, payload_sha256, chain, False, segment, offset
         )
         yield record
-        seq, chain, offset = seq + 1, record.chain, record.end_offset
+        seq, offset = seq + 1, record.end_offset

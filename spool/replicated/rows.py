@@ -97,7 +97,7 @@ def decode(row: Row, *, seal: Seal | None) -> Received:
         chain = chain_of(record, chain)
         if record.chain != chain:
             raise DamagedRowError(row, f"record {len(records) + 1} does not follow from the one before it")
-        records.append(PlainRecord(record.skeleton, record.payload, record.time_us))
+        records.append(PlainRecord(record.skeleton, record.payload, record.payload_sha256, record.time_us))
         position, seq, time_us = position + record.size, seq + 1, record.time_us
     if seq != row.last_seq + 1:
         raise DamagedRowError(row, f"it has {len(records)} records")

@@ -26,6 +26,7 @@ from relay.config import CONFIG_FILE, Config, SiteConfig, WarmingTier
 from relay.file_names import LOG_DIRECTORY
 from relay.refusals import STATUS_OF_CODE
 from spool.reader import LogReader
+from tests.nodes.beside_a_leader import numbers_of_node
 from tests.world.asked_about import asked
 from tests.world.daemon import free_port, is_listening, open_daemon_directory, require_daemon, running
 from tests.world.pages import DOCS, Example, examples, says
@@ -255,8 +256,10 @@ def test_every_metric_exists(tmp_path: Path) -> None:
         exposed = requests.get(f"http://{relay.address}/metrics", timeout=PATIENCE_SECONDS).text
     named = re.findall(r"`(atmos_[a-z_]+)`", (DOCS / "OPERATING.md").read_text())
     assert len(named) >= 7
+    of_node = numbers_of_node(tmp_path)
     for name in named:
-        assert re.search(rf"^# TYPE {name} ", exposed, re.MULTILINE), name
+        page = of_node if name.startswith("atmos_node_") else exposed
+        assert re.search(rf"^# TYPE {name} ", page, re.MULTILINE), name
 
 
 def test_the_unit_starts_this_command_and_gives_it_time() -> None:

@@ -43,3 +43,14 @@ async def refused(asked: Awaitable[Any]) -> Refusal:
     with pytest.raises(Refusal) as caught:
         await asked
     return caught.value
+
+
+def numbers_of_node(directory: Path) -> str:
+    """What the page of numbers of one of several nodes has."""
+    pages: list[str] = []
+
+    async def keep_page(world: World, follower: Follower, member: Principal) -> None:
+        pages.append((await follower.core.metrics_page.text()).decode())
+
+    with_follower(directory, keep_page)
+    return pages[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from hashlib import sha256
 
 import pytest
 import trio
@@ -19,7 +20,7 @@ from spool import (
     Record,
 )
 from spool.mark import read_mark
-from spool.record import make_record
+from spool.record import NO_DIGEST, make_record
 from tests.world.disk import FakeDisk
 from tests.world.followers import appended_elsewhere, batches_of, follow_fake, placeless
 from tests.world.gate import Gate
@@ -144,8 +145,10 @@ WRONG: dict[str, Callable[[list[Received]], Received]] = {
     "it is there already": lambda batches: batches[4],
     "it follows from another record": lambda batches: batches[5]._replace(previous_chain=bytes(32)),
     "another skeleton": lambda batches: other_record(batches[5], skeleton=b"another"),
-    "another payload": lambda batches: other_record(batches[5], payload=b"another"),
-    "no payload": lambda batches: other_record(batches[5], payload=None),
+    "another payload": lambda batches: other_record(
+        batches[5], payload=b"another", payload_sha256=sha256(b"another").digest()
+    ),
+    "no payload": lambda batches: other_record(batches[5], payload=None, payload_sha256=NO_DIGEST),
     "another time": lambda batches: other_record(batches[5], time_us=batches[5].records[0].time_us + 1),
     "another chain value": lambda batches: batches[5]._replace(chain=bytes(32)),
     "one record less": lambda batches: batches[5]._replace(records=batches[5].records[:-1]),

@@ -150,7 +150,11 @@ def plain(records: list[Record]) -> list[tuple[bytes, bytes | None, int, bytes]]
 
 def all_of(batches: list[Received]) -> list[tuple[bytes, bytes | None, int, bytes]]:
     """As `plain`, but that only a batch's last chain value is known."""
-    return [(*record, b"") for batch in batches for record in batch.records]
+    return [
+        (record.skeleton, record.payload, record.time_us, b"")
+        for batch in batches
+        for record in batch.records
+    ]
 
 
 def without_chain(

@@ -25,7 +25,10 @@ def received(records: Sequence[Record], previous_chain: bytes) -> Received:
         first_seq=records[0].seq,
         previous_chain=previous_chain,
         chain=records[-1].chain,
-        records=[PlainRecord(record.skeleton, record.payload, record.time_us) for record in records],
+        records=[
+            PlainRecord(record.skeleton, record.payload, record.payload_sha256, record.time_us)
+            for record in records
+        ],
     )
 
 

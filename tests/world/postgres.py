@@ -261,10 +261,10 @@ class Servers:
 
 
 @contextmanager
-def open_servers() -> Iterator[Servers]:
-    """Three, with nothing in them, ready."""
+def open_servers(place: Path | None = None) -> Iterator[Servers]:
+    """Three, with nothing in them, ready. In `place` where it is given, on a disk whose syncs take their time, say."""
     require_postgres()
-    directory = Path(tempfile.mkdtemp(prefix="postgres-", dir=_place()))
+    directory = Path(tempfile.mkdtemp(prefix="postgres-", dir=place or _memory()))
     reaper = Reaper(directory)
     servers = [Server(name, directory / name, reaper) for name in NAMES]
     try:
@@ -276,7 +276,7 @@ def open_servers() -> Iterator[Servers]:
         reaper.reap()
 
 
-def _place() -> Path:
+def _memory() -> Path:
     """A server that was killed syncs each of its files when it starts, which takes a disk its seconds. Nobody here cuts
     the power."""
     memory = os.statvfs("/dev/shm")

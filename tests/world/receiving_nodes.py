@@ -42,7 +42,10 @@ def received_from(directory: Path, from_seq: int = 1) -> list[Received]:
         chain = CHAIN_START if from_seq == 1 else reader.get(from_seq - 1).chain
         for first_seq, group in groupby(reader.read(from_seq), lambda record: record.batch_seq):
             records = list(group)
-            plain = [PlainRecord(record.skeleton, record.payload, record.time_us) for record in records]
+            plain = [
+                PlainRecord(record.skeleton, record.payload, record.payload_sha256, record.time_us)
+                for record in records
+            ]
             batches.append(Received(first_seq, chain, records[-1].chain, plain))
             chain = records[-1].chain
     return batches

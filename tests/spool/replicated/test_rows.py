@@ -22,7 +22,7 @@ def make_row(
 
 
 def contents(batch: Received) -> list[Entry]:
-    return [Entry(skeleton, payload) for skeleton, payload, _ in batch.records]
+    return [Entry(skeleton, payload) for skeleton, payload, *_ in batch.records]
 
 
 @pytest.mark.parametrize("seal", SEALS)

@@ -54,6 +54,8 @@ def test_from_one_machine_to_several_and_back(operator: Operator, servers: Serve
     joined = operator.run(*words, "--from-backup", backup, "--json").json
     assert (joined["node"], joined["lastSeq"]) == ("two", 3)
 
+    # What a node's row says waits for no standby. What is committed behind it does, and is behind it there, too.
+    servers.primary.execute("SELECT pg_logical_emit_message(true, 'here', '')")
     servers.fail_over()
     listed = operator.run("node", "list", str(tmp_path / "two"), "--json").json
     assert (listed["lastSeq"], listed["leader"]) == (3, None)

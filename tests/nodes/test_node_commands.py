@@ -115,6 +115,7 @@ def test_listing(node: Operator, database: FakeDatabase) -> None:
     server.write(put_node("three", {"name": "thr\x1b"}))
     said = node.run("node", "list", "DIR")
     lines = said.out.splitlines()
+    assert max(map(len, lines[:5])) <= 80  # the table; below it are sentences
     assert lines[0] == "The log is at sequence 90; one leads."
     assert lines[1].split() == ["node", "is", "version", "address", "behind", "notOnDisk", "said"]
     rows = {line.split()[0]: line.split()[1:] for line in lines[2:5]}

@@ -36,21 +36,23 @@ from relay.config_nodes import NodeConfig
 from relay.core import Core
 from relay.events import NodeLeads, PepperRotated
 from relay.message.keys import Pepper
-from relay.nodes.beside import KeyMaterial
+from relay.nodes.beside import BesideError, KeyMaterial
 from relay.nodes.door import Door
 from relay.nodes.facts import Facts, StrangeRow, read_rows
 from relay.nodes.leading import Leading
 from relay.nodes.lease import LeaseWatch, is_clock_off
 from relay.nodes.owed import wait_for_others
-from relay.nodes.seal import BESIDE, ROWS, Seal
+from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
 from relay.nodes.speaking import Speaking
 from relay.nodes.tail import Tail
 from relay.refusals import Refusal
 from relay.times import SECOND_US
 from spool.errors import LogDeposedError, LogPoisonedError
+from spool.received import Received
 from spool.replicated.following import Following, Seen
 from spool.replicated.leading import Replicated
-from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Lease, Table, TableError
+from spool.replicated.rows import DamagedRowError
+from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Lease, Row, Table, TableError
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +92,7 @@ class Node:
             table,
             self._log,
             seal=self._seal,
-            before_applied=lambda row, batch: self._keys.write_before_applied(row, batch.records),
+            before_applied=self._write_beside,
             on_seen=self._see,
             on_trouble=self._hear_of_trouble,
             stale_seconds=self._lease_seconds,
@@ -232,7 +234,7 @@ class Node:
                 nursery.cancel_scope.cancel()
             try:
                 leading = await self._try_to_lead()
-            except TableError as error:
+            except (TableError, DamagedRowError) as error:
                 self._hear_of_trouble(str(error))
                 leading = None
             if leading is not None:
@@ -416,6 +418,12 @@ class Node:
         )
 
     # ------------------------------------------------------------------------------------------- keys
+
+    def _write_beside(self, row: Row, batch: Received) -> None:
+        try:
+            self._keys.write_before_applied(row, batch.records)
+        except (SealError, BesideError) as error:
+            raise DamagedRowError(row, f"what is beside it: {error}") from error
 
     def _know_pepper(self, number: int, pepper: Pepper) -> None:
         """It has come beside the event that brings it into use."""

@@ -48,6 +48,7 @@ from relay.nodes.tail import Tail
 from relay.refusals import Refusal
 from relay.times import SECOND_US
 from spool.errors import LogDeposedError, LogPoisonedError
+from spool.interface import STALL_SECONDS
 from spool.received import Received
 from spool.replicated.following import Following, Seen
 from spool.replicated.leading import Replicated
@@ -119,6 +120,7 @@ class Node:
         core.before_acting = self.before_acting
         core.wait_for_others_to_strip = self._wait_for_others_to_strip
         core.why_not_appending = self.why_not_appending
+        core.why_not_sure = self.why_not_sure
 
     # ------------------------------------------------------------------------------------------- what it is
 
@@ -160,16 +162,16 @@ class Node:
         assert self._core.own_stripping is not None
         return self._core.own_stripping.through
 
+    def why_not_sure(self) -> Refusal | None:
+        """Of a node that leads: another may lead by now."""
+        return None if self._leading is None or self._leading.is_sure else _database_is_away()
+
     def why_not_appending(self) -> Refusal | None:
-        """Of a node that leads."""
-        if self._leading is None or self._leading.is_sure:
-            return None
-        return Refusal(
-            "TEMPORARILY_UNAVAILABLE",
-            "the database in which the nodes of this relay agree does not answer, so nothing can be accepted now; try "
-            "again, with an Idempotency-Key to be safe from sending twice",
-            retry_after_seconds=5,
-        )
+        """Of a node that leads. What is under way is tried until it is known what became of it: nobody else has to."""
+        leading = self._leading
+        if leading is not None and leading.replicated.waits_seconds >= STALL_SECONDS:
+            return _database_is_away()
+        return self.why_not_sure()
 
     async def before_acting(self) -> None:
         """As `Core.before_acting`."""
@@ -448,3 +450,12 @@ def _read_address(written: str) -> Led | None:
     """None: it is none of ours."""
     name, _, address = written.partition(" ")
     return Led(name, address) if name and address else None
+
+
+def _database_is_away() -> Refusal:
+    return Refusal(
+        "TEMPORARILY_UNAVAILABLE",
+        "the database in which the nodes of this relay agree does not answer, so nothing can be accepted now; try "
+        "again, with an Idempotency-Key to be safe from sending twice",
+        retry_after_seconds=5,
+    )

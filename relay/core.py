@@ -109,6 +109,8 @@ class Core:
     before_acting: Callable[[], Awaitable[None]] = _at_any_time
     #: Why nothing can be decided now. None: it can, as far as is known.
     why_not_appending: Callable[[], Refusal | None] = _always
+    #: Why this relay may not know what was acknowledged last. None: it does.
+    why_not_sure: Callable[[], Refusal | None] = _always
     stopping: bool = False
     #: Where the relay runs on several nodes: who decides for this one while it follows, and what edges say of it.
     elsewhere: Elsewhere | None = None

@@ -27,7 +27,7 @@ from trio.testing import wait_all_tasks_blocked
 from spool.calls import Calls
 from spool.disk import Offload
 from spool.durability import Batch, Durability, Verdict
-from spool.errors import DivergedError, LogDeposedError, LogPoisonedError
+from spool.errors import DivergedError, LogDeposedError, LogPoisonedError, SpoolError
 from spool.interface import STALL_SECONDS
 from spool.open_segment import OpenSegment
 from spool.received import Received, place
@@ -194,7 +194,9 @@ class Writer:
             except BaseException as error:
                 self._end(error)
                 if isinstance(error, Exception) and not isinstance(error, LogDeposedError):
-                    raise LogPoisonedError(f"the log is poisoned: {error!r}") from error
+                    # A sentence of ours, or something of the machine's that may have no words.
+                    because = error if isinstance(error, SpoolError) else repr(error)
+                    raise LogPoisonedError(f"the log is poisoned: {because}") from error
                 raise
 
     async def watch(self) -> None:

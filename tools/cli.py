@@ -204,18 +204,24 @@ def _explain_group(group: BaseExceptionGroup[BaseException]) -> None:
     if defects is not None:
         raise defects
     pending: list[BaseException] = [expected] if expected is not None else []
+    # Whatever ends a relay is met by each task that waits for its log.
+    sentences: dict[str, None] = {}
     while pending:
         error = pending.pop(0)
         if isinstance(error, BaseExceptionGroup):
             pending = [*error.exceptions, *pending]
         else:
-            click.echo(f"atmos-relay: {_with_advice(error)}", err=True)
+            sentences[_with_advice(error)] = None
+    for sentence in sentences:
+        click.echo(f"atmos-relay: {sentence}", err=True)
 
 
 def _with_advice(error: BaseException) -> str:
     """With what to do, where the sentence comes from below of what has commands."""
-    from spool.errors import TailGoneError
+    from spool.errors import LostRowsError, TailGoneError
 
+    if isinstance(error, LostRowsError) or isinstance(error.__cause__, LostRowsError):
+        return f"{error}. What to do is in docs/NODES.md, where the database was restored to an earlier time"
     if isinstance(error, TailGoneError):
         return f"{error}. Fill this directory from another node: `atmos-relay node fill DIR --from NAME`"
     return str(error)

@@ -263,7 +263,7 @@ class Forwarding:
     async def catch_up(self) -> None:
         if not self.follows:
             # Where the lease is not sure, another may lead by now, and have what is not here.
-            why_not = self._core.why_not_appending()
+            why_not = self._core.why_not_sure()
             if why_not is not None:
                 raise why_not
             return

@@ -281,7 +281,9 @@ class _Link:
                 else:
                     raise LostError(f"node {self.node.name}: it hung up")
         except h11.RemoteProtocolError as error:
-            raise LostError(f"node {self.node.name}: {error}") from error
+            # Its end within an answer is one to h11, too.
+            because = "it hung up" if spoken.has_ended else error
+            raise LostError(f"node {self.node.name}: {because}") from error
         except trio.BrokenResourceError as error:
             raise LostError(f"node {self.node.name}: {error.__cause__ or 'it hung up'}") from error
         if spoken.http.their_state is h11.DONE:

@@ -36,21 +36,24 @@ from relay.config_nodes import NodeConfig
 from relay.core import Core
 from relay.events import NodeLeads, PepperRotated
 from relay.message.keys import Pepper
-from relay.nodes.beside import KeyMaterial
+from relay.nodes.beside import BesideError, KeyMaterial
 from relay.nodes.door import Door
 from relay.nodes.facts import Facts, StrangeRow, read_rows
 from relay.nodes.leading import Leading
 from relay.nodes.lease import LeaseWatch, is_clock_off
 from relay.nodes.owed import wait_for_others
-from relay.nodes.seal import BESIDE, ROWS, Seal
+from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
 from relay.nodes.speaking import Speaking
 from relay.nodes.tail import Tail
 from relay.refusals import Refusal
 from relay.times import SECOND_US
 from spool.errors import LogDeposedError, LogPoisonedError
+from spool.interface import STALL_SECONDS
+from spool.received import Received
 from spool.replicated.following import Following, Seen
 from spool.replicated.leading import Replicated
-from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Lease, Table, TableError
+from spool.replicated.rows import DamagedRowError
+from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Lease, Row, Table, TableError
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +93,7 @@ class Node:
             table,
             self._log,
             seal=self._seal,
-            before_applied=lambda row, batch: self._keys.write_before_applied(row, batch.records),
+            before_applied=self._write_beside,
             on_seen=self._see,
             on_trouble=self._hear_of_trouble,
             stale_seconds=self._lease_seconds,
@@ -118,6 +121,7 @@ class Node:
         core.metrics.tables_are(lambda: self.tail.octets)
         core.wait_for_others_to_strip = self._wait_for_others_to_strip
         core.why_not_appending = self.why_not_appending
+        core.why_not_sure = self.why_not_sure
 
     # ------------------------------------------------------------------------------------------- what it is
 
@@ -159,16 +163,16 @@ class Node:
         assert self._core.own_stripping is not None
         return self._core.own_stripping.through
 
+    def why_not_sure(self) -> Refusal | None:
+        """Of a node that leads: another may lead by now."""
+        return None if self._leading is None or self._leading.is_sure else _database_is_away()
+
     def why_not_appending(self) -> Refusal | None:
-        """Of a node that leads."""
-        if self._leading is None or self._leading.is_sure:
-            return None
-        return Refusal(
-            "TEMPORARILY_UNAVAILABLE",
-            "the database in which the nodes of this relay agree does not answer, so nothing can be accepted now; try "
-            "again, with an Idempotency-Key to be safe from sending twice",
-            retry_after_seconds=5,
-        )
+        """Of a node that leads. What is under way is tried until it is known what became of it: nobody else has to."""
+        leading = self._leading
+        if leading is not None and leading.replicated.waits_seconds >= STALL_SECONDS:
+            return _database_is_away()
+        return self.why_not_sure()
 
     async def before_acting(self) -> None:
         """As `Core.before_acting`."""
@@ -233,7 +237,7 @@ class Node:
                 nursery.cancel_scope.cancel()
             try:
                 leading = await self._try_to_lead()
-            except TableError as error:
+            except (TableError, DamagedRowError) as error:
                 self._hear_of_trouble(str(error))
                 leading = None
             if leading is not None:
@@ -418,6 +422,12 @@ class Node:
 
     # ------------------------------------------------------------------------------------------- keys
 
+    def _write_beside(self, row: Row, batch: Received) -> None:
+        try:
+            self._keys.write_before_applied(row, batch.records)
+        except (SealError, BesideError) as error:
+            raise DamagedRowError(row, f"what is beside it: {error}") from error
+
     def _know_pepper(self, number: int, pepper: Pepper) -> None:
         """It has come beside the event that brings it into use."""
         self._core.pepper.add(number, pepper)
@@ -441,3 +451,12 @@ def _read_address(written: str) -> Led | None:
     """None: it is none of ours."""
     name, _, address = written.partition(" ")
     return Led(name, address) if name and address else None
+
+
+def _database_is_away() -> Refusal:
+    return Refusal(
+        "TEMPORARILY_UNAVAILABLE",
+        "the database in which the nodes of this relay agree does not answer, so nothing can be accepted now; try "
+        "again, with an Idempotency-Key to be safe from sending twice",
+        retry_after_seconds=5,
+    )

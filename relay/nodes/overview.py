@@ -92,8 +92,8 @@ def _shown(node: Facts | StrangeRow, ours: Facts, leader: str | None, last_seq: 
     problems = [*differences(ours, node), *_late(node, last_seq)]
     if node.trouble is not None:
         problems.append(node.trouble)
-    # Its lease stays where it was killed, until another leads.
-    leads = node.name == leader and silent < AWAY_SECONDS
+    # Its lease stays where it was killed, until another leads; and it may be back meanwhile, and follow.
+    leads = node.name == leader and node.leads and silent < AWAY_SECONDS
     return Shown(node.name, node, leads, silent, tuple(problems))
 
 

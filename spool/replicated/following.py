@@ -12,8 +12,9 @@ come back shows some that are on no other. So a row is applied when it is known 
 Whatever holds of a row holds of it wherever it is seen, so it does not matter which server shows it.
 
 A row is checked (`spool.replicated.rows`) before anything is done with it. What goes beside it comes first
-(`before_applied`), so that whoever sees the records finds it there. A batch that does not follow from this machine's
-log is never mended: `DivergedError`. A row that is damaged is a trouble, and is tried again, at another host.
+(`before_applied`, which checks that), so that whoever sees the records finds it there. A batch that does not follow
+from this machine's log is never mended: `DivergedError`. A row that is damaged is a trouble, and is tried again, at
+another host.
 
 A server that shows less than this machine's log has is an old primary, or the database was restored to an earlier time.
 Nothing that it shows counts.
@@ -71,10 +72,11 @@ class Following:
     """The task of a machine that follows: `run` it, and cancel it before this machine leads.
 
     `before_applied(row, batch)` is called for each row that has been checked, in order, before its records are in the
-    log; for one row perhaps several times, since the log may take it at a later try. `on_seen` is told what the
-    database shows, at least each `poll_seconds` while it can be read. `on_trouble` is told in words what is wrong, each
-    time, and None when all is well again. Where the lease does not move for `stale_seconds`, other hosts are tried:
-    ours is perhaps an old primary, where nobody writes any more.
+    log; for one row perhaps several times, since the log may take it at a later try. Where it raises `DamagedRowError`,
+    the row is as one that is damaged itself. `on_seen` is told what the database shows, at least each `poll_seconds`
+    while it can be read. `on_trouble` is told in words what is wrong, each time, and None when all is well again. Where
+    the lease does not move for `stale_seconds`, other hosts are tried: ours is perhaps an old primary, where nobody
+    writes any more.
     """
 
     def __init__(
@@ -204,11 +206,11 @@ class Following:
         for row in rows:
             try:
                 batch = decode(row, seal=self._seal)
+                self._before_applied(row, batch)
             except DamagedRowError:
                 if batches:
                     break  # what is in front of it is whole, and it is met again
                 raise
-            self._before_applied(row, batch)
             batches.append(batch)
             await trio.lowlevel.checkpoint()
         if not batches:

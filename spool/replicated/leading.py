@@ -121,6 +121,8 @@ class Replicated:
         self._has_given_up = False
         self._under_way = trio.CancelScope()
         self._pause = PAUSE_SECONDS
+        #: Since when the batch that is under way is not durable. None: there is none.
+        self._waits_since: float | None = None
         self.batch_bytes_wanted: int | None = ROW_BYTES_WANTED
         self.sync_seconds_last = 0.0
 
@@ -131,6 +133,11 @@ class Replicated:
     @property
     def witnessed(self) -> Witnessed:
         return Witnessed(self._head.epoch, self._head.last_seq, self._head.chain)
+
+    @property
+    def waits_seconds(self) -> float:
+        """How long the batch that is under way has not been durable; 0: there is none."""
+        return 0.0 if self._waits_since is None else trio.current_time() - self._waits_since
 
     def give_up(self) -> None:
         """What is under way is broken off, and nothing more is made durable: the process is to end. `make_durable`
@@ -154,7 +161,11 @@ class Replicated:
         with trio.CancelScope() as self._under_way:
             if self._has_given_up:
                 self._under_way.cancel()
-            is_there = await self._append(row)
+            self._waits_since = trio.current_time()
+            try:
+                is_there = await self._append(row)
+            finally:
+                self._waits_since = None
         if is_there is None:
             raise UnknownOutcomeError(
                 "what was asked of the database was broken off, since this process is to end"

@@ -202,16 +202,13 @@ class PostgresConnection(Connection):
         return bool((await self._ask(self._write_lease, lease._asdict(), changes=True)).rows)
 
     async def nodes(self) -> Mapping[str, Mapping[str, object]]:
-        found = {}
+        found: dict[str, Mapping[str, object]] = {}
         for name, text in (await self._ask(statements.READ_NODES)).rows:
             try:
                 facts = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 facts = None
-            if not isinstance(facts, dict):
-                await self._session.close()
-                raise UnfitTableError(f"{self.host}: what the node {name!r} says of itself is no JSON object")
-            found[name] = facts
+            found[name] = facts if isinstance(facts, dict) else {}
         return found
 
     async def write_node(self, name: str, facts: Mapping[str, object]) -> None:

@@ -170,7 +170,11 @@ SELECT CASE WHEN %(witnessed_seq)s > coalesce(before.witnessed_seq, 0) THEN pg_n
 FROM written, before"""
 
 
-READ_NODES: Final = f"SELECT name, facts FROM {SCHEMA}.nodes ORDER BY name"
+#: Longer ones are not a node's. All nodes read all of them each second.
+FACTS_OCTETS_MAX: Final = 64 * 1024
+READ_NODES: Final = f"""
+SELECT name, CASE WHEN octet_length(facts) <= {FACTS_OCTETS_MAX} THEN facts ELSE '' END
+FROM {SCHEMA}.nodes ORDER BY name"""
 WRITE_NODE: Final = f"""
 WITH {_QUICK} INSERT INTO {SCHEMA}.nodes (name, facts) SELECT %(name)s, %(facts)s FROM quick
 ON CONFLICT (name) DO UPDATE SET facts = excluded.facts"""

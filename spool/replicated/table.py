@@ -138,7 +138,7 @@ class Connection(Protocol):
         """
 
     async def nodes(self) -> Mapping[str, Mapping[str, object]]:
-        """What each machine says of itself, by its name."""
+        """What each machine says of itself, by its name. One that is no JSON object, or far too long, is empty."""
 
     async def write_node(self, name: str, facts: Mapping[str, object]) -> None:
         """Replace what this machine says of itself. It waits for no replication."""

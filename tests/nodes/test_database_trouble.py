@@ -115,3 +115,30 @@ def test_whatever_becomes_of_a_statement_mail_goes_out_once_when_the_operator_ha
             assert ("meanwhile@example.com",) in sent or not is_accepted
 
     run(main)
+
+
+def test_standbys_that_have_nothing_flushed_are_told_of_by_all_nodes(tmp_path: Path) -> None:
+    """The primary answers, and the lease is renewed; but nothing becomes durable."""
+
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert") as machines:
+            leader = await machines.until_led()
+            await machines.until_level()
+            machines.database.servers.stall_standbys()
+            status, _ = await leader.world.post_send(to="meanwhile@example.com")
+            assert status == 503
+            for machine in machines.all:
+                status, answer = await machine.world.post_send(to="later@example.com")
+                assert (status, answer["code"]) == (503, "TEMPORARILY_UNAVAILABLE")
+                assert "database" in answer["error"]
+                status, ready, _ = await machine.world.request("GET", "/readyz")
+                if machine is leader:
+                    assert (status, "database" in ready["error"]) == (503, True)
+                else:
+                    assert (status, ready["accepting"], "database" in ready["reason"]) == (200, False, True)
+            status, _, _ = await leader.world.request("GET", "/v1/messages/4711")
+            assert status == 404
+            machines.database.servers.go_on()
+            await deliver(machines, "after@example.com")
+
+    run(main)

@@ -13,13 +13,13 @@ from trio.testing import MockClock
 
 from relay.file_names import FILLING_DIRECTORY
 from relay.nodes import database
-from spool.errors import TailGoneError
+from spool.errors import LogDeposedError, LogPoisonedError, LostRowsError, TailGoneError
 from spool.replicated.table import Table
 from tests.world.filling import Source, late_node, make_source
 from tests.world.receiving_nodes import agree
 from tests.world.relay import DID, DOMAIN
 from tests.world.table import FakeDatabase
-from tools.cli import _explain, cli
+from tools.cli import _explain, _explain_group, cli
 
 
 def typed(*arguments: object) -> Result:
@@ -131,3 +131,15 @@ def test_the_relay_that_cannot_go_on_says_what_to_type() -> None:
         "this machine's log ends with sequence 7, and the table begins with 90. Fill this directory from another node: "
         "`atmos-relay node fill DIR --from NAME`"
     )
+
+
+def test_a_relay_that_ends_says_once_why(capsys: pytest.CaptureFixture[str]) -> None:
+    deposed = [LogDeposedError("another machine appends"), LogDeposedError("another machine appends")]
+    lost = LogPoisonedError("the log is poisoned")
+    lost.__cause__ = LostRowsError(7, b"c" * 32, 9, b"d" * 32)
+    _explain_group(ExceptionGroup("of a nursery", [*deposed, ExceptionGroup("within", [lost])]))
+    assert capsys.readouterr().err.splitlines() == [
+        "atmos-relay: another machine appends",
+        "atmos-relay: the log is poisoned. What to do is in docs/NODES.md, where the database was restored to an "
+        "earlier time",
+    ]

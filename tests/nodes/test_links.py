@@ -290,7 +290,7 @@ def test_it_ends_within_its_answer(tmp_path: Path, octets: bytes) -> None:
         await trio.aclose_forcefully(server.stream)
 
     async def test(links: Links) -> None:
-        with pytest.raises(LostError):
+        with pytest.raises(LostError, match="node a: it hung up"):
             await links.ask(A, b"?", None)
         assert links.open == 0
 

@@ -107,7 +107,10 @@ def test_listing(node: Operator, database: FakeDatabase) -> None:
     now = DATABASE_EPOCH_US
     server.write(
         put_node(
-            "one", to_row(facts("one", applied_seq=90, synced_seq=88, written_at=now, at_start="it was old"))
+            "one",
+            to_row(
+                facts("one", applied_seq=90, synced_seq=88, written_at=now, at_start="it was old", leads=True)
+            ),
         )
     )
     behind = facts("two", applied_seq=70, written_at=now - 20_000_000, trouble="the disk is\x1b[2J full")
@@ -132,6 +135,9 @@ def test_listing(node: Operator, database: FakeDatabase) -> None:
     assert (answer["lastSeq"], answer["epoch"], answer["leader"]) == (90, 2, "one")
     assert [one["node"] for one in answer["nodes"]] == ["one", "three", "two"]
     assert answer["nodes"][2]["silentSeconds"] == pytest.approx(20)
+    # It was killed, and is back, and the lease is still its own.
+    server.write(put_node("one", to_row(facts("one", applied_seq=90, synced_seq=88, written_at=now))))
+    assert "nobody leads" in node.run("node", "list", "DIR").out
 
 
 def typed(input_: str, *words: object) -> Any:
@@ -254,7 +260,7 @@ def test_what_doctor_says_of_the_others(node: Operator, database: FakeDatabase) 
     server.write(put_lease(Lease(2, holder, "one one.example:8443", 5, 90, b"c" * 32)))
     ours = own_facts(node.directory, load_config(node.directory), load_node(node.directory))
     like_ours = {"configuration": ours.configuration, "peppers": ours.peppers}
-    one = facts("one", written_at=DATABASE_EPOCH_US, **like_ours)
+    one = facts("one", written_at=DATABASE_EPOCH_US, leads=True, **like_ours)
     server.write(put_node("one", to_row(one)))
     _, findings = doctor(node)
     assert findings["nodes"] == (True, findings["nodes"][1])

@@ -244,6 +244,9 @@ def test_a_database_that_took_back_what_it_acknowledged_is_found_out() -> None:
     with pytest.RaisesGroup(LogPoisonedError, LogPoisonedError) as caught:
         run(main)
     assert any(isinstance(error.__cause__, LostRowsError) for error in caught.value.exceptions)
+    assert any(
+        "the log is poisoned: the database ends with" in str(error) for error in caught.value.exceptions
+    )
     assert not database.shown.rows
     assert len(read_all(disk)) == 1
 

@@ -473,3 +473,21 @@ def test_the_place_of_a_part_that_went_is_free(database: DatabaseInPostgres) -> 
         await keeping.close()
 
     lead(database, main)
+
+
+def test_a_row_that_is_no_machine_s_does_not_keep_the_others_from_being_read(
+    database: DatabaseInPostgres, servers: Servers
+) -> None:
+    async def main() -> None:
+        await found(database.table())
+        connection = await database.table().connect()
+        await connection.write_node("anna", {"seq": 7})
+        strange = ["no JSON", "[1]", "[" * 50_000, '{"seq": "' + "x" * (1 << 20) + '"}']
+        for number, text in enumerate(strange):
+            ask(servers, database, f"INSERT INTO replicated_log.nodes VALUES ('strange {number}', '{text}')")
+        nodes = await connection.nodes()
+        assert nodes == {"anna": {"seq": 7}, **{f"strange {number}": {} for number in range(len(strange))}}
+        assert await connection.remove_node("strange 0")
+        await connection.close()
+
+    database.run(main)

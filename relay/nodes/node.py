@@ -135,7 +135,10 @@ class Node:
         """Who leads, as far as is known at this moment. None: nobody."""
         if self.leads:
             return Led(self.name, self._own.address)
-        return None if self._leading is not None or self._is_stale else self._led
+        if self._leading is not None or self._is_stale or self._led is None:
+            return None
+        # Our own lease, of the process before this one, or of a lead that came to nothing.
+        return None if self._led.name == self.name else self._led
 
     @property
     def known(self) -> Container[str]:

@@ -156,6 +156,11 @@ class Following:
         log = self._log
         while log.last_seq < head.last_seq and await self._apply(connection, head, head.chain):
             pass
+        if log.last_seq < head.last_seq:
+            raise TableError(
+                f"{connection.host}: the head names another chain value than the row that ends with sequence "
+                f"{head.last_seq}: somebody has changed one of the two"
+            )
         if (log.last_seq, log.last_chain) != (head.last_seq, head.chain):
             raise LostRowsError(head.last_seq, head.chain, log.last_seq, log.last_chain)
 

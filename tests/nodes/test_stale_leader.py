@@ -44,3 +44,23 @@ def test_a_leader_that_is_sure_says_at_once_that_a_message_is_not_there(tmp_path
             assert trio.current_time() == began
 
     run(main)
+
+
+def test_who_is_back_while_the_lease_is_still_its_own_does_not_say_that_it_leads(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna") as machines:
+            leader = await machines.until_led()
+            leader.kill()
+            await leader.until_ended()
+            leader.rejoin()
+            await leader.begin()
+            await trio.sleep(1)
+            assert leader.node.level_at > float("-inf")
+            assert not leader.leads
+            status, _, _ = await leader.world.request("GET", "/leader")
+            assert status == 503
+            _, ready, _ = await leader.world.request("GET", "/readyz")
+            assert (ready["role"], ready["accepting"]) == ("follower", False)
+            assert await machines.until_led() is leader
+
+    run(main)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from spool import Log, PlainRecord, Received
+from spool import Log, Received
 from spool.errors import LogPoisonedError
 from spool.record import CHAIN_START, Entry
 from spool.segment import segment_name
 from spool.stripped import STRIPPED_NAME, decode_stripped, encode_stripped, read_stripped, write_stripped
+from tests.world.agreed import received
 from tests.world.batches import make_batch
 from tests.world.disk import FakeDisk
 from tests.world.spool import DIRECTORY, open_fake, run
@@ -19,9 +20,7 @@ def batches(count: int) -> list[Received]:
     chain = CHAIN_START
     for number in range(1, count + 1):
         records = make_batch([Entry(b"an event", b"personal")], first_seq=number, previous_chain=chain)
-        made.append(
-            Received(number, chain, records[-1].chain, [PlainRecord(b"an event", b"personal", 1_000)])
-        )
+        made.append(received(records, chain))
         chain = records[-1].chain
     return made
 

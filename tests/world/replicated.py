@@ -129,7 +129,7 @@ def entries_of(rows: Sequence[Row], seal: Seal | None = None) -> list[Entry]:
     chain, seq = CHAIN_START, 1
     for row in rows:
         assert (row.first_seq, row.previous_chain) == (seq, chain)
-        entries += [Entry(skeleton, payload) for skeleton, payload, _ in decode(row, seal=seal).records]
+        entries += [Entry(skeleton, payload) for skeleton, payload, *_ in decode(row, seal=seal).records]
         chain, seq = row.chain, row.last_seq + 1
     return entries
 

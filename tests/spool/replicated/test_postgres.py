@@ -119,15 +119,6 @@ def test_tables_of_another_form_are_refused(database: DatabaseInPostgres, server
     lead(database, main)
 
 
-def test_what_a_node_says_may_be_anything_but_no_json(database: DatabaseInPostgres, servers: Servers) -> None:
-    async def main(table: Table, connection: Connection, head: Head) -> None:
-        ask(servers, database, f"INSERT INTO {statements.SCHEMA}.nodes VALUES ('anna', '[1]')")
-        with pytest.raises(UnfitTableError, match="'anna'"):
-            await connection.nodes()
-
-    lead(database, main)
-
-
 def test_a_database_that_is_thrown_away_meanwhile_is_unfit(database: DatabaseInPostgres) -> None:
     async def main(table: Table, connection: Connection, head: Head) -> None:
         keeping = await table.keep()

@@ -9,7 +9,7 @@ SEED ?= 1
 EDGES ?= 0
 COURIERS ?= 0
 
-.PHONY: help setup demo run test check simulate crash powercut fuzz bench picture man lock wheel clean
+.PHONY: help setup demo run test check simulate crash nodes powercut fuzz bench picture man lock wheel clean
 
 help: ## list all this, a line each
 	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1@\2/p' Makefile | tr @ '\t' | expand -t 18
@@ -81,11 +81,15 @@ SEEDS ?= 200
 FROM ?= 1
 WITH ?=
 JOBS ?= 2
-simulate: $(VENV)/.develop ## SEEDS=200 short lives of a relay among everything that can fail; prints the seeds that break a promise
-	$(BIN)/python -m tests.campaigns.simulate --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(if $(WITH),--with $(WITH))
+WORLD ?= one
+simulate: $(VENV)/.develop ## SEEDS=200 short lives of a relay among everything that can fail, WORLD=one, logs or nodes; prints the seeds that break a promise
+	$(BIN)/python -m tests.campaigns.simulate --world $(WORLD) --seeds $(SEEDS) --from $(FROM) --jobs $(JOBS) $(if $(WITH),--with $(WITH))
 
 crash: $(VENV)/.develop ## ROUNDS=50 of real relays, with EDGES=0 and COURIERS=0, that are killed, starved and stopped
 	$(BIN)/python -m tests.campaigns.crash --rounds $(ROUNDS) --seed $(SEED) --edges $(EDGES) --couriers $(COURIERS)
+
+nodes: $(VENV)/.develop ## ROUNDS=50 of three real relays and three PostgreSQL servers that are killed, stopped and promoted, SEED=1
+	$(BIN)/python -m tests.campaigns.nodes --rounds $(ROUNDS) --seed $(SEED)
 
 # The power is cut under a relay on a file system of the kernel. Root, FUSE and loop devices, or it says what is missing.
 # PLANT=no-fsync (no-fdatasync, no-directory-sync, no-flush) plants that bug, and succeeds where it is found.
@@ -123,7 +127,7 @@ screenshots: $(VENV)/.develop tests/browser/node_modules/.ready ## docs/console/
 LOCK = $(BIN)/pip-compile --quiet --strip-extras --upgrade --allow-unsafe --generate-hashes --no-header --no-annotate \
     --no-emit-index-url --no-emit-trusted-host --no-emit-find-links pyproject.toml
 lock: $(VENV)/.develop ## all locks anew: what is newest today of what pyproject.toml allows, with hashes
-	$(LOCK) --extra dev --extra demo --output-file locks/develop.txt
+	$(LOCK) --extra dev --extra demo --extra nodes --output-file locks/develop.txt
 	$(LOCK) --extra demo --constraint locks/develop.txt --output-file locks/run.txt
 	$(LOCK) --only-build-deps --build-deps-for wheel --constraint locks/develop.txt --output-file locks/build.txt
 

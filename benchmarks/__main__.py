@@ -9,6 +9,7 @@ from benchmarks import (
     deliver,
     finding,
     hostile,
+    nodes,
     open_loop,
     policy,
     postfix,
@@ -41,6 +42,7 @@ MODULES = (
     attack,
     processes,
     open_loop,
+    nodes,
 )
 
 run({module.QUESTION: module.measure for module in MODULES})

@@ -33,6 +33,8 @@ WORST_INPUTS = RESULTS / "worst_inputs"
 PROCESSES = RESULTS / "processes"
 #: A million messages take a quarter of an hour to write.
 FINDING = RESULTS / "finding"
+#: Needs PostgreSQL, and minutes.
+NODES = RESULTS / "nodes"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "PERFORMANCE.md")
 #: What a stranger asks first: which row, and the sentence that its median completes.
 THREE = (
@@ -50,7 +52,7 @@ THREE = (
     ),
 )
 _PLACE = re.compile(
-    r"(<!-- figures: (three|headlines|all|worst inputs|cores|finding) -->\n).*?(<!-- end of figures -->)",
+    r"(<!-- figures: (three|headlines|all|worst inputs|cores|finding|nodes) -->\n).*?(<!-- end of figures -->)",
     re.DOTALL,
 )
 
@@ -71,6 +73,9 @@ def with_figures(page: str, run: Run) -> str:
         if match[2] == "finding":
             finding = decode(newest_results(FINDING).read_bytes())
             return f"{match[1]}{_table(finding, finding.rows)}{match[3]}"
+        if match[2] == "nodes":
+            several = decode(newest_results(NODES).read_bytes())
+            return f"{match[1]}{_table(several, several.rows)}{match[3]}"
         if match[2] == "cores":
             cores = decode(newest_results(PROCESSES).read_bytes())
             return f"{match[1]}{cores_page.tables(cores)}\n\n{_about(cores)}{match[3]}"

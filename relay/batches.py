@@ -23,11 +23,12 @@ import msgspec
 
 from relay.acceptance import Idempotency, Send, Sent, decide_send, first_use, octets_of, sent_of
 from relay.core import Core
+from relay.edge import LOG_UNAVAILABLE
 from relay.events import Event, SendAccepted
 from relay.principals import SEND, Principal
 from relay.refusals import Refusal, unavailable
 from relay.registry import decision
-from spool.errors import LogClosedError, LogPoisonedError, LogStalledError, ReadersFullError
+from spool.errors import ReadersFullError
 
 #: Of one request.
 SENDS_MAX = 100
@@ -88,7 +89,7 @@ async def send_batch(core: Core, wanted: SendBatch, member: Principal) -> list[O
             continue
         except Refusal as refusal:
             refused = Refused.by(refusal)
-        except (LogStalledError, LogPoisonedError, LogClosedError, ReadersFullError):
+        except (*LOG_UNAVAILABLE, ReadersFullError):
             refused = Refused.by(unavailable())
         for number in begun:
             outcomes[number] = Outcome(refused=refused)

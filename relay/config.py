@@ -1,5 +1,8 @@
 """`DIR/relay.toml`: read at start-up and at SIGHUP (`relay.settings`), checked whole, nothing guessed.
 
+Where it has `[nodes]`, this machine is one of several, and `DIR/node.toml` has what is its own (`relay.config_nodes`).
+One without the other is refused: as one machine of its own, it would go on beside the others.
+
 An unknown key or a bad value is a `ConfigError` that names the key, its line, and what was expected. Defaults are
 those of SPEC 10.
 """
@@ -9,8 +12,9 @@ from __future__ import annotations
 import re
 import stat
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -27,11 +31,21 @@ from relay.config_doors import (
     SubmissionConfig,
     TlsConfig,
 )
+from relay.config_nodes import (
+    NODE_FILE,
+    NodeConfig,
+    NodesConfig,
+    check_nodes,
+    check_own,
+    with_own,
+)
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
 from relay.networks import LOOPBACK, Family, is_within, parse_address, parse_network
 from relay.routes import port_of
 from relay.toml_lines import BadValueError, KeyPath, convert, dotted, line_of
 from relay.webhook_targets import WebhooksConfig, bad_entries
+
+T = TypeVar("T")
 
 CONFIG_FILE = "relay.toml"
 
@@ -219,6 +233,8 @@ class Config(Section, frozen=True, kw_only=True):
     service: ServiceConfig = ServiceConfig()
     members: MembersConfig = MembersConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
+    #: None: there is one machine.
+    nodes: NodesConfig | None = None
 
     @property
     def ehlo_name(self) -> str:
@@ -230,24 +246,80 @@ class Config(Section, frozen=True, kw_only=True):
 
 
 def load_config(directory: Path, *, instead_of: Config | None = None) -> Config:
-    """Read and check `directory/relay.toml`, which is to follow the other where one is in force. Raises ConfigError."""
+    """Read and check `directory/relay.toml`, which is to follow the other where one is in force, and where it has
+    `[nodes]`, what this machine has for itself. Raises ConfigError."""
     path = directory / CONFIG_FILE
+    text = _text_of(path)
+    if text is None:
+        raise ConfigError(f"{path} does not exist; `atmos-relay init {directory}` makes a data directory")
+    config = parse_config(text, str(path), instead_of=instead_of)
+    if config.nodes is not None:
+        return _with_own(config, directory)
+    if (directory / NODE_FILE).exists():
+        raise ConfigError(
+            f"{path} has no [nodes], and there is {NODE_FILE}: this is one of several machines, which would go on by "
+            f"itself. Put [nodes] back, or go back to one machine by `atmos-relay node leave {directory} --alone`"
+        )
+    return config
+
+
+def load_node(directory: Path) -> NodeConfig:
+    """Read and check `directory/node.toml`, which is there where `relay.toml` has `[nodes]`. Raises ConfigError."""
+    return _load_node(directory)[0]
+
+
+def parse_node(text: str, name: str = NODE_FILE) -> NodeConfig:
+    """As `load_node`, without what it says in place of `relay.toml`, which is checked with that."""
+    return _parse(text, name, NodeConfig, check_own)
+
+
+def _load_node(directory: Path) -> tuple[NodeConfig, str]:
+    path = directory / NODE_FILE
+    text = _text_of(path)
+    if text is None:
+        raise ConfigError(
+            f"{path} does not exist, and {CONFIG_FILE} has [nodes]: write this machine's name, database, bind and "
+            "address there (docs/NODES.md)"
+        )
+    return parse_node(text, str(path)), text
+
+
+def _with_own(config: Config, directory: Path) -> Config:
+    own, text = _load_node(directory)
+    composed = with_own(config, own)
+    try:
+        _check(composed)
+    except BadValueError as error:
+        raise _named(error, text, str(directory / NODE_FILE)) from error
+    return composed
+
+
+def _text_of(path: Path) -> str | None:
+    """None: there is no such file."""
     try:
         found = path.stat()
         # Who opens a pipe may wait for ever.
         if not stat.S_ISREG(found.st_mode) or found.st_size > CONFIG_BYTES_MAX:
             raise ConfigError(f"{path} cannot be read: it is no file of at most {CONFIG_BYTES_MAX} bytes")
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(
-            f"{path} does not exist; `atmos-relay init {directory}` makes a data directory"
-        ) from None
+        return None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    return parse_config(text, str(path), instead_of=instead_of)
 
 
 def parse_config(text: str, name: str = CONFIG_FILE, *, instead_of: Config | None = None) -> Config:
+    def check(config: Config) -> None:
+        _check(config)
+        if instead_of is not None and config.operator_domain != instead_of.operator_domain:
+            sentence = f"is fixed once its keys exist; it was {instead_of.operator_domain}"
+            raise _bad(("operator_domain",), sentence)
+
+    return _parse(text, name, Config, check)
+
+
+def _parse(text: str, name: str, type_: type[T], check: Callable[[T], None]) -> T:
+    """As `type_`, checked; what is wrong is a ConfigError that names the line."""
     try:
         values = tomllib.loads(text)
     except RecursionError:
@@ -255,16 +327,16 @@ def parse_config(text: str, name: str = CONFIG_FILE, *, instead_of: Config | Non
     except ValueError as error:  # mostly TOMLDecodeError, whose message ends with line and column
         raise ConfigError(f"{name} is not TOML: {error}") from error
     try:
-        config = convert(values, Config)
-        _check(config)
-        if instead_of is not None and config.operator_domain != instead_of.operator_domain:
-            sentence = f"is fixed once its keys exist; it was {instead_of.operator_domain}"
-            raise _bad(("operator_domain",), sentence)
+        config = convert(values, type_)
+        check(config)
     except BadValueError as error:
-        line = line_of(text, error.key)
-        where = f"{name} line {line}" if line else name
-        raise ConfigError(f"{where}: {error}") from error
+        raise _named(error, text, name) from error
     return config
+
+
+def _named(error: BadValueError, text: str, name: str) -> ConfigError:
+    line = line_of(text, error.key)
+    return ConfigError(f"{name} line {line}: {error}" if line else f"{name}: {error}")
 
 
 def _check(config: Config) -> None:
@@ -289,6 +361,8 @@ def _check(config: Config) -> None:
                 raise _bad(("monitoring", setting, index), "expected the zone of a list, in lower case")
     _check_submission(config.submission, config.tls)
     _check_inbound(config)
+    if config.nodes is not None:
+        check_nodes(config.nodes)
     for setting in ("trusted_proxies", "monitors"):
         for index, text in enumerate(getattr(config.http, setting)):
             _check_network(("http", setting, index), text)

@@ -143,6 +143,18 @@ bind = "127.0.0.1:8025"
 # edges = 0
 # couriers = 0
 
+# One of several machines that have one log; docs/NODES.md says how they come to be, and what stands in node.toml then.
+# This file is the same on all of them, but for what node.toml has instead.
+# [nodes]
+# Hours that the database keeps what nodes fetch from it; one that was away for longer is filled from another.
+# tail_hours = 24
+# Another node leads when the one that led has not said for so long that it does.
+# lease_seconds = 2.0
+# Your word that what this database commits survives a server, where its settings cannot show it (RDS Multi-AZ, say).
+# provider_is_durable = false
+# Take a database that promises nothing of the kind. For tests.
+# unsafe_single_server = false
+
 [console]
 # The operator's console in a browser: `atmos-relay console login DIR` prints the link. It belongs on an address of this
 # machine; from elsewhere, `ssh -L 8026:127.0.0.1:8026` comes to it. Empty: there is none. Port 0 takes any free one;

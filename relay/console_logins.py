@@ -51,13 +51,13 @@ async def redeem_console_link(core: Core, wanted: RedeemConsoleLink, stranger: S
     return VouchedFor(did=session.did, key_id=session.key_id, scope=session.scope)
 
 
-@decision(by=Principal, reads=True, scope=SEND)
+@decision(by=Principal, reads=True, remembered=True, scope=SEND)
 async def still_signed_in(core: Core, asked: StillSignedIn, member: Principal) -> None:
     """Raises Refusal(AUTH_FAILED) where the key was revoked, or the session by a link is over: the core looks at that
     before it carries out anything."""
 
 
-@decision(by=Principal, reads=True, scope=SEND)
+@decision(by=Principal, reads=True, remembered=True, scope=SEND)
 async def leave_console(core: Core, asked: LeaveConsole, member: Principal) -> None:
     """A session by a link is over. One by a key is over when its cookie is gone, or its key."""
     core.console_links.leave(member)

@@ -6,13 +6,13 @@ It owns the data directory for as long as it is open: configuration, secrets, si
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
@@ -24,6 +24,7 @@ from relay.config import Config, ConfigError, load_config
 from relay.console_links import ConsoleLinks
 from relay.data_directory import SiteStatus, WebhooksAtWork, check_may_write
 from relay.edge import Edge, MailReader
+from relay.elsewhere import Elsewhere, OwnNode
 from relay.heavy_work import HeavyWork
 from relay.in_hand import InHand
 from relay.last_looks import LastLooks, ListLooks
@@ -37,7 +38,7 @@ from relay.metrics_page import MetricsPage
 from relay.principals import Asker, Operator, Principal
 from relay.quota import Quota
 from relay.refusals import Refusal, unavailable
-from relay.registry import decision_for
+from relay.registry import Decision, decision_for
 from relay.reservations import Reservations
 from relay.settings import Settings
 from relay.space import Space
@@ -50,6 +51,9 @@ from relay.writes import Writes
 from spool.errors import ReadersFullError
 from spool.views import Snapshot
 
+if TYPE_CHECKING:
+    from relay.own_stripping import OwnStripping
+
 logger = logging.getLogger(__name__)
 
 #: Octets of large mails that are on their way to receivers at a time.
@@ -57,6 +61,20 @@ SENDING_OCTETS_MAX = 64 * 1024 * 1024
 
 #: Whether anybody may write is asked for this one.
 _ANY_MEMBER = Principal("", "")
+
+
+async def _at_any_time() -> None:
+    """Of a relay that is the only one."""
+
+
+async def _there_are_none(_erased_seq: int, _payload_seq: int) -> Sequence[str]:
+    """Of a relay that is the only one."""
+    return ()
+
+
+def _always() -> Refusal | None:
+    """Of a relay that is the only one."""
+    return None
 
 
 @dataclass
@@ -86,11 +104,26 @@ class Core:
     site_statuses: Callable[[], Mapping[str, SiteStatus]] = dict
     #: When the certificate that is shown ends. Set where there is one.
     certificate_not_after: Callable[[], datetime] | None = None
+    #: Awaited by all that acts on the world, at the last moment before what it does cannot be taken back: before the
+    #: dot, a webhook's request, a call. It returns when no other machine can be acting in our place.
+    before_acting: Callable[[], Awaitable[None]] = _at_any_time
+    #: Why nothing can be decided now. None: it can, as far as is known.
+    why_not_appending: Callable[[], Refusal | None] = _always
+    #: Why this relay may not know what was acknowledged last. None: it does.
+    why_not_sure: Callable[[], Refusal | None] = _always
     stopping: bool = False
+    #: Where the relay runs on several nodes: who decides for this one while it follows, and what edges say of it.
+    elsewhere: Elsewhere | None = None
+    node: OwnNode | None = None
     #: Called with each further pepper and its number, before anything is made by it; awaited.
     pepper_observers: list[Callable[[int, Pepper], Awaitable[None]]] = field(default_factory=list)
     #: One at a time removes payloads (relay.operator.retention).
     erasing: trio.Lock = field(default_factory=trio.Lock)
+    #: Set where several machines have the log, each of which removes payloads from its own files.
+    own_stripping: OwnStripping | None = None
+    #: Who else has payloads still that the events up to the first of these sequence numbers erase, in sentences, after
+    #: some seconds of waiting for them. The second is the last record whose payload goes.
+    wait_for_others_to_strip: Callable[[int, int], Awaitable[Sequence[str]]] = _there_are_none
     metrics: CoreMetrics = field(init=False)
     #: Of the edge in this process.
     edge_metrics: EdgeMetrics = field(init=False)
@@ -197,9 +230,20 @@ class Core:
         await trio.lowlevel.checkpoint()
 
     async def why_not_accepting(self) -> Refusal | None:
-        """Why no send can be taken now: QUEUE_FULL or TEMPORARILY_UNAVAILABLE. None: it can."""
+        """Why no send can be taken now: QUEUE_FULL or TEMPORARILY_UNAVAILABLE. None: it can. A node that follows asks
+        who leads."""
+        if self.elsewhere is None or not self.elsewhere.follows:
+            return self.why_not_accepting_here()
         if self.stopping or self.store.poisoned:
             return unavailable()
+        return await self.elsewhere.why_not_accepting()
+
+    def why_not_accepting_here(self) -> Refusal | None:
+        """The same, of this very core."""
+        if self.stopping or self.store.poisoned:
+            return unavailable()
+        if (why := self.why_not_appending()) is not None:
+            return why
         try:
             self.space.check(_ANY_MEMBER)
             with self.store.read():
@@ -213,17 +257,34 @@ class Core:
     async def decide(
         self, name: str, arguments: msgspec.Struct, asker: Asker, *, is_counted: bool = True
     ) -> Any:
-        """Carry out a decision of `relay.registry` for whoever asks; `relay.edge.Decide` has the contract. Not
-        `is_counted`: whoever asks has a quota of its own, and a member's write is counted by the relay's here.
+        """Carry out a decision of `relay.registry` for whoever asks, or have it carried out by the node that leads;
+        `relay.edge.Decide` has the contract. Not `is_counted`: whoever asks has a quota of its own, and a member's
+        write is counted by the relay's here.
         """
+        if self.elsewhere is not None:
+            found = decision_for(name, asker)
+            if self.elsewhere.concerns(found, arguments, asker):
+                self._check_not_stopping(found, arguments, asker)
+                return await self.elsewhere.decide(found, arguments, asker)
+        return await self.decide_here(name, arguments, asker, is_counted=is_counted)
+
+    async def decide_here(
+        self, name: str, arguments: msgspec.Struct, asker: Asker, *, is_counted: bool = True
+    ) -> Any:
+        """As `decide`, by this very core."""
         found = decision_for(name, asker)
-        if self.stopping and not isinstance(asker, Operator) and not found.ends_what_was_begun(arguments):
-            raise unavailable()
+        self._check_not_stopping(found, arguments, asker)
+        if not found.reads and (why := self.why_not_appending()) is not None:
+            raise why
         if isinstance(asker, Principal):
             self._check_still(asker, reads=found.reads)
             if not is_counted and not found.reads:
                 self.quota.take_write(asker.did)
         return await found.run(self, arguments, asker)
+
+    def _check_not_stopping(self, found: Decision, arguments: msgspec.Struct, asker: Asker) -> None:
+        if self.stopping and not isinstance(asker, Operator) and not found.ends_what_was_begun(arguments):
+            raise unavailable()
 
     def _check_still(self, member: Principal, *, reads: bool) -> None:
         """Once more, for a body may take its time, and an edge may be wrong, or make the key better than it is. Raises
@@ -255,16 +316,21 @@ class Core:
             heavy_work=self.heavy_work,
             receiving=self.receiving,
             decide=self.decide,
-            take_message=self._take_message,
+            take_message=self.take_message,
             why_not_accepting=self.why_not_accepting,
+            node=self.node,
         )
 
     async def _forget_sends(self) -> None:
         """What was erased is composed no more, nor kept for who would share it."""
         self.composer.forget_sends()
 
-    async def _take_message(self, address: str) -> None:
-        self.quota.take_message(address)
+    async def take_message(self, address: str) -> None:
+        """Count one message that a stranger at this address begins. Raises Refusal(RATE_LIMITED)."""
+        if self.elsewhere is not None and self.elsewhere.follows:
+            await self.elsewhere.take_message(address)
+        else:
+            self.quota.take_message(address)
 
 
 @asynccontextmanager
@@ -293,4 +359,14 @@ async def open_core(
         with store.read() as view:
             pepper.use(peppers.current(view))
         composer = Composer.of(keyring, pepper, config.operator_domain, pepper_at)
-        yield Core(directory, surroundings, Settings(config), store, pepper, keyring, composer, first_stem)
+        core = Core(directory, surroundings, Settings(config), store, pepper, keyring, composer, first_stem)
+        if config.nodes is not None:
+            from relay.own_stripping import OwnStripping  # which only a relay on several machines needs
+
+            core.own_stripping = OwnStripping(
+                store,
+                erasing=core.erasing,
+                retention_days=lambda: core.config.spool.retention_days,
+                offload=surroundings.offload,
+            )
+        yield core

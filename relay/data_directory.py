@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from relay.alarms import Alarms
 from relay.codec import Recorded, decode
 from relay.config import Config, load_config
-from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
+from relay.file_names import FILLING_DIRECTORY, LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.last_looks import LastLooks, ListLooks
 from relay.message.key_files import KeyFiles, read_peppers
 from relay.refusals import Refusal
@@ -112,11 +112,16 @@ class LogToRead(ReadableStore, Protocol):
 
 def check_may_write(directory: Path, *, restoring: bool = False) -> None:
     """Raises Refusal where a directory has all that a data directory has, and is none: a backup, or one that is still
-    being restored."""
+    being restored, or filled."""
     if (directory / BACKUP_BEGUN).exists():
         # What a relay would write into it, its manifest would call damage.
         raise Refusal(
             "CONFLICT", f"{directory} is a backup: make a data directory of it with `atmos-relay log restore`"
+        )
+    if (directory / FILLING_DIRECTORY).exists():
+        raise Refusal(
+            "CONFLICT",
+            f"the filling of {directory} has not ended: run the same `atmos-relay node fill` again",
         )
     if not restoring and (directory / RESTORE_UNFINISHED).exists():
         # Its mail may have to be held first.

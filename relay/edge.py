@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from relay.buffers import Buffers
 from relay.config import Config
 from relay.data_directory import LogToRead
+from relay.elsewhere import OwnNode
 from relay.heavy_work import HeavyWork
 from relay.internet.resolver import Resolver
 from relay.mail_reading import Reading, Signature
@@ -27,6 +28,16 @@ from relay.quota import Quota
 from relay.refusals import Refusal
 from relay.settings import Settings
 from relay.streams import Streams
+from spool.errors import (
+    LogClosedError,
+    LogDeposedError,
+    LogFollowsError,
+    LogPoisonedError,
+    LogStalledError,
+)
+
+#: What a decision raises where the log cannot be written now: whoever asked is told `relay.refusals.unavailable`.
+LOG_UNAVAILABLE: Final = (LogStalledError, LogPoisonedError, LogClosedError, LogDeposedError, LogFollowsError)
 
 
 class Decide(Protocol):
@@ -105,6 +116,8 @@ class Edge:
     take_message: Callable[[str], Awaitable[None]]
     #: None: a send can be taken now. The core is asked.
     why_not_accepting: Callable[[], Awaitable[Refusal | None]]
+    #: Where the relay runs on several nodes, this one.
+    node: OwnNode | None = None
 
     @property
     def config(self) -> Config:

@@ -5,6 +5,8 @@
 
 LOG_DIRECTORY = "log"
 VIEWS_DIRECTORY = "views"
+#: Where one of several machines is being filled from another (relay.nodes.filling). While it is there, nobody serves.
+FILLING_DIRECTORY = "filling"
 #: Where a running relay is told what to do (relay.operator).
 ADMIN_SOCKET = "admin.sock"
 #: Where a running relay answers HTTP: its first line is `host:port`.

@@ -30,12 +30,13 @@ class InHand(set[int]):
     def let_go(self, message_ids: Iterable[int]) -> None:
         ids = list(message_ids)
         self.difference_update(ids)
+        self._in_doubt.difference_update(ids)
         for observer in self.observers:
             observer(ids)
 
     def keep(self, message_ids: Iterable[int]) -> None:
-        """What was decided about these may become true yet, or the relay will end. Until then nobody may begin anything
-        with them."""
+        """What was decided about these may become true yet, or the relay will end, or it is known that it never will
+        and somebody lets go of them. Until then nobody may begin anything with them."""
         self._in_doubt.update(message_ids)
 
     def observe(self, recorded: Sequence[Recorded]) -> None:

@@ -223,6 +223,34 @@ class CoreMetrics:
         self._registry.register(_AlarmsCollector(counts))
         self._registry.register(_ListsCollector(self._store, looks))
 
+    def node_is(self, leads: Callable[[], bool], lag_seconds: Callable[[], float]) -> Counter:
+        """Called where the relay runs on several nodes. What is returned counts what this one has asked the one that
+        leads."""
+        Gauge("atmos_node_leads", "1: this node leads", registry=self._registry).set_function(
+            lambda: float(leads())
+        )
+        Gauge(
+            "atmos_node_lag_seconds",
+            "So long this node is not known to have had all that the node that leads had acknowledged",
+            registry=self._registry,
+        ).set_function(lag_seconds)
+        return Counter(
+            "atmos_node_questions",
+            "What this node asked the one that leads: answered; not_asked: nobody could be asked, nothing was done; "
+            "lost: there was no answer, and it may have been done",
+            ["result"],
+            registry=self._registry,
+        )
+
+    def tables_are(self, octets: Callable[[], int | None]) -> None:
+        """Called where the relay runs on several nodes. None: not known here."""
+        Gauge(
+            "atmos_node_database_bytes",
+            "What the tables that the nodes agree in need in the database; 0 where this node does not lead, or has not "
+            "looked yet",
+            registry=self._registry,
+        ).set_function(lambda: float(octets() or 0))
+
     def count_unanswered(self, processes: int) -> None:
         self._unanswered.inc(processes)
 

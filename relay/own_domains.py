@@ -40,7 +40,7 @@ class EnrolOwnDomain(msgspec.Struct, frozen=True, kw_only=True):
     domain: str
 
 
-@decision(by=Principal, reads=True)
+@decision(by=Principal, reads=True, remembered=True)
 async def own_domains(core: Readable, asked: OwnDomains, member: Principal) -> list[SendingDomain]:
     """As they are, without asking the DNS."""
     with core.store.read() as view:

@@ -8,6 +8,7 @@ whether it will be true (LogStalledError), nobody tries the messages until it is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -92,9 +93,10 @@ async def _ordered(
 
     try:
         await core.writes.decide(member, decide, size=EVENT_BYTES)
-    except LogStalledError:
+    except LogStalledError as stalled:
         if taken and core.store.is_in_doubt:
             core.in_hand.keep(taken)
+            stalled.when_absent(partial(_let_go, core, taken))
             raise
         _let_go(core, taken)
         raise

@@ -41,19 +41,19 @@ class ReplayWebhook(msgspec.Struct, frozen=True, kw_only=True):
     until_seq: int | None = None
 
 
-@decision(by=Principal, reads=True)
+@decision(by=Principal, reads=True, remembered=True)
 async def own_webhooks(core: Readable, asked: OwnWebhooks, member: Principal) -> list[Webhook]:
     """The first that was made first."""
     return orders.all_of(core, member.did)
 
 
-@decision(by=Principal, reads=True)
+@decision(by=Principal, reads=True, remembered=True)
 async def own_webhook(core: Readable, asked: OneWebhook, member: Principal) -> Webhook:
     """Raises Refusal(NOT_FOUND), as all do that name one."""
     return orders.one(core, member, asked.webhook_id)
 
 
-@decision(by=Principal, reads=True)
+@decision(by=Principal, reads=True, remembered=True)
 async def own_webhook_attempts(core: Readable, asked: OneWebhook, member: Principal) -> list[Attempt]:
     """The newest first."""
     return orders.attempts(core, member, asked.webhook_id)

@@ -52,6 +52,11 @@ class Decision:
     reads: bool = False
     #: It takes as long as it takes to rewrite a log.
     unhurried: bool = False
+    #: It reads what a running relay remembers beside log and views: what it knows of sites, say. Of several nodes the
+    #: one that leads does, so it is asked there; any other reading is answered by any node.
+    remembered: bool = False
+    #: With which arguments it is about the very node that is asked, whichever leads.
+    of_this_node: Callable[[Any], bool] = lambda arguments: False
     #: Where a member asks, what its key must be good for.
     scope: Scope = FULL
     #: With which arguments it ends what was begun before a stop, so that it is carried out although the relay stops.
@@ -68,6 +73,8 @@ def decision(
     by: type[Asker],
     reads: bool = False,
     unhurried: bool = False,
+    remembered: bool = False,
+    of_this_node: Callable[[Any], bool] = lambda arguments: False,
     scope: Scope = FULL,
     ends_what_was_begun: Callable[[Any], bool] = lambda arguments: False,
 ) -> Callable[[Function], Function]:
@@ -81,7 +88,17 @@ def decision(
         _, arguments, _, answer = hints.values()
         assert issubclass(arguments, msgspec.Struct)
         DECISIONS[name] = Decision(
-            name, arguments, function, by, reads, unhurried, scope, ends_what_was_begun, answer
+            name,
+            arguments,
+            function,
+            by,
+            reads,
+            unhurried,
+            remembered,
+            of_this_node,
+            scope,
+            ends_what_was_begun,
+            answer,
         )
         return function
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import trio
@@ -55,8 +56,9 @@ class Reservations:
         self._count(send, send.wanted)
         try:
             yield
-        except LogStalledError:
+        except LogStalledError as stalled:
             # It may be applied yet: then `observe` ends the reservation, and until then it counts.
+            stalled.when_absent(partial(self._release, send))
             raise
         except BaseException:
             self._release(send)
@@ -116,8 +118,9 @@ class Reservations:
         done = self._keys[key] = trio.Event()
         try:
             yield
-        except LogStalledError:
+        except LogStalledError as stalled:
             # It may be applied yet. Until then nobody knows what the key stands for, and whoever asks has to wait.
+            stalled.when_absent(partial(self._free, key, done))
             raise
         except BaseException:
             self._free(key, done)

@@ -1,10 +1,13 @@
 """The service: every layer of a running relay, started and stopped in order.
 
-Started: log and views → deliverer → what releases held mail and watches over reputation, calls of members' URLs and
-webhooks, verification, confirmations and retention → admin socket → HTTP and SMTP, here or by edges, and the operator's
-console, always here. Stopped the other
-way round: the relay accepts nothing new, requests under way are answered, nothing new is attempted, attempts under way
-end (or are abandoned when the grace time is over), and the log's writer goes last.
+Started: log and views → all that acts on the world (`relay.acting`) → admin socket → HTTP and SMTP, here or by edges,
+and the operator's console, always here. Stopped the other way round: the relay accepts nothing new, requests under way
+are answered, nothing new is attempted, attempts under way end (or are abandoned when the grace time is over), and the
+log's writer goes last.
+
+Where the relay runs on several machines (`[nodes]`), nothing acts while this one follows another: the doors are open,
+and `relay.nodes.node` begins what acts when it leads. When another machine takes its place the process ends
+(LogDeposedError), and whoever supervises it begins it again.
 
 The core is crash-only: an unexpected exception in the writer, a projector or the deliverer ends the process with a
 non-zero status, and the next start puts things right.
@@ -13,27 +16,21 @@ non-zero status, and the next start puts things right.
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import trio
 
-from relay.alarm_watch import Expiry, watch_alarms
+from relay.acting import Acting, CarriedBy, carried_by_couriers, open_acting, processes
+from relay.alarm_watch import Expiry
 from relay.core import Core, open_core
-from relay.couriers.host import open_couriers
 from relay.dead_readers import clear_dead_readers
-from relay.delivery.carrier import Carrier
-from relay.delivery.connect import Connector
-from relay.delivery.courier import Courier
 from relay.delivery.deliverer import Deliverer
-from relay.delivery.releases import release_held
-from relay.dnsbl_watch import watch_lists
-from relay.domains.rotation import switch_keys
-from relay.domains.verification import reverify_domains
 from relay.edge import MailReader
 from relay.edges.host import serve_by_edges
 from relay.file_names import (
@@ -42,25 +39,23 @@ from relay.file_names import (
     INBOUND_ADDRESS_FILE,
     SUBMISSION_ADDRESS_FILE,
 )
-from relay.forward_confirmations import ask_the_unasked
 from relay.listening import Addresses, Listened, Listening, listen, listen_http
-from relay.operator.handle_checks import reverify_handles
-from relay.operator.removal import cancel_what_is_left
-from relay.operator.retention import keep_retention
 from relay.operator.socket import serve_admin_socket
-from relay.own_network.nameless import warn_of_nameless_addresses
 from relay.processes.mail_reader import open_mail_reader
 from relay.processes.tuning import calm_the_collector, switch_soon
 from relay.reception.certificates import Certificates
 from relay.reception.role import open_certificates
-from relay.reputation_guard import guard_reputation
 from relay.surroundings import Surroundings
 from relay.times import SECOND_US
-from relay.unsubscribe_calls import call_members, one_click_post
-from relay.webhooks.deliver import Webhooks
+from spool.errors import LogPoisonedError
+
+if TYPE_CHECKING:
+    from relay.nodes.node import Node
 
 logger = logging.getLogger(__name__)
 
+#: Attempts that were abandoned at a stop have so long to be recorded, where a database has to answer for that.
+ABANDONED_SECONDS_MAX: Final = 5.0
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
 #: `relay.toml` is to be read again.
 RELOAD_SIGNAL = signal.SIGHUP
@@ -92,15 +87,25 @@ async def serve(directory: Path) -> None:
             async for number in signals:
                 yield number
 
-        async with open_relay(directory, stop_wanted=stop_wanted) as relay:
-            calm_the_collector()
-            async for number in numbers():
-                if number == RELOAD_SIGNAL:
-                    await relay.core.read_settings_again()
-                    continue
-                logger.info("service.stopping", extra={"signal": signal.Signals(number).name})
-                break
-            await relay.stop()
+        relay: Relay | None = None
+        try:
+            async with open_relay(directory, stop_wanted=stop_wanted) as relay:
+                calm_the_collector()
+                async for number in numbers():
+                    if number == RELOAD_SIGNAL:
+                        await relay.core.read_settings_again()
+                        continue
+                    logger.info("service.stopping", extra={"signal": signal.Signals(number).name})
+                    break
+                await relay.stop()
+        except BaseExceptionGroup as group:
+            # It was to end, and has not waited for a database that does not answer: nothing that was acknowledged is
+            # lost by that.
+            if relay is None or not (relay.core.stopping and relay.core.store.has_given_up):
+                raise
+            rest = group.split(LogPoisonedError)[1]
+            if rest is not None:
+                raise rest from group
     logger.info("service.stopped")
 
 
@@ -126,59 +131,53 @@ def _allow_open_files() -> None:
 class Relay:
     """A running relay."""
 
-    def __init__(self, core: Core, deliverer: Deliverer, close_doors: trio.Event) -> None:
+    def __init__(self, core: Core, close_doors: trio.Event) -> None:
         self.core = core
-        self.deliverer = deliverer
-        self.webhooks = Webhooks(core)
+        #: What acts on the world. None: another machine does.
+        self.acting: Acting | None = None
+        #: This machine, where there are several.
+        self.node: Node | None = None
         self.addresses = Addresses("")
         self._close_doors = close_doors
         self.doors_closed = trio.Event()
         #: Set where none is served, too.
         self.console_closed = trio.Event()
-        self.delivery_ended = trio.Event()
 
     @property
     def http_address(self) -> str:
         return self.addresses.http
+
+    @property
+    def deliverer(self) -> Deliverer:
+        assert self.acting is not None, "another machine delivers"
+        return self.acting.deliverer
 
     async def stop(self) -> None:
         """Stop in order, within the grace time. The log stays open; leaving `open_relay` closes it."""
         self.core.stopping = True
         self.core.streams.stop()
         self._close_doors.set()
-        self.deliverer.stop()
-        self.webhooks.stop()
+        if self.acting is not None:
+            self.acting.stop()
         with trio.move_on_after(self.core.config.service.grace_seconds):
             await self.doors_closed.wait()
             await self.console_closed.wait()
-            await self.delivery_ended.wait()
-            await self.webhooks.ended.wait()
+            if self.acting is not None:
+                await self.acting.wait_ended()
             return
         logger.warning("service.grace_over")
-        self.deliverer.abandon()
-        self.webhooks.abandon()
-        await self.delivery_ended.wait()
-        await self.webhooks.ended.wait()
+        if self.acting is not None:
+            await self._abandon(self.acting)
 
-
-def _processes(core: Core) -> tuple[int, int]:
-    """How many edges and couriers there are, on the cores that this process may use."""
-    return core.config.service.processes(len(os.sched_getaffinity(0)))
-
-
-#: Who carries the errands of a relay, which has a courier of its own.
-CarriedBy = Callable[[Core, Carrier], AbstractAsyncContextManager[Carrier]]
-
-
-@asynccontextmanager
-async def carried_by_couriers(core: Core, own: Carrier) -> AsyncIterator[Carrier]:
-    """Other processes, as many as are configured."""
-    _, count = _processes(core)
-    if not count:
-        yield own
-        return
-    async with open_couriers(core, own, count) as couriers:
-        yield couriers
+    async def _abandon(self, acting: Acting) -> None:
+        acting.abandon()
+        if self.node is not None:
+            with trio.move_on_after(ABANDONED_SECONDS_MAX):
+                await acting.wait_ended()
+                return
+            # What came of the attempts cannot be recorded. The next machine that leads names them interrupted.
+            await self.node.give_up()
+        await acting.wait_ended()
 
 
 @asynccontextmanager
@@ -209,7 +208,7 @@ async def open_relay(
         }
         for file in files.values():
             file.unlink(missing_ok=True)
-        edges, _ = _processes(core)
+        edges, _ = processes(core)
         is_smtp_served = core.config.submission.is_served or core.config.inbound.is_served
         certificates = open_certificates(directory, core.config.tls) if is_smtp_served else None
         if certificates is not None:
@@ -222,30 +221,20 @@ async def open_relay(
             )
             core.edge_metrics.reader_failures = lambda: reader.statistics().no_answers.items()
             core.mail_reader = reader
-        connector = Connector(lambda: core.config, core.surroundings)
-        courier = Courier(
-            core.store.get, core.composer, connector, heavy_work=core.heavy_work, sending=core.sending
-        )
-        carrier = await stack.enter_async_context(carried_by(core, courier))
-        deliverer = Deliverer(core, connector, carrier)
         close_doors = trio.Event()
+        relay = Relay(core, close_doors)
+        acting = open_acting(core, carried_by=carried_by, certificate=_expiry_of(core, certificates))
+        if core.config.nodes is None:
+            relay.acting = await stack.enter_async_context(acting)
+        else:
+            # Not above, for a relay that is the only one.
+            from relay.nodes.opening import open_node
+
+            relay.node = await stack.enter_async_context(open_node(core))
         async with trio.open_nursery() as nursery:
-            relay = Relay(core, deliverer, close_doors)
-            await nursery.start(_run_deliverer, relay)
-            await nursery.start(cancel_what_is_left, core)
-            await nursery.start(release_held, core)
-            await nursery.start(guard_reputation, core)
-            await nursery.start(call_members, core, one_click_post(core.surroundings))
-            await nursery.start(relay.webhooks.run)
-            await nursery.start(reverify_domains, core)
-            await nursery.start(reverify_handles, core)
-            await nursery.start(ask_the_unasked, core)
-            await nursery.start(switch_keys, core)
-            await nursery.start(keep_retention, core)
+            if relay.node is not None:
+                nursery.start_soon(relay.node.run, partial(_act, relay, acting))
             await nursery.start(clear_dead_readers, core)
-            await nursery.start(watch_alarms, core, _expiry_of(core, certificates))
-            await nursery.start(watch_lists, core)
-            nursery.start_soon(warn_of_nameless_addresses, core)
             await nursery.start(serve_admin_socket, core)
             listened = await listen(core.config)
             stack.callback(listened.close)
@@ -277,6 +266,12 @@ async def open_relay(
             nursery.cancel_scope.cancel()
 
 
+async def _act(relay: Relay, acting: AbstractAsyncContextManager[Acting]) -> None:
+    """Until cancelled: what begins when this machine leads."""
+    async with acting as relay.acting:
+        await trio.sleep_forever()
+
+
 def _expiry_of(core: Core, certificates: Certificates | None) -> Callable[[], Expiry | None]:
     """When what SMTP shows expires, read anew where its files have changed."""
 
@@ -294,11 +289,6 @@ def _write_addresses(file: Path, addresses: Sequence[str]) -> None:
     written = file.with_suffix(".tmp")
     written.write_text("".join(f"{address}\n" for address in addresses))
     written.rename(file)
-
-
-async def _run_deliverer(relay: Relay, task_status: trio.TaskStatus[None]) -> None:
-    await relay.deliverer.run(task_status)
-    relay.delivery_ended.set()
 
 
 async def _serve_doors(

@@ -22,12 +22,17 @@ from relay.config import Config
 
 #: By their dotted names: a socket is bound once, and a log is told once how large its segments are. Whether a socket
 #: may be bound depends on there being a certificate. (What is in its files may change at any time.) Sockets and limits
-#: are divided among the processes that there are from the start.
+#: are divided among the processes that there are from the start. A relay is one machine or one of several for as long
+#: as it runs.
 NEEDS_RESTART: Final = frozenset(
     {
         "console.operator_bind",
         "http.bind",
         "inbound.bind",
+        "nodes",
+        "nodes.lease_seconds",
+        "nodes.provider_is_durable",
+        "nodes.unsafe_single_server",
         "service.couriers",
         "service.edges",
         "spool.segment_bytes",
@@ -76,7 +81,7 @@ class Settings:
 def _differing(one: msgspec.Struct, other: msgspec.Struct, table: str = "") -> Iterator[str]:
     for name in one.__struct_fields__:
         a, b = getattr(one, name), getattr(other, name)
-        if isinstance(a, msgspec.Struct):
+        if isinstance(a, msgspec.Struct) and isinstance(b, msgspec.Struct):
             yield from _differing(a, b, f"{table}{name}.")
         elif a != b:
             yield table + name
@@ -90,5 +95,7 @@ def _get(config: Any, dotted: str) -> Any:
 
 def _with(config: Config, dotted: str, value: Any) -> Config:
     table, _, name = dotted.partition(".")
+    if not name:
+        return msgspec.structs.replace(config, **{table: value})
     section = msgspec.structs.replace(getattr(config, table), **{name: value})
     return msgspec.structs.replace(config, **{table: section})

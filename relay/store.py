@@ -24,7 +24,7 @@ from relay.turns import Turns
 from relay.views import relay_views
 from spool.errors import LogStalledError
 from spool.interface import STALL_SECONDS, DurableLog, ErasedSegment, LogStatistics
-from spool.log import open_log
+from spool.log import Log, open_log
 from spool.record import Record
 from spool.repair import Cut, RecoveryReport
 from spool.segment import SALT_BYTES
@@ -72,6 +72,11 @@ class Store:
         self._chance = surroundings.chance
         self._recent = _Recent()
         views.observers.append(self._recent.observe)
+        #: What had to be done to open it, in sentences, where several machines have the log: of that the log says
+        #: nothing.
+        self.found_at_start: tuple[str, ...] = ()
+        #: What makes the log durable was told to wait no more: it is poisoned then, and no disk has failed.
+        self.has_given_up = False
         # Decisions that must not run beside each other (enrolment) take turns.
         self._turns = Turns(1)
         #: The last decision was given up while the disk was at it: it may become true yet.
@@ -129,6 +134,10 @@ class Store:
             Recorded(record.seq, record.time_us, event) for record, event in zip(records, events, strict=True)
         ]
 
+    async def settle(self) -> None:
+        """Wait until what is being written at this moment is durable. Raises what `append` raises."""
+        await self._log.settle()
+
     async def decide(
         self,
         decision: Callable[[Snapshot], Sequence[Event]],
@@ -172,6 +181,12 @@ class Store:
             yield
         finally:
             self._turns.release()
+
+    @property
+    def of_several_machines(self) -> Log:
+        """The log itself, where several machines have it: for who follows another machine with it, and leads."""
+        assert isinstance(self._log, Log)
+        return self._log
 
     # ------------------------------------------------------------------------------------------------ erasing
 
@@ -217,6 +232,13 @@ class Store:
         """How long the last batch took to become durable."""
         return self._log.sync_seconds_last
 
+    @property
+    def is_disk_good(self) -> bool:
+        """Whether all that was asked of this machine's disk for the log was done."""
+        return (
+            not self._log.poisoned or self.has_given_up or (isinstance(self._log, Log) and self._log.deposed)
+        )
+
     def statistics(self) -> LogStatistics:
         return self._log.statistics()
 
@@ -233,11 +255,15 @@ class Store:
 async def open_store(directory: Path, config: Config, surroundings: Surroundings) -> AsyncIterator[Store]:
     """Recover the log below `directory`, bring the views up to it, and hold both until the block ends.
 
+    Where the relay runs on several machines, the log follows another machine's until this one leads
+    (`Store.of_several_machines`): until then, what appends raises LogFollowsError.
+
     Raises `spool` errors where the log cannot be trusted or another process holds it. If the log is poisoned while
-    the block runs, the block is cancelled and the error raised.
+    the block runs, the block is cancelled and the error raised; so it is where another machine takes the lead from this
+    one (LogDeposedError).
     """
     views = relay_views(directory / VIEWS_DIRECTORY)
-    opened: DurableLog | None = None
+    store: Store | None = None
     try:
         async with open_log(
             directory / LOG_DIRECTORY,
@@ -250,14 +276,17 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
             new_salt=lambda: surroundings.dice.randbytes(SALT_BYTES),
             offload=surroundings.log_offload,
             segment_bytes_max=config.spool.segment_bytes,
+            follows=config.nodes is not None,
         ) as log:
-            opened = log
             store = Store(log, views, surroundings)
-            await _report(store, log.recovery, views.rebuilt_because)
+            if log.follows:
+                store.found_at_start = _told_by_itself(log.recovery, views.rebuilt_because)
+            else:
+                await _report(store, log.recovery, views.rebuilt_because)
             yield store
     finally:
         # A disk that did not sync the log would fail here, too, and hide what has ended the relay.
-        views.close(in_order=opened is None or not opened.poisoned)
+        views.close(in_order=store is None or store.is_disk_good)
 
 
 def torn_tail_cut(cut: Cut, *, loss_ruled_out: bool) -> TornTailCut:
@@ -275,3 +304,17 @@ async def _report(store: Store, recovery: RecoveryReport, rebuilt_because: str |
         events.append(ViewsRebuilt(because=rebuilt_because))
     if events:
         await store.append(events)
+
+
+def _told_by_itself(recovery: RecoveryReport, rebuilt_because: str | None) -> tuple[str, ...]:
+    """What had to be done to open a log that several machines have. It is of this machine alone, so it does not go into
+    the log, but into this machine's own words."""
+    told = []
+    if recovery.dropped is not None:
+        dropped = recovery.dropped
+        logger.warning("log.dropped", extra={"from_seq": dropped.seq, "bytes": dropped.size})
+        told.append(f"the end of its log, from {dropped.seq} on, was not whole, and was fetched again")
+    if rebuilt_because is not None and recovery.last_seq:
+        logger.warning("log.views_rebuilt", extra={"because": rebuilt_because})
+        told.append(f"its views were built again: {rebuilt_because}")
+    return tuple(told)

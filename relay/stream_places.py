@@ -12,7 +12,7 @@ is set back makes no used ticket new.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
@@ -63,6 +63,10 @@ class StreamPlaces:
         self._limits = limits
         self._now_us = now_us
         self._session_ends = session_ends
+        #: Who admits streams in the place of `admit`: where the relay runs on several nodes, the one that leads.
+        self.admitted_by: Callable[[str, TicketUse | None, str | None], Awaitable[float | None]] | None = None
+        #: No ticket that was issued before is good: which of those were used, another knew.
+        self.tickets_from_us = 0
         self._count = 0
         self._of_members: Counter[str] = Counter()
         #: The greatest time that a ticket was judged by.
@@ -79,12 +83,20 @@ class StreamPlaces:
         """For one edge."""
         return HeldPlaces(self)
 
+    def admit(self, did: str, ticket: TicketUse | None, session: str | None) -> float | None:
+        """What `Places.take` does but for the place: the ticket is used, the session looked up."""
+        left = None if session is None else self._seconds_left(did, session)
+        if ticket is not None:
+            self._use(ticket)
+        return left
+
     def _use(self, ticket: TicketUse) -> None:
         """Raises Refusal where it was used, or is too old."""
         self._latest_us = now_us = max(self._latest_us, self._now_us())
         while self._used_at and self._used_at[0][0] + TICKET_SECONDS * SECOND_US < now_us:
             self._used.discard(self._used_at.popleft()[1])
-        if ticket.expires_at <= now_us or ticket.nonce in self._used:
+        issued_at = ticket.expires_at - TICKET_SECONDS * SECOND_US
+        if ticket.expires_at <= now_us or ticket.nonce in self._used or issued_at < self.tickets_from_us:
             raise no_such_ticket()
         if len(self._used) >= USED_TICKETS_MAX:
             raise Refusal(
@@ -134,15 +146,20 @@ class HeldPlaces(Places):
         return did in self._held
 
     async def take(self, did: str, ticket: TicketUse | None, session: str | None = None) -> float | None:
-        if self._is_lost:
-            # It had asked before it ended: nobody would ever give the place back.
-            raise no_more_streams()
-        left = None if session is None else self._places._seconds_left(did, session)
-        if ticket is not None:
-            self._places._use(ticket)
+        self._check_not_lost()
+        if self._places.admitted_by is None:
+            left = self._places.admit(did, ticket, session)
+        else:
+            left = await self._places.admitted_by(did, ticket, session)
+            self._check_not_lost()
         self._places._take(did)
         self._held[did] += 1
         return left
+
+    def _check_not_lost(self) -> None:
+        if self._is_lost:
+            # It had asked before it ended: nobody would ever give the place back.
+            raise no_more_streams()
 
     def leave(self, did: str) -> None:
         if did not in self._held:

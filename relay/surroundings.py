@@ -11,7 +11,7 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -19,6 +19,9 @@ from relay.internet.resolver import DnsResolver, Resolver
 from relay.internet.tcp import OpenStream
 from spool.clock import wall_clock_us
 from spool.disk import Disk, RealDisk
+
+if TYPE_CHECKING:
+    from spool.replicated.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Surroundings:
     open_stream: OpenStream = trio.open_tcp_stream
     #: None: as the system is configured. Made when first wanted, because it reads files.
     resolver: Resolver | None = None
+    #: The database in which a relay on several machines agrees. None: as `node.toml` says.
+    table: Table | None = None
     #: Whose certificates are believed (relay.internet.https). None: those that the system believes.
     tls: ssl.SSLContext | None = None
     #: API keys and the log's salts are drawn from them too: outside tests they must be the operating system's, which

@@ -113,6 +113,7 @@ class _Caller:
         self._store = core.store
         self._dice = core.surroundings.dice
         self._post = post
+        self._core = core
         #: By their `recipient.suppressed`: the calls that are being made.
         self._under_way: set[int] = set()
         self._alarm = Alarm(core.store.now_us)
@@ -164,6 +165,7 @@ class _Caller:
         url = members_url(self._store, message)
         if url is None:
             return _Heard(None, "the URL was removed with the message's content", final=True)
+        await self._core.before_acting()
         try:
             status = await self._post(url)
         except FetchError as error:

@@ -13,6 +13,7 @@ Directory::
     00000000000000000001.seg    segments, named by the sequence number of their first record
     00000000000000008124.seg
     lock                        locked (flock) by the writing process, holds its pid
+    mark                        up to where the files are synced, of a log that several machines have: see `spool.mark`
     torn/                       copies of torn tails that were cut: SEGMENT-OFFSET.bytes
     *.tmp                       files that were not finished; no part of the log
 
@@ -80,8 +81,11 @@ from typing import TYPE_CHECKING, Any
 from spool.disk import Disk, RealDisk
 from spool.errors import (
     CorruptionError,
+    DivergedError,
     LockedError,
     LogClosedError,
+    LogDeposedError,
+    LogFollowsError,
     LogPoisonedError,
     LogStalledError,
     SequenceNotFoundError,
@@ -89,9 +93,10 @@ from spool.errors import (
 )
 from spool.interface import DurableLog, ErasedSegment, LogStatistics
 from spool.reader import LogReader, SegmentInfo
+from spool.received import PlainRecord, Received
 from spool.record import Entry, Record
 from spool.recovery import Witness
-from spool.repair import Cut, RecoveryReport, repair
+from spool.repair import Cut, Dropped, RecoveryReport, repair
 from spool.strip import Stripped, strip_segment
 
 if TYPE_CHECKING:
@@ -101,17 +106,23 @@ __all__ = [
     "CorruptionError",
     "Cut",
     "Disk",
+    "DivergedError",
+    "Dropped",
     "DurableLog",
     "Entry",
     "ErasedSegment",
     "LockedError",
     "Log",
     "LogClosedError",
+    "LogDeposedError",
+    "LogFollowsError",
     "LogPoisonedError",
     "LogReader",
     "LogStalledError",
     "LogStatistics",
+    "PlainRecord",
     "RealDisk",
+    "Received",
     "Record",
     "RecoveryReport",
     "SegmentInfo",

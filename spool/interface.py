@@ -62,6 +62,10 @@ class DurableLog(Protocol):
     def poisoned(self) -> bool:
         """Nothing is acknowledged any more: something could not be made durable, and this process is to end."""
 
+    @property
+    def deposed(self) -> bool:
+        """It is `poisoned` because another machine appends now. Nothing is wrong with this machine's files."""
+
     async def append(self, entries: Sequence[Entry], *, patient: bool = True) -> Sequence[Record]:
         """Append all of the entries, in one batch: after a crash all of them are there, or none.
 
@@ -71,11 +75,15 @@ class DurableLog(Protocol):
         `LogClosedError`: they are not written. `LogPoisonedError`: they are not acknowledged; if the writer had taken
         them already, the next start may find them, whole. `ValueError`: there are none, or too many to be one batch.
         `LogStalledError`, only where not `patient`: no answer has come for STALL_SECONDS, and the entries may become
-        durable yet.
+        durable yet. `LogFollowsError`: they are not written, since another machine appends. `LogDeposedError`: they are
+        not written, and another machine has begun to append.
         """
 
     async def settle(self) -> None:
-        """Wait until what is being written at this moment is durable. `LogPoisonedError`: it may never be."""
+        """Wait until what is being written at this moment is durable, or given up by those who wanted it and nowhere.
+
+        `LogPoisonedError`: it may be either. `LogDeposedError`: it is nowhere.
+        """
 
     def first_seq(self) -> int:
         """The first sequence number that is kept; 1 where there is none yet."""
@@ -97,14 +105,15 @@ class DurableLog(Protocol):
         """Every durable record from `from_seq` on, in order, without gaps; waits for new ones.
 
         They are read from disk at the pace of whoever iterates; nothing is held for a slow one. Ends after the last
-        record when the log is closed; raises `LogPoisonedError` after the last durable one when it is poisoned. Wrap
-        it in `contextlib.aclosing`, so that its file is closed when you leave.
+        record when the log is closed; raises `LogPoisonedError` (or `LogDeposedError`) after the last durable one when
+        it is poisoned. Wrap it in `contextlib.aclosing`, so that its file is closed when you leave.
         """
 
     async def rotate(self) -> int:
         """Begin a new segment, and return its first sequence number: all records before it are in sealed ones, durably.
 
-        Where the open segment has no record yet, that is so already. Raises `LogClosedError` and `LogPoisonedError`.
+        Where the open segment has no record yet, that is so already. Raises `LogClosedError`, `LogPoisonedError`,
+        `LogDeposedError` and `LogFollowsError`.
         """
 
     async def erase_payloads(self, seqs: Collection[int]) -> Sequence[ErasedSegment]:

@@ -1,75 +1,54 @@
-"""The log open for writing, and its one writer.
+"""The log open for writing: what stands behind `DurableLog`, and how it is opened.
 
-The invariant: **batch k+1 is not begun before batch k is durable, and nobody is answered before that
-either.** Everything that recovery concludes from what it finds behind a damaged batch rests on it.
+The invariant: **what is told to anybody is durable.** `last_seq`, every read and every follower end where the writer
+has been told that the batch stays. The writer (`spool.writer`) alone changes the segment that is being written; calls
+wait for it in `spool.calls`; what makes a batch durable is a `Durability` (`spool.durability`).
 
-The second one: **after the first failure of a write, an fsync or a rename nothing is acknowledged any
-more.** After a failed fsync the kernel may believe the lost pages clean, so that a second fsync succeeds and
-means nothing. The log is poisoned, the writer task raises, the process is to end, and the next start looks
-at what the disk has.
+A log is this machine's alone, or one that several machines have. In the second form it is opened with `follows`: it
+takes what others appended (`receive`) until this machine is the one that appends (`lead`), which it is then to its end.
+This machine's file is no longer what makes a batch durable, so it is synced now and then (`sync`), and a *mark* beside
+it says up to where that has been done (`spool.mark`).
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import outcome
 import trio
-from trio.testing import wait_all_tasks_blocked
 
+from spool.calls import Append, Calls
 from spool.clock import wall_clock_us
 from spool.directory import LOCK_NAME, segments_bytes
 from spool.disk import Disk, Offload, RealDisk
+from spool.disk_durability import DiskDurability
+from spool.durability import Batch, Durability
 from spool.erasure import Erasure, Index
-from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
-from spool.interface import STALL_SECONDS, DurableLog, ErasedSegment, LogStatistics
+from spool.errors import LogClosedError, LogFollowsError, LogPoisonedError
+from spool.interface import DurableLog, ErasedSegment, LogStatistics
+from spool.mark import remove_mark, write_mark
 from spool.open_segment import OpenSegment
 from spool.own_thread import open_own_thread
 from spool.reader import Cursor, LogReader
+from spool.received import Received
 from spool.record import Entry, Record, entry_bytes
 from spool.recovery import Witness
 from spool.repair import RecoveryReport, carry_out, inspect
-from spool.segment import FOOTER_BYTES, SALT_BYTES
+from spool.segment import SALT_BYTES
+from spool.stripped import read_stripped, write_stripped
+from spool.writer import Writer
 
 SEGMENT_BYTES_MAX: Final = 64 << 20
 BATCH_RECORDS_MAX: Final = 1024
 #: What is larger cannot be appended. A mail of 10 MiB fits, with the events of all its recipients.
 BATCH_BYTES_MAX: Final = 16 << 20
-#: So long a batch waits for more, where the loop is busy.
-GATHER_SECONDS_MAX: Final = 0.005
-
-
-class _Append:
-    """One call of `append`: cancellable while it waits in the queue, no more once the writer has taken it."""
-
-    __slots__ = ("entries", "patient", "size", "taken", "task")
-
-    def __init__(self, entries: Sequence[Entry], size: int, patient: bool) -> None:
-        self.entries = entries
-        self.size = size
-        self.patient = patient
-        self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-        self.taken = False
-
-    def abort(self, raise_cancel: Any) -> trio.lowlevel.Abort:
-        if self.taken:
-            return trio.lowlevel.Abort.FAILED
-        self.task = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    def answer(self, result: outcome.Outcome[Sequence[Record]]) -> None:
-        if self.task is not None:
-            task, self.task = self.task, None
-            trio.lowlevel.reschedule(task, result)
 
 
 class Log(DurableLog):
-    """An open log, durable on this machine's disk: `DurableLog` says what it promises. Made by `open_log`."""
+    """An open log: `DurableLog` says what it promises. Made by `open_log`."""
 
     def __init__(
         self,
@@ -84,6 +63,7 @@ class Log(DurableLog):
         batch_records_max: int,
         batch_bytes_max: int,
         offload: Offload,
+        follows: bool,
     ) -> None:
         self.directory = directory
         self._disk = disk
@@ -95,37 +75,28 @@ class Log(DurableLog):
             disk, directory, reader=self.reader, index=index, new_salt=new_salt, offload=offload
         )
         self._recovery: RecoveryReport
-        self._on_durable = on_durable
-        self._segment_bytes_max = segment_bytes_max
         self._batch_records_max = batch_records_max
         self._batch_bytes_max = batch_bytes_max
         self._offload = offload
-        #: For the writer: where it waits for the disk.
-        self._write_beside = offload
-        #: It is to be spared.
-        self._has_own_thread = False
-
-        self._poisoned = False
+        self._calls = Calls(batch_records_max=batch_records_max, batch_bytes_max=batch_bytes_max)
+        self._writer = Writer(
+            self._segment,
+            self._calls,
+            on_durable=on_durable,
+            segment_bytes_max=segment_bytes_max,
+            run_records_max=batch_records_max,
+        )
+        #: Several machines have it, and this one's file is not what makes it durable.
+        self._is_marked = follows
+        #: Another machine appends.
+        self._follows = follows
+        self._syncing = trio.Lock()
+        #: How far the mark says that the file is synced.
+        self._marked_seq = 0
+        #: How far payloads were removed here; always 0 where the log is this machine's alone.
+        self._stripped_through = 0
         self._closed = False
-        self._finished = False
-        self._queue: deque[_Append] = deque()
-        self._in_progress: list[_Append] = []
-        #: When the writer took it, in trio's seconds.
-        self._begun_at = 0.0
-        self._writer_idle = False
-        self._work = trio.lowlevel.ParkingLot()
-        self._news = trio.lowlevel.ParkingLot()
-        self._committing = trio.lowlevel.ParkingLot()
-        self._committed = trio.lowlevel.ParkingLot()
-        self._rotation_wanted = False
-        self._rotated = trio.lowlevel.ParkingLot()
-
         self._bytes_at_start = 0
-        self._batches = 0
-        self._records = 0
-        self._bytes = 0
-        self._sync_seconds_last = 0.0
-        self._sync_seconds_total = 0.0
 
     def _new_reader(self) -> LogReader:
         """A reader belongs to one thread at a time."""
@@ -141,6 +112,11 @@ class Log(DurableLog):
     @property
     def last_seq(self) -> int:
         return self._segment.end.next_seq - 1
+
+    @property
+    def last_chain(self) -> bytes:
+        """The chain value of the last record."""
+        return self._segment.end.chain
 
     @property
     def last_time_us(self) -> int:
@@ -167,12 +143,11 @@ class Log(DurableLog):
                 if cursor.seq <= self.last_seq:
                     for record in await self._offload(cursor.advance):
                         yield record
-                elif self._poisoned:
-                    raise LogPoisonedError("the log is poisoned")
-                elif self._finished:
+                    continue
+                self._writer.check_not_ended()
+                if self._writer.finished:
                     return
-                else:
-                    await self._news.park()
+                await self._writer.news.park()
         finally:
             cursor.close()
 
@@ -180,24 +155,29 @@ class Log(DurableLog):
 
     @property
     def poisoned(self) -> bool:
-        return self._poisoned
+        return self._writer.poisoned
+
+    @property
+    def deposed(self) -> bool:
+        return self._writer.deposed
 
     @property
     def sync_seconds_last(self) -> float:
-        return self._sync_seconds_last
+        return self._writer.sync_seconds_last
 
     def statistics(self) -> LogStatistics:
+        writer = self._writer
         return LogStatistics(
-            batches=self._batches,
-            records=self._records,
-            bytes=self._bytes,
-            sync_seconds_total=self._sync_seconds_total,
-            queue_length=sum(append.task is not None for append in self._queue),
-            poisoned=self._poisoned,
+            batches=writer.batches,
+            records=writer.records,
+            bytes=writer.bytes,
+            sync_seconds_total=writer.sync_seconds_total,
+            queue_length=self._calls.waiting(),
+            poisoned=writer.poisoned,
         )
 
     def size_bytes(self) -> int:
-        return self._bytes_at_start + self._bytes - self._erasure.bytes_freed
+        return self._bytes_at_start + self._writer.bytes - self._erasure.bytes_freed
 
     def free_bytes(self) -> int:
         return self._disk.free_bytes(self.directory)
@@ -205,11 +185,7 @@ class Log(DurableLog):
     # Changing it.
 
     async def append(self, entries: Sequence[Entry], *, patient: bool = True) -> Sequence[Record]:
-        """See `DurableLog`. Returned: `on_durable` has seen the records as well.
-
-        The queue has no bound of its own, because each place in it is a caller that waits here with its
-        entries in its hands anyway. Whoever makes callers bounds them.
-        """
+        """See `DurableLog`. Returned: `on_durable` has seen the records as well."""
         size = sum(map(entry_bytes, entries))
         if not entries:
             raise ValueError("there is nothing to append")
@@ -218,187 +194,182 @@ class Log(DurableLog):
                 f"{len(entries)} entries of {size} bytes are too many for one batch of at most "
                 f"{self._batch_records_max} and {self._batch_bytes_max} bytes"
             )
-        self._check_open()
-        append = _Append(entries, size, patient)
-        self._queue.append(append)
-        self._wake_writer()
+        writer = self._writer
+        if writer.poisoned or self._closed or self._follows:
+            self._check_appends()
+        append = Append(entries, size, patient)
+        self._calls.queue.append(append)
+        writer.wake()
         records: Sequence[Record] = await trio.lowlevel.wait_task_rescheduled(append.abort)
         return records
 
     async def settle(self) -> None:
-        if self._in_progress:
-            await self._committed.park()
-        if self._poisoned:
-            raise LogPoisonedError("the log is poisoned")
+        await self._writer.settle()
 
     async def rotate(self) -> int:
-        self._check_open()
-        self._rotation_wanted = True
-        self._wake_writer()
-        await self._rotated.park()
-        if self._poisoned:
-            raise LogPoisonedError("the log is poisoned: its segment could not be sealed")
-        return self._segment.end.segment
+        self._check_appends()
+        return await self._rotate()
 
     async def erase_payloads(self, seqs: Collection[int]) -> Sequence[ErasedSegment]:
         self._check_open()
         if seqs and max(seqs) >= self._segment.end.segment:
-            await self.rotate()
+            await self._rotate()
+        # What is rewritten has to lie in front of the mark: from behind it payloads would come back, received again.
+        await self.sync()
         return await self._erasure.erase_payloads(seqs)
 
     async def remove_torn_copies(self, is_meant: Callable[[str, bytes], bool]) -> int:
         return await self._erasure.remove_torn_copies(is_meant)
 
+    async def _rotate(self) -> int:
+        await self._writer.rotate()
+        return self._segment.end.segment
+
     def _check_open(self) -> None:
-        if self._poisoned:
-            raise LogPoisonedError("the log is poisoned: a write could not be made durable")
+        self._writer.check_not_ended(": a write could not be made durable")
         if self._closed:
             raise LogClosedError("the log is closed")
 
-    def _wake_writer(self) -> None:
-        if self._writer_idle:
-            self._writer_idle = False
-            self._work.unpark()
+    def _check_appends(self) -> None:
+        self._check_open()
+        if self._follows:
+            raise LogFollowsError("this machine's log follows another's: nothing is appended here")
 
-    # Opening and closing. What follows runs in the thread of the caller's choice, before the writer runs.
+    # One log on several machines.
+
+    @property
+    def follows(self) -> bool:
+        """Another machine appends: there is `receive`, and no `append`."""
+        return self._follows
+
+    async def receive(self, batches: Sequence[Received]) -> None:
+        """Write these batches, which another machine has made durable, behind what is here.
+
+        Returned: they are in this machine's file (which is not synced for that, see `sync`), `on_durable` has seen
+        them, one or several whole batches at a time, and everybody who follows the log is given them. It cannot be
+        cancelled once it has begun. One call at a time, and only while the log `follows`.
+
+        Raises `DivergedError` where one of them does not follow from what is in front of it: none is written then.
+        Raises `LogClosedError`, and `LogPoisonedError` where the disk fails: some may be written.
+        """
+        self._check_open()
+        await self._writer.receive(batches)
+
+    def lead(self, durability: Durability) -> None:
+        """From now on this machine appends, and `durability` makes it durable. There is no way back.
+
+        Not while `receive` is under way. When another machine takes its place (`LogDeposedError` from the durability),
+        every append that waits and every later one gets that error, none of them is written, and the block of
+        `open_log` is cancelled and raises it. The log counts as `poisoned` then, since it acknowledges nothing any
+        more, and as `deposed`: nothing is wrong with its files, which are synced at the end as ever.
+        """
+        self._check_open()
+        self._writer.lead(durability)
+        self._follows = False
+
+    async def write_unsynced(self, batch: Batch) -> None:
+        """For the `Durability` that `lead` was given, when it has made the batch durable elsewhere and before it says
+        so: write it into this machine's file. Raises OSError; then the log has to be poisoned by that."""
+        await self._writer.write_unsynced(batch.data)
+
+    async def sync(self) -> int:
+        """Sync this machine's file, and move the mark. Returns the sequence number up to which that is done, and kept
+        by any crash of this machine.
+
+        Appends go on meanwhile. Where the disk fails the log is poisoned. A log that is this machine's alone has no
+        mark, since all that it has is synced.
+        """
+        if not self._is_marked:
+            return self.last_seq
+        async with self._syncing:
+            self._check_open()
+            await self._sync()
+        return self._marked_seq
+
+    async def part(self) -> None:
+        """Sync this machine's file, and take the mark away: from its next opening on the log is this machine's alone.
+
+        Only while it follows, and where no other machine will append any more: what follows is not received any more,
+        and is not appended before that opening. Done again, it changes nothing.
+        """
+        assert self._follows, "the log is this machine's alone, or it leads"
+        async with self._syncing:
+            self._check_open()
+            await self._sync()
+            await self._offload(remove_mark, self._disk, self.directory)
+            self._is_marked = False
+
+    async def _sync(self) -> None:
+        end = self.durable_end
+        if end.seq == self._marked_seq:
+            return
+        self._writer.hold()
+        try:
+            await self._offload(self._sync_and_mark, end)
+        except OSError as error:
+            self._writer.fail(error)
+            raise LogPoisonedError(f"the log is poisoned: {error!r}") from error
+        finally:
+            self._writer.let_go()
+        self._marked_seq = end.seq
+
+    def _sync_and_mark(self, end: Witness) -> None:
+        self._segment.sync()
+        write_mark(self._disk, self.directory, end)
+
+    @property
+    def stripped_through(self) -> int:
+        """All records up to this one that say that payloads go have been carried out in this machine's files, as far as
+        `note_stripped` was told."""
+        return self._stripped_through
+
+    async def note_stripped(self, seq: int) -> None:
+        """Remember that for all records up to `seq`, which are in the log, durably. Raises OSError."""
+        assert self._is_marked, "a log of one machine says so by its own records"
+        assert seq <= self.last_seq, f"{seq} is behind the end of the log"
+        await self._offload(write_stripped, self._disk, self.directory, seq)
+        self._stripped_through = seq
+
+    # Opening and closing.
 
     def _recover(self, witness: Witness | None) -> None:
+        """In the thread of the caller's choice, before the writer runs."""
         plan = inspect(self._disk, self.directory, witness)
-        self._recovery = carry_out(self._disk, self.directory, plan, witness)
+        if plan.mark is not None and not self._is_marked:
+            raise LogFollowsError(
+                f"{self.directory} is a log that several machines have, and is not opened as this one's alone"
+            )
+        self._recovery = carry_out(self._disk, self.directory, plan)
         self._segment.begin(plan)
+        if self._is_marked:
+            write_mark(self._disk, self.directory, self.durable_end)
+            self._marked_seq = self.last_seq
+            self._recover_stripped()
         self._bytes_at_start = segments_bytes(self._disk, self.directory)
 
-    def _close_files(self) -> None:
-        self._segment.close()
-        self.reader.close()
+    def _recover_stripped(self) -> None:
+        """What was cut comes again, and with it the payloads that had been removed from it."""
+        through = read_stripped(self._disk, self.directory)
+        if through > self.last_seq:
+            through = self.last_seq
+            write_stripped(self._disk, self.directory, through)
+        self._stripped_through = through
 
-    # The writer.
-
-    async def _write(self) -> None:
-        # Shielded: whoever has been taken by the writer waits for its answer, whatever is cancelled around
-        # it.
-        with trio.CancelScope(shield=True):
-            try:
-                while await self._wait_for_work():
-                    if self._in_progress:
-                        self._begun_at = trio.current_time()
-                        self._committing.unpark()  # before the rotation, which may hang as well
-                    if self._rotation_wanted:
-                        await self._rotate_as_wanted()
-                    if not self._in_progress:
-                        continue
-                    await self._commit()
-                    self._committed.unpark_all()
-                self._finished = True
-                self._news.unpark_all()
-            except BaseException as error:
-                self._poison()
-                if isinstance(error, Exception):
-                    raise LogPoisonedError(f"the log is poisoned: {error!r}") from error
-                raise
-
-    async def _watch(self) -> None:
-        """Release those who do not want to wait any longer. The writer goes on: only the disk can end a sync.
-
-        It sleeps through the batches that end in time, of which a busy relay has hundreds a second.
-        """
-        while True:
-            if not self._in_progress:
-                await self._committing.park()
-            patient_until = self._begun_at + STALL_SECONDS
-            if trio.current_time() < patient_until:
-                await trio.sleep_until(patient_until)
-                continue
-            for append in self._in_progress:
-                if not append.patient:
-                    error = LogStalledError("the disk does not answer; this may become durable yet")
-                    append.answer(outcome.Error(error))
-            await self._committed.park()
-
-    async def _wait_for_work(self) -> bool:
-        """Take the next batch from the queue. False if the log is closed and drained."""
-        while True:
-            if self._queue and self._has_own_thread:
-                await _let_others_come()
-            if self._take() or self._rotation_wanted:
-                return True
-            if self._closed:
-                return False
-            self._writer_idle = True
-            await self._work.park()
-
-    def _take(self) -> bool:
-        room, records_room = self._batch_bytes_max, self._batch_records_max
-        while self._queue:
-            append = self._queue[0]
-            if append.task is not None:
-                room -= append.size
-                records_room -= len(append.entries)
-                if room < 0 or records_room < 0:
-                    break
-                append.taken = True
-                self._in_progress.append(append)
-            self._queue.popleft()
-        return bool(self._in_progress)
-
-    async def _rotate_as_wanted(self) -> None:
-        if self._segment.end.records:
-            await self._write_beside(self._segment.rotate)
-        self._rotation_wanted = False
-        self._rotated.unpark_all()
-
-    async def _commit(self) -> None:
-        size = sum(append.size for append in self._in_progress)
-        end = self._segment.end
-        if end.records and end.offset + size + FOOTER_BYTES > self._segment_bytes_max:
-            await self._write_beside(self._segment.rotate)
-        records, data = self._segment.encode(append.entries for append in self._in_progress)
-        seconds = await self._write_beside(self._segment.write, data)
-        self._segment.advance(records[-1], data)
-        self._batches += 1
-        self._records += len(records)
-        self._bytes += len(data)
-        self._sync_seconds_last = seconds
-        self._sync_seconds_total += seconds
-        if self._on_durable is not None:
-            self._on_durable(records)
-        self._release(records)
-        self._news.unpark_all()
-
-    def _release(self, records: list[Record]) -> None:
-        appends, self._in_progress = self._in_progress, []
-        start = 0
-        for append in appends:
-            end = start + len(append.entries)
-            append.answer(outcome.Value(records[start:end]))
-            start = end
-
-    def _poison(self) -> None:
-        self._poisoned = True
-        appends = [*self._in_progress, *self._queue]
-        self._in_progress = []
-        self._queue.clear()
-        for append in appends:
-            error = LogPoisonedError("the log is poisoned: this append could not be made durable")
-            append.answer(outcome.Error(error))
-        self._committed.unpark_all()
-        self._rotated.unpark_all()
-        self._news.unpark_all()
+    async def _end(self) -> None:
+        """The writer has ended. Where the file is synced now and then, that is done once more, if it can be."""
+        if self._is_marked and (self.deposed or not self.poisoned):
+            with trio.CancelScope(shield=True):
+                async with self._syncing:
+                    await self._sync()
 
     def _close(self) -> None:
         """No more appends; the writer finishes what is queued."""
         self._closed = True
-        self._work.unpark_all()
+        self._writer.close()
 
-
-async def _let_others_come() -> None:
-    """Until all others have done what they can, as far as that takes no more than GATHER_SECONDS_MAX.
-
-    Each batch costs a sync, switches of threads and a transaction of the views. A relay that has nothing else to do
-    does not wait here; in one that is busy, what would have been several batches is one.
-    """
-    with trio.move_on_after(GATHER_SECONDS_MAX):
-        await wait_all_tasks_blocked()
+    def _close_files(self) -> None:
+        self._segment.close()
+        self.reader.close()
 
 
 def _random_salt() -> bytes:
@@ -420,20 +391,26 @@ async def open_log(
     batch_records_max: int = BATCH_RECORDS_MAX,
     batch_bytes_max: int = BATCH_BYTES_MAX,
     offload: Offload | None = None,
+    follows: bool = False,
 ) -> AsyncIterator[Log]:
     """Open the log in `directory` for writing, create it if there is none, recover it if need be.
 
-    Raises `LockedError` if another process has it open, `CorruptionError` if acknowledged data is damaged.
+    Raises `LockedError` if another process has it open, `CorruptionError` if acknowledged data is damaged,
+    `LogFollowsError` if it is a log that several machines have and `follows` is not said.
     `witness` may be a function, for those who must hold the lock before they can look: it is called once.
     `on_recovered(log)` is called before the first append can be written: the moment for views to catch up,
     through `log.reader`. `on_durable(records)` is called for each batch after it is durable and before its
     appends return; if it raises, the log is poisoned. Both are called in the trio thread. `index` knows where
     records stand: without one, a record is found by reading its segment from the front. `offload` is how it waits for
     the disk; None: in threads, of which the writer has one of its own; a batch then waits for more where the loop is
-    busy (GATHER_SECONDS_MAX).
+    busy (`spool.writer.GATHER_SECONDS_MAX`).
 
-    On leaving, what is queued is still written. If a write fails, the block is cancelled and a
-    `LogPoisonedError` comes out, in an exception group as from any nursery.
+    `follows`: it is one log that several machines have, and another one appends: see `Log.receive` and `Log.lead`. What
+    is damaged at its end, behind the mark, is cut, because it is received again (`recovery.dropped` says what it was).
+    So `on_recovered` may find the log shorter than whoever remembers it, the views for one.
+
+    On leaving, what is queued is still written. If a write fails, the block is cancelled and a `LogPoisonedError` comes
+    out, in an exception group as from any nursery; `LogDeposedError` where this machine may append no more.
     """
     disk = disk or RealDisk()
     log = Log(
@@ -447,6 +424,7 @@ async def open_log(
         batch_records_max=batch_records_max,
         batch_bytes_max=batch_bytes_max,
         offload=offload or trio.to_thread.run_sync,
+        follows=follows,
     )
     disk.make_directory(directory)
     disk.sync_directory(directory.parent)
@@ -455,22 +433,30 @@ async def open_log(
         await log._offload(log._recover, witness() if callable(witness) else witness)
         if on_recovered is not None:
             on_recovered(log)
-        async with AsyncExitStack() as stack:
-            if offload is None:
-                log._write_beside = stack.enter_context(open_own_thread("log"))
-                log._has_own_thread = True
-            nursery = await stack.enter_async_context(trio.open_nursery())
-            nursery.start_soon(log._watch)
+        try:
+            async with AsyncExitStack() as stack:
+                beside = log._offload
+                if offload is None:
+                    beside = stack.enter_context(open_own_thread("log"))
+                log._writer.begin(
+                    beside,
+                    None if follows else DiskDurability(log._segment, beside),
+                    has_own_thread=offload is None,
+                )
+                nursery = await stack.enter_async_context(trio.open_nursery())
+                nursery.start_soon(log._writer.watch)
 
-            async def write() -> None:
-                await log._write()
-                nursery.cancel_scope.cancel()
+                async def write() -> None:
+                    await log._writer.run()
+                    nursery.cancel_scope.cancel()
 
-            nursery.start_soon(write)
-            try:
-                yield log
-            finally:
-                log._close()
+                nursery.start_soon(write)
+                try:
+                    yield log
+                finally:
+                    log._close()
+        finally:
+            await log._end()
     finally:
         log._close_files()
         disk.close(lock)

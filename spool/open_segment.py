@@ -43,6 +43,8 @@ class OpenSegment:
         self._handle: int | None = None
         self._seed = 0
         self._file_crc = 0
+        #: Where what was written last ends.
+        self._written_offset = 0
         #: After the last durable batch.
         self.end: Position
 
@@ -92,13 +94,34 @@ class OpenSegment:
             offset = record.end_offset
         return records, b"".join(pieces)
 
+    def encode_placed(self, records: Sequence[Record]) -> bytes:
+        """The bytes of records whose place is here, behind the others."""
+        assert (records[0].segment, records[0].offset) == self.end[:2]
+        pieces: list[bytes] = []
+        for record in records:
+            pieces += encode_record(record, self._seed)
+        return b"".join(pieces)
+
     def write(self, data: bytes) -> float:
         """Make a batch durable behind the others, and return the seconds that the sync took. May run in a thread."""
         assert self._handle is not None
+        self._written_offset = self.end.offset + len(data)
         return _write_and_sync(self._disk, self._handle, data, self.end.offset)
 
+    def write_unsynced(self, data: bytes) -> None:
+        """Write what is durable elsewhere behind the others. May run in a thread."""
+        assert self._handle is not None
+        self._disk.write(self._handle, data, self.end.offset)
+        self._written_offset = self.end.offset + len(data)
+
+    def sync(self) -> None:
+        """Make all that was written so far durable. May run in a thread, beside writes, and not beside `rotate`."""
+        assert self._handle is not None
+        self._disk.fdatasync(self._handle)
+
     def advance(self, last: Record, data: bytes) -> None:
-        """The batch that ends with this record is durable: the next one comes behind it."""
+        """What ends with this record is written, and durable, here or elsewhere: the next batch comes behind it."""
+        assert self._written_offset == self.end.offset + len(data), "it is not in this machine's file"
         self.end = Position(
             self.end.segment, self.end.offset + len(data), last.seq + 1, last.chain, last.time_us
         )

@@ -1,8 +1,9 @@
 """A thread for one task that has blocking work again and again, as the log's writer has.
 
 The contract: `await thread(f, *args)` is f(*args), run in that thread; it raises what f raises. One call at a time, and
-none is cancelled: what a disk is doing cannot be taken back. Nothing waits for the thread: leaving the block lets it
-end when its work does, and a disk that never answers does not keep the process.
+none is cancelled: what a disk is doing cannot be taken back. (`interruptible` is for what can be told to end.) Nothing
+waits for the thread: leaving the block lets it end when its work does, and a disk that never answers does not keep the
+process.
 
 `trio.to_thread.run_sync` would do, for any number of tasks. But for that it makes a limiter's entry, a copy of the
 context, a name and several closures for each call, on both sides of the switch, and a relay calls it for each sync.
@@ -37,6 +38,21 @@ class OwnThread:
         self._waiting = trio.lowlevel.current_task()
         self._jobs.put((function, arguments))
         return await trio.lowlevel.wait_task_rescheduled(_cannot_be_cancelled)
+
+    async def interruptible(
+        self, interrupt: Callable[[], None], function: Callable[..., Any], *arguments: Any
+    ) -> Any:
+        """As a call. Where it is cancelled, `interrupt` is called, which makes the function end soon; it is waited for,
+        and what it gives is given. Whether there was a cancel, the caller asks trio."""
+        assert self._waiting is None
+        self._waiting = trio.lowlevel.current_task()
+        self._jobs.put((function, arguments))
+
+        def cut_short(_: Any) -> trio.lowlevel.Abort:
+            interrupt()
+            return trio.lowlevel.Abort.FAILED
+
+        return await trio.lowlevel.wait_task_rescheduled(cut_short)
 
     def end(self) -> None:
         self._jobs.put(None)

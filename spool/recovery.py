@@ -6,6 +6,11 @@ another segment, or a durable sequence that LMDB has witnessed) proves that the 
 and the damage is corruption: nothing is changed, a person has to look. Damage with nothing behind it but its
 own batch was never acknowledged: it is a torn tail, and is cut.
 
+Of a log that several machines have, this holds up to the *mark* (`spool.mark`): up to there the file was synced,
+whoever acknowledged it. Behind it nothing was synced, and batches may be there in any part, in any order; all that was
+acknowledged can be received again. So the first thing there that is not whole goes, with all that stands behind it
+(`drop_behind`), and the table judges what is left, with the mark for its witness.
+
 Pure: `inspect` in `repair` collects the evidence and `carry_out` there acts on the verdict.
 """
 
@@ -80,7 +85,7 @@ TABLE: Final = (
     Row("G", Found.OPEN, False, None, None, Action.REFUSE, "the footer is durable before the next segment"),
     Row("H", Found.DAMAGED, False, None, None, Action.REFUSE, "a later segment proves it had been durable"),
     Row("I", Found.DAMAGED, True, True, None, Action.REFUSE, "a later batch proves it had been durable"),
-    Row("J", Found.DAMAGED, True, False, Memory.BEYOND, Action.REFUSE, "the views prove it had been durable"),
+    Row("J", Found.DAMAGED, True, False, Memory.BEYOND, Action.REFUSE, "a witness proves it had been durable"),
     Row("K", Found.DAMAGED, True, False, Memory.REACHED, Action.CUT, "torn: never acknowledged"),
     Row("L", Found.DAMAGED, True, False, Memory.ABSENT, Action.CUT, "torn, as far as the log can tell"),
     Row("M", Found.OPEN, True, None, Memory.BEYOND, Action.REFUSE, "whole batches are missing at the end"),
@@ -114,6 +119,12 @@ class Plan(NamedTuple):
     """The last segment, or None if there is none."""
     loss_ruled_out: bool
     """False where only the views could have told that whole batches are missing at the end, and are gone."""
+    witness: Witness | None
+    """By whom it was judged."""
+    mark: Witness | None = None
+    """None: the log is this machine's alone."""
+    dropped: tuple[Scan, ...] = ()
+    """Segments behind the mark that go; they stand behind the tail. What is damaged in the tail itself is cut."""
 
 
 def decide(scans: Sequence[Scan], witness: Witness | None) -> Plan:
@@ -123,7 +134,7 @@ def decide(scans: Sequence[Scan], witness: Witness | None) -> Plan:
         if witness is not None and row.action is Action.REFUSE:
             problem = f"the file is missing: {row.because}"
             raise corruption(witness.segment, Fault(witness.end_offset, witness.seq, "segment", problem))
-        return Plan(row, None, loss_ruled_out=True)
+        return Plan(row, None, loss_ruled_out=True, witness=witness)
     row = TABLE[0]
     next_seq, chain, time_us = 1, CHAIN_START, 0
     for position, scan in enumerate(scans):
@@ -141,7 +152,31 @@ def decide(scans: Sequence[Scan], witness: Witness | None) -> Plan:
         # A segment without a record does not know the time of the last one.
         time_us = max(time_us, scan.end.time_us)
     tail = scans[-1]._replace(end=scans[-1].end._replace(time_us=time_us))
-    return Plan(row, tail, loss_ruled_out=witness is not None)
+    return Plan(row, tail, loss_ruled_out=witness is not None, witness=witness)
+
+
+def decide_behind(scans: Sequence[Scan], mark: Witness) -> Plan:
+    """As `decide`, of a log that several machines have."""
+    kept = drop_behind(scans, mark)
+    return decide(kept, mark)._replace(mark=mark, dropped=tuple(scans[len(kept) :]))
+
+
+def drop_behind(scans: Sequence[Scan], mark: Witness) -> list[Scan]:
+    """The segments up to the first one that is not as it should be, and that one with them, if it begins well; all of
+    them, where that lies in front of the mark: then it is for the table to refuse."""
+    next_seq, chain = 1, CHAIN_START
+    for position, scan in enumerate(scans):
+        found, _ = _how_found(scan, next_seq, chain)
+        last = position == len(scans) - 1
+        if found in (Found.STRAY, Found.HEADLESS):
+            return list(scans) if mark.seq >= next_seq else list(scans[:position])
+        next_seq, chain = scan.end.next_seq, scan.end.chain
+        if found is Found.DAMAGED or (found is Found.OPEN and not last):
+            if mark.seq >= next_seq:
+                break
+            # What stands behind proves nothing: it may have come to the disk before what is missing.
+            return [*scans[:position], scan._replace(followed=False)]
+    return list(scans)
 
 
 def _how_found(scan: Scan, next_seq: int, chain: bytes) -> tuple[Found, Fault | None]:

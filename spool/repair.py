@@ -8,14 +8,17 @@ footer before the next segment is created. Doing it all again changes nothing mo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from spool.directory import LOCK_NAME, TORN_NAME, segment_seqs
 from spool.disk import Disk, RealDisk
+from spool.errors import LogFollowsError
 from spool.files import TMP_SUFFIX, opened, read_chunks, write_durably
+from spool.mark import MARK_NAME, read_mark
 from spool.record import DamagedError, crc32c
-from spool.recovery import Action, Plan, Witness, decide
+from spool.recovery import Action, Plan, Witness, decide, decide_behind
 from spool.segment import (
     FOOTER_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -44,6 +47,17 @@ class Cut(NamedTuple):
     """Where the bytes are kept, as a path in the log's directory."""
 
 
+class Dropped(NamedTuple):
+    """What stood behind the mark of a log that several machines have and was not whole. It is gone, and is received
+    again: nothing is lost by it."""
+
+    seq: int
+    """From this sequence number on."""
+    size: int
+    """How many bytes, of this many files:"""
+    files: int
+
+
 class RecoveryReport(NamedTuple):
     """What start-up found and did."""
 
@@ -56,11 +70,18 @@ class RecoveryReport(NamedTuple):
     """Bytes that nobody had witnessed as durable, written again and synced before they were trusted."""
     loss_ruled_out: bool
     """False if whole batches could be missing at the end without a trace, because there was no witness."""
+    dropped: Dropped | None = None
+    """Only of a log that several machines have."""
 
 
 def inspect(disk: Disk, directory: Path, witness: Witness | None) -> Plan:
-    """Read everything, change nothing, say what is to be done. Raises `CorruptionError`."""
-    return decide([scan_file(disk, directory, seq) for seq in segment_seqs(disk, directory)], witness)
+    """Read everything, change nothing, say what is to be done. Raises `CorruptionError`.
+
+    `witness` is of no consequence where there is a mark: what was seen behind it can be received again.
+    """
+    mark = read_mark(disk, directory)
+    scans = [scan_file(disk, directory, seq) for seq in segment_seqs(disk, directory)]
+    return decide(scans, witness) if mark is None else decide_behind(scans, mark)
 
 
 def scan_file(disk: Disk, directory: Path, first_seq: int) -> Scan:
@@ -101,31 +122,50 @@ def _scan_sealed(disk: Disk, handle: int, size: int, first_seq: int) -> Scan | N
     return scan if file_crc == scan.file_crc else None
 
 
-def carry_out(disk: Disk, directory: Path, plan: Plan, witness: Witness | None) -> RecoveryReport:
+def carry_out(disk: Disk, directory: Path, plan: Plan) -> RecoveryReport:
     """Leave the log so that its last segment is sealed, or open and whole; all of it durable."""
     for name in disk.list_names(directory):
         # A segment that a crash kept from getting its name holds no record yet.
         if name.endswith(TMP_SUFFIX):
             disk.unlink(directory / name)
+    _remove_dropped(disk, directory, plan.dropped)
     tail = plan.tail
     cut = None
     rewritten_bytes = 0
     if tail is not None:
-        if plan.row.action is Action.CUT:
+        cutting = plan.row.action is Action.CUT
+        if cutting and plan.mark is None:
             cut = _keep_copy(disk, directory, tail)
-        if cut is None or tail.end.records:
-            rewritten_bytes = _settle(disk, directory, tail, witness, cutting=cut is not None)
+        if not cutting or tail.end.records:
+            rewritten_bytes = _settle(disk, directory, tail, plan.witness, cutting=cutting)
         # Otherwise nothing is left of it: it is replaced, by the rename of the next segment, which has its
         # name.
     disk.sync_directory(directory)
+    dropped = _dropped(plan)
     return RecoveryReport(
         row=plan.row.letter,
-        because=plan.row.because,
+        because=plan.row.because if dropped is None else "whole up to the mark, and somewhat further",
         last_seq=tail.end.next_seq - 1 if tail else 0,
         cut=cut,
         rewritten_bytes=rewritten_bytes,
         loss_ruled_out=plan.loss_ruled_out,
+        dropped=dropped,
     )
+
+
+def _remove_dropped(disk: Disk, directory: Path, dropped: Sequence[Scan]) -> None:
+    """From the end, and durably, before anything gets the name of one of them."""
+    for scan in reversed(dropped):
+        disk.unlink(directory / segment_name(scan.first_seq))
+    if dropped:
+        disk.sync_directory(directory)
+
+
+def _dropped(plan: Plan) -> Dropped | None:
+    size, files = sum(scan.size for scan in plan.dropped), len(plan.dropped)
+    if plan.mark is not None and plan.tail is not None and plan.row.action is Action.CUT:
+        size, files = size + plan.tail.size - plan.tail.end.offset, files + 1
+    return Dropped(plan.tail.end.next_seq if plan.tail else 1, size, files) if files else None
 
 
 def repair(directory: Path, *, witness: Witness | None = None, disk: Disk | None = None) -> RecoveryReport:
@@ -133,7 +173,33 @@ def repair(directory: Path, *, witness: Witness | None = None, disk: Disk | None
     disk = disk or RealDisk()
     lock = disk.lock(directory / LOCK_NAME)
     try:
-        return carry_out(disk, directory, inspect(disk, directory, witness), witness)
+        return carry_out(disk, directory, inspect(disk, directory, witness))
+    finally:
+        disk.close(lock)
+
+
+def separate(directory: Path, *, disk: Disk | None = None) -> int:
+    """From now on the log in `directory`, which several machines have had, is this one's alone; its last sequence
+    number. The mark goes when all that is here is synced. Where there is none, nothing is changed.
+
+    Raises `LogFollowsError` where something behind the mark is not whole, for it would be lost: receive it again first
+    (a start does), or `repair` what is there. Raises `LockedError` and `CorruptionError`.
+    """
+    disk = disk or RealDisk()
+    lock = disk.lock(directory / LOCK_NAME)
+    try:
+        plan = inspect(disk, directory, None)
+        if plan.mark is None:
+            return 0 if plan.tail is None else plan.tail.end.next_seq - 1
+        if _dropped(plan) is not None:
+            raise LogFollowsError(
+                f"{directory}: what is behind sequence {plan.mark.seq} is not whole, and other machines have it; "
+                "nothing was changed"
+            )
+        report = carry_out(disk, directory, plan)
+        disk.unlink(directory / MARK_NAME)
+        disk.sync_directory(directory)
+        return report.last_seq
     finally:
         disk.close(lock)
 

@@ -1,6 +1,7 @@
 """`atmos-relay`: every subcommand, its exit status, and how errors are told.
 
-Exit status: 0 good, 1 found a problem or was refused, 2 usage, 130 broken off by Ctrl-C.
+Exit status: 0 good, 1 found a problem or was refused, 2 usage, 130 broken off by Ctrl-C. 75: a relay that was one of
+several machines and led is to be begun again, and will follow (EX_TEMPFAIL of sysexits.h).
 
 This imports next to nothing: a command is imported when it is called, and so are the errors, when there is one.
 """
@@ -14,6 +15,9 @@ import click
 
 from tools import streams
 from tools.lazy import Elsewhere, LazyGroup
+
+#: The supervisor's business: docs/atmos-relay.service has it.
+BEGIN_AGAIN = 75
 
 COMMANDS = {
     "init": Elsewhere("tools.init", "init_command", "Make a data directory."),
@@ -38,6 +42,9 @@ COMMANDS = {
     ),
     "webhook": Elsewhere(
         "tools.webhook", "webhook_group", "Webhooks: endpoints that are told of events, in their order."
+    ),
+    "node": Elsewhere(
+        "tools.node", "node_group", "One relay on several machines: begin it, add nodes, list them."
     ),
     "pepper": Elsewhere(
         "tools.pepper",
@@ -150,7 +157,7 @@ def _run() -> None:
         if group.split(KeyboardInterrupt)[1] is None:
             sys.exit(130)  # Ctrl-C, as above, but it was noticed inside of a nursery
         _explain_group(group)
-        sys.exit(1)
+        sys.exit(_status_of(group))
     except streams.NobodyReadsError:
         raise
     except Exception as error:
@@ -161,6 +168,12 @@ def _run() -> None:
         sys.exit(1)
 
 
+def _status_of(group: BaseExceptionGroup[BaseException]) -> int:
+    from spool.errors import LogDeposedError
+
+    return BEGIN_AGAIN if group.subgroup(LogDeposedError) is not None else 1
+
+
 def expected_errors() -> tuple[type[Exception], ...]:
     """What an operator can do something about: told as one sentence, without a traceback."""
     from relay.codec import UnknownEventError
@@ -168,14 +181,15 @@ def expected_errors() -> tuple[type[Exception], ...]:
     from relay.message.key_files import KeyFileError
     from relay.refusals import Refusal
     from spool.errors import SpoolError
+    from spool.replicated.table import TableError
 
-    return (Refusal, ConfigError, KeyFileError, SpoolError, UnknownEventError, OSError)
+    return (Refusal, ConfigError, KeyFileError, SpoolError, TableError, UnknownEventError, OSError)
 
 
 def _explain(error: Exception) -> str | None:
     """In a sentence; None for a defect of ours, which is shown whole."""
     if isinstance(error, expected_errors()):
-        return str(error)
+        return _with_advice(error)
     import lmdb
 
     if type(error) in (lmdb.Error, lmdb.DiskError):
@@ -190,9 +204,24 @@ def _explain_group(group: BaseExceptionGroup[BaseException]) -> None:
     if defects is not None:
         raise defects
     pending: list[BaseException] = [expected] if expected is not None else []
+    # Whatever ends a relay is met by each task that waits for its log.
+    sentences: dict[str, None] = {}
     while pending:
         error = pending.pop(0)
         if isinstance(error, BaseExceptionGroup):
             pending = [*error.exceptions, *pending]
         else:
-            click.echo(f"atmos-relay: {error}", err=True)
+            sentences[_with_advice(error)] = None
+    for sentence in sentences:
+        click.echo(f"atmos-relay: {sentence}", err=True)
+
+
+def _with_advice(error: BaseException) -> str:
+    """With what to do, where the sentence comes from below of what has commands."""
+    from spool.errors import LostRowsError, TailGoneError
+
+    if isinstance(error, LostRowsError) or isinstance(error.__cause__, LostRowsError):
+        return f"{error}. What to do is in docs/NODES.md, where the database was restored to an earlier time"
+    if isinstance(error, TailGoneError):
+        return f"{error}. Fill this directory from another node: `atmos-relay node fill DIR --from NAME`"
+    return str(error)

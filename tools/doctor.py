@@ -104,6 +104,7 @@ def examine(directory: Path) -> list[Finding]:
         _space,
         _log,
         _running,
+        _nodes,
         _operators_console,
         _alarms,
         _incoming,
@@ -216,6 +217,14 @@ def _running(directory: Path, config: Config) -> Iterator[Finding]:
         yield Finding("public_url", False, "mailbox providers follow https unsubscribe links only (RFC 8058)")
     if os.geteuid() == 0:
         yield Finding("user", True, "running as root; a user of its own is safer (see the systemd unit)")
+
+
+def _nodes(directory: Path, config: Config) -> Iterator[Finding]:
+    if config.nodes is not None:
+        from tools.doctor_nodes import look_at_nodes  # which takes trio along, and the database's driver
+
+        for finding in look_at_nodes(directory, config):
+            yield Finding(*finding)
 
 
 def _operators_console(directory: Path, config: Config) -> Iterator[Finding]:

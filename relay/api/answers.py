@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from relay.api.request import Request, Send
-from relay.edge import DecisionFailedError
+from relay.edge import LOG_UNAVAILABLE, DecisionFailedError
 from relay.presentation import ErrorAnswer
 from relay.refusals import STATUS_OF_CODE, Refusal, unavailable
-from spool.errors import LogClosedError, LogPoisonedError, LogStalledError, ReadersFullError
+from spool.errors import ReadersFullError
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def error_answer(error: Exception, *, method: str, route: Any) -> tuple[Answer, 
 
     `route` is the rule that matched, not the path: a path can hold an address.
     """
-    if isinstance(error, LogStalledError | LogPoisonedError | LogClosedError | ReadersFullError):
+    if isinstance(error, (*LOG_UNAVAILABLE, ReadersFullError)):
         error = unavailable()
     if not isinstance(error, Refusal):
         request_id = error.request_id if isinstance(error, DecisionFailedError) else secrets.token_hex(8)

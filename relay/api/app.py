@@ -32,6 +32,7 @@ from relay.api import (
     member,
     message_orders,
     messages,
+    nodes,
     send,
     stream,
     suppressions,
@@ -84,6 +85,8 @@ _DESCRIBED: tuple[Operation, ...] = (
     health.readyz,
 )
 OPERATIONS = (*_DESCRIBED, openapi_operation(_DESCRIBED))
+#: What there is besides where the relay runs on several nodes. It is for who balances them.
+_OF_NODES: tuple[Operation, ...] = (nodes.leader,)
 _OF_BODY = ("Content-Type", "Content-Length")
 _FOR_MONITORS = frozenset(each.path for each in OPERATIONS if each.for_monitors)
 
@@ -101,7 +104,8 @@ class App(QuartTrio):
         super().__init__("relay", static_folder=None)
         self._edge = edge
         self._console = console
-        self._router = Router(each for each in OPERATIONS if each.handler is not None)
+        served = OPERATIONS if edge.node is None else (*OPERATIONS, *_OF_NODES)
+        self._router = Router(each for each in served if each.handler is not None)
         self._clients = Clients(lambda: edge.config.http.trusted_proxies)
         self._at_work = AtWork(lambda: edge.config.http.connections_per_address_max)
 
@@ -109,6 +113,8 @@ class App(QuartTrio):
         if scope["type"] == "lifespan":
             await super().asgi_app(scope, receive, send)
             return
+        if self._edge.node is not None:
+            send = nodes.saying_how_late(self._edge.node, send)
         client = self._clients.of(scope)
         if client is None or client.is_trusted:
             await self._dispatch(scope, receive, send)
@@ -191,6 +197,8 @@ class App(QuartTrio):
         try:
             if not found.for_members:
                 request.check_arguments()
+            if self._edge.node is not None:
+                await nodes.wait_until_known(self._edge, request)
             if found.body is None:
                 return await found.handler(self._edge, request)
             with request.limit:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 import trio
 from quart import Blueprint, Response, request
 
+from relay.api.nodes import found
 from relay.api.operations import Operation
 from relay.api.page import TOKEN, form, page, page_answers
 from relay.api.request import BODY_SECONDS_MAX, whole
@@ -78,11 +79,11 @@ def pages(edge: Edge) -> Blueprint:
 
     @blueprint.get(f"{PATH}<token>")
     async def question(token: str) -> Response:
-        return _question_page(_domain_of(edge, token))
+        return _question_page(await found(edge, lambda: _domain_of(edge, token)))
 
     @blueprint.post(f"{PATH}<token>")
     async def confirm(token: str) -> Response:
-        domain = _domain_of(edge, token)
+        domain = await found(edge, lambda: _domain_of(edge, token))
         if not _is_confirmed(await _body()):
             raise Refusal("INVALID_REQUEST", "the body is not what the button sends")
         with trio.move_on_after(APPEND_SECONDS_MAX):

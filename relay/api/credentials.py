@@ -68,6 +68,28 @@ def listener_of(edge: Edge, request: Request) -> tuple[Principal, TicketUse | No
     raise no_such_ticket()
 
 
+def is_unknown(edge: Edge, request: Request) -> bool:
+    """Whether this request shows a key that is none, as far as is known at this node. What else is wrong with it is
+    nobody's question here."""
+    ticket = request.argument("ticket")
+    opened = None if ticket is None else edge.streams.open_ticket(ticket)
+    did = request.header(b"x-atmos-did") or request.argument("did")
+    key = _bearer(request.header(b"authorization"))
+    with edge.store.read() as view:
+        if opened is not None:
+            return not is_active_key(view, opened[0])
+        if not key or (did and not is_valid_did(did)):
+            return False
+        try:
+            if did:
+                authenticate(view, edge.pepper, did, key)
+            else:
+                authenticate_key(view, edge.pepper, key)
+        except Refusal:
+            return True
+    return False
+
+
 def _member(edge: Edge, request: Request, *, suspended_may: bool = False) -> Principal:
     did = request.header(b"x-atmos-did") or request.argument("did")
     key = _bearer(request.header(b"authorization"))

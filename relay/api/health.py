@@ -7,6 +7,7 @@ business.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -15,6 +16,7 @@ from relay.api.answers import Answer
 from relay.api.operations import Described, operation
 from relay.api.request import Request
 from relay.edge import Edge
+from relay.elsewhere import Role
 from relay.presentation import ErrorAnswer
 
 
@@ -29,6 +31,14 @@ class Readiness(msgspec.Struct):
     #: Why not: what a send would be answered.
     code: str | None
     reason: str | None
+
+
+class NodeReadiness(Readiness):
+    """One of several nodes serves."""
+
+    role: Role
+    #: So old is what it answers, at most; None: nobody knows.
+    lag_seconds: float | None = msgspec.field(name="lagSeconds")
 
 
 @operation(
@@ -57,12 +67,17 @@ async def healthz(edge: Edge, request: Request) -> Answer:
 )
 async def readyz(edge: Edge, request: Request) -> Answer:
     """A relay without room still delivers, and answers what became of a mail: whatever takes it out of service for
-    that, a proxy say, would hide it from those who ask."""
-    refusal = await edge.why_not_accepting()
-    if refusal is not None and refusal.code != "QUEUE_FULL":
+    that, a proxy say, would hide it from those who ask. So it is of a node that follows while nobody leads."""
+    refusal, node = await edge.why_not_accepting(), edge.node
+    follows = node is not None and node.role == "follower"
+    if refusal is not None and refusal.code != "QUEUE_FULL" and not follows:
         return Answer.of(ErrorAnswer(refusal.message, refusal.code), 503)
     code, reason = (None, None) if refusal is None else (refusal.code, refusal.message)
-    return Answer.of(Readiness("ready", edge.store.last_seq, refusal is None, code, reason))
+    seq = edge.store.last_seq
+    if node is None:
+        return Answer.of(Readiness("ready", seq, refusal is None, code, reason))
+    lag = None if math.isinf(node.lag_seconds) else round(node.lag_seconds, 1)
+    return Answer.of(NodeReadiness("ready", seq, refusal is None, code, reason, node.role, lag))
 
 
 @operation(

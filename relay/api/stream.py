@@ -21,6 +21,7 @@ import trio
 
 from relay.api.answers import Answer, error_answer
 from relay.api.credentials import listener_of
+from relay.api.nodes import wait_until_known
 from relay.api.request import Receive, Request, Send
 from relay.edge import Edge
 from relay.refusals import Refusal
@@ -50,6 +51,8 @@ async def serve_stream(edge: Edge, scope: Any, receive: Receive, send: Send) -> 
     await receive()  # websocket.connect
     request = Request(scope, receive, legal_arguments=ARGUMENTS)
     try:
+        if edge.node is not None:
+            await wait_until_known(edge, request)
         principal, ticket = listener_of(edge, request)
         asked = request.argument("cursor")
         cursor = None if asked is None else parse_cursor(asked)

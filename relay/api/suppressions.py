@@ -24,6 +24,7 @@ from relay.edge import Edge
 from relay.fields import NOTE_CHARACTERS_MAX, address_in, note_in
 from relay.json_body import JsonBody
 from relay.presentation import SuppressedAddress, SuppressionPage, suppressed_address
+from relay.refusals import unavailable
 from relay.self_service import Suppress, Unsuppress
 from relay.views.suppressions import Suppression, suppression, suppressions_of
 from spool.views import Snapshot
@@ -93,7 +94,9 @@ async def suppress(edge: Edge, request: Request) -> Answer:
     is_new = await edge.decide("suppress", wanted, member)
     with edge.store.read() as view:
         state = suppression(view, member.did, wanted.address)
-    assert state is not None
+    if state is None:
+        # It was taken back since, or this is a node that is late. To ask again does no harm.
+        raise unavailable()
     return Answer.of(suppressed_address(state), 201 if is_new else 200)
 
 

@@ -17,6 +17,7 @@ import trio
 from quart import Blueprint, Response, request
 from werkzeug.formparser import FormDataParser
 
+from relay.api.nodes import found
 from relay.api.operations import Operation
 from relay.api.page import TOKEN, form, page_answers
 from relay.api.request import BODY_SECONDS_MAX, whole
@@ -24,7 +25,7 @@ from relay.api.unsubscribe_page import ONE_CLICK, question_page, unsubscribed_pa
 from relay.edge import Edge
 from relay.principals import Stranger
 from relay.refusals import Refusal, unavailable
-from relay.unsubscribing import Click, opened
+from relay.unsubscribing import Click, Link, opened
 
 PATH = "/u/"
 #: `List-Unsubscribe=One-Click` in multipart takes 200 bytes; some clients add parts of their own.
@@ -65,13 +66,16 @@ def is_below(path: str) -> bool:
 def pages(edge: Edge) -> Blueprint:
     blueprint = Blueprint("unsubscribe", __name__)
 
+    def link_of(token: str) -> Link:
+        return opened(edge.unsubscribe_tokens, edge.store, token)
+
     @blueprint.get(f"{PATH}<token>")
     async def question(token: str) -> Response:
-        return question_page(opened(edge.unsubscribe_tokens, edge.store, token).sending_domain)
+        return question_page((await found(edge, lambda: link_of(token))).sending_domain)
 
     @blueprint.post(f"{PATH}<token>")
     async def unsubscribe(token: str) -> Response:
-        link = opened(edge.unsubscribe_tokens, edge.store, token)
+        link = await found(edge, lambda: link_of(token))
         if not _is_one_click(await _body()):
             raise Refusal("INVALID_REQUEST", "the body is not List-Unsubscribe=One-Click")
         with trio.move_on_after(APPEND_SECONDS_MAX):

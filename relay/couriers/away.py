@@ -21,6 +21,8 @@ from relay.couriers.words import (
     Carry,
     Connections,
     Done,
+    DotDue,
+    DotMayLeave,
     HangUp,
     LetGo,
     NewConfig,
@@ -40,12 +42,13 @@ from relay.processes.frames import BrokenFrame
 class _Given:
     """One errand, until it is over."""
 
-    __slots__ = ("carried", "is_over", "is_start_asked", "is_start_due", "news")
+    __slots__ = ("carried", "is_dot_due", "is_over", "is_start_asked", "is_start_due", "news")
 
     def __init__(self) -> None:
         self.is_start_asked = False
         #: It was asked for, and nobody has begun to record it.
         self.is_start_due = False
+        self.is_dot_due = False
         self.is_over = False
         #: None where nothing was done, or nobody will ever know.
         self.carried: Carried | None = None
@@ -64,8 +67,10 @@ class _Given:
 class AwayCourier:
     """A carrier (`relay.delivery.carrier`) at the other end of a channel."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, before_dot: Callable[[], Awaitable[None]]) -> None:
+        """`before_dot` is awaited when a courier asks whether a dot may leave."""
         self._channel = channel
+        self._before_dot = before_dot
         self._given: dict[int, _Given] = {}
         self._parting: dict[int, trio.Event] = {}
         self._is_lost = False
@@ -95,6 +100,10 @@ class AwayCourier:
                     self._channel.tell(Started(connection))
                 elif given.is_over:
                     break
+                elif given.is_dot_due:
+                    given.is_dot_due = False
+                    await self._before_dot()
+                    self._channel.tell(DotMayLeave(connection))
                 else:
                     await given.wait_for_word()
         except BaseException:
@@ -152,6 +161,12 @@ class AwayCourier:
                 if given.is_start_asked:
                     raise BrokenFrame("a courier asks twice whether it may start")
                 given.is_start_asked = given.is_start_due = True
+                given.news.set()
+            case DotDue(connection):
+                given = self._in_hand(connection)
+                if given.is_dot_due or not given.is_start_asked:
+                    raise BrokenFrame("a courier asks for a dot out of its turn")
+                given.is_dot_due = True
                 given.news.set()
             case Done(connection, carried):
                 given = self._in_hand(connection)

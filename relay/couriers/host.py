@@ -140,7 +140,7 @@ class Couriers:
 
     def begun(self, process: Process) -> None:
         """It is ready."""
-        courier = self._away[process] = AwayCourier(process.channel)
+        courier = self._away[process] = AwayCourier(process.channel, lambda: self._core.before_acting())
         self._counts[process] = 0
         self._some_ready.set()
         # Since it was greeted, it may have missed something.

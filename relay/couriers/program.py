@@ -22,6 +22,8 @@ from relay.couriers.words import (
     Carry,
     Connections,
     Done,
+    DotDue,
+    DotMayLeave,
     Greeting,
     HangUp,
     LetGo,
@@ -70,11 +72,12 @@ async def main(here: Here) -> None:
 class _Work:
     """An errand, while it is carried."""
 
-    __slots__ = ("scope", "started")
+    __slots__ = ("dot_may_leave", "scope", "started")
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
         self.started = trio.Event()
+        self.dot_may_leave = trio.Event()
 
 
 class CourierService:
@@ -104,6 +107,7 @@ class CourierService:
             Connector(lambda: self._config, surroundings),
             heavy_work=HeavyWork(surroundings.offload),
             sending=Buffers(lambda: greeting.sending_octets_max),
+            before_dot=self._ask_for_dot,
             connections_changed=self._tell_connections,
         )
 
@@ -122,6 +126,9 @@ class CourierService:
                 # It may have been given up at the same moment.
                 if (work_of := self._works.get(connection)) is not None:
                     work_of.started.set()
+            case DotMayLeave(connection):
+                if (work_of := self._works.get(connection)) is not None:
+                    work_of.dot_may_leave.set()
             case Cancel(connection):
                 # It may have ended at the same moment.
                 if (work_of := self._works.get(connection)) is not None:
@@ -153,6 +160,12 @@ class CourierService:
             carried = await self._courier.carry(connection, errand, start)
         del self._works[connection]
         self._channel.tell(NothingDone(connection) if carried is None else Done(connection, carried))
+
+    async def _ask_for_dot(self, connection: int) -> None:
+        if self._config.nodes is not None:
+            granted = self._works[connection].dot_may_leave = trio.Event()
+            self._channel.tell(DotDue(connection))
+            await granted.wait()
 
     async def _part(self, connection: int) -> None:
         await self._courier.part(connection)

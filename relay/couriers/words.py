@@ -6,10 +6,15 @@ An errand goes like this, by the number of its connection, which carries one at 
     Carry ───────────────────▶ composes and signs, connects, says MAIL, RCPT, DATA
           ◀─────────── Start   beside that
     (`attempt.started` is made durable)
-    Started ─────────────────▶ the dot may be sent
+    Started ─────────────────▶ the dot may be sent (on one machine)
           ◀──────────── Done   what it came to
     Cancel ──────────────────▶ any time: give it up
           ◀──── NothingDone    it had not been started; else Done
+
+Where the relay runs on several machines, the dot needs one more word, asked for at the last moment:
+
+          ◀───────── DotDue    all but the dot was sent
+    DotMayLeave ─────────────▶ nobody acts in our place
 
 These are told and not called: none of it needs a task of its own in the core, which has all couriers to serve. Their
 number is bounded by the connections'.
@@ -55,6 +60,12 @@ class Started(msgspec.Struct, frozen=True, tag=True):
     connection: int
 
 
+class DotMayLeave(msgspec.Struct, frozen=True, tag=True):
+    """As DotDue asks."""
+
+    connection: int
+
+
 class Cancel(msgspec.Struct, frozen=True, tag=True):
     """Give up the errand of this connection."""
 
@@ -89,7 +100,7 @@ class LetGo(msgspec.Struct, frozen=True, tag=True):
 
 
 #: What the core may say.
-FROM_CORE = Carry | Started | Cancel | Part | HangUp | NewConfig | NewPepper | LetGo
+FROM_CORE = Carry | Started | DotMayLeave | Cancel | Part | HangUp | NewConfig | NewPepper | LetGo
 
 
 # ------------------------------------------------------------------------------------------------------ to the core
@@ -97,6 +108,13 @@ FROM_CORE = Carry | Started | Cancel | Part | HangUp | NewConfig | NewPepper | L
 
 class Start(msgspec.Struct, frozen=True, tag=True):
     """The message of this connection is composed: record that its attempt begins."""
+
+    connection: int
+
+
+class DotDue(msgspec.Struct, frozen=True, tag=True):
+    """The message of this connection is with its receiver, but for the dot: may that leave? Where the relay runs on one
+    machine nobody asks."""
 
     connection: int
 
@@ -127,4 +145,4 @@ class Connections(msgspec.Struct, frozen=True, tag=True):
 
 
 #: What a courier may say.
-FROM_COURIER = Start | Done | NothingDone | Parted | Connections
+FROM_COURIER = Start | DotDue | Done | NothingDone | Parted | Connections

@@ -46,7 +46,7 @@ class Carrier(Protocol):
         """Compose, sign and try a message.
 
         `start` is asked for once, when the message is composed, and works beside connecting; the final dot waits until
-        it has returned. What it raises is raised here, and no dot was sent.
+        it has returned, and then until `Core.before_acting` has. What it raises is raised here, and no dot was sent.
 
         Cancelled before `start` has returned: Cancelled is raised, and the receiver cannot have the message. From then
         on an outcome is always returned, cancelled or not.

@@ -54,14 +54,17 @@ class Courier:
         *,
         heavy_work: HeavyWork,
         sending: Buffers,
+        before_dot: Callable[[int], Awaitable[None]],
         connections_changed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`get` reads an event of the log. `sending` is the room for large messages."""
+        """`get` reads an event of the log. `sending` is the room for large messages. `before_dot` is awaited, with the
+        connection's number, when an attempt was started and only its dot is left to send."""
         self._get = get
         self._composer = composer
         self._connector = connector
         self._heavy_work = heavy_work
         self._sending = sending
+        self._before_dot = before_dot
         self._connections_changed = connections_changed
         #: By connection. In the order in which they were opened: who is hung up on first is the same in each run of a
         #: simulation.
@@ -180,6 +183,11 @@ class Courier:
         in_plain_text: set[str] = set()
         domain, refused = errand.domain, errand.refused
         session = self._sessions.get(connection)
+
+        async def until_dot_may_leave() -> None:
+            await started.wait()
+            await self._before_dot(connection)
+
         if refused and session is not None and family_of(parse_address(session.peer.address)) in refused:
             await self.part(connection)
             session = None
@@ -196,7 +204,7 @@ class Courier:
             outcome = await session.deliver(
                 outgoing.envelope,
                 outgoing.message,
-                before_final_dot=started.wait,
+                before_final_dot=until_dot_may_leave,
                 is_checked=_is_large(outgoing),
             )
             without_tls = outcome.judgement.in_plain_text and self._connector.plaintext_after_tls_failure

@@ -33,6 +33,7 @@ from relay import (
 )
 from relay.core import Core
 from relay.dids import is_valid_did
+from relay.edge import DecisionFailedError
 from relay.edges import words
 from relay.news import News
 from relay.principals import Stranger
@@ -91,12 +92,15 @@ class OneEdge:
                 case words.Decide():
                     return await self._decide(question)
                 case words.TakeMessage(address):
-                    self._core.quota.take_message(address)
+                    await self._core.take_message(address)
                 case words.WhyNotAccepting():
                     why = await self._core.why_not_accepting()
                     return why and words.Why(why.code, why.message, why.retry_after_seconds)
                 case words.TakePlace(did, ticket, session):
                     return await self._places.take(did, ticket, session)
+                case words.CatchUp():
+                    if self._core.node is not None:
+                        await self._core.node.catch_up()
                 case words.MetricsPage():
                     return await self._core.metrics_page.text()
                 case _:
@@ -105,6 +109,9 @@ class OneEdge:
             # Exactly: what is derived from one of them is not carried (a KeyError is a defect).
             if type(error) in CARRIED or isinstance(error, BrokenFrame):
                 raise
+            if isinstance(error, DecisionFailedError):
+                # Of the node that leads: its log has it.
+                raise Refusal("INTERNAL_ERROR", error.request_id) from error
             request_id = secrets.token_hex(8)
             logger.exception("edge.defect", extra={"request_id": request_id})
             raise Refusal("INTERNAL_ERROR", request_id) from error
@@ -129,14 +136,15 @@ class OneEdge:
         found = DECISIONS.get(asked.name)
         if found is None:
             raise LookupError(asked.name)
-        arguments = _decoder_of(found)(asked.arguments)
+        arguments = decoder_of(found)(asked.arguments)
         return await self._core.decide(asked.name, arguments, asked.member or _STRANGER, is_counted=False)
 
 
 _decoders: Final[dict[str, Callable[[msgspec.Raw], Any]]] = {}
 
 
-def _decoder_of(found: Decision) -> Callable[[msgspec.Raw], Any]:
+def decoder_of(found: Decision) -> Callable[[msgspec.Raw], Any]:
+    """Of a decision's arguments. Raises msgspec.MsgspecError and its like."""
     decode = _decoders.get(found.name)
     if decode is None:
         decode = _decoders[found.name] = msgspec.msgpack.Decoder(found.arguments).decode

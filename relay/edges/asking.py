@@ -15,7 +15,7 @@ it is two looks old: no request takes as long as one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import NoneType
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from relay.config import MembersConfig
 from relay.config_doors import InboundConfig
 from relay.edge import DecisionFailedError
 from relay.edges import words
+from relay.elsewhere import OwnNode, Role
 from relay.principals import Asker, Operator, Principal
 from relay.processes.channel import Channel, ChannelClosed
 from relay.quota import Quota
@@ -69,6 +70,10 @@ class AskedCore:
         why = await self._call(words.WhyNotAccepting(), _MaybeWhy)
         return None if why is None else Refusal(why[0], why[1], retry_after_seconds=why[2])
 
+    async def catch_up(self) -> None:
+        """Raises Refusal(TEMPORARILY_UNAVAILABLE)."""
+        await self._call(words.CatchUp(), NoneType)
+
     async def metrics_page(self) -> bytes:
         page: bytes = await self._call(words.MetricsPage(), bytes)
         return page
@@ -83,6 +88,31 @@ class AskedCore:
 
     async def _call(self, question: msgspec.Struct, answer: Any) -> Any:
         return await _asked(self._channel, question, answer)
+
+
+class ToldNode(OwnNode):
+    """The node to which an edge belongs, as the core tells of it."""
+
+    def __init__(self, told: words.NodeIs, catch_up: Callable[[], Awaitable[None]]) -> None:
+        self._catch_up = catch_up
+        self.hear(told)
+
+    def hear(self, told: words.NodeIs) -> None:
+        self._told = told
+        self._told_at = trio.current_time()
+
+    @property
+    def role(self) -> Role:
+        return self._told.role
+
+    @property
+    def lag_seconds(self) -> float:
+        """What was told, and how long ago that was."""
+        since = trio.current_time() - self._told_at
+        return self._told.lag_seconds + since if self._told.role == "follower" else 0.0
+
+    async def catch_up(self) -> None:
+        await self._catch_up()
 
 
 class CarriedPlaces(Places):

@@ -27,6 +27,7 @@ from relay.core import Core
 from relay.edges import words
 from relay.edges.answering import OneEdge
 from relay.edges.shares import share_of
+from relay.elsewhere import OwnNode
 from relay.file_names import VIEWS_DIRECTORY
 from relay.listening import Addresses, Listened, Listening
 from relay.message.keys import Pepper
@@ -42,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 #: So often the core looks whether its certificate was renewed.
 CERTIFICATE_SECONDS: Final = 1.0
+#: So often edges are told what this node is, where there are several.
+NODE_SECONDS: Final = 0.5
 #: Until the first edge is ready. A start that takes longer has failed.
 FIRST_SECONDS_MAX: Final = 60.0
 #: From the word to stop until the last door is closed: its grace, the last answers, and a moment.
@@ -87,6 +90,8 @@ async def serve_by_edges(
         ) as keeper:
             core.metrics.workers[role.name] = keeper.statistics
             nursery.start_soon(edges.tell_certificates)
+            if core.node is not None:
+                nursery.start_soon(edges.tell_node, core.node)
             with edges.observing():
                 with trio.move_on_after(FIRST_SECONDS_MAX) as patience:
                     await _either(edges.first.wait, stop_wanted)
@@ -148,6 +153,7 @@ class _Edges:
             http=_served_on(listened.http),
             submission=tuple(map(_served_on, listened.submission)),
             inbound=tuple(map(_served_on, listened.inbound)),
+            node=None if self._core.node is None else _told(self._core.node),
         )
 
     def begun(self, worker: Worker) -> None:
@@ -198,6 +204,13 @@ class _Edges:
                 shown = self._certificates.pair
                 for worker in self._of:
                     worker.channel.tell(words.NewCertificate(shown))
+
+    async def tell_node(self, node: OwnNode) -> None:
+        """Until cancelled: where the relay runs on several nodes, what this one is."""
+        while True:
+            await trio.sleep(NODE_SECONDS)
+            for worker in self._of:
+                worker.channel.tell(_told(node))
 
     def _tell_settings(self, before: Config) -> None:
         for worker in self._of:
@@ -250,6 +263,10 @@ async def _ask(worker: Worker, question: msgspec.Struct) -> bool:
         return True
     await worker.gone.wait()
     return False
+
+
+def _told(node: OwnNode) -> words.NodeIs:
+    return words.NodeIs(node.role, node.lag_seconds)
 
 
 def _served_on(one: Listening) -> words.ServedOn:

@@ -18,7 +18,7 @@ from relay.buffers import Buffers, receiving_octets
 from relay.doors import serve_doors
 from relay.edge import Edge, MailReader
 from relay.edges import words
-from relay.edges.asking import AskedCore, CarriedPlaces, EdgeQuota
+from relay.edges.asking import AskedCore, CarriedPlaces, EdgeQuota, ToldNode
 from relay.heavy_work import HeavyWork
 from relay.listening import Listened, Listening
 from relay.message.keys import Pepper, Peppers
@@ -60,6 +60,7 @@ async def main(here: Here) -> None:
             reader = await stack.enter_async_context(open_mail_reader(surroundings.dns(), surroundings.clock))
             metrics.reader_failures = lambda: reader.statistics().no_answers.items()
             mail_reader = reader
+        node = None if greeting.node is None else ToldNode(greeting.node, core.catch_up)
         edge = Edge(
             settings=settings,
             store=store,
@@ -78,6 +79,7 @@ async def main(here: Here) -> None:
             take_message=core.take_message,
             why_not_accepting=core.why_not_accepting,
             metrics_page=core.metrics_page,
+            node=node,
         )
         certificates = None if greeting.certificate is None else GivenCertificates(greeting.certificate)
 
@@ -97,6 +99,9 @@ async def main(here: Here) -> None:
                 case words.NewCertificate(pair):
                     assert certificates is not None
                     certificates.give(pair)
+                case words.NodeIs():
+                    assert node is not None
+                    node.hear(news)
                 case words.Count():
                     here.channel.tell(words.Counted(metrics.families()))
 

@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from relay.config import Config
+from relay.elsewhere import Role
 from relay.metrics_page import Family
 from relay.news import Heard
 from relay.principals import Principal
@@ -77,6 +78,11 @@ class LeavePlace(_Word, frozen=True, tag="leave_place"):
     did: Did
 
 
+class CatchUp(_Word, frozen=True, tag="catch_up"):
+    """Asked: have the views all that any node has acknowledged by now? Answered by None when they have
+    (`relay.elsewhere.OwnNode`)."""
+
+
 class MetricsPage(_Word, frozen=True, tag="metrics_page"):
     """Asked: the page of the whole relay. Answered by its octets."""
 
@@ -87,7 +93,17 @@ class Counted(_Word, frozen=True, tag="counted"):
     families: list[Family]
 
 
-TO_CORE = Decide | TakeMessage | Refused | WhyNotAccepting | TakePlace | LeavePlace | MetricsPage | Counted
+TO_CORE = (
+    Decide
+    | TakeMessage
+    | Refused
+    | WhyNotAccepting
+    | TakePlace
+    | LeavePlace
+    | CatchUp
+    | MetricsPage
+    | Counted
+)
 
 
 # --------------------------------------------------------------------------------------- from the core to an edge
@@ -98,6 +114,14 @@ class ServedOn(NamedTuple):
 
     address: str
     sockets: int
+
+
+class NodeIs(_Word, frozen=True, tag="node_is"):
+    """Told: the node to which this edge belongs leads or follows, and is so late. Where there are several nodes, again
+    and again."""
+
+    role: Role
+    lag_seconds: float
 
 
 class Greeting(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +140,8 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
     http: ServedOn
     submission: tuple[ServedOn, ...]
     inbound: tuple[ServedOn, ...]
+    #: None: there is one machine.
+    node: NodeIs | None = None
 
 
 class Configured(_Word, frozen=True, tag="configured"):
@@ -150,4 +176,4 @@ class Count(_Word, frozen=True, tag="count"):
     """Told: say what has been counted there (`relay.metrics_page`). Not told again before it was said."""
 
 
-TO_EDGE = Configured | NewPeppers | NewCertificate | Told | LetGo | Count
+TO_EDGE = Configured | NewPeppers | NewCertificate | Told | LetGo | NodeIs | Count

@@ -98,6 +98,7 @@ from relay.events.members import (
     MemberSuspended,
 )
 from relay.events.network import ProviderReported, SourceDelisted, SourceListed
+from relay.events.nodes import NodeLeads
 from relay.events.queue import HeldReleased, MessageHeld, MessageReleased, MessageRescheduled, OperatorsReason
 from relay.events.removal import DomainRemoved, MemberRemoved
 from relay.events.rotation import (
@@ -226,6 +227,7 @@ __all__ = [
     "MessageReleased",
     "MessageRescheduled",
     "MessageSent",
+    "NodeLeads",
     "Notice",
     "OperatorKeyCreated",
     "OperatorKeySwitched",

@@ -34,7 +34,10 @@ class PayloadErased(LogEvent, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class LogStripped(LogEvent, frozen=True, kw_only=True, omit_defaults=True):
-    """The payloads that `payload.erased` events up to this one named are in the log no more."""
+    """The payloads that `payload.erased` events up to `until` named are no more in the files of who appended this.
+
+    Where several machines have the log, each of the others removes them from its own.
+    """
 
     TYPE = "log.stripped"
     STREAMED = False

@@ -18,6 +18,7 @@ needs no cryptography.
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -144,6 +145,23 @@ def write_new(path: Path, octets: bytes) -> None:
     finally:
         os.unlink(temporary)
     fsync_directory(path.parent)
+
+
+def write_anew(path: Path, octets: bytes) -> Path | None:
+    """Have these octets in a file that nothing has used yet: durable when it returns. An equal one is left. Another one
+    is kept beside it, under the name that is returned: no key is lost. Raises `KeyFileError`, also where what is there
+    is no file of secrets."""
+    aside = None
+    if os.path.lexists(path):
+        found = read_private(path)
+        if found == octets:
+            # Whoever wrote it may have been killed before its name was durable.
+            fsync_directory(path.parent)
+            return None
+        aside = path.with_name(f"{path.name}.unused-{hashlib.sha256(found).hexdigest()[:12]}")
+        os.rename(path, aside)
+    write_new(path, octets)
+    return aside
 
 
 def remove_unfinished(directory: Path) -> None:

@@ -52,6 +52,7 @@ __all__ = [
     "load_peppers",
     "make_pepper",
     "new_api_key",
+    "signer_of",
 ]
 
 
@@ -176,16 +177,20 @@ class KeyRing(KeyFiles):
 
     def _read(self, domain: str, selector: str) -> Signer:
         path = self.path(domain, selector)
-        pem = read_private(path)
-        try:
-            # The full check of an RSA key takes longer than a hundred signatures; a damaged file fails to
-            # parse, or makes signatures that fail to verify.
-            key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
-        except (ValueError, TypeError):
-            raise KeyFileError(f"{path}: not a PEM private key; restore it from a backup") from None
-        if not isinstance(key, RSAPrivateKey | Ed25519PrivateKey):
-            raise KeyFileError(f"{path}: neither an RSA nor an Ed25519 key; restore it from a backup")
-        return Signer(domain, selector, key)
+        return signer_of(read_private(path), domain, selector, path)
+
+
+def signer_of(pem: bytes, domain: str, selector: str, path: Path) -> Signer:
+    """What signs by a private key that is in this file, or is to be. Raises `KeyFileError`."""
+    try:
+        # The full check of an RSA key takes longer than a hundred signatures; a damaged file fails to
+        # parse, or makes signatures that fail to verify.
+        key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
+    except (ValueError, TypeError):
+        raise KeyFileError(f"{path}: not a PEM private key; restore it from a backup") from None
+    if not isinstance(key, RSAPrivateKey | Ed25519PrivateKey):
+        raise KeyFileError(f"{path}: neither an RSA nor an Ed25519 key; restore it from a backup")
+    return Signer(domain, selector, key)
 
 
 def create_pepper(directory: Path) -> Pepper:

@@ -16,7 +16,7 @@ class AlarmList(Arguments, frozen=True, kw_only=True):
     """All alarms that are active now."""
 
 
-@decision(by=Operator, reads=True)
+@decision(by=Operator, reads=True, remembered=True)
 async def alarm_list(core: Readable, asked: AlarmList, by: Operator) -> CommandAnswer:
     """Of each kind `relay.alarms.SHOWN_MAX` at most. Beside a relay: those that the log tells of."""
     return [
@@ -36,7 +36,7 @@ class ListingList(Arguments, frozen=True, kw_only=True):
     relay, those that gave no answer when they were asked last."""
 
 
-@decision(by=Operator, reads=True)
+@decision(by=Operator, reads=True, remembered=True)
 async def listing_list(core: Readable, asked: ListingList, by: Operator) -> CommandAnswer:
     with core.store.read() as view:
         shown: list[dict[str, Any]] = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,6 +12,9 @@ from relay.operator.protocol import CommandAnswer
 from relay.principals import Operator
 from relay.refusals import Refusal
 from relay.registry import Decision
+
+if TYPE_CHECKING:
+    from relay.core import Core
 
 
 def make_all_known() -> None:
@@ -42,6 +45,15 @@ def make_all_known() -> None:
         webhooks,
         webhooks_shown,
     )
+
+
+async def order(core: Core, command: Decision, arguments: msgspec.Struct, by: Operator) -> CommandAnswer:
+    """As `carry_out`, where a relay runs; of several nodes the one that leads carries out what it has to."""
+    elsewhere = core.elsewhere
+    if elsewhere is None or not elsewhere.concerns(command, arguments, by):
+        return await carry_out(core, command, arguments, by)
+    answer: CommandAnswer = await elsewhere.decide(command, arguments, by)
+    return answer
 
 
 async def carry_out(

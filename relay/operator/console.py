@@ -26,7 +26,12 @@ class ConsoleLogin(Arguments, frozen=True, kw_only=True):
     did: str | None = None
 
 
-@decision(by=Operator)
+def _for_this_door(order: ConsoleLogin) -> bool:
+    # Each node has an operator's console of its own, which knows its own links. The members' is one, at any node.
+    return order.did is None
+
+
+@decision(by=Operator, of_this_node=_for_this_door)
 async def console_login(core: Core, order: ConsoleLogin, by: Operator) -> CommandAnswer:
     """A link that is good once, for a minute. Raises Refusal: NOT_FOUND for a member, CONFLICT where no console is
     served that it could lead to."""

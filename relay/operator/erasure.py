@@ -83,11 +83,12 @@ async def log_erase(core: Core, order: LogErase, asker: Operator) -> CommandAnsw
                 assert address is not None
                 await _erase_address(core, address, wanted, removed)
             await job.settle(core, removed)
+            settled_seq = store.last_seq
             answer = removed.answer()
             if recipient is not None:
                 assert address is not None
                 names = _naming(address)
-                answer["tornCopies"] = await store.remove_torn_copies(lambda _name, data: names(data))
+                answer["tornCopies"] += await store.remove_torn_copies(lambda _name, data: names(data))
             # So that nobody believes that more is gone than is. Null where it had been removed before.
             answer["stillNamed"] = (
                 None
@@ -96,6 +97,8 @@ async def log_erase(core: Core, order: LogErase, asker: Operator) -> CommandAnsw
                     _naming_records, store.records(1, store.last_seq), address
                 )
             )
+    # Not under the lock: each of them may have some file to write anew.
+    answer["owed"] = list(await core.wait_for_others_to_strip(settled_seq, removed.last_payload_seq))
     return answer
 
 

@@ -36,7 +36,7 @@ class Providers(Arguments, frozen=True, kw_only=True):
     did: str | None = None
 
 
-@decision(by=Operator, reads=True)
+@decision(by=Operator, reads=True, remembered=True)
 async def providers(core: Readable, asked: Providers, by: Operator) -> CommandAnswer:
     if not 1 <= asked.days <= DAYS_MAX:
         raise invalid("days", f"expected 1 to {DAYS_MAX} days")

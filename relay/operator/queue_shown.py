@@ -42,7 +42,7 @@ class QueueList(Arguments, frozen=True, kw_only=True):
     limit: int = 50
 
 
-@decision(by=Operator, reads=True)
+@decision(by=Operator, reads=True, remembered=True)
 async def queue_list(core: Readable, asked: QueueList, by: Operator) -> CommandAnswer:
     """What waits: by site, the largest first, or each message, the soonest first.
 
@@ -185,7 +185,7 @@ class QueueShow(Arguments, frozen=True, kw_only=True):
     message: int
 
 
-@decision(by=Operator, reads=True)
+@decision(by=Operator, reads=True, remembered=True)
 async def queue_show(core: Readable, asked: QueueShow, by: Operator) -> CommandAnswer:
     """One message, waiting or final: what its member sees of it, and what only the operator may."""
     message_id = message_id_in(asked.message)

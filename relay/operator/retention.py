@@ -27,6 +27,9 @@ message that it is about was final.
 Copies of torn tails (`log/torn`) may hold addresses too: they go by the same age. What is removed by an order, before
 its time, is `relay.operator.erasure`'s business.
 
+Where several machines have the log, all of this is done by the one that leads, and step 2 by each of the others, too,
+in its own files (`relay.own_stripping`): `log.stripped` says that the one that led has done it.
+
 All of it runs beside a serving relay, and one such job runs at a time.
 """
 
@@ -34,7 +37,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
@@ -137,7 +140,7 @@ async def strip(core: Core, days: int, *, dry_run: bool = False) -> dict[str, An
             await settle(core, removed)
             with core.store.read() as view:
                 stems = tuple(retention.torn_until(view, until_us))
-            removed.torn_copies = await core.store.remove_torn_copies(
+            removed.torn_copies += await core.store.remove_torn_copies(
                 lambda name, _data: name.startswith(stems)
             )
     if removed.messages or removed.reports or removed.singles or removed.segments or removed.torn_copies:
@@ -157,6 +160,8 @@ class Removed:
         self.kept_count = 0
         self.segments: list[ErasedSegment] = []
         self.torn_copies = 0
+        #: The last record whose payload went, where several machines have the log.
+        self.last_payload_seq = 0
 
     def keep(self, message_id: int, because: str) -> None:
         self.kept_count += 1
@@ -310,14 +315,7 @@ async def settle(core: Core, removed: Removed) -> None:
             owed = list(islice(retention.owed(view), EVENTS_PER_ROUND))
         if not owed:
             return
-        seqs: set[int] = set()
-        for seq in owed:
-            erased = store.get(seq).event
-            assert isinstance(erased, PayloadErased)
-            with store.read() as view:
-                seqs |= retention.payloads_of(view, seq, erased)
-            await trio.lowlevel.checkpoint()
-        segments = await store.erase_payloads(seqs)
+        segments = await _erase(core, owed, removed)
         removed.segments += segments
         await store.append(
             [
@@ -329,3 +327,21 @@ async def settle(core: Core, removed: Removed) -> None:
                 )
             ]
         )
+
+
+async def _erase(core: Core, owed: Iterable[int], removed: Removed) -> Sequence[ErasedSegment]:
+    """From this machine's files."""
+    if core.own_stripping is not None:
+        # All that this machine owes, which may be more: another one may have led when it was ordered.
+        done = await core.own_stripping.catch_up()
+        removed.torn_copies += done.torn_copies
+        removed.last_payload_seq = max(removed.last_payload_seq, done.last_payload_seq)
+        return done.segments
+    seqs: set[int] = set()
+    for seq in owed:
+        erased = core.store.get(seq).event
+        assert isinstance(erased, PayloadErased)
+        with core.store.read() as view:
+            seqs |= retention.payloads_of(view, seq, erased)
+        await trio.lowlevel.checkpoint()
+    return await core.store.erase_payloads(seqs)

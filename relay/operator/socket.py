@@ -23,7 +23,7 @@ from relay.core import Core
 from relay.file_names import ADMIN_SOCKET
 from relay.message.key_files import KeyFileError
 from relay.operator.client import user_name
-from relay.operator.commands import carry_out, make_all_known
+from relay.operator.commands import make_all_known, order
 from relay.operator.protocol import short_path
 from relay.principals import Operator
 from relay.refusals import Refusal
@@ -90,7 +90,7 @@ async def _answer(core: Core, line: bytes, by: Operator, patience: trio.CancelSc
     if command.unhurried:
         patience.deadline = math.inf
     try:
-        return {"result": await carry_out(core, command, arguments, by)}
+        return {"result": await order(core, command, arguments, by)}
     except Refusal as refusal:
         return _refused(refusal.code, refusal.message)
     except SpoolError as error:

@@ -28,7 +28,7 @@ class WebhookShow(Arguments, frozen=True, kw_only=True):
     webhook_id: str
 
 
-@decision(by=Operator, reads=True)
+@decision(by=Operator, reads=True, remembered=True)
 async def webhook_list(core: Readable, asked: WebhookList, by: Operator) -> CommandAnswer:
     """The first that was made first."""
     with core.store.read() as view:
@@ -39,7 +39,7 @@ async def webhook_list(core: Readable, asked: WebhookList, by: Operator) -> Comm
     return [described(core, shown(core.store, state)) for state in states]
 
 
-@decision(by=Operator, reads=True)
+@decision(by=Operator, reads=True, remembered=True)
 async def webhook_show(core: Readable, asked: WebhookShow, by: Operator) -> CommandAnswer:
     """With its last requests, the newest first, where a relay runs."""
     with core.store.read() as view:

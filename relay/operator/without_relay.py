@@ -2,7 +2,8 @@
 
 A command that only reads changes nothing: it is asked of the views there, or, where these cannot be trusted, of
 views that are folded from the log elsewhere (`relay.data_directory.open_for_reading`), and works on a copy as well.
-One that changes something opens the directory as a relay does, and for as long no other can.
+One that changes something opens the directory as a relay does, and for as long no other can. Where the log is that of
+several machines it is refused: only a relay can append to that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from relay.config import load_config
 from relay.data_directory import open_for_reading
 from relay.operator.client import user_name
 from relay.operator.commands import carry_out, make_all_known
@@ -58,6 +60,13 @@ async def carry_out_on(directory: Path, command: str, arguments: dict[str, Any])
     if _only_reads(command):
         with open_for_reading(directory) as readable:
             return await _carried_out(readable, command, arguments, by)
+    if load_config(directory).nodes is not None:
+        # Nothing may be appended here but by the node that leads, and by what it has agreed on with the others.
+        raise Refusal(
+            "CONFLICT",
+            f"{directory} is one of several machines, and no relay runs on it: start it, or give the order at a node "
+            "whose relay runs",
+        )
     make_all_known()
     from relay.core import open_core
 

@@ -14,7 +14,7 @@ import msgspec
 
 from relay.core import Core
 from relay.edge import ByName, Edge
-from relay.operator.commands import carry_out
+from relay.operator.commands import order
 from relay.principals import Asker, Operator
 from relay.refusals import Refusal
 from relay.registry import decision_for
@@ -36,6 +36,6 @@ def operators_edge(core: Core) -> Edge:
                 raise Refusal("INVALID_REQUEST", f"{name}: {error}") from error
         if not command.reads:
             logger.info("console.command", extra={"command": name, "by": asker.user})
-        return await carry_out(core, command, arguments, asker)
+        return await order(core, command, arguments, asker)
 
     return dataclasses.replace(core.edge, decide=decide)

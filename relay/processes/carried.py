@@ -19,6 +19,8 @@ from relay.refusals import Refusal
 from spool.errors import (
     CorruptionError,
     LogClosedError,
+    LogDeposedError,
+    LogFollowsError,
     LogPoisonedError,
     LogStalledError,
     ReadersFullError,
@@ -62,6 +64,8 @@ _TABLE: Final[dict[type[Exception], _Way]] = {
     LogStalledError: _by_arguments(LogStalledError),
     LogPoisonedError: _by_arguments(LogPoisonedError),
     LogClosedError: _by_arguments(LogClosedError),
+    LogDeposedError: _by_arguments(LogDeposedError),
+    LogFollowsError: _by_arguments(LogFollowsError),
     NotReadNow: _by_arguments(NotReadNow),
     KeyFileError: _by_arguments(KeyFileError),
 }

@@ -28,7 +28,7 @@ from relay.addresses import AddressError, parse_address
 from relay.codec import Recorded
 from relay.decisions.inbound_mail import is_known_sender, is_reply
 from relay.decisions.reports import REPORTS_MAX, has_all_its_reports
-from relay.edge import Edge
+from relay.edge import LOG_UNAVAILABLE, Edge
 from relay.events import NOBODY, SendAccepted
 from relay.internet.reverse import confirmed_name
 from relay.internet.spf import spf_passes
@@ -51,7 +51,6 @@ from relay.reception.refused import reply_to_stranger, too_fast
 from relay.reception.replies import Reply
 from relay.refusals import Refusal, unavailable
 from relay.views import messages
-from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
 
 #: What has the form of a report.
 _REPORTS: Final = (*DELIVERY_REPORTS, "feedback")
@@ -103,6 +102,13 @@ class Inbound:
 
     async def recipient(self, visit: Visit[None], transaction: Transaction, recipient: str) -> Reply:
         found = self._destination(recipient)
+        if isinstance(found, RefusedRecipient) and self._edge.node is not None:
+            # At a node that follows: the domain, or the message that is answered, may be new.
+            try:
+                await self._edge.node.catch_up()
+            except Refusal as refusal:
+                return self._refuse_recipient(RefusedRecipient("not_known_yet", reply_to_stranger(refusal)))
+            found = self._destination(recipient)
         if isinstance(found, RefusedRecipient):
             return self._refuse_recipient(found)
         if transaction.recipients:
@@ -120,7 +126,7 @@ class Inbound:
             return await self._take(visit, transaction, message, found)
         except Refusal as refusal:
             return self._refuse(refusal.code.lower(), reply_to_stranger(refusal))
-        except (LogStalledError, LogPoisonedError, LogClosedError):
+        except LOG_UNAVAILABLE:
             return self._refuse("temporarily_unavailable", reply_to_stranger(unavailable()))
         except NotReadNow:
             return self._refuse("not_read", _NOT_READ)

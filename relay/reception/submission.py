@@ -28,7 +28,7 @@ from relay.authentication import authenticate, check_not_suspended, check_still
 from relay.decisions.limits import most_at_once
 from relay.decisions.send import check_own_domain
 from relay.dids import is_valid_did
-from relay.edge import Edge
+from relay.edge import LOG_UNAVAILABLE, Edge
 from relay.events import Content
 from relay.message.submitted import SubmissionError, Submitted, read_submitted
 from relay.principals import Principal
@@ -38,7 +38,6 @@ from relay.reception.replies import WRONG_CREDENTIALS, Reply
 from relay.refusals import Refusal, unavailable
 from relay.requests import DEFAULT_CATEGORY, BySmtp, SendRequest
 from relay.views import handles, members
-from spool.errors import LogClosedError, LogPoisonedError, LogStalledError
 from spool.views import Snapshot
 
 #: No DID, so nobody's. Looked for where there is no such user, so that it takes as long as where there is.
@@ -55,6 +54,17 @@ class Submission:
     # ------------------------------------------------------------------------------------------------ the questions
 
     async def authenticate(self, user: str, password: str, client: Client) -> Admitted[Principal] | Reply:
+        answer = self._authenticated(user, password)
+        if answer is not WRONG_CREDENTIALS or self._edge.node is None:
+            return answer
+        try:
+            # At a node that follows: it may have been made a moment ago.
+            await self._edge.node.catch_up()
+        except Refusal as refusal:
+            return reply_to(refusal)
+        return self._authenticated(user, password)
+
+    def _authenticated(self, user: str, password: str) -> Admitted[Principal] | Reply:
         with self._edge.store.read() as view:
             for did in _dids_of(view, user):
                 try:
@@ -101,7 +111,7 @@ class Submission:
             return reply_to_message(error)
         except Refusal as refusal:
             return self._refused(refusal)
-        except (LogStalledError, LogPoisonedError, LogClosedError):
+        except LOG_UNAVAILABLE:
             return self._refused(unavailable())
         ids = sent.ids
         named = f"{ids[0]}" if len(ids) == 1 else f"{ids[0]}-{ids[-1]}"

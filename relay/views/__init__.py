@@ -26,6 +26,7 @@ from relay.views.listings import ListingsProjector
 from relay.views.members import MembersProjector
 from relay.views.message_ids import MessageIdsProjector
 from relay.views.messages import MessagesProjector
+from relay.views.nodes import NodesProjector
 from relay.views.peppers import PeppersProjector
 from relay.views.provider_reports import ProviderReportsProjector
 from relay.views.received import ReceivedProjector
@@ -71,6 +72,7 @@ PROJECTORS: tuple[Projector[Recorded], ...] = (
     ListingsProjector(),
     AlarmsProjector(),
     ConsoleProjector(),
+    NodesProjector(),
 )
 
 __all__ = [

@@ -72,6 +72,7 @@ PASSED_WORTH_WRITING: Final = 10_000
 #: Tests at a time, beside the places of `relay.webhooks.places`: 64 requests in all.
 TESTS_MAX: Final = 4
 TEST_WAITS_SECONDS: Final = 5
+_NO_TURN: Final = "other webhooks are being tested now; try again in a moment"
 
 
 class _Known:
@@ -342,12 +343,14 @@ class Webhooks:
 
     async def _bring(self, known: _Known, state: WebhookState, wanted: Wanted, told: Sequence[Told]) -> None:
         endpoint, orders = known.endpoint, known.endpoint.orders
-        at_us, began = self._store.now_us(), trio.current_time()
+        began: float | None = None
         answer: Answer | None = None
         with trio.CancelScope() as known.asking:
+            await self._core.before_acting()
+            at_us, began = self._store.now_us(), trio.current_time()
             answer = await self._asker.bring(state, told, at_us, is_replay=wanted.is_replay)
         known.asking = None
-        if known.is_given_up:
+        if known.is_given_up or began is None:
             return
         # Cancelled: it hung while others waited.
         answer = answer or Answer(None, "timeout")
@@ -474,13 +477,10 @@ class Webhooks:
             raise Refusal("NOT_FOUND", "there is no such webhook")
         # The request has its own time.
         with trio.move_on_after(TEST_WAITS_SECONDS) as waits:
+            await self._core.before_acting()
             await self._tests.acquire(state.did)
         if waits.cancelled_caught:
-            raise Refusal(
-                "TEMPORARILY_UNAVAILABLE",
-                "other webhooks are being tested now; try again in a moment",
-                retry_after_seconds=TEST_WAITS_SECONDS,
-            )
+            raise Refusal("TEMPORARILY_UNAVAILABLE", _NO_TURN, retry_after_seconds=TEST_WAITS_SECONDS)
         try:
             return await self._test(state)
         finally:

@@ -85,6 +85,7 @@ class SegmentCheck:
         *,
         last: bool = False,
         witness: Witness | None = None,
+        mark: Witness | None = None,
     ) -> None:
         self.file = path.name
         self.data = path.read_bytes()
@@ -95,7 +96,9 @@ class SegmentCheck:
         self.torn: LogProblem | None = None
         self._first_seq = first_seq
         self._last = last
-        self._witness = witness
+        #: Whichever of the two knows more.
+        self._witness = mark if mark is not None and (witness is None or mark.seq > witness.seq) else witness
+        self._is_marked = mark is not None
         self._seed = 0
 
         # Where the next record stands, and what it must follow from.
@@ -280,7 +283,8 @@ class SegmentCheck:
             self._report(self._offset, self._seq, "segment", problem)
             self._lose_the_rest()
         if self._last and self._witness is not None and self._witness.seq >= self._seq:
-            problem = f"the log ends here; the views prove that sequence {self._witness.seq} had been durable"
+            who = "the mark says" if self._is_marked else "the views prove"
+            problem = f"the log ends here; {who} that sequence {self._witness.seq} had been durable"
             self._report(self._offset, self._seq, "segment", problem)
 
     # Damage.
@@ -316,11 +320,12 @@ class SegmentCheck:
     def _report_torn(self, offset: int, seq: int, part: str, problem: str) -> None:
         self.records -= self._batch_records
         size = len(self.data) - self._batches_end
+        tail = f"torn tail: {problem}; the last {size} bytes, from offset {self._batches_end} on,"
         believed = "" if self._witness is not None else ", as far as the log can tell without the views"
-        problem = (
-            f"torn tail: {problem}; the last {size} bytes, from offset {self._batches_end} on, were never "
-            f"acknowledged{believed}; the next start cuts them and keeps a copy"
-        )
+        if self._is_marked:
+            problem = f"{tail} are not whole"
+        else:
+            problem = f"{tail} were never acknowledged{believed}; the next start cuts them and keeps a copy"
         self.torn = LogProblem(self.file, offset, seq, part, problem)
 
     def _flip(self, offset: int, part: str) -> str:

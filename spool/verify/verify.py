@@ -19,7 +19,9 @@ from typing import NamedTuple
 
 from spool.directory import LOCK_NAME, segment_seqs
 from spool.disk import RealDisk
+from spool.errors import CorruptionError
 from spool.interface import Progress
+from spool.mark import read_mark
 from spool.record import CHAIN_START, Record
 from spool.recovery import Witness
 from spool.segment import SEGMENT_HEADER_BYTES, segment_name
@@ -107,12 +109,13 @@ def verify_log(
     """Check every byte of the log in `directory`.
 
     `witness` is how far the log is known to have been durable. What is missing or damaged up to there had been
-    acknowledged, and is not torn, however much it looks so.
+    acknowledged, and is not torn, however much it looks so. The same holds of the mark of a log that several machines
+    have; what is not whole behind that is a problem that the next start mends.
     """
+    mark, problems = _read_mark(directory)
     seqs = segment_seqs(RealDisk(), directory)
     total = sum((directory / segment_name(seq)).stat().st_size for seq in seqs)
     done = records = stripped = 0
-    problems: list[LogProblem] = []
     expected = Expected(1, CHAIN_START, 0)
     for first_seq in seqs:
         if expected.seq is not None and expected.seq != first_seq:
@@ -121,7 +124,7 @@ def verify_log(
         path = directory / segment_name(first_seq)
         try:
             if first_seq == seqs[-1]:
-                check = _check_last(path, first_seq, expected, witness)
+                check = _check_last(path, first_seq, expected, witness, mark)
             else:
                 check = SegmentCheck(path, first_seq, expected)
         except OSError as error:
@@ -137,11 +140,28 @@ def verify_log(
         done += len(check.data)
         if progress is not None:
             progress("checking the log", done, total)
-    if not seqs and witness is not None:
-        problem = f"the file is missing; sequence {witness.seq} had been durable, as the views have seen"
-        file = segment_name(witness.segment)
-        problems.append(LogProblem(file, witness.end_offset, witness.seq, "segment", problem))
+    for known, by in ((witness, "as the views have seen"), (mark, "as the mark says")):
+        if not seqs and known is not None and known.seq:
+            problem = f"the file is missing; sequence {known.seq} had been durable, {by}"
+            file = segment_name(known.segment)
+            problems.append(LogProblem(file, known.end_offset, known.seq, "segment", problem))
+    if mark is not None:
+        problems = [_told_behind(problem, mark) for problem in problems]
     return LogVerdict(records, problems, stripped)
+
+
+def _read_mark(directory: Path) -> tuple[Witness | None, list[LogProblem]]:
+    try:
+        return read_mark(RealDisk(), directory), []
+    except CorruptionError as error:
+        return None, [LogProblem(error.file, error.offset, error.seq, error.part, error.problem)]
+
+
+def _told_behind(problem: LogProblem, mark: Witness) -> LogProblem:
+    if problem.seq <= mark.seq:
+        return problem
+    hint = f"; this machine's file was synced up to sequence {mark.seq}, and what is behind it is cut by the next start"
+    return problem._replace(problem=f"{problem.problem}{hint}, and received again")
 
 
 def is_being_written(directory: Path) -> bool:
@@ -171,7 +191,9 @@ def _gap(expected_seq: int, first_seq: int) -> LogProblem:
     return LogProblem(segment_name(first_seq), 0, first_seq, "segment", problem)
 
 
-def _check_last(path: Path, first_seq: int, expected: Expected, witness: Witness | None) -> SegmentCheck:
+def _check_last(
+    path: Path, first_seq: int, expected: Expected, witness: Witness | None, mark: Witness | None
+) -> SegmentCheck:
     """Check the segment that somebody may be writing.
 
     What is wrong in it may only be unfinished: a batch is seen in part, or what stands behind it is seen and it is
@@ -179,7 +201,7 @@ def _check_last(path: Path, first_seq: int, expected: Expected, witness: Witness
     """
     before: list[LogProblem] = []
     while True:
-        check = SegmentCheck(path, first_seq, expected, last=True, witness=witness)
+        check = SegmentCheck(path, first_seq, expected, last=True, witness=witness, mark=mark)
         if check.torn is not None and not is_being_written(path.parent):
             check.problems.append(check.torn)
         if not check.problems or check.problems == before:

@@ -23,7 +23,6 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from tests.campaigns.faults import draw_faults
 from tests.campaigns.story import MEMORY, Run
 
 #: Runs a seed in a directory that is there for it, and is removed afterwards.
@@ -114,7 +113,7 @@ class _Worker:
 
     def _give_up(self, why: str) -> Run:
         assert self._seed is not None
-        run = Run(self._seed, draw_faults(self._seed))
+        run = Run(self._seed)
         self._process.join(10)
         code = self._process.exitcode
         self.kill()

@@ -19,6 +19,8 @@ from relay.couriers.words import (
     Cancel,
     Carry,
     Done,
+    DotDue,
+    DotMayLeave,
     HangUp,
     NothingDone,
     Part,
@@ -52,6 +54,10 @@ ERRAND = Errand(
 )
 
 
+async def at_once() -> None:
+    """As where a relay runs on one machine."""
+
+
 class Other:
     """The courier's side."""
 
@@ -77,11 +83,13 @@ class Other:
 
 
 @asynccontextmanager
-async def a_courier() -> AsyncIterator[tuple[AwayCourier, Other]]:
+async def a_courier(
+    before_dot: Callable[[], Awaitable[None]] = at_once,
+) -> AsyncIterator[tuple[AwayCourier, Other]]:
     ours, theirs = trio.socket.socketpair()
     here = Channel(trio.SocketStream(ours), questions=FROM_COURIER)
     there = Channel(trio.SocketStream(theirs), questions=FROM_CORE)
-    courier, scope = AwayCourier(here), trio.CancelScope()
+    courier, scope = AwayCourier(here, before_dot), trio.CancelScope()
     other = Other(there, scope)
 
     async def nothing(question: Any) -> None:
@@ -184,6 +192,64 @@ def test_a_start_that_is_asked_for_in_the_last_breath_is_not_recorded() -> None:
         await wait_all_tasks_blocked()
         assert errands.ended == {1: "lost"}
         assert errands.started == []
+
+    play()
+
+
+def test_a_dot_that_is_asked_for_waits_until_it_may_leave() -> None:
+    async def main() -> None:
+        may_leave = trio.Event()
+        async with a_courier(may_leave.wait) as (courier, other), trio.open_nursery() as nursery:
+            errands = Errands(nursery, courier)
+            errands.begin(1)
+            await other.hears(Carry(1, ERRAND.state, "b.example"))
+            other.tell(Start(1))
+            await other.hears(Started(1))
+            other.tell(DotDue(1))
+            await wait_all_tasks_blocked()
+            assert DotMayLeave(1) not in other.heard
+            may_leave.set()
+            await other.hears(DotMayLeave(1))
+            other.tell(Done(1, SENT))
+            await wait_all_tasks_blocked()
+            assert errands.ended == {1: SENT}
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_an_errand_that_is_given_up_while_its_dot_waits_ends_as_the_courier_says() -> None:
+    async def main() -> None:
+        async with a_courier(trio.sleep_forever) as (courier, other), trio.open_nursery() as nursery:
+            errands = Errands(nursery, courier)
+            errands.begin(1)
+            await other.hears(Carry(1, ERRAND.state, "b.example"))
+            other.tell(Start(1))
+            await other.hears(Started(1))
+            other.tell(DotDue(1))
+            await wait_all_tasks_blocked()
+            errands.scopes[1].cancel()
+            await other.hears(Cancel(1))
+            other.tell(Done(1, BROKEN_OFF))
+            await wait_all_tasks_blocked()
+            assert errands.ended == {1: BROKEN_OFF}
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("words", [[DotDue(1)], [Start(1), DotDue(1), DotDue(1)]])
+def test_a_dot_that_is_asked_for_out_of_its_turn_is_no_word_of_a_courier(words: list[Any]) -> None:
+    @scenario
+    async def play(other: Other, errands: Errands, courier: AwayCourier) -> None:
+        errands.begin(1, trio.sleep_forever)
+        await other.hears(Carry(1, ERRAND.state, "b.example"))
+        *before, last = words
+        for word in before:
+            courier.hear(word)
+        with pytest.raises(BrokenFrame):
+            courier.hear(last)
+        courier.lose()
 
     play()
 

@@ -157,6 +157,21 @@ def test_a_reservation_ends_when_its_send_is_applied_or_failed_and_not_when_the_
     assert reservations.recipients("d.example") == 0
 
 
+@pytest.mark.parametrize("known_before", [False, True])
+def test_a_reservation_ends_when_it_is_known_that_its_send_will_never_be_applied(known_before: bool) -> None:
+    reservations, stalled = Reservations(), LogStalledError()
+    if known_before:
+        stalled.tell_absent()
+    with pytest.raises(LogStalledError), reservations.hold([send(2)]):
+        raise stalled
+    if not known_before:
+        assert reservations.recipients("d.example") == 2
+        stalled.tell_absent()
+    assert reservations.recipients("d.example") == 0
+    stalled.tell_absent()
+    assert reservations.recipients("d.example") == 0
+
+
 def test_the_limit_holds_across_a_restart_and_a_rebuild(tmp_path: Path) -> None:
     async def main() -> None:
         directory = make_directory(tmp_path / "data", TIERS)

@@ -17,6 +17,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from relay.config_nodes import NodesConfig
 from relay.core import Core
 from relay.delivery.carrier import Carrier, CourierLost, Errand
 from relay.delivery.courier import ROOM_SECONDS_MAX
@@ -68,6 +69,11 @@ class Seam:
             connection, await errand_for(self.world, to=to, **fields), start or self.start
         )
 
+    def on_several_machines(self, before_acting: Callable[[], Awaitable[None]]) -> None:
+        self.world.core.before_acting = before_acting
+        for process in self.couriers.processes:
+            process.service._config = msgspec.structs.replace(process.service._config, nodes=NodesConfig())
+
     async def accepted(self) -> int:
         """How many messages the receiver has taken."""
         await wait_all_tasks_blocked()
@@ -117,6 +123,41 @@ def test_the_dot_waits_for_the_start_and_the_outcome_says_all(play: Callable[...
         assert carried.size == len(received)
         assert 60 <= carried.seconds <= trio.current_time() - before
         assert seam.carrier.connections == 1
+
+    play(scenario)
+
+
+def test_the_dot_waits_until_nobody_else_can_be_acting(play: Callable[..., None]) -> None:
+    async def scenario(seam: Seam) -> None:
+        async def slow_leave() -> None:
+            before = await seam.accepted()
+            assert seam.starts == before + 1, "it is asked for at the last moment"
+            await trio.sleep(60)
+            assert await seam.accepted() == before
+
+        seam.on_several_machines(slow_leave)
+        carried = await seam.carry("friend@example.com")
+        assert await seam.accepted() == 1
+        assert carried.outcome is not None
+        assert carried.outcome.verdict is DeliveryVerdict.SENT
+        assert carried.seconds >= 60
+        # On a connection that is open already, too.
+        assert (await seam.carry("other@example.com")).seconds >= 60
+
+    play(scenario)
+
+
+def test_a_dot_that_may_not_leave_is_not_sent_and_the_receiver_cannot_have_the_message(
+    play: Callable[..., None],
+) -> None:
+    async def scenario(seam: Seam) -> None:
+        seam.on_several_machines(trio.sleep_forever)
+        with trio.move_on_after(30):
+            carried = await seam.carry("friend@example.com")
+        assert carried.outcome is not None
+        assert carried.outcome.verdict is DeliveryVerdict.DEFERRED
+        assert not carried.outcome.started
+        assert await seam.accepted() == 0
 
     play(scenario)
 

@@ -1,4 +1,4 @@
-"""The acceptance seam's contract, by both of its carriers: a plain call, and frames over a pair of sockets."""
+"""The acceptance seam's contract, by all of its carriers: a plain call, frames over sockets, a link to a node."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.world.carriers import CARRIERS, Carrier, Door, open_door
 from tests.world.gate import Gate
 from tests.world.relay import DID, World, open_world, run
 
-by_both = pytest.mark.parametrize("carrier", CARRIERS)
+by_all = pytest.mark.parametrize("carrier", CARRIERS)
 
 
 def wanted(to: str | list[str] = "friend@example.com", *, key: str | None = None, text: str = "Hi") -> Send:
@@ -106,7 +106,7 @@ async def all_at_once(*questions: Callable[[], Awaitable[Any]]) -> list[Any]:
 # ------------------------------------------------------------------------------------------------ accepted
 
 
-@by_both
+@by_all
 def test_returned_is_durable_and_in_the_views(tmp_path: Path, carrier: Carrier) -> None:
     async def test(world: World, door: Door, member: Principal) -> None:
         sent = await door.decide("send", wanted(["a@example.com", "Bob <b@example.com>"]), member)
@@ -122,7 +122,7 @@ def test_returned_is_durable_and_in_the_views(tmp_path: Path, carrier: Carrier) 
     at_the_door(tmp_path, carrier, test)
 
 
-@by_both
+@by_all
 def test_what_is_large_passes_whole(tmp_path: Path, carrier: Carrier) -> None:
     """As large as a mail over SMTP may be; and the answer holds nothing of it."""
     lines = b"".join(b"%07d\r\n" % line for line in range(12 * 1024 * 1024 // 9))
@@ -142,7 +142,7 @@ def test_what_is_large_passes_whole(tmp_path: Path, carrier: Carrier) -> None:
     at_the_door(tmp_path, carrier, test)
 
 
-@by_both
+@by_all
 def test_a_stranger_and_other_answers(tmp_path: Path, carrier: Carrier) -> None:
     async def test(world: World, door: Door, member: Principal) -> None:
         full = member._replace(scope="full")
@@ -161,7 +161,7 @@ def test_a_stranger_and_other_answers(tmp_path: Path, carrier: Carrier) -> None:
 # ------------------------------------------------------------------------------------------------ refused
 
 
-@by_both
+@by_all
 def test_a_refusal_is_raised_as_it_was(tmp_path: Path, carrier: Carrier) -> None:
     async def test(world: World, door: Door, member: Principal) -> None:
         await door.decide("send", wanted(), member)
@@ -186,7 +186,7 @@ def test_a_refusal_is_raised_as_it_was(tmp_path: Path, carrier: Carrier) -> None
     at_the_door(tmp_path, carrier, test, settings="\n[warming]\ntiers = [ { hour = 1, day = 10 } ]\n")
 
 
-@by_both
+@by_all
 @pytest.mark.parametrize("what", ["key_revoke", "member_suspend"])
 def test_a_key_and_a_membership_are_looked_at_when_it_is_decided(
     tmp_path: Path, carrier: Carrier, what: str
@@ -204,7 +204,7 @@ def test_a_key_and_a_membership_are_looked_at_when_it_is_decided(
     at_the_door(tmp_path, carrier, test)
 
 
-@by_both
+@by_all
 def test_no_edge_makes_more_of_a_key_than_it_is_good_for(tmp_path: Path, carrier: Carrier) -> None:
     async def test(world: World, door: Door, member: Principal) -> None:
         issued = await world.command("key_issue", did=DID, scope="send")
@@ -263,7 +263,7 @@ def test_a_defect_is_an_answer_and_the_core_goes_on(
 # ------------------------------------------------------------------------------------------------ cancelled
 
 
-@by_both
+@by_all
 def test_cancelled_is_not_written_and_returned_is_whenever_it_comes(tmp_path: Path, carrier: Carrier) -> None:
     """At each step of the way, enumerated, until it is too late to cancel."""
 
@@ -293,7 +293,7 @@ def test_cancelled_is_not_written_and_returned_is_whenever_it_comes(tmp_path: Pa
     at_the_door(tmp_path, carrier, test)
 
 
-@by_both
+@by_all
 def test_cancelled_when_the_writer_has_it_is_returned(tmp_path: Path, carrier: Carrier) -> None:
     gate = Gate()
 
@@ -319,7 +319,7 @@ def test_cancelled_when_the_writer_has_it_is_returned(tmp_path: Path, carrier: C
     at_the_door(tmp_path, carrier, test, offload=gate.offload)
 
 
-@by_both
+@by_all
 def test_cancelled_before_the_writer_has_it_is_not_written(tmp_path: Path, carrier: Carrier) -> None:
     """The writer is at another one, which does not know of it."""
     gate = Gate()
@@ -342,7 +342,7 @@ def test_cancelled_before_the_writer_has_it_is_not_written(tmp_path: Path, carri
 # ------------------------------------------------------------------------------------------------ several edges
 
 
-@by_both
+@by_all
 def test_one_key_at_two_edges_is_one_send(tmp_path: Path, carrier: Carrier) -> None:
     async def test(world: World, doors: list[Door], member: Principal) -> None:
         same = wanted(key="key")
@@ -360,7 +360,7 @@ def test_one_key_at_two_edges_is_one_send(tmp_path: Path, carrier: Carrier) -> N
     two_edges(tmp_path, carrier, test)
 
 
-@by_both
+@by_all
 def test_limits_are_exact(tmp_path: Path, carrier: Carrier) -> None:
     async def test(world: World, doors: list[Door], member: Principal) -> None:
         answers = await all_at_once(
@@ -421,7 +421,7 @@ def test_what_came_to_nothing_at_one_edge_counts_at_the_other(tmp_path: Path) ->
     two_edges(tmp_path, "channel", test)
 
 
-@by_both
+@by_all
 def test_messages_of_strangers_are_counted_for_all_edges(tmp_path: Path, carrier: Carrier) -> None:
     async def test(world: World, doors: list[Door], member: Principal) -> None:
         most = world.core.config.inbound.messages_per_minute_per_address

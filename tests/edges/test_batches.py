@@ -11,7 +11,7 @@ import trio
 from relay.batches import SENDS_MAX, AllSent, Outcome, SendAll, SendBatch
 from relay.principals import Principal
 from relay.refusals import Refusal
-from tests.edges.test_acceptance_seam import at_the_door, by_both, of_five, sends, two_edges, wanted
+from tests.edges.test_acceptance_seam import at_the_door, by_all, of_five, sends, two_edges, wanted
 from tests.world.carriers import Carrier
 from tests.world.relay import World
 
@@ -20,7 +20,7 @@ def codes(outcomes: list[Outcome]) -> list[str | None]:
     return [None if outcome.refused is None else outcome.refused.code for outcome in outcomes]
 
 
-@by_both
+@by_all
 def test_outcomes_come_back_as_they_are(tmp_path: Path, carrier: Carrier) -> None:
     async def test(world: World, door: Any, member: Principal) -> None:
         entries = [
@@ -50,7 +50,7 @@ def test_outcomes_come_back_as_they_are(tmp_path: Path, carrier: Carrier) -> Non
     at_the_door(tmp_path, carrier, test)
 
 
-@by_both
+@by_all
 def test_limits_are_exact_for_batches_at_two_edges(tmp_path: Path, carrier: Carrier) -> None:
     async def test(world: World, doors: list[Any], member: Principal) -> None:
         outcomes: list[Outcome] = []
@@ -67,7 +67,7 @@ def test_limits_are_exact_for_batches_at_two_edges(tmp_path: Path, carrier: Carr
     two_edges(tmp_path, carrier, test, settings="\n[warming]\ntiers = [ { hour = 7, day = 10 } ]\n")
 
 
-@by_both
+@by_all
 def test_each_is_one_write_whoever_counts_the_first(tmp_path: Path, carrier: Carrier) -> None:
     async def test(world: World, door: Any, member: Principal) -> None:
         of_five(world)

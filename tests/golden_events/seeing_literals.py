@@ -1,4 +1,4 @@
-"""Golden events of what an operator is to see: alarms, lists, providers, the console."""
+"""Golden events of what an operator is to see: alarms, lists, providers, the console, machines."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -8,6 +8,7 @@ from relay.events import (
     AlarmQueued,
     ConsoleEpochRaised,
     Event,
+    NodeLeads,
     ProviderReported,
     SourceDelisted,
     SourceListed,
@@ -47,4 +48,5 @@ SEEING: Final[Mapping[tuple[str, int], Event]] = {
         by="postmaster",
     ),
     ("console.epoch_raised", 1): ConsoleEpochRaised(epoch=1, by="postmaster"),
+    ("node.leads", 1): NodeLeads(node="mx2", epoch=7, address="192.0.2.25:8027"),
 }

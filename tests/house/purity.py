@@ -24,6 +24,7 @@ HANDS: dict[str, frozenset[str]] = {
         {
             "__main__",
             "acceptance",
+            "acting",
             "alarm",
             "alarm_watch",
             "batches",
@@ -37,6 +38,7 @@ HANDS: dict[str, frozenset[str]] = {
             "dnsbl_watch",
             "doors",
             "edge",
+            "elsewhere",
             "enrolment",
             "forward_confirmations",
             "heavy_work",
@@ -48,6 +50,7 @@ HANDS: dict[str, frozenset[str]] = {
             "own_domains",
             "own_keys",
             "own_messages",
+            "own_stripping",
             "own_webhooks",
             "quota",
             "receiving",
@@ -86,6 +89,32 @@ HANDS: dict[str, frozenset[str]] = {
     ),
     "relay.domains": frozenset({"asking", "key_pairs", "rotation", "rounds", "shown", "verification"}),
     "relay.events": frozenset(),
+    "relay.nodes": frozenset(
+        {
+            "beside",
+            "borrowing",
+            "bundle",
+            "certificates",
+            "database",
+            "door",
+            "filling",
+            "forwarding",
+            "founding",
+            "joining",
+            "leading",
+            "lending",
+            "links",
+            "node",
+            "opening",
+            "owed",
+            "overview",
+            "same_secrets",
+            "speaking",
+            "tail",
+            "wire",
+            "words",
+        }
+    ),
     # The files of keys.
     "relay.message": frozenset({"key_files", "keys"}),
     "relay.own_network": frozenset(
@@ -120,21 +149,30 @@ HANDS: dict[str, frozenset[str]] = {
     "spool": frozenset(
         {
             "__init__",
+            "calls",
             "clock",
             "directory",
             "disk",
+            "disk_durability",
+            "durability",
             "files",
             "erasure",
             "interface",
             "log",
+            "mark",
             "open_segment",
             "own_thread",
             "reader",
             "repair",
             "strip",
+            "stripped",
+            "writer",
         }
     ),
-    "spool.verify": frozenset({"segment", "verify", "views"}),
+    "spool.replicated": frozenset(
+        {"connection", "following", "hosts", "keeping", "leading", "postgres", "table", "witness"}
+    ),
+    "spool.verify": frozenset({"against", "segment", "verify", "views"}),
 }
 #: Places that are for hands.
 ROOMS_OF_HANDS = frozenset(
@@ -216,6 +254,10 @@ LIBRARIES: dict[str, frozenset[str] | None] = {
     "google_crc32c": ALL,
     "idna": ALL,
     "msgspec": ALL,
+    "nacl.bindings": frozenset(
+        {"crypto_aead_xchacha20poly1305_ietf_decrypt", "crypto_aead_xchacha20poly1305_ietf_encrypt"}
+    ),
+    "nacl.exceptions": frozenset({"CryptoError"}),
 }
 
 #: Module of ours that is not pure -> the names in it that are: values, and views that are given to us.
@@ -224,6 +266,8 @@ FROM_THE_RIM = {
     # What composing is given, which has read the files.
     "relay.message.keys": frozenset({"KeyRing", "Pepper", "Peppers"}),
     "relay.message.key_files": frozenset({"KeyFileError", "pepper_name"}),
+    # Values; the rest of it waits.
+    "spool.replicated.table": frozenset({"Lease", "Row"}),
     "spool.views": frozenset({"Projector", "Snapshot", "Transaction", "prefix_end"}),
     "spool.views.scratch": frozenset({"Scratch"}),
 }

@@ -11,7 +11,17 @@ from xml.etree import ElementTree
 import pytest
 import trio
 
-from benchmarks import cores_page, cores_plot, open_loop, policy, postfix, processes, queue_length, webhooks
+from benchmarks import (
+    cores_page,
+    cores_plot,
+    nodes,
+    open_loop,
+    policy,
+    postfix,
+    processes,
+    queue_length,
+    webhooks,
+)
 from benchmarks.accept import BODY_BYTES, USUAL, bare_server, measure_case, measure_new_connections
 from benchmarks.command import Effort
 from benchmarks.pages import PAGES, PROCESSES, newest_results, plots, with_figures
@@ -23,6 +33,7 @@ from benchmarks.worst_inputs import open_kinds
 from relay.core import open_core
 from relay.views.due import due_from
 from tests.world.daemon import require_daemon
+from tests.world.postgres import require_postgres
 from tests.world.process import make_process_directory
 
 #: Those that take no time when little is asked of them.
@@ -141,6 +152,19 @@ def test_what_more_cores_bring_can_be_asked() -> None:
     page = cores_page.tables(Run(see_environment(Path("/tmp")), rows))
     for case in cases:
         assert f"| {case.name} | ≥ {case.asked:g} |" in page
+
+
+def test_what_several_machines_cost_can_be_asked() -> None:
+    require_postgres()
+    rows = list(nodes.measure(Effort(rounds=1, seconds=0.05, scale=0.001)))
+    assert {row.case.partition(",")[0] for row in rows} == {
+        "the table alone",
+        "accept",
+        "catching up",
+        "kill -9 of the leader",
+        "kill -9 of the database's primary",
+    }
+    assert len([row for row in rows if row.asked]) == 5
 
 
 def made_up_run() -> Run:

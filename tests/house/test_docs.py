@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import typing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from relay.config import CONFIG_FILE, Config, SiteConfig, WarmingTier
 from relay.file_names import LOG_DIRECTORY
 from relay.refusals import STATUS_OF_CODE
 from spool.reader import LogReader
+from tests.nodes.beside_a_leader import numbers_of_node
 from tests.world.asked_about import asked
 from tests.world.daemon import free_port, is_listening, open_daemon_directory, require_daemon, running
 from tests.world.pages import DOCS, Example, examples, says
@@ -35,7 +37,16 @@ from tools.cli import cli
 
 PAGES = sorted(DOCS.glob("*.md"))
 #: Pages whose examples have tests of their own, beside those of this module.
-ELSEWHERE = {"AUDIT.md", "BACKUP.md", "INBOUND.md", "PROVIDERS.md", "RETENTION.md", "SMTP.md", "STREAM.md"}
+ELSEWHERE = {
+    "AUDIT.md",
+    "BACKUP.md",
+    "INBOUND.md",
+    "NODES.md",
+    "PROVIDERS.md",
+    "RETENTION.md",
+    "SMTP.md",
+    "STREAM.md",
+}
 HERE = {"SEND_API.md", "DOMAINS.md", "OPERATING.md", "CORRUPTION.md", "WEBHOOKS.md"}
 
 
@@ -227,9 +238,10 @@ def test_every_setting_is_named_with_its_table() -> None:
     page = (DOCS / "OPERATING.md").read_text()
     rows = dict(re.findall(r"^\| (?:`\[)?([a-z()]+)(?:\]`)? \| (.*) \|$", page, re.MULTILINE))
     tables = {
-        field.name: {inner.name for inner in msgspec.structs.fields(field.type)}
+        field.name: {inner.name for inner in msgspec.structs.fields(type_)}
         for field in msgspec.structs.fields(Config)
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+        for type_ in typing.get_args(field.type) or [field.type]  # a table that may be left out is none, too
+        if isinstance(type_, type) and issubclass(type_, msgspec.Struct)
     }
     tables["(top)"] = {field.name for field in msgspec.structs.fields(Config)} - set(tables)
     tables["delivery"] |= {field.name for field in msgspec.structs.fields(SiteConfig)}
@@ -244,8 +256,10 @@ def test_every_metric_exists(tmp_path: Path) -> None:
         exposed = requests.get(f"http://{relay.address}/metrics", timeout=PATIENCE_SECONDS).text
     named = re.findall(r"`(atmos_[a-z_]+)`", (DOCS / "OPERATING.md").read_text())
     assert len(named) >= 7
+    of_node = numbers_of_node(tmp_path)
     for name in named:
-        assert re.search(rf"^# TYPE {name} ", exposed, re.MULTILINE), name
+        page = of_node if name.startswith("atmos_node_") else exposed
+        assert re.search(rf"^# TYPE {name} ", page, re.MULTILINE), name
 
 
 def test_the_unit_starts_this_command_and_gives_it_time() -> None:

@@ -46,11 +46,16 @@ def test_what_stands_in_two_locks_is_the_same(smaller: dict[str, tuple[str, froz
 
 def test_each_lock_has_what_is_asked_of_it() -> None:
     assert names(PROJECT["dependencies"]) | names(EXTRAS["demo"]) <= RUN.keys()
-    assert names(EXTRAS["dev"]) <= DEVELOP.keys()
+    assert names(EXTRAS["dev"]) | names(EXTRAS["nodes"]) <= DEVELOP.keys()
 
 
 def test_who_runs_a_relay_gets_neither_test_tools_nor_what_builds() -> None:
     assert not RUN.keys() & (names(EXTRAS["dev"]) | BUILD.keys())
+
+
+def test_one_machine_needs_no_database() -> None:
+    assert names(EXTRAS["nodes"])
+    assert not RUN.keys() & names(EXTRAS["nodes"])
 
 
 def test_what_is_reached_into_has_an_upper_bound() -> None:

@@ -16,6 +16,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from relay import alarms
+from tests.nodes.beside_a_leader import numbers_of_node
 from tests.world.daemon import require_daemon
 from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
 
@@ -49,6 +50,11 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> str:
         return requests.get(f"http://{relay.address}/metrics", timeout=PATIENCE_SECONDS).text
 
 
+@pytest.fixture(scope="module")
+def exposed_by_node(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return numbers_of_node(tmp_path_factory.mktemp("nodes"))
+
+
 def names_in(expression: str) -> list[str]:
     return [re.sub(r"_bucket$", "", name) for name in re.findall(r"\batmos_[a-z_]+", expression)]
 
@@ -80,11 +86,12 @@ def test_prometheus_can_read_every_panel(tmp_path: Path) -> None:
     assert "SUCCESS" in promtool("check", "rules", "panels.yaml", at=tmp_path)
 
 
-def test_a_relay_has_every_number(exposed: str) -> None:
+def test_a_relay_has_every_number(exposed: str, exposed_by_node: str) -> None:
     wanted = {name for text in (*expressions(), *_rules()) for name in names_in(text)}
     assert len(wanted) >= 20
     for name in sorted(wanted):
-        assert re.search(rf"^# TYPE {name} ", exposed, re.MULTILINE), name
+        page = exposed_by_node if name.startswith("atmos_node_") else exposed
+        assert re.search(rf"^# TYPE {name} ", page, re.MULTILINE), name
 
 
 def _rules() -> list[str]:

@@ -26,6 +26,7 @@ from relay.config import (
     parse_config,
 )
 from relay.config_doors import FEEDBACK_PROVIDERS, ConsoleConfig, InboundConfig, SubmissionConfig
+from relay.config_nodes import NodesConfig
 from relay.config_template import config_template
 from relay.core import open_core
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
@@ -107,6 +108,7 @@ def test_what_init_writes_as_a_comment_is_the_default_too() -> None:
         retry=RetryConfig(give_up_seconds_by_category=GIVE_UP_SECONDS_BY_CATEGORY),
         monitoring=config.monitoring,
         console=ConsoleConfig(operator_bind="127.0.0.1:8026"),
+        nodes=NodesConfig(),
     )
 
 

@@ -19,6 +19,7 @@ from relay.config import (
     parse_config,
 )
 from relay.config_doors import HttpConfig
+from relay.config_nodes import NodesConfig
 from relay.config_template import config_template
 from relay.settings import NEEDS_RESTART, Settings
 
@@ -60,9 +61,24 @@ def test_observers_hear_of_a_change_when_it_holds_and_of_nothing_else() -> None:
 
 
 def test_what_needs_a_restart_are_settings() -> None:
+    several = changed(nodes=NodesConfig())
     for dotted in NEEDS_RESTART:
-        table, name = dotted.split(".")
-        assert name in getattr(START, table).__struct_fields__
+        table, _, name = dotted.partition(".")
+        assert table in START.__struct_fields__
+        assert not name or name in getattr(several, table).__struct_fields__
+
+
+def test_one_machine_becomes_one_of_several_at_a_restart() -> None:
+    several = changed(nodes=NodesConfig())
+    settings = Settings(START)
+    assert settings.take(several) == ((), ("nodes",))
+    assert settings.now == START
+    settings = Settings(several)
+    assert settings.take(START) == ((), ("nodes",))
+    assert settings.now == several
+    read = changed(nodes=NodesConfig(tail_hours=5, lease_seconds=9))
+    assert settings.take(read) == (("nodes.tail_hours",), ("nodes.lease_seconds",))
+    assert settings.now == changed(nodes=NodesConfig(tail_hours=5))
 
 
 def test_the_operator_domain_stays() -> None:

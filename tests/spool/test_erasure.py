@@ -16,6 +16,10 @@ from tests.world.disk import FakeDisk
 from tests.world.gate import Gate
 from tests.world.spool import DIRECTORY, group, open_fake, read_all, run
 
+pytestmark = pytest.mark.usefixtures("form")
+#: Of what this form alone does with the disk.
+on_disk = pytest.mark.parametrize("form", ["disk"], indirect=True)
+
 
 class Index:
     """Where records stand, in a dict."""
@@ -107,6 +111,7 @@ def test_without_an_index_records_are_found_all_the_same() -> None:
     run(main)
 
 
+@on_disk
 def test_a_disk_that_fails_in_the_last_step_leaves_an_index_that_is_right() -> None:
     """The new segment has its name by then."""
     disk, index = FakeDisk(), Index()

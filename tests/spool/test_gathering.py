@@ -8,11 +8,13 @@ import trio
 from tests.world.disk import FakeDisk
 from tests.world.spool import group, open_fake
 
+pytestmark = pytest.mark.usefixtures("form")
+
 
 def test_with_a_thread_of_its_own_a_batch_waits_for_all_who_come_while_the_loop_is_busy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("spool.log.GATHER_SECONDS_MAX", 60.0)
+    monkeypatch.setattr("spool.writer.GATHER_SECONDS_MAX", 60.0)
     disk = FakeDisk()
 
     async def main() -> None:

@@ -16,6 +16,10 @@ from tests.world.disk import FakeDisk
 from tests.world.gate import Gate
 from tests.world.spool import DIRECTORY, entries, group, open_fake, read_all, run
 
+pytestmark = pytest.mark.usefixtures("form")
+#: Of what this form alone does with the disk.
+on_disk = pytest.mark.parametrize("form", ["disk"], indirect=True)
+
 
 def test_append_gives_consecutive_records_of_one_batch() -> None:
     disk = FakeDisk()
@@ -242,6 +246,7 @@ def poisoned_by(disk: FakeDisk, fail_in: int, **options: Any) -> list[str]:
     return results
 
 
+@on_disk
 @pytest.mark.parametrize("fail_in", [1, 2], ids=["write", "fdatasync"])
 def test_a_failed_write_poisons(fail_in: int) -> None:
     disk = FakeDisk()
@@ -259,6 +264,7 @@ def test_a_failed_rotation_poisons(fail_in: int) -> None:
     assert entries(read_all(disk)) == group(1)
 
 
+@on_disk
 def test_a_full_disk_poisons_and_the_log_recovers_when_there_is_space() -> None:
     disk = FakeDisk()
 
@@ -391,6 +397,7 @@ def test_follow_is_gapless_across_rotations_and_slow_readers() -> None:
     assert disk.open_handles() == 0
 
 
+@on_disk
 def test_follow_sees_the_last_durable_record_and_then_the_poison() -> None:
     disk = FakeDisk()
     followed: list[int] = []

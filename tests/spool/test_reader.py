@@ -28,6 +28,8 @@ from spool.segment import (
 from tests.world.disk import FakeDisk
 from tests.world.spool import DIRECTORY, group, open_fake, read_all, run
 
+pytestmark = pytest.mark.usefixtures("form")
+
 
 def fill(disk: FakeDisk, appends: int = 12, **options: Any) -> list[Record]:
     async def main() -> None:

@@ -15,6 +15,8 @@ FIRST = Entry(b"first", b"x" * 1000)
 #: What is left for a second batch of one record, so that the segment is full with its footer behind it.
 ROOM = SEGMENT_BYTES_MAX - SEGMENT_HEADER_BYTES - entry_bytes(FIRST) - FOOTER_BYTES
 
+pytestmark = pytest.mark.usefixtures("form")
+
 
 def segments_of(*batches: Entry) -> list[tuple[int, int]]:
     """Bytes and records of each segment after these, and one more that begins a new one in any case."""

@@ -25,6 +25,8 @@ from tests.world.spool import DIRECTORY, group, open_fake, read_all, run, salts
 #: Two segments full, and a third one open.
 APPENDS = 18
 
+pytestmark = pytest.mark.usefixtures("form")
+
 
 def make_log(disk: FakeDisk, appends: int = APPENDS) -> list[Record]:
     async def main() -> list[Record]:

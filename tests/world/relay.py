@@ -27,6 +27,7 @@ from typing import Any
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
+from relay.acting import CarriedBy, carried_by_couriers
 from relay.api import create_app
 from relay.codec import Recorded
 from relay.config import CONFIG_FILE
@@ -36,7 +37,7 @@ from relay.file_names import LOG_DIRECTORY
 from relay.message.keys import KeyRing
 from relay.operator.initialise import initialise
 from relay.processes.mail_reader import in_process
-from relay.service import CarriedBy, Relay, carried_by_couriers, open_relay
+from relay.service import Relay, open_relay
 from relay.surroundings import Surroundings
 from relay.views import relay_views
 from spool.disk import Disk, RealDisk

@@ -1,9 +1,12 @@
-"""A log on a fake disk: small segments, a clock that counts, salts that repeat, no threads."""
+"""A log on a fake disk: small segments, a clock that counts, salts that repeat, no threads.
+
+What makes it durable is one of `FORMS`. Tests of what every form promises ask for the fixture `form`, and run by each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,32 @@ import trio
 from trio.testing import MockClock
 
 from spool import Entry, Log, LogReader, Record, open_log
+from tests.world.agreed import open_leading
+from tests.world.agreed_in_table import open_leading_by_table
 from tests.world.disk import FakeDisk
 
 DIRECTORY = Path("/log")
 SEGMENT_BYTES_MAX = 6 << 10
+
+#: By name, what opens a log of this form, ready to be appended to. Called as `open_log` is. What it has agreed upon
+#: with other machines it knows by the `disk`.
+FORMS: dict[str, Callable[..., AbstractAsyncContextManager[Log]]] = {
+    "disk": open_log,
+    "memory": open_leading,
+    "table": open_leading_by_table,
+}
+_form = "disk"
+
+
+@contextmanager
+def form_of_durability(name: str) -> Iterator[None]:
+    """Logs are opened in this form until the block ends."""
+    global _form
+    before, _form = _form, name
+    try:
+        yield
+    finally:
+        _form = before
 
 
 async def inline(function: Callable[..., Any], *args: Any) -> Any:
@@ -41,7 +66,7 @@ def open_fake(disk: FakeDisk, **options: Any) -> AbstractAsyncContextManager[Log
         "segment_bytes_max": SEGMENT_BYTES_MAX,
         "batch_bytes_max": 5 << 10,
     }
-    return open_log(DIRECTORY, disk=disk, **(defaults | options))
+    return FORMS[_form](DIRECTORY, disk=disk, **(defaults | options))
 
 
 def run(main: Callable[[], Awaitable[Any]]) -> Any:

@@ -8,14 +8,15 @@ putting back does in `spool.backup.restore`.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from relay.config import CONFIG_FILE
+from relay.config import CONFIG_FILE, parse_config
 from relay.file_names import LOG_DIRECTORY
 from relay.message.key_files import pepper_files
 from relay.operator.client import administer, user_name
@@ -25,13 +26,17 @@ from spool.backup.format import BEGUN_NAME, MANIFEST_NAME, Manifest, check_files
 from spool.backup.restore import restore
 from spool.errors import BackupError
 from spool.interface import Progress
-from spool.verify.verify import LogProblem, LogVerdict, verify_log
+from spool.verify.verify import LogProblem, LogVerdict, is_being_written, verify_log
 from tools.log.directory import log_directory
+from tools.log.stripped import first_owed, stripped_through
 from tools.meter import open_meter
 from tools.output import counted, directory_argument, json_option, print_json, printable
 
 _PEPPER = "pepper"
 _KEYS = "keys"
+#: A node that runs needs seconds for what was erased just now.
+_STRIPPED_TRIES = 4
+_STRIPPED_SECONDS = 2.0
 _HELD_BECAUSE = "restored from a backup"
 
 
@@ -57,10 +62,9 @@ def backup_command(directory: Path, destination: Path, without_secrets: bool, as
         raise BackupError(f"{destination} holds secrets already; name another directory for one without")
     _make_private(destination, ours=(BEGUN_NAME, MANIFEST_NAME))
     with open_meter() as meter:
-        report = back_up(
+        report = _back_up(
             directory,
             destination,
-            log=LOG_DIRECTORY,
             others=partial(_others, directory, without_secrets),
             progress=None if as_json else meter,
         )
@@ -76,6 +80,27 @@ def backup_command(directory: Path, destination: Path, without_secrets: bool, as
         click.echo(
             f"It holds no secrets. To serve it, `{_KEYS}/` and `{_PEPPER}` have to come from elsewhere."
         )
+
+
+def _back_up(
+    directory: Path, destination: Path, *, others: Callable[[], Sequence[str]], progress: Progress | None
+) -> BackupReport:
+    """One of several machines removes erased data from its files a moment after the log says that it was done. Who
+    restores a backup takes the log at its word, so none may lie between the two."""
+    log = directory / LOG_DIRECTORY
+    for tries_left in reversed(range(_STRIPPED_TRIES)):
+        through = stripped_through(directory)
+        report = back_up(directory, destination, log=LOG_DIRECTORY, others=others, progress=progress)
+        owed = None if through is None else first_owed(log, through, report.manifest.last_seq)
+        if owed is None:
+            return report
+        if not tries_left or not is_being_written(log):
+            break
+        time.sleep(_STRIPPED_SECONDS)
+    raise BackupError(
+        f"{destination} holds personal data that event {owed} erases: this node has not removed them from its files "
+        "yet. Its relay does that when it is started, and while it runs within an hour; run this again then"
+    )
 
 
 def _others(directory: Path, without_secrets: bool) -> list[str]:
@@ -137,13 +162,19 @@ def restore_command(context: click.Context, backup: Path, directory: Path, hold:
         raise BackupError(
             f"{backup} has no secrets or no configuration; mail is held by `queue hold` once they are there"
         )
+    several = can_serve and _is_of_several(backup)
+    if hold and several:
+        raise BackupError(
+            f"{backup} is of one of several machines: restore it without --hold, then either make a node of it, or "
+            "take [nodes] out of its relay.toml, and hold its mail by `queue hold`"
+        )
     _make_private(directory, ours=())
     with open_meter() as meter:
         progress = None if as_json else meter
         finish = partial(_hold, directory) if hold else lambda: None
         manifest = restore(backup, directory, log=LOG_DIRECTORY, finish=finish, progress=progress)
         verdict = verify_log(directory / LOG_DIRECTORY, progress=progress)
-    waiting = _count_waiting(directory) if can_serve else None
+    waiting = _count_waiting(directory) if can_serve and not several else None
     if as_json:
         print_json(
             {
@@ -157,9 +188,16 @@ def restore_command(context: click.Context, backup: Path, directory: Path, hold:
             }
         )
     else:
-        _print_restored(directory, manifest, verdict, waiting, hold)
+        _print_restored(directory, manifest, verdict, waiting, hold, several)
     if verdict.problems:
         context.exit(1)
+
+
+def _is_of_several(backup: Path) -> bool:
+    return (
+        parse_config((backup / CONFIG_FILE).read_text(encoding="utf-8"), str(backup / CONFIG_FILE)).nodes
+        is not None
+    )
 
 
 def _hold(directory: Path) -> None:
@@ -192,14 +230,19 @@ def _count_waiting(directory: Path) -> int:
 
 
 def _print_restored(
-    directory: Path, manifest: Manifest, verdict: LogVerdict, waiting: int | None, hold: bool
+    directory: Path, manifest: Manifest, verdict: LogVerdict, waiting: int | None, hold: bool, several: bool
 ) -> None:
     _print_problems(verdict.problems)
     click.echo(
         f"{directory} holds the log up to sequence {manifest.last_seq}, as it was at {manifest.made_at}; "
         f"{verdict.records:,} records are whole."
     )
-    if waiting is None:
+    if several:
+        click.echo(
+            f"It is of one of several machines. To serve it as one machine, take [nodes] out of its {CONFIG_FILE}; a "
+            "new node is made by `node join --from-backup`."
+        )
+    elif waiting is None:
         click.echo(
             f"It cannot be served before `{_KEYS}/`, `{_PEPPER}` and `{CONFIG_FILE}` are there: the backup lacks some."
         )

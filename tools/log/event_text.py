@@ -436,6 +436,7 @@ _SENTENCES = {
     "member.handle_verified": "{handle} is seen to be the handle of {did}",
     "member.resumed": "{did} may send again",
     "member.suspended": "{did} is suspended",
+    "node.leads": "{node} leads from here on (epoch {epoch}, {address})",
     "operator.key_created": "{domain} has new keys, {selector_stem}, to be used once the DNS has them",
     "pepper.rotated": "pepper {number} is used from now on; those before it stay good",
     "signing_key.deleted": "the keys {selector_stem} of {domain} are deleted: nothing needs them any more",

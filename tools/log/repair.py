@@ -45,7 +45,7 @@ def rebuild_command(directory: Path, as_json: bool) -> None:
         # The old views may be the only proof that a damaged tail had been acknowledged. They are not thrown away
         # before it is certain that the log is whole.
         plan = inspect(disk, log, before.witness)
-        if plan.row.action is Action.CUT:
+        if plan.row.action is Action.CUT or plan.dropped:
             raise click.ClickException(
                 f"the log has a torn tail, which has to be cut first: `atmos-relay log repair {directory}`"
             )
@@ -169,7 +169,8 @@ async def _tell(log: Path, witness: Witness | None, event: TornTailCut) -> None:
 
 
 def _report_object(log: Path, report: RecoveryReport, seen: ViewsSeen) -> dict[str, Any]:
-    """`cut` is null where nothing was torn; `doubt` says why a loss at the end cannot be ruled out."""
+    """`cut` is null where nothing was torn; `doubt` says why a loss at the end cannot be ruled out. `dropped` is what
+    was cut of a log that other machines have, too."""
     cut = report.cut
     return {
         "lastSeq": report.last_seq,
@@ -184,6 +185,7 @@ def _report_object(log: Path, report: RecoveryReport, seen: ViewsSeen) -> dict[s
             "problem": cut.problem,
             "kept": str(log / cut.kept),
         },
+        "dropped": None if report.dropped is None else report.dropped._asdict(),
         "lossRuledOut": report.loss_ruled_out,
         "doubt": None if report.loss_ruled_out else _doubt(seen),
     }
@@ -194,8 +196,13 @@ def _doubt(seen: ViewsSeen) -> str:
 
 
 def _print_report(log: Path, report: RecoveryReport, seen: ViewsSeen) -> None:
-    cut = report.cut
-    if cut is None:
+    cut, dropped = report.cut, report.dropped
+    if dropped is not None:
+        click.echo(
+            f"Cut {dropped.size} bytes of {dropped.files} file{'s' if dropped.files > 1 else ''}, from sequence "
+            f"{dropped.seq} on: they were not whole. Other machines have them; they are received again."
+        )
+    elif cut is None:
         click.echo(f"Nothing is torn: the log is whole up to sequence {report.last_seq} ({report.because}).")
     else:
         click.echo(

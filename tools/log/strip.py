@@ -84,6 +84,8 @@ def erase_command(
     _print_singles(answer)
     _print_kept(answer)
     _print_segments(answer)
+    for sentence in answer["owed"]:
+        click.echo(f"Not everywhere yet: {printable(sentence)}.")
     still = answer["stillNamed"]
     if still is None:
         click.echo(

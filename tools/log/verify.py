@@ -4,40 +4,57 @@ from __future__ import annotations
 
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from relay.codec import decode
-from relay.file_names import VIEWS_DIRECTORY
+from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.views import PROJECTORS
+from spool.disk import Disk, RealDisk
+from spool.reader import LogReader
 from spool.verify.verify import VerifyVerdict, verify
 from tools.log.backup import is_backup, verify_backup
 from tools.log.directory import log_directory
 from tools.meter import open_meter
 from tools.output import directory_argument, json_option, print_json, printable
 
+if TYPE_CHECKING:
+    from spool.verify.against import Compared
+
 
 @click.command("verify")
 @directory_argument
+@click.option(
+    "--against",
+    "other",
+    metavar="OTHER",
+    help="Compare it with the log of another directory, or of another node: NAME, or NAME@HOST:PORT.",
+)
 @json_option
 @click.pass_context
-def verify_command(context: click.Context, directory: Path, as_json: bool) -> None:
+def verify_command(context: click.Context, directory: Path, other: str | None, as_json: bool) -> None:
     """Check every checksum of the log, and the views against it.
 
     Works beside a running relay and on a copy; changes nothing. Where there are no views yet, as after `log restore`,
     it says so: the first start makes them. Of a backup, which has no views, every file is compared with the manifest.
-    Exit status 1 if anything is wrong.
+    With --against it also says whether both logs are one, as far as both go, by their chain values. Exit status 1 if
+    anything is wrong.
     """
     if is_backup(directory):
+        if other is not None:
+            raise click.UsageError("a backup cannot be compared; give it as OTHER to its data directory")
         verify_backup(context, directory, as_json=as_json)
         return
     log = log_directory(directory)
     with open_meter() as meter:
         verdict = verify(log, directory / VIEWS_DIRECTORY, PROJECTORS, decode, progress=meter)
+    compared = None if other is None else _compared(directory, log, other)
+    ok = verdict.ok and (compared is None or compared.first_different is None)
     if as_json:
         print_json(
             {
-                "ok": verdict.ok,
+                "ok": ok,
                 "records": verdict.log.records,
                 "stripped": verdict.log.stripped,
                 "problems": [problem._asdict() for problem in verdict.log.problems],
@@ -51,12 +68,57 @@ def verify_command(context: click.Context, directory: Path, as_json: bool) -> No
                     }
                     for view in verdict.views
                 ],
+                **({} if compared is None else {"against": _compared_json(compared)}),
             }
         )
     else:
         _print_verdict(directory, verdict)
-    if not verdict.ok:
+        if compared is not None:
+            _print_compared(compared)
+    if not ok:
         context.exit(1)
+
+
+def _compared(directory: Path, log: Path, other: str) -> Compared:
+    """Raises CorruptionError, OSError; and for a node what `tools.other_node` raises."""
+    from spool.verify.against import compare
+
+    def with_disk(disk: Disk, theirs: Path) -> Compared:
+        with LogReader(log) as our_reader, LogReader(theirs, disk=disk) as their_reader:
+            return compare(our_reader, their_reader)
+
+    if Path(other).is_dir():
+        return with_disk(RealDisk(), log_directory(Path(other)))
+    # TLS and a loop, which few need.
+    from relay.nodes.borrowing import OTHER_NODE
+    from tools.other_node import node_meant, with_files_of
+
+    node = node_meant(directory, other)
+    return with_files_of(directory, node, lambda disk: with_disk(disk, OTHER_NODE / LOG_DIRECTORY))
+
+
+def _compared_json(compared: Compared) -> dict[str, int | None]:
+    return {
+        "ourLastSeq": compared.our_last_seq,
+        "theirLastSeq": compared.their_last_seq,
+        "comparedThrough": compared.compared_through,
+        "firstDifferent": compared.first_different,
+    }
+
+
+def _print_compared(compared: Compared) -> None:
+    ends = f"ours ends with sequence {compared.our_last_seq}, theirs with {compared.their_last_seq}"
+    if compared.first_different is not None:
+        click.echo(
+            f"Against the other: they part at sequence {compared.first_different}: from there on the two are different "
+            f"logs ({ends})."
+        )
+    elif compared.compared_through:
+        click.echo(
+            f"Against the other: they are one log up to sequence {compared.compared_through} ({ends})."
+        )
+    else:
+        click.echo(f"Against the other: they have no record in common to compare ({ends}).")
 
 
 def _print_verdict(directory: Path, verdict: VerifyVerdict) -> None:

@@ -1,0 +1,162 @@
+"""What a node says of itself: one row in the database, which it writes anew every second or so, and all others read.
+
+The invariant: **what is read here was written by others, perhaps by a newer version, perhaps by a stranger: it is
+believed as far as it can be read, and nothing that must not be lost hangs on one row alone.** Fields that are not known
+are passed over; a row that is none of a node's is refused by itself, with a sentence, and hinders nobody else, but for
+one thing: while it is there nothing is thrown away that its node may still need.
+
+What has to be equal is compared here in words: configuration, peppers, and the events that can be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
+
+from relay.config_nodes import is_node_name
+from relay.events import EVENT_TYPES
+from relay.nodes.seal import differing_pepper
+from relay.times import HOUR_US
+
+#: Of what is said here. A reader takes a higher one for what it can read of it.
+FORMAT: Final = 1
+#: A node whose clock is further from the database's neither leads nor appends.
+CLOCK_OFFSET_US_MAX: Final = 1_000_000
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Name = Annotated[str, msgspec.Meta(max_length=64)]
+Words = Annotated[str, msgspec.Meta(max_length=300)]
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Times are microseconds since the epoch, by the node's own clock."""
+
+    name: Name
+    #: Of the relay that runs there.
+    version: Name
+    #: Type of an event -> the highest version of it that it can read.
+    events: Annotated[dict[Name, Number], msgspec.Meta(max_length=1000)]
+    #: Where other nodes reach it.
+    address: Words
+    #: `relay.config_nodes.common_digest` of what is in force there.
+    configuration: Name
+    #: `relay.nodes.seal.pepper_digests`.
+    peppers: Annotated[dict[Name, Name], msgspec.Meta(max_length=1000)]
+    written_at: Number
+    began_at: Number
+    leads: bool = False
+    #: The last record that is in its views.
+    applied_seq: Number = 0
+    #: The last record that its own disk is known to have.
+    synced_seq: Number = 0
+    #: The first one that it has, where its log does not begin with 1.
+    first_seq: Number = 1
+    #: It has stripped its own files as all events up to this one say.
+    stripped_through: Number = 0
+    #: How far its clock is ahead of the database's; None: not known yet.
+    clock_offset_us: int | None = None
+    #: What is left on the disk that holds its log.
+    free_bytes: Number = 0
+    #: What is wrong there, in a sentence.
+    trouble: Words | None = None
+    #: What had to be done with its files when it began, in words: nothing is wrong any more.
+    at_start: Words | None = None
+    format: Number = FORMAT
+
+
+class StrangeRow(NamedTuple):
+    """A row of which nothing can be used, and why, in a sentence."""
+
+    name: str
+    sentence: str
+
+
+def events_read_here() -> dict[str, int]:
+    """Type of an event -> the highest version of it that this version of the relay can read."""
+    return {name: event.VERSION for name, event in EVENT_TYPES.items()}
+
+
+def invited(name: str) -> Facts:
+    """Of a node that was added and has never run: its certificate is taken where its name is in a row."""
+    return Facts(
+        name=name,
+        version="",
+        events={},
+        address="",
+        configuration="",
+        peppers={},
+        written_at=0,
+        began_at=0,
+    )
+
+
+def to_row(facts: Facts) -> dict[str, Any]:
+    row: dict[str, Any] = msgspec.to_builtins(facts)
+    return row
+
+
+def from_row(name: str, row: Mapping[str, object]) -> Facts | StrangeRow:
+    """What a row says. It stands under its node's name, which it says, too."""
+    try:
+        facts = msgspec.convert(dict(row), Facts)
+    except msgspec.ValidationError as error:
+        return StrangeRow(name, f"what it says of itself cannot be read: {error}")
+    if facts.name != name:
+        return StrangeRow(name, f"it calls itself {facts.name[:40]!r}: two nodes have written one row")
+    if not is_node_name(name):
+        return StrangeRow(name, "that is no name of a node")
+    return facts
+
+
+def read_rows(rows: Mapping[str, Mapping[str, object]]) -> list[Facts | StrangeRow]:
+    """All of them, by name."""
+    return [from_row(name, row) for name, row in sorted(rows.items())]
+
+
+def versions_all_read(nodes: Iterable[Facts | StrangeRow]) -> Mapping[str, int]:
+    """Type of an event -> the version of it that all nodes can read, of those that this one can. A leader writes no
+    other. Of a row that cannot be read nothing is known, so it counts for nothing here, and neither does a node that
+    has never run."""
+    versions = events_read_here()
+    for node in nodes:
+        if isinstance(node, Facts) and node.began_at:
+            versions = {name: min(version, node.events.get(name, 0)) for name, version in versions.items()}
+    return versions
+
+
+def may_go_through(nodes: Iterable[Facts | StrangeRow], now_us: int, tail_hours: int) -> int:
+    """Rows up to this sequence number are on the disks of all nodes that have said something within `tail_hours`, and
+    of two at least. 0: none may go.
+
+    Who has said nothing for longer is filled from another node, one day. A row that cannot be read, or comes from a
+    clock that is ahead, is of a node that is there.
+    """
+    oldest = now_us - tail_hours * HOUR_US
+    synced: list[int] = []
+    for node in nodes:
+        if isinstance(node, StrangeRow):
+            return 0
+        if node.written_at >= oldest:
+            synced.append(node.synced_seq)
+    return min(synced) if len(synced) >= 2 else 0
+
+
+def differences(ours: Facts, theirs: Facts) -> Iterator[str]:
+    """A sentence for each thing in which another node is not as this one, and should be."""
+    if not theirs.began_at:
+        return
+    pepper = differing_pepper(ours.peppers, theirs.peppers)
+    if pepper is not None:
+        yield f"its pepper {pepper} is another one: it is of another relay, or was restored wrongly"
+    if theirs.configuration != ours.configuration:
+        yield "its relay.toml is another one: copy it, and reload or restart that node"
+    unread = sorted(name for name, version in ours.events.items() if theirs.events.get(name, 0) < version)
+    if unread:
+        more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
+        yield f"it runs version {theirs.version}, which cannot read {unread[0]}{more} as this one writes it: upgrade it"
+    offset = theirs.clock_offset_us
+    if offset is not None and abs(offset) > CLOCK_OFFSET_US_MAX:
+        ahead = "ahead of" if offset > 0 else "behind"
+        yield f"its clock is {abs(offset) / 1e6:.1f} s {ahead} the database's, so it cannot lead"

@@ -1,0 +1,139 @@
+"""A node that leads: it renews its lease, and knows whether it may act.
+
+The invariant: **whoever acts on the world has asked here at the last moment, and is answered only while no other node
+can take our lease for stale**, by our own clock and counted from before we asked for the renewal. Where the database
+does not answer for that long, who asks waits: nothing is sent until it is known again who leads.
+
+A renewal is refused where another node has taken the head. Then this node is deposed, and its process ends
+(LogDeposedError): it may have given up nothing in the middle that the next start does not put right.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import trio
+
+from relay.nodes.lease import HeldLease
+from spool.errors import LogDeposedError
+from spool.replicated.leading import Replicated, Witnessed
+from spool.replicated.table import Connection, Lease, Table, TableError
+
+logger = logging.getLogger(__name__)
+
+#: Between a renewal that failed and the next try.
+AGAIN_SECONDS: Final = 0.1
+
+
+class Leading:
+    """Of one node, from when the head is its own. `address`: what the lease says to others."""
+
+    def __init__(self, table: Table, replicated: Replicated, *, address: str, lease_seconds: float) -> None:
+        self.replicated = replicated
+        self._table = table
+        self._address = address
+        self._seconds = lease_seconds
+        self._held = HeldLease(lease_seconds)
+        self._connection: Connection | None = None
+        self._confirmed = trio.lowlevel.ParkingLot()
+        #: The last renewal.
+        self._has_failed = False
+        #: Another node leads, or this one gives it up: nothing is done any more.
+        self.is_over = False
+
+    # ------------------------------------------------------------------------------------------- may it?
+
+    @property
+    def is_sure(self) -> bool:
+        """Nobody else can have taken our place yet."""
+        return not self.is_over and self._held.may_send_dot(trio.current_time())
+
+    async def wait_until_sure(self) -> None:
+        """Returns while `is_sure`; at once where it is so now."""
+        while not self.is_sure:
+            await self._confirmed.park()
+
+    # ------------------------------------------------------------------------------------------- renewing
+
+    async def first(self, connection: Connection) -> None:
+        """The first renewal, by the connection that has taken the head: others are to see at once that somebody leads.
+        Raises `TableError`, and `LogDeposedError` where another was quicker."""
+        sent_at = trio.current_time()
+        if not await connection.write_lease(self._lease(self.replicated.witnessed)):
+            raise LogDeposedError("another machine has taken the head in the same moment")
+        self._note_confirmed(sent_at)
+
+    async def run(self) -> None:
+        """Renew the lease until cancelled; it says what is witnessed, too, which each append has said already. Raises
+        `LogDeposedError`."""
+        try:
+            while True:
+                told = self.replicated.witnessed
+                is_renewed, began = False, trio.current_time()
+                try:
+                    # Nothing that comes later than that is worth waiting for.
+                    with trio.fail_after(self._seconds):
+                        is_renewed = await self._renew(told)
+                except (TableError, trio.TooSlowError) as error:
+                    self._note_failed(str(error) or "no answer")
+                    await self._look_elsewhere()
+                if not is_renewed:
+                    await trio.sleep(AGAIN_SECONDS)
+                    continue
+                await trio.sleep_until(began + self._held.renewal_seconds)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._let_go()
+
+    async def _renew(self, told: Witnessed) -> bool:
+        """False: not yet. Raises `TableError`, `LogDeposedError`."""
+        if self._connection is None:
+            self._connection = await self._table.connect()
+        connection = self._connection
+        sent_at = trio.current_time()
+        if await connection.write_lease(self._lease(told)):
+            self._note_confirmed(sent_at)
+            return True
+        head = await connection.head()
+        if head.epoch > told.epoch:
+            if head.holder == self.replicated.holder:
+                return False  # our appends have taken it anew at this moment, on another connection
+            raise LogDeposedError(
+                f"another machine leads now: the head was taken with epoch {head.epoch}, ours was {told.epoch}"
+            )
+        await (
+            self._look_elsewhere()
+        )  # an old primary: nobody stands by, or it knows less than was witnessed to us
+        return False
+
+    def _lease(self, told: Witnessed) -> Lease:
+        return Lease(
+            told.epoch,
+            self.replicated.holder,
+            self._address,
+            self._held.next_counter(),
+            told.seq,
+            told.chain,
+        )
+
+    def _note_failed(self, because: str) -> None:
+        """A line for the first one of those that follow each other."""
+        if not self._has_failed:
+            logger.warning("node.lease_not_renewed", extra={"because": because})
+        self._has_failed = True
+
+    def _note_confirmed(self, sent_at: float) -> None:
+        self._has_failed = False
+        self._held.confirmed(sent_at)
+        if self.is_sure:
+            self._confirmed.unpark_all()
+
+    async def _look_elsewhere(self) -> None:
+        await self._let_go()
+        self._table.prefer_another_host()
+
+    async def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()

@@ -1,0 +1,465 @@
+"""The life of a node: it follows, it leads, it ends.
+
+    follows: the log receives what another node appends
+       │  the lease does not move, and nobody else was quicker to take the head
+       ▼
+    leads: `node.leads` is the first batch that it appends; then all that acts on the world begins (`relay.acting`)
+       │  another node has taken the head, or this one's clock is off
+       ▼
+    ends: LogDeposedError; whoever supervises the process begins it again, and it follows
+
+There is no way back from leading to following in one process: what a leader has in memory (reservations, attempts
+under way, who waits for what) would be another's by then.
+
+The invariant: **a node leads when it holds the head of the table and its log ends where the head stands, and it acts
+when it also has a lease that was confirmed lately** (`relay.nodes.leading`). What is between the first and the second
+of these, and a crash anywhere, leaves a head in nobody's hands, which the next one takes.
+
+Attempts that the leader before had started are named `interrupted` as those of a killed relay are, by the deliverer,
+when it begins.
+
+*The database away*: reads and streams go on, nothing is decided (`why_not_appending`), and nothing is sent: starts of
+attempts wait, and so does who asks whether it may act. When it is back, all goes on, here or at another node.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Container, Sequence
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+import trio
+
+from relay.codec import Recorded
+from relay.config_nodes import NodeConfig
+from relay.core import Core
+from relay.events import NodeLeads, PepperRotated
+from relay.message.keys import Pepper
+from relay.nodes.beside import BesideError, KeyMaterial
+from relay.nodes.door import Door
+from relay.nodes.facts import Facts, StrangeRow, read_rows
+from relay.nodes.leading import Leading
+from relay.nodes.lease import LeaseWatch, is_clock_off
+from relay.nodes.owed import wait_for_others
+from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
+from relay.nodes.speaking import Speaking
+from relay.nodes.tail import Tail
+from relay.refusals import Refusal
+from relay.times import SECOND_US
+from spool.errors import LogDeposedError, LogPoisonedError
+from spool.interface import STALL_SECONDS
+from spool.received import Received
+from spool.replicated.following import Following, Seen
+from spool.replicated.leading import Replicated
+from spool.replicated.rows import DamagedRowError
+from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Lease, Row, Table, TableError
+
+logger = logging.getLogger(__name__)
+
+SYNC_SECONDS: Final = 1.0
+#: A node that is so many records behind lets others lead, and goes on reading.
+BEHIND_MAX: Final = 2048
+#: What is being made durable when a node ends has so long to find out what became of it.
+ENDING_SECONDS: Final = 5.0
+
+
+class Led(NamedTuple):
+    """Who leads, as a node says it of itself in its lease."""
+
+    name: str
+    #: Where other nodes reach it.
+    address: str
+
+
+class Node:
+    """One of several machines of a relay. `run` it beside the doors."""
+
+    def __init__(self, core: Core, own: NodeConfig, table: Table) -> None:
+        assert core.config.nodes is not None
+        self.name: Final = own.name
+        self._core = core
+        self._own = own
+        self._table = table
+        self._store = core.store
+        self._log = core.store.of_several_machines
+        self._lease_seconds = core.config.nodes.lease_seconds
+        self._seal = Seal(core.pepper, ROWS, core.surroundings.chance)
+        self._keys = KeyMaterial(
+            core.directory, Seal(core.pepper, BESIDE, core.surroundings.chance), self._know_pepper
+        )
+        self._watch = LeaseWatch(self._lease_seconds)
+        self._following = Following(
+            table,
+            self._log,
+            seal=self._seal,
+            before_applied=self._write_beside,
+            on_seen=self._see,
+            on_trouble=self._hear_of_trouble,
+            stale_seconds=self._lease_seconds,
+        )
+        self._led: Led | None = None
+        #: The lease does not move, as far as is known.
+        self._is_stale = False
+        #: And this node may lead.
+        self._may_try = trio.Event()
+        #: Why this node does not lead although nobody does, as it was said last.
+        self._said: str | None = None
+        #: An epoch whose holder has not said yet that it leads: it was given its time.
+        self._given_time = 0
+        self._leading: Leading | None = None
+        self._trouble: str | None = None
+        #: Where others are let in.
+        self.door: Door
+        self._nursery: trio.Nursery
+        #: What acted has ended.
+        self._has_acted = trio.Event()
+        self._speaking = Speaking(self, core, own, table, on_clock=self._note_clock)
+        #: What rows the table has, on the order of who leads.
+        self.tail: Final = Tail(table, core.store, tail_hours=self._tail_hours)
+        core.before_acting = self.before_acting
+        core.metrics.tables_are(lambda: self.tail.octets)
+        core.wait_for_others_to_strip = self._wait_for_others_to_strip
+        core.why_not_appending = self.why_not_appending
+        core.why_not_sure = self.why_not_sure
+
+    # ------------------------------------------------------------------------------------------- what it is
+
+    @property
+    def leads(self) -> bool:
+        """It appends. Of another node's lease it knows what it has read; of this it is sure."""
+        return self._leading is not None and not self._leading.is_over and not self._log.deposed
+
+    @property
+    def led(self) -> Led | None:
+        """Who leads, as far as is known at this moment. None: nobody."""
+        if self.leads:
+            return Led(self.name, self._own.address)
+        if self._leading is not None or self._is_stale or self._led is None:
+            return None
+        # Our own lease, of the process before this one, or of a lead that came to nothing.
+        return None if self._led.name == self.name else self._led
+
+    @property
+    def known(self) -> Container[str]:
+        """Names of all nodes, as the database has them."""
+        return self._speaking.nodes
+
+    @property
+    def lag_records(self) -> int:
+        """How many records the table has, as far as is known, that the log here has not."""
+        return 0 if self.leads else self._following.lag_records
+
+    @property
+    def level_at(self) -> float:
+        """When this node was last known to have all that was acknowledged, by trio's clock; before all time: never."""
+        lag = 0.0 if self.leads else self._following.lag_seconds
+        return float("-inf") if lag is None else trio.current_time() - lag
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong, in a sentence."""
+        return self._trouble
+
+    @property
+    def stripped_through(self) -> int:
+        assert self._core.own_stripping is not None
+        return self._core.own_stripping.through
+
+    def why_not_sure(self) -> Refusal | None:
+        """Of a node that leads: another may lead by now."""
+        return None if self._leading is None or self._leading.is_sure else _database_is_away()
+
+    def why_not_appending(self) -> Refusal | None:
+        """Of a node that leads. What is under way is tried until it is known what became of it: nobody else has to."""
+        leading = self._leading
+        if leading is not None and leading.replicated.waits_seconds >= STALL_SECONDS:
+            return _database_is_away()
+        return self.why_not_sure()
+
+    async def before_acting(self) -> None:
+        """As `Core.before_acting`."""
+        assert self._leading is not None, "nothing acts on a node that follows"
+        await self._leading.wait_until_sure()
+
+    # ------------------------------------------------------------------------------------------- its life
+
+    async def run(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Follow, and lead when nobody does; `act` is what acts then, until it is cancelled.
+
+        Raises `LogDeposedError` where it may lead no more, and what `Following.run` raises.
+        """
+        self._store.observers.append(self._observe)
+        try:
+            async with trio.open_nursery() as self._nursery:
+                nursery = self._nursery
+                nursery.start_soon(self._sync_now_and_then)
+                nursery.start_soon(self._speaking.run)
+                assert self._core.own_stripping is not None
+                nursery.start_soon(self._core.own_stripping.run)
+                leading = await self._follow()
+                nursery.start_soon(self._renew, leading)
+                nursery.start_soon(self._give_up_in_time, leading)
+                try:
+                    await self._begin_to_lead(leading)
+                    nursery.start_soon(self.tail.run)
+                    if not self._core.stopping:
+                        await act()
+                finally:
+                    self._has_acted.set()
+        finally:
+            self._store.observers.remove(self._observe)
+            if self._leading is not None:
+                await self._end(self._leading)
+
+    async def give_up(self) -> None:
+        """The relay stops, and waits for what the database does not answer. What is not durable by then is not, and
+        whoever waits for it gets LogPoisonedError."""
+        if self._leading is not None:
+            await self._end(self._leading)
+
+    async def close(self) -> None:
+        """When the log is closed."""
+        if self._leading is not None:
+            await self._leading.replicated.close()
+
+    async def _sync_now_and_then(self) -> None:
+        while True:
+            await trio.sleep(SYNC_SECONDS)
+            self._speaking.synced_seq = await self._log.sync()
+
+    # ------------------------------------------------------------------------------------------- following
+
+    async def _follow(self) -> Leading:
+        """Until the head is ours, and all that stands before it is in the log here."""
+        while True:
+            self._may_try = trio.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._following.run)
+                await self._may_try.wait()
+                nursery.cancel_scope.cancel()
+            try:
+                leading = await self._try_to_lead()
+            except (TableError, DamagedRowError) as error:
+                self._hear_of_trouble(str(error))
+                leading = None
+            if leading is not None:
+                return leading
+            self._watch.begin_anew()
+
+    def _see(self, seen: Seen) -> None:
+        """What the database shows, after all of it that is witnessed was applied."""
+        if seen.lease is not None:
+            self._led = _read_address(seen.lease.address) or self._led
+        now = trio.current_time()
+        self._is_stale = self._watch.read(seen.lease, seen.host, sent_at=seen.at, answered_at=now)
+        if not self._is_stale:
+            self._said = None
+        elif (why := self._why_not_leading(seen.head)) is None:
+            self._may_try.set()
+        elif why != self._said:
+            self._said = why
+            logger.warning("node.does_not_lead", extra={"because": why})
+
+    def _hear_of_trouble(self, text: str | None) -> None:
+        if text is not None:
+            self._watch.begin_anew()
+            if text != self._trouble:
+                logger.warning("node.database_trouble", extra={"because": text})
+        self._trouble = text
+
+    def _why_not_leading(self, head: Head) -> str | None:
+        if self._core.stopping:
+            return "it stops"
+        if self._speaking.clock_off_us is None:
+            return "it does not know yet how its clock stands to the database's"
+        if is_clock_off(self._speaking.clock_off_us):
+            return "its clock is off"
+        if head.last_seq - self._log.last_seq > BEHIND_MAX:
+            return "it is behind"
+        return None
+
+    # ------------------------------------------------------------------------------------------- taking the lead
+
+    async def _try_to_lead(self) -> Leading | None:
+        """None: somebody leads, or is about to, or this one must not. Raises `TableError`."""
+        # The host that was read all the time may be an old primary.
+        self._table.prefer_another_host()
+        connection = await self._table.connect()
+        leading: Leading | None = None
+        try:
+            leading = await self._take_over(connection)
+        finally:
+            if leading is None:
+                with trio.CancelScope(shield=True):
+                    await connection.close()
+        return leading
+
+    async def _take_over(self, connection: Connection) -> Leading | None:
+        sent_at = trio.current_time()
+        lease = await connection.lease()
+        if not self._watch.read(lease, connection.host, sent_at=sent_at, answered_at=trio.current_time()):
+            return None
+        head = await connection.head()
+        if self._why_not_leading(head) or self._is_another_about_to_lead(head, lease):
+            return None
+        taken = await connection.take_head(head, self._core.surroundings.chance(HOLDER_OCTETS))
+        if taken is None:
+            logger.info("node.not_taken", extra={"epoch": head.epoch})
+            return None
+        logger.warning("node.takes_the_lead", extra={"epoch": taken.epoch, "seq": taken.last_seq})
+        replicated = Replicated(
+            self._table,
+            connection,
+            taken,
+            write_own=self._log.write_unsynced,
+            seal=self._seal,
+            beside_of=self._keys.beside_of,
+            on_trouble=self._hear_of_trouble_while_leading,
+        )
+        address = _written_address(self.name, self._own.address)
+        leading = Leading(self._table, replicated, address=address, lease_seconds=self._lease_seconds)
+        try:
+            await leading.first(connection)
+        except LogDeposedError:
+            return None
+        await self._following.catch_up(connection, taken)
+        return leading
+
+    def _is_another_about_to_lead(self, head: Head, lease: Lease | None) -> bool:
+        """It has taken the head, and the lease does not say so yet. It has its time, once: it may have died."""
+        if lease is None or head.holder == lease.holder or head.epoch <= lease.epoch:
+            return False
+        is_new = head.epoch != self._given_time
+        self._given_time = head.epoch
+        return is_new
+
+    # ------------------------------------------------------------------------------------------- leading
+
+    async def _begin_to_lead(self, leading: Leading) -> None:
+        """The first batch tells of it. Nothing else can be appended before: the log takes it from this very moment on,
+        and nobody is let in between."""
+        self._leading = leading
+        self._log.lead(leading.replicated)
+        event = NodeLeads(node=self.name, epoch=leading.replicated.witnessed.epoch, address=self._own.address)
+        (recorded,) = await self._store.append([event])
+        self._trouble = None
+        logger.warning("node.leads", extra={"epoch": event.epoch, "seq": recorded.seq})
+
+    async def _renew(self, leading: Leading) -> None:
+        try:
+            await leading.run()
+        except LogDeposedError as error:
+            logger.error("node.deposed", extra={"because": str(error)})
+            leading.is_over = True
+            raise
+
+    def _hear_of_trouble_while_leading(self, text: str | None) -> None:
+        if text is not None and text != self._trouble:
+            logger.warning("node.database_trouble", extra={"because": text})
+        self._trouble = text
+
+    def _note_clock(self) -> None:
+        """It has been off for some time. Raises `LogDeposedError` where this node leads: its times are the log's."""
+        if self._leading is not None:
+            self._leading.is_over = True
+            off = (self._speaking.clock_off_us or 0) / SECOND_US
+            raise LogDeposedError(
+                f"this machine's clock is {-off:+.1f} s off the database's: it leads no more"
+            )
+
+    async def _give_up_in_time(self, leading: Leading) -> None:
+        """When all this is cancelled: what acted records what it knows, and is not waited for without end."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            leading.is_over = True
+            with trio.move_on_after(ENDING_SECONDS, shield=True) as patience:
+                await self._has_acted.wait()
+            if patience.cancelled_caught:
+                self._give_up(leading)
+
+    def _give_up(self, leading: Leading) -> None:
+        logger.warning("node.gave_up", extra={"because": self._trouble})
+        self._store.has_given_up = True
+        leading.replicated.give_up()
+
+    async def _end(self, leading: Leading) -> None:
+        """Whatever the reason: nobody acts any more, and the log's writer must not wait for a database for ever."""
+        leading.is_over = True
+        with (
+            trio.move_on_after(ENDING_SECONDS, shield=True) as patience,
+            suppress(LogDeposedError, LogPoisonedError),
+        ):
+            await self._store.settle()
+        if patience.cancelled_caught:
+            self._give_up(leading)
+
+    # ------------------------------------------------------------------------------------------- what goes
+
+    def _tail_hours(self) -> int:
+        assert self._core.config.nodes is not None
+        return self._core.config.nodes.tail_hours
+
+    async def _wait_for_others_to_strip(self, erased_seq: int, payload_seq: int) -> Sequence[str]:
+        """As `Core.wait_for_others_to_strip`."""
+
+        async def read_nodes() -> list[Facts | StrangeRow]:
+            return read_rows(self._speaking.nodes)
+
+        async def read_oldest_seq() -> int | None:
+            connection = await self._table.connect()
+            try:
+                return await connection.oldest_seq()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await connection.close()
+
+        return await wait_for_others(
+            erased_seq,
+            payload_seq,
+            read_nodes=read_nodes,
+            read_oldest_seq=read_oldest_seq,
+            tail_hours=self._tail_hours(),
+        )
+
+    # ------------------------------------------------------------------------------------------- keys
+
+    def _write_beside(self, row: Row, batch: Received) -> None:
+        try:
+            self._keys.write_before_applied(row, batch.records)
+        except (SealError, BesideError) as error:
+            raise DamagedRowError(row, f"what is beside it: {error}") from error
+
+    def _know_pepper(self, number: int, pepper: Pepper) -> None:
+        """It has come beside the event that brings it into use."""
+        self._core.pepper.add(number, pepper)
+        self._core.composer.add_pepper(number, pepper)
+        for observer in list(self._core.pepper_observers):
+            self._nursery.start_soon(observer, number, pepper)
+
+    def _observe(self, recorded: Sequence[Recorded]) -> None:
+        """Called with all new events, whoever appended them."""
+        if not self.leads:
+            for item in recorded:
+                if isinstance(item.event, PepperRotated):
+                    self._core.pepper.use(item.event.number)
+
+
+def _written_address(name: str, address: str) -> str:
+    return f"{name} {address}"
+
+
+def _read_address(written: str) -> Led | None:
+    """None: it is none of ours."""
+    name, _, address = written.partition(" ")
+    return Led(name, address) if name and address else None
+
+
+def _database_is_away() -> Refusal:
+    return Refusal(
+        "TEMPORARILY_UNAVAILABLE",
+        "the database in which the nodes of this relay agree does not answer, so nothing can be accepted now; try "
+        "again, with an Idempotency-Key to be safe from sending twice",
+        retry_after_seconds=5,
+    )

@@ -1,0 +1,101 @@
+"""A node with all that it is to the others: its life, its door, its links, and what it has another one decide.
+
+async with open_node(core) as node:
+    ...                      the doors, and beside them `node.run`
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+import trio
+
+from relay.config import load_node
+from relay.core import Core
+from relay.nodes.certificates import NodeCertificates
+from relay.nodes.database import open_table
+from relay.nodes.door import open_door
+from relay.nodes.forwarding import open_forwarding
+from relay.nodes.links import open_links
+from relay.nodes.node import Led, Node
+from relay.nodes.same_secrets import check_pepper
+from relay.nodes.words import Node as Named
+from relay.routes import Route
+
+logger = logging.getLogger(__name__)
+
+RENEW_SECONDS: Final = 24 * 3600.0
+
+
+@asynccontextmanager
+async def open_node(core: Core) -> AsyncIterator[Node]:
+    """This machine of a relay that runs on several, while the block runs. Open it before the doors.
+
+    Raises ConfigError, KeyFileError, OSError.
+    """
+    assert core.config.nodes is not None
+    own = load_node(core.directory)
+    table = core.surroundings.table or open_table(core.directory, core.config.nodes, own)
+    await check_pepper(table, core.pepper, name=own.name)
+    # By the machine's clock, as the other side looks at it.
+    certificates = NodeCertificates(core.directory, own.name, datetime.now(UTC))
+    node = Node(core, own, table)
+    await _strip_first(core)
+    async with (
+        open_links(certificates, core.surroundings.open_stream) as links,
+        open_forwarding(
+            core,
+            links,
+            name=own.name,
+            leader=lambda: _named(node.led),
+            level_at=lambda: node.level_at,
+        ),
+        open_door(
+            core,
+            own.bind,
+            certificates,
+            is_node=lambda name: name in node.known,
+            leads=lambda: node.leads,
+        ) as door,
+        trio.open_nursery() as nursery,
+    ):
+        node.door = door
+        nursery.start_soon(_renew, certificates)
+        try:
+            yield node
+        finally:
+            await node.close()
+        nursery.cancel_scope.cancel()
+
+
+async def _strip_first(core: Core) -> None:
+    """Nobody is served from files that hold what is erased: a node may have been away, or filled from elsewhere. A disk
+    that is full or fails is reported, and tried again beside all else: what the views have lost nobody sees."""
+    assert core.own_stripping is not None
+    async with core.erasing:
+        try:
+            await core.own_stripping.catch_up()
+        except OSError as error:
+            logger.error("node.not_stripped", extra={"because": error.strerror or type(error).__name__})
+
+
+async def _renew(certificates: NodeCertificates) -> None:
+    while True:
+        await trio.sleep(RENEW_SECONDS)
+        if certificates.renew(datetime.now(UTC)):
+            logger.info("node.certificate_renewed", extra={"not_after": str(certificates.not_after)})
+
+
+def _named(led: Led | None) -> Named | None:
+    """None: nobody, or somebody whose address cannot be used."""
+    if led is None:
+        return None
+    try:
+        route = Route.parse(led.address)
+    except ValueError:
+        return None
+    return Named(led.name, route.host, route.port)

@@ -1,0 +1,72 @@
+"""What is left to do until personal data that were erased are gone everywhere: which nodes, and which rows.
+
+The invariant: **nobody is told that something is gone while a file or a row may have it that we know of.** A node that
+has not said that it has stripped its files has not, however long it has been silent: its disk is somewhere. What the
+database's own backups and archives of its WAL keep, nobody can know here.
+
+Pure, but for `wait_for_others`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final
+
+import trio
+
+from relay.nodes.facts import Facts, StrangeRow
+from spool.replicated.table import TableError
+
+#: So long whoever has ordered it is kept waiting.
+WAIT_SECONDS_MAX: Final = 15.0
+POLL_SECONDS: Final = 0.5
+
+
+def owing_nodes(nodes: Iterable[Facts | StrangeRow], erased_seq: int) -> list[str]:
+    """A sentence for each node that may have payloads still that `payload.erased` up to this one names."""
+    found = []
+    for node in nodes:
+        if isinstance(node, StrangeRow):
+            found.append(f"node {node.name} may have them: {node.sentence}")
+        elif node.began_at and node.stripped_through < erased_seq:
+            why = f" ({node.trouble})" if node.trouble else ""
+            found.append(
+                f"node {node.name} has them in its files: it has removed what events up to {node.stripped_through} "
+                f"erase, and not yet those up to {erased_seq}{why}"
+            )
+    return found
+
+
+def owing_rows(oldest_seq: int | None, payload_seq: int, tail_hours: int) -> list[str]:
+    """The same of the database's table, whose rows begin with `oldest_seq`. `payload_seq`: the last record whose
+    payload goes."""
+    if oldest_seq is None or oldest_seq > payload_seq:
+        return []
+    return [
+        f"the database has rows from sequence {oldest_seq} on, sealed under the pepper; those up to {payload_seq} go "
+        f"when all nodes have them and they are older than tail_hours ({tail_hours})"
+    ]
+
+
+async def wait_for_others(
+    erased_seq: int,
+    payload_seq: int,
+    *,
+    read_nodes: Callable[[], Awaitable[Iterable[Facts | StrangeRow]]],
+    read_oldest_seq: Callable[[], Awaitable[int | None]],
+    tail_hours: int,
+    seconds: float = WAIT_SECONDS_MAX,
+) -> Sequence[str]:
+    """What is still owed when all nodes have stripped, or `seconds` have gone: as `Core.wait_for_others_to_strip`.
+
+    For rows nobody waits: they may need a day. The two readers may raise TableError, of which the answer tells.
+    """
+    until = trio.current_time() + seconds
+    try:
+        while owed := owing_nodes(await read_nodes(), erased_seq):
+            if trio.current_time() >= until:
+                break
+            await trio.sleep(POLL_SECONDS)
+        return [*owed, *owing_rows(await read_oldest_seq(), payload_seq, tail_hours)]
+    except TableError as error:
+        return [f"which nodes have them still is not known, since the database does not answer: {error}"]

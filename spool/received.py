@@ -1,0 +1,108 @@
+"""Batches that another machine made, and their place in this machine's own file.
+
+The invariant: **what is placed has the chain values that the other machine gave it, directly behind what is here.** The
+records are made anew from what they say, with our own sequence numbers and batch ends; then the chain value of the
+last one agrees, or nothing is believed (`DivergedError`). The chain covers all of that, so nothing else needs to be
+compared, but for one thing: whoever read the record has seen that a digest is its payload's. To compute it once more
+would be most of what is done here with a large mail.
+
+Pure. The segment's salt, and so all checksums, are this machine's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from spool.errors import DivergedError
+from spool.record import Record, next_chain, record_bytes
+from spool.segment import FOOTER_BYTES, SEGMENT_HEADER_BYTES, Position
+
+
+class PlainRecord(NamedTuple):
+    """A record without its place."""
+
+    skeleton: bytes
+    payload: bytes | None
+    payload_sha256: bytes
+    """NO_DIGEST where there is no payload. Whoever makes one of these has computed it, or compared."""
+    time_us: int
+
+
+class Received(NamedTuple):
+    """One batch. Its records are numbered from `first_seq` on, and the last of them ends the batch."""
+
+    first_seq: int
+    previous_chain: bytes
+    """The chain value of the record before them."""
+    chain: bytes
+    """That of the last of them."""
+    records: Sequence[PlainRecord]
+
+    @property
+    def last_seq(self) -> int:
+        return self.first_seq + len(self.records) - 1
+
+
+def place(
+    batches: Sequence[Received], end: Position, *, segment_bytes_max: int, run_records_max: int
+) -> list[list[Record]]:
+    """The records of these batches behind `end`, in runs that are written by one call each: whole batches, of one
+    segment, of no more than `run_records_max` records unless one batch has more. A run whose segment is not that of the
+    run before begins it.
+
+    Raises `DivergedError` for the first batch that does not follow from what is in front of it.
+    """
+    runs: list[list[Record]] = []
+    for batch in batches:
+        _check_follows(batch, end)
+        size = sum(
+            record_bytes(len(skeleton), 0 if payload is None else len(payload))
+            for skeleton, payload, *_ in batch.records
+        )
+        begins = bool(end.records) and end.offset + size + FOOTER_BYTES > segment_bytes_max
+        if begins:
+            end = Position(end.next_seq, SEGMENT_HEADER_BYTES, end.next_seq, end.chain, end.time_us)
+        records = list(_placed(batch, end))
+        last = records[-1]
+        if last.chain != batch.chain:
+            raise DivergedError(
+                batch.first_seq, "its records do not have the chain value that it was given with"
+            )
+        if runs and not begins and len(runs[-1]) + len(records) <= run_records_max:
+            runs[-1] += records
+        else:
+            runs.append(records)
+        end = Position(end.segment, end.offset + size, last.seq + 1, last.chain, last.time_us)
+    return runs
+
+
+def _check_follows(batch: Received, end: Position) -> None:
+    if not batch.records:
+        raise DivergedError(batch.first_seq, "it has no records")
+    if batch.first_seq != end.next_seq:
+        raise DivergedError(
+            batch.first_seq, f"the log here ends with {end.next_seq - 1}, which it does not follow"
+        )
+    if batch.previous_chain != end.chain:
+        raise DivergedError(
+            batch.first_seq, "the record in front of it has another chain value in the log here"
+        )
+    time_us = end.time_us
+    for record in batch.records:
+        if record.time_us < time_us:
+            raise DivergedError(batch.first_seq, "its time is before the time of the record in front of it")
+        time_us = record.time_us
+
+
+def _placed(batch: Received, end: Position) -> Iterator[Record]:
+    segment, offset, seq, chain, _ = end
+    first_seq, last_seq = batch.first_seq, batch.last_seq
+    for skeleton, payload, payload_sha256, time_us in batch.records:
+        ends = seq == last_seq
+        chain = next_chain(chain, seq, time_us, first_seq, ends, skeleton, payload_sha256)
+        record = Record(
+            seq, time_us, first_seq, ends, skeleton, payload, payload_sha256, chain, False, segment, offset
+        )
+        yield record
+        seq, offset = seq + 1, record.end_offset

@@ -1,0 +1,254 @@
+"""What others appended comes from the table into this machine's own log.
+
+The invariant: **this machine's log takes nothing that a failover could still take back, and nothing that is not
+directly what follows.** A server shows rows before whoever appended them has an answer, and an old primary that has
+come back shows some that are on no other. So a row is applied when it is known to be witnessed, in one of three ways:
+
+- Another row stands behind it, on the same server. Nobody appends behind a row before that one is witnessed, and the
+  row behind names it by its chain value.
+- The lease names it, by its chain value.
+- This machine has taken the head behind it (`catch_up`): that is only answered when all before it is witnessed.
+
+Whatever holds of a row holds of it wherever it is seen, so it does not matter which server shows it.
+
+A row is checked (`spool.replicated.rows`) before anything is done with it. What goes beside it comes first
+(`before_applied`, which checks that), so that whoever sees the records finds it there. A batch that does not follow
+from this machine's log is never mended: `DivergedError`. A row that is damaged is a trouble, and is tried again, at
+another host.
+
+A server that shows less than this machine's log has is an old primary, or the database was restored to an earlier time.
+Nothing that it shows counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Final, NamedTuple, Protocol
+
+import trio
+
+from spool.errors import DivergedError, LostRowsError, TailGoneError
+from spool.received import Received
+from spool.replicated.rows import DamagedRowError, Seal, decode
+from spool.replicated.table import Connection, Head, Lease, Row, Table, TableError
+
+#: The first pause between two tries, and the longest: each is twice as long as the one before.
+PAUSE_SECONDS: Final = 0.05
+PAUSE_SECONDS_MAX: Final = 1.0
+#: So much is read at once, and applied before more is.
+READ_BYTES: Final = 2 << 20
+
+_SEQ_MAX: Final = (1 << 63) - 1
+
+
+class OwnLog(Protocol):
+    """This machine's log, while it follows. `spool.log.Log` is one."""
+
+    @property
+    def last_seq(self) -> int: ...
+
+    @property
+    def last_chain(self) -> bytes: ...
+
+    async def receive(self, batches: Sequence[Received]) -> None: ...
+
+
+class Seen(NamedTuple):
+    """What a server showed that is not behind this machine's log."""
+
+    host: str
+    head: Head
+    lease: Lease | None
+    at: float
+    """When it was asked, in trio's seconds."""
+
+
+class _StillLeaseError(Exception):
+    """Nobody has renewed the lease for some time, as far as this server shows."""
+
+
+class Following:
+    """The task of a machine that follows: `run` it, and cancel it before this machine leads.
+
+    `before_applied(row, batch)` is called for each row that has been checked, in order, before its records are in the
+    log; for one row perhaps several times, since the log may take it at a later try. Where it raises `DamagedRowError`,
+    the row is as one that is damaged itself. `on_seen` is told what the database shows, at least each `poll_seconds`
+    while it can be read. `on_trouble` is told in words what is wrong, each time, and None when all is well again. Where
+    the lease does not move for `stale_seconds`, other hosts are tried: ours is perhaps an old primary, where nobody
+    writes any more.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        log: OwnLog,
+        *,
+        seal: Seal | None = None,
+        before_applied: Callable[[Row, Received], None] = lambda row, batch: None,
+        on_seen: Callable[[Seen], None] = lambda seen: None,
+        on_trouble: Callable[[str | None], None] = lambda text: None,
+        poll_seconds: float = 0.5,
+        stale_seconds: float = 2.0,
+    ) -> None:
+        self._table = table
+        self._log = log
+        self._seal = seal
+        self._before_applied = before_applied
+        self._on_seen = on_seen
+        self._on_trouble = on_trouble
+        self._poll_seconds = poll_seconds
+        self._stale_seconds = stale_seconds
+        self._is_troubled = False
+        self._pause = PAUSE_SECONDS
+        #: Of the last row that was applied.
+        self._epoch = 0
+        #: The last lease, and since when it is the same.
+        self._lease: tuple[bytes, int, int] | None = None
+        self._lease_moved_at = 0.0
+        #: The last sequence number that a server showed.
+        self._shown_seq = log.last_seq
+        #: All that was shown at this time is in the log. None: nothing was shown yet.
+        self._current_as_of: float | None = None
+        #: A later time, and what was shown then and is not all in the log.
+        self._awaited: tuple[float, int] | None = None
+
+    @property
+    def lag_records(self) -> int:
+        """How many records the table has, as far as is known, that this machine's log has not."""
+        return max(0, self._shown_seq - self._log.last_seq)
+
+    @property
+    def lag_seconds(self) -> float | None:
+        """All that was in the table so long ago is in this machine's log. None: the table was never read."""
+        return None if self._current_as_of is None else trio.current_time() - self._current_as_of
+
+    async def run(self) -> None:
+        """Follow, for ever.
+
+        Raises `DivergedError`, `TailGoneError`, and what `receive` and `before_applied` raise. Whatever is wrong with
+        the database is waited for.
+        """
+        self._lease_moved_at = trio.current_time()
+        while True:
+            try:
+                connection = await self._table.connect()
+                try:
+                    await self._follow(connection)
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await connection.close()
+            except (TableError, DamagedRowError) as error:
+                self._is_troubled = True
+                self._on_trouble(str(error))
+                await trio.sleep(self._pause)
+                self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)
+            except _StillLeaseError:
+                pass
+            self._table.prefer_another_host()
+
+    async def catch_up(self, connection: Connection, head: Head) -> None:
+        """Apply all rows up to this head, which this machine has taken by this connection. Not beside `run`.
+
+        Returned: the log ends where the head stands. Raises `LostRowsError` where the log has more than the database
+        that gave us the head, or something else; `TailGoneError`, `DivergedError`, `DamagedRowError`, `TableError`.
+        """
+        log = self._log
+        while log.last_seq < head.last_seq and await self._apply(connection, head, head.chain):
+            pass
+        if log.last_seq < head.last_seq:
+            raise TableError(
+                f"{connection.host}: the head names another chain value than the row that ends with sequence "
+                f"{head.last_seq}: somebody has changed one of the two"
+            )
+        if (log.last_seq, log.last_chain) != (head.last_seq, head.chain):
+            raise LostRowsError(head.last_seq, head.chain, log.last_seq, log.last_chain)
+
+    async def _follow(self, connection: Connection) -> None:
+        log = self._log
+        while True:
+            asked_at = trio.current_time()
+            lease = await connection.lease()
+            head = await connection.head()
+            if _is_behind(head, log) or head.epoch < self._epoch:
+                raise TableError(
+                    f"{connection.host} shows less than this machine's log has: sequence {head.last_seq}, and here it "
+                    f"is {log.last_seq}. It is an old primary, or the database was restored to an earlier time"
+                )
+            # The lease was asked for first, so a server that has everything has this.
+            if lease is not None and head.last_seq < lease.witnessed_seq:
+                raise TableError(
+                    f"{connection.host} is an old primary: it shows sequence {head.last_seq}, and what is witnessed "
+                    f"ends with {lease.witnessed_seq}"
+                )
+            self._shown_seq = head.last_seq
+            witnessed_chain = b"" if lease is None else lease.witnessed_chain
+            while log.last_seq < head.last_seq and await self._apply(connection, head, witnessed_chain):
+                pass
+            self._on_seen(Seen(connection.host, head, lease, asked_at))
+            self._note_what_is_current(asked_at)
+            self._all_is_well()
+            self._check_that_somebody_leads(lease)
+            await connection.wait_for_news(self._poll_seconds)
+
+    async def _apply(self, connection: Connection, head: Head, witnessed_chain: bytes) -> bool:
+        """Read some rows up to where the head stands, and apply what is known to be witnessed. False: none was."""
+        log = self._log
+        rows = await connection.rows(log.last_seq, head.last_seq, READ_BYTES)
+        if not rows or rows[0].first_seq != log.last_seq + 1:
+            raise TailGoneError(log.last_seq, rows[0].first_seq if rows else None)
+        if rows[0].previous_chain != log.last_chain:
+            raise DivergedError(
+                rows[0].first_seq, "the record in front of it has another chain value in the log here"
+            )
+        for row, behind in pairwise(rows):
+            if (behind.first_seq, behind.previous_chain) != (row.last_seq + 1, row.chain):
+                raise DamagedRowError(behind, "it does not stand behind the row before it")
+        last = rows[-1]
+        if last.last_seq >= head.last_seq and last.chain != witnessed_chain:
+            rows = rows[:-1]
+        batches: list[Received] = []
+        for row in rows:
+            try:
+                batch = decode(row, seal=self._seal)
+                self._before_applied(row, batch)
+            except DamagedRowError:
+                if batches:
+                    break  # what is in front of it is whole, and it is met again
+                raise
+            batches.append(batch)
+            await trio.lowlevel.checkpoint()
+        if not batches:
+            return False
+        await log.receive(batches)
+        self._epoch = rows[len(batches) - 1].epoch
+        return True
+
+    def _note_what_is_current(self, asked_at: float) -> None:
+        last_seq = self._log.last_seq
+        if self._shown_seq <= last_seq:
+            self._current_as_of, self._awaited = asked_at, None
+            return
+        if self._awaited is not None and self._awaited[1] <= last_seq:
+            self._current_as_of, self._awaited = self._awaited[0], None
+        if self._awaited is None:
+            self._awaited = asked_at, self._shown_seq
+
+    def _check_that_somebody_leads(self, lease: Lease | None) -> None:
+        now = trio.current_time()
+        seen = None if lease is None else (lease.holder, lease.epoch, lease.counter)
+        if seen != self._lease:
+            self._lease, self._lease_moved_at = seen, now
+        elif now - self._lease_moved_at >= self._stale_seconds:
+            self._lease_moved_at = now
+            raise _StillLeaseError
+
+    def _all_is_well(self) -> None:
+        self._pause = PAUSE_SECONDS
+        if self._is_troubled:
+            self._is_troubled = False
+            self._on_trouble(None)
+
+
+def _is_behind(head: Head, log: OwnLog) -> bool:
+    return head.last_seq < log.last_seq or (head.last_seq == log.last_seq and head.chain != log.last_chain)

@@ -1,0 +1,49 @@
+"""Slices of the campaigns of three relays on one log; `make simulate WORLD=nodes` and `make nodes` run more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.campaigns.bugs_of_nodes import denies_what_it_has_not_heard_of
+from tests.campaigns.node_story import simulate_nodes
+from tests.campaigns.nodes import live
+from tests.campaigns.simulate import Totals
+
+SEEDS = (4, 5, 9)
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_no_promise_is_broken_in_a_slice_of_the_campaign() -> None:
+    totals = Totals()
+    for seed in SEEDS:
+        run = simulate_nodes(seed)
+        assert run.breaches == [], f"seed {seed}"
+        totals.add(run)
+    assert totals.happened["times that somebody took the lead"] > len(SEEDS)
+    assert totals.answers["POST 200"] > 20 * len(SEEDS)
+
+
+def test_a_seed_replays_exactly() -> None:
+    first, again = simulate_nodes(3), simulate_nodes(3)
+    assert first.breaches == []
+    assert first.log == again.log
+    assert first.answers == again.answers
+
+
+def test_a_node_that_denies_what_it_has_not_heard_of_is_caught() -> None:
+    with ExitStack() as stack:
+        denies_what_it_has_not_heard_of(stack)
+        breaches = simulate_nodes(9).breaches
+    assert any("beyond the last event" in breach or "it is 404" in breach for breach in breaches)
+
+
+def test_two_rounds_of_real_relays_and_servers(tmp_path: Path) -> None:
+    told: Counter[str] = Counter()
+    trio.run(lambda: live(tmp_path, rounds=2, seed=1, only=None, told=told))
+    assert told["logs of all nodes compared"] == 3
+    assert told["messages told of"] > 0

@@ -1,0 +1,1 @@
+"""A relay on several machines."""

@@ -1,0 +1,74 @@
+"""A node with another pepper than the one that leads does not start."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay.message.key_files import KeyFileError
+from relay.message.keys import Pepper, Peppers
+from relay.nodes.facts import to_row
+from relay.nodes.same_secrets import PATIENCE_SECONDS, check_pepper
+from relay.nodes.seal import pepper_digests
+from spool.replicated.table import HOLDER_OCTETS, Lease
+from tests.nodes.test_facts import facts
+from tests.world.outcomes import Outcome
+from tests.world.relay import run
+from tests.world.servers import put_lease, put_node
+from tests.world.table import FakeDatabase
+
+OURS = Peppers({1: Pepper(b"a" * 32), 2: Pepper(b"b" * 32)})
+ONE_OTHER = Peppers({1: Pepper(b"a" * 32), 2: Pepper(b"c" * 32)})
+OTHER = Peppers({1: Pepper(b"x" * 32)})
+FEWER = Peppers({1: Pepper(b"a" * 32)})
+
+
+def database(leader: str | None, **peppers: Peppers) -> FakeDatabase:
+    made = FakeDatabase()
+    server = made.servers.primary
+    for name, of in peppers.items():
+        server.write(put_node(name, to_row(facts(name, peppers=pepper_digests(of)))))
+    if leader is not None:
+        lease = Lease(2, b"h" * HOLDER_OCTETS, f"{leader} {leader}.example:1", 1, 0, bytes(32))
+        server.write(put_lease(lease))
+    return made
+
+
+@pytest.mark.parametrize(("theirs", "file"), [(OTHER, "pepper"), (ONE_OTHER, "pepper.2")])
+def test_another_pepper_than_the_leader_s(theirs: Peppers, file: str) -> None:
+    async def story() -> None:
+        with pytest.raises(KeyFileError, match=rf"^{file}: is another one than that of one, which leads"):
+            await check_pepper(database("one", one=theirs).table(), OURS, name="two")
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: database("one", one=OURS),
+        lambda: database("one", one=FEWER),
+        # It is the one that leads that is right, and of itself this node knows.
+        lambda: database("one", one=OURS, three=OTHER),
+        lambda: database("two", two=OTHER),
+        lambda: database(None, one=OTHER),
+        lambda: database("one"),
+        lambda: FakeDatabase(head=None),
+    ],
+)
+def test_nothing_else_is_in_the_way(made: object) -> None:
+    async def story() -> None:
+        assert callable(made)
+        await check_pepper(made().table(), OURS, name="two")
+
+    run(story)
+
+
+@pytest.mark.parametrize("latency", [0.0, PATIENCE_SECONDS])
+def test_a_database_that_does_not_answer_is_not_waited_for(latency: float) -> None:
+    async def story() -> None:
+        slow = database("one", one=OTHER)
+        slow.latency_seconds = latency
+        slow.choose = lambda number, name, table: Outcome.ANSWERED if latency else Outcome.CUT_BEFORE
+        await check_pepper(slow.table(), OURS, name="two")
+
+    run(story)

@@ -1,0 +1,66 @@
+"""A node that led, and does not know yet that another does: it denies nothing that the other may have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+
+from tests.world.machines import open_machines
+from tests.world.relay import run
+
+
+def test_who_may_have_been_deposed_does_not_say_that_a_message_is_not_there(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert") as machines:
+            before = await machines.until_led()
+            before.table.cut_off()
+            after = await machines.until_led_by_another(before)
+            message_id = await after.world.send(to="friend@example.com")
+            assert before.leads  # as far as it knows
+            for path in (f"/v1/messages/{message_id}", f"/v1/events?cursor={message_id}"):
+                status, answer, _ = await before.world.request("GET", path)
+                assert (status, answer["code"]) == (503, "TEMPORARILY_UNAVAILABLE"), path
+            # Nor does it refuse a key that was made since.
+            credentials = await after.world.enrol("did:plc:bbbbbbbbbbbbbbbbbbbbbbbb", "other.example")
+            status, _, _ = await before.world.request("GET", "/v1/events", headers=credentials)
+            assert status == 503
+            before.table.rejoin()
+            await before.until_ended()
+            await before.begin()
+            await machines.until_level()
+            assert (await before.world.message(message_id))["status"]
+
+    run(main)
+
+
+def test_a_leader_that_is_sure_says_at_once_that_a_message_is_not_there(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert") as machines:
+            leader = await machines.until_led()
+            began = trio.current_time()
+            status, _, _ = await leader.world.request("GET", "/v1/messages/4711")
+            assert status == 404
+            assert trio.current_time() == began
+
+    run(main)
+
+
+def test_who_is_back_while_the_lease_is_still_its_own_does_not_say_that_it_leads(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna") as machines:
+            leader = await machines.until_led()
+            leader.kill()
+            await leader.until_ended()
+            leader.rejoin()
+            await leader.begin()
+            await trio.sleep(1)
+            assert leader.node.level_at > float("-inf")
+            assert not leader.leads
+            status, _, _ = await leader.world.request("GET", "/leader")
+            assert status == 503
+            _, ready, _ = await leader.world.request("GET", "/readyz")
+            assert (ready["role"], ready["accepting"]) == ("follower", False)
+            assert await machines.until_led() is leader
+
+    run(main)

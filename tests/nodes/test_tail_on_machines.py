@@ -1,0 +1,52 @@
+"""Which rows of the table go, and what becomes of a node that was away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from relay.nodes import facts, tail
+from spool.errors import TailGoneError
+from tests.world.machines import open_machines
+from tests.world.relay import run
+
+
+def test_old_rows_go_and_a_node_that_was_away_for_longer_says_that_it_is_to_be_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Machines ask the database all the time, so an hour is a minute here.
+    monkeypatch.setattr(tail, "PERIOD_SECONDS", 60.0)
+    monkeypatch.setattr(tail, "FIRST_SECONDS", 5.0)
+    for module in (tail, facts):
+        monkeypatch.setattr(module, "HOUR_US", 60_000_000)
+
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert", "carl", nodes="tail_hours = 1") as machines:
+            leader = await machines.until_led()
+            await machines.until_level()
+            away = next(machine for machine in machines.all if machine is not leader)
+            seq = away.seq
+            away.kill()
+            await away.until_ended()
+            await leader.world.until(await leader.world.send(to="friend@example.com"), "sent")
+            await trio.sleep(50)
+            assert machines.database.shown.rows[0].first_seq == 1, "nothing is old"
+            await trio.sleep(80)
+            assert all(row.first_seq > seq + 1 for row in machines.database.shown.rows)
+            page = leader.world.core.metrics_page
+            needed = next(
+                line
+                for line in (await page.text()).splitlines()
+                if line.startswith(b"atmos_node_database_bytes ")
+            )
+            assert float(needed.split()[1]) == leader.node.tail.octets
+            # Who has all of them goes on.
+            await leader.world.until(await leader.world.send(to="friend@example.com"), "sent")
+            await machines.until_level()
+            await away.begin()
+            await away.until_ended()
+            assert isinstance(away.ended_by, TailGoneError)
+
+    run(main)

@@ -1,0 +1,1 @@
+"""The replicated form of the log: over the database in memory, and over real servers."""

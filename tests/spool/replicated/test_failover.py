@@ -1,0 +1,88 @@
+"""Machines with one log over a database that fails over beneath them: the one in memory, and PostgreSQL."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import pytest
+import trio
+
+from spool.errors import LogDeposedError
+from spool.replicated.table import Table
+from tests.world.disk import FakeDisk
+from tests.world.replicated import Node, open_node
+from tests.world.spool import group, read_all
+from tests.world.tables import Database, found
+
+
+@dataclass
+class Reached:
+    database: Database
+
+    def table(self, name: str) -> Table:
+        return self.database.table()
+
+
+def test_a_leader_goes_on_through_a_failover_and_another_takes_its_place(harmed: Database) -> None:
+    disks = {name: FakeDisk() for name in ("anna", "bert", "cleo")}
+    reached = Reached(harmed)
+
+    async def main() -> None:
+        await found(harmed.table())
+        async with open_node(reached, "cleo", disk=disks["cleo"]) as cleo, trio.open_nursery() as nursery:
+            nursery.start_soon(cleo.following.run)
+            async with open_node(reached, "bert", disk=disks["bert"]) as bert:
+                await nursery.start(lead_until_deposed, bert, cleo)
+                async with trio.open_nursery() as renewing:
+                    renewing.start_soon(bert.renew_lease, 0.1)
+                    await bert.log.append(group(9))
+                    await wait_applied(cleo, bert)
+                    renewing.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+
+    async def lead_until_deposed(bert: Node, cleo: Node, *, task_status: trio.TaskStatus[None]) -> None:
+        """Anna leads, until Bert does."""
+        with pytest.RaisesGroup(LogDeposedError, flatten_subgroups=True):
+            async with (
+                open_node(reached, "anna", disk=disks["anna"]) as anna,
+                trio.open_nursery() as nursery,
+            ):
+                await anna.lead()
+                nursery.start_soon(anna.renew_lease, 0.1)
+                for number in range(1, 6):
+                    await anna.log.append(group(number, 2))
+                await wait_applied(cleo, anna)
+
+                harmed.stall_standbys()
+                async with trio.open_nursery() as appending:
+                    appending.start_soon(anna.log.append, group(6, 2))
+                    await harmed.wait_held()
+                    harmed.fail_over()
+                    harmed.go_on()
+                harmed.bring_old_back()
+                for number in (7, 8):
+                    await anna.log.append(group(number, 2))
+                await wait_applied(cleo, anna)
+
+                await bert.lead()
+                task_status.started()
+                with pytest.raises(LogDeposedError):
+                    await anna.log.append(group(99))
+
+    harmed.run(main)
+    chains = [[record.chain for record in read_all(disk)] for disk in disks.values()]
+    assert chains[1] == chains[2]
+    assert chains[0] == chains[1][: len(chains[0])]
+    skeletons = [record.skeleton for record in read_all(disks["cleo"])]
+    assert skeletons == [entry.skeleton for number in range(1, 9) for entry in group(number, 2)] + [
+        entry.skeleton for entry in group(9)
+    ]
+
+
+async def wait_applied(follower: Node, leader: Node) -> None:
+    """Until the follower has what the leader has."""
+    async with aclosing(follower.log.follow(leader.log.last_seq)) as records:
+        async for record in records:
+            assert (record.seq, record.chain) == (leader.log.last_seq, leader.log.last_chain)
+            break

@@ -1,0 +1,90 @@
+"""Ends what its parent has started, when the parent ends, however that is: a program that is told of processes.
+
+    python -I reaper.py DIRECTORY        # +PID: it is to be ended, and its children; -PID: it has ended
+
+When its input ends, which `kill -9` of the parent does, too, it kills them, stopped ones also, and removes the
+directory. It is in a session of its own, so that a signal to the parent's group does not reach it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+SECONDS_FOR_FILES = 10.0
+
+
+class Reaper:
+    """The parent's half."""
+
+    def __init__(self, directory: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", __file__, str(directory)], stdin=subprocess.PIPE, start_new_session=True
+        )
+
+    def started(self, process: int) -> None:
+        self._tell(f"+{process}\n")
+
+    def ended(self, process: int) -> None:
+        self._tell(f"-{process}\n")
+
+    def reap(self) -> None:
+        """Now. Returned: all is gone."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode())
+        self._process.stdin.flush()
+
+
+def signal_all(parent: int, number: signal.Signals) -> None:
+    """To a process and all of its children."""
+    if number != signal.SIGCONT:
+        _send(parent, signal.SIGSTOP)  # it begins no others meanwhile
+    for process in (parent, *_children(parent)):
+        _send(process, number)
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            # Behind the name, which may hold anything: the state, and the parent.
+            if int(path.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(path.parent.name))
+    return found
+
+
+def _send(process: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, number)
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    processes: set[int] = set()
+    for line in sys.stdin:
+        if line[0] == "+":
+            processes.add(int(line[1:]))
+        else:
+            processes.discard(int(line[1:]))
+    for process in processes:
+        signal_all(process, signal.SIGKILL)
+    # Who is just ending may still make a file.
+    until = time.monotonic() + SECONDS_FOR_FILES
+    while os.path.exists(sys.argv[1]) and time.monotonic() < until:
+        shutil.rmtree(sys.argv[1], ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Servers of the tests' own are gone when who started them is, even one that was killed, with stopped servers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.world.postgres import open_servers, require_postgres
+from tests.world.process import PATIENCE_SECONDS, wait_until
+
+#: Starts three, stops one, says where they are, and never ends.
+STARTS = """
+from tests.world.postgres import open_servers
+with open_servers() as servers:
+    servers.standbys[0].stop()
+    print(servers.primary.directory.parent, flush=True)
+    input()
+"""
+ROOT = Path(__file__).parent.parent.parent
+
+
+def processes_in(directory: str) -> list[str]:
+    """Whose arguments name it: the first process of each server, from which the others come."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes()
+        except OSError:
+            continue  # it ended meanwhile
+        if directory.encode() in words and b"reaper" not in words:
+            found.append(path.parent.name)
+    return found
+
+
+def test_a_killed_test_leaves_neither_processes_nor_files() -> None:
+    require_postgres()
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTS], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as test:
+        assert test.stdout is not None
+        directory = test.stdout.readline().strip()
+        assert len(processes_in(directory)) == 3
+        test.kill()
+        test.wait(PATIENCE_SECONDS)
+    wait_until(lambda: not Path(directory).exists(), lambda: f"{directory} is gone")
+    wait_until(lambda: not processes_in(directory), lambda: f"no process of {directory} is left")
+
+
+def test_a_standby_that_lost_its_primary_follows_the_new_one_and_the_old_one_is_made_anew() -> None:
+    with open_servers() as servers:
+        old = servers.primary
+        new = servers.fail_over()
+        assert new is not old
+        servers.wait_replicating()
+        old.start()
+        assert old.execute("SELECT pg_is_in_recovery()") == [(False,)]
+        servers.mend()
+        assert old.execute("SELECT pg_is_in_recovery()") == [(True,)]
+        assert len(servers.senders()) == 2

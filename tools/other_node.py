@@ -1,0 +1,72 @@
+"""Another node's files, read over its door by a command: its log compared, or this node's filled from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import trio
+
+from relay.config import load_config, load_node
+from relay.nodes import database
+from relay.nodes.borrowing import RemoteDisk, asking_from_thread
+from relay.nodes.certificates import NodeCertificates, is_node_name
+from relay.nodes.facts import Facts, read_rows
+from relay.nodes.links import open_links
+from relay.nodes.words import Node
+from relay.refusals import Refusal
+from relay.routes import Route
+from spool.replicated.table import Table
+
+T = TypeVar("T")
+
+
+def table_of(directory: Path) -> Table:
+    """The database of a node. Raises ConfigError, KeyFileError; Refusal where it is none."""
+    config = load_config(directory)
+    if config.nodes is None:
+        raise Refusal("CONFLICT", f"{directory} is no node: its relay.toml has no [nodes]")
+    return database.open_table(directory, config.nodes, load_node(directory))
+
+
+def node_meant(directory: Path, given: str) -> Node:
+    """`NAME@HOST:PORT`, or a `NAME` whose address the database has. Raises UsageError, Refusal, TableError."""
+    name, _, address = given.partition("@")
+    if not is_node_name(name):
+        raise click.UsageError(f"{given} is neither a directory nor a node: NAME, or NAME@HOST:PORT")
+    if not address:
+        address = trio.run(_address_of, table_of(directory), name)
+    try:
+        route = Route.parse(address)
+    except ValueError:
+        raise click.UsageError(f"{address}: expected host:port or [v6]:port") from None
+    return Node(name, route.host, route.port)
+
+
+async def _address_of(table: Table, name: str) -> str:
+    connection = await table.connect()
+    try:
+        rows = read_rows(await connection.nodes())
+    finally:
+        await connection.close()
+    for row in rows:
+        if isinstance(row, Facts) and row.name == name and row.address:
+            return row.address
+    names = ", ".join(row.name for row in rows) or "none"
+    raise Refusal("NOT_FOUND", f"there is no node {name} that says where it is; there are: {names}")
+
+
+def with_files_of(directory: Path, node: Node, do: Callable[[RemoteDisk], T]) -> T:
+    """What `do` makes of the other node's files, in a thread; `directory` is this node's. Raises what it raises."""
+    own = load_node(directory)
+    certificates = NodeCertificates(directory, own.name, datetime.now(UTC))
+
+    async def main() -> T:
+        async with open_links(certificates) as links:
+            disk = RemoteDisk(asking_from_thread(links, node))
+            return await trio.to_thread.run_sync(do, disk)
+
+    return trio.run(main)

@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 from spool.directory import LOCK_NAME, TORN_NAME, segment_seqs
 from spool.disk import Disk, RealDisk
-from spool.errors import LogFollowsError
 from spool.files import TMP_SUFFIX, opened, read_chunks, write_durably
-from spool.mark import MARK_NAME, read_mark
+from spool.mark import read_mark
 from spool.record import DamagedError, crc32c
 from spool.recovery import Action, Plan, Witness, decide, decide_behind
 from spool.segment import (
@@ -174,32 +173,6 @@ def repair(directory: Path, *, witness: Witness | None = None, disk: Disk | None
     lock = disk.lock(directory / LOCK_NAME)
     try:
         return carry_out(disk, directory, inspect(disk, directory, witness))
-    finally:
-        disk.close(lock)
-
-
-def separate(directory: Path, *, disk: Disk | None = None) -> int:
-    """From now on the log in `directory`, which several machines have had, is this one's alone; its last sequence
-    number. The mark goes when all that is here is synced. Where there is none, nothing is changed.
-
-    Raises `LogFollowsError` where something behind the mark is not whole, for it would be lost: receive it again first
-    (a start does), or `repair` what is there. Raises `LockedError` and `CorruptionError`.
-    """
-    disk = disk or RealDisk()
-    lock = disk.lock(directory / LOCK_NAME)
-    try:
-        plan = inspect(disk, directory, None)
-        if plan.mark is None:
-            return 0 if plan.tail is None else plan.tail.end.next_seq - 1
-        if _dropped(plan) is not None:
-            raise LogFollowsError(
-                f"{directory}: what is behind sequence {plan.mark.seq} is not whole, and other machines have it; "
-                "nothing was changed"
-            )
-        report = carry_out(disk, directory, plan)
-        disk.unlink(directory / MARK_NAME)
-        disk.sync_directory(directory)
-        return report.last_seq
     finally:
         disk.close(lock)
 

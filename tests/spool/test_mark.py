@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from trio.testing import wait_all_tasks_blocked
 from spool import (
     CorruptionError,
     Entry,
-    LockedError,
     Log,
     LogFollowsError,
     LogPoisonedError,
@@ -26,10 +24,9 @@ from spool.backup.backup import back_up
 from spool.backup.restore import restore
 from spool.mark import MARK_BYTES, MARK_NAME, decode_mark, encode_mark, read_mark
 from spool.record import record_bytes
-from spool.repair import separate
 from spool.verify.verify import verify_log
 from tests.world.agreed import InMemory
-from tests.world.disk import FakeDisk, surviving_subsets
+from tests.world.disk import FakeDisk
 from tests.world.gate import Gate
 from tests.world.spool import DIRECTORY, entries, group, open_fake, read_all, run
 
@@ -303,66 +300,6 @@ def test_one_machines_log_becomes_one_of_several_by_todays_rules() -> None:
     assert torn.list_names(DIRECTORY / "torn")
     run(partial(follow, disk))
     assert read_all(disk) == records
-
-
-def test_separated_it_is_one_machines_alone() -> None:
-    disk = marked_log()
-    records = read_all(disk)
-    assert separate(DIRECTORY, disk=disk) == 3
-    assert marked_seq(disk) is None
-    assert separate(DIRECTORY, disk=disk) == 3
-
-    async def main() -> None:
-        async with open_fake(disk) as log:
-            await log.append(group(4))
-
-    run(main)
-    assert read_all(disk)[:-1] == records
-
-
-def test_what_would_be_lost_keeps_it_from_being_separated() -> None:
-    disk = marked_log()
-    with pytest.raises(LockedError):
-        lock = disk.lock(DIRECTORY / "lock")
-        separate(DIRECTORY, disk=disk)
-    disk.close(lock)
-    handle = disk.open_write(DIRECTORY / "00000000000000000001.seg")
-    disk.write(handle, b"half a record", disk.size(handle))
-    disk.close(handle)
-    before = disk.state()
-    with pytest.raises(LogFollowsError, match="not whole"):
-        separate(DIRECTORY, disk=disk)
-    assert disk.state() == before
-    report = repair(DIRECTORY, disk=disk)
-    assert report.dropped is not None
-    assert report.dropped._asdict() == {"seq": 4, "size": 13, "files": 1}
-    assert separate(DIRECTORY, disk=disk) == 3
-
-
-def test_a_crash_while_it_is_separated_leaves_it_whole() -> None:
-    """The mark goes after all that was behind it is synced: what was only written by then is not lost."""
-    disk = FakeDisk()
-
-    async def main() -> FakeDisk:
-        async with follow_fake(disk) as log:
-            await led(log)
-            return deepcopy(disk).restart()  # as if the process had been killed
-
-    unsynced: FakeDisk = run(main)
-    assert marked_seq(unsynced) == 0
-    looked_at = 0
-
-    def crash() -> None:
-        nonlocal looked_at
-        for surviving in surviving_subsets(len(unsynced.pending)):
-            crashed = unsynced.crash(surviving)
-            looked_at += 1
-            if marked_seq(crashed) is None:
-                assert [record.seq for record in read_all(crashed)] == [1, 2, 3]
-
-    unsynced.after_operation = crash
-    assert separate(DIRECTORY, disk=unsynced) == 3
-    assert looked_at > 5
 
 
 # ------------------------------------------------------------------------------------------------ the tools

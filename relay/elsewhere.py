@@ -28,6 +28,15 @@ class OwnNode(Protocol):
         """So old is what is answered here, at most: since then this node is not known to have had all that the leader
         had acknowledged. 0: it leads. Infinite: it never was."""
 
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with this node, or the database, in a sentence for the operator."""
+
+    @property
+    def is_unfit(self) -> bool:
+        """The log here is not the one that all nodes have agreed on, or lacks what it cannot get from the database any
+        more: no member is answered from it."""
+
     async def catch_up(self) -> None:
         """Until the views here have all that was acknowledged by any node before this was called.
 

@@ -139,5 +139,17 @@ class TailGoneError(SpoolError):
         self.last_seq = last_seq
 
 
+class RowsMissingError(SpoolError):
+    """The database has not the rows that this machine's log needs next, but some in front of them, and old rows only go
+    from the front: somebody has removed them, or changed their numbers. It is not mended here."""
+
+    def __init__(self, first_seq: int, last_seq: int) -> None:
+        super().__init__(
+            f"the database has no row with the sequences {first_seq} to {last_seq}, and it cannot have dropped them by "
+            "itself: somebody has removed them, or changed their numbers"
+        )
+        self.first_seq = first_seq
+
+
 class BackupError(SpoolError):
     """A backup or a restore that is refused, or a backup that is not what its manifest says."""

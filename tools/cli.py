@@ -218,10 +218,8 @@ def _explain_group(group: BaseExceptionGroup[BaseException]) -> None:
 
 def _with_advice(error: BaseException) -> str:
     """With what to do, where the sentence comes from below of what has commands."""
-    from spool.errors import LostRowsError, TailGoneError
+    from spool.errors import LostRowsError
 
     if isinstance(error, LostRowsError) or isinstance(error.__cause__, LostRowsError):
         return f"{error}. What to do is in docs/NODES.md, where the database was restored to an earlier time"
-    if isinstance(error, TailGoneError):
-        return f"{error}. Fill this directory from another node: `atmos-relay node fill DIR --from NAME`"
     return str(error)

@@ -132,7 +132,10 @@ class App(QuartTrio):
 
     async def _dispatch(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and self._console is not None and _is_console(scope["path"]):
-            if self._edge.config.console.members:
+            if self._edge.node is not None and self._edge.node.is_unfit:
+                answer, _ = error_answer(nodes.unfit(), method=scope["method"], route=scope["path"])
+                await give(answer, Request(scope, receive), send)
+            elif self._edge.config.console.members:
                 await self._console.serve(scope, receive, send)
             else:
                 await self._serve(scope, receive, send)
@@ -198,6 +201,8 @@ class App(QuartTrio):
             if not found.for_members:
                 request.check_arguments()
             if self._edge.node is not None:
+                if found.for_members:
+                    nodes.check_fit(self._edge)
                 await nodes.wait_until_known(self._edge, request)
             if found.body is None:
                 return await found.handler(self._edge, request)

@@ -39,6 +39,8 @@ class NodeReadiness(Readiness):
     role: Role
     #: So old is what it answers, at most; None: nobody knows.
     lag_seconds: float | None = msgspec.field(name="lagSeconds")
+    #: What is wrong with it, or with the database, in a sentence.
+    trouble: str | None
 
 
 @operation(
@@ -67,8 +69,11 @@ async def healthz(edge: Edge, request: Request) -> Answer:
 )
 async def readyz(edge: Edge, request: Request) -> Answer:
     """A relay without room still delivers, and answers what became of a mail: whatever takes it out of service for
-    that, a proxy say, would hide it from those who ask. So it is of a node that follows while nobody leads."""
+    that, a proxy say, would hide it from those who ask. So it is of a node that follows while nobody leads; but not of
+    one whose log must not be answered from."""
     refusal, node = await edge.why_not_accepting(), edge.node
+    if node is not None and node.is_unfit:
+        return Answer.of(ErrorAnswer(node.trouble or "its log is unfit", "TEMPORARILY_UNAVAILABLE"), 503)
     follows = node is not None and node.role == "follower"
     if refusal is not None and refusal.code != "QUEUE_FULL" and not follows:
         return Answer.of(ErrorAnswer(refusal.message, refusal.code), 503)
@@ -77,7 +82,7 @@ async def readyz(edge: Edge, request: Request) -> Answer:
     if node is None:
         return Answer.of(Readiness("ready", seq, refusal is None, code, reason))
     lag = None if math.isinf(node.lag_seconds) else round(node.lag_seconds, 1)
-    return Answer.of(NodeReadiness("ready", seq, refusal is None, code, reason, node.role, lag))
+    return Answer.of(NodeReadiness("ready", seq, refusal is None, code, reason, node.role, lag, node.trouble))
 
 
 @operation(

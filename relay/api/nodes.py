@@ -10,6 +10,9 @@
   number that has not come here yet. Before anybody is told 401 or 404 for that, this node catches up; where it cannot,
   or led and may lead no more, he is told 503 (`relay.elsewhere.OwnNode.catch_up`).
 
+- *A node whose log is unfit*, since it has parted from the one that all have agreed on, or lacks what the database has
+  no more, answers no member at all: 503, and its `/readyz` says why (`check_fit`).
+
 Nothing here is done, or in the way, where there is one machine.
 """
 
@@ -81,6 +84,19 @@ async def found(edge: Edge, look: Callable[[], Found]) -> Found:
             raise
     await edge.node.catch_up()
     return look()
+
+
+def check_fit(edge: Edge) -> None:
+    """Raises Refusal(TEMPORARILY_UNAVAILABLE)."""
+    if edge.node is not None and edge.node.is_unfit:
+        raise unfit()
+
+
+def unfit() -> Refusal:
+    return Refusal(
+        "TEMPORARILY_UNAVAILABLE",
+        "this node's log is not that of the other nodes, or lacks much of it: ask another",
+    )
 
 
 async def wait_until_known(edge: Edge, request: Request) -> None:

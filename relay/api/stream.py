@@ -21,7 +21,7 @@ import trio
 
 from relay.api.answers import Answer, error_answer
 from relay.api.credentials import listener_of
-from relay.api.nodes import wait_until_known
+from relay.api.nodes import check_fit, wait_until_known
 from relay.api.request import Receive, Request, Send
 from relay.edge import Edge
 from relay.refusals import Refusal
@@ -52,6 +52,7 @@ async def serve_stream(edge: Edge, scope: Any, receive: Receive, send: Send) -> 
     request = Request(scope, receive, legal_arguments=ARGUMENTS)
     try:
         if edge.node is not None:
+            check_fit(edge)
             await wait_until_known(edge, request)
         principal, ticket = listener_of(edge, request)
         asked = request.argument("cursor")

@@ -111,6 +111,14 @@ class ToldNode(OwnNode):
         since = trio.current_time() - self._told_at
         return self._told.lag_seconds + since if self._told.role == "follower" else 0.0
 
+    @property
+    def trouble(self) -> str | None:
+        return self._told.trouble
+
+    @property
+    def is_unfit(self) -> bool:
+        return self._told.is_unfit
+
     async def catch_up(self) -> None:
         await self._catch_up()
 

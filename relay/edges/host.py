@@ -266,7 +266,7 @@ async def _ask(worker: Worker, question: msgspec.Struct) -> bool:
 
 
 def _told(node: OwnNode) -> words.NodeIs:
-    return words.NodeIs(node.role, node.lag_seconds)
+    return words.NodeIs(node.role, node.lag_seconds, node.trouble, node.is_unfit)
 
 
 def _served_on(one: Listening) -> words.ServedOn:

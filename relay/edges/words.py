@@ -122,6 +122,8 @@ class NodeIs(_Word, frozen=True, tag="node_is"):
 
     role: Role
     lag_seconds: float
+    trouble: str | None = None
+    is_unfit: bool = False
 
 
 class Greeting(msgspec.Struct, frozen=True, kw_only=True):

@@ -99,14 +99,18 @@ async def open_forwarding(
     name: str,
     leader: Callable[[], Node | None],
     level_at: Callable[[], float],
+    trouble: Callable[[], str | None] = lambda: None,
+    is_unfit: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[Forwarding]:
     """Forward for `core` while the block runs. Open it before any door of the core's, and close it after them.
 
     `name`: this node's. `leader`: who leads, as far as is known at this moment; this node itself where it does (by its
     own knowledge, never by a lease that another may have taken); None: nobody. `level_at`: when (`trio.current_time()`)
-    this node was last known to have in its views all that was witnessed.
+    this node was last known to have in its views all that was witnessed. `trouble`, `is_unfit`: as in `OwnNode`.
     """
-    forwarding = Forwarding(core, links, name=name, leader=leader, level_at=level_at)
+    forwarding = Forwarding(
+        core, links, name=name, leader=leader, level_at=level_at, trouble=trouble, is_unfit=is_unfit
+    )
     core.elsewhere = forwarding
     core.node = forwarding
     core.stream_places.admitted_by = forwarding.admit_stream
@@ -135,12 +139,16 @@ class Forwarding:
         name: str,
         leader: Callable[[], Node | None],
         level_at: Callable[[], float],
+        trouble: Callable[[], str | None],
+        is_unfit: Callable[[], bool],
     ) -> None:
         self._core = core
         self._links = links
         self._name = name
         self._leader = leader
         self._level_at = level_at
+        self._trouble = trouble
+        self._is_unfit = is_unfit
         self._has_led = False
         #: The views have all up to here; who waits for more, by what he waits for.
         with core.store.read() as view:
@@ -167,6 +175,14 @@ class Forwarding:
     @property
     def lag_seconds(self) -> float:
         return max(0.0, trio.current_time() - self._level_at()) if self.follows else 0.0
+
+    @property
+    def trouble(self) -> str | None:
+        return self._trouble()
+
+    @property
+    def is_unfit(self) -> bool:
+        return self._is_unfit()
 
     async def watch(self) -> None:
         """Until cancelled: what waits for a node that does not lead any more is told so."""

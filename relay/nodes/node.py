@@ -36,6 +36,7 @@ from relay.config_nodes import NodeConfig
 from relay.core import Core
 from relay.events import NodeLeads, PepperRotated
 from relay.message.keys import Pepper
+from relay.nodes.ahead import find_ahead
 from relay.nodes.beside import BesideError, KeyMaterial
 from relay.nodes.door import Door
 from relay.nodes.facts import Facts, StrangeRow, read_rows
@@ -45,12 +46,13 @@ from relay.nodes.owed import wait_for_others
 from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
 from relay.nodes.speaking import Speaking
 from relay.nodes.tail import Tail
+from relay.nodes.trouble import Trouble
 from relay.refusals import Refusal
 from relay.times import SECOND_US
-from spool.errors import LogDeposedError, LogPoisonedError
+from spool.errors import LogDeposedError, LogPoisonedError, LostRowsError, SpoolError
 from spool.interface import STALL_SECONDS
 from spool.received import Received
-from spool.replicated.following import Following, Seen
+from spool.replicated.following import REFUSED, Following, Seen
 from spool.replicated.leading import Replicated
 from spool.replicated.rows import DamagedRowError
 from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Lease, Row, Table, TableError
@@ -95,12 +97,16 @@ class Node:
             seal=self._seal,
             before_applied=self._write_beside,
             on_seen=self._see,
+            on_level=self._see_level,
             on_trouble=self._hear_of_trouble,
             stale_seconds=self._lease_seconds,
         )
         self._led: Led | None = None
         #: The lease does not move, as far as is known.
         self._is_stale = False
+        #: It did not move for its time, and is still the same.
+        self._nobody_leads = False
+        self._lease: tuple[bytes, int, int] | None = None
         #: And this node may lead.
         self._may_try = trio.Event()
         #: Why this node does not lead although nobody does, as it was said last.
@@ -108,7 +114,7 @@ class Node:
         #: An epoch whose holder has not said yet that it leads: it was given its time.
         self._given_time = 0
         self._leading: Leading | None = None
-        self._trouble: str | None = None
+        self._trouble: Final = Trouble()
         #: Where others are let in.
         self.door: Door
         self._nursery: trio.Nursery
@@ -135,7 +141,7 @@ class Node:
         """Who leads, as far as is known at this moment. None: nobody."""
         if self.leads:
             return Led(self.name, self._own.address)
-        if self._leading is not None or self._is_stale or self._led is None:
+        if self._leading is not None or self._nobody_leads or self._led is None:
             return None
         # Our own lease, of the process before this one, or of a lead that came to nothing.
         return None if self._led.name == self.name else self._led
@@ -159,7 +165,12 @@ class Node:
     @property
     def trouble(self) -> str | None:
         """What is wrong, in a sentence."""
-        return self._trouble
+        return self._trouble.text
+
+    @property
+    def is_unfit(self) -> bool:
+        """As `relay.elsewhere.OwnNode` has it."""
+        return self._trouble.is_unfit
 
     @property
     def stripped_through(self) -> int:
@@ -240,33 +251,48 @@ class Node:
                 nursery.cancel_scope.cancel()
             try:
                 leading = await self._try_to_lead()
-            except (TableError, DamagedRowError) as error:
-                self._hear_of_trouble(str(error))
+            except (TableError, LostRowsError, *REFUSED) as error:
+                self._hear_of_trouble(error)
                 leading = None
             if leading is not None:
                 return leading
             self._watch.begin_anew()
 
     def _see(self, seen: Seen) -> None:
-        """What the database shows, after all of it that is witnessed was applied."""
+        """Who leads, as the database shows it, whatever becomes of its rows here."""
         if seen.lease is not None:
             self._led = _read_address(seen.lease.address) or self._led
         now = trio.current_time()
         self._is_stale = self._watch.read(seen.lease, seen.host, sent_at=seen.at, answered_at=now)
+        # That the watch has begun anew says nothing new.
+        value = None if seen.lease is None else (seen.lease.holder, seen.lease.epoch, seen.lease.counter)
+        if value != self._lease:
+            self._lease, self._nobody_leads = value, False
+            self._said = self._trouble.nobody_leads = None
+        self._nobody_leads = self._nobody_leads or self._is_stale
+
+    def _see_level(self, seen: Seen) -> None:
+        """All of it that is known to be witnessed was applied: this node may lead, if somebody has to."""
         if not self._is_stale:
-            self._said = None
-        elif (why := self._why_not_leading(seen.head)) is None:
+            return
+        if (why := self._why_not_leading(seen.head)) is None:
             self._may_try.set()
-        elif why != self._said:
+        else:
+            self._say_why_not(why)
+
+    def _say_why_not(self, why: str) -> None:
+        if why != self._said:
             self._said = why
             logger.warning("node.does_not_lead", extra={"because": why})
 
-    def _hear_of_trouble(self, text: str | None) -> None:
-        if text is not None:
+    def _hear_of_trouble(self, error: TableError | SpoolError | None) -> None:
+        if isinstance(error, TableError):
+            # What could not be read proves nothing of who leads.
             self._watch.begin_anew()
-            if text != self._trouble:
-                logger.warning("node.database_trouble", extra={"because": text})
-        self._trouble = text
+        if self._trouble.hear(error):
+            logger.warning("node.database_trouble", extra={"because": self._trouble.text})
+        if self._nobody_leads and isinstance(error, REFUSED):
+            self._say_why_not("it cannot take all that is in the database into its log")
 
     def _why_not_leading(self, head: Head) -> str | None:
         if self._core.stopping:
@@ -277,7 +303,7 @@ class Node:
             return "its clock is off"
         if head.last_seq - self._log.last_seq > BEHIND_MAX:
             return "it is behind"
-        return None
+        return self._speaking.heard.why_not_yet(self.name, trio.current_time())
 
     # ------------------------------------------------------------------------------------------- taking the lead
 
@@ -302,6 +328,11 @@ class Node:
             return None
         head = await connection.head()
         if self._why_not_leading(head) or self._is_another_about_to_lead(head, lease):
+            return None
+        nodes = read_rows(await connection.nodes())
+        self._trouble.nobody_leads = await find_ahead(connection, head, lease, nodes, self.name)
+        if self._trouble.nobody_leads is not None:
+            self._say_why_not(self._trouble.nobody_leads)
             return None
         taken = await connection.take_head(head, self._core.surroundings.chance(HOLDER_OCTETS))
         if taken is None:
@@ -328,7 +359,8 @@ class Node:
 
     def _is_another_about_to_lead(self, head: Head, lease: Lease | None) -> bool:
         """It has taken the head, and the lease does not say so yet. It has its time, once: it may have died."""
-        if lease is None or head.holder == lease.holder or head.epoch <= lease.epoch:
+        holder, epoch = (bytes(HOLDER_OCTETS), 0) if lease is None else (lease.holder, lease.epoch)
+        if head.holder == holder or head.epoch <= epoch:
             return False
         is_new = head.epoch != self._given_time
         self._given_time = head.epoch
@@ -343,7 +375,7 @@ class Node:
         self._log.lead(leading.replicated)
         event = NodeLeads(node=self.name, epoch=leading.replicated.witnessed.epoch, address=self._own.address)
         (recorded,) = await self._store.append([event])
-        self._trouble = None
+        self._trouble.clear()
         logger.warning("node.leads", extra={"epoch": event.epoch, "seq": recorded.seq})
 
     async def _renew(self, leading: Leading) -> None:
@@ -355,9 +387,8 @@ class Node:
             raise
 
     def _hear_of_trouble_while_leading(self, text: str | None) -> None:
-        if text is not None and text != self._trouble:
+        if self._trouble.say(text):
             logger.warning("node.database_trouble", extra={"because": text})
-        self._trouble = text
 
     def _note_clock(self) -> None:
         """It has been off for some time. Raises `LogDeposedError` where this node leads: its times are the log's."""
@@ -380,7 +411,7 @@ class Node:
                 self._give_up(leading)
 
     def _give_up(self, leading: Leading) -> None:
-        logger.warning("node.gave_up", extra={"because": self._trouble})
+        logger.warning("node.gave_up", extra={"because": self._trouble.text})
         self._store.has_given_up = True
         leading.replicated.give_up()
 

@@ -53,6 +53,8 @@ async def open_node(core: Core) -> AsyncIterator[Node]:
             name=own.name,
             leader=lambda: _named(node.led),
             level_at=lambda: node.level_at,
+            trouble=lambda: node.trouble,
+            is_unfit=lambda: node.is_unfit,
         ),
         open_door(
             core,

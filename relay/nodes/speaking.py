@@ -16,6 +16,7 @@ import trio
 from relay.config import Config
 from relay.config_nodes import NodeConfig, common_digest
 from relay.core import Core
+from relay.nodes.ahead import Heard
 from relay.nodes.facts import Facts, events_read_here, to_row
 from relay.nodes.lease import clock_off_us, is_clock_off
 from relay.nodes.seal import pepper_digests
@@ -72,6 +73,8 @@ class Speaking:
         self.clock_off_us: int | None = None
         #: The rows of all nodes, as they were read last.
         self.nodes: Mapping[str, Mapping[str, object]] = {}
+        #: Who has spoken since.
+        self.heard: Final = Heard()
         #: What this machine's disk is known to have.
         self.synced_seq = 0
 
@@ -103,6 +106,7 @@ class Speaking:
             self._connection = await self._table.connect()
         await self._look_at_clock(self._connection)
         rows = await self._connection.nodes()
+        self.heard.read(rows, trio.current_time())
         self._look_for_namesake(rows.get(self._own.name))
         row = to_row(self.facts())
         await self._connection.write_node(self._own.name, row)
@@ -166,5 +170,6 @@ class Speaking:
 
     async def _let_go(self) -> None:
         connection, self._connection = self._connection, None
+        self.heard.begin_anew()
         if connection is not None:
             await connection.close()

@@ -12,9 +12,20 @@ come back shows some that are on no other. So a row is applied when it is known 
 Whatever holds of a row holds of it wherever it is seen, so it does not matter which server shows it.
 
 A row is checked (`spool.replicated.rows`) before anything is done with it. What goes beside it comes first
-(`before_applied`, which checks that), so that whoever sees the records finds it there. A batch that does not follow
-from this machine's log is never mended: `DivergedError`. A row that is damaged is a trouble, and is tried again, at
-another host.
+(`before_applied`, which checks that), so that whoever sees the records finds it there.
+
+**What is refused is named, never mended, and never the end** (`REFUSED`): it is a trouble, and is tried again, at
+another host, until somebody has put it right. What is in front of it is applied. There are four of these, and a row
+is opened before it is compared, so that none is taken for another:
+
+- `DamagedRowError`: a row that is not what a leader wrote, in whichever column.
+- `DivergedError`: a row that a leader did write, behind another record than the last one here. The log here is none
+  that all have agreed on, and nothing in the database can make it one.
+- `RowsMissingError`: rows are not there, and older ones are.
+- `TailGoneError`: rows are not there, and no older ones either. This machine was away for too long.
+
+Who leads is known all the same, and told before anything is applied: a machine that cannot go on can still have others
+decide. The lease's word of what is witnessed is a word, too: one that cannot be is named, and does not count.
 
 A server that shows less than this machine's log has is an old primary, or the database was restored to an earlier time.
 Nothing that it shows counts.
@@ -23,12 +34,11 @@ Nothing that it shows counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Final, NamedTuple, Protocol
 
 import trio
 
-from spool.errors import DivergedError, LostRowsError, TailGoneError
+from spool.errors import DivergedError, LostRowsError, RowsMissingError, SpoolError, TailGoneError
 from spool.received import Received
 from spool.replicated.rows import DamagedRowError, Seal, decode
 from spool.replicated.table import Connection, Head, Lease, Row, Table, TableError
@@ -39,7 +49,8 @@ PAUSE_SECONDS_MAX: Final = 1.0
 #: So much is read at once, and applied before more is.
 READ_BYTES: Final = 2 << 20
 
-_SEQ_MAX: Final = (1 << 63) - 1
+#: What is wrong with rows, and stays so until somebody does something.
+REFUSED: Final = (DamagedRowError, DivergedError, RowsMissingError, TailGoneError)
 
 
 class OwnLog(Protocol):
@@ -64,6 +75,10 @@ class Seen(NamedTuple):
     """When it was asked, in trio's seconds."""
 
 
+class StrangeLeaseError(SpoolError):
+    """What the lease says is witnessed cannot be: somebody has changed it. Who leads writes it anew."""
+
+
 class _StillLeaseError(Exception):
     """Nobody has renewed the lease for some time, as far as this server shows."""
 
@@ -74,9 +89,11 @@ class Following:
     `before_applied(row, batch)` is called for each row that has been checked, in order, before its records are in the
     log; for one row perhaps several times, since the log may take it at a later try. Where it raises `DamagedRowError`,
     the row is as one that is damaged itself. `on_seen` is told what the database shows, at least each `poll_seconds`
-    while it can be read. `on_trouble` is told in words what is wrong, each time, and None when all is well again. Where
-    the lease does not move for `stale_seconds`, other hosts are tried: ours is perhaps an old primary, where nobody
-    writes any more.
+    while it can be read, and before anything of it is applied. `on_level` is told the same when all of it that is
+    known to be witnessed is in the log, and nothing was refused. `on_trouble` is told what is wrong, each time, and
+    None when all is well again: a `TableError` where the database cannot be used, one of `REFUSED` or a
+    `StrangeLeaseError` for what is in it. Where the lease does not move for `stale_seconds`, other hosts are tried:
+    ours is perhaps an old primary, where nobody writes any more.
     """
 
     def __init__(
@@ -87,7 +104,8 @@ class Following:
         seal: Seal | None = None,
         before_applied: Callable[[Row, Received], None] = lambda row, batch: None,
         on_seen: Callable[[Seen], None] = lambda seen: None,
-        on_trouble: Callable[[str | None], None] = lambda text: None,
+        on_level: Callable[[Seen], None] = lambda seen: None,
+        on_trouble: Callable[[TableError | SpoolError | None], None] = lambda error: None,
         poll_seconds: float = 0.5,
         stale_seconds: float = 2.0,
     ) -> None:
@@ -96,6 +114,7 @@ class Following:
         self._seal = seal
         self._before_applied = before_applied
         self._on_seen = on_seen
+        self._on_level = on_level
         self._on_trouble = on_trouble
         self._poll_seconds = poll_seconds
         self._stale_seconds = stale_seconds
@@ -124,10 +143,9 @@ class Following:
         return None if self._current_as_of is None else trio.current_time() - self._current_as_of
 
     async def run(self) -> None:
-        """Follow, for ever.
+        """Follow, for ever. Whatever is wrong with the database, or in it, is told and waited for.
 
-        Raises `DivergedError`, `TailGoneError`, and what `receive` and `before_applied` raise. Whatever is wrong with
-        the database is waited for.
+        Raises what `receive` and `before_applied` raise, but for `REFUSED`.
         """
         self._lease_moved_at = trio.current_time()
         while True:
@@ -138,9 +156,9 @@ class Following:
                 finally:
                     with trio.CancelScope(shield=True):
                         await connection.close()
-            except (TableError, DamagedRowError) as error:
+            except (TableError, *REFUSED) as error:
                 self._is_troubled = True
-                self._on_trouble(str(error))
+                self._on_trouble(error)
                 await trio.sleep(self._pause)
                 self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)
             except _StillLeaseError:
@@ -151,7 +169,7 @@ class Following:
         """Apply all rows up to this head, which this machine has taken by this connection. Not beside `run`.
 
         Returned: the log ends where the head stands. Raises `LostRowsError` where the log has more than the database
-        that gave us the head, or something else; `TailGoneError`, `DivergedError`, `DamagedRowError`, `TableError`.
+        that gave us the head, or something else; `TableError`, and what is in `REFUSED`.
         """
         log = self._log
         while log.last_seq < head.last_seq and await self._apply(connection, head, head.chain):
@@ -175,54 +193,70 @@ class Following:
                     f"{connection.host} shows less than this machine's log has: sequence {head.last_seq}, and here it "
                     f"is {log.last_seq}. It is an old primary, or the database was restored to an earlier time"
                 )
-            # The lease was asked for first, so a server that has everything has this.
-            if lease is not None and head.last_seq < lease.witnessed_seq:
-                raise TableError(
-                    f"{connection.host} is an old primary: it shows sequence {head.last_seq}, and what is witnessed "
-                    f"ends with {lease.witnessed_seq}"
-                )
             self._shown_seq = head.last_seq
-            witnessed_chain = b"" if lease is None else lease.witnessed_chain
-            while log.last_seq < head.last_seq and await self._apply(connection, head, witnessed_chain):
-                pass
-            self._on_seen(Seen(connection.host, head, lease, asked_at))
+            seen = Seen(connection.host, head, lease, asked_at)
+            self._on_seen(seen)
+            strange = _what_is_strange(lease, head, log)
+            witnessed_chain = b"" if lease is None or strange is not None else lease.witnessed_chain
+            has_applied = log.last_seq < head.last_seq and await self._apply(
+                connection, head, witnessed_chain
+            )
             self._note_what_is_current(asked_at)
-            self._all_is_well()
+            if has_applied and log.last_seq < head.last_seq:
+                continue  # there is more, and who leads may have changed meanwhile
+            self._on_level(seen)
+            self._tell_how_it_is(strange)
             self._check_that_somebody_leads(lease)
             await connection.wait_for_news(self._poll_seconds)
 
     async def _apply(self, connection: Connection, head: Head, witnessed_chain: bytes) -> bool:
-        """Read some rows up to where the head stands, and apply what is known to be witnessed. False: none was."""
+        """Read some rows up to where the head stands, and apply what is known to be witnessed. False: none was. Raises
+        one of `REFUSED` where that is because of the first of them."""
         log = self._log
         rows = await connection.rows(log.last_seq, head.last_seq, READ_BYTES)
         if not rows or rows[0].first_seq != log.last_seq + 1:
-            raise TailGoneError(log.last_seq, rows[0].first_seq if rows else None)
-        if rows[0].previous_chain != log.last_chain:
-            raise DivergedError(
-                rows[0].first_seq, "the record in front of it has another chain value in the log here"
-            )
-        for row, behind in pairwise(rows):
-            if (behind.first_seq, behind.previous_chain) != (row.last_seq + 1, row.chain):
-                raise DamagedRowError(behind, "it does not stand behind the row before it")
+            await self._refuse_gap(connection, head, rows)
+        rows, refused = _joined(rows)
         last = rows[-1]
-        if last.last_seq >= head.last_seq and last.chain != witnessed_chain:
+        if (refused is not None or last.last_seq >= head.last_seq) and last.chain != witnessed_chain:
             rows = rows[:-1]
         batches: list[Received] = []
+        epoch = self._epoch
         for row in rows:
             try:
                 batch = decode(row, seal=self._seal)
+                # What was opened is what a leader wrote, and there.
+                if not batches and row.previous_chain != log.last_chain:
+                    raise DivergedError(
+                        row.first_seq, "the record in front of it has another chain value in the log here"
+                    )
+                if not epoch <= row.epoch <= head.epoch:
+                    raise DamagedRowError(
+                        row, f"its epoch is {row.epoch}, and none between {epoch} and {head.epoch}"
+                    )
                 self._before_applied(row, batch)
-            except DamagedRowError:
-                if batches:
-                    break  # what is in front of it is whole, and it is met again
-                raise
+            except REFUSED as error:
+                refused = error
+                break
             batches.append(batch)
+            epoch = row.epoch
             await trio.lowlevel.checkpoint()
         if not batches:
+            if refused is not None:
+                raise refused
             return False
+        # What is behind these is met again.
         await log.receive(batches)
-        self._epoch = rows[len(batches) - 1].epoch
+        self._epoch = epoch
         return True
+
+    async def _refuse_gap(self, connection: Connection, head: Head, rows: Sequence[Row]) -> None:
+        """The row behind the log here is not there."""
+        last_seq = self._log.last_seq
+        oldest = await connection.oldest_seq()
+        if oldest is not None and oldest <= last_seq + 1:
+            raise RowsMissingError(last_seq + 1, rows[0].first_seq - 1 if rows else head.last_seq)
+        raise TailGoneError(last_seq, rows[0].first_seq if rows else oldest)
 
     def _note_what_is_current(self, asked_at: float) -> None:
         last_seq = self._log.last_seq
@@ -243,12 +277,39 @@ class Following:
             self._lease_moved_at = now
             raise _StillLeaseError
 
-    def _all_is_well(self) -> None:
+    def _tell_how_it_is(self, strange: StrangeLeaseError | None) -> None:
         self._pause = PAUSE_SECONDS
-        if self._is_troubled:
-            self._is_troubled = False
-            self._on_trouble(None)
+        if self._is_troubled or strange is not None:
+            self._is_troubled = strange is not None
+            self._on_trouble(strange)
 
 
 def _is_behind(head: Head, log: OwnLog) -> bool:
     return head.last_seq < log.last_seq or (head.last_seq == log.last_seq and head.chain != log.last_chain)
+
+
+def _joined(rows: Sequence[Row]) -> tuple[Sequence[Row], SpoolError | None]:
+    """Those from the first on of which each stands behind the one before it, and what is wrong with the next one."""
+    for number in range(1, len(rows)):
+        row, behind = rows[number - 1], rows[number]
+        if behind.first_seq > row.last_seq + 1:
+            return rows[:number], RowsMissingError(row.last_seq + 1, behind.first_seq - 1)
+        if (behind.first_seq, behind.previous_chain) != (row.last_seq + 1, row.chain):
+            return rows[:number], DamagedRowError(behind, "it does not stand behind the row before it")
+    return rows, None
+
+
+def _what_is_strange(lease: Lease | None, head: Head, log: OwnLog) -> StrangeLeaseError | None:
+    """What the lease says of this server's rows cannot be. It was asked for before the head, and its word is written
+    behind the rows of which it speaks, so a server that has the word has them."""
+    if lease is None:
+        return None
+    said = f"the lease says that all up to sequence {lease.witnessed_seq} is witnessed, "
+    if lease.witnessed_seq > head.last_seq:
+        return StrangeLeaseError(
+            f"{said}and the log ends with {head.last_seq}: somebody has changed one of the two"
+        )
+    ends = {log.last_seq: log.last_chain, head.last_seq: head.chain}
+    if ends.get(lease.witnessed_seq, lease.witnessed_chain) != lease.witnessed_chain:
+        return StrangeLeaseError(f"{said}and names another chain value than its own: somebody has changed it")
+    return None

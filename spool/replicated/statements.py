@@ -150,24 +150,31 @@ READ_LEASE: Final = (
 
 
 def write_lease(promise: Promise) -> str:
-    """One row where it was written."""
+    """One row where it was written. What an append of the same holder has said is witnessed stays, where it can be: a
+    word that is not its own, or is ahead of the head, was changed by somebody."""
     return f"""
 WITH {_QUICK}, held AS (
-  SELECT FROM {SCHEMA}.head, quick WHERE holder = %(holder)s AND epoch = %(epoch)s AND last_seq >= %(witnessed_seq)s
-    AND {_has_standby(promise)}
+  SELECT last_seq FROM {SCHEMA}.head, quick
+  WHERE holder = %(holder)s AND epoch = %(epoch)s AND last_seq >= %(witnessed_seq)s AND {_has_standby(promise)}
 ), before AS (
   SELECT max(witnessed_seq) AS witnessed_seq FROM {SCHEMA}.lease
 ), written AS (
   INSERT INTO {SCHEMA}.lease AS old (epoch, holder, address, counter, witnessed_seq, witnessed_chain)
   SELECT %(epoch)s, %(holder)s, %(address)s, %(counter)s, %(witnessed_seq)s, %(witnessed_chain)s FROM held
   ON CONFLICT (one) DO UPDATE SET epoch = excluded.epoch, holder = excluded.holder, address = excluded.address,
-    counter = excluded.counter, witnessed_seq = greatest(old.witnessed_seq, excluded.witnessed_seq),
-    witnessed_chain = CASE WHEN excluded.witnessed_seq > old.witnessed_seq THEN excluded.witnessed_chain
-      ELSE old.witnessed_chain END
+    counter = excluded.counter,
+    witnessed_seq = CASE WHEN {_KEEPS_WORD} THEN old.witnessed_seq ELSE excluded.witnessed_seq END,
+    witnessed_chain = CASE WHEN {_KEEPS_WORD} THEN old.witnessed_chain ELSE excluded.witnessed_chain END
   RETURNING true
 )
-SELECT CASE WHEN %(witnessed_seq)s > coalesce(before.witnessed_seq, 0) THEN pg_notify('{CHANNEL}', '') END
+SELECT CASE WHEN before.witnessed_seq IS DISTINCT FROM %(witnessed_seq)s THEN pg_notify('{CHANNEL}', '') END
 FROM written, before"""
+
+
+_KEEPS_WORD: Final = (
+    "old.holder = excluded.holder AND old.witnessed_seq > excluded.witnessed_seq "
+    "AND old.witnessed_seq <= (SELECT max(last_seq) FROM held)"
+)
 
 
 #: Longer ones are not a node's. All nodes read all of them each second.

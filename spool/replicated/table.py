@@ -86,8 +86,9 @@ class Lease(NamedTuple):
     counter: int
     """Raised by each renewal. Whoever has read the same value for some time by its own clock takes it for stale."""
     witnessed_seq: int
-    """Rows up to here have a witness. It never goes back: `write_lease` only raises it, and so does an append of the
-    lease's holder, to its own row, before it is answered."""
+    """Rows up to here have a witness. It does not go back: `write_lease` leaves a higher one of the same holder, where
+    the head has come so far, and an append of the lease's holder raises it to its own row, before it is answered. What
+    somebody else has written there is gone with the next renewal."""
     witnessed_chain: bytes
     """Of the record with `witnessed_seq`; they are only changed together."""
 

@@ -26,7 +26,7 @@ from relay.nodes.facts import Facts, from_row, invited, may_go_through, to_row
 from spool.errors import LogDeposedError, LogPoisonedError
 from spool.log import Log
 from spool.record import Record
-from spool.replicated.following import Following, Seen
+from spool.replicated.following import REFUSED, Following, Seen, StrangeLeaseError
 from spool.replicated.leading import Replicated, take_over
 from spool.replicated.rows import DamagedRowError
 from spool.replicated.table import (
@@ -255,7 +255,7 @@ class LogMachine:
     async def _take_part(self, log: Log) -> None:
         holder = self._dice.randbytes(HOLDER_OCTETS)
         following = Following(
-            self._wires, log, on_seen=self._look, on_trouble=self._note, stale_seconds=STALE_SECONDS / 2
+            self._wires, log, on_level=self._look, on_trouble=self._hear, stale_seconds=STALE_SECONDS / 2
         )
         while True:
             async with trio.open_nursery() as nursery:
@@ -368,6 +368,12 @@ class LogMachine:
 
     def _clock(self) -> int:
         return self._database.now_us() + self.clock_offset_us
+
+    def _hear(self, trouble: Exception | None) -> None:
+        """Nobody changes rows here, so none is ever to be refused."""
+        if isinstance(trouble, (*REFUSED, StrangeLeaseError)):
+            self._found.append(f"{self.name} refused what is in the database: {trouble}")
+        self._note(None if trouble is None else str(trouble))
 
     def _note(self, trouble: str | None) -> None:
         if trouble is not None:

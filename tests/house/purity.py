@@ -91,6 +91,7 @@ HANDS: dict[str, frozenset[str]] = {
     "relay.events": frozenset(),
     "relay.nodes": frozenset(
         {
+            "ahead",
             "beside",
             "borrowing",
             "bundle",
@@ -111,6 +112,7 @@ HANDS: dict[str, frozenset[str]] = {
             "same_secrets",
             "speaking",
             "tail",
+            "trouble",
             "wire",
             "words",
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -87,5 +88,74 @@ def test_who_takes_the_head_behind_a_row_that_was_changed_does_not_end(tmp_path:
             assert not follower.leads
             put_row(machines, row)
             assert await machines.until_led() is follower
+
+    run(main)
+
+
+@pytest.mark.parametrize("column", ["previous_chain", "chain", "data"])
+def test_who_cannot_take_a_row_knows_who_leads_and_has_it_decide(tmp_path: Path, column: str) -> None:
+    """From its start on: it never was level."""
+
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert") as machines:
+            leader = await machines.until_led()
+            (follower,) = (machine for machine in machines.all if machine is not leader)
+            await follower.stop()
+            await leader.world.until(await leader.world.send(to="first@example.com"), "sent")
+            row = machines.database.shown.rows_after(follower.seq)[1]
+            put_row(machines, changed(row, column))
+            await follower.begin()
+            await until_troubled(machines, follower)
+            assert follower.node.led is not None
+            assert follower.node.led.name == leader.name
+            message_id = await follower.world.send(to="second@example.com")
+            await leader.world.until(message_id, "sent")
+            _, ready, _ = await follower.world.request("GET", "/readyz")
+            assert (ready["status"], ready["accepting"], ready["role"]) == ("ready", True, "follower")
+            assert ready["trouble"] == follower.node.trouble
+            # Others are told in its row, a second later.
+            await trio.sleep(2)
+            assert "row" in str(json.loads(machines.database.shown.nodes[follower.name])["trouble"])
+            # And it does not lead when nobody does.
+            leader.kill()
+            await leader.until_ended()
+            await trio.sleep(60)
+            assert follower.is_up
+            assert not follower.leads
+            assert follower.node.led is None
+            put_row(machines, row)
+            assert await machines.until_led() is follower
+            assert follower.node.trouble is None
+            await follower.world.until(message_id, "sent")
+
+    run(main)
+
+
+def test_a_log_that_has_parted_answers_no_member(tmp_path: Path) -> None:
+    """What a leader wrote there stands behind another record than the last one of this log."""
+
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert") as machines:
+            leader = await machines.until_led()
+            (follower,) = (machine for machine in machines.all if machine is not leader)
+            await machines.until_level()
+            follower.cut_off()
+            await leader.world.until(await leader.world.send(to="first@example.com"), "sent")
+            _, chain = follower.seq, follower.world.core.store.of_several_machines.last_chain
+            # As after a restore of the database, and an append of somebody who was behind: here it is this log.
+            segment_end = follower.world.core.store.of_several_machines._writer._segment
+            segment_end.end = segment_end.end._replace(chain=bytes(32))
+            follower.rejoin()
+            await machines.until(lambda: follower.node.trouble is not None)
+            await machines.until(lambda: "parted" in str(follower.node.trouble))
+            for path in ("/v1/events", "/v1/messages/1", "/console/"):
+                assert (await follower.world.request("GET", path))[0] == 503, path
+            status, ready, _ = await follower.world.request("GET", "/readyz")
+            assert (status, ready["error"]) == (503, follower.node.trouble)
+            assert (await follower.world.request("GET", "/healthz"))[0] == 200
+            assert follower.is_up
+            segment_end.end = segment_end.end._replace(chain=chain)
+            await machines.until_level()
+            assert (await follower.world.request("GET", "/readyz"))[0] == 200
 
     run(main)

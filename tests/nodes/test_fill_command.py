@@ -13,13 +13,14 @@ from trio.testing import MockClock
 
 from relay.file_names import FILLING_DIRECTORY
 from relay.nodes import database
+from relay.nodes.trouble import in_words
 from spool.errors import LogDeposedError, LogPoisonedError, LostRowsError, TailGoneError
 from spool.replicated.table import Table
 from tests.world.filling import Source, late_node, make_source
 from tests.world.receiving_nodes import agree
 from tests.world.relay import DID, DOMAIN
 from tests.world.table import FakeDatabase
-from tools.cli import _explain, _explain_group, cli
+from tools.cli import _explain_group, cli
 
 
 def typed(*arguments: object) -> Result:
@@ -126,8 +127,8 @@ def test_logs_that_part_are_told(tmp_path: Path, source: Source) -> None:
     assert typed("log", "verify", one, "--against", backup).exit_code == 0
 
 
-def test_the_relay_that_cannot_go_on_says_what_to_type() -> None:
-    assert _explain(TailGoneError(7, 90)) == (
+def test_a_node_that_cannot_go_on_says_what_to_type() -> None:
+    assert in_words(TailGoneError(7, 90)) == (
         "this machine's log ends with sequence 7, and the table begins with 90. Fill this directory from another node: "
         "`atmos-relay node fill DIR --from NAME`"
     )

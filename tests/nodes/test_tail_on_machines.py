@@ -8,7 +8,6 @@ import pytest
 import trio
 
 from relay.nodes import facts, tail
-from spool.errors import TailGoneError
 from tests.world.machines import open_machines
 from tests.world.relay import run
 
@@ -45,8 +44,14 @@ def test_old_rows_go_and_a_node_that_was_away_for_longer_says_that_it_is_to_be_f
             # Who has all of them goes on.
             await leader.world.until(await leader.world.send(to="friend@example.com"), "sent")
             await machines.until_level()
+            # Who was away for too long says so, and answers no member from what it has.
             await away.begin()
-            await away.until_ended()
-            assert isinstance(away.ended_by, TailGoneError)
+            await machines.until(lambda: away.node.trouble is not None)
+            assert "node fill DIR --from NAME" in str(away.node.trouble)
+            status, answer, _ = await away.world.request("GET", "/readyz")
+            assert (status, answer["error"]) == (503, away.node.trouble)
+            for path in ("/v1/events", "/console/"):
+                assert (await away.world.request("GET", path))[0] == 503
+            assert not away.leads
 
     run(main)

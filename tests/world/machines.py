@@ -32,7 +32,7 @@ from relay.nodes.node import Node
 from relay.processes.mail_reader import in_process
 from relay.service import Relay, open_relay
 from relay.surroundings import Surroundings
-from spool.errors import LogDeposedError, LogPoisonedError, SpoolError, TailGoneError
+from spool.errors import LogDeposedError, LogPoisonedError, SpoolError
 from spool.reader import LogReader
 from spool.record import Record
 from tests.world.dns import FakeDns
@@ -153,7 +153,7 @@ class Machine:
                     await self._stop.wait()
                     await relay.stop()
                     assert_views_are_the_log(relay, self.directory)
-        except* (LogDeposedError, LogPoisonedError, TailGoneError) as group:
+        except* (LogDeposedError, LogPoisonedError) as group:
             self.ended_by = _first(group)
             if not self.is_up:
                 task_status.started()  # it has ended while it was being begun

@@ -57,7 +57,8 @@ class Node:
         self.beside = database.table(f"{name}, beside")
         self.holder = name.encode().ljust(HOLDER_OCTETS, b".")
         self.seal = seal
-        self.troubles: list[str | None] = []
+        #: In words, or as they were raised.
+        self.troubles: list[object] = []
         self.following = Following(
             self.beside, log, seal=seal, on_trouble=self.troubles.append, poll_seconds=POLL_SECONDS
         )

@@ -260,7 +260,11 @@ class FakeConnection(Session, Connection):
             if head.last_seq < lease.witnessed_seq or not self._server.standbys:
                 return False
             before = tables.lease
-            if before is not None and before.witnessed_seq > lease.witnessed_seq:
+            if (
+                before is not None
+                and before.holder == lease.holder
+                and lease.witnessed_seq < before.witnessed_seq <= head.last_seq
+            ):
                 lease = lease._replace(
                     witnessed_seq=before.witnessed_seq, witnessed_chain=before.witnessed_chain
                 )

@@ -1,0 +1,192 @@
+"""The database is restored to an earlier time, or its head set back: nobody who is behind leads there, and it is said."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import trio
+
+from relay.nodes.ahead import HEAR_SECONDS, Heard
+from relay.nodes.founding import found
+from spool.errors import LogPoisonedError
+from tests.world.machines import Machine, Machines, open_machines
+from tests.world.relay import run
+from tests.world.servers import Servers, put_head, put_lease
+
+NAMES = ("anna", "bert", "carl")
+
+
+def restore(servers: Servers, changes: int) -> None:
+    """To when its WAL had so many. Whoever was connected to it is not any more."""
+    wal = servers.primary.wal[:changes]
+    for server in servers.all:
+        server.kill()
+    servers.primary.wal = wal
+    servers.primary.restart()
+    for server in servers.all:
+        if server is not servers.primary:
+            server.follow(servers.primary)
+
+
+def others(machines: Machines, leader: Machine) -> tuple[Machine, Machine]:
+    ahead, behind = (machine for machine in machines.all if machine is not leader)
+    return ahead, behind
+
+
+async def restored(machines: Machines) -> tuple[Machine, Machine, Machine]:
+    """The leader, which has ended, one that has all, and one that has only what the database has. None can reach it."""
+    leader = await machines.until_led()
+    ahead, behind = others(machines, leader)
+    await machines.until_level()
+    await trio.sleep(2)
+    behind.cut_off()
+    changes = len(machines.database.servers.primary.wal)
+    message_id = await leader.world.send(to="friend@example.com")
+    await leader.world.until(message_id, "sent")
+    await machines.until(lambda: ahead.seq == leader.seq)
+    leader.kill()
+    await leader.until_ended()
+    ahead.cut_off()
+    restore(machines.database.servers, changes)
+    return leader, ahead, behind
+
+
+def test_who_is_behind_does_not_lead_while_another_has_more(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_machines(tmp_path, *NAMES) as machines:
+            _, ahead, behind = await restored(machines)
+            # Both reach it in the same moment.
+            ahead.rejoin()
+            behind.rejoin()
+            await machines.until(lambda: "restored to an earlier time" in str(behind.node.trouble))
+            await trio.sleep(60)
+            assert not behind.leads
+            assert behind.node.led is None
+            assert f"node {ahead.name} has the log up to sequence {ahead.seq}" in str(behind.node.trouble)
+            assert "node found DIR --discard NAME" in str(behind.node.trouble)
+            assert "restored to an earlier time" in str(ahead.node.trouble)
+            said = json.loads(machines.database.shown.nodes[behind.name])["trouble"]
+            assert said.startswith("the database's log ends with sequence")
+            # The operator founds it anew where the log is furthest.
+            for machine in (ahead, behind):
+                await machine.stop()
+            seq = len(ahead.records())
+            founded = await found(ahead.directory, ahead.table, discard=True, now=datetime.now(UTC))
+            assert founded.seq == seq
+            await ahead.begin()
+            assert await machines.until_led() is ahead
+            await behind.begin()
+            await machines.until(lambda: "node fill" in str(behind.node.trouble))
+
+    run(main)
+
+
+def test_who_is_removed_keeps_nobody_from_leading(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_machines(tmp_path, *NAMES) as machines:
+            _, ahead, behind = await restored(machines)
+            ahead.rejoin()
+            await machines.until(
+                lambda: json.loads(machines.database.shown.nodes[ahead.name])["applied_seq"] == ahead.seq
+            )
+            await ahead.stop()
+            behind.rejoin()
+            await machines.until(lambda: "restored" in str(behind.node.trouble))
+            await trio.sleep(600)
+            assert not behind.leads
+            connection = await behind.table.connect()
+            assert await connection.remove_node(ahead.name)
+            await connection.close()
+            assert await machines.until_led() is behind
+            assert behind.node.trouble is None
+            # What the others have is another log from there on.
+            machines.all[:] = [behind]
+
+    run(main)
+
+
+@pytest.mark.parametrize("what", ["head", "head and rows"])
+def test_a_head_that_was_set_back_is_led_by_nobody(tmp_path: Path, what: str) -> None:
+    async def main() -> None:
+        async with open_machines(tmp_path, *NAMES) as machines:
+            leader = await machines.until_led()
+            ahead, behind = others(machines, leader)
+            await machines.until_level()
+            behind.cut_off()
+            await leader.world.until(await leader.world.send(to="friend@example.com"), "sent")
+            leader.kill()
+            await leader.until_ended()
+            await ahead.stop()
+            server = machines.database.servers.primary
+            head, before = server.tables.head, server.tables.rows_after(behind.seq)[0]
+            assert head is not None
+            server.write(put_head(head._replace(last_seq=behind.seq, chain=before.previous_chain)))
+            if what == "head and rows":
+                server.write(lambda tables: tables.rows.__delitem__(slice(tables.rows.index(before), None)))
+                server.write(lambda tables: tables.nodes.clear())
+            behind.rejoin()
+            await trio.sleep(60)
+            await machines.until(lambda: "Nobody leads" in str(behind.node.trouble))
+            await trio.sleep(600)
+            assert not behind.leads
+            if what == "head and rows":
+                assert "its lease says that sequence" in str(behind.node.trouble)
+            server.write(put_head(head))
+            if what == "head":
+                assert await machines.until_led() is behind
+
+    run(main)
+
+
+def test_a_leader_ends_and_says_why_where_the_head_was_set_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert") as machines:
+            leader = await machines.until_led()
+            await machines.until_level()
+            server = machines.database.servers.primary
+            head, row = server.tables.head, server.tables.rows[-1]
+            assert head is not None
+            server.write(put_head(head._replace(last_seq=row.first_seq - 1, chain=row.previous_chain)))
+            lease = server.tables.lease
+            assert lease is not None
+            with pytest.raises(LogPoisonedError):
+                await leader.world.core.store.append([machines_event(leader)])
+            await leader.until_ended()
+            assert "it had acknowledged sequence" in str(leader.ended_by) or leader.ended_by is not None
+            await leader.begin()
+            await trio.sleep(60)
+            assert machines.leader() is None
+            for machine in machines.all:
+                assert machine.is_up
+                assert "restored to an earlier time" in str(machine.node.trouble)
+            server.write(put_head(head))
+            server.write(put_lease(lease))
+            await machines.until_led()
+
+    run(main)
+
+
+def machines_event(machine: Machine) -> object:
+    return machine.world.events()[-1]
+
+
+def test_who_has_just_connected_waits_for_others_but_not_for_ever() -> None:
+    heard = Heard()
+    assert heard.why_not_yet("anna", 0.0) == "it does not know yet how far the other nodes are"
+    rows = {
+        name: {"written_at": 1, "began_at": began} for name, began in (("anna", 1), ("bert", 1), ("new", 0))
+    }
+    heard.read(rows, 10.0)
+    assert heard.why_not_yet("anna", 10.0) == "it waits to hear how far node bert is"
+    assert heard.why_not_yet("anna", 10.0 + HEAR_SECONDS) is None
+    heard.read({**rows, "bert": {"written_at": 2, "began_at": 1}}, 11.0)
+    assert heard.why_not_yet("anna", 11.0) is None
+    heard.begin_anew()
+    heard.read(rows, 12.0)
+    assert heard.why_not_yet("anna", 12.0) is not None
+    # One that was removed is not waited for.
+    heard.read({"anna": rows["anna"]}, 12.5)
+    assert heard.why_not_yet("anna", 12.5) is None

@@ -5,7 +5,9 @@ meanwhile: these hold the log's lock.
 
 *Founding.* The log is synced and marked, so that it is not opened as one machine's any more, and then the tables are
 made, with a head that stands where this log ends. The table begins empty: what is before its first row, other nodes get
-from this one. Killed in between, or where it is not known what the database has done, it is done again, and finds
+from this one. Epochs go on: they begin with the second in which the tables are made, or behind the last of those that
+are thrown away, whichever is more. So whoever has led by other tables, and runs still, finds that another has taken
+the head. Killed in between, or where it is not known what the database has done, it is done again, and finds
 tables that stand where it would put them.
 
 *Leaving.* The tables are dropped, if their head is where this log ends: then nobody can lead by them any more, and
@@ -42,7 +44,8 @@ from spool.replicated.table import (
     TableError,
 )
 
-_FIRST_EPOCH: Final = 1
+#: What is beyond was written by somebody, and cannot go on for long.
+_EPOCH_MAX: Final = 1 << 62
 _NOBODY: Final = bytes(HOLDER_OCTETS)
 #: What `node.toml` is called once it is of no use.
 LEFT_FILE: Final = f"{NODE_FILE}.left"
@@ -71,7 +74,7 @@ async def found(
     async with _held(directory, surroundings or Surroundings()) as store:
         log = store.of_several_machines
         await log.sync()
-        head = Head(_FIRST_EPOCH, _NOBODY, log.last_seq, log.last_chain)
+        head = Head(int(now.timestamp()), _NOBODY, log.last_seq, log.last_chain)
         already = await _make(table, head, discard=discard)
         try:
             certificates.authority(directory)
@@ -92,6 +95,8 @@ async def _make(table: Table, head: Head, *, discard: bool) -> bool:
             if not discard:
                 raise Refusal("CONFLICT", _in_the_way(there, head))
             await keeping.discard(there)
+            if head.epoch <= there.epoch < _EPOCH_MAX:
+                head = head._replace(epoch=there.epoch + 1)
         await keeping.found(head)
     finally:
         await keeping.close()

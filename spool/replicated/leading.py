@@ -229,7 +229,10 @@ class Replicated:
         known = await connection.head()
         is_ours = known.holder == self.holder
         if known.epoch < self._head.epoch or (known.epoch == self._head.epoch and not is_ours):
-            raise TableError(f"{connection.host} is an old primary that has come back: it shows what is over")
+            raise TableError(
+                f"{connection.host} is an old primary that has come back, or the database was restored to an earlier "
+                "time: it shows what is over"
+            )
         if not is_ours:
             is_there = await self._look_behind(connection, known, in_doubt)
             await self._let_go()

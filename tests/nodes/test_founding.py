@@ -70,7 +70,7 @@ def test_the_tables_begin_where_the_log_ends(tmp_path: Path) -> None:
         assert await founded(directory, database) == Founded(2, already=False)
         head = database.shown.head
         assert head is not None
-        assert (head.epoch, head.holder, head.last_seq) == (1, NOBODY, 2)
+        assert (head.epoch, head.holder, head.last_seq) == (NOW.timestamp(), NOBODY, 2)
         assert database.shown.rows == []
         async with open_store(directory, load_config(directory), SURROUNDINGS) as store:
             assert store.of_several_machines.last_chain == head.chain
@@ -86,7 +86,7 @@ def test_a_log_that_is_empty(tmp_path: Path) -> None:
         directory = make_directory(tmp_path / "data")
         make_node(directory)
         assert await founded(directory, database) == Founded(0, already=False)
-        assert database.shown.head == Head(1, NOBODY, 0, CHAIN_START)
+        assert database.shown.head == Head(int(NOW.timestamp()), NOBODY, 0, CHAIN_START)
 
     run(story)
 
@@ -130,6 +130,22 @@ def test_while_a_relay_has_the_directory(tmp_path: Path) -> None:
                 with pytest.raises(LockedError):
                     await call(directory, database)
         assert database.shown.head is None
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(7, NOW.timestamp()), (1 << 40, (1 << 40) + 1), ((1 << 63) - 1, NOW.timestamp())],
+)
+def test_epochs_go_on_from_those_that_are_thrown_away(tmp_path: Path, before: int, after: int) -> None:
+    async def story() -> None:
+        database = FakeDatabase(head=Head(before, b"h" * HOLDER_OCTETS, 40, b"c" * 32))
+        directory = await one_machine(tmp_path / "data", DID)
+        make_node(directory)
+        await founded(directory, database, discard=True)
+        assert database.shown.head is not None
+        assert (database.shown.head.epoch, database.shown.head.holder) == (after, NOBODY)
 
     run(story)
 

@@ -92,9 +92,10 @@ def test_erased_at_one_node_it_is_gone_at_all_and_a_node_that_was_away_is_filled
                 )
                 gone = await drop_rows(leader.directory)
                 await send(leader, credentials, "later@example.com")
-                await beside(away.launch)
-                assert await beside(away.wait) == 1
+                await beside(away.start)
+                await beside(away.wait_logged, "node.database_trouble")
                 assert "`atmos-relay node fill DIR --from NAME`" in away.output
+                assert await beside(away.stop) == 0
 
                 filled = await beside(away.command, "node", "fill", "--from", follower.directory.name)
                 assert f"{away.directory} has the log up to sequence" in filled

@@ -1,4 +1,4 @@
-"""The database is restored to an earlier time, or its head set back: nobody who is behind leads there, and it is said."""
+"""The database is restored to an earlier time, or its head set back: nobody who is behind leads there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio
 
 from relay.nodes.ahead import HEAR_SECONDS, Heard
 from relay.nodes.founding import found
-from spool.errors import LogPoisonedError
+from spool.errors import LogDeposedError, LogPoisonedError
 from tests.world.machines import Machine, Machines, open_machines
 from tests.world.relay import run
 from tests.world.servers import Servers, put_head, put_lease
@@ -171,6 +171,33 @@ def test_a_leader_ends_and_says_why_where_the_head_was_set_back(tmp_path: Path) 
 
 def machines_event(machine: Machine) -> object:
     return machine.world.events()[-1]
+
+
+def test_who_still_leads_by_tables_that_were_thrown_away_ends(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert") as machines:
+            leader = await machines.until_led()
+            (founder,) = (machine for machine in machines.all if machine is not leader)
+            await machines.until_level()
+            await founder.stop()
+            await leader.world.until(await leader.world.send(to="friend@example.com"), "sent")
+            assert machines.database.shown.head is not None
+            epoch = machines.database.shown.head.epoch
+            await found(founder.directory, founder.table, discard=True, now=datetime.now(UTC))
+            assert machines.database.shown.head.epoch > epoch
+            await leader.until_ended()
+            assert isinstance(leader.ended_by, LogDeposedError)
+            # What it has is another log from there on, and it says so.
+            await founder.begin()
+            assert await machines.until_led() is founder
+            await leader.begin()
+            await trio.sleep(60)
+            assert leader.is_up
+            assert not leader.leads
+            assert leader.node.trouble is not None
+            machines.all[:] = [founder]
+
+    run(main)
 
 
 def test_who_has_just_connected_waits_for_others_but_not_for_ever() -> None:

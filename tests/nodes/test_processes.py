@@ -63,7 +63,11 @@ class Clients:
                     (accepted,) = answer.json()["accepted"]
                     self.told[accepted["messageId"]] = to
         except (NoAnswerError, OSError):
-            assert not node.is_running
+            await self.see_ended(node)
+
+    async def see_ended(self, node: RelayProcess) -> None:
+        """A connection broke."""
+        assert not node.is_running
 
 
 @pytest.mark.timeout(SECONDS_MAX)

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from relay.file_names import LOG_DIRECTORY
 from relay.nodes.before_serving import PATIENCE_SECONDS, prepare
@@ -69,5 +70,27 @@ def test_who_wants_it_to_stop_waits_for_nothing(tmp_path: Path) -> None:
             began = trio.current_time()
             await prepare(follower.world.core, follower.node, partial(trio.sleep, 1))
             assert trio.current_time() - began == 1
+
+    run(main)
+
+
+def test_it_has_removed_what_it_owes_before_it_serves(tmp_path: Path) -> None:
+    """Whoever else removes payloads at that moment is waited for."""
+
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert") as machines:
+            leader = await machines.until_led()
+            core, is_done = leader.world.core, trio.Event()
+
+            async def prepare_and_say() -> None:
+                await prepare(core, leader.node, trio.sleep_forever)
+                is_done.set()
+
+            async with trio.open_nursery() as nursery:
+                async with core.erasing:
+                    nursery.start_soon(prepare_and_say)
+                    await wait_all_tasks_blocked()
+                    assert not is_done.is_set()
+                await is_done.wait()
 
     run(main)

@@ -23,7 +23,7 @@ from tests.world.operator import good
 from tests.world.pages import DOCS
 from tests.world.postgres import _memory, require_postgres
 from tests.world.process import PATIENCE_SECONDS, RelayProcess, wait_until
-from tests.world.reaper import Reaper, signal_all
+from tests.world.reaper import Reaper, release_memory, signal_all
 from tests.world.relay import DID, OTHER_DID
 
 NAMES: Final = ("a", "b", "c")
@@ -59,7 +59,8 @@ class Machine:
         )
         self._write("sudo", 'shift 2\nexec runuser -u postgres -- "$@"')
         # What its package does when it is installed.
-        make = f"pg_createcluster -d {directory}/main -s {directory} -l {directory}/log -p {self.port}"
+        options = f"-s {directory} -l {directory}/log -p {self.port} -o dynamic_shared_memory_type=mmap"
+        make = f"pg_createcluster -d {directory}/main {options}"
         begin = f"pg_ctlcluster --skip-systemctl-redirect {version()} main start"
         self._write("apt-get", f"{make} {version()} main\n{begin}")
 
@@ -147,6 +148,7 @@ class Machines:
         process = self.all[name].process
         assert process is not None
         signal_all(process, signal.SIGKILL)
+        release_memory(self.all[name].directory / "main")
         self._reaper.ended(process)
 
     def wait_standing_by(self, primary: str, names: set[str]) -> None:

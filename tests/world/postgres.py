@@ -112,7 +112,7 @@ class Server:
         (self.directory / "postmaster.pid").unlink(missing_ok=True)
         with self.directory.with_suffix(".log").open("ab") as log:
             self._process = subprocess.Popen(
-                [_binaries() / "postgres", "-D", self.directory, "-p", str(self.port), "-k", ""],
+                [binaries() / "postgres", "-D", self.directory, "-p", str(self.port), "-k", ""],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -285,7 +285,7 @@ def _memory() -> Path:
 
 def require_postgres() -> None:
     """Skips or fails the test where it is not there."""
-    require_file(_binaries() / "postgres", "apt-get install --no-install-recommends postgresql")
+    require_file(binaries() / "postgres", "apt-get install --no-install-recommends postgresql")
 
 
 def _begin(servers: Sequence[Server]) -> Servers:
@@ -308,14 +308,14 @@ def _copy(primary: Server, standby: Server) -> None:
     standby.directory.mkdir(mode=0o700)
     if owner := _who():
         shutil.chown(standby.directory, owner["user"], owner["group"])
-    command = [_binaries() / "pg_basebackup", "-D", standby.directory, "-d", primary.conninfo("")]
+    command = [binaries() / "pg_basebackup", "-D", standby.directory, "-d", primary.conninfo("")]
     subprocess.run([*command, "--checkpoint=fast", "--no-sync"], check=True, cwd=standby.directory, **owner)
     standby.stand_by(primary)
 
 
 def _make_files(directory: Path) -> None:
     """Those of a server that has nothing but the roles, and has been shut down."""
-    command = [_binaries() / "initdb", "-D", directory, "-U", "postgres", "--data-checksums", "--no-sync"]
+    command = [binaries() / "initdb", "-D", directory, "-U", "postgres", "--data-checksums", "--no-sync"]
     directory.mkdir(mode=0o700)
     if owner := _who():
         shutil.chown(directory, owner["user"], owner["group"])
@@ -325,7 +325,7 @@ def _make_files(directory: Path) -> None:
         file.write(_SETTINGS)
     (directory / "pg_hba.conf").write_text(_HBA)
     alone = [
-        _binaries() / "postgres",
+        binaries() / "postgres",
         "--single",
         "-D",
         directory,
@@ -337,7 +337,7 @@ def _make_files(directory: Path) -> None:
 
 
 @functools.cache
-def _binaries() -> Path:
+def binaries() -> Path:
     """Of the newest that is installed; where there is none, a place that is not there."""
     found = Path("/usr/lib/postgresql").glob("*/bin/postgres")
     versions = sorted(found, key=lambda path: float(path.parent.parent.name))

@@ -149,35 +149,6 @@ def test_a_message_whose_dot_waits_when_the_leader_is_cut_off_is_not_sent_by_it(
     run(main)
 
 
-def test_a_database_that_is_away_for_an_hour_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with open_machines(tmp_path, "anna", "bert") as machines:
-            leader = await machines.until_led()
-            ids = [await send(leader, f"tempfail-1+{number}@example.com") for number in range(3)]
-            for message_id in ids:
-                await leader.world.until(message_id, "deferred")
-            await machines.until_level()
-            for machine in machines.all:
-                machine.table.cut_off()
-            await trio.sleep(10)
-            for machine in machines.all:
-                status, answer = await machine.world.post_send(to="nobody@example.com")
-                assert status == 503, answer
-                assert (await machine.world.message(ids[0]))["status"] == "deferred", "reads go on"
-            await trio.sleep(3600)
-            assert machines.mx.messages == []
-            for machine in machines.all:
-                machine.table.rejoin()
-            leader = await machines.until_led()
-            for message_id in ids:
-                await leader.world.until(message_id, "sent")
-            await leader.world.until(await send(leader, "later@example.com"), "sent")
-            assert set(received(machines).values()) == {1}
-            await machines.until_level()
-
-    run(main)
-
-
 def test_a_stream_goes_on_at_another_machine_with_the_same_cursor(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_machines(tmp_path, "anna", "bert") as machines:

@@ -36,6 +36,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
+import outcome
 import trio
 
 from spool.errors import DivergedError, LostRowsError, RowsMissingError, SpoolError, TailGoneError
@@ -172,8 +173,7 @@ class Following:
         that gave us the head, or something else; `TableError`, and what is in `REFUSED`.
         """
         log = self._log
-        while log.last_seq < head.last_seq and await self._apply(connection, head, head.chain):
-            pass
+        await self._apply(connection, head, head.chain)
         if log.last_seq < head.last_seq:
             raise TableError(
                 f"{connection.host}: the head names another chain value than the row that ends with sequence "
@@ -198,22 +198,32 @@ class Following:
             self._on_seen(seen)
             strange = _what_is_strange(lease, head, log)
             witnessed_chain = b"" if lease is None or strange is not None else lease.witnessed_chain
-            has_applied = log.last_seq < head.last_seq and await self._apply(
-                connection, head, witnessed_chain
-            )
+            await self._apply(connection, head, witnessed_chain)
             self._note_what_is_current(asked_at)
-            if has_applied and log.last_seq < head.last_seq:
-                continue  # there is more, and who leads may have changed meanwhile
             self._on_level(seen)
             self._tell_how_it_is(strange)
             self._check_that_somebody_leads(lease)
             await connection.wait_for_news(self._poll_seconds)
 
-    async def _apply(self, connection: Connection, head: Head, witnessed_chain: bytes) -> bool:
-        """Read some rows up to where the head stands, and apply what is known to be witnessed. False: none was. Raises
-        one of `REFUSED` where that is because of the first of them."""
+    async def _apply(self, connection: Connection, head: Head, witnessed_chain: bytes) -> None:
+        """Apply all rows up to where the head stands that are known to be witnessed. While the log takes some, the next
+        ones are read."""
+        last_seq, rows = self._log.last_seq, None
+        while last_seq < head.last_seq:
+            if rows is None:
+                rows = await connection.rows(last_seq, head.last_seq, READ_BYTES)
+            batches = await self._believe(connection, rows, head, witnessed_chain)
+            if not batches:
+                return
+            epoch, last_seq = rows[len(batches) - 1].epoch, batches[-1].last_seq
+            rows = await self._receive(batches, epoch, connection, head)
+
+    async def _believe(
+        self, connection: Connection, rows: Sequence[Row], head: Head, witnessed_chain: bytes
+    ) -> Sequence[Received]:
+        """What is known to be witnessed of some rows behind the log's end, checked. It ends where the first one stands
+        that is refused, which is met again. Raises one of `REFUSED` where there is nothing in front of that."""
         log = self._log
-        rows = await connection.rows(log.last_seq, head.last_seq, READ_BYTES)
         if not rows or rows[0].first_seq != log.last_seq + 1:
             await self._refuse_gap(connection, head, rows)
         rows, refused = _joined(rows)
@@ -241,14 +251,37 @@ class Following:
             batches.append(batch)
             epoch = row.epoch
             await trio.lowlevel.checkpoint()
-        if not batches:
-            if refused is not None:
-                raise refused
-            return False
-        # What is behind these is met again.
-        await log.receive(batches)
+        if not batches and refused is not None:
+            raise refused
+        return batches
+
+    async def _receive(
+        self, batches: Sequence[Received], epoch: int, connection: Connection, head: Head
+    ) -> Sequence[Row] | None:
+        """Have the log take these. Returned: the rows behind them, which were read meanwhile; None: these were all.
+
+        What the log raises counts more than what the database does.
+        """
+        last_seq = batches[-1].last_seq
+        if last_seq >= head.last_seq:
+            await self._log.receive(batches)
+            self._epoch = epoch
+            return None
+        taken: outcome.Maybe[None] | None = None
+
+        async def take() -> None:
+            nonlocal taken
+            taken = await outcome.acapture(self._log.receive, batches)
+            if isinstance(taken, outcome.Error):
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            read = await outcome.acapture(connection.rows, last_seq, head.last_seq, READ_BYTES)
+        assert taken is not None
+        taken.unwrap()
         self._epoch = epoch
-        return True
+        return read.unwrap()
 
     async def _refuse_gap(self, connection: Connection, head: Head, rows: Sequence[Row]) -> None:
         """The row behind the log here is not there."""

@@ -33,7 +33,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tests.world.daemon import free_port, require_file
 from tests.world.process import PATIENCE_SECONDS, wait_until
-from tests.world.reaper import Reaper, signal_all
+from tests.world.reaper import Reaper, release_memory, signal_all
 
 #: The one that relays log in as: no superuser, and in pg_monitor.
 ROLE, PASSWORD = "relay", "not-to-be-logged"
@@ -52,6 +52,8 @@ max_wal_senders = 10
 shared_buffers = 16MB
 max_connections = 60
 huge_pages = off
+# In its directory, which goes; what is elsewhere stays when it is killed.
+dynamic_shared_memory_type = mmap
 recovery_init_sync_method = syncfs
 jit = off
 autovacuum = off
@@ -146,6 +148,7 @@ class Server:
             return
         signal_all(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        release_memory(self.directory)
         self._reaper.ended(self._process.pid)
         self._process = None
 

@@ -58,6 +58,6 @@ async def _strip(core: Core) -> None:
     assert core.own_stripping is not None
     async with core.erasing:
         try:
-            await core.own_stripping.catch_up()
+            await core.own_stripping.catch_up(alone=True)
         except OSError as error:
             logger.error("node.not_stripped", extra={"because": error.strerror or type(error).__name__})

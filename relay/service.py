@@ -241,6 +241,7 @@ async def open_relay(
             relay.acting = await stack.enter_async_context(acting)
         else:
             # Not above, for a relay that is the only one.
+            from relay.nodes.before_serving import prepare
             from relay.nodes.opening import open_node
 
             relay.node = await stack.enter_async_context(open_node(core))
@@ -249,6 +250,8 @@ async def open_relay(
                 nursery.start_soon(relay.node.run, partial(_act, relay, acting))
             await nursery.start(clear_dead_readers, core)
             await nursery.start(serve_admin_socket, core)
+            if relay.node is not None:
+                await prepare(core, relay.node, stop_wanted)
             listened = await listen(core.config)
             stack.callback(listened.close)
             relay.addresses = await nursery.start(

@@ -91,6 +91,7 @@ HANDS: dict[str, frozenset[str]] = {
     "relay.events": frozenset(),
     "relay.nodes": frozenset(
         {
+            "before_serving",
             "beside",
             "borrowing",
             "bundle",

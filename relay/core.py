@@ -107,7 +107,7 @@ class Core:
     #: Awaited by all that acts on the world, at the last moment before what it does cannot be taken back: before the
     #: dot, a webhook's request, a call. It returns when no other machine can be acting in our place.
     before_acting: Callable[[], Awaitable[None]] = _at_any_time
-    #: Why nothing can be decided now. None: it can, as far as is known.
+    #: Why nothing can be decided now, or sent on to who decides. None: it can, as far as is known.
     why_not_appending: Callable[[], Refusal | None] = _always
     #: Why this relay may not know what was acknowledged last. None: it does.
     why_not_sure: Callable[[], Refusal | None] = _always
@@ -236,6 +236,8 @@ class Core:
             return self.why_not_accepting_here()
         if self.stopping or self.store.poisoned:
             return unavailable()
+        if (why := self.why_not_appending()) is not None:
+            return why
         return await self.elsewhere.why_not_accepting()
 
     def why_not_accepting_here(self) -> Refusal | None:

@@ -25,7 +25,7 @@ attempts wait, and so does who asks whether it may act. When it is back, all goe
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -45,7 +45,9 @@ from relay.nodes.owed import wait_for_others
 from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
 from relay.nodes.speaking import Speaking
 from relay.nodes.tail import Tail
+from relay.nodes.versions import Versions
 from relay.refusals import Refusal
+from relay.store import CommonStore
 from relay.times import SECOND_US
 from spool.errors import LogDeposedError, LogPoisonedError
 from spool.interface import STALL_SECONDS
@@ -93,7 +95,7 @@ class Node:
             table,
             self._log,
             seal=self._seal,
-            before_applied=self._write_beside,
+            before_applied=self._prepare,
             on_seen=self._see,
             on_trouble=self._hear_of_trouble,
             stale_seconds=self._lease_seconds,
@@ -115,6 +117,11 @@ class Node:
         #: What acted has ended.
         self._has_acted = trio.Event()
         self._speaking = Speaking(self, core, own, table, on_clock=self._note_clock)
+        self._versions = Versions(
+            lambda: self._speaking.nodes, clock=core.store.now_us, tail_hours=self._tail_hours
+        )
+        assert isinstance(core.store, CommonStore)
+        core.store.not_read_by_all = self._versions.not_read_by_all
         #: What rows the table has, on the order of who leads.
         self.tail: Final = Tail(table, core.store, tail_hours=self._tail_hours)
         core.before_acting = self.before_acting
@@ -141,8 +148,8 @@ class Node:
         return None if self._led.name == self.name else self._led
 
     @property
-    def known(self) -> Container[str]:
-        """Names of all nodes, as the database has them."""
+    def known(self) -> Mapping[str, Mapping[str, object]]:
+        """The rows of all nodes by name, as the database has them."""
         return self._speaking.nodes
 
     @property
@@ -162,6 +169,11 @@ class Node:
         return self._trouble
 
     @property
+    def reads(self) -> Mapping[str, int]:
+        """Type of an event -> the highest version of it that this node can read."""
+        return self._versions.reads
+
+    @property
     def stripped_through(self) -> int:
         assert self._core.own_stripping is not None
         return self._core.own_stripping.through
@@ -171,7 +183,10 @@ class Node:
         return None if self._leading is None or self._leading.is_sure else _database_is_away()
 
     def why_not_appending(self) -> Refusal | None:
-        """Of a node that leads. What is under way is tried until it is known what became of it: nobody else has to."""
+        """Of a node that leads. What is under way is tried until it is known what became of it: nobody else has to. Of
+        one that follows: it cannot."""
+        if self._versions.needs_upgrade is not None:
+            return _is_too_old(self._versions.needs_upgrade)
         leading = self._leading
         if leading is not None and leading.replicated.waits_seconds >= STALL_SECONDS:
             return _database_is_away()
@@ -264,7 +279,7 @@ class Node:
     def _hear_of_trouble(self, text: str | None) -> None:
         if text is not None:
             self._watch.begin_anew()
-            if text != self._trouble:
+            if text not in (self._trouble, self._versions.needs_upgrade):
                 logger.warning("node.database_trouble", extra={"because": text})
         self._trouble = text
 
@@ -323,6 +338,8 @@ class Node:
             await leading.first(connection)
         except LogDeposedError:
             return None
+        # What they can read by now counts from the first batch on.
+        self._speaking.nodes = await connection.nodes()
         await self._following.catch_up(connection, taken)
         return leading
 
@@ -425,7 +442,8 @@ class Node:
 
     # ------------------------------------------------------------------------------------------- keys
 
-    def _write_beside(self, row: Row, batch: Received) -> None:
+    def _prepare(self, row: Row, batch: Received) -> None:
+        self._versions.check(row, batch)
         try:
             self._keys.write_before_applied(row, batch.records)
         except (SealError, BesideError) as error:
@@ -454,6 +472,14 @@ def _read_address(written: str) -> Led | None:
     """None: it is none of ours."""
     name, _, address = written.partition(" ")
     return Led(name, address) if name and address else None
+
+
+def _is_too_old(sentence: str) -> Refusal:
+    return Refusal(
+        "TEMPORARILY_UNAVAILABLE",
+        f"this node runs too old a version of the relay: {sentence}",
+        retry_after_seconds=60,
+    )
 
 
 def _database_is_away() -> Refusal:

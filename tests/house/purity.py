@@ -111,6 +111,7 @@ HANDS: dict[str, frozenset[str]] = {
             "same_secrets",
             "speaking",
             "tail",
+            "versions",
             "wire",
             "words",
         }

@@ -36,6 +36,7 @@ import msgspec
 import trio
 
 from relay.buffers import Buffers, Held
+from relay.config_nodes import common_settings
 from relay.core import Core
 from relay.edges.answering import decoder_of
 from relay.listening import listen_http
@@ -223,6 +224,8 @@ class Door:
                 return await self._lending.names()
             case words.ReadFile(name, offset, length):
                 return await self._lending.part(name, offset, length)
+            case words.TellRules():
+                return common_settings(self._core.config)
             case words.HowFar():
                 pass
         return None

@@ -40,7 +40,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     events: Annotated[Mapping[Name, Number], msgspec.Meta(max_length=1000)]
     #: Where other nodes reach it.
     address: Words
-    #: `relay.config_nodes.common_digest` of what is in force there.
+    #: `relay.config_nodes.common_digest` of what its own files say. Where it leads, that is in force.
     configuration: Name
     #: `relay.nodes.seal.pepper_digests`.
     peppers: Annotated[dict[Name, Name], msgspec.Meta(max_length=1000)]

@@ -113,6 +113,8 @@ class Node:
         self._trouble: str | None = None
         #: Where others are let in.
         self.door: Door
+        #: Called when this node leads, before it appends anything.
+        self.on_leading: Callable[[], None]
         self._nursery: trio.Nursery
         #: What acted has ended.
         self._has_acted = trio.Event()
@@ -146,6 +148,10 @@ class Node:
             return None
         # Our own lease, of the process before this one, or of a lead that came to nothing.
         return None if self._led.name == self.name else self._led
+
+    def expect(self, led: Led) -> None:
+        """It led when this process began, as far as the database has it."""
+        self._led = led
 
     @property
     def known(self) -> Mapping[str, Mapping[str, object]]:
@@ -357,6 +363,7 @@ class Node:
         """The first batch tells of it. Nothing else can be appended before: the log takes it from this very moment on,
         and nobody is let in between."""
         self._leading = leading
+        self.on_leading()
         self._log.lead(leading.replicated)
         event = NodeLeads(node=self.name, epoch=leading.replicated.witnessed.epoch, address=self._own.address)
         (recorded,) = await self._store.append([event])

@@ -60,7 +60,7 @@ class Speaking:
         self._on_clock = on_clock
         self._began_at = core.surroundings.clock()
         self._version = version("atmos-relay")
-        #: What is in force, and its digest.
+        #: What this machine's files say, and its digest.
         self._digested: Config | None = None
         self._digest = ""
         self._off_times = 0
@@ -160,7 +160,7 @@ class Speaking:
         return self._node.trouble
 
     def _configuration(self) -> str:
-        config = self._core.config
+        config = self._core.own_config()
         if config is not self._digested:
             self._digested, self._digest = config, common_digest(config)
         return self._digest

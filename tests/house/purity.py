@@ -108,6 +108,7 @@ HANDS: dict[str, frozenset[str]] = {
             "opening",
             "owed",
             "overview",
+            "rules",
             "same_secrets",
             "speaking",
             "tail",

@@ -11,6 +11,7 @@ import cbor2
 import pytest
 
 from relay import codec
+from relay.nodes import speaking
 from relay.nodes.facts import Facts, from_row
 from relay.nodes.versions import UnreadRowError, Versions
 from spool.received import PlainRecord, Received
@@ -153,6 +154,31 @@ def test_the_leader_first(tmp_path: Path) -> None:
             await send(old)
             assert (await suppress(old))[0] == 201
             assert versions_of(new, "message.sent") == [2, 2, 2, 3]
+
+    run(main)
+
+
+@pytest.mark.usefixtures("never_unread")
+def test_who_begins_to_lead_knows_what_all_read_at_that_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are read each second, and a node may have come since."""
+    monkeypatch.setattr(speaking, "EVERY_SECONDS", 24 * 3600.0)
+
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert", "carl") as machines:
+            leader = await machines.until_led()
+            old = next(machine for machine in machines.all if machine is not leader)
+            await old.stop()
+            old.older = OLDER
+            # So it does not lead itself.
+            old.clock_off_us = 5_000_000
+            await old.begin()
+            leader.kill()
+            await leader.until_ended()
+            await send(await machines.until_led_by_another(leader))
+            await machines.until_level()
+            assert versions_of(old, "message.sent") == [2]
 
     run(main)
 

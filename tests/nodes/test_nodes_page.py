@@ -46,7 +46,7 @@ def test_the_page(tmp_path: Path, servers: Servers, monkeypatch: pytest.MonkeyPa
         "PYTHONPATH": str(Path(__file__).parent.parent.parent),
     }
     typed: list[Example] = of("NODES.md")
-    assert len(typed) == 9
+    assert len(typed) == 10
     for example in typed:
         run(example, environment)
 

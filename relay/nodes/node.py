@@ -27,7 +27,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
@@ -40,7 +40,7 @@ from relay.nodes.beside import BesideError, KeyMaterial
 from relay.nodes.door import Door
 from relay.nodes.facts import Facts, StrangeRow, read_rows
 from relay.nodes.leading import Leading
-from relay.nodes.lease import LeaseWatch, is_clock_off
+from relay.nodes.lease import LeaseWatch, Led, is_clock_off, read_address, written_address
 from relay.nodes.owed import wait_for_others
 from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
 from relay.nodes.speaking import Speaking
@@ -64,14 +64,8 @@ SYNC_SECONDS: Final = 1.0
 BEHIND_MAX: Final = 2048
 #: What is being made durable when a node ends has so long to find out what became of it.
 ENDING_SECONDS: Final = 5.0
-
-
-class Led(NamedTuple):
-    """Who leads, as a node says it of itself in its lease."""
-
-    name: str
-    #: Where other nodes reach it.
-    address: str
+#: So often a node that is to end looks whether the database is there.
+LOOK_SECONDS: Final = 0.25
 
 
 class Node:
@@ -191,8 +185,8 @@ class Node:
     def why_not_appending(self) -> Refusal | None:
         """Of a node that leads. What is under way is tried until it is known what became of it: nobody else has to. Of
         one that follows: it cannot."""
-        if self._versions.needs_upgrade is not None:
-            return _is_too_old(self._versions.needs_upgrade)
+        if (why := self._versions.why_not_following()) is not None:
+            return why
         leading = self._leading
         if leading is not None and leading.replicated.waits_seconds >= STALL_SECONDS:
             return _database_is_away()
@@ -239,6 +233,20 @@ class Node:
         if self._leading is not None:
             await self._end(self._leading)
 
+    async def wait_until_away(self, seconds: float) -> None:
+        """Until this node leads and has been without the database for so long, counted from now at the earliest."""
+        since = trio.current_time()
+        while trio.current_time() - since < seconds:
+            await trio.sleep(LOOK_SECONDS)
+            if self._leading is None or self.why_not_appending() is None:
+                since = trio.current_time()
+
+    def give_up_at_once(self) -> None:
+        """As `give_up`, where that has been waited for already."""
+        if self._leading is not None:
+            self._leading.is_over = True
+            self._give_up(self._leading)
+
     async def close(self) -> None:
         """When the log is closed."""
         if self._leading is not None:
@@ -271,7 +279,7 @@ class Node:
     def _see(self, seen: Seen) -> None:
         """What the database shows, after all of it that is witnessed was applied."""
         if seen.lease is not None:
-            self._led = _read_address(seen.lease.address) or self._led
+            self._led = read_address(seen.lease.address) or self._led
         now = trio.current_time()
         self._is_stale = self._watch.read(seen.lease, seen.host, sent_at=seen.at, answered_at=now)
         if not self._is_stale:
@@ -338,7 +346,7 @@ class Node:
             beside_of=self._keys.beside_of,
             on_trouble=self._hear_of_trouble_while_leading,
         )
-        address = _written_address(self.name, self._own.address)
+        address = written_address(self.name, self._own.address)
         leading = Leading(self._table, replicated, address=address, lease_seconds=self._lease_seconds)
         try:
             await leading.first(connection)
@@ -469,24 +477,6 @@ class Node:
             for item in recorded:
                 if isinstance(item.event, PepperRotated):
                     self._core.pepper.use(item.event.number)
-
-
-def _written_address(name: str, address: str) -> str:
-    return f"{name} {address}"
-
-
-def _read_address(written: str) -> Led | None:
-    """None: it is none of ours."""
-    name, _, address = written.partition(" ")
-    return Led(name, address) if name and address else None
-
-
-def _is_too_old(sentence: str) -> Refusal:
-    return Refusal(
-        "TEMPORARILY_UNAVAILABLE",
-        f"this node runs too old a version of the relay: {sentence}",
-        retry_after_seconds=60,
-    )
 
 
 def _database_is_away() -> Refusal:

@@ -20,8 +20,9 @@ from relay.nodes.certificates import NodeCertificates
 from relay.nodes.database import open_table
 from relay.nodes.door import open_door
 from relay.nodes.forwarding import open_forwarding
+from relay.nodes.lease import Led
 from relay.nodes.links import open_links
-from relay.nodes.node import Led, Node
+from relay.nodes.node import Node
 from relay.nodes.rules import Rules
 from relay.nodes.same_secrets import check_pepper
 from relay.nodes.words import Node as Named
@@ -47,7 +48,6 @@ async def open_node(core: Core) -> AsyncIterator[Node]:
     node = Node(core, own, table)
     if leader is not None:
         node.expect(Led(leader.name, leader.address))
-    await _strip_first(core)
     async with (
         open_links(certificates, core.surroundings.open_stream) as links,
         open_forwarding(
@@ -77,17 +77,6 @@ async def open_node(core: Core) -> AsyncIterator[Node]:
         finally:
             await node.close()
         nursery.cancel_scope.cancel()
-
-
-async def _strip_first(core: Core) -> None:
-    """Nobody is served from files that hold what is erased: a node may have been away, or filled from elsewhere. A disk
-    that is full or fails is reported, and tried again beside all else: what the views have lost nobody sees."""
-    assert core.own_stripping is not None
-    async with core.erasing:
-        try:
-            await core.own_stripping.catch_up()
-        except OSError as error:
-            logger.error("node.not_stripped", extra={"because": error.strerror or type(error).__name__})
 
 
 async def _renew(certificates: NodeCertificates) -> None:

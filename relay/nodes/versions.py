@@ -15,14 +15,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from relay.codec import NotRead, unread, versions_read_here
 from relay.nodes.facts import not_read_by_all, read_rows
+from relay.refusals import Refusal
 from spool.received import Received
 from spool.replicated.rows import DamagedRowError
 from spool.replicated.table import Row
 
 logger = logging.getLogger(__name__)
+
+#: An upgrade takes its time.
+RETRY_AFTER_SECONDS: Final = 60
 
 
 class UnreadRowError(DamagedRowError):
@@ -60,6 +65,13 @@ class Versions:
             self._tell(found)
             self._looked_at, self._not_read = rows, found
         return self._not_read
+
+    def why_not_following(self) -> Refusal | None:
+        """None: all that came could be read."""
+        if self.needs_upgrade is None:
+            return None
+        sentence = f"this node runs too old a version of the relay: {self.needs_upgrade}"
+        return Refusal("TEMPORARILY_UNAVAILABLE", sentence, retry_after_seconds=RETRY_AFTER_SECONDS)
 
     def check(self, row: Row, batch: Received) -> None:
         """Before anything is done with a row. Raises `UnreadRowError`."""

@@ -15,18 +15,21 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest import mock
 
 import trio
 from trio.testing import memory_stream_pair
 
-from relay.codec import Recorded
+from relay.codec import Recorded, versions_read_here
 from relay.config import CONFIG_FILE
 from relay.config_nodes import NODE_FILE
 from relay.file_names import LOG_DIRECTORY
+from relay.nodes import versions
 from relay.nodes.certificates import found
 from relay.nodes.node import Node
 from relay.processes.mail_reader import in_process
@@ -51,6 +54,8 @@ from tests.world.table import FakeDatabase, FakeTable
 #: Of the clock that jumps. Machines ask the database all the time, so it must not be days.
 LONG_SECONDS = 3 * 3600.0
 #: What another machine needs of the first one's directory.
+#: What the machine whose task asks reads otherwise than this version of the relay.
+_OLDER: ContextVar[Mapping[str, int]] = ContextVar("_OLDER")
 _NOT_COPIED = shutil.ignore_patterns("views", "log", "*.sock", "*.address", "own.pem", NODE_FILE)
 
 
@@ -63,6 +68,9 @@ class Machine:
         self.table: FakeTable = machines.database.table(name)
         #: How far its clock is off.
         self.clock_off_us = 0
+        #: An older version of the relay runs there, from its next start on: type of an event -> the highest version of
+        #: it that is read there, and 0 for a type that is not known. What is not named is as here.
+        self.older: Mapping[str, int] = {}
         self.world: World
         #: What has ended it; None: it runs, or was stopped in order.
         self.ended_by: SpoolError | None = None
@@ -130,6 +138,7 @@ class Machine:
             return list(reader.read(1))
 
     async def _live(self, task_status: trio.TaskStatus[None]) -> None:
+        _OLDER.set(self.older)
         machines, seed = self._machines, self._number * 100 + self._lives
         surroundings = Surroundings(
             clock=lambda: virtual_clock() + self.clock_off_us,
@@ -251,37 +260,45 @@ async def open_machines(
     settings: str = "",
     nodes: str = "",
     enrol: bool = True,
+    older: Mapping[str, int] | None = None,
     **mx_options: object,
 ) -> AsyncIterator[Machines]:
-    """All of them, begun in order."""
+    """All of them, begun in order. `older`: see `Machine.older`; of all of them."""
     first = make_directory(directory / names[0], settings)
     config = first / CONFIG_FILE
     config.write_text(config.read_text() + f"\n[nodes]\n{nodes}\n")
     found(first, datetime.now(UTC))
     for name in names[1:]:
         shutil.copytree(first, directory / name, ignore=_NOT_COPIED)
-    async with trio.open_nursery() as nursery:
-        machines = Machines(nursery)
-        machines.mx.configure(**mx_options)
-        machines.database.now_us = virtual_clock
-        for number, name in enumerate(names):
-            address = f"{name}.machines.example:1"
-            own = directory / name / NODE_FILE
-            own.write_text(
-                f'name = "{name}"\nbind = "127.0.0.1:0"\naddress = "{address}"\ndatabase = "in memory"\n'
-            )
-            machines.all.append(Machine(machines, name, directory / name, number))
-        for machine in machines.all:
-            await machine.begin()
-        if enrol:
-            await machines.enrol()
-        yield machines
-        for machine in machines.all:
-            if machine.is_up:
-                await machine.stop()
-        nursery.cancel_scope.cancel()
+    as_it_reads = mock.patch.object(versions, "versions_read_here", _read_by_this_machine)
+    with as_it_reads:
+        async with trio.open_nursery() as nursery:
+            machines = Machines(nursery)
+            machines.mx.configure(**mx_options)
+            machines.database.now_us = virtual_clock
+            for number, name in enumerate(names):
+                address = f"{name}.machines.example:1"
+                own = directory / name / NODE_FILE
+                own.write_text(
+                    f'name = "{name}"\nbind = "127.0.0.1:0"\naddress = "{address}"\ndatabase = "in memory"\n'
+                )
+                machines.all.append(Machine(machines, name, directory / name, number))
+            for machine in machines.all:
+                machine.older = older or {}
+                await machine.begin()
+            if enrol:
+                await machines.enrol()
+            yield machines
+            for machine in machines.all:
+                if machine.is_up:
+                    await machine.stop()
+            nursery.cancel_scope.cancel()
     assert machines.mx.violations == []
     assert_logs_are_one(machines.all)
+
+
+def _read_by_this_machine() -> dict[str, int]:
+    return versions_read_here() | dict(_OLDER.get())
 
 
 def assert_logs_are_one(machines: Sequence[Machine]) -> None:

@@ -1,8 +1,9 @@
 """A campaign of real relays on one log: `python -m tests.campaigns.nodes --rounds 20 [--seed 1] [--only TROUBLE]`.
 
 Three relays in processes of their own, and three servers of PostgreSQL, live through all rounds. In each, clients and
-subscribers use any node (`tests.campaigns.nodes_life`) while one of the troubles below happens to some of the six.
-After each round all is mended, and somebody must accept mail again. What must hold:
+subscribers use any node (`tests.campaigns.nodes_life`) while one of the troubles below happens to some of the six, or
+to the network between them (`tests.campaigns.network_troubles`). After each round all is mended, and somebody
+must accept mail again. What must hold:
 
 - what any node answered 200 is in the log, once, and ends sent or bounced; a replay at any node is the first answer;
 - at no node what is final becomes anything else, and no node denies a message that was accepted;
@@ -22,20 +23,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from tests.campaigns.network_troubles import LONG_SECONDS, NETWORK_TROUBLES, Trouble
 from tests.campaigns.nodes_life import NodesLife, open_nodes_life
 from tests.campaigns.tally import Violation
 from tests.world.postgres import open_servers
 from tests.world.process import RelayProcess
 
 beside = trio.to_thread.run_sync
-#: Longer than a lease.
-LONG_SECONDS: Final = 5.0
 
 
 async def kill_the_leader(life: NodesLife) -> None:
@@ -43,7 +42,7 @@ async def kill_the_leader(life: NodesLife) -> None:
 
 
 async def kill_a_follower(life: NodesLife) -> None:
-    life.kill(life.dice.choice([node for node in life.nodes.all if node is not life.leader()]))
+    life.kill(life.follower())
 
 
 async def stop_the_leader_for_a_while(life: NodesLife) -> None:
@@ -52,7 +51,7 @@ async def stop_the_leader_for_a_while(life: NodesLife) -> None:
 
 
 async def stop_a_follower_for_a_while(life: NodesLife) -> None:
-    await _stand_still(life, life.dice.choice([node for node in life.nodes.all if node is not life.leader()]))
+    await _stand_still(life, life.follower())
 
 
 async def _stand_still(life: NodesLife, node: RelayProcess) -> None:
@@ -114,7 +113,7 @@ async def settings_emptied(life: NodesLife) -> None:
     await trio.sleep(2)
 
 
-TROUBLES: Final[tuple[Callable[[NodesLife], Awaitable[None]], ...]] = (
+TROUBLES: Final[tuple[Trouble, ...]] = (
     kill_the_leader,
     stop_the_leader_for_a_while,
     promote_a_standby,
@@ -127,13 +126,14 @@ TROUBLES: Final[tuple[Callable[[NodesLife], Awaitable[None]], ...]] = (
     database_away,
     all_six_at_once,
     settings_emptied,
+    *NETWORK_TROUBLES,
 )
 ANSWERS_MAX: Final = 30
 
 
 async def live(directory: Path, *, rounds: int, seed: int, only: str | None, told: Counter[str]) -> None:
     dice = random.Random(f"rounds {seed}")
-    deck: list[Callable[[NodesLife], Awaitable[None]]] = []
+    deck: list[Trouble] = []
     with open_servers() as servers:
         async with open_nodes_life(directory, servers, seed=seed) as life:
             try:

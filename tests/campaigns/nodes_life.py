@@ -1,4 +1,5 @@
-"""Three real relays on one log, three servers of PostgreSQL, and those who use them, at any node.
+"""Three real relays on one log, three servers of PostgreSQL, a proxy on each path between them, and those who use them,
+at any node.
 
     async with open_nodes_life(directory, servers, seed=7) as life:
         async with life.load():
@@ -47,7 +48,8 @@ from tests.world.checker import breaches, half_accepted
 from tests.world.http import NoAnswerError, open_http
 from tests.world.internet import Internet
 from tests.world.mx_options import MxOptions
-from tests.world.node_processes import NodeProcesses
+from tests.world.network import Network, open_network
+from tests.world.node_processes import NAMES, NodeProcesses
 from tests.world.postgres import Servers
 from tests.world.process import RelayProcess
 from tests.world.self_signed import self_signed_context
@@ -64,9 +66,12 @@ FINAL: Final = ("sent", "bounced")
 
 
 class NodesLife:
-    def __init__(self, nodes: NodeProcesses, servers: Servers, internet: Internet, seed: int) -> None:
+    def __init__(
+        self, nodes: NodeProcesses, servers: Servers, network: Network, internet: Internet, seed: int
+    ) -> None:
         self.nodes = nodes
         self.servers = servers
+        self.network = network
         self.internet = internet
         self.dice = random.Random(f"nodes {seed}")
         self.credentials: dict[str, dict[str, str]] = {}
@@ -92,6 +97,10 @@ class NodesLife:
             (int(line["epoch"]), node) for node in self.nodes.all for line in node.log_lines("node.leads")
         ]
         return max(lines, key=lambda line: line[0])[1]
+
+    def follower(self) -> RelayProcess:
+        """Any of them."""
+        return self.dice.choice([node for node in self.nodes.all if node is not self.leader()])
 
     def kill(self, node: RelayProcess) -> None:
         if node.is_running:
@@ -265,6 +274,7 @@ class NodesLife:
 
     async def recover(self) -> None:
         """All is mended: somebody leads and accepts soon, and no node has what another has not."""
+        self.network.mend()
         await trio.to_thread.run_sync(self.servers.mend)
         async with self.load():
             await self.wait_answers(3)
@@ -403,7 +413,7 @@ async def open_nodes_life(directory: Path, servers: Servers, *, seed: int) -> As
         "picky": MxOptions(pipelining=False, messages_per_session=3),
     }
     beside = trio.to_thread.run_sync
-    async with trio.open_nursery() as nursery:
+    async with open_network(servers, NAMES) as network, trio.open_nursery() as nursery:
         routes = []
         for number, (domain, name) in enumerate(HOSTS.items(), 1):
             host = internet.add_host(name, f"198.41.0.{number}", options[name])
@@ -411,12 +421,14 @@ async def open_nodes_life(directory: Path, servers: Servers, *, seed: int) -> As
             listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
             nursery.start_soon(trio.serve_listeners, host.serve, listeners)
             routes.append(f'"{domain}" = "127.0.0.1:{listeners[0].socket.getsockname()[1]}"')
-        nodes = await beside(lambda: NodeProcesses(directory, servers, route="127.0.0.1:9", **SETTINGS))
+        nodes = await beside(
+            lambda: NodeProcesses(directory, servers, route="127.0.0.1:9", network=network, **SETTINGS)
+        )
         for node in nodes.all:
             path = node.directory / CONFIG_FILE
             text = path.read_text().replace('{ "*" = "127.0.0.1:9" }', f"{{ {', '.join(routes)} }}")
             path.write_text(text + NO_PAUSES)
-        life = NodesLife(nodes, servers, internet, seed)
+        life = NodesLife(nodes, servers, network, internet, seed)
         try:
             for node in nodes.all:
                 await beside(node.start)

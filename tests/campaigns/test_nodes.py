@@ -47,3 +47,10 @@ def test_two_rounds_of_real_relays_and_servers(tmp_path: Path) -> None:
     trio.run(lambda: live(tmp_path, rounds=2, seed=1, only=None, told=told))
     assert told["logs of all nodes compared"] == 3
     assert told["messages told of"] > 0
+
+
+def test_two_rounds_of_a_network_that_is_cut(tmp_path: Path) -> None:
+    told: Counter[str] = Counter()
+    trio.run(lambda: live(tmp_path, rounds=2, seed=1, only="leader_cut_in_an_append", told=told))
+    assert sum(count for what, count in told.items() if what.startswith("appends whose connection was cut"))
+    assert told["messages told of"] > 0

@@ -27,12 +27,13 @@ import trio
 
 from relay.codec import Recorded
 from relay.config import load_config
-from relay.events import AttemptInterrupted, MessageQueued, NodeLeads, SendAccepted
+from relay.events import AttemptInterrupted, NodeLeads
 from relay.views import due
 from tests.campaigns.node_hooks import WEBHOOKS, NodeHooks
 from tests.campaigns.small_relay import _by_its_word
 from tests.campaigns.story import MEMORY, Run, _tell
 from tests.campaigns.subscriber import expected_of
+from tests.campaigns.told import Statuses, breaches_of_sends
 from tests.campaigns.watch import Watch, WatchedInternet
 from tests.world.checker import breaches, half_accepted
 from tests.world.deterministic import run_seeded
@@ -108,7 +109,7 @@ class _NodeStory:
         #: messageId -> recipient, of every 200.
         self.told: dict[int, str] = {}
         self.pages: list[list[tuple[int, str, int | None]]] = [[], []]
-        self._finals: dict[tuple[str, int], dict[int, str]] = {}
+        self._statuses = Statuses()
         self._lives: Counter[str] = Counter()
         self._outcomes_dice = random.Random(f"outcomes {run.seed}")
 
@@ -292,13 +293,8 @@ class _NodeStory:
                 f"message {number} was accepted, and at {machine.name} it is {status}"
             )
             return
-        finals = self._finals.setdefault((machine.name, self._lives[machine.name]), {})
-        if finals.get(number, body["status"]) != body["status"]:
-            self.result.breaches.append(
-                f"{number} was {finals[number]} at {machine.name}, and then {body['status']}"
-            )
-        if body["status"] in ("sent", "bounced"):
-            finals[number] = body["status"]
+        process = machine.name, self._lives[machine.name]
+        self.result.breaches += self._statuses.read(process, number, body["status"])
 
     async def _read_pages(self, number: int) -> None:
         dice = random.Random(f"reader {number} {self.result.seed}")
@@ -355,20 +351,7 @@ class _NodeStory:
             receipts=self.internet.receipts,
             slack_us=10_000_000,
         )
-        queued = {
-            item.seq: item.event.personal.given
-            for item in self.events
-            if isinstance(item.event, MessageQueued) and item.event.personal is not None
-        }
-        found += [
-            f"{to} was accepted as {one}, and is lost"
-            for one, to in self.told.items()
-            if queued.get(one) != to
-        ]
-        keys = Counter(
-            item.event.idempotency_key for item in self.events if isinstance(item.event, SendAccepted)
-        )
-        found += [f"accepted {count} times with one Idempotency-Key" for count in keys.values() if count > 1]
+        found += breaches_of_sends(self.events, {one: (DID, to) for one, to in self.told.items()})
         expected = expected_of(self.events, DID)
         for seen in self.pages:
             if seen != expected[: len(seen)]:

@@ -28,6 +28,7 @@ import trio
 from relay.codec import Recorded
 from relay.config import load_config
 from relay.events import AttemptInterrupted, NodeLeads
+from relay.surroundings import Timeouts
 from relay.views import due
 from tests.campaigns.node_hooks import WEBHOOKS, NodeHooks
 from tests.campaigns.small_relay import _by_its_word
@@ -51,6 +52,8 @@ NAMES: Final = ("anna", "bert", "carla")
 TROUBLE_SECONDS: Final = 90.0
 #: Receivers that hang hold every connection to their site for ten minutes, and what waits behind them takes its turn.
 PATIENCE_SECONDS: Final = 3600.0
+#: What is decided waits for a database that does not answer, and its record has the time of when it does.
+SLACK_US: Final = 60_000_000
 #: A client asks somewhere else after it.
 ANSWER_SECONDS: Final = 20.0
 MOODS: Final = ("tempfail", "disconnect-after-dot-1", "hang-after-dot-1", "421-1", "permfail", "slow")
@@ -58,6 +61,9 @@ SETTINGS: Final = """
 [reputation]
 messages_min = 1000000
 """
+#: Who hangs, or defers, is tried again within the trouble, and three machines do not idle for an hour behind it.
+TIMEOUTS: Final = Timeouts(final_dot=20)
+TABLES: Final = {"webhooks": WEBHOOKS, "retry": "delays_seconds = [5, 20]"}
 
 _OUTCOMES: Final = {
     "cuts": (Outcome.CUT_BEFORE, Outcome.CUT_AFTER, Outcome.LATE),
@@ -118,7 +124,7 @@ class _NodeStory:
         host.mood = _by_its_word(host)
         self.internet.on_receipt.append(lambda receipt: (self._see_new(), self.watch.receive(receipt)))
         async with open_machines(
-            self.directory, *NAMES, settings=SETTINGS, webhooks=WEBHOOKS, disks_forget=True
+            self.directory, *NAMES, settings=SETTINGS, tables=TABLES, timeouts=TIMEOUTS, disks_forget=True
         ) as self.machines:
             machines = self.machines
             self.all = machines.all
@@ -349,7 +355,7 @@ class _NodeStory:
             self.events,
             load_config(self.directory / NAMES[0]),
             receipts=self.internet.receipts,
-            slack_us=10_000_000,
+            slack_us=SLACK_US,
         )
         found += breaches_of_sends(self.events, {one: (DID, to) for one, to in self.told.items()})
         expected = expected_of(self.events, DID)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -35,7 +35,7 @@ from relay.nodes.certificates import found
 from relay.nodes.node import Node
 from relay.processes.mail_reader import in_process
 from relay.service import Relay, open_relay
-from relay.surroundings import Surroundings
+from relay.surroundings import Surroundings, Timeouts
 from spool.disk import RealDisk
 from spool.errors import LogDeposedError, LogPoisonedError, SpoolError, TailGoneError
 from spool.reader import LogReader
@@ -170,6 +170,7 @@ class Machine:
             dice=random.Random(seed),
             chance=random.Random(f"chance {seed}").randbytes,
             table=self.table,
+            timeouts=machines.timeouts,
         )
         try:
             with self._scope:
@@ -243,6 +244,7 @@ class Machines:
         self.mx = _Receiver(MxOptions())
         self.mx.tell = self.tell
         self.dns = FakeDns()
+        self.timeouts = Timeouts()
         self.all: list[Machine] = []
         #: By address and port, who serves there, and is told which machine connects.
         self.services: dict[tuple[str, int], Callable[[Machine, trio.abc.Stream], Awaitable[None]]] = {}
@@ -295,15 +297,15 @@ async def open_machines(
     *names: str,
     settings: str = "",
     nodes: str = "",
-    webhooks: str = "",
+    tables: Mapping[str, str] | None = None,
+    timeouts: Timeouts | None = None,
     disks_forget: bool = False,
     enrol: bool = True,
     **mx_options: object,
 ) -> AsyncIterator[Machines]:
-    """All of them, begun in order."""
+    """All of them, begun in order. `tables`: lines of `relay.toml`, by table."""
     first = make_directory(directory / names[0], settings)
-    if webhooks:
-        configure(first, webhooks=webhooks)
+    configure(first, **(tables or {}))
     config = first / CONFIG_FILE
     config.write_text(config.read_text() + f"\n[nodes]\n{nodes}\n")
     found(first, datetime.now(UTC))
@@ -312,6 +314,7 @@ async def open_machines(
     async with trio.open_nursery() as nursery:
         machines = Machines(nursery)
         machines.mx.configure(**mx_options)
+        machines.timeouts = timeouts or Timeouts()
         machines.database.now_us = virtual_clock
         for number, name in enumerate(names):
             address = f"{name}.machines.example:1"

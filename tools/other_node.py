@@ -32,13 +32,13 @@ def table_of(directory: Path) -> Table:
     return database.open_table(directory, config.nodes, load_node(directory))
 
 
-def node_meant(directory: Path, given: str) -> Node:
+def node_meant(table: Table, given: str) -> Node:
     """`NAME@HOST:PORT`, or a `NAME` whose address the database has. Raises UsageError, Refusal, TableError."""
     name, _, address = given.partition("@")
     if not is_node_name(name):
         raise click.UsageError(f"{given} is neither a directory nor a node: NAME, or NAME@HOST:PORT")
     if not address:
-        address = trio.run(_address_of, table_of(directory), name)
+        address = trio.run(_address_of, table, name)
     try:
         route = Route.parse(address)
     except ValueError:

@@ -62,6 +62,8 @@ SYNC_SECONDS: Final = 1.0
 BEHIND_MAX: Final = 2048
 #: What is being made durable when a node ends has so long to find out what became of it.
 ENDING_SECONDS: Final = 5.0
+#: So often a node that is to end looks whether the database is there.
+LOOK_SECONDS: Final = 0.25
 
 
 class Led(NamedTuple):
@@ -217,6 +219,20 @@ class Node:
         whoever waits for it gets LogPoisonedError."""
         if self._leading is not None:
             await self._end(self._leading)
+
+    async def wait_until_away(self, seconds: float) -> None:
+        """Until this node leads and has been without the database for so long, counted from now at the earliest."""
+        since = trio.current_time()
+        while trio.current_time() - since < seconds:
+            await trio.sleep(LOOK_SECONDS)
+            if self._leading is None or self.why_not_appending() is None:
+                since = trio.current_time()
+
+    def give_up_at_once(self) -> None:
+        """As `give_up`, where that has been waited for already."""
+        if self._leading is not None:
+            self._leading.is_over = True
+            self._give_up(self._leading)
 
     async def close(self) -> None:
         """When the log is closed."""

@@ -15,8 +15,7 @@ The invariant: **a node leads when it holds the head of the table and its log en
 when it also has a lease that was confirmed lately** (`relay.nodes.leading`). What is between the first and the second
 of these, and a crash anywhere, leaves a head in nobody's hands, which the next one takes.
 
-Attempts that the leader before had started are named `interrupted` as those of a killed relay are, by the deliverer,
-when it begins.
+Attempts that the leader before had started are named `interrupted` by the deliverer, when it begins.
 
 *The database away*: reads and streams go on, nothing is decided (`why_not_appending`), and nothing is sent: starts of
 attempts wait, and so does who asks whether it may act. When it is back, all goes on, here or at another node.
@@ -25,9 +24,10 @@ attempts wait, and so does who asks whether it may act. When it is back, all goe
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
 import trio
 
@@ -41,13 +41,15 @@ from relay.nodes.beside import BesideError, KeyMaterial
 from relay.nodes.door import Door
 from relay.nodes.facts import Facts, StrangeRow, read_rows
 from relay.nodes.leading import Leading
-from relay.nodes.lease import LeaseWatch, is_clock_off
-from relay.nodes.owed import wait_for_others
+from relay.nodes.lease import LeaseWatch, Led, is_clock_off, read_address, written_address
+from relay.nodes.owed import read_oldest_seq, wait_for_others
 from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
 from relay.nodes.speaking import Speaking
 from relay.nodes.tail import Tail
-from relay.nodes.trouble import Trouble
+from relay.nodes.trouble import Trouble, database_is_away
+from relay.nodes.versions import Versions
 from relay.refusals import Refusal
+from relay.store import CommonStore
 from relay.times import SECOND_US
 from spool.errors import LogDeposedError, LogPoisonedError, LostRowsError, SpoolError
 from spool.interface import STALL_SECONDS
@@ -66,14 +68,6 @@ BEHIND_MAX: Final = 2048
 ENDING_SECONDS: Final = 5.0
 #: So often a node that is to end looks whether the database is there.
 LOOK_SECONDS: Final = 0.25
-
-
-class Led(NamedTuple):
-    """Who leads, as a node says it of itself in its lease."""
-
-    name: str
-    #: Where other nodes reach it.
-    address: str
 
 
 class Node:
@@ -97,7 +91,7 @@ class Node:
             table,
             self._log,
             seal=self._seal,
-            before_applied=self._write_beside,
+            before_applied=self._prepare,
             on_seen=self._see,
             on_level=self._see_level,
             on_trouble=self._hear_of_trouble,
@@ -108,7 +102,7 @@ class Node:
         self._is_stale = False
         #: It did not move for its time, and is still the same.
         self._nobody_leads = False
-        self._lease: tuple[bytes, int, int] | None = None
+        self._lease: tuple[object, ...] | None = None
         #: And this node may lead.
         self._may_try = trio.Event()
         #: Why this node does not lead although nobody does, as it was said last.
@@ -119,10 +113,17 @@ class Node:
         self._trouble: Final = Trouble()
         #: Where others are let in.
         self.door: Door
+        #: Called when this node leads, before it appends anything.
+        self.on_leading: Callable[[], None]
         self._nursery: trio.Nursery
         #: What acted has ended.
         self._has_acted = trio.Event()
         self._speaking = Speaking(self, core, own, table, on_clock=self._note_clock)
+        self._versions = Versions(
+            lambda: self._speaking.nodes, clock=core.store.now_us, tail_hours=self._tail_hours
+        )
+        assert isinstance(core.store, CommonStore)
+        core.store.not_read_by_all = self._versions.not_read_by_all
         #: What rows the table has, on the order of who leads.
         self.tail: Final = Tail(table, core.store, tail_hours=self._tail_hours)
         core.before_acting = self.before_acting
@@ -148,9 +149,13 @@ class Node:
         # Our own lease, of the process before this one, or of a lead that came to nothing.
         return None if self._led.name == self.name else self._led
 
+    def expect(self, led: Led) -> None:
+        """It led when this process began, as far as the database has it."""
+        self._led = led
+
     @property
-    def known(self) -> Container[str]:
-        """Names of all nodes, as the database has them."""
+    def known(self) -> Mapping[str, Mapping[str, object]]:
+        """The rows of all nodes by name, as the database has them."""
         return self._speaking.nodes
 
     @property
@@ -171,8 +176,12 @@ class Node:
 
     @property
     def is_unfit(self) -> bool:
-        """As `relay.elsewhere.OwnNode` has it."""
         return self._trouble.is_unfit
+
+    @property
+    def reads(self) -> Mapping[str, int]:
+        """Type of an event -> the highest version of it that this node can read."""
+        return self._versions.reads
 
     @property
     def stripped_through(self) -> int:
@@ -181,13 +190,16 @@ class Node:
 
     def why_not_sure(self) -> Refusal | None:
         """Of a node that leads: another may lead by now."""
-        return None if self._leading is None or self._leading.is_sure else _database_is_away()
+        return None if self._leading is None or self._leading.is_sure else database_is_away()
 
     def why_not_appending(self) -> Refusal | None:
-        """Of a node that leads. What is under way is tried until it is known what became of it: nobody else has to."""
+        """Of a node that leads. What is under way is tried until it is known what became of it: nobody else has to. Of
+        one that follows: it cannot."""
+        if (why := self._versions.why_not_following()) is not None:
+            return why
         leading = self._leading
         if leading is not None and leading.replicated.waits_seconds >= STALL_SECONDS:
-            return _database_is_away()
+            return database_is_away()
         return self.why_not_sure()
 
     async def before_acting(self) -> None:
@@ -277,11 +289,10 @@ class Node:
     def _see(self, seen: Seen) -> None:
         """Who leads, as the database shows it, whatever becomes of its rows here."""
         if seen.lease is not None:
-            self._led = _read_address(seen.lease.address) or self._led
+            self._led = read_address(seen.lease.address) or self._led
         now = trio.current_time()
         self._is_stale = self._watch.read(seen.lease, seen.host, sent_at=seen.at, answered_at=now)
-        # That the watch has begun anew says nothing new.
-        value = None if seen.lease is None else (seen.lease.holder, seen.lease.epoch, seen.lease.counter)
+        value = None if seen.lease is None else (*seen.lease[:2], seen.lease.counter)
         if value != self._lease:
             self._lease, self._nobody_leads = value, False
             self._said = self._trouble.nobody_leads = None
@@ -305,7 +316,7 @@ class Node:
         if isinstance(error, TableError):
             # What could not be read proves nothing of who leads.
             self._watch.begin_anew()
-        if self._trouble.hear(error):
+        if self._trouble.hear(error) and self._trouble.text != self._versions.needs_upgrade:
             logger.warning("node.database_trouble", extra={"because": self._trouble.text})
         if self._nobody_leads and isinstance(error, REFUSED):
             self._say_why_not("it cannot take all that is in the database into its log")
@@ -364,12 +375,14 @@ class Node:
             beside_of=self._keys.beside_of,
             on_trouble=self._hear_of_trouble_while_leading,
         )
-        address = _written_address(self.name, self._own.address)
+        address = written_address(self.name, self._own.address)
         leading = Leading(self._table, replicated, address=address, lease_seconds=self._lease_seconds)
         try:
             await leading.first(connection)
         except LogDeposedError:
             return None
+        # What they can read by now counts from the first batch on.
+        self._speaking.nodes = await connection.nodes()
         await self._following.catch_up(connection, taken)
         return leading
 
@@ -388,6 +401,7 @@ class Node:
         """The first batch tells of it. Nothing else can be appended before: the log takes it from this very moment on,
         and nobody is let in between."""
         self._leading = leading
+        self.on_leading()
         self._log.lead(leading.replicated)
         event = NodeLeads(node=self.name, epoch=leading.replicated.witnessed.epoch, address=self._own.address)
         (recorded,) = await self._store.append([event])
@@ -454,25 +468,18 @@ class Node:
         async def read_nodes() -> list[Facts | StrangeRow]:
             return read_rows(self._speaking.nodes)
 
-        async def read_oldest_seq() -> int | None:
-            connection = await self._table.connect()
-            try:
-                return await connection.oldest_seq()
-            finally:
-                with trio.CancelScope(shield=True):
-                    await connection.close()
-
         return await wait_for_others(
             erased_seq,
             payload_seq,
             read_nodes=read_nodes,
-            read_oldest_seq=read_oldest_seq,
+            read_oldest_seq=partial(read_oldest_seq, self._table),
             tail_hours=self._tail_hours(),
         )
 
     # ------------------------------------------------------------------------------------------- keys
 
-    def _write_beside(self, row: Row, batch: Received) -> None:
+    def _prepare(self, row: Row, batch: Received) -> None:
+        self._versions.check(row, batch)
         try:
             self._keys.write_before_applied(row, batch.records)
         except (SealError, BesideError) as error:
@@ -491,22 +498,3 @@ class Node:
             for item in recorded:
                 if isinstance(item.event, PepperRotated):
                     self._core.pepper.use(item.event.number)
-
-
-def _written_address(name: str, address: str) -> str:
-    return f"{name} {address}"
-
-
-def _read_address(written: str) -> Led | None:
-    """None: it is none of ours."""
-    name, _, address = written.partition(" ")
-    return Led(name, address) if name and address else None
-
-
-def _database_is_away() -> Refusal:
-    return Refusal(
-        "TEMPORARILY_UNAVAILABLE",
-        "the database in which the nodes of this relay agree does not answer, so nothing can be accepted now; try "
-        "again, with an Idempotency-Key to be safe from sending twice",
-        retry_after_seconds=5,
-    )

@@ -15,7 +15,7 @@ from typing import Final
 import trio
 
 from relay.nodes.facts import Facts, StrangeRow
-from spool.replicated.table import TableError
+from spool.replicated.table import Table, TableError
 
 #: So long whoever has ordered it is kept waiting.
 WAIT_SECONDS_MAX: Final = 15.0
@@ -70,3 +70,13 @@ async def wait_for_others(
         return [*owed, *owing_rows(await read_oldest_seq(), payload_seq, tail_hours)]
     except TableError as error:
         return [f"which nodes have them still is not known, since the database does not answer: {error}"]
+
+
+async def read_oldest_seq(table: Table) -> int | None:
+    """Of the rows that the database has. Raises TableError."""
+    connection = await table.connect()
+    try:
+        return await connection.oldest_seq()
+    finally:
+        with trio.CancelScope(shield=True):
+            await connection.close()

@@ -14,6 +14,8 @@ away for so long that the database has not what it lacks: what was erased meanwh
 
 from __future__ import annotations
 
+from relay.nodes.versions import UnreadRowError
+from relay.refusals import Refusal
 from spool.errors import DivergedError, LostRowsError, RowsMissingError, SpoolError, TailGoneError
 from spool.replicated.following import REFUSED
 from spool.replicated.rows import DamagedRowError
@@ -29,6 +31,8 @@ _FOUND_ANEW = "What to do is in docs/NODES.md, where the database was restored t
 def in_words(error: TableError | SpoolError) -> str:
     """What is wrong, and what to do."""
     match error:
+        case UnreadRowError():
+            return str(error)
         case TailGoneError():
             return f"{error}. {_FILL}"
         case DivergedError():
@@ -79,3 +83,12 @@ class Trouble:
 
     def clear(self) -> None:
         self._text, self._is_refusal, self.is_unfit = None, False, False
+
+
+def database_is_away() -> Refusal:
+    return Refusal(
+        "TEMPORARILY_UNAVAILABLE",
+        "the database in which the nodes of this relay agree does not answer, so nothing can be accepted now; try "
+        "again, with an Idempotency-Key to be safe from sending twice",
+        retry_after_seconds=5,
+    )

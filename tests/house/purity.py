@@ -110,10 +110,12 @@ HANDS: dict[str, frozenset[str]] = {
             "opening",
             "owed",
             "overview",
+            "rules",
             "same_secrets",
             "speaking",
             "tail",
             "trouble",
+            "versions",
             "wire",
             "words",
         }

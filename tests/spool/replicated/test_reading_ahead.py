@@ -1,4 +1,4 @@
-"""A follower that catches up reads the next rows while its log takes some: what it does when either goes wrong."""
+"""A machine that catches up reads the next rows while its log takes those before."""
 
 from __future__ import annotations
 

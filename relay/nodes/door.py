@@ -4,8 +4,8 @@
         ...
 
 The invariant: **only a node of this relay is answered, and only a node that leads decides.** Who connects shows a
-certificate of the relay's own authority, with its name; each question is looked at anew: whether that name is still one
-of the nodes' (`is_node`), and whether this node leads (`leads`). A node that does not lead says so before it does
+certificate of the relay's own authority, with its name; each question is looked at anew: whether a node of that name is
+known by that key (`is_node`), and whether this node leads (`leads`). A node that does not lead says so before it does
 anything, so that who asks may ask another one. Its files it lends to any node, whoever leads (`relay.nodes.lending`).
 
 What a node asks for is carried out as it would be for whoever asks it there, by the same `Core.decide`: a member's key
@@ -40,7 +40,7 @@ from relay.core import Core
 from relay.edges.answering import decoder_of
 from relay.listening import listen_http
 from relay.nodes import wire, words
-from relay.nodes.certificates import NodeCertificates, name_in
+from relay.nodes.certificates import NodeCertificates, identity_shown, name_in
 from relay.nodes.lending import Lending
 from relay.operator.commands import carry_out, make_all_known
 from relay.principals import Operator, Stranger
@@ -73,15 +73,16 @@ async def open_door(
     bind: str,
     certificates: NodeCertificates,
     *,
-    is_node: Callable[[str], bool],
+    is_node: Callable[[str, str], bool],
     leads: Callable[[], bool],
 ) -> AsyncIterator[Door]:
     """Serve other nodes on `bind` (of `node.toml`) while the block runs; afterwards nobody is let in any more, and what
     is being done has GRACE_SECONDS. So leave it when `core.stopping` is set, and before the log is closed. Raises
     OSError where the address cannot be had.
 
-    `is_node`: whether this name is one of the nodes' rows, at this moment. `leads`: whether this node leads, as far as
-    it knows: where it is wrong, the log does not take what is decided. Open it before anybody is told the address.
+    `is_node`: whether a node of this name has this identity (`relay.nodes.members`), at this moment. `leads`: whether
+    this node leads, as far as it knows: where it is wrong, the log does not take what is decided. Open it before
+    anybody is told the address.
     """
     make_all_known()
     listening = await listen_http(bind, "node.toml: bind")
@@ -110,7 +111,7 @@ class Door:
         core: Core,
         certificates: NodeCertificates,
         *,
-        is_node: Callable[[str], bool],
+        is_node: Callable[[str, str], bool],
         leads: Callable[[], bool],
     ) -> None:
         self._core = core
@@ -148,12 +149,13 @@ class Door:
         )
         spoken: wire.Spoken | None = None
         try:
-            name = await self._name_of(stream)
-            if name is None or self._of[name] >= CONNECTIONS_OF_ONE_MAX:
+            shown = await self._shown_by(stream)
+            if shown is None or self._of[shown[0]] >= CONNECTIONS_OF_ONE_MAX:
                 return
+            name, identity = shown
             self._of[name] += 1
             spoken = wire.Spoken(stream, h11.SERVER)
-            connection = _Connection(self, spoken, name)
+            connection = _Connection(self, spoken, name, identity)
             self._open.add(connection)
             try:
                 await connection.run()
@@ -170,12 +172,14 @@ class Door:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _name_of(self, stream: trio.SSLStream[trio.abc.Stream]) -> str | None:
+    async def _shown_by(self, stream: trio.SSLStream[trio.abc.Stream]) -> tuple[str, str] | None:
+        """Its name, and its identity."""
         self._handshakes += 1
         try:
             with trio.move_on_after(HANDSHAKE_SECONDS_MAX):
                 await stream.do_handshake()
-                return name_in(stream.getpeercert())
+                name = name_in(stream.getpeercert())
+                return None if name is None else (name, identity_shown(stream.getpeercert(binary_form=True)))
         except trio.BrokenResourceError as error:
             logger.info("node.refused", extra={"because": str(error.__cause__ or "it hung up")})
         finally:
@@ -258,10 +262,11 @@ class _Connection:
     """Of one node. One task reads, so that it sees a question cancelled, or the connection end, while another
     answers."""
 
-    def __init__(self, door: Door, spoken: wire.Spoken, name: str) -> None:
+    def __init__(self, door: Door, spoken: wire.Spoken, name: str, identity: str) -> None:
         self._door = door
         self._spoken = spoken
         self._name = name
+        self._identity = identity
         self._scope = trio.CancelScope()
         #: What is being done for it can be cancelled by this.
         self._doing: trio.CancelScope | None = None
@@ -297,10 +302,9 @@ class _Connection:
         event = await self._spoken.next_event()
         if not isinstance(event, h11.Request):
             return None
-        if not self._door.is_node(self._name):
-            logger.warning(
-                "node.refused", extra={"because": "its name is no node's any more", "node": self._name}
-            )
+        if not self._door.is_node(self._name, self._identity):
+            because = "no node of this name is known by its key (any more)"
+            logger.warning("node.refused", extra={"because": because, "node": self._name})
             await self._say(wire.NO_NODE, b"", closes=True)
             return None
         if (event.method, event.target) != (b"POST", wire.TARGET.encode()):

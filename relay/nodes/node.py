@@ -4,7 +4,7 @@
        │  the lease does not move, and nobody else was quicker to take the head
        ▼
     leads: `node.leads` is the first batch that it appends; then all that acts on the world begins (`relay.acting`)
-       │  another node has taken the head, or this one's clock is off
+       │  another node has taken the head, or this one's clock is off; or, following or leading, it was removed
        ▼
     ends: LogDeposedError; whoever supervises the process begins it again, and it follows
 
@@ -25,9 +25,9 @@ attempts wait, and so does who asks whether it may act. When it is back, all goe
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 import trio
 
@@ -41,6 +41,7 @@ from relay.nodes.door import Door
 from relay.nodes.facts import Facts, StrangeRow, read_rows
 from relay.nodes.leading import Leading
 from relay.nodes.lease import LeaseWatch, is_clock_off
+from relay.nodes.members import Members, members_in
 from relay.nodes.owed import wait_for_others
 from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
 from relay.nodes.speaking import Speaking
@@ -75,11 +76,12 @@ class Led(NamedTuple):
 class Node:
     """One of several machines of a relay. `run` it beside the doors."""
 
-    def __init__(self, core: Core, own: NodeConfig, table: Table) -> None:
+    def __init__(self, core: Core, own: NodeConfig, table: Table, *, identity: str) -> None:
         assert core.config.nodes is not None
         self.name: Final = own.name
         self._core = core
         self._own = own
+        self.identity: Final = identity
         self._table = table
         self._store = core.store
         self._log = core.store.of_several_machines
@@ -114,7 +116,15 @@ class Node:
         self._nursery: trio.Nursery
         #: What acted has ended.
         self._has_acted = trio.Event()
-        self._speaking = Speaking(self, core, own, table, on_clock=self._note_clock)
+        self._speaking = Speaking(
+            self,
+            core,
+            own,
+            table,
+            identity=identity,
+            on_clock=self._note_clock,
+            on_removed=self._end_removed,
+        )
         #: What rows the table has, on the order of who leads.
         self.tail: Final = Tail(table, core.store, tail_hours=self._tail_hours)
         core.before_acting = self.before_acting
@@ -141,9 +151,9 @@ class Node:
         return None if self._led.name == self.name else self._led
 
     @property
-    def known(self) -> Container[str]:
-        """Names of all nodes, as the database has them."""
-        return self._speaking.nodes
+    def members(self) -> Members:
+        """All nodes, as the database has them."""
+        return self._speaking.members
 
     @property
     def lag_records(self) -> int:
@@ -303,6 +313,9 @@ class Node:
         head = await connection.head()
         if self._why_not_leading(head) or self._is_another_about_to_lead(head, lease):
             return None
+        removed = members_in(await connection.nodes()).why_not(self.name, self.identity)
+        if removed is not None:
+            self._end_removed(removed)
         taken = await connection.take_head(head, self._core.surroundings.chance(HOLDER_OCTETS))
         if taken is None:
             logger.info("node.not_taken", extra={"epoch": head.epoch})
@@ -367,6 +380,12 @@ class Node:
             raise LogDeposedError(
                 f"this machine's clock is {-off:+.1f} s off the database's: it leads no more"
             )
+
+    def _end_removed(self, why: str) -> NoReturn:
+        logger.error("node.removed", extra={"because": why})
+        if self._leading is not None:
+            self._leading.is_over = True
+        raise LogDeposedError(why)
 
     async def _give_up_in_time(self, leading: Leading) -> None:
         """When all this is cancelled: what acted records what it knows, and is not waited for without end."""

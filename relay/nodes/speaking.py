@@ -18,6 +18,7 @@ from relay.config_nodes import NodeConfig, common_digest
 from relay.core import Core
 from relay.nodes.facts import Facts, events_read_here, to_row
 from relay.nodes.lease import clock_off_us, is_clock_off
+from relay.nodes.members import Members, members_in
 from relay.nodes.seal import pepper_digests
 from spool.replicated.table import Connection, Table, TableError
 
@@ -46,16 +47,27 @@ class Spoken(Protocol):
 
 
 class Speaking:
-    """`on_clock` is called when the clock has been off for some time; what it raises ends `run`."""
+    """`on_clock` is called when the clock has been off for some time, `on_removed` with a sentence when this is no node
+    of the relay any more; what they raise ends `run`."""
 
     def __init__(
-        self, node: Spoken, core: Core, own: NodeConfig, table: Table, *, on_clock: Callable[[], None]
+        self,
+        node: Spoken,
+        core: Core,
+        own: NodeConfig,
+        table: Table,
+        *,
+        identity: str,
+        on_clock: Callable[[], None],
+        on_removed: Callable[[str], None],
     ) -> None:
         self._node = node
         self._core = core
         self._own = own
         self._table = table
+        self._identity = identity
         self._on_clock = on_clock
+        self._on_removed = on_removed
         self._began_at = core.surroundings.clock()
         self._version = version("atmos-relay")
         self._events = events_read_here()
@@ -72,6 +84,8 @@ class Speaking:
         self.clock_off_us: int | None = None
         #: The rows of all nodes, as they were read last.
         self.nodes: Mapping[str, Mapping[str, object]] = {}
+        #: And who they are.
+        self.members = Members()
         #: What this machine's disk is known to have.
         self.synced_seq = 0
 
@@ -103,11 +117,15 @@ class Speaking:
             self._connection = await self._table.connect()
         await self._look_at_clock(self._connection)
         rows = await self._connection.nodes()
+        why_not = members_in(rows).why_not(self._own.name, self._identity)
+        if why_not is not None:
+            self._on_removed(why_not)
         self._look_for_namesake(rows.get(self._own.name))
         row = to_row(self.facts())
         await self._connection.write_node(self._own.name, row)
         self._has_spoken = True
         self.nodes = {**rows, self._own.name: row}
+        self.members = members_in(self.nodes)
 
     def _look_for_namesake(self, there: Mapping[str, object] | None) -> None:
         """Whether another process writes the row that we wrote last: a directory was copied, `node.toml` and all. After
@@ -135,6 +153,7 @@ class Speaking:
         trouble = "; ".join(each for each in troubles if each)
         return Facts(
             name=self._own.name,
+            identity=self._identity,
             version=self._version,
             events=self._events,
             address=self._own.address,

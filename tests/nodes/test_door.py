@@ -393,7 +393,7 @@ def test_over_tcp_and_closed_in_order(tmp_path: Path) -> None:
                     world.core,
                     "127.0.0.1:0",
                     own,
-                    is_node=lambda name: name == "a",
+                    is_node=lambda name, identity: (name, identity) == ("a", own.identity),
                     leads=lambda: True,
                 ) as door:
                     host, _, port = door.address.rpartition(":")

@@ -99,7 +99,7 @@ def test_leaving_a_database_that_is_gone(node: Operator, monkeypatch: pytest.Mon
 
 def test_listing(node: Operator, database: FakeDatabase) -> None:
     said = node.run("node", "list", "DIR")
-    assert said.out == "The log is at sequence 0; nobody leads.\nThere are no nodes yet.\n"
+    assert said.out == "The log is at sequence 0; nobody leads.\nThere are no nodes.\n"
     server = database.servers.primary
     holder = b"h" * HOLDER_OCTETS
     server.write(put_head(Head(2, holder, 90, b"c" * 32)))
@@ -169,7 +169,21 @@ def test_adding_joining_and_removing(
     assert 'bind = "0.0.0.0:8443"' in (two / NODE_FILE).read_text()
     assert node.run("node", "list", "DIR").out.splitlines()[2].split()[:2] == ["two", "added"]
     assert node.run("node", "remove", "DIR", "two").out == "two is removed.\n"
-    assert node.refused("node", "remove", "DIR", "two") == "there is no node two"
+    said = node.refused("node", "remove", "DIR", "two")
+    assert said == "there is no node two any more: it was removed at 2023-11-14T22:13:20.000000Z"
+    assert node.run("node", "list", "DIR").out.splitlines()[1:] == [
+        "There are no nodes.",
+        "two was removed at 2023-11-14T22:13:20.000000Z.",
+    ]
+    (gone,) = node.run("node", "list", "DIR", "--json").json["removed"]
+    assert gone == {"node": "two", "removedAt": "2023-11-14T22:13:20.000000Z"}
+    assert "this node was removed from the relay" in str(
+        typed(f"{code}\n", "node", "join", tmp_path / "again", *words[3:]).exception
+    )
+    # By the same name it may be a node again, which has another key.
+    assert node.run("node", "add", "DIR", "two", "--to", str(tmp_path / "anew")).status == 0
+    assert node.run("node", "list", "DIR").out.splitlines()[2].split()[:2] == ["two", "added"]
+    assert node.run("node", "list", "DIR", "--json").json["removed"] == []
 
 
 def test_joining_by_a_file_that_has_the_code(node: Operator, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from relay.core import open_core
 from relay.nodes.facts import Facts, from_row, to_row
 from relay.nodes.speaking import Speaking
 from relay.surroundings import Surroundings
+from spool.errors import LogDeposedError
 from tests.nodes.test_facts import facts
 from tests.nodes.test_founding import make_node
 from tests.world.directories import copy_of
@@ -37,11 +38,22 @@ class Spoken:
     trouble: str | None = None
     stripped_through: int = 0
 
+    def end(self, why: str) -> None:
+        raise LogDeposedError(why)
+
 
 @asynccontextmanager
 async def speaking(directory: Path, database: FakeDatabase, spoken: Spoken) -> AsyncIterator[Speaking]:
     async with open_core(directory, SURROUNDINGS) as core, trio.open_nursery() as nursery:
-        made = Speaking(spoken, core, load_node(directory), database.table(), on_clock=lambda: None)
+        made = Speaking(
+            spoken,
+            core,
+            load_node(directory),
+            database.table(),
+            identity="11",
+            on_clock=lambda: None,
+            on_removed=spoken.end,
+        )
         nursery.start_soon(made.run)
         yield made
         nursery.cancel_scope.cancel()

@@ -30,6 +30,7 @@ from relay.file_names import LOG_DIRECTORY
 from relay.nodes.certificates import found
 from relay.nodes.node import Node
 from relay.processes.mail_reader import in_process
+from relay.refusals import Refusal
 from relay.service import Relay, open_relay
 from relay.surroundings import Surroundings
 from spool.errors import LogDeposedError, LogPoisonedError, SpoolError, TailGoneError
@@ -65,7 +66,7 @@ class Machine:
         self.clock_off_us = 0
         self.world: World
         #: What has ended it; None: it runs, or was stopped in order.
-        self.ended_by: SpoolError | None = None
+        self.ended_by: SpoolError | Refusal | None = None
         self.is_up = False
         #: It has no network any more.
         self.is_cut_off = False
@@ -153,7 +154,7 @@ class Machine:
                     await self._stop.wait()
                     await relay.stop()
                     assert_views_are_the_log(relay, self.directory)
-        except* (LogDeposedError, LogPoisonedError, TailGoneError) as group:
+        except* (LogDeposedError, LogPoisonedError, TailGoneError, Refusal) as group:
             self.ended_by = _first(group)
             if not self.is_up:
                 task_status.started()  # it has ended while it was being begun
@@ -294,13 +295,13 @@ def assert_logs_are_one(machines: Sequence[Machine]) -> None:
         longest = max(longest, records, key=len)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> SpoolError:
+def _first(group: BaseExceptionGroup[BaseException]) -> SpoolError | Refusal:
     """Where another machine has taken the lead, that is what counts."""
     deposed = group.subgroup(LogDeposedError)
     error: BaseException = deposed or group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, SpoolError)
+    assert isinstance(error, SpoolError | Refusal)
     return error
 
 

@@ -16,7 +16,7 @@ from tools.output import directory_argument, json_option, print_json
     "source",
     required=True,
     metavar="OTHER",
-    help="A node that runs, by its name or as NAME@HOST:PORT; or what `log backup` has made at one.",
+    help="A node that runs, NAME or NAME@HOST:PORT; or what `log backup` has made at one, by a path with a slash.",
 )
 @json_option
 def fill_command(directory: Path, source: str, as_json: bool) -> None:
@@ -34,18 +34,20 @@ def fill_command(directory: Path, source: str, as_json: bool) -> None:
     from relay.refusals import Refusal
     from spool.backup.format import Manifest
     from tools.meter import open_meter
+    from tools.naming import folder_meant
     from tools.other_node import node_meant, table_of, with_files_of
 
     if is_running(directory):
         raise Refusal("CONFLICT", f"a relay runs on {directory}: stop it first")
     table = table_of(directory)
-    backup = Path(source)
-    node = None if backup.is_dir() else node_meant(directory, source)
+    backup = folder_meant(source)
+    node = node_meant(directory, source) if backup is None else None
     with open_meter() as meter:
         progress = None if as_json else meter
 
         def copy(into: Path) -> Path:
             if node is None:
+                assert backup is not None
                 return backup
             with_files_of(directory, node, lambda disk: borrow(OTHER_NODE, disk, disk.names, into, progress))
             return into

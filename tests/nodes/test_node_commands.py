@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from relay.config import ConfigError, load_config, load_node
-from relay.config_nodes import NODE_FILE
+from relay.config_nodes import NODE_FILE, NodesConfig
 from relay.message.key_files import KeyFileError
 from relay.nodes import database as module
-from relay.nodes.database import conninfo_of, database_name
+from relay.nodes.database import conninfo_of, database_name, open_table
 from relay.nodes.facts import to_row
 from relay.nodes.overview import own_facts
 from spool.replicated.table import HOLDER_OCTETS, Head, Lease
@@ -249,18 +249,31 @@ def test_how_the_database_is_reached(tmp_path: Path) -> None:
     head = "".join(line for line in path.read_text().splitlines(True) if not line.startswith("database"))
     path.write_text(f'{head}database_env = "RELAY_DATABASE"\n')
     assert conninfo_of(directory, load_node(directory), {"RELAY_DATABASE": " host=a "}) == "host=a"
-    with pytest.raises(ConfigError, match="the environment's RELAY_DATABASE does not say"):
+    with pytest.raises(
+        ConfigError, match="database_env RELAY_DATABASE: the environment has no such variable"
+    ):
         conninfo_of(directory, load_node(directory), {})
     path.write_text(f'{head}database_file = "secret"\n')
     secret = directory / "secret"
     secret.write_text("host=a dbname=mail password=hunter2\n")
     secret.chmod(0o600)
     assert database_name(conninfo_of(directory, load_node(directory))) == "mail"
+    secret.write_text("host=a port=x password=hunter2\n")
+    with pytest.raises(
+        ConfigError, match=rf"database_file {secret}: how to reach .* a port that is no number"
+    ):
+        open_table(directory, NodesConfig(), load_node(directory))
     secret.write_text("host=a\nhost=b\n")
     with pytest.raises(ConfigError, match="on one line"):
         conninfo_of(directory, load_node(directory))
     secret.unlink()
-    with pytest.raises(KeyFileError, match="secret: is missing"):
+    missing = (
+        rf"node\.toml: database_file {secret}: there is no such file\. Write it: how the database is reached"
+    )
+    with pytest.raises(ConfigError, match=missing):
+        conninfo_of(directory, load_node(directory))
+    secret.mkdir()
+    with pytest.raises(KeyFileError, match="secret: cannot be read: Is a directory"):
         conninfo_of(directory, load_node(directory))
 
 

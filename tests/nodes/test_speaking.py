@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,14 +14,15 @@ import trio
 
 from relay.config import load_node
 from relay.core import open_core
+from relay.file_names import VIEWS_DIRECTORY
 from relay.nodes.facts import Facts, from_row, to_row
 from relay.nodes.speaking import Speaking
 from relay.surroundings import Surroundings
 from spool.errors import LogDeposedError
 from tests.nodes.test_facts import facts
-from tests.nodes.test_founding import make_node
+from tests.nodes.test_founding import make_node, one_machine
 from tests.world.directories import copy_of
-from tests.world.relay import call_here, make_directory, run
+from tests.world.relay import DID, call_here, make_directory, run
 from tests.world.servers import put_node
 from tests.world.table import DATABASE_EPOCH_US, FakeDatabase
 
@@ -126,3 +128,24 @@ def test_a_row_of_the_process_before_is_nobody(tmp_path: Path, caplog: pytest.Lo
 
     run(story)
     assert "node.namesake" not in [record.message for record in caplog.records]
+
+
+def test_only_views_that_should_have_been_good_are_told_of(tmp_path: Path) -> None:
+    """A node that is new, or was filled, has none, and builds them: nothing is wrong there."""
+    directory = tmp_path / "data"
+
+    async def at_start() -> str | None:
+        database = FakeDatabase()
+        async with speaking(directory, database, Spoken()):
+            await trio.sleep(0.5)
+            return said(database).at_start
+
+    async def story() -> None:
+        make_node(await one_machine(directory, DID))
+        shutil.rmtree(directory / VIEWS_DIRECTORY)
+        assert await at_start() is None
+        assert await at_start() is None
+        (directory / VIEWS_DIRECTORY / "boot").write_text("damaged")
+        assert await at_start() == "its views were built again: they were found to be damaged"
+
+    run(story)

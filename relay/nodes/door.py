@@ -42,6 +42,7 @@ from relay.listening import listen_http
 from relay.nodes import wire, words
 from relay.nodes.certificates import NodeCertificates, identity_shown, name_in
 from relay.nodes.lending import Lending
+from relay.nodes.seldom import Seldom
 from relay.operator.commands import carry_out, make_all_known
 from relay.principals import Operator, Stranger
 from relay.processes import carried
@@ -122,6 +123,7 @@ class Door:
         #: With the number of the port that it became.
         self.address = ""
         self.buffers: Final = Buffers(lambda: QUESTIONS_OCTETS_MAX)
+        self.lines: Final = Seldom(logger)
         self._handshakes = 0
         self._of: Counter[str] = Counter()
         self._open: set[_Connection] = set()
@@ -166,7 +168,7 @@ class Door:
             pass  # it hung up
         except* h11.ProtocolError as group:
             if spoken is None or not spoken.has_ended:
-                logger.warning("node.door_misused", extra={"because": repr(group.exceptions)})
+                self.lines.say(logging.WARNING, "node.door_misused", because=repr(group.exceptions))
         except* Exception as group:
             logger.error("node.door_defect", exc_info=group)
         finally:
@@ -181,7 +183,7 @@ class Door:
                 name = name_in(stream.getpeercert())
                 return None if name is None else (name, identity_shown(stream.getpeercert(binary_form=True)))
         except trio.BrokenResourceError as error:
-            logger.info("node.refused", extra={"because": str(error.__cause__ or "it hung up")})
+            self.lines.say(logging.INFO, "node.refused", because=str(error.__cause__ or "it hung up"))
         finally:
             self._handshakes -= 1
         return None
@@ -193,9 +195,8 @@ class Door:
         try:
             asked = _decode(question)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            logger.warning(
-                "node.door_misused", extra={"because": "a question that cannot be read", "node": name}
-            )
+            because = "a question that cannot be read"
+            self.lines.say(logging.WARNING, "node.door_misused", because=because, node=name)
             return wire.NO_QUESTION, b""
         if not self._leads() and not isinstance(asked, words.OF_ANY_NODE):
             return wire.NOT_LEADING, b""
@@ -304,7 +305,9 @@ class _Connection:
             return None
         if not self._door.is_node(self._name, self._identity):
             because = "no node of this name is known by its key (any more)"
-            logger.warning("node.refused", extra={"because": because, "node": self._name})
+            # Strangers are not to hide it.
+            lines = self._door.lines
+            lines.say(logging.WARNING, "node.refused", kind=" of a name", because=because, node=self._name)
             await self._say(wire.NO_NODE, b"", closes=True)
             return None
         if (event.method, event.target) != (b"POST", wire.TARGET.encode()):

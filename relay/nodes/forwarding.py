@@ -53,6 +53,7 @@ from relay.events import ConsoleEpochRaised
 from relay.message.tokens import SEAL_KEY_OCTETS
 from relay.nodes import words
 from relay.nodes.links import ANSWER_SECONDS_MAX, Links, LostError, NotAskedError
+from relay.nodes.seldom import Seldom
 from relay.nodes.words import Node
 from relay.operator.commands import carry_out
 from relay.principals import Asker, Operator, Principal
@@ -139,6 +140,7 @@ class Forwarding:
         self._core = core
         self._links = links
         self._name = name
+        self._lines = Seldom(logger)
         self._leader = leader
         self._level_at = level_at
         self._has_led = False
@@ -300,7 +302,7 @@ class Forwarding:
             # Whoever is cancelled now has been answered: it is done.
             with trio.CancelScope(shield=True):
                 if not await self._views_have(answered.seq, OWN_WRITE_SECONDS_MAX):
-                    logger.warning("node.answered_early", extra={"seq": answered.seq, "seen": self._seen})
+                    self._lines.say(logging.WARNING, "node.answered_early", seq=answered.seq, seen=self._seen)
         if answered.raised is not None:
             try:
                 error = carried.made(answered.raised)
@@ -336,7 +338,7 @@ class Forwarding:
                 continue
             except LostError as error:
                 self._counted.labels("lost").inc()
-                logger.warning("node.answer_lost", extra={"because": str(error)})
+                self._lines.say(logging.WARNING, "node.answer_lost", because=str(error))
                 raise _may_be_done("the node that leads did not answer") from None
             self._counted.labels("answered").inc()
             try:
@@ -344,7 +346,7 @@ class Forwarding:
             except _UNREADABLE:
                 raise _may_be_done("it has answered what this node does not understand") from None
         self._counted.labels("not_asked").inc()
-        logger.info("node.not_asked", extra={"because": why})
+        self._lines.say(logging.INFO, "node.not_asked", because=why)
         raise _unavailable("no node leads at this moment; nothing was done: try again")
 
     # ------------------------------------------------------------------------------------------- how far we are

@@ -16,6 +16,7 @@ from typing import Final
 import trio
 
 from relay.nodes.lease import HeldLease
+from relay.nodes.seldom import Seldom
 from spool.errors import LogDeposedError
 from spool.replicated.leading import Replicated, Witnessed
 from spool.replicated.table import Connection, Lease, Table, TableError
@@ -39,6 +40,7 @@ class Leading:
         self._confirmed = trio.lowlevel.ParkingLot()
         #: The last renewal.
         self._has_failed = False
+        self._lines = Seldom(logger)
         #: Another node leads, or this one gives it up: nothing is done any more.
         self.is_over = False
 
@@ -118,9 +120,9 @@ class Leading:
         )
 
     def _note_failed(self, because: str) -> None:
-        """A line for the first one of those that follow each other."""
+        """A line for the first one of those that follow each other, where they do not come and go."""
         if not self._has_failed:
-            logger.warning("node.lease_not_renewed", extra={"because": because})
+            self._lines.say(logging.WARNING, "node.lease_not_renewed", because=because)
         self._has_failed = True
 
     def _note_confirmed(self, sent_at: float) -> None:

@@ -44,6 +44,7 @@ from relay.nodes.lease import LeaseWatch, is_clock_off
 from relay.nodes.members import Members, members_in
 from relay.nodes.owed import wait_for_others
 from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
+from relay.nodes.seldom import Seldom
 from relay.nodes.speaking import Speaking
 from relay.nodes.tail import Tail
 from relay.refusals import Refusal
@@ -111,6 +112,7 @@ class Node:
         self._given_time = 0
         self._leading: Leading | None = None
         self._trouble: str | None = None
+        self._lines = Seldom(logger)
         #: Where others are let in.
         self.door: Door
         self._nursery: trio.Nursery
@@ -269,13 +271,13 @@ class Node:
             self._may_try.set()
         elif why != self._said:
             self._said = why
-            logger.warning("node.does_not_lead", extra={"because": why})
+            self._lines.say(logging.WARNING, "node.does_not_lead", because=why)
 
     def _hear_of_trouble(self, text: str | None) -> None:
         if text is not None:
             self._watch.begin_anew()
             if text != self._trouble:
-                logger.warning("node.database_trouble", extra={"because": text})
+                self._lines.say(logging.WARNING, "node.database_trouble", because=text)
         self._trouble = text
 
     def _why_not_leading(self, head: Head) -> str | None:
@@ -369,7 +371,7 @@ class Node:
 
     def _hear_of_trouble_while_leading(self, text: str | None) -> None:
         if text is not None and text != self._trouble:
-            logger.warning("node.database_trouble", extra={"because": text})
+            self._lines.say(logging.WARNING, "node.database_trouble", because=text)
         self._trouble = text
 
     def _note_clock(self) -> None:

@@ -20,6 +20,7 @@ from relay.nodes.facts import Facts, events_read_here, to_row
 from relay.nodes.lease import clock_off_us, is_clock_off
 from relay.nodes.members import Members, members_in
 from relay.nodes.seal import pepper_digests
+from relay.nodes.seldom import Seldom
 from spool.replicated.table import Connection, Table, TableError
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class Speaking:
         self._has_spoken = False
         #: The last time.
         self._has_failed = False
+        self._lines = Seldom(logger)
         self._namesake_times = 0
         self._connection: Connection | None = None
         #: How far the database's clock is ahead of ours, at the least; None: not known yet.
@@ -107,9 +109,9 @@ class Speaking:
                 await self._let_go()
 
     def _note_failed(self, because: str) -> None:
-        """A line for the first one of those that follow each other."""
+        """A line for the first one of those that follow each other, where they do not come and go."""
         if not self._has_failed:
-            logger.info("node.not_spoken", extra={"because": because})
+            self._lines.say(logging.INFO, "node.not_spoken", because=because)
         self._has_failed = True
 
     async def _speak(self) -> None:

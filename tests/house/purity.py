@@ -109,6 +109,7 @@ HANDS: dict[str, frozenset[str]] = {
             "opening",
             "owed",
             "overview",
+            "seldom",
             "speaking",
             "tail",
             "wire",

@@ -134,6 +134,7 @@ class Node:
         core.wait_for_others_to_strip = self._wait_for_others_to_strip
         core.why_not_appending = self.why_not_appending
         core.why_not_sure = self.why_not_sure
+        core.why_stalled = self.why_stalled
 
     # ------------------------------------------------------------------------------------------- what it is
 
@@ -188,6 +189,11 @@ class Node:
         if leading is not None and leading.replicated.waits_seconds >= STALL_SECONDS:
             return _database_is_away()
         return self.why_not_sure()
+
+    def why_stalled(self) -> Refusal | None:
+        """Of a node that leads. Something waits for the database, or for this machine's disk."""
+        leading = self._leading
+        return None if leading is None or not leading.replicated.waits_seconds else _database_is_away()
 
     async def before_acting(self) -> None:
         """As `Core.before_acting`."""

@@ -18,6 +18,7 @@ import trio
 from relay.nodes.lease import HeldLease
 from relay.nodes.seldom import Seldom
 from spool.errors import LogDeposedError
+from spool.replicated.lateness import no_answer
 from spool.replicated.leading import Replicated, Witnessed
 from spool.replicated.table import Connection, Lease, Table, TableError
 
@@ -78,7 +79,7 @@ class Leading:
                     with trio.fail_after(self._seconds):
                         is_renewed = await self._renew(told)
                 except (TableError, trio.TooSlowError) as error:
-                    self._note_failed(str(error) or "no answer")
+                    self._note_failed(str(error) or no_answer(trio.current_time() - began, self._seconds))
                     await self._look_elsewhere()
                 if not is_renewed:
                     await trio.sleep(AGAIN_SECONDS)

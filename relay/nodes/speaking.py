@@ -21,6 +21,7 @@ from relay.nodes.lease import clock_off_us, is_clock_off
 from relay.nodes.members import Members, members_in
 from relay.nodes.seal import pepper_digests
 from relay.nodes.seldom import Seldom
+from spool.replicated.lateness import no_answer
 from spool.replicated.table import Connection, Table, TableError
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class Speaking:
                         await self._speak()
                     self._has_failed = False
                 except (TableError, trio.TooSlowError) as error:
-                    self._note_failed(str(error) or "no answer")
+                    self._note_failed(str(error) or no_answer(trio.current_time() - began, ANSWER_SECONDS))
                     await self._let_go()
                 await trio.sleep_until(began + EVERY_SECONDS)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from relay.config import load_node
 from relay.core import open_core
@@ -149,3 +151,31 @@ def test_only_views_that_should_have_been_good_are_told_of(tmp_path: Path) -> No
         assert await at_start() == "its views were built again: they were found to be damaged"
 
     run(story)
+
+
+@pytest.mark.parametrize(
+    ("stood_still", "because"),
+    [
+        (0.0, "no answer in time"),
+        (30.0, "this process stood still for 2"),
+    ],
+)
+def test_a_process_that_stood_still_does_not_blame_the_database(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, stood_still: float, because: str
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def story() -> None:
+        database = FakeDatabase()
+        async with speaking(node_directory(tmp_path / "data"), database, Spoken()):
+            await trio.sleep(3.5)
+            database.latency_seconds = 3.0 if stood_still else 10.0
+            await trio.sleep(1)  # it is asking
+            clock = trio.lowlevel.current_clock()
+            assert isinstance(clock, MockClock)
+            clock.jump(stood_still)
+            await trio.sleep(10)
+
+    run(story)
+    lines = [vars(record) for record in caplog.records if record.message == "node.not_spoken"]
+    assert lines[0]["because"].startswith(because)

@@ -26,7 +26,9 @@ The contract is `relay.edge.Decide`'s. Of its own:
 
 *Counted*: writes a minute are counted by this node for what its doors take, and by the leader for what is handed in, so
 they are exact for what is written; what is refused at one node is counted at that node alone. Messages that strangers
-begin are counted by the leader. Places of streams are each node's own; so are reads at work.
+begin are counted by the leader. Places of streams are each node's own; so are reads at work. So a member that goes to
+all of N nodes has N times what one machine gives of these, from N machines: each bears what it would bear alone, and
+the leader refuses what is handed in beyond its own count before it decides anything.
 
 `catch_up` is how a follower says "there is no such key" or "no such message" truthfully: it asks the leader how far the
 log has come (one question for all who ask at the same time), and waits for that, CATCH_UP_SECONDS_MAX at most.

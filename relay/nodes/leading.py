@@ -105,9 +105,8 @@ class Leading:
             raise LogDeposedError(
                 f"another machine leads now: the head was taken with epoch {head.epoch}, ours was {told.epoch}"
             )
-        await (
-            self._look_elsewhere()
-        )  # an old primary: nobody stands by, or it knows less than was witnessed to us
+        # An old primary: nobody stands by, or it knows less than was witnessed to us.
+        await self._look_elsewhere()
         return False
 
     def _lease(self, told: Witnessed) -> Lease:

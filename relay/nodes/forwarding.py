@@ -16,8 +16,8 @@ The contract is `relay.edge.Decide`'s. Of its own:
 
 - *Returned*: it is durable, and **in the views of this node** (read your own write): the leader says how far its log
   has come, and the answer waits until the views here have that. After OWN_WRITE_SECONDS_MAX it is given all the same:
-  it is true, and what it is about is found here a little later; the log says `node.answered_early`, and the `Atmos-Lag`
-  of the answer how late this node is.
+  it is true, for it says what the leader said and nothing of the views here, and what it is about is found here a
+  little later; the log says `node.answered_early`, and the `Atmos-Lag` of the answer how late this node is.
 - *Cancelled*: not written (`relay.nodes.links`). Where the leader says nothing for CANCELLED_SECONDS_MAX it is the
   refusal below.
 - *A question is never sent twice.* What failed before its first octet, or was refused by a node that does not lead, has

@@ -18,6 +18,7 @@ from relay.own_domains import OwnDomains
 from relay.own_keys import OwnKeys
 from relay.principals import Principal, Stranger
 from relay.self_service import Suppress
+from relay.times import HOUR_US, rfc3339
 from relay.views import members, messages, suppressions
 from tests.edges.test_acceptance_seam import sends, wanted
 from tests.nodes.beside_a_leader import command, refused, with_follower
@@ -68,6 +69,26 @@ def test_a_node_that_is_behind_answers_all_the_same_after_a_while(
         assert sent.messages == 1
         assert [record for record in caplog.records if record.message == "node.answered_early"]
         assert follower.forwarding._waiting == []
+        follower.feed.go_on()
+
+    with_follower(tmp_path, test)
+
+
+def test_an_answer_that_is_given_early_is_what_the_leader_says(tmp_path: Path) -> None:
+    """And not what this node's views say, which are behind it."""
+
+    async def test(world: World, follower: Follower, member: Principal) -> None:
+        at = {"scheduledAt": rfc3339(world.core.store.now_us() + HOUR_US)}
+        message_id = await world.send(to="friend@example.com", **at)
+        await wait_all_tasks_blocked()
+        follower.feed.hold()
+        later = {"scheduledAt": rfc3339(world.core.store.now_us() + 2 * HOUR_US)}
+        path = f"/v1/messages/{message_id}"
+        status, moved, _ = await follower.request("PATCH", path, headers=world.credentials, json=later)
+        assert (status, moved["scheduledAt"]) == (200, later["scheduledAt"])
+        status, cancelled, _ = await follower.request("POST", f"{path}/cancel", headers=world.credentials)
+        assert (status, cancelled["status"], cancelled["messageId"]) == (200, "bounced", message_id)
+        assert cancelled["lastReply"]["text"] == "cancelled by its sender"
         follower.feed.go_on()
 
     with_follower(tmp_path, test)

@@ -89,6 +89,16 @@ def test_an_answer_that_is_given_early_is_what_the_leader_says(tmp_path: Path) -
         status, cancelled, _ = await follower.request("POST", f"{path}/cancel", headers=world.credentials)
         assert (status, cancelled["status"], cancelled["messageId"]) == (200, "bounced", message_id)
         assert cancelled["lastReply"]["text"] == "cancelled by its sender"
+        wanted = {"recipient": "a@example.com"}
+        for answered in (201, 200):
+            status, suppressed, _ = await follower.request(
+                "POST", "/v1/suppressions", headers=world.credentials, json=wanted
+            )
+            assert (status, suppressed["recipient"], suppressed["reason"]) == (
+                answered,
+                "a@example.com",
+                "manual",
+            )
         follower.feed.go_on()
 
     with_follower(tmp_path, test)
@@ -121,9 +131,9 @@ def test_what_the_leader_knows_already_is_known_here_with_the_answer(tmp_path: P
     async def test(world: World, follower: Follower, member: Principal) -> None:
         suppress = Suppress(address="a@example.com")
         follower.feed.hold()
-        assert await world.core.decide("suppress", suppress, member) is True
+        assert (await world.core.decide("suppress", suppress, member)).is_new is True
         follower.feed.go_on()
-        assert await follower.core.decide("suppress", suppress, member) is False
+        assert (await follower.core.decide("suppress", suppress, member)).is_new is False
         with follower.core.store.read() as view:
             assert suppressions.suppression(view, DID, "a@example.com") is not None
 

@@ -17,8 +17,8 @@ or that it was (`relay.edge.Decide`). A defect in a decision is an answer (INTER
 this node's log), and ends nothing.
 
 Bounds: HANDSHAKES_MAX connections that have not shown who they are, for HANDSHAKE_SECONDS_MAX each; one more is closed
-at once. CONNECTIONS_OF_ONE_MAX of each node, and QUESTIONS_OCTETS_MAX of all questions that are held. A question has
-QUESTION_SECONDS_MAX to arrive whole, and an answer as long to be taken.
+at once. CONNECTIONS_OF_ONE_MAX of each node (and of all that are none together), and QUESTIONS_OCTETS_MAX of all
+questions that are held. A question has QUESTION_SECONDS_MAX to arrive whole, and an answer as long to be taken.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ QUESTION_SECONDS_MAX: Final = 15.0
 #: What is being done when the door is closed has so long.
 GRACE_SECONDS: Final = 5.0
 
+#: Whose connections these are; it is no name.
+_OF_NO_NODE: Final = ""
 _STRANGER: Final = Stranger()
 _NIL: Final = msgspec.Raw(msgspec.msgpack.encode(None))
 
@@ -152,10 +154,17 @@ class Door:
         spoken: wire.Spoken | None = None
         try:
             shown = await self._shown_by(stream)
-            if shown is None or self._of[shown[0]] >= CONNECTIONS_OF_ONE_MAX:
+            if shown is None:
                 return
             name, identity = shown
-            self._of[name] += 1
+            # Who has the name of a node and not its key takes no place of that node's.
+            whose = name if self.is_node(name, identity) else _OF_NO_NODE
+            if self._of[whose] >= CONNECTIONS_OF_ONE_MAX:
+                # Some may be those of a node that had the name before: there is room the next time.
+                for one in self._open:
+                    one.end_if_it_is_of_no_node()
+                return
+            self._of[whose] += 1
             spoken = wire.Spoken(stream, h11.SERVER)
             connection = _Connection(self, spoken, name, identity)
             self._open.add(connection)
@@ -163,7 +172,7 @@ class Door:
                 await connection.run()
             finally:
                 self._open.discard(connection)
-                self._of[name] -= 1
+                self._of[whose] -= 1
         except* trio.BrokenResourceError:
             pass  # it hung up
         except* h11.ProtocolError as group:
@@ -280,6 +289,10 @@ class _Connection:
 
     def end_if_it_rests(self) -> None:
         if not self.is_busy:
+            self._scope.cancel()
+
+    def end_if_it_is_of_no_node(self) -> None:
+        if not self._door.is_node(self._name, self._identity):
             self._scope.cancel()
 
     async def run(self) -> None:

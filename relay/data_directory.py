@@ -121,7 +121,7 @@ def check_may_write(directory: Path, *, restoring: bool = False) -> None:
     if (directory / FILLING_DIRECTORY).exists():
         raise Refusal(
             "CONFLICT",
-            f"the filling of {directory} has not ended: run the same `atmos-relay node fill` again",
+            f"the filling of {directory} has not ended: run the same `atmos-relay node fill` or `node join` again",
         )
     if not restoring and (directory / RESTORE_UNFINISHED).exists():
         # Its mail may have to be held first.

@@ -111,8 +111,8 @@ class OwnStripping:
         self.trouble = f"personal data that were erased cannot be removed from its files: {because}"
         logger.error("node.not_stripped", extra={"because": because})
 
-    async def catch_up(self) -> Done:
-        """Carry out all that is owed now. The caller holds `erasing`.
+    async def catch_up(self, *, alone: bool = False) -> Done:
+        """Carry out all that is owed now. The caller holds `erasing`. `alone`: as of `Store.erase_payloads`.
 
         Raises what `Store.erase_payloads` raises, and OSError. Cancelled, or where it raises, some is done; call it
         again.
@@ -130,7 +130,7 @@ class OwnStripping:
             kept_from = self._store.first_seq()
             seqs = {seq for seq in seqs if seq >= kept_from}
             last_payload_seq = max((last_payload_seq, *seqs))
-            segments += await self._store.erase_payloads(seqs)
+            segments += await self._store.erase_payloads(seqs, alone=alone)
             if any(erased.because == "operator" for _, erased in found):
                 copies += await self._store.remove_torn_copies(lambda _name, _data: True)
             await self._log.note_stripped(looked)

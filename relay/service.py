@@ -56,6 +56,8 @@ logger = logging.getLogger(__name__)
 
 #: Attempts that were abandoned at a stop have so long to be recorded, where a database has to answer for that.
 ABANDONED_SECONDS_MAX: Final = 5.0
+#: A stop waits so long for a database that is away: it may be failing over, and what is known is recorded then.
+AWAY_SECONDS_MAX: Final = 5.0
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT
 #: `relay.toml` is to be read again.
 RELOAD_SIGNAL = signal.SIGHUP
@@ -159,15 +161,26 @@ class Relay:
         self._close_doors.set()
         if self.acting is not None:
             self.acting.stop()
-        with trio.move_on_after(self.core.config.service.grace_seconds):
-            await self.doors_closed.wait()
-            await self.console_closed.wait()
-            if self.acting is not None:
-                await self.acting.wait_ended()
+        async with trio.open_nursery() as nursery:
+            if self.node is not None and self.acting is not None:
+                nursery.start_soon(self._abandon_if_away, self.node, self.acting)
+            with trio.move_on_after(self.core.config.service.grace_seconds) as grace:
+                await self.doors_closed.wait()
+                await self.console_closed.wait()
+                if self.acting is not None:
+                    await self.acting.wait_ended()
+            nursery.cancel_scope.cancel()
+        if not grace.cancelled_caught:
             return
         logger.warning("service.grace_over")
         if self.acting is not None:
             await self._abandon(self.acting)
+
+    async def _abandon_if_away(self, node: Node, acting: Acting) -> None:
+        """Where the database is away, no attempt can be ended in order, however long it is waited for."""
+        await node.wait_until_away(AWAY_SECONDS_MAX)
+        acting.abandon()
+        node.give_up_at_once()
 
     async def _abandon(self, acting: Acting) -> None:
         acting.abandon()
@@ -228,6 +241,7 @@ async def open_relay(
             relay.acting = await stack.enter_async_context(acting)
         else:
             # Not above, for a relay that is the only one.
+            from relay.nodes.before_serving import prepare
             from relay.nodes.opening import open_node
 
             relay.node = await stack.enter_async_context(open_node(core))
@@ -236,6 +250,8 @@ async def open_relay(
                 nursery.start_soon(relay.node.run, partial(_act, relay, acting))
             await nursery.start(clear_dead_readers, core)
             await nursery.start(serve_admin_socket, core)
+            if relay.node is not None:
+                await prepare(core, relay.node, stop_wanted)
             listened = await listen(core.config)
             stack.callback(listened.close)
             relay.addresses = await nursery.start(

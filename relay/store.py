@@ -190,7 +190,7 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------ erasing
 
-    async def erase_payloads(self, seqs: Collection[int]) -> Sequence[ErasedSegment]:
+    async def erase_payloads(self, seqs: Collection[int], *, alone: bool = False) -> Sequence[ErasedSegment]:
         """Erase what is personal in these events from the disk: see `spool.interface.DurableLog.erase_payloads`.
 
         That it goes must be an event already (`payload.erased`), else the views are not what the log gives any more.
@@ -199,7 +199,7 @@ class Store:
         raised, may have come too short of that; doing it again makes it so, whether there was anything left to erase.
         """
         self._recent.forget()
-        erased = await self._log.erase_payloads(seqs)
+        erased = await self._log.erase_payloads(seqs, alone=alone)
         if seqs:
             for let_go in self.rewritten:
                 await let_go()

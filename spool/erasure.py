@@ -65,7 +65,7 @@ class Erasure:
         #: By all that was erased so far.
         self.bytes_freed = 0
 
-    async def erase_payloads(self, seqs: Collection[int]) -> list[ErasedSegment]:
+    async def erase_payloads(self, seqs: Collection[int], *, alone: bool = False) -> list[ErasedSegment]:
         """Remove the payloads of these records, all of which stand in sealed segments. See `DurableLog`."""
         firsts = segment_seqs(self._disk, self._directory)
         by_segment: dict[int, set[int]] = defaultdict(set)
@@ -73,14 +73,14 @@ class Erasure:
             by_segment[firsts[bisect_right(firsts, seq) - 1]].add(seq)
         erased: list[ErasedSegment] = []
         for first_seq, wanted in sorted(by_segment.items()):
-            stripped = await self._strip(first_seq, wanted)
+            stripped = await self._strip(first_seq, wanted, _go_on if alone else _let_others_work)
             erased.append(ErasedSegment(segment_name(first_seq), stripped.payloads, stripped.bytes_freed))
         return erased
 
-    async def _strip(self, first_seq: int, seqs: set[int]) -> Stripped:
+    async def _strip(self, first_seq: int, seqs: set[int], pause: Callable[[], None]) -> Stripped:
         try:
             stripped: Stripped = await self._offload(
-                partial(strip_segment, pause=_let_others_work),
+                partial(strip_segment, pause=pause),
                 self._disk,
                 self._directory,
                 first_seq,
@@ -112,6 +112,10 @@ class Erasure:
 def _let_others_work() -> None:
     """There is no hurry, and appends wait for the interpreter meanwhile."""
     time.sleep(0.001)
+
+
+def _go_on() -> None:
+    """Nobody waits for the interpreter."""
 
 
 def _remove_torn_copies(disk: Disk, directory: Path, is_meant: Callable[[str, bytes], bool]) -> int:

@@ -116,8 +116,10 @@ class DurableLog(Protocol):
         `LogDeposedError` and `LogFollowsError`.
         """
 
-    async def erase_payloads(self, seqs: Collection[int]) -> Sequence[ErasedSegment]:
+    async def erase_payloads(self, seqs: Collection[int], *, alone: bool = False) -> Sequence[ErasedSegment]:
         """Erase the payloads of these records from this machine's files, and say what has become of each file.
+
+        It pauses now and then for whoever else works in this process, unless it is `alone`.
 
         Returned: they are gone, and no crash brings them back; everything else of the records is as it was. Doing it
         again changes nothing. Appends and reads go on meanwhile. Cancelled, or where it raises, some are gone and some

@@ -210,13 +210,13 @@ class Log(DurableLog):
         self._check_appends()
         return await self._rotate()
 
-    async def erase_payloads(self, seqs: Collection[int]) -> Sequence[ErasedSegment]:
+    async def erase_payloads(self, seqs: Collection[int], *, alone: bool = False) -> Sequence[ErasedSegment]:
         self._check_open()
         if seqs and max(seqs) >= self._segment.end.segment:
             await self._rotate()
         # What is rewritten has to lie in front of the mark: from behind it payloads would come back, received again.
         await self.sync()
-        return await self._erasure.erase_payloads(seqs)
+        return await self._erasure.erase_payloads(seqs, alone=alone)
 
     async def remove_torn_copies(self, is_meant: Callable[[str, bytes], bool]) -> int:
         return await self._erasure.remove_torn_copies(is_meant)

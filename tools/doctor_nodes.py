@@ -29,12 +29,21 @@ def look_at_nodes(directory: Path, config: Config) -> Iterator[NodesFinding]:
         certificates.authority(directory)
         table = database.open_table(directory, config.nodes, own)
         found = trio.run(look, table, own_facts(directory, config, own))
+        doubts = trio.run(table.find_doubts)
     except (ConfigError, KeyFileError, TableError) as error:
         yield NodesFinding("nodes", False, str(error))
         return
     if config.nodes.unsafe_single_server:
         says = "unsafe_single_server: what a send was answered can be lost with the database's server"
         yield NodesFinding("database", False, says)
+    if config.nodes.provider_is_durable:
+        says = (
+            "provider_is_durable: that what was acknowledged outlives a server is your word for the provider; of the "
+            "server's settings only synchronous_commit is looked at"
+        )
+        yield NodesFinding("database", True, says)
+    for doubt in doubts:
+        yield NodesFinding("database", False, doubt)
     yield _of_all(found)
     for node in found.nodes:
         problems = [*node.problems]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tools.node_fill import fill_command
+from tools.node_fill import fill_command, fill_from
 from tools.output import (
     directory_argument,
     json_option,
@@ -179,6 +179,12 @@ def node_add(directory: Path, name: str, file: Path | None, as_json: bool) -> No
 @click.option("--address", required=True, help="Where the other nodes reach this one, host:port.")
 @click.option("--bind", help="Where it listens for them.  [default: the port of --address, on all addresses]")
 @click.option(
+    "--from",
+    "source",
+    metavar="OTHER",
+    help="A node that runs, by its name or as NAME@HOST:PORT: its log is copied.",
+)
+@click.option(
     "--from-backup",
     "backup",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -195,6 +201,7 @@ def node_join(
     bundle: Path,
     address: str,
     bind: str | None,
+    source: str | None,
     backup: Path | None,
     code_file: Path | None,
     as_json: bool,
@@ -202,17 +209,20 @@ def node_join(
     """Make a data directory DIR of what `node add` has made.
 
     DIR is not there, or empty.
-    Its log begins empty, or with a backup of another node; the relay fetches the rest when it is started. Broken off,
-    run it again: it goes on.
+    Its log begins empty, or is copied from a node that runs, or from a backup of one; the relay fetches the rest when
+    it is started. Broken off, run it again: it goes on.
     """
     import trio
 
     from relay.config import parse_config
     from relay.nodes import database
     from relay.nodes.bundle import BUNDLE_BYTES_MAX, open_bundle
-    from relay.nodes.joining import join
+    from relay.nodes.joining import begin_to_join, check_may_join, join
     from tools.meter import open_meter
+    from tools.other_node import node_meant
 
+    if source is not None and backup is not None:
+        raise click.UsageError("give --from or --from-backup, not both")
     if bundle.stat().st_size > BUNDLE_BYTES_MAX:
         raise click.UsageError(f"{bundle} is no file that `node add` has made")
     given = open_bundle(bundle.read_bytes(), _code(code_file))
@@ -229,7 +239,13 @@ def node_join(
                 directory, given, table, bind=bind, address=address, backup=backup, progress=progress
             )
 
-        last_seq = trio.run(make)
+        if source is None:
+            last_seq = trio.run(make)
+        else:
+            trio.run(check_may_join, table, given)
+            other = node_meant(table, source)
+            begin_to_join(directory, given, bind=bind, address=address)
+            last_seq = fill_from(directory, other, table, progress)
     if as_json:
         print_json({"directory": str(directory.absolute()), "node": given.name, "lastSeq": last_seq})
         return

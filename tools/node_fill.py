@@ -1,12 +1,19 @@
-"""`node fill`: the log of a node that was away for too long comes from another."""
+"""`node fill`: the log of a node that was away for too long comes from another; so does a new one's (`node join`)."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tools.output import directory_argument, json_option, print_json
+
+if TYPE_CHECKING:
+    from relay.nodes.words import Node
+    from spool.backup.format import Manifest
+    from spool.interface import Progress
+    from spool.replicated.table import Table
 
 
 @click.command("fill")
@@ -26,38 +33,41 @@ def fill_command(directory: Path, source: str, as_json: bool) -> None:
     the other one goes on meanwhile. It needs room for the log twice, or once where it comes from a backup, beside the
     one that is there. Broken off, run it again: it goes on. What is left to fetch the relay fetches when it is started.
     """
-    import trio
-
-    from relay.nodes.borrowing import OTHER_NODE
-    from relay.nodes.filling import borrow, check_with_table, fill
     from relay.operator.client import is_running
     from relay.refusals import Refusal
-    from spool.backup.format import Manifest
     from tools.meter import open_meter
     from tools.naming import folder_meant
-    from tools.other_node import node_meant, table_of, with_files_of
+    from tools.other_node import node_meant, table_of
 
     if is_running(directory):
         raise Refusal("CONFLICT", f"a relay runs on {directory}: stop it first")
     table = table_of(directory)
     backup = folder_meant(source)
-    node = node_meant(directory, source) if backup is None else None
+    other = node_meant(table, source) if backup is None else backup
     with open_meter() as meter:
-        progress = None if as_json else meter
-
-        def copy(into: Path) -> Path:
-            if node is None:
-                assert backup is not None
-                return backup
-            with_files_of(directory, node, lambda disk: borrow(OTHER_NODE, disk, disk.names, into, progress))
-            return into
-
-        def check(manifest: Manifest) -> None:
-            trio.run(check_with_table, table, manifest)
-
-        last_seq = fill(directory, copy=copy, check=check, progress=progress)
+        last_seq = fill_from(directory, other, table, None if as_json else meter)
     if as_json:
         print_json({"directory": str(directory.absolute()), "lastSeq": last_seq})
         return
     click.echo(f"{directory} has the log up to sequence {last_seq}. Next:")
     click.echo(f"  atmos-relay serve {directory}      it fetches the rest, and strips its files first")
+
+
+def fill_from(directory: Path, other: Path | Node, table: Table, progress: Progress | None) -> int:
+    """As `relay.nodes.filling.fill`, from a backup or a node that runs."""
+    import trio
+
+    from relay.nodes.borrowing import OTHER_NODE
+    from relay.nodes.filling import borrow, check_with_table, fill
+    from tools.other_node import with_files_of
+
+    def copy(into: Path) -> Path:
+        if isinstance(other, Path):
+            return other
+        with_files_of(directory, other, lambda disk: borrow(OTHER_NODE, disk, disk.names, into, progress))
+        return into
+
+    def check(manifest: Manifest) -> None:
+        trio.run(check_with_table, table, manifest)
+
+    return fill(directory, copy=copy, check=check, progress=progress)

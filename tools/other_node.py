@@ -33,14 +33,14 @@ def table_of(directory: Path) -> Table:
     return database.open_table(directory, config.nodes, load_node(directory))
 
 
-def node_meant(directory: Path, given: str) -> Node:
+def node_meant(table: Table, given: str) -> Node:
     """`NAME@HOST:PORT`, or a `NAME` whose address the database has (`tools.naming.folder_meant` says of what is given
     that it is one of these). Raises UsageError, Refusal, TableError."""
     name, _, address = given.partition("@")
     # Whoever meant that.
     folder = f". The folder that is here is ./{given}" if Path(given).is_dir() else ""
     try:
-        rows = trio.run(_rows_of, table_of(directory))
+        rows = trio.run(_rows_of, table)
     except TableError:
         if not address:
             raise

@@ -5,6 +5,11 @@ The invariant: **a directory that `join` has made can be served, or says what it
 backup that another node has made; what is missing from there on, the relay fetches from the database when it is
 started. So the database is asked, before anything is written, whether it still has all of that.
 
+Or its log comes from a node that runs. Then `begin_to_join` makes all but the log, and `relay.nodes.filling` the rest,
+as it does for a node that was away: the directory `filling` stands there from the first moment to the last, with a file
+JOINING in it, so nobody serves what has no log yet, and the same command goes on with it. Who removes `filling` has
+given that up, and has a node with an empty log.
+
 A node that is added has a row in the database from then on, with the identity of the key that its bundle has
 (`relay.nodes.members`). One that is removed has none any more, and another row says so for good: what it shows is not
 taken, and it does not start.
@@ -22,7 +27,7 @@ from typing import Final, NamedTuple
 
 from relay.config import CONFIG_FILE, load_config, parse_config, parse_node
 from relay.config_nodes import NODE_FILE, is_node_name
-from relay.file_names import LOG_DIRECTORY
+from relay.file_names import FILLING_DIRECTORY, LOG_DIRECTORY
 from relay.message.key_files import (
     KeyFiles,
     fsync_directory,
@@ -46,6 +51,8 @@ from spool.replicated.table import Connection, Table
 #: A node that has said something within so many seconds is at work.
 LATELY_SECONDS: Final = 60
 DATABASE_FILE: Final = "database"
+#: In `filling`: what stands in the directory was made by `begin_to_join`.
+JOINING: Final = "joining"
 
 
 class Added(NamedTuple):
@@ -139,9 +146,7 @@ async def join(
     last_seq = 0 if backup is None else _last_seq_of(backup)
     connection = await table.connect()
     try:
-        why_not = members_in(await connection.nodes()).why_not(bundle.name, identity_of(bundle.own))
-        if why_not is not None:
-            raise Refusal("CONFLICT", why_not)
+        await _check_may_join(connection, bundle)
         await check_tail(connection, last_seq)
     finally:
         await connection.close()
@@ -155,6 +160,47 @@ async def join(
         restore(backup, directory, log=LOG_DIRECTORY, finish=finish, progress=progress)
     load_config(directory)
     return last_seq
+
+
+async def check_may_join(table: Table, bundle: Bundle) -> None:
+    """Raises Refusal(CONFLICT) where what the bundle was made for was removed, or made anew, since; TableError."""
+    connection = await table.connect()
+    try:
+        await _check_may_join(connection, bundle)
+    finally:
+        await connection.close()
+
+
+async def _check_may_join(connection: Connection, bundle: Bundle) -> None:
+    why_not = members_in(await connection.nodes()).why_not(bundle.name, identity_of(bundle.own))
+    if why_not is not None:
+        raise Refusal("CONFLICT", why_not)
+
+
+def begin_to_join(directory: Path, bundle: Bundle, *, bind: str, address: str) -> None:
+    """Make `directory`, as `join` does, but for its log: `relay.nodes.filling.fill` is to follow. Given again, with the
+    same values or others, it goes on. Ask `check_may_join` before.
+
+    Raises Refusal(CONFLICT) where the directory will not do, ConfigError, KeyFileError, OSError.
+    """
+    own = _own_toml(bundle, bind, address)
+    parse_config(bundle.relay_toml, f"the bundle's {CONFIG_FILE}")
+    filling = directory / FILLING_DIRECTORY
+    if not (filling / JOINING).exists():
+        # Killed before it was said whose this is, there is nothing else.
+        if directory.exists() and {entry.name for entry in directory.iterdir()} - {FILLING_DIRECTORY}:
+            raise Refusal("CONFLICT", f"{directory} is not empty; nothing was changed")
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        fsync_directory(directory.parent)
+        filling.mkdir(mode=0o700, exist_ok=True)
+        fsync_directory(directory)
+        remove_unfinished(filling)
+        if any(filling.iterdir()):
+            raise Refusal("CONFLICT", f"{directory} is not empty; nothing was changed")
+        write_new(filling / JOINING, b"")
+    _finish(directory, bundle, own)
+    load_config(directory)
 
 
 def _last_seq_of(backup: Path) -> int:
@@ -177,6 +223,11 @@ def _own_toml(bundle: Bundle, bind: str, address: str) -> str:
 
 
 def _check_is_ours(directory: Path) -> None:
+    if (directory / FILLING_DIRECTORY / JOINING).exists():
+        raise Refusal(
+            "CONFLICT",
+            f"{directory} was begun with --from, and that has not ended: give the same command again, or remove it",
+        )
     if (directory / CONFIG_FILE).exists() and not (directory / RESTORE_UNFINISHED).exists():
         raise Refusal("CONFLICT", f"{directory} is a data directory already; nothing was changed")
     ours = ("keys", "node", NODE_FILE, DATABASE_FILE)
@@ -201,8 +252,8 @@ async def check_tail(connection: Connection, last_seq: int) -> None:
         begins = f"begins with sequence {oldest}" if oldest is not None else "has no rows any more"
         raise Refusal(
             "CONFLICT",
-            f"the database {begins}, and this directory needs all after {last_seq}: make a backup of another node "
-            "(`atmos-relay log backup DIR DEST` there), bring it here, and give it with --from-backup",
+            f"the database {begins}, and this directory needs all after {last_seq}: name a node whose relay runs "
+            "(--from NAME), or make a backup of one (`atmos-relay log backup DIR DEST` there) and bring it here",
         )
 
 

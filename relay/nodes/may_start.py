@@ -20,6 +20,7 @@ import trio
 from relay.message.key_files import KeyFileError, pepper_name
 from relay.message.keys import Peppers
 from relay.nodes.facts import Facts, from_row
+from relay.nodes.led import led_by
 from relay.nodes.members import Rows, members_in
 from relay.nodes.seal import differing_pepper, pepper_digests
 from relay.refusals import Refusal
@@ -65,7 +66,6 @@ async def _read(table: Table) -> tuple[Lease | None, Mapping[str, Mapping[str, o
 def _leader(lease: Lease | None, rows: Rows) -> Facts | None:
     if lease is None:
         return None
-    # As `relay.nodes.node` writes it: name and address.
-    name = lease.address.partition(" ")[0]
-    facts = from_row(name, rows.get(name, {}))
+    led = led_by(lease.address)
+    facts = None if led is None else from_row(led.name, rows.get(led.name, {}))
     return facts if isinstance(facts, Facts) else None

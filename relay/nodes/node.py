@@ -27,7 +27,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NoReturn
 
 import trio
 
@@ -41,6 +41,7 @@ from relay.nodes.door import Door
 from relay.nodes.facts import Facts, StrangeRow, read_rows
 from relay.nodes.leading import Leading
 from relay.nodes.lease import LeaseWatch, is_clock_off
+from relay.nodes.led import Led, led_by
 from relay.nodes.members import Members, members_in
 from relay.nodes.owed import wait_for_others
 from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
@@ -64,14 +65,8 @@ SYNC_SECONDS: Final = 1.0
 BEHIND_MAX: Final = 2048
 #: What is being made durable when a node ends has so long to find out what became of it.
 ENDING_SECONDS: Final = 5.0
-
-
-class Led(NamedTuple):
-    """Who leads, as a node says it of itself in its lease."""
-
-    name: str
-    #: Where other nodes reach it.
-    address: str
+#: So often a node that is to end looks whether the database is there.
+LOOK_SECONDS: Final = 0.25
 
 
 class Node:
@@ -236,6 +231,20 @@ class Node:
         if self._leading is not None:
             await self._end(self._leading)
 
+    async def wait_until_away(self, seconds: float) -> None:
+        """Until this node leads and has been without the database for so long, counted from now at the earliest."""
+        since = trio.current_time()
+        while trio.current_time() - since < seconds:
+            await trio.sleep(LOOK_SECONDS)
+            if self._leading is None or self.why_not_appending() is None:
+                since = trio.current_time()
+
+    def give_up_at_once(self) -> None:
+        """As `give_up`, where that has been waited for already."""
+        if self._leading is not None:
+            self._leading.is_over = True
+            self._give_up(self._leading)
+
     async def close(self) -> None:
         """When the log is closed."""
         if self._leading is not None:
@@ -268,7 +277,7 @@ class Node:
     def _see(self, seen: Seen) -> None:
         """What the database shows, after all of it that is witnessed was applied."""
         if seen.lease is not None:
-            self._led = _read_address(seen.lease.address) or self._led
+            self._led = led_by(seen.lease.address) or self._led
         now = trio.current_time()
         self._is_stale = self._watch.read(seen.lease, seen.host, sent_at=seen.at, answered_at=now)
         if not self._is_stale:
@@ -338,7 +347,7 @@ class Node:
             beside_of=self._keys.beside_of,
             on_trouble=self._hear_of_trouble_while_leading,
         )
-        address = _written_address(self.name, self._own.address)
+        address = Led(self.name, self._own.address).written()
         leading = Leading(self._table, replicated, address=address, lease_seconds=self._lease_seconds)
         try:
             await leading.first(connection)
@@ -471,16 +480,6 @@ class Node:
             for item in recorded:
                 if isinstance(item.event, PepperRotated):
                     self._core.pepper.use(item.event.number)
-
-
-def _written_address(name: str, address: str) -> str:
-    return f"{name} {address}"
-
-
-def _read_address(written: str) -> Led | None:
-    """None: it is none of ours."""
-    name, _, address = written.partition(" ")
-    return Led(name, address) if name and address else None
 
 
 def _database_is_away() -> Refusal:

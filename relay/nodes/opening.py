@@ -44,7 +44,6 @@ async def open_node(core: Core) -> AsyncIterator[Node]:
     certificates = NodeCertificates(core.directory, own.name, datetime.now(UTC))
     await check_may_start(table, core.pepper, name=own.name, identity=certificates.identity)
     node = Node(core, own, table, identity=certificates.identity)
-    await _strip_first(core)
     async with (
         open_links(certificates, core.surroundings.open_stream) as links,
         open_forwarding(
@@ -70,17 +69,6 @@ async def open_node(core: Core) -> AsyncIterator[Node]:
         finally:
             await node.close()
         nursery.cancel_scope.cancel()
-
-
-async def _strip_first(core: Core) -> None:
-    """Nobody is served from files that hold what is erased: a node may have been away, or filled from elsewhere. A disk
-    that is full or fails is reported, and tried again beside all else: what the views have lost nobody sees."""
-    assert core.own_stripping is not None
-    async with core.erasing:
-        try:
-            await core.own_stripping.catch_up()
-        except OSError as error:
-            logger.error("node.not_stripped", extra={"because": error.strerror or type(error).__name__})
 
 
 async def _renew(certificates: NodeCertificates) -> None:

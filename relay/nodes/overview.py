@@ -14,6 +14,7 @@ from relay.config import Config
 from relay.config_nodes import NodeConfig, common_digest
 from relay.message.keys import load_peppers
 from relay.nodes.facts import Facts, StrangeRow, differences, events_read_here, read_rows
+from relay.nodes.led import led_by
 from relay.nodes.members import Removed, members_in
 from relay.nodes.seal import pepper_digests
 from relay.times import SECOND_US
@@ -80,8 +81,8 @@ async def look(table: Table, ours: Facts) -> Overview:
         now_us = await connection.time_us()
     finally:
         await connection.close()
-    # As `relay.nodes.node` writes it: name and address.
-    leader = lease.address.partition(" ")[0] if lease is not None and lease.holder == head.holder else None
+    led = led_by(lease.address) if lease is not None and lease.holder == head.holder else None
+    leader = None if led is None else led.name
     nodes = tuple(_shown(node, ours, leader, head.last_seq, now_us) for node in read_rows(rows))
     members = members_in(rows)
     names = sorted({gone.removed for gone in members.removed.values()})

@@ -83,12 +83,13 @@ class WarmingProjector:
     def _accepted(self, tx: Transaction, recorded: Recorded, event: SendAccepted) -> None:
         time = recorded.time_us
         of_domain, of_member, now = _prefix(event.domain), owned(event.did), two_u64(time, recorded.seq)
+        # Forgotten first: LMDB is given a row when it is next asked for one, and here that is once for each send.
         if event.wanted and event.scheduled_at is None:
-            tx.put(_SENDS, of_domain + now, u64(_until(tx, _SENDS, of_domain, time) + event.wanted))
             self._forget(tx, _SENDS, of_domain, time - WINDOW_US_MAX)
+            tx.put(_SENDS, of_domain + now, u64(_until(tx, _SENDS, of_domain, time) + event.wanted))
         octets = octets_counted(event.size, event.suppressed)
-        tx.put(_BYTES, of_member + now, u64(_until(tx, _BYTES, of_member, time) + octets))
         self._forget(tx, _BYTES, of_member, time - WINDOW_US_MAX)
+        tx.put(_BYTES, of_member + now, u64(_until(tx, _BYTES, of_member, time) + octets))
 
     def _plan(self, tx: Transaction, message_id: int, domain: str, minute_us: int) -> None:
         tx.put(_UNTRIED, u64(message_id), u64(minute_us) + domain.encode())

@@ -61,6 +61,8 @@ class Session:
 
     def __init__(self, host: str, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         self.host = host
+        #: The number of the server's process that carries out what is asked here, as the protocol has told it.
+        self.backend_told = connection.info.backend_pid
         self._connection = connection
         #: The same socket: what is done to it here ends whatever the thread waits for.
         self._socket = socket.socket(fileno=os.dup(connection.fileno()))

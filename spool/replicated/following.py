@@ -26,6 +26,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple, Protocol
 
+import outcome
 import trio
 
 from spool.errors import DivergedError, LostRowsError, TailGoneError
@@ -154,8 +155,7 @@ class Following:
         that gave us the head, or something else; `TailGoneError`, `DivergedError`, `DamagedRowError`, `TableError`.
         """
         log = self._log
-        while log.last_seq < head.last_seq and await self._apply(connection, head, head.chain):
-            pass
+        await self._apply(connection, head, head.chain)
         if log.last_seq < head.last_seq:
             raise TableError(
                 f"{connection.host}: the head names another chain value than the row that ends with sequence "
@@ -183,18 +183,30 @@ class Following:
                 )
             self._shown_seq = head.last_seq
             witnessed_chain = b"" if lease is None else lease.witnessed_chain
-            while log.last_seq < head.last_seq and await self._apply(connection, head, witnessed_chain):
-                pass
+            await self._apply(connection, head, witnessed_chain)
             self._on_seen(Seen(connection.host, head, lease, asked_at))
             self._note_what_is_current(asked_at)
             self._all_is_well()
             self._check_that_somebody_leads(lease)
             await connection.wait_for_news(self._poll_seconds)
 
-    async def _apply(self, connection: Connection, head: Head, witnessed_chain: bytes) -> bool:
-        """Read some rows up to where the head stands, and apply what is known to be witnessed. False: none was."""
+    async def _apply(self, connection: Connection, head: Head, witnessed_chain: bytes) -> None:
+        """Apply all rows up to where the head stands that are known to be witnessed. While the log takes some, the next
+        ones are read."""
+        last_seq, rows = self._log.last_seq, None
+        while last_seq < head.last_seq:
+            if rows is None:
+                rows = await connection.rows(last_seq, head.last_seq, READ_BYTES)
+            batches = await self._believe(rows, head, witnessed_chain)
+            if not batches:
+                return
+            epoch, last_seq = rows[len(batches) - 1].epoch, batches[-1].last_seq
+            rows = await self._receive(batches, epoch, connection, head)
+
+    async def _believe(self, rows: Sequence[Row], head: Head, witnessed_chain: bytes) -> Sequence[Received]:
+        """What is known to be witnessed of some rows behind the log's end, checked. It ends where the first damaged one
+        stands, which is met again."""
         log = self._log
-        rows = await connection.rows(log.last_seq, head.last_seq, READ_BYTES)
         if not rows or rows[0].first_seq != log.last_seq + 1:
             raise TailGoneError(log.last_seq, rows[0].first_seq if rows else None)
         if rows[0].previous_chain != log.last_chain:
@@ -214,15 +226,39 @@ class Following:
                 self._before_applied(row, batch)
             except DamagedRowError:
                 if batches:
-                    break  # what is in front of it is whole, and it is met again
+                    break
                 raise
             batches.append(batch)
             await trio.lowlevel.checkpoint()
-        if not batches:
-            return False
-        await log.receive(batches)
-        self._epoch = rows[len(batches) - 1].epoch
-        return True
+        return batches
+
+    async def _receive(
+        self, batches: Sequence[Received], epoch: int, connection: Connection, head: Head
+    ) -> Sequence[Row] | None:
+        """Have the log take these. Returned: the rows behind them, which were read meanwhile; None: these were all.
+
+        What the log raises counts more than what the database does.
+        """
+        last_seq = batches[-1].last_seq
+        if last_seq >= head.last_seq:
+            await self._log.receive(batches)
+            self._epoch = epoch
+            return None
+        taken: outcome.Maybe[None] | None = None
+
+        async def take() -> None:
+            nonlocal taken
+            taken = await outcome.acapture(self._log.receive, batches)
+            if isinstance(taken, outcome.Error):
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            read = await outcome.acapture(connection.rows, last_seq, head.last_seq, READ_BYTES)
+        assert taken is not None
+        taken.unwrap()
+        self._epoch = epoch
+        return read.unwrap()
 
     def _note_what_is_current(self, asked_at: float) -> None:
         last_seq = self._log.last_seq

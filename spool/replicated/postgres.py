@@ -20,8 +20,10 @@ import trio
 
 from spool.replicated import statements
 from spool.replicated.connection import USUAL_PATIENCE, Answer, Patience, Session, open_session
+from spool.replicated.doubts import find_doubts
 from spool.replicated.hosts import Host, Hosts
 from spool.replicated.keeping import PostgresKeeping
+from spool.replicated.pooler import check_is_own
 from spool.replicated.promise import SEES_STANDBYS, SETTINGS, Promise, find_refusals
 from spool.replicated.table import (
     Connection,
@@ -76,6 +78,9 @@ class PostgresTable(Table):
     def prefer_another_host(self) -> None:
         self._hosts.prefer_another()
 
+    async def find_doubts(self) -> Sequence[str]:
+        return await find_doubts(self._hosts.in_turn(), self._promise, self._patience, self._limiter)
+
     async def _open(self, *, needs_tables: bool) -> Session:
         """To the first host, in turn, that may be used. One that does not answer for STAGGER_SECONDS, perhaps since its
         machine is gone, is waited for beside the next one."""
@@ -115,7 +120,11 @@ class PostgresTable(Table):
         return session
 
     async def _reach(self, host: Host, *, needs_tables: bool) -> Session:
-        session = await open_session(host, seconds=self._patience.connect_seconds, limiter=self._limiter)
+        async def open_one() -> Session:
+            return await open_session(host, seconds=self._patience.connect_seconds, limiter=self._limiter)
+
+        session = await open_one()
+        await check_is_own(session, open_one, seconds=self._patience.answer_seconds)
         await self._look_at(session, needs_tables=needs_tables)
         return session
 

@@ -23,7 +23,15 @@ from typing import Final, Protocol
 
 from spool.errors import SpoolError
 from spool.received import PlainRecord, Received
-from spool.record import NO_DIGEST, DamagedError, Record, chain_of, decode_record, encode_record
+from spool.record import (
+    NO_DIGEST,
+    DamagedError,
+    Record,
+    decode_record,
+    encode_record,
+    next_chain,
+    record_bytes,
+)
 from spool.replicated.table import Row
 
 PLAIN: Final = 1
@@ -94,11 +102,14 @@ def decode(row: Row, *, seal: Seal | None) -> Received:
         problem = _problem(record, row, seq, time_us)
         if problem is not None:
             raise DamagedRowError(row, f"record {len(records) + 1}: {problem}")
-        chain = chain_of(record, chain)
-        if record.chain != chain:
+        _, time_us, batch_seq, ends, skeleton, payload, payload_sha256, own_chain, *_ = record
+        chain = next_chain(chain, seq, time_us, batch_seq, ends, skeleton, payload_sha256)
+        if own_chain != chain:
             raise DamagedRowError(row, f"record {len(records) + 1} does not follow from the one before it")
-        records.append(PlainRecord(record.skeleton, record.payload, record.payload_sha256, record.time_us))
-        position, seq, time_us = position + record.size, seq + 1, record.time_us
+        # Half of what `PlainRecord(...)` costs.
+        records.append(tuple.__new__(PlainRecord, (skeleton, payload, payload_sha256, time_us)))
+        position += record_bytes(len(skeleton), 0 if payload is None else len(payload))
+        seq += 1
     if seq != row.last_seq + 1:
         raise DamagedRowError(row, f"it has {len(records)} records")
     if chain != row.chain:

@@ -126,20 +126,21 @@ SELECT lsn::text, is_witnessed, CASE WHEN is_witnessed THEN pg_notify('{CHANNEL}
 
 
 _WANTED_LSN: Final = "coalesce(%(lsn)s::pg_lsn, pg_current_wal_flush_lsn())"
+#: A standby that counts, and that could be promoted: what only keeps the WAL, as `pg_receivewal` and a `pg_basebackup`
+#: under way do, replays none of it. PostgreSQL counts those, too, where `synchronous_standby_names` is `*`.
+_STANDBY: Final = "FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum') AND replay_lsn IS NOT NULL"
 
 
 def _is_witnessed(promise: Promise) -> str:
     if promise is not Promise.STANDBYS:
         return "true"
-    return (
-        "EXISTS (SELECT FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum') AND flush_lsn >= lsn)"
-    )
+    return f"EXISTS (SELECT {_STANDBY} AND flush_lsn >= lsn)"
 
 
 def _has_standby(promise: Promise) -> str:
     if promise is not Promise.STANDBYS:
         return "true"
-    return "EXISTS (SELECT FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum'))"
+    return f"EXISTS (SELECT {_STANDBY})"
 
 
 # ------------------------------------------------------------------------------------------------ lease, nodes, news

@@ -220,3 +220,7 @@ class Table(Protocol):
     def prefer_another_host(self) -> None:
         """The host that was used last is tried first; from now on the one after it is, until another was used: the one
         that was is perhaps an old primary that has come back."""
+
+    async def find_doubts(self) -> Sequence[str]:
+        """Sentences on what is doubtful about its hosts, as each says it of itself, those that do not answer among
+        them. For people: nothing is decided by it."""

@@ -1,7 +1,8 @@
 """The witness of a commit: a standby that counts, and was seen to have flushed it.
 
 The server's own answer is not enough. Where somebody empties `synchronous_standby_names` while a commit waits,
-PostgreSQL answers as if all were well, without a notice. So the server is asked for its LSN, once, behind the answer,
+PostgreSQL answers as if all were well, without a notice. Where all names count (`*`), so does a program that only keeps
+the WAL, which is no standby. So the server is asked for its LSN, once, behind the answer,
 and then until a synchronous standby has flushed that far. Where none has in time, the outcome is unknown.
 """
 

@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
@@ -64,6 +64,9 @@ FINAL: Final = ("sent", "bounced")
 
 
 class NodesLife:
+    #: With these statuses a client asks again.
+    ask_again: frozenset[int] = frozenset({503})
+
     def __init__(self, nodes: NodeProcesses, servers: Servers, internet: Internet, seed: int) -> None:
         self.nodes = nodes
         self.servers = servers
@@ -209,8 +212,8 @@ class NodesLife:
                 self._unsettled.append(send)
         if answer is None:
             raise NoAnswerError
-        if answer.status == 503:
-            self.happened[f"503 {answer.code}"] += 1
+        if answer.status in self.ask_again:
+            self.happened[f"{answer.status} {answer.code if answer.is_json else 'of a balancer'}"] += 1
             if send.answer is None:
                 self._unsettled.append(send)
             await trio.sleep(0.1)
@@ -242,19 +245,23 @@ class NodesLife:
         """What became of a message, at any node: it is there, and what is final stays."""
         message_id = self.dice.choice(list(self.told))
         did, _ = self.told[message_id]
-        process = (node.directory.name, node.pid)
         answer = None
         with trio.move_on_after(ANSWER_SECONDS_MAX):
             answer = await http.request("GET", f"/v1/messages/{message_id}", self.credentials[did])
         if answer is None:
             raise NoAnswerError
-        if answer.status == 503:
-            self.happened["reads answered 503"] += 1
+        if answer.status in self.ask_again:
+            self.happened[f"reads answered {answer.status}"] += 1
             return
         if answer.status != 200:
-            raise Violation(f"message {message_id} was accepted, and at {process[0]} it is {answer}")
+            raise Violation(f"message {message_id} was accepted, and at {node.directory.name} it is {answer}")
         self.happened["statuses read"] += 1
-        status, known = answer.json()["status"], self._read.setdefault(process, {})
+        self.note_status(node, message_id, answer.json()["status"])
+
+    def note_status(self, node: RelayProcess, message_id: int, status: str) -> None:
+        """As it was read there. Another node may be a moment behind, and one that was begun again, too."""
+        process = (node.directory.name, node.pid)
+        known = self._read.setdefault(process, {})
         before = known.get(message_id)
         if before is not None and status != before:
             raise Violation(f"message {message_id} was {before} at {process[0]}, and then {status}")
@@ -377,6 +384,9 @@ class NodesLife:
             os.kill(node.pid, number)
 
 
+Life = TypeVar("Life", bound=NodesLife)
+
+
 class _Wanderer(Subscriber):
     """At one node for some seconds, and then at another."""
 
@@ -395,7 +405,10 @@ class _Wanderer(Subscriber):
 
 
 @asynccontextmanager
-async def open_nodes_life(directory: Path, servers: Servers, *, seed: int) -> AsyncIterator[NodesLife]:
+async def open_nodes_life(
+    directory: Path, servers: Servers, *, seed: int, life_of: type[Life] = NodesLife
+) -> AsyncIterator[Life]:
+    """`life_of`: who uses them, and how."""
     internet = Internet()
     options = {
         "plain": MxOptions(),
@@ -416,7 +429,7 @@ async def open_nodes_life(directory: Path, servers: Servers, *, seed: int) -> As
             path = node.directory / CONFIG_FILE
             text = path.read_text().replace('{ "*" = "127.0.0.1:9" }', f"{{ {', '.join(routes)} }}")
             path.write_text(text + NO_PAUSES)
-        life = NodesLife(nodes, servers, internet, seed)
+        life = life_of(nodes, servers, internet, seed)
         try:
             for node in nodes.all:
                 await beside(node.start)

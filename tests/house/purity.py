@@ -91,6 +91,7 @@ HANDS: dict[str, frozenset[str]] = {
     "relay.events": frozenset(),
     "relay.nodes": frozenset(
         {
+            "before_serving",
             "beside",
             "borrowing",
             "bundle",
@@ -171,7 +172,18 @@ HANDS: dict[str, frozenset[str]] = {
         }
     ),
     "spool.replicated": frozenset(
-        {"connection", "following", "hosts", "keeping", "leading", "postgres", "table", "witness"}
+        {
+            "connection",
+            "doubts",
+            "following",
+            "hosts",
+            "keeping",
+            "leading",
+            "pooler",
+            "postgres",
+            "table",
+            "witness",
+        }
     ),
     "spool.verify": frozenset({"against", "segment", "verify", "views"}),
 }

@@ -23,13 +23,12 @@ def servers() -> Iterator[Servers]:
         yield opened
 
 
-def make_node(directory: Path, conninfo: str) -> None:
+def make_node(directory: Path, conninfo: str, *, door: str = "127.0.0.1:8443") -> None:
+    """Another node comes to `door`, where one listens there."""
     path = directory / CONFIG_FILE
     path.write_text(path.read_text() + "\n[nodes]\n")
     own = directory / NODE_FILE
-    own.write_text(
-        f'name = "one"\nbind = "127.0.0.1:0"\naddress = "127.0.0.1:8443"\ndatabase = "{conninfo}"\n'
-    )
+    own.write_text(f'name = "one"\nbind = "{door}"\naddress = "{door}"\ndatabase = "{conninfo}"\n')
     own.chmod(0o600)
 
 
@@ -50,7 +49,7 @@ def test_from_one_machine_to_several_and_back(operator: Operator, servers: Serve
     (tmp_path / "code").write_text(added["code"])
     words = ("node", "join", str(tmp_path / "two"), added["file"], "--address", "127.0.0.1:8444")
     words = (*words, "--code-file", str(tmp_path / "code"))
-    assert "this directory needs all after 0: make a backup" in operator.refused(*words)
+    assert "this directory needs all after 0: name a node whose relay runs" in operator.refused(*words)
     joined = operator.run(*words, "--from-backup", backup, "--json").json
     assert (joined["node"], joined["lastSeq"]) == ("two", 3)
 

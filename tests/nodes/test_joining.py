@@ -208,7 +208,7 @@ def test_a_node_does_not_join_without_what_the_database_has_no_more(tmp_path: Pa
         one = await a_node(tmp_path / "one", database, DID)
         made = await added(one, database)
         with pytest.raises(
-            Refusal, match="has no rows any more, and this directory needs all after 0: make a backup"
+            Refusal, match="has no rows any more, and this directory needs all after 0: name a node"
         ):
             await joined(tmp_path / "two", made, database)
         assert not (tmp_path / "two").exists()

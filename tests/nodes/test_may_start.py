@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from relay.message.key_files import KeyFileError
+from relay.message.key_files import PEPPER_OCTETS, KeyFileError, pepper_name
 from relay.message.keys import Pepper, Peppers
 from relay.nodes.facts import to_row
 from relay.nodes.may_start import PATIENCE_SECONDS, check_may_start
 from relay.nodes.members import removal
 from relay.nodes.seal import pepper_digests
 from relay.refusals import Refusal
+from relay.service import open_relay
+from relay.surroundings import Surroundings
 from spool.replicated.table import HOLDER_OCTETS, Lease
 from tests.nodes.test_facts import facts
+from tests.world.machines import open_machines
 from tests.world.outcomes import Outcome
-from tests.world.relay import run
+from tests.world.relay import call_here, run, virtual_clock
 from tests.world.servers import put_lease, put_node
 from tests.world.table import DATABASE_EPOCH_US, FakeDatabase
 
@@ -103,5 +108,25 @@ def test_whose_name_another_machine_has() -> None:
         await check_may_start(removed().table(), OURS, name="two", identity="33")
         with pytest.raises(Refusal, match=r"^two: another machine is the node of this name"):
             await check_may_start(removed(again="33").table(), OURS, name="two", identity="44")
+
+    run(story)
+
+
+def test_its_relay_does_not_start(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with open_machines(tmp_path, "anna", "bert", enrol=False) as machines:
+            leader = await machines.until_led()
+            other = next(machine for machine in machines.all if machine is not leader)
+            await other.stop()
+            pepper = other.directory / pepper_name(1)
+            pepper.chmod(0o600)
+            pepper.write_bytes(b"x" * PEPPER_OCTETS)
+            surroundings = Surroundings(clock=virtual_clock, offload=call_here, table=other.table)
+            with pytest.RaisesGroup(
+                pytest.RaisesExc(KeyFileError, match="which leads"),
+                allow_unwrapped=True,
+            ):
+                async with open_relay(other.directory, surroundings):
+                    raise AssertionError("it serves")
 
     run(story)

@@ -1,4 +1,4 @@
-"""docs/NODES.md, typed from its beginning to its end, with real servers."""
+"""docs/NODES.md, typed from its beginning to its end, with real servers and a relay that runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from relay.config import parse_node
 from relay.config_nodes import OWN
 from tests.house.test_docs import of, run
 from tests.nodes.test_founding_on_postgres import make_node
-from tests.world.operator import good
+from tests.world.daemon import free_port
 from tests.world.pages import DOCS, Example
 from tests.world.postgres import Servers, open_servers
-from tests.world.relay import DID, make_directory
+from tests.world.process import RelayProcess, make_process_directory
 
 
 @pytest.fixture
@@ -38,17 +38,24 @@ def test_the_page(tmp_path: Path, servers: Servers, monkeypatch: pytest.MonkeyPa
         "grep -q '^Code' said && sed -n 's/^Code, shown only now:  //p' said > CODE\nexit $status\n"
     )
     command.chmod(0o755)
-    directory = make_directory(tmp_path / "DIR")
-    good("member", "add", directory, "--offline", "--did", DID, "--domain", "a.example")
-    make_node(directory, servers.make_database())
+    directory = make_process_directory(tmp_path / "DIR", route="127.0.0.1:9")
+    relay = RelayProcess(directory)
+    relay.enrol()
+    make_node(directory, servers.make_database(), door=f"127.0.0.1:{free_port()}")
     environment = {
         "PATH": f"{command.parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(Path(__file__).parent.parent.parent),
     }
     typed: list[Example] = of("NODES.md")
-    assert len(typed) == 9
-    for example in typed:
-        run(example, environment)
+    assert len(typed) == 8
+    found, *others, leave = typed
+    run(found, environment)
+    with relay.running():
+        relay.wait_logged("node.leads")
+        for example in others:
+            run(example, environment)
+        assert relay.stop() == 0
+    run(leave, environment)
 
 
 def test_the_node_toml_of_the_page_is_one() -> None:

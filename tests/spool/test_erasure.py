@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from spool import DurableLog, ErasedSegment, Log, LogClosedError, LogReader, Record
+from spool import DurableLog, ErasedSegment, Log, LogClosedError, LogReader, Record, erasure, strip
 from spool.directory import TORN_NAME, segment_seqs, segments_bytes
 from spool.segment import segment_name
 from tests.world.disk import FakeDisk
@@ -93,6 +93,23 @@ def test_payloads_go_from_sealed_segments_and_from_the_open_one() -> None:
         with pytest.raises(LogClosedError):
             await log.erase_payloads(gone)
         assert disk.open_handles() == 0
+
+    run(main)
+
+
+def test_it_pauses_for_others_unless_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[bool] = []
+    monkeypatch.setattr(strip, "RECORDS_PER_PAUSE", 1)
+    monkeypatch.setattr(erasure, "_let_others_work", lambda: pauses.append(True))
+
+    async def main() -> None:
+        async with open_fake(FakeDisk()) as log:
+            records = await fill(log)
+            first, *others = [record.seq for record in records if record.payload is not None]
+            assert (await log.erase_payloads({first}, alone=True))[0].payloads == 1
+            assert not pauses
+            assert (await log.erase_payloads(set(others)))[0].payloads > 0
+            assert pauses
 
     run(main)
 

@@ -24,9 +24,13 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
     @property
+    def is_json(self) -> bool:
+        return self.headers.get("content-type") == "application/json"
+
+    @property
     def code(self) -> str:
         """The code of an error."""
-        assert self.headers["content-type"] == "application/json", self
+        assert self.is_json, self
         code: str = self.json()["code"]
         return code
 

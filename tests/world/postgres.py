@@ -33,7 +33,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tests.world.daemon import free_port, require_file
 from tests.world.process import PATIENCE_SECONDS, wait_until
-from tests.world.reaper import Reaper, signal_all
+from tests.world.reaper import Reaper, release_memory, signal_all
 
 #: The one that relays log in as: no superuser, and in pg_monitor.
 ROLE, PASSWORD = "relay", "not-to-be-logged"
@@ -52,6 +52,8 @@ max_wal_senders = 10
 shared_buffers = 16MB
 max_connections = 60
 huge_pages = off
+# In its directory, which goes; what is elsewhere stays when it is killed.
+dynamic_shared_memory_type = mmap
 recovery_init_sync_method = syncfs
 jit = off
 autovacuum = off
@@ -112,13 +114,13 @@ class Server:
         (self.directory / "postmaster.pid").unlink(missing_ok=True)
         with self.directory.with_suffix(".log").open("ab") as log:
             self._process = subprocess.Popen(
-                [_binaries() / "postgres", "-D", self.directory, "-p", str(self.port), "-k", ""],
+                [binaries() / "postgres", "-D", self.directory, "-p", str(self.port), "-k", ""],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 cwd=self.directory,
-                **_who(),
+                **who(),
             )
         self._reaper.started(self._process.pid)
 
@@ -146,6 +148,7 @@ class Server:
             return
         signal_all(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        release_memory(self.directory)
         self._reaper.ended(self._process.pid)
         self._process = None
 
@@ -177,8 +180,28 @@ class Server:
         path = self.directory / name
         path.touch(mode=0o600)
         path.write_bytes(data)
-        if owner := _who():
+        if owner := who():
             shutil.chown(path, owner["user"], owner["group"])
+
+    @contextmanager
+    def archived(self) -> Iterator[None]:
+        """Beside it runs what writes its WAL to a disk, synchronously, and replays nothing: `pg_receivewal`. It counts
+        as a standby where `synchronous_standby_names` lets it."""
+        place = self.directory.with_suffix(".archive")
+        place.mkdir(mode=0o700)
+        if owner := who():
+            shutil.chown(place, owner["user"], owner["group"])
+        command = [binaries() / "pg_receivewal", "-D", place, "-d", self.conninfo(""), "--synchronous"]
+        with subprocess.Popen(command, cwd=place, **owner) as process:
+            self._reaper.started(process.pid)
+            try:
+                counted = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'pg_receivewal'"
+                wait_until(lambda: self.execute(counted) == [(1,)], lambda: "the WAL is received")
+                yield
+            finally:
+                process.kill()
+        self._reaper.ended(process.pid)
+        shutil.rmtree(place)
 
     def stand_by(self, primary: Server) -> None:
         """Take what this one has from now on. It is not running."""
@@ -264,7 +287,7 @@ class Servers:
 def open_servers(place: Path | None = None) -> Iterator[Servers]:
     """Three, with nothing in them, ready. In `place` where it is given, on a disk whose syncs take their time, say."""
     require_postgres()
-    directory = Path(tempfile.mkdtemp(prefix="postgres-", dir=place or _memory()))
+    directory = Path(tempfile.mkdtemp(prefix="postgres-", dir=place or memory()))
     reaper = Reaper(directory)
     servers = [Server(name, directory / name, reaper) for name in NAMES]
     try:
@@ -276,7 +299,7 @@ def open_servers(place: Path | None = None) -> Iterator[Servers]:
         reaper.reap()
 
 
-def _memory() -> Path:
+def memory() -> Path:
     """A server that was killed syncs each of its files when it starts, which takes a disk its seconds. Nobody here cuts
     the power."""
     memory = os.statvfs("/dev/shm")
@@ -285,7 +308,7 @@ def _memory() -> Path:
 
 def require_postgres() -> None:
     """Skips or fails the test where it is not there."""
-    require_file(_binaries() / "postgres", "apt-get install --no-install-recommends postgresql")
+    require_file(binaries() / "postgres", "apt-get install --no-install-recommends postgresql")
 
 
 def _begin(servers: Sequence[Server]) -> Servers:
@@ -306,18 +329,18 @@ def _begin(servers: Sequence[Server]) -> Servers:
 def _copy(primary: Server, standby: Server) -> None:
     """The files of a running one."""
     standby.directory.mkdir(mode=0o700)
-    if owner := _who():
+    if owner := who():
         shutil.chown(standby.directory, owner["user"], owner["group"])
-    command = [_binaries() / "pg_basebackup", "-D", standby.directory, "-d", primary.conninfo("")]
+    command = [binaries() / "pg_basebackup", "-D", standby.directory, "-d", primary.conninfo("")]
     subprocess.run([*command, "--checkpoint=fast", "--no-sync"], check=True, cwd=standby.directory, **owner)
     standby.stand_by(primary)
 
 
 def _make_files(directory: Path) -> None:
     """Those of a server that has nothing but the roles, and has been shut down."""
-    command = [_binaries() / "initdb", "-D", directory, "-U", "postgres", "--data-checksums", "--no-sync"]
+    command = [binaries() / "initdb", "-D", directory, "-U", "postgres", "--data-checksums", "--no-sync"]
     directory.mkdir(mode=0o700)
-    if owner := _who():
+    if owner := who():
         shutil.chown(directory, owner["user"], owner["group"])
     options: dict[str, Any] = {"check": True, "capture_output": True, "cwd": directory, **owner}
     subprocess.run([*command, "--auth=trust", "--locale=C.UTF-8", "--wal-segsize=1"], **options)
@@ -325,7 +348,7 @@ def _make_files(directory: Path) -> None:
         file.write(_SETTINGS)
     (directory / "pg_hba.conf").write_text(_HBA)
     alone = [
-        _binaries() / "postgres",
+        binaries() / "postgres",
         "--single",
         "-D",
         directory,
@@ -337,7 +360,7 @@ def _make_files(directory: Path) -> None:
 
 
 @functools.cache
-def _binaries() -> Path:
+def binaries() -> Path:
     """Of the newest that is installed; where there is none, a place that is not there."""
     found = Path("/usr/lib/postgresql").glob("*/bin/postgres")
     versions = sorted(found, key=lambda path: float(path.parent.parent.name))
@@ -345,7 +368,7 @@ def _binaries() -> Path:
 
 
 @functools.cache
-def _who() -> dict[str, Any]:
+def who() -> dict[str, Any]:
     """The user that servers run as: they refuse root."""
     if os.geteuid() != 0:
         return {}

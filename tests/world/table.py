@@ -170,6 +170,10 @@ class FakeTable(Table):
         if self._last_used is not None:
             self._first = self.hosts[(self.hosts.index(self._last_used) + 1) % len(self.hosts)]
 
+    async def find_doubts(self) -> Sequence[str]:
+        """Its servers have no settings."""
+        return ()
+
     def cut_off(self) -> None:
         """This machine reaches no server any more, until `rejoin`."""
         self.unreachable = set(self.hosts)

@@ -33,7 +33,17 @@ def processes_in(directory: str) -> list[str]:
     return found
 
 
-def test_a_killed_test_leaves_neither_processes_nor_files() -> None:
+def memory_of(directory: Path) -> set[str]:
+    """Which segments of shared memory its servers have."""
+    return {path.read_text().splitlines()[6].split()[1] for path in directory.glob("*/postmaster.pid")}
+
+
+def memory() -> set[str]:
+    """All of this machine's."""
+    return {line.split()[1] for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]}
+
+
+def test_a_killed_test_leaves_neither_processes_nor_files_nor_memory() -> None:
     require_postgres()
     with subprocess.Popen(
         [sys.executable, "-c", STARTS], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -41,10 +51,22 @@ def test_a_killed_test_leaves_neither_processes_nor_files() -> None:
         assert test.stdout is not None
         directory = test.stdout.readline().strip()
         assert len(processes_in(directory)) == 3
+        held = memory_of(Path(directory))
+        assert len(held) == 3
+        assert held <= memory()
         test.kill()
         test.wait(PATIENCE_SECONDS)
     wait_until(lambda: not Path(directory).exists(), lambda: f"{directory} is gone")
     wait_until(lambda: not processes_in(directory), lambda: f"no process of {directory} is left")
+    assert not held & memory()
+
+
+def test_a_server_that_is_killed_leaves_no_memory() -> None:
+    with open_servers() as servers:
+        held = memory_of(servers.primary.directory.parent)
+        servers.primary.kill()
+        assert len(held & memory()) == 2
+    assert not held & memory()
 
 
 def test_a_standby_that_lost_its_primary_follows_the_new_one_and_the_old_one_is_made_anew() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -134,16 +136,25 @@ def test_an_append_whose_wait_is_cancelled_is_unknown_though_it_is_answered(harm
     lead(harmed, main)
 
 
-def test_an_append_whose_standbys_are_set_aside_meanwhile_is_unknown(harmed: Database) -> None:
+@pytest.mark.parametrize("what", ["append", "take_head"])
+def test_what_is_done_while_standbys_are_set_aside_is_unknown(harmed: Database, what: str) -> None:
     """It is answered as if all were well."""
 
     async def main(table: Table, connection: Connection, head: Head) -> None:
         row, after = behind(head)
+        doing: Awaitable[object]
+        if what == "append":
+            doing = connection.append(row, HOLDER)
+        else:
+            doing, after = (
+                connection.take_head(head, OTHER),
+                head._replace(epoch=head.epoch + 1, holder=OTHER),
+            )
         outcome: list[Exception] = []
         watching = await table.connect()
         harmed.stall_standbys()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(fails, connection.append(row, HOLDER), outcome)
+            nursery.start_soon(fails, doing, outcome)
             await harmed.wait_held()
             harmed.empty_names()
         assert [type(error) for error in outcome] == [UnknownOutcomeError]
@@ -155,7 +166,7 @@ def test_an_append_whose_standbys_are_set_aside_meanwhile_is_unknown(harmed: Dat
         harmed.go_on()
         harmed.restore_names()
         again = await table.connect()
-        assert await again.take_head(after, HOLDER) == after._replace(epoch=head.epoch + 1)
+        assert await again.take_head(after, HOLDER) == after._replace(epoch=after.epoch + 1, holder=HOLDER)
         await again.close()
         await watching.close()
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
 import pytest
 import trio
 
+from spool import Entry, Record
 from spool.errors import LogDeposedError
 from spool.replicated.table import Table
 from tests.world.disk import FakeDisk
+from tests.world.postgres import Servers
 from tests.world.replicated import Node, open_node
 from tests.world.spool import group, read_all
-from tests.world.tables import Database, found
+from tests.world.tables import LITTLE_PATIENCE, Database, DatabaseInPostgres, found
+
+#: Of one machine while the other follows.
+APPENDS = 60
 
 
 @dataclass
@@ -86,3 +92,52 @@ async def wait_applied(follower: Node, leader: Node) -> None:
         async for record in records:
             assert (record.seq, record.chain) == (leader.log.last_seq, leader.log.last_chain)
             break
+
+
+@pytest.mark.parametrize("failure", ["none", "failover", "restart", "standbys stopped for a while"])
+def test_a_follower_has_what_the_leader_has_whatever_fails_meanwhile(servers: Servers, failure: str) -> None:
+    """Appends go on while it fails, which no clock that jumps can have."""
+    database = DatabaseInPostgres(servers)
+    database.patience = LITTLE_PATIENCE
+
+    def stop_for_a_while() -> None:
+        database.stall_standbys()
+        database.go_on()
+
+    failures: dict[str, Callable[[], object]] = {
+        "none": lambda: None,
+        "failover": servers.fail_over,
+        "restart": database.restart_primary,
+        "standbys stopped for a while": stop_for_a_while,
+    }
+    disks = {name: FakeDisk() for name in ("anna", "bert")}
+
+    async def main() -> None:
+        await found(database.table())
+        async with (
+            open_node(Reached(database), "anna", disk=disks["anna"]) as anna,
+            open_node(Reached(database), "bert", disk=disks["bert"]) as bert,
+            trio.open_nursery() as nursery,
+        ):
+            await anna.lead()
+            nursery.start_soon(anna.renew_lease, 0.5)
+            nursery.start_soon(bert.following.run)
+            for number in range(APPENDS):
+                if number == APPENDS // 2:
+                    nursery.start_soon(trio.to_thread.run_sync, failures[failure])
+                await anna.log.append([*group(number), Entry(b"beside %d" % number, None)])
+            with trio.fail_after(60):
+                await wait_applied(bert, anna)
+            nursery.cancel_scope.cancel()
+        await anna.leading.close()
+
+    database.run(main)
+    anna, bert = (list(map(_seen, read_all(disk))) for disk in disks.values())
+    assert anna == bert
+    assert len(anna) == sum(len(group(number)) + 1 for number in range(APPENDS))
+    servers.mend()
+    servers.drop_database(database.conninfo)
+
+
+def _seen(record: Record) -> tuple[object, ...]:
+    return record.seq, record.chain, record.time_us, record.skeleton, record.payload

@@ -1,0 +1,44 @@
+"""A node that leads acts while nobody can take its lease for stale, however long answers of the database take."""
+
+from __future__ import annotations
+
+import trio
+
+from relay.nodes.leading import Leading
+from spool.replicated.leading import Replicated, take_over
+from spool.replicated.table import HOLDER_OCTETS
+from tests.world.relay import run
+from tests.world.servers import FIRST_HEAD
+from tests.world.table import FakeDatabase
+
+LEASE_SECONDS = 2.0
+ANSWER_SECONDS = 1.5
+
+
+async def _nowhere(batch: object) -> None:
+    """No file of its own."""
+
+
+def test_a_lease_counts_from_before_its_renewal_was_sent() -> None:
+    """Others may have read it when it was written: the answer comes later."""
+
+    async def main() -> None:
+        database = FakeDatabase()
+        table = database.table()
+        taken = await take_over(table, FIRST_HEAD, b"h" * HOLDER_OCTETS)
+        assert taken is not None
+        replicated = Replicated(table, *taken, write_own=_nowhere)
+        leading = Leading(table, replicated, address="", lease_seconds=LEASE_SECONDS)
+        database.latency_seconds = ANSWER_SECONDS
+        sent_at = trio.current_time()
+        await leading.first(taken[0])
+        assert trio.current_time() == sent_at + ANSWER_SECONDS
+        assert leading.is_sure
+        await trio.sleep_until(sent_at + LEASE_SECONDS)
+        assert not leading.is_sure
+        with trio.move_on_after(100) as waiting:
+            await leading.wait_until_sure()
+        assert waiting.cancelled_caught
+        await replicated.close()
+
+    run(main)

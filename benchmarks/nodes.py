@@ -7,7 +7,9 @@ the same run and round by round in turn. Here all of them are on one machine, wi
 them: what is slower is work and syncs, and not distance. A commit is three syncs of that disk where several machines
 would have one each at the same time.
 
-- *accept*: as `benchmarks.accept` asks it, at the leader. Processor time is the leader's, and not the database's.
+- *accept*: as `benchmarks.accept` asks it, at the leader. Processor time is the leader's, all its threads, and neither
+  the followers' nor the database's: they would be on machines of their own, and here they take it from what one machine
+  has alone. So the demand is of processor time, and by the clock there is none.
 - *without a leader*: from `kill -9` of the relay that leads to the first 200 of a send at another node. From `kill -9`
   of the primary, which a script answers by promoting a standby, to the first 200; beside it how long PostgreSQL itself
   took until it committed again.
@@ -121,14 +123,12 @@ def measure_accept(
             figures.append(_figure(relay, request, connections, effort.seconds))
         turns.reverse()
     case = f"accept, {connections} connection{'s' if connections > 1 else ''}"
-    is_usual = connections == USUAL
     yield Row(
         question=QUESTION,
         case=case,
         what="durable sends/s by the clock",
         values=[figure.load.per_second for figure in ours],
         against=Comparison("sends/s, one machine", [figure.load.per_second for figure in ones]),
-        asked=Demand("ratio", at_least=0.7) if is_usual else None,
     )
     yield Row(
         question=QUESTION,
@@ -137,6 +137,14 @@ def measure_accept(
         values=[figure.us_a_send for figure in ours],
         against=Comparison("µs, one machine", [figure.us_a_send for figure in ones]),
         lower_is_better=True,
+    )
+    yield Row(
+        question=QUESTION,
+        case=case,
+        what="times one machine's µs of CPU a send",
+        values=[a.us_a_send / b.us_a_send for a, b in zip(ours, ones, strict=True)],
+        lower_is_better=True,
+        asked=Demand("median", at_most=1.4) if connections == USUAL else None,
     )
     yield Row(
         question=QUESTION,

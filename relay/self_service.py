@@ -15,12 +15,12 @@ from relay.forward_confirmations import mail_to
 from relay.presentation import SuppressedAddress, suppressed_address
 from relay.principals import Principal
 from relay.refusals import Refusal
-from relay.registry import decision
+from relay.registry import Arguments, decision
 from relay.views import members, suppressions
 from spool.views import Snapshot
 
 
-class Suppress(msgspec.Struct, frozen=True, kw_only=True):
+class Suppress(Arguments, frozen=True, kw_only=True):
     """Add an address (in normal form) to the member's suppression list."""
 
     address: str
@@ -36,13 +36,13 @@ class Suppressing(msgspec.Struct, frozen=True, kw_only=True):
     now: SuppressedAddress | None
 
 
-class Unsuppress(msgspec.Struct, frozen=True, kw_only=True):
+class Unsuppress(Arguments, frozen=True, kw_only=True):
     """Take back the member's own reasons for an address (in normal form)."""
 
     address: str
 
 
-class SetForwardTo(msgspec.Struct, frozen=True, kw_only=True):
+class SetForwardTo(Arguments, frozen=True, kw_only=True):
     """Tell `address` (in normal form) of the domain's bounces, once its owner has confirmed it; None: nobody."""
 
     domain: str

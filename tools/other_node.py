@@ -13,7 +13,7 @@ import trio
 from relay.config import load_config, load_node
 from relay.nodes import database
 from relay.nodes.borrowing import RemoteDisk, asking_from_thread
-from relay.nodes.certificates import NodeCertificates
+from relay.nodes.certificates import NodeCertificates, is_node_name
 from relay.nodes.facts import Facts, read_rows
 from relay.nodes.links import open_links
 from relay.nodes.members import Rows, members_in
@@ -37,6 +37,8 @@ def node_meant(table: Table, given: str) -> Node:
     """`NAME@HOST:PORT`, or a `NAME` whose address the database has (`tools.naming.folder_meant` says of what is given
     that it is one of these). Raises UsageError, Refusal, TableError."""
     name, _, address = given.partition("@")
+    if not is_node_name(name):
+        raise click.UsageError(f"{given} is neither a directory nor a node: NAME, or NAME@HOST:PORT")
     # Whoever meant that.
     folder = f". The folder that is here is ./{given}" if Path(given).is_dir() else ""
     try:

@@ -17,6 +17,7 @@ import trio
 
 from relay.nodes.lease import HeldLease
 from relay.nodes.seldom import Seldom
+from relay.refusals import Refusal
 from spool.errors import LogDeposedError
 from spool.replicated.lateness import no_answer
 from spool.replicated.leading import Replicated, Witnessed
@@ -139,3 +140,13 @@ class Leading:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+
+def database_is_away() -> Refusal:
+    """What is said meanwhile to whoever wants something decided."""
+    return Refusal(
+        "TEMPORARILY_UNAVAILABLE",
+        "the database in which the nodes of this relay agree does not answer, so nothing can be accepted now; try "
+        "again, with an Idempotency-Key to be safe from sending twice",
+        retry_after_seconds=5,
+    )

@@ -20,7 +20,7 @@ import trio
 from relay.message.key_files import KeyFileError, pepper_name
 from relay.message.keys import Peppers
 from relay.nodes.facts import Facts, from_row
-from relay.nodes.led import led_by
+from relay.nodes.lease import read_address
 from relay.nodes.members import Rows, members_in
 from relay.nodes.seal import differing_pepper, pepper_digests
 from relay.refusals import Refusal
@@ -30,28 +30,29 @@ from spool.replicated.table import Lease, Table, TableError
 PATIENCE_SECONDS: Final = 3.0
 
 
-async def check_may_start(table: Table, peppers: Peppers, *, name: str, identity: str) -> None:
-    """Raises Refusal(CONFLICT) where it was removed, KeyFileError where the node that leads, another one than `name`,
-    has another pepper."""
+async def check_may_start(table: Table, peppers: Peppers, *, name: str, identity: str) -> Facts | None:
+    """What the node that leads, another one than `name`, says of itself; None: nobody is known to lead. Raises
+    Refusal(CONFLICT) where it was removed, KeyFileError where the one that leads has another pepper."""
     lease: Lease | None = None
     rows: Rows = {}
     try:
         with trio.move_on_after(PATIENCE_SECONDS):
             lease, rows = await _read(table)
     except TableError:
-        return
+        return None
     why_not = members_in(rows).why_not(name, identity)
     if why_not is not None:
         raise Refusal("CONFLICT", why_not)
     leader = _leader(lease, rows)
     if leader is None or leader.name == name:
-        return
+        return None
     number = differing_pepper(pepper_digests(peppers), leader.peppers)
     if number is not None:
         raise KeyFileError(
             f"{pepper_name(int(number))}: is another one than that of {leader.name}, which leads; all nodes have the "
             "same: make this one anew by `node add` and `node join`"
         )
+    return leader
 
 
 async def _read(table: Table) -> tuple[Lease | None, Mapping[str, Mapping[str, object]]]:
@@ -66,6 +67,6 @@ async def _read(table: Table) -> tuple[Lease | None, Mapping[str, Mapping[str, o
 def _leader(lease: Lease | None, rows: Rows) -> Facts | None:
     if lease is None:
         return None
-    led = led_by(lease.address)
+    led = read_address(lease.address)
     facts = None if led is None else from_row(led.name, rows.get(led.name, {}))
     return facts if isinstance(facts, Facts) else None

@@ -25,8 +25,9 @@ attempts wait, and so does who asks whether it may act. When it is back, all goe
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final, NoReturn
 
 import trio
@@ -39,16 +40,17 @@ from relay.message.keys import Pepper
 from relay.nodes.beside import BesideError, KeyMaterial
 from relay.nodes.door import Door
 from relay.nodes.facts import Facts, StrangeRow, read_rows
-from relay.nodes.leading import Leading
-from relay.nodes.lease import LeaseWatch, is_clock_off
-from relay.nodes.led import Led, led_by
+from relay.nodes.leading import Leading, database_is_away
+from relay.nodes.lease import LeaseWatch, Led, is_clock_off, read_address, written_address
 from relay.nodes.members import Members, members_in
-from relay.nodes.owed import wait_for_others
+from relay.nodes.owed import read_oldest_seq, wait_for_others
 from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
 from relay.nodes.seldom import Seldom
 from relay.nodes.speaking import Speaking
 from relay.nodes.tail import Tail
+from relay.nodes.versions import Versions
 from relay.refusals import Refusal
+from relay.store import CommonStore
 from relay.times import SECOND_US
 from spool.errors import LogDeposedError, LogPoisonedError
 from spool.interface import STALL_SECONDS
@@ -91,7 +93,7 @@ class Node:
             table,
             self._log,
             seal=self._seal,
-            before_applied=self._write_beside,
+            before_applied=self._prepare,
             on_seen=self._see,
             on_trouble=self._hear_of_trouble,
             stale_seconds=self._lease_seconds,
@@ -110,18 +112,19 @@ class Node:
         self._lines = Seldom(logger)
         #: Where others are let in.
         self.door: Door
+        #: Called when this node leads, before it appends anything.
+        self.on_leading: Callable[[], None]
         self._nursery: trio.Nursery
         #: What acted has ended.
         self._has_acted = trio.Event()
         self._speaking = Speaking(
-            self,
-            core,
-            own,
-            table,
-            identity=identity,
-            on_clock=self._note_clock,
-            on_removed=self._end_removed,
+            self, core, own, table, identity=identity, on_clock=self._note_clock, on_removed=self._end_removed
         )
+        self._versions = Versions(
+            lambda: self._speaking.nodes, clock=core.store.now_us, tail_hours=self._tail_hours
+        )
+        assert isinstance(core.store, CommonStore)
+        core.store.not_read_by_all = self._versions.not_read_by_all
         #: What rows the table has, on the order of who leads.
         self.tail: Final = Tail(table, core.store, tail_hours=self._tail_hours)
         core.before_acting = self.before_acting
@@ -148,10 +151,20 @@ class Node:
         # Our own lease, of the process before this one, or of a lead that came to nothing.
         return None if self._led.name == self.name else self._led
 
+    def expect(self, led: Led, members: Members) -> None:
+        """It led when this process began, as far as the database has it, and these were the nodes."""
+        self._led = led
+        self._speaking.members = members
+
     @property
     def members(self) -> Members:
         """All nodes, as the database has them."""
         return self._speaking.members
+
+    @property
+    def known(self) -> Mapping[str, Mapping[str, object]]:
+        """The rows of all nodes by name, as the database has them."""
+        return self._speaking.nodes
 
     @property
     def lag_records(self) -> int:
@@ -170,25 +183,33 @@ class Node:
         return self._trouble
 
     @property
+    def reads(self) -> Mapping[str, int]:
+        """Type of an event -> the highest version of it that this node can read."""
+        return self._versions.reads
+
+    @property
     def stripped_through(self) -> int:
         assert self._core.own_stripping is not None
         return self._core.own_stripping.through
 
     def why_not_sure(self) -> Refusal | None:
         """Of a node that leads: another may lead by now."""
-        return None if self._leading is None or self._leading.is_sure else _database_is_away()
+        return None if self._leading is None or self._leading.is_sure else database_is_away()
 
     def why_not_appending(self) -> Refusal | None:
-        """Of a node that leads. What is under way is tried until it is known what became of it: nobody else has to."""
+        """Of a node that leads. What is under way is tried until it is known what became of it: nobody else has to. Of
+        one that follows: it cannot."""
+        if (why := self._versions.why_not_following()) is not None:
+            return why
         leading = self._leading
         if leading is not None and leading.replicated.waits_seconds >= STALL_SECONDS:
-            return _database_is_away()
+            return database_is_away()
         return self.why_not_sure()
 
     def why_stalled(self) -> Refusal | None:
         """Of a node that leads. Something waits for the database, or for this machine's disk."""
         leading = self._leading
-        return None if leading is None or not leading.replicated.waits_seconds else _database_is_away()
+        return None if leading is None or not leading.replicated.waits_seconds else database_is_away()
 
     async def before_acting(self) -> None:
         """As `Core.before_acting`."""
@@ -277,7 +298,7 @@ class Node:
     def _see(self, seen: Seen) -> None:
         """What the database shows, after all of it that is witnessed was applied."""
         if seen.lease is not None:
-            self._led = led_by(seen.lease.address) or self._led
+            self._led = read_address(seen.lease.address) or self._led
         now = trio.current_time()
         self._is_stale = self._watch.read(seen.lease, seen.host, sent_at=seen.at, answered_at=now)
         if not self._is_stale:
@@ -291,7 +312,7 @@ class Node:
     def _hear_of_trouble(self, text: str | None) -> None:
         if text is not None:
             self._watch.begin_anew()
-            if text != self._trouble:
+            if text not in (self._trouble, self._versions.needs_upgrade):
                 self._lines.say(logging.WARNING, "node.database_trouble", because=text)
         self._trouble = text
 
@@ -347,12 +368,14 @@ class Node:
             beside_of=self._keys.beside_of,
             on_trouble=self._hear_of_trouble_while_leading,
         )
-        address = Led(self.name, self._own.address).written()
+        address = written_address(self.name, self._own.address)
         leading = Leading(self._table, replicated, address=address, lease_seconds=self._lease_seconds)
         try:
             await leading.first(connection)
         except LogDeposedError:
             return None
+        # What they can read by now counts from the first batch on.
+        self._speaking.nodes = await connection.nodes()
         await self._following.catch_up(connection, taken)
         return leading
 
@@ -370,6 +393,7 @@ class Node:
         """The first batch tells of it. Nothing else can be appended before: the log takes it from this very moment on,
         and nobody is let in between."""
         self._leading = leading
+        self.on_leading()
         self._log.lead(leading.replicated)
         event = NodeLeads(node=self.name, epoch=leading.replicated.witnessed.epoch, address=self._own.address)
         (recorded,) = await self._store.append([event])
@@ -443,25 +467,18 @@ class Node:
         async def read_nodes() -> list[Facts | StrangeRow]:
             return read_rows(self._speaking.nodes)
 
-        async def read_oldest_seq() -> int | None:
-            connection = await self._table.connect()
-            try:
-                return await connection.oldest_seq()
-            finally:
-                with trio.CancelScope(shield=True):
-                    await connection.close()
-
         return await wait_for_others(
             erased_seq,
             payload_seq,
             read_nodes=read_nodes,
-            read_oldest_seq=read_oldest_seq,
+            read_oldest_seq=partial(read_oldest_seq, self._table),
             tail_hours=self._tail_hours(),
         )
 
     # ------------------------------------------------------------------------------------------- keys
 
-    def _write_beside(self, row: Row, batch: Received) -> None:
+    def _prepare(self, row: Row, batch: Received) -> None:
+        self._versions.check(row, batch)
         try:
             self._keys.write_before_applied(row, batch.records)
         except (SealError, BesideError) as error:
@@ -480,12 +497,3 @@ class Node:
             for item in recorded:
                 if isinstance(item.event, PepperRotated):
                     self._core.pepper.use(item.event.number)
-
-
-def _database_is_away() -> Refusal:
-    return Refusal(
-        "TEMPORARILY_UNAVAILABLE",
-        "the database in which the nodes of this relay agree does not answer, so nothing can be accepted now; try "
-        "again, with an Idempotency-Key to be safe from sending twice",
-        retry_after_seconds=5,
-    )

@@ -20,9 +20,12 @@ from relay.nodes.certificates import NodeCertificates
 from relay.nodes.database import open_table
 from relay.nodes.door import open_door
 from relay.nodes.forwarding import open_forwarding
+from relay.nodes.lease import Led
 from relay.nodes.links import open_links
 from relay.nodes.may_start import check_may_start
+from relay.nodes.members import Members
 from relay.nodes.node import Node
+from relay.nodes.rules import Rules
 from relay.nodes.words import Node as Named
 from relay.routes import Route
 
@@ -42,8 +45,10 @@ async def open_node(core: Core) -> AsyncIterator[Node]:
     table = core.surroundings.table or open_table(core.directory, core.config.nodes, own)
     # By the machine's clock, as the other side looks at it.
     certificates = NodeCertificates(core.directory, own.name, datetime.now(UTC))
-    await check_may_start(table, core.pepper, name=own.name, identity=certificates.identity)
+    leader = await check_may_start(table, core.pepper, name=own.name, identity=certificates.identity)
     node = Node(core, own, table, identity=certificates.identity)
+    if leader is not None:
+        node.expect(Led(leader.name, leader.address), Members({leader.name: leader.identity}))
     async with (
         open_links(certificates, core.surroundings.open_stream) as links,
         open_forwarding(
@@ -52,7 +57,7 @@ async def open_node(core: Core) -> AsyncIterator[Node]:
             name=own.name,
             leader=lambda: _named(node),
             level_at=lambda: node.level_at,
-        ),
+        ) as forwarding,
         open_door(
             core,
             own.bind,
@@ -63,6 +68,10 @@ async def open_node(core: Core) -> AsyncIterator[Node]:
         trio.open_nursery() as nursery,
     ):
         node.door = door
+        rules = Rules(core, node, forwarding.rules)
+        node.on_leading = rules.begin_to_lead
+        await rules.begin(leader)
+        nursery.start_soon(rules.run)
         nursery.start_soon(_renew, certificates)
         try:
             yield node

@@ -10,11 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from relay.codec import versions_read_here
 from relay.config import Config
 from relay.config_nodes import NodeConfig, common_digest
 from relay.message.keys import load_peppers
-from relay.nodes.facts import Facts, StrangeRow, differences, events_read_here, read_rows
-from relay.nodes.led import led_by
+from relay.nodes.facts import Facts, StrangeRow, differences, read_rows
+from relay.nodes.lease import read_address
 from relay.nodes.members import Removed, members_in
 from relay.nodes.seal import pepper_digests
 from relay.times import SECOND_US
@@ -63,7 +64,7 @@ def own_facts(directory: Path, config: Config, own: NodeConfig) -> Facts:
     return Facts(
         name=own.name,
         version=version("atmos-relay"),
-        events=events_read_here(),
+        events=versions_read_here(),
         address=own.address,
         configuration=common_digest(config),
         peppers=pepper_digests(load_peppers(directory)),
@@ -81,7 +82,7 @@ async def look(table: Table, ours: Facts) -> Overview:
         now_us = await connection.time_us()
     finally:
         await connection.close()
-    led = led_by(lease.address) if lease is not None and lease.holder == head.holder else None
+    led = read_address(lease.address) if lease is not None and lease.holder == head.holder else None
     leader = None if led is None else led.name
     nodes = tuple(_shown(node, ours, leader, head.last_seq, now_us) for node in read_rows(rows))
     members = members_in(rows)

@@ -110,9 +110,11 @@ HANDS: dict[str, frozenset[str]] = {
             "opening",
             "owed",
             "overview",
+            "rules",
             "seldom",
             "speaking",
             "tail",
+            "versions",
             "wire",
             "words",
         }

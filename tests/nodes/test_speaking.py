@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from relay.codec import versions_read_here
 from relay.config import load_node
 from relay.core import open_core
 from relay.file_names import VIEWS_DIRECTORY
@@ -41,6 +42,7 @@ class Spoken:
     leads: bool = False
     trouble: str | None = None
     stripped_through: int = 0
+    reads: Mapping[str, int] = field(default_factory=versions_read_here)
 
     def end(self, why: str) -> None:
         raise LogDeposedError(why)

@@ -361,7 +361,9 @@ def _make_files(directory: Path) -> None:
 
 @functools.cache
 def binaries() -> Path:
-    """Of the newest that is installed; where there is none, a place that is not there."""
+    """Those in POSTGRES_BIN; else of the newest that is installed; where there is none, a place that is not there."""
+    if place := os.environ.get("POSTGRES_BIN"):
+        return Path(place)
     found = Path("/usr/lib/postgresql").glob("*/bin/postgres")
     versions = sorted(found, key=lambda path: float(path.parent.parent.name))
     return versions[-1].parent if versions else Path("/usr/lib/postgresql/*/bin")

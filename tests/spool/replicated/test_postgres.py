@@ -313,28 +313,6 @@ def test_standbys_that_are_stopped_keep_an_append_from_being_answered(
     lead(harmed, main)
 
 
-def test_who_keeps_the_wal_and_replays_nothing_is_no_witness(
-    harmed: DatabaseInPostgres, servers: Servers
-) -> None:
-    """PostgreSQL counts `pg_receivewal` and a `pg_basebackup` under way where all names count, as Patroni says while
-    there is no standby. Nobody can promote what they have."""
-
-    async def main(table: Table, connection: Connection, head: Head) -> None:
-        row, after = behind(head)
-        servers.primary.set("synchronous_standby_names", "*")
-        for standby in servers.standbys:
-            standby.kill()
-        with servers.primary.archived():
-            with pytest.raises(UnknownOutcomeError):
-                await connection.append(row, HOLDER)
-            again = await table.connect()
-            assert await again.head() == after, "PostgreSQL has answered"
-            assert not await again.write_lease(Lease(head.epoch, HOLDER, "", 1, 0, CHAIN_START))
-            await again.close()
-
-    lead(harmed, main)
-
-
 def test_an_append_whose_process_is_ended_is_unknown(harmed: DatabaseInPostgres, servers: Servers) -> None:
     async def main(table: Table, connection: Connection, head: Head) -> None:
         outcome: list[Exception] = []

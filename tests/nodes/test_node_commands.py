@@ -187,6 +187,10 @@ def test_adding_joining_and_removing(
     assert "this node was removed from the relay" in str(
         typed(f"{code}\n", "node", "join", tmp_path / "again", *words[3:]).exception
     )
+    assert "this node was removed from the relay" in str(
+        typed(f"{code}\n", "node", "join", tmp_path / "again", *words[3:], "--from", "one").exception
+    )
+    assert not (tmp_path / "again").exists()
     # By the same name it may be a node again, which has another key.
     assert node.run("node", "add", "DIR", "two", "--to", str(tmp_path / "anew")).status == 0
     assert node.run("node", "list", "DIR").out.splitlines()[2].split()[:2] == ["two", "added"]

@@ -4,7 +4,7 @@
        │  the lease does not move, and nobody else was quicker to take the head
        ▼
     leads: `node.leads` is the first batch that it appends; then all that acts on the world begins (`relay.acting`)
-       │  another node has taken the head, or this one's clock is off
+       │  another node has taken the head, or this one's clock is off; or, following or leading, it was removed
        ▼
     ends: LogDeposedError; whoever supervises the process begins it again, and it follows
 
@@ -27,7 +27,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from functools import partial
+from typing import Final, NoReturn
 
 import trio
 
@@ -39,10 +40,12 @@ from relay.message.keys import Pepper
 from relay.nodes.beside import BesideError, KeyMaterial
 from relay.nodes.door import Door
 from relay.nodes.facts import Facts, StrangeRow, read_rows
-from relay.nodes.leading import Leading
+from relay.nodes.leading import Leading, database_is_away
 from relay.nodes.lease import LeaseWatch, Led, is_clock_off, read_address, written_address
-from relay.nodes.owed import wait_for_others
+from relay.nodes.members import Members, members_in
+from relay.nodes.owed import read_oldest_seq, wait_for_others
 from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
+from relay.nodes.seldom import Seldom
 from relay.nodes.speaking import Speaking
 from relay.nodes.tail import Tail
 from relay.nodes.versions import Versions
@@ -71,11 +74,12 @@ LOOK_SECONDS: Final = 0.25
 class Node:
     """One of several machines of a relay. `run` it beside the doors."""
 
-    def __init__(self, core: Core, own: NodeConfig, table: Table) -> None:
+    def __init__(self, core: Core, own: NodeConfig, table: Table, *, identity: str) -> None:
         assert core.config.nodes is not None
         self.name: Final = own.name
         self._core = core
         self._own = own
+        self.identity: Final = identity
         self._table = table
         self._store = core.store
         self._log = core.store.of_several_machines
@@ -105,6 +109,7 @@ class Node:
         self._given_time = 0
         self._leading: Leading | None = None
         self._trouble: str | None = None
+        self._lines = Seldom(logger)
         #: Where others are let in.
         self.door: Door
         #: Called when this node leads, before it appends anything.
@@ -112,7 +117,9 @@ class Node:
         self._nursery: trio.Nursery
         #: What acted has ended.
         self._has_acted = trio.Event()
-        self._speaking = Speaking(self, core, own, table, on_clock=self._note_clock)
+        self._speaking = Speaking(
+            self, core, own, table, identity=identity, on_clock=self._note_clock, on_removed=self._end_removed
+        )
         self._versions = Versions(
             lambda: self._speaking.nodes, clock=core.store.now_us, tail_hours=self._tail_hours
         )
@@ -125,6 +132,7 @@ class Node:
         core.wait_for_others_to_strip = self._wait_for_others_to_strip
         core.why_not_appending = self.why_not_appending
         core.why_not_sure = self.why_not_sure
+        core.why_stalled = self.why_stalled
 
     # ------------------------------------------------------------------------------------------- what it is
 
@@ -143,9 +151,15 @@ class Node:
         # Our own lease, of the process before this one, or of a lead that came to nothing.
         return None if self._led.name == self.name else self._led
 
-    def expect(self, led: Led) -> None:
-        """It led when this process began, as far as the database has it."""
+    def expect(self, led: Led, members: Members) -> None:
+        """It led when this process began, as far as the database has it, and these were the nodes."""
         self._led = led
+        self._speaking.members = members
+
+    @property
+    def members(self) -> Members:
+        """All nodes, as the database has them."""
+        return self._speaking.members
 
     @property
     def known(self) -> Mapping[str, Mapping[str, object]]:
@@ -180,7 +194,7 @@ class Node:
 
     def why_not_sure(self) -> Refusal | None:
         """Of a node that leads: another may lead by now."""
-        return None if self._leading is None or self._leading.is_sure else _database_is_away()
+        return None if self._leading is None or self._leading.is_sure else database_is_away()
 
     def why_not_appending(self) -> Refusal | None:
         """Of a node that leads. What is under way is tried until it is known what became of it: nobody else has to. Of
@@ -189,8 +203,13 @@ class Node:
             return why
         leading = self._leading
         if leading is not None and leading.replicated.waits_seconds >= STALL_SECONDS:
-            return _database_is_away()
+            return database_is_away()
         return self.why_not_sure()
+
+    def why_stalled(self) -> Refusal | None:
+        """Of a node that leads. Something waits for the database, or for this machine's disk."""
+        leading = self._leading
+        return None if leading is None or not leading.replicated.waits_seconds else database_is_away()
 
     async def before_acting(self) -> None:
         """As `Core.before_acting`."""
@@ -288,13 +307,13 @@ class Node:
             self._may_try.set()
         elif why != self._said:
             self._said = why
-            logger.warning("node.does_not_lead", extra={"because": why})
+            self._lines.say(logging.WARNING, "node.does_not_lead", because=why)
 
     def _hear_of_trouble(self, text: str | None) -> None:
         if text is not None:
             self._watch.begin_anew()
             if text not in (self._trouble, self._versions.needs_upgrade):
-                logger.warning("node.database_trouble", extra={"because": text})
+                self._lines.say(logging.WARNING, "node.database_trouble", because=text)
         self._trouble = text
 
     def _why_not_leading(self, head: Head) -> str | None:
@@ -332,6 +351,9 @@ class Node:
         head = await connection.head()
         if self._why_not_leading(head) or self._is_another_about_to_lead(head, lease):
             return None
+        removed = members_in(await connection.nodes()).why_not(self.name, self.identity)
+        if removed is not None:
+            self._end_removed(removed)
         taken = await connection.take_head(head, self._core.surroundings.chance(HOLDER_OCTETS))
         if taken is None:
             logger.info("node.not_taken", extra={"epoch": head.epoch})
@@ -388,7 +410,7 @@ class Node:
 
     def _hear_of_trouble_while_leading(self, text: str | None) -> None:
         if text is not None and text != self._trouble:
-            logger.warning("node.database_trouble", extra={"because": text})
+            self._lines.say(logging.WARNING, "node.database_trouble", because=text)
         self._trouble = text
 
     def _note_clock(self) -> None:
@@ -399,6 +421,12 @@ class Node:
             raise LogDeposedError(
                 f"this machine's clock is {-off:+.1f} s off the database's: it leads no more"
             )
+
+    def _end_removed(self, why: str) -> NoReturn:
+        logger.error("node.removed", extra={"because": why})
+        if self._leading is not None:
+            self._leading.is_over = True
+        raise LogDeposedError(why)
 
     async def _give_up_in_time(self, leading: Leading) -> None:
         """When all this is cancelled: what acted records what it knows, and is not waited for without end."""
@@ -439,19 +467,11 @@ class Node:
         async def read_nodes() -> list[Facts | StrangeRow]:
             return read_rows(self._speaking.nodes)
 
-        async def read_oldest_seq() -> int | None:
-            connection = await self._table.connect()
-            try:
-                return await connection.oldest_seq()
-            finally:
-                with trio.CancelScope(shield=True):
-                    await connection.close()
-
         return await wait_for_others(
             erased_seq,
             payload_seq,
             read_nodes=read_nodes,
-            read_oldest_seq=read_oldest_seq,
+            read_oldest_seq=partial(read_oldest_seq, self._table),
             tail_hours=self._tail_hours(),
         )
 
@@ -477,12 +497,3 @@ class Node:
             for item in recorded:
                 if isinstance(item.event, PepperRotated):
                     self._core.pepper.use(item.event.number)
-
-
-def _database_is_away() -> Refusal:
-    return Refusal(
-        "TEMPORARILY_UNAVAILABLE",
-        "the database in which the nodes of this relay agree does not answer, so nothing can be accepted now; try "
-        "again, with an Idempotency-Key to be safe from sending twice",
-        retry_after_seconds=5,
-    )

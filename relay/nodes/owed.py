@@ -4,7 +4,7 @@ The invariant: **nobody is told that something is gone while a file or a row may
 has not said that it has stripped its files has not, however long it has been silent: its disk is somewhere. What the
 database's own backups and archives of its WAL keep, nobody can know here.
 
-Pure, but for `wait_for_others`.
+Pure, but for `wait_for_others` and `read_oldest_seq`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 import trio
 
 from relay.nodes.facts import Facts, StrangeRow
-from spool.replicated.table import TableError
+from spool.replicated.table import Table, TableError
 
 #: So long whoever has ordered it is kept waiting.
 WAIT_SECONDS_MAX: Final = 15.0
@@ -70,3 +70,13 @@ async def wait_for_others(
         return [*owed, *owing_rows(await read_oldest_seq(), payload_seq, tail_hours)]
     except TableError as error:
         return [f"which nodes have them still is not known, since the database does not answer: {error}"]
+
+
+async def read_oldest_seq(table: Table) -> int | None:
+    """The first sequence number that the database has a row of. Raises TableError."""
+    connection = await table.connect()
+    try:
+        return await connection.oldest_seq()
+    finally:
+        with trio.CancelScope(shield=True):
+            await connection.close()

@@ -21,7 +21,7 @@ from tests.nodes.test_two_relays import make_first, wait_led
 from tests.world.daemon import free_port, open_daemon_directory, require_daemon
 from tests.world.operator import good
 from tests.world.pages import DOCS
-from tests.world.postgres import _memory, require_postgres
+from tests.world.postgres import memory, require_postgres
 from tests.world.process import PATIENCE_SECONDS, RelayProcess, wait_until
 from tests.world.reaper import Reaper, release_memory, signal_all
 from tests.world.relay import DID, OTHER_DID
@@ -165,7 +165,7 @@ class Machines:
 def machines() -> Iterator[Machines]:
     require_postgres()
     require_daemon("pg_createcluster")
-    with open_daemon_directory("pg", owner="postgres", below=_memory()) as directory:
+    with open_daemon_directory("pg", owner="postgres", below=memory()) as directory:
         reaper = Reaper(directory / "all")
         (directory / "all").mkdir()
         shutil.chown(directory / "all", "postgres")

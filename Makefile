@@ -88,8 +88,8 @@ simulate: $(VENV)/.develop ## SEEDS=200 short lives of a relay among everything 
 crash: $(VENV)/.develop ## ROUNDS=50 of real relays, with EDGES=0 and COURIERS=0, that are killed, starved and stopped
 	$(BIN)/python -m tests.campaigns.crash --rounds $(ROUNDS) --seed $(SEED) --edges $(EDGES) --couriers $(COURIERS)
 
-nodes: $(VENV)/.develop ## ROUNDS=50 of three real relays and three PostgreSQL servers that are killed, stopped and promoted, SEED=1
-	$(BIN)/python -m tests.campaigns.nodes --rounds $(ROUNDS) --seed $(SEED)
+nodes: $(VENV)/.develop ## ROUNDS=50 of three real relays and three PostgreSQL servers that are killed, stopped, promoted and cut off, SEED=1, with EDGES=0 edges and couriers
+	$(BIN)/python -m tests.campaigns.nodes --rounds $(ROUNDS) --seed $(SEED) --children $(EDGES)
 
 # The power is cut under a relay on a file system of the kernel. Root, FUSE and loop devices, or it says what is missing.
 # PLANT=no-fsync (no-fdatasync, no-directory-sync, no-flush) plants that bug, and succeeds where it is found.

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from relay.codec import Recorded
 from relay.core import Core
 from relay.data_directory import ReadableStore
@@ -22,7 +20,7 @@ from relay.events import Event, MessageQueued, SendAccepted
 from relay.presentation import Accepted, SendAnswer, rejected_recipient
 from relay.principals import SEND, Principal
 from relay.refusals import Refusal
-from relay.registry import decision
+from relay.registry import Arguments, decision
 from relay.requests import SendRequest
 from relay.views import idempotency
 
@@ -38,7 +36,7 @@ class Idempotency(NamedTuple):
     body_sha256: str
 
 
-class Send(msgspec.Struct, frozen=True, kw_only=True):
+class Send(Arguments, frozen=True, kw_only=True):
     """The arguments of `send`."""
 
     request: SendRequest

@@ -27,7 +27,7 @@ from relay.edge import LOG_UNAVAILABLE
 from relay.events import Event, SendAccepted
 from relay.principals import SEND, Principal
 from relay.refusals import Refusal, unavailable
-from relay.registry import decision
+from relay.registry import Arguments, decision
 from spool.errors import ReadersFullError
 
 #: Of one request.
@@ -37,7 +37,7 @@ RECORDS_TOGETHER_MAX = 1_000
 OCTETS_TOGETHER_MAX = 15 * 1024 * 1024
 
 
-class SendBatch(msgspec.Struct, frozen=True, kw_only=True):
+class SendBatch(Arguments, frozen=True, kw_only=True):
     """The arguments of `send_batch`: in their order; None: the door has refused it."""
 
     sends: list[Send | None]
@@ -62,7 +62,7 @@ class Outcome(msgspec.Struct, frozen=True):
     refused: Refused | None = None
 
 
-class SendAll(msgspec.Struct, frozen=True, kw_only=True):
+class SendAll(Arguments, frozen=True, kw_only=True):
     """The arguments of `send_all`. The sends have no keys of their own."""
 
     sends: list[Send]

@@ -10,6 +10,10 @@ with it. (Logs of before hold payloads without.)
 Reading an old version casts it up, one version at a time, by the pure functions of `UPCASTS`; reading a type that
 this code does not know raises `UnknownEventError`, which stops whoever folds: a view that skipped an event would be a
 lie. The tools show such records raw (`decode_raw`).
+
+Where several machines have the log, some run an older version of the relay for a while, while they are upgraded one by
+one. What one of them cannot read yet is written as it can (`encode_as`), by the pure functions of `DOWNCASTS`, or not
+at all. So **whoever adds a version, or a type, says there what becomes of it meanwhile**.
 """
 
 from __future__ import annotations
@@ -94,9 +98,36 @@ UPCASTS: Mapping[tuple[str, int], Upcast] = {
     ("payload.erased", 1): _unchanged,
 }
 
+#: (type, version) -> skeleton and payload of version - 1, or None where that cannot say what this event does.
+Downcast = Callable[
+    [dict[str, Any], dict[str, Any] | None], tuple[dict[str, Any], dict[str, Any] | None] | None
+]
+
+#: One for each type and version that the first relays of several machines could not read; all others can be read by
+#: every node. None in a function's place: it is never said in the version before, or there is none before.
+#:
+#: What cannot be said is refused as long as a node could not read it; and where nobody asked for it, who could be
+#: refused, that ends the relay. So an event that records what has happened in the world (the outcome of an attempt,
+#: say) needs a function that leaves out what is new and says the rest; and a type that the relay writes by itself is
+#: read by one release, and written by a later one.
+DOWNCASTS: Mapping[tuple[str, int], Downcast | None] = {}
+
 
 class UnknownEventError(Exception):
     """The log holds an event that this version of the relay cannot read: most likely written by a newer one."""
+
+
+class UnsayableError(Exception):
+    """This event cannot be said in so old a version."""
+
+
+class NotRead(NamedTuple):
+    """What of one type of events not all nodes can read."""
+
+    #: The highest version that all can; 0: none.
+    version: int
+    #: Which node it is that can read no other, in words that a sentence begins with.
+    because: str
 
 
 class Recorded(NamedTuple):
@@ -111,8 +142,30 @@ def encode(event: Event, chance: Callable[[int], bytes] | None = None) -> Entry:
     """`chance(n)`: n octets that nobody can guess; None where it does not matter, as in tests."""
     # Without those that have their default value. Octets stay octets.
     fields = msgspec.to_builtins(event, builtin_types=(bytes,))
+    return _entry(event.TYPE, event.VERSION, fields, fields.pop("personal", None), chance)
+
+
+def encode_as(event: Event, version: int, chance: Callable[[int], bytes] | None = None) -> Entry:
+    """As `encode`, in a version that is not higher than this one. Raises `UnsayableError`."""
+    fields = msgspec.to_builtins(event, builtin_types=(bytes,))
     personal = fields.pop("personal", None)
-    skeleton = cbor2.dumps({"type": event.TYPE, "v": event.VERSION, **fields}, canonical=True)
+    for newer in range(event.VERSION, version, -1):
+        downcast = DOWNCASTS.get((event.TYPE, newer))
+        said = None if downcast is None else downcast(fields, personal)
+        if said is None:
+            raise UnsayableError(f"{event.TYPE} version {newer} cannot be said in the version before")
+        fields, personal = said
+    return _entry(event.TYPE, min(version, event.VERSION), fields, personal, chance)
+
+
+def _entry(
+    name: str,
+    version: int,
+    fields: dict[str, Any],
+    personal: dict[str, Any] | None,
+    chance: Callable[[int], bytes] | None,
+) -> Entry:
+    skeleton = cbor2.dumps({"type": name, "v": version, **fields}, canonical=True)
     if personal is None:
         return Entry(skeleton)
     if chance is not None:
@@ -159,6 +212,34 @@ def decode(record: Record) -> Recorded:
             f"record {record.seq} holds {name!r} version {version}, but not as this version of the relay knows it: "
             f"{error}"
         ) from error
+
+
+def versions_read_here() -> dict[str, int]:
+    """Type of an event -> the highest version of it that this version of the relay can read."""
+    return {name: event.VERSION for name, event in EVENT_TYPES.items()}
+
+
+def versions_read_by_all() -> dict[str, int]:
+    """Type of an event -> the version of it that every relay can read that could be one of several machines."""
+    versions = versions_read_here()
+    for name in versions:
+        while (name, versions[name]) in DOWNCASTS:
+            versions[name] -= 1
+    return versions
+
+
+def unread(skeleton: bytes, versions: Mapping[str, int]) -> str | None:
+    """What this skeleton holds, in words, where that is no event of one of these types, at most of these versions.
+    None: it is. It is asked before a record is taken that another node has written, and so before it is folded."""
+    try:
+        said = cbor2.loads(skeleton)
+        name, version = said["type"], said["v"]
+        highest = versions.get(name, 0)
+    except (cbor2.CBORDecodeError, KeyError, TypeError) as error:
+        return f"what is no event ({error!r})"
+    if type(version) is int and 0 < version <= highest:
+        return None
+    return f"{str(name)[:100]!r} version {str(version)[:20]}"
 
 
 def decode_raw(record: Record) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import stat
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -37,6 +37,8 @@ from relay.config_nodes import (
     NodesConfig,
     check_nodes,
     check_own,
+    keeping_own,
+    nested,
     with_own,
 )
 from relay.events import BULK_CATEGORIES, TRANSACTIONAL_CATEGORIES
@@ -260,6 +262,19 @@ def load_config(directory: Path, *, instead_of: Config | None = None) -> Config:
             f"{path} has no [nodes], and there is {NODE_FILE}: this is one of several machines, which would go on by "
             f"itself. Put [nodes] back, or go back to one machine by `atmos-relay node leave {directory} --alone`"
         )
+    return config
+
+
+def config_by_rules_of(settings: dict[str, Any], own: Config) -> Config:
+    """The configuration of a node that has these `common_settings` of another one, and what is its own as in `own`.
+    Raises ConfigError."""
+    try:
+        config = keeping_own(convert(nested(settings), Config), own)
+        _check(config)
+    except (BadValueError, AttributeError, TypeError) as error:
+        raise ConfigError(f"the rules of another node cannot be used here: {error}") from error
+    if config.operator_domain != own.operator_domain:
+        raise ConfigError(f"the operator_domain of another node is {config.operator_domain}")
     return config
 
 

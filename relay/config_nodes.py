@@ -165,7 +165,38 @@ def common_digest(config: msgspec.Struct) -> str:
     It is about what is set, and not about defaults, so that a setting that only a newer version knows counts once
     somebody sets it.
     """
-    return hashlib.sha256(msgspec.json.encode(_set(config, ""), order="sorted")).hexdigest()[:32]
+    return hashlib.sha256(msgspec.json.encode(common_settings(config), order="sorted")).hexdigest()[:32]
+
+
+def common_settings(config: msgspec.Struct) -> dict[str, Any]:
+    """What is set of what nodes have in common, by dotted names of `relay.toml`."""
+    return _set(config, "")
+
+
+def nested(settings: dict[str, Any]) -> dict[str, Any]:
+    """`common_settings` as `relay.toml` would have them."""
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        table, _, setting = name.partition(".")
+        if setting:
+            values.setdefault(table, {})[setting] = value
+        elif table == "nodes":
+            values.setdefault(table, {})
+        else:
+            values[table] = value
+    return values
+
+
+def keeping_own(config: S, own: S) -> S:
+    """`config`, but for what each node has for itself, which is as in `own`."""
+    changed = {}
+    for table in _TABLES:
+        names = [name.partition(".")[2] for name in OWN if name.startswith(f"{table}.")]
+        ours = getattr(own, table)
+        changed[table] = msgspec.structs.replace(
+            getattr(config, table), **{name: getattr(ours, name) for name in names}
+        )
+    return msgspec.structs.replace(config, **changed)
 
 
 def _set(section: msgspec.Struct, prefix: str) -> dict[str, Any]:

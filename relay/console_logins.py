@@ -13,13 +13,13 @@ import msgspec
 from relay.core import Core
 from relay.principals import SEND, Principal, Scope, Stranger
 from relay.refusals import Refusal
-from relay.registry import decision
+from relay.registry import Arguments, decision
 from relay.views import console, members
 
 logger = logging.getLogger(__name__)
 
 
-class RedeemConsoleLink(msgspec.Struct, frozen=True, kw_only=True):
+class RedeemConsoleLink(Arguments, frozen=True, kw_only=True):
     token: str
 
 
@@ -31,11 +31,11 @@ class VouchedFor(msgspec.Struct, frozen=True, kw_only=True):
     scope: Scope
 
 
-class StillSignedIn(msgspec.Struct, frozen=True, kw_only=True):
+class StillSignedIn(Arguments, frozen=True, kw_only=True):
     """There is nothing to say: who asks stands beside it."""
 
 
-class LeaveConsole(msgspec.Struct, frozen=True, kw_only=True):
+class LeaveConsole(Arguments, frozen=True, kw_only=True):
     """There is nothing to say: who asks stands beside it."""
 
 

@@ -19,10 +19,10 @@ from relay.dids import is_valid_did, why_no_did
 from relay.lockout import LOCKED_SECONDS
 from relay.principals import Stranger
 from relay.refusals import Refusal
-from relay.registry import decision
+from relay.registry import Arguments, decision
 
 
-class ConsoleSignIn(msgspec.Struct, frozen=True, kw_only=True):
+class ConsoleSignIn(Arguments, frozen=True, kw_only=True):
     did: Annotated[str, msgspec.Meta(max_length=1024)]
     api_key: Annotated[str, msgspec.Meta(max_length=1024)]
     #: What whoever asks is counted under (`relay.networks.counted_as`).

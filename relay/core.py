@@ -72,6 +72,11 @@ async def _there_are_none(_erased_seq: int, _payload_seq: int) -> Sequence[str]:
     return ()
 
 
+def _as_it_is(read: Config) -> Config:
+    """Of a relay that is the only one."""
+    return read
+
+
 def _always() -> Refusal | None:
     """Of a relay that is the only one."""
     return None
@@ -104,10 +109,12 @@ class Core:
     site_statuses: Callable[[], Mapping[str, SiteStatus]] = dict
     #: When the certificate that is shown ends. Set where there is one.
     certificate_not_after: Callable[[], datetime] | None = None
+    #: As this machine's files have it, where several nodes go by the rules of one.
+    own_config: Callable[[], Config] = field(init=False)
     #: Awaited by all that acts on the world, at the last moment before what it does cannot be taken back: before the
     #: dot, a webhook's request, a call. It returns when no other machine can be acting in our place.
     before_acting: Callable[[], Awaitable[None]] = _at_any_time
-    #: Why nothing can be decided now. None: it can, as far as is known.
+    #: Why nothing can be decided now, or sent on to who decides. None: it can, as far as is known.
     why_not_appending: Callable[[], Refusal | None] = _always
     #: Why this relay may not know what was acknowledged last. None: it does.
     why_not_sure: Callable[[], Refusal | None] = _always
@@ -115,6 +122,9 @@ class Core:
     #: Where the relay runs on several nodes: who decides for this one while it follows, and what edges say of it.
     elsewhere: Elsewhere | None = None
     node: OwnNode | None = None
+    #: What holds where this machine's files say so. Of several nodes, those that follow go by the rules of the one that
+    #: leads.
+    in_force: Callable[[Config], Config] = _as_it_is
     #: Called with each further pepper and its number, before anything is made by it; awaited.
     pepper_observers: list[Callable[[int, Pepper], Awaitable[None]]] = field(default_factory=list)
     #: One at a time removes payloads (relay.operator.retention).
@@ -149,6 +159,7 @@ class Core:
     console_guesses: Lockout = field(default_factory=Lockout)
 
     def __post_init__(self) -> None:
+        self.own_config = lambda: self.config
         self.alarms = Alarms(self.store.read)
         self.receiving = Buffers(lambda: receiving_octets(self.config.http))
         self.metrics = CoreMetrics(self.store)
@@ -196,7 +207,7 @@ class Core:
         except ConfigError as error:
             logger.error("config.refused", extra={"because": str(error)})
             return
-        changes = self.settings.take(read)
+        changes = self.settings.take(self.in_force(read))
         logger.info("config.read", extra={"changed": changes.changed})
         if changes.needs_restart:
             logger.warning("config.needs_restart", extra={"settings": changes.needs_restart})
@@ -236,6 +247,8 @@ class Core:
             return self.why_not_accepting_here()
         if self.stopping or self.store.poisoned:
             return unavailable()
+        if (why := self.why_not_appending()) is not None:
+            return why
         return await self.elsewhere.why_not_accepting()
 
     def why_not_accepting_here(self) -> Refusal | None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-import msgspec
 import trio
 
 from relay.alarm import Alarm
@@ -23,14 +22,14 @@ from relay.events import ConfirmationQueued
 from relay.message.confirmation import confirmation_mail, mailable_from
 from relay.principals import Stranger
 from relay.refusals import Refusal
-from relay.registry import decision
+from relay.registry import Arguments, decision
 from relay.views import members, suppressions
 from spool.views import Snapshot
 
 logger = logging.getLogger(__name__)
 
 
-class ConfirmForward(msgspec.Struct, frozen=True, kw_only=True):
+class ConfirmForward(Arguments, frozen=True, kw_only=True):
     """The owner of a mailbox wants to hear of a domain's bounces."""
 
     token: str

@@ -8,8 +8,6 @@ bounds both, for each member and for all. Cancelled: what the DNS said is not re
 
 from __future__ import annotations
 
-import msgspec
-
 from relay.core import Core
 from relay.data_directory import Readable
 from relay.decisions.members import NewDomain, add_domain, known_domain
@@ -18,7 +16,7 @@ from relay.domains.shown import as_last_seen, shown
 from relay.domains.verification import check_and_record
 from relay.principals import Principal
 from relay.refusals import Refusal
-from relay.registry import decision
+from relay.registry import Arguments, decision
 from relay.sending_domains import SendingDomain
 from relay.views import members
 
@@ -26,16 +24,16 @@ from relay.views import members
 KEY_FILES_BYTES = 3 * 4096
 
 
-class OwnDomains(msgspec.Struct, frozen=True, kw_only=True):
+class OwnDomains(Arguments, frozen=True, kw_only=True):
     """All of the member's."""
 
 
-class VerifyOwnDomain(msgspec.Struct, frozen=True, kw_only=True):
+class VerifyOwnDomain(Arguments, frozen=True, kw_only=True):
     #: In normal form.
     domain: str
 
 
-class EnrolOwnDomain(msgspec.Struct, frozen=True, kw_only=True):
+class EnrolOwnDomain(Arguments, frozen=True, kw_only=True):
     #: In normal form.
     domain: str
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import msgspec
-
 from relay.core import Core
 from relay.data_directory import Readable
 from relay.decisions.keys import issue_key, made_by, revoke_key, scope_of
@@ -18,18 +16,18 @@ from relay.enrolment import new_key
 from relay.events import Event
 from relay.message.keys import new_api_key
 from relay.principals import Principal, Scope
-from relay.registry import decision
+from relay.registry import Arguments, decision
 from relay.views import members
 from relay.views.members import KeyState
 from relay.views.webhooks import WebhookState
 from spool.views import Snapshot
 
 
-class OwnKeys(msgspec.Struct, frozen=True, kw_only=True):
+class OwnKeys(Arguments, frozen=True, kw_only=True):
     """All of the member's."""
 
 
-class IssueOwnKey(msgspec.Struct, frozen=True, kw_only=True):
+class IssueOwnKey(Arguments, frozen=True, kw_only=True):
     #: None: `send` where it has a category, else `full`.
     scope: Scope | None = None
     category: str | None = None
@@ -50,7 +48,7 @@ class Revoked(NamedTuple):
     webhooks: list[tuple[str, str]]
 
 
-class RevokeOwnKey(msgspec.Struct, frozen=True, kw_only=True):
+class RevokeOwnKey(Arguments, frozen=True, kw_only=True):
     key_id: str
     #: The active keys and the webhooks that came of it, too.
     all_of_it: bool = False

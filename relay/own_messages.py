@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import msgspec
-
 from relay.core import Core
 from relay.decisions.scheduling import cancelled_by_member, moved_by_member
 from relay.events import MessageBounced, MessageRescheduled
 from relay.principals import SEND, Principal
 from relay.refusals import Refusal
-from relay.registry import decision
+from relay.registry import Arguments, decision
 from relay.space import EVENT_BYTES
 from relay.views import messages
 from relay.views.messages import MessageState
@@ -25,7 +23,7 @@ from spool.errors import LogStalledError
 from spool.views import Snapshot
 
 
-class OwnMessages(msgspec.Struct, frozen=True, kw_only=True):
+class OwnMessages(Arguments, frozen=True, kw_only=True):
     """One message, or all of the send whose `send.accepted` has this number."""
 
     message_id: int | None = None

@@ -6,25 +6,23 @@ looks like the relay's.
 
 from __future__ import annotations
 
-import msgspec
-
 from relay.core import Core
 from relay.data_directory import Readable
 from relay.principals import Principal
-from relay.registry import decision
+from relay.registry import Arguments, decision
 from relay.webhooks import orders
 from relay.webhooks.shown import Attempt, NewWebhook, Webhook
 
 
-class OwnWebhooks(msgspec.Struct, frozen=True, kw_only=True):
+class OwnWebhooks(Arguments, frozen=True, kw_only=True):
     """All of the member's."""
 
 
-class OneWebhook(msgspec.Struct, frozen=True, kw_only=True):
+class OneWebhook(Arguments, frozen=True, kw_only=True):
     webhook_id: str
 
 
-class AddWebhook(msgspec.Struct, frozen=True, kw_only=True):
+class AddWebhook(Arguments, frozen=True, kw_only=True):
     url: str
     #: None of them: all.
     types: tuple[str, ...] = ()
@@ -34,7 +32,7 @@ class AddWebhook(msgspec.Struct, frozen=True, kw_only=True):
     cursor: int | None = None
 
 
-class ReplayWebhook(msgspec.Struct, frozen=True, kw_only=True):
+class ReplayWebhook(Arguments, frozen=True, kw_only=True):
     webhook_id: str
     after_seq: int
     #: None: all that were told.

@@ -28,7 +28,7 @@ from relay.message.dsn import has_null_sender
 from relay.principals import Stranger
 from relay.quota import MailKind
 from relay.refusals import Refusal
-from relay.registry import decision
+from relay.registry import Arguments, decision
 from relay.space import EVENT_BYTES, MAIL, POSTMASTER, Claim
 from relay.unsubscribe_calls import members_url
 from relay.views import messages
@@ -56,7 +56,7 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True):
     reading: Reading
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class Report(Arguments, frozen=True, kw_only=True):
     """The arguments of `take_report`."""
 
     #: The mail shows its token.
@@ -70,7 +70,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     provider: str | None = None
 
 
-class ToPassOn(msgspec.Struct, frozen=True, kw_only=True):
+class ToPassOn(Arguments, frozen=True, kw_only=True):
     """The arguments of `take_mail`."""
 
     mail: Mail

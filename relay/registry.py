@@ -35,7 +35,8 @@ Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 
 
 class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a decision is about. For those whose arguments come from outside: what is not known is refused."""
+    """What a decision is about. What is not known is refused: it comes from outside, or from a process or another node
+    that may run a newer version, and would be left out in silence."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def decision(
         hints = get_type_hints(function)
         _, arguments, _, answer = hints.values()
         assert issubclass(arguments, msgspec.Struct)
+        assert arguments.__struct_config__.forbid_unknown_fields, f"{name} passes over what it does not know"
         DECISIONS[name] = Decision(
             name,
             arguments,

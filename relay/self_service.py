@@ -5,8 +5,6 @@ Each is a decision of `relay.registry`; returned, it is durable. What holds alre
 
 from __future__ import annotations
 
-import msgspec
-
 from relay.core import Core
 from relay.decisions import suppression
 from relay.decisions.forwarding import set_by_member
@@ -14,25 +12,25 @@ from relay.events import Event
 from relay.forward_confirmations import mail_to
 from relay.principals import Principal
 from relay.refusals import Refusal
-from relay.registry import decision
+from relay.registry import Arguments, decision
 from relay.views import members, suppressions
 from spool.views import Snapshot
 
 
-class Suppress(msgspec.Struct, frozen=True, kw_only=True):
+class Suppress(Arguments, frozen=True, kw_only=True):
     """Add an address (in normal form) to the member's suppression list."""
 
     address: str
     note: str | None = None
 
 
-class Unsuppress(msgspec.Struct, frozen=True, kw_only=True):
+class Unsuppress(Arguments, frozen=True, kw_only=True):
     """Take back the member's own reasons for an address (in normal form)."""
 
     address: str
 
 
-class SetForwardTo(msgspec.Struct, frozen=True, kw_only=True):
+class SetForwardTo(Arguments, frozen=True, kw_only=True):
     """Tell `address` (in normal form) of the domain's bounces, once its owner has confirmed it; None: nobody."""
 
     domain: str

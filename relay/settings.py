@@ -63,14 +63,19 @@ class Settings:
     def now(self) -> Config:
         return self._now
 
+    def as_taken(self, read: Config) -> Config:
+        """What is in force once `read` is taken: that, but for what needs a restart."""
+        for name in _differing(self._now, read):
+            if name in NEEDS_RESTART:
+                read = _with(read, name, _get(self._now, name))
+        return read
+
     def take(self, read: Config) -> Changes:
         """Let `read` be in force, but for what needs a restart."""
         before = self._now
         differing = tuple(_differing(before, read))
         waiting = tuple(name for name in differing if name in NEEDS_RESTART)
-        for name in waiting:
-            read = _with(read, name, _get(before, name))
-        self._now = read
+        self._now = self.as_taken(read)
         changes = Changes(tuple(name for name in differing if name not in NEEDS_RESTART), waiting)
         if changes.changed:
             for observer in list(self.observers):

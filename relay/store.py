@@ -9,23 +9,24 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
 import trio
 
-from relay.codec import Recorded, decode, encode
+from relay.codec import NotRead, Recorded, UnsayableError, decode, encode, encode_as
 from relay.config import Config
 from relay.events import Event, MessageQueued, SendAccepted, TornTailCut, ViewsRebuilt
 from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
+from relay.refusals import Refusal
 from relay.surroundings import Surroundings
 from relay.turns import Turns
 from relay.views import relay_views
 from spool.errors import LogStalledError
 from spool.interface import STALL_SECONDS, DurableLog, ErasedSegment, LogStatistics
 from spool.log import Log, open_log
-from spool.record import Record
+from spool.record import Entry, Record
 from spool.repair import Cut, RecoveryReport
 from spool.segment import SALT_BYTES
 from spool.views import Snapshot, Views
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 #: accepted is mostly tried at once, and then neither found, read, verified nor decoded again.
 RECENT_MAX = 1024
 RECENT_OCTETS_MAX = 8 << 10
+#: What a node cannot read yet may be asked for again after so long: an upgrade takes its time.
+RETRY_AFTER_SECONDS = 60
 
 
 class _Recent:
@@ -251,6 +254,39 @@ class Store:
         return self._log.size_bytes()
 
 
+class CommonStore(Store):
+    """Of a log that several machines have.
+
+    Some of them may run an older version of the relay for a while. What they cannot read is written as they can, and
+    is what it was written as from then on, in the views and for whoever has appended it.
+    """
+
+    #: Told by this machine's node. Asked at each append.
+    not_read_by_all: Callable[[], Mapping[str, NotRead]] = staticmethod(dict)
+
+    async def append(self, events: Sequence[Event], *, patient: bool = True) -> list[Recorded]:
+        """As `Store.append`. Raises Refusal(TEMPORARILY_UNAVAILABLE) where a node cannot read one of these events yet,
+        and it cannot be said otherwise: then none is true."""
+        not_read = self.not_read_by_all()
+        if not not_read:
+            return await super().append(events, patient=patient)
+        entries = [self._entry_of(event, not_read.get(event.TYPE)) for event in events]
+        return [decode(record) for record in await self._log.append(entries, patient=patient)]
+
+    def _entry_of(self, event: Event, not_read: NotRead | None) -> Entry:
+        if not_read is None:
+            return encode(event, self._chance)
+        try:
+            return encode_as(event, not_read.version, self._chance)
+        except UnsayableError:
+            raise Refusal(
+                "TEMPORARILY_UNAVAILABLE",
+                f"{not_read.because}, which cannot read {event.TYPE} as it has to be written for this: upgrade that "
+                "node, or wait until it is",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            ) from None
+
+
 @asynccontextmanager
 async def open_store(directory: Path, config: Config, surroundings: Surroundings) -> AsyncIterator[Store]:
     """Recover the log below `directory`, bring the views up to it, and hold both until the block ends.
@@ -278,7 +314,7 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
             segment_bytes_max=config.spool.segment_bytes,
             follows=config.nodes is not None,
         ) as log:
-            store = Store(log, views, surroundings)
+            store = (Store if config.nodes is None else CommonStore)(log, views, surroundings)
             if log.follows:
                 store.found_at_start = _told_by_itself(log.recovery, views.rebuilt_because)
             else:

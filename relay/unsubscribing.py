@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import msgspec
-
 from relay.core import Core
 from relay.data_directory import ReadableStore
 from relay.decisions.suppression import suppress
@@ -17,13 +15,13 @@ from relay.events import Event
 from relay.message.tokens import Unsubscribe, UnsubscribeTokens
 from relay.principals import Stranger
 from relay.refusals import Refusal
-from relay.registry import decision
+from relay.registry import Arguments, decision
 from relay.unsubscribe_calls import members_url
 from relay.views import members, messages
 from spool.views import Snapshot
 
 
-class Click(msgspec.Struct, frozen=True, kw_only=True):
+class Click(Arguments, frozen=True, kw_only=True):
     """The arguments of `unsubscribe`."""
 
     token: str

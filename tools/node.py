@@ -162,7 +162,7 @@ def node_add(directory: Path, name: str, file: Path | None, as_json: bool) -> No
         print_json({"node": name, "file": str(file.absolute()), "code": added.code})
         return
     click.echo(f"{file} is for the new machine:")
-    click.echo(f"  atmos-relay node join NEWDIR {file.name} --address HOST:PORT")
+    click.echo(f"  atmos-relay node join NEWDIR {file.name} --address HOST:PORT --from {own.name}")
     click.echo(f"\nCode, shown only now:  {added.code}")
 
 

@@ -12,14 +12,16 @@ an event belongs. Whatever was decided by dice or by a clock (jitter, random ids
 a fold needs neither.
 
 Versions. A (type, version) that has once been written to a log never changes: `tests/golden_events/` keeps one file
-for each. To change an event, give the class the next version and add a pure function to `relay.codec.UPCASTS`.
+for each. To change an event, give the class the next version and add a pure function to `relay.codec.UPCASTS`, and to
+`relay.codec.DOWNCASTS` how nodes get it that run an older version of the relay for a while, or that they get none.
 
 To add an event:
 
 1. Write its class into the module here of what it is about, with `TYPE` and `STREAMED`. The class that it is made from
    (`MessageEvent`, `DomainEvent` ...) says what it is about, `ABOUT`.
 2. Name it in the two lists below.
-3. Give `tests/golden_events/literals.py` one with a value in every field, and have its file written (README.md there).
+3. Say in `relay.codec.DOWNCASTS` that nodes of an older version cannot read it.
+4. Give `tests/golden_events/literals.py` one with a value in every field, and have its file written (README.md there).
 
 That is all that an event needs. It can be written and read, and it has its place: one about a message stands in that
 message's timeline, and its payload goes when the message's does; one that is streamed stands in its member's stream

@@ -36,6 +36,7 @@ import msgspec
 import trio
 
 from relay.buffers import Buffers, Held
+from relay.config_nodes import common_settings
 from relay.core import Core
 from relay.edges.answering import decoder_of
 from relay.listening import listen_http
@@ -59,6 +60,8 @@ QUESTIONS_OCTETS_MAX: Final = 256 * 1024 * 1024
 QUESTION_SECONDS_MAX: Final = 15.0
 #: What is being done when the door is closed has so long.
 GRACE_SECONDS: Final = 5.0
+#: What a node of another version is told that asks for what is not known here: an upgrade takes its time.
+RETRY_AFTER_SECONDS: Final = 60
 
 _STRANGER: Final = Stranger()
 _NIL: Final = msgspec.Raw(msgspec.msgpack.encode(None))
@@ -221,6 +224,8 @@ class Door:
                 return await self._lending.names()
             case words.ReadFile(name, offset, length):
                 return await self._lending.part(name, offset, length)
+            case words.TellRules():
+                return common_settings(self._core.config)
             case words.HowFar():
                 pass
         return None
@@ -228,15 +233,11 @@ class Door:
     async def _decide(self, name: str, asked: words.Decide) -> Any:
         found = DECISIONS.get(asked.name)
         if found is None:
-            raise LookupError(asked.name)
+            raise _not_understood(asked.name)
         try:
             arguments = decoder_of(found)(asked.arguments)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            # Its program may be of another version.
-            raise Refusal(
-                "TEMPORARILY_UNAVAILABLE",
-                f"the node that leads does not understand {asked.name} as this one asks for it",
-            ) from error
+            raise _not_understood(asked.name) from error
         if asked.operator is None:
             # Never passed on once more: who leads is not certain, and a question might go round for ever.
             return await self._core.decide_here(
@@ -252,6 +253,16 @@ class Door:
         request_id = secrets.token_hex(8)
         logger.error("node.defect", exc_info=error, extra={"request_id": request_id})
         return carried.taken(Refusal("INTERNAL_ERROR", request_id))
+
+
+def _not_understood(name: str) -> Refusal:
+    """Who asks runs another version of the relay."""
+    return Refusal(
+        "TEMPORARILY_UNAVAILABLE",
+        f"the node that leads runs another version of the relay, and does not understand {name} as this one asks for "
+        "it: nothing was done",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
 
 
 class _Connection:

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
+from relay.codec import NotRead, versions_read_by_all, versions_read_here
 from relay.config_nodes import is_node_name
-from relay.events import EVENT_TYPES
 from relay.nodes.seal import differing_pepper
 from relay.times import HOUR_US
 
@@ -37,10 +37,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     #: Of the relay that runs there.
     version: Name
     #: Type of an event -> the highest version of it that it can read.
-    events: Annotated[dict[Name, Number], msgspec.Meta(max_length=1000)]
+    events: Annotated[Mapping[Name, Number], msgspec.Meta(max_length=1000)]
     #: Where other nodes reach it.
     address: Words
-    #: `relay.config_nodes.common_digest` of what is in force there.
+    #: `relay.config_nodes.common_digest` of what its own files say. Where it leads, that is in force.
     configuration: Name
     #: `relay.nodes.seal.pepper_digests`.
     peppers: Annotated[dict[Name, Name], msgspec.Meta(max_length=1000)]
@@ -71,11 +71,6 @@ class StrangeRow(NamedTuple):
 
     name: str
     sentence: str
-
-
-def events_read_here() -> dict[str, int]:
-    """Type of an event -> the highest version of it that this version of the relay can read."""
-    return {name: event.VERSION for name, event in EVENT_TYPES.items()}
 
 
 def invited(name: str) -> Facts:
@@ -115,15 +110,30 @@ def read_rows(rows: Mapping[str, Mapping[str, object]]) -> list[Facts | StrangeR
     return [from_row(name, row) for name, row in sorted(rows.items())]
 
 
-def versions_all_read(nodes: Iterable[Facts | StrangeRow]) -> Mapping[str, int]:
-    """Type of an event -> the version of it that all nodes can read, of those that this one can. A leader writes no
-    other. Of a row that cannot be read nothing is known, so it counts for nothing here, and neither does a node that
-    has never run."""
-    versions = events_read_here()
+def not_read_by_all(
+    nodes: Iterable[Facts | StrangeRow], now_us: int, tail_hours: int
+) -> Mapping[str, NotRead]:
+    """Type of an event -> what of it all nodes can read, of those types that some cannot read as they are written here.
+
+    Who has said nothing for `tail_hours` does not count: it is filled from another node, one day, and its version then
+    reads what it gets, or it does not start. Neither does a node that has never run. Of a row that cannot be read it is
+    taken that its node reads what every node does, and no more; and nobody reads less than that, whatever his row says.
+    """
+    here, by_all = versions_read_here(), versions_read_by_all()
+    reads: Mapping[str, int]
+    found: dict[str, NotRead] = {}
     for node in nodes:
-        if isinstance(node, Facts) and node.began_at:
-            versions = {name: min(version, node.events.get(name, 0)) for name, version in versions.items()}
-    return versions
+        if isinstance(node, StrangeRow):
+            reads, because = by_all, f"nobody knows what node {node.name} can read, since {node.sentence}"
+        elif node.began_at and node.written_at >= now_us - tail_hours * HOUR_US:
+            reads, because = node.events, f"node {node.name} runs version {node.version}"
+        else:
+            continue
+        for name, version in here.items():
+            theirs = max(reads.get(name, 0), by_all[name])
+            if theirs < (found[name].version if name in found else version):
+                found[name] = NotRead(theirs, because)
+    return found
 
 
 def may_go_through(nodes: Iterable[Facts | StrangeRow], now_us: int, tail_hours: int) -> int:

@@ -260,6 +260,13 @@ class Forwarding:
         left: float | None = await self._ask(admit, float | None, seconds_max=QUICK_SECONDS_MAX)
         return left
 
+    async def rules(self) -> dict[str, Any]:
+        """As `words.TellRules` is answered. Raises Refusal(TEMPORARILY_UNAVAILABLE)."""
+        told: dict[str, Any] = await self._ask(
+            words.TellRules(), dict[str, Any], seconds_max=QUICK_SECONDS_MAX
+        )
+        return told
+
     async def catch_up(self) -> None:
         if not self.follows:
             # Where the lease is not sure, another may lead by now, and have what is not here.

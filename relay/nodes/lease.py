@@ -14,7 +14,7 @@ believes that nobody leads; what it reads there is held against the highest that
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from spool.replicated.table import Lease
 
@@ -102,3 +102,21 @@ def clock_off_us(before_us: int, database_us: int, after_us: int) -> int:
 
 def is_clock_off(off_us: int) -> bool:
     return abs(off_us) > CLOCK_OFF_US_MAX
+
+
+class Led(NamedTuple):
+    """Who leads, as a node says it of itself in its lease."""
+
+    name: str
+    #: Where other nodes reach it.
+    address: str
+
+
+def written_address(name: str, address: str) -> str:
+    return f"{name} {address}"
+
+
+def read_address(written: str) -> Led | None:
+    """None: it is none of ours."""
+    name, _, address = written.partition(" ")
+    return Led(name, address) if name and address else None

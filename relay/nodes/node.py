@@ -25,9 +25,9 @@ attempts wait, and so does who asks whether it may act. When it is back, all goe
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
@@ -40,12 +40,14 @@ from relay.nodes.beside import BesideError, KeyMaterial
 from relay.nodes.door import Door
 from relay.nodes.facts import Facts, StrangeRow, read_rows
 from relay.nodes.leading import Leading
-from relay.nodes.lease import LeaseWatch, is_clock_off
+from relay.nodes.lease import LeaseWatch, Led, is_clock_off, read_address, written_address
 from relay.nodes.owed import wait_for_others
 from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
 from relay.nodes.speaking import Speaking
 from relay.nodes.tail import Tail
+from relay.nodes.versions import Versions
 from relay.refusals import Refusal
+from relay.store import CommonStore
 from relay.times import SECOND_US
 from spool.errors import LogDeposedError, LogPoisonedError
 from spool.interface import STALL_SECONDS
@@ -64,14 +66,6 @@ BEHIND_MAX: Final = 2048
 ENDING_SECONDS: Final = 5.0
 #: So often a node that is to end looks whether the database is there.
 LOOK_SECONDS: Final = 0.25
-
-
-class Led(NamedTuple):
-    """Who leads, as a node says it of itself in its lease."""
-
-    name: str
-    #: Where other nodes reach it.
-    address: str
 
 
 class Node:
@@ -95,7 +89,7 @@ class Node:
             table,
             self._log,
             seal=self._seal,
-            before_applied=self._write_beside,
+            before_applied=self._prepare,
             on_seen=self._see,
             on_trouble=self._hear_of_trouble,
             stale_seconds=self._lease_seconds,
@@ -113,10 +107,17 @@ class Node:
         self._trouble: str | None = None
         #: Where others are let in.
         self.door: Door
+        #: Called when this node leads, before it appends anything.
+        self.on_leading: Callable[[], None]
         self._nursery: trio.Nursery
         #: What acted has ended.
         self._has_acted = trio.Event()
         self._speaking = Speaking(self, core, own, table, on_clock=self._note_clock)
+        self._versions = Versions(
+            lambda: self._speaking.nodes, clock=core.store.now_us, tail_hours=self._tail_hours
+        )
+        assert isinstance(core.store, CommonStore)
+        core.store.not_read_by_all = self._versions.not_read_by_all
         #: What rows the table has, on the order of who leads.
         self.tail: Final = Tail(table, core.store, tail_hours=self._tail_hours)
         core.before_acting = self.before_acting
@@ -142,9 +143,13 @@ class Node:
         # Our own lease, of the process before this one, or of a lead that came to nothing.
         return None if self._led.name == self.name else self._led
 
+    def expect(self, led: Led) -> None:
+        """It led when this process began, as far as the database has it."""
+        self._led = led
+
     @property
-    def known(self) -> Container[str]:
-        """Names of all nodes, as the database has them."""
+    def known(self) -> Mapping[str, Mapping[str, object]]:
+        """The rows of all nodes by name, as the database has them."""
         return self._speaking.nodes
 
     @property
@@ -164,6 +169,11 @@ class Node:
         return self._trouble
 
     @property
+    def reads(self) -> Mapping[str, int]:
+        """Type of an event -> the highest version of it that this node can read."""
+        return self._versions.reads
+
+    @property
     def stripped_through(self) -> int:
         assert self._core.own_stripping is not None
         return self._core.own_stripping.through
@@ -173,7 +183,10 @@ class Node:
         return None if self._leading is None or self._leading.is_sure else _database_is_away()
 
     def why_not_appending(self) -> Refusal | None:
-        """Of a node that leads. What is under way is tried until it is known what became of it: nobody else has to."""
+        """Of a node that leads. What is under way is tried until it is known what became of it: nobody else has to. Of
+        one that follows: it cannot."""
+        if (why := self._versions.why_not_following()) is not None:
+            return why
         leading = self._leading
         if leading is not None and leading.replicated.waits_seconds >= STALL_SECONDS:
             return _database_is_away()
@@ -266,7 +279,7 @@ class Node:
     def _see(self, seen: Seen) -> None:
         """What the database shows, after all of it that is witnessed was applied."""
         if seen.lease is not None:
-            self._led = _read_address(seen.lease.address) or self._led
+            self._led = read_address(seen.lease.address) or self._led
         now = trio.current_time()
         self._is_stale = self._watch.read(seen.lease, seen.host, sent_at=seen.at, answered_at=now)
         if not self._is_stale:
@@ -280,7 +293,7 @@ class Node:
     def _hear_of_trouble(self, text: str | None) -> None:
         if text is not None:
             self._watch.begin_anew()
-            if text != self._trouble:
+            if text not in (self._trouble, self._versions.needs_upgrade):
                 logger.warning("node.database_trouble", extra={"because": text})
         self._trouble = text
 
@@ -333,12 +346,14 @@ class Node:
             beside_of=self._keys.beside_of,
             on_trouble=self._hear_of_trouble_while_leading,
         )
-        address = _written_address(self.name, self._own.address)
+        address = written_address(self.name, self._own.address)
         leading = Leading(self._table, replicated, address=address, lease_seconds=self._lease_seconds)
         try:
             await leading.first(connection)
         except LogDeposedError:
             return None
+        # What they can read by now counts from the first batch on.
+        self._speaking.nodes = await connection.nodes()
         await self._following.catch_up(connection, taken)
         return leading
 
@@ -356,6 +371,7 @@ class Node:
         """The first batch tells of it. Nothing else can be appended before: the log takes it from this very moment on,
         and nobody is let in between."""
         self._leading = leading
+        self.on_leading()
         self._log.lead(leading.replicated)
         event = NodeLeads(node=self.name, epoch=leading.replicated.witnessed.epoch, address=self._own.address)
         (recorded,) = await self._store.append([event])
@@ -441,7 +457,8 @@ class Node:
 
     # ------------------------------------------------------------------------------------------- keys
 
-    def _write_beside(self, row: Row, batch: Received) -> None:
+    def _prepare(self, row: Row, batch: Received) -> None:
+        self._versions.check(row, batch)
         try:
             self._keys.write_before_applied(row, batch.records)
         except (SealError, BesideError) as error:
@@ -460,16 +477,6 @@ class Node:
             for item in recorded:
                 if isinstance(item.event, PepperRotated):
                     self._core.pepper.use(item.event.number)
-
-
-def _written_address(name: str, address: str) -> str:
-    return f"{name} {address}"
-
-
-def _read_address(written: str) -> Led | None:
-    """None: it is none of ours."""
-    name, _, address = written.partition(" ")
-    return Led(name, address) if name and address else None
 
 
 def _database_is_away() -> Refusal:

@@ -20,8 +20,10 @@ from relay.nodes.certificates import NodeCertificates
 from relay.nodes.database import open_table
 from relay.nodes.door import open_door
 from relay.nodes.forwarding import open_forwarding
+from relay.nodes.lease import Led
 from relay.nodes.links import open_links
-from relay.nodes.node import Led, Node
+from relay.nodes.node import Node
+from relay.nodes.rules import Rules
 from relay.nodes.same_secrets import check_pepper
 from relay.nodes.words import Node as Named
 from relay.routes import Route
@@ -40,10 +42,12 @@ async def open_node(core: Core) -> AsyncIterator[Node]:
     assert core.config.nodes is not None
     own = load_node(core.directory)
     table = core.surroundings.table or open_table(core.directory, core.config.nodes, own)
-    await check_pepper(table, core.pepper, name=own.name)
+    leader = await check_pepper(table, core.pepper, name=own.name)
     # By the machine's clock, as the other side looks at it.
     certificates = NodeCertificates(core.directory, own.name, datetime.now(UTC))
     node = Node(core, own, table)
+    if leader is not None:
+        node.expect(Led(leader.name, leader.address))
     async with (
         open_links(certificates, core.surroundings.open_stream) as links,
         open_forwarding(
@@ -52,7 +56,7 @@ async def open_node(core: Core) -> AsyncIterator[Node]:
             name=own.name,
             leader=lambda: _named(node.led),
             level_at=lambda: node.level_at,
-        ),
+        ) as forwarding,
         open_door(
             core,
             own.bind,
@@ -63,6 +67,10 @@ async def open_node(core: Core) -> AsyncIterator[Node]:
         trio.open_nursery() as nursery,
     ):
         node.door = door
+        rules = Rules(core, node, forwarding.rules)
+        node.on_leading = rules.begin_to_lead
+        await rules.begin(leader)
+        nursery.start_soon(rules.run)
         nursery.start_soon(_renew, certificates)
         try:
             yield node

@@ -10,10 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from relay.codec import versions_read_here
 from relay.config import Config
 from relay.config_nodes import NodeConfig, common_digest
 from relay.message.keys import load_peppers
-from relay.nodes.facts import Facts, StrangeRow, differences, events_read_here, read_rows
+from relay.nodes.facts import Facts, StrangeRow, differences, read_rows
 from relay.nodes.seal import pepper_digests
 from relay.times import SECOND_US
 from spool.replicated.table import Table
@@ -59,7 +60,7 @@ def own_facts(directory: Path, config: Config, own: NodeConfig) -> Facts:
     return Facts(
         name=own.name,
         version=version("atmos-relay"),
-        events=events_read_here(),
+        events=versions_read_here(),
         address=own.address,
         configuration=common_digest(config),
         peppers=pepper_digests(load_peppers(directory)),

@@ -23,22 +23,24 @@ from spool.replicated.table import Table, TableError
 PATIENCE_SECONDS: Final = 3.0
 
 
-async def check_pepper(table: Table, peppers: Peppers, *, name: str) -> None:
-    """Raises KeyFileError where the node that leads, another one than `name`, has another pepper."""
+async def check_pepper(table: Table, peppers: Peppers, *, name: str) -> Facts | None:
+    """What the node that leads, another one than `name`, says of itself; None: nobody is known to lead. Raises
+    KeyFileError where it has another pepper."""
     leader: Facts | None = None
     try:
         with trio.move_on_after(PATIENCE_SECONDS):
             leader = await _leader(table)
     except TableError:
-        return
+        return None
     if leader is None or leader.name == name:
-        return
+        return None
     number = differing_pepper(pepper_digests(peppers), leader.peppers)
     if number is not None:
         raise KeyFileError(
             f"{pepper_name(int(number))}: is another one than that of {leader.name}, which leads; all nodes have the "
             "same: make this one anew by `node add` and `node join`"
         )
+    return leader
 
 
 async def _leader(table: Table) -> Facts | None:

@@ -16,7 +16,7 @@ import trio
 from relay.config import Config
 from relay.config_nodes import NodeConfig, common_digest
 from relay.core import Core
-from relay.nodes.facts import Facts, events_read_here, to_row
+from relay.nodes.facts import Facts, to_row
 from relay.nodes.lease import clock_off_us, is_clock_off
 from relay.nodes.seal import pepper_digests
 from spool.replicated.table import Connection, Table, TableError
@@ -43,6 +43,8 @@ class Spoken(Protocol):
     def trouble(self) -> str | None: ...
     @property
     def stripped_through(self) -> int: ...
+    @property
+    def reads(self) -> Mapping[str, int]: ...
 
 
 class Speaking:
@@ -58,8 +60,7 @@ class Speaking:
         self._on_clock = on_clock
         self._began_at = core.surroundings.clock()
         self._version = version("atmos-relay")
-        self._events = events_read_here()
-        #: What is in force, and its digest.
+        #: What this machine's files say, and its digest.
         self._digested: Config | None = None
         self._digest = ""
         self._off_times = 0
@@ -136,7 +137,7 @@ class Speaking:
         return Facts(
             name=self._own.name,
             version=self._version,
-            events=self._events,
+            events=self._node.reads,
             address=self._own.address,
             configuration=self._configuration(),
             peppers=pepper_digests(core.pepper),
@@ -159,7 +160,7 @@ class Speaking:
         return self._node.trouble
 
     def _configuration(self) -> str:
-        config = self._core.config
+        config = self._core.own_config()
         if config is not self._digested:
             self._digested, self._digest = config, common_digest(config)
         return self._digest

@@ -28,6 +28,7 @@ __all__ = [
     "Node",
     "ReadFile",
     "TakeMessage",
+    "TellRules",
     "Why",
     "WhyNotAccepting",
 ]
@@ -70,6 +71,10 @@ class HowFar(_Word, frozen=True, tag="how_far"):
     """How far has the log come? Answered by None: `Answered.seq` says it."""
 
 
+class TellRules(_Word, frozen=True, tag="tell_rules"):
+    """By which settings does the relay go? Answered by `relay.config_nodes.common_settings`."""
+
+
 class ListFiles(_Word, frozen=True, tag="list_files"):
     """Which files does this node lend (`relay.nodes.lending`)? Any node answers, by a list of names."""
 
@@ -82,7 +87,7 @@ class ReadFile(_Word, frozen=True, tag="read_file"):
     length: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
-Asked = Decide | TakeMessage | WhyNotAccepting | AdmitStream | HowFar | ListFiles | ReadFile
+Asked = Decide | TakeMessage | WhyNotAccepting | AdmitStream | HowFar | TellRules | ListFiles | ReadFile
 #: These are answered by a node that follows, too.
 OF_ANY_NODE = ListFiles | ReadFile
 

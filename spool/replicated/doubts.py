@@ -20,7 +20,7 @@ from spool.replicated.statements import CHECK
 from spool.replicated.table import TableError
 
 _IS_STANDBY: Final = "SELECT pg_is_in_recovery()"
-#: Who counts for a commit, and has never replayed any of what it has flushed.
+#: Who counts for a commit, as PostgreSQL sees it, and replays none of what it has flushed.
 _RECEIVERS: Final = """
 SELECT application_name FROM pg_stat_replication
 WHERE sync_state IN ('sync', 'quorum') AND flush_lsn IS NOT NULL AND replay_lsn IS NULL ORDER BY application_name"""
@@ -67,8 +67,8 @@ async def _look_at(session: Session, promise: Promise, seconds: float) -> tuple[
     if not is_standby:
         receivers = (await session.ask(_RECEIVERS, seconds=seconds)).rows
         return False, [
-            f"{name or 'one without a name'} counts as a synchronous standby, and only receives (as pg_receivewal "
-            "does): it has what was committed, and nobody can promote it"
+            f"{name or 'one without a name'} is counted by PostgreSQL as a synchronous standby, and only receives (as "
+            "pg_receivewal does): nobody can promote it, so it is no witness of a commit"
             for (name,) in receivers
         ]
     found = []

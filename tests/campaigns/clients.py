@@ -26,6 +26,7 @@ from tests.campaigns.small_relay import (
     MOODS,
 )
 from tests.campaigns.tally import RECIPIENTS_MAX, Send, Violation
+from tests.campaigns.told import Told, hear
 from tests.world.http import NoAnswerError, open_http
 from tests.world.sabotage import file_of_failure
 
@@ -45,8 +46,7 @@ class Clients(Served):
         super().__init__(directory, beside=beside, parts=parts)
         self.dice = random.Random(f"life {seed}")
         self.credentials: dict[str, dict[str, str]] = {}
-        #: messageId -> member and recipient, of every 200.
-        self.told: dict[int, tuple[str, str]] = {}
+        self.told: Told = {}
         #: Messages of which clients were told that they are cancelled.
         self.cancelled: set[int] = set()
         self._send_of: dict[int, Send] = {}
@@ -183,21 +183,14 @@ class Clients(Served):
 
     def _settle(self, send: Send, body: bytes, *, replayed: bool) -> None:
         self.tally.replays += replayed
-        if send.answer is not None:
-            if not (replayed and body == send.answer):
-                raise Violation(f"{send.key} was answered {send.answer!r}, and then {body!r}")
+        if send.answer is not None and not replayed:
+            raise Violation(f"{send.key} was answered anew: {body!r}")
+        new = hear(self.told, send, body)
+        if not new:
             return
-        accepted = json.loads(body)["accepted"]
-        if [entry["recipient"] for entry in accepted] != send.recipients:
-            raise Violation(f"{send} was answered {body!r}")
-        send.answer = body
         self.tally.answers += 1
-        for entry in accepted:
-            if entry["messageId"] in self.told:
-                raise Violation(f"message id {entry['messageId']} was given twice")
-            self.told[entry["messageId"]] = (send.did, entry["recipient"])
-            self._send_of[entry["messageId"]] = send
-        self.tally.told += len(accepted)
+        self._send_of.update(dict.fromkeys(new, send))
+        self.tally.told += len(new)
         self._settled.append(send)
 
     async def order_to_erase(self, *, look: bool = True) -> list[str]:

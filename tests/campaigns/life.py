@@ -22,7 +22,6 @@ import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from hashlib import sha256
 from pathlib import Path
 
 import trio
@@ -36,9 +35,7 @@ from relay.events import (
     MessageQueued,
     MessageSent,
     Outcome,
-    PayloadErased,
     Recipient,
-    SendAccepted,
 )
 from tests.campaigns.clients import Clients
 from tests.campaigns.crash_hook import CrashHook
@@ -54,6 +51,7 @@ from tests.campaigns.small_relay import (
 )
 from tests.campaigns.subscriber import Subscriber
 from tests.campaigns.tally import CLOCK_SLACK_US, Violation
+from tests.campaigns.told import accepted_keys, breaches_of_sends, key_of
 from tests.world.checker import breaches, half_accepted
 from tests.world.internet import Internet
 from tests.world.mx_options import MxOptions
@@ -167,26 +165,7 @@ class Life(Clients):
         if times != sorted(times):
             raise Violation("time goes back within the log")
         _refuse(half_accepted(events))
-        erased = {
-            number
-            for item in events
-            if isinstance(item.event, PayloadErased)
-            for number in item.event.message_ids
-        }
-        queued = {
-            item.seq: (item.event.did, item.event.personal.given)
-            for item in events
-            if isinstance(item.event, MessageQueued) and item.event.personal is not None
-        }
-        # Of what was erased the skeleton must be there.
-        queued |= {
-            item.seq: told[item.seq]
-            for item in events
-            if isinstance(item.event, MessageQueued)
-            and item.event.personal is None
-            and item.seq in erased & told.keys()
-            and item.event.did == told[item.seq][0]
-        }
+        _refuse(breaches_of_sends(events, told))
         cancelled = {
             item.event.message_id
             for item in events
@@ -194,19 +173,9 @@ class Life(Clients):
         }
         if not self.cancelled <= cancelled:
             raise Violation(f"said to be cancelled, and not so: {sorted(self.cancelled - cancelled)}")
-        lost = [(message_id, who) for message_id, who in told.items() if queued.get(message_id) != who]
-        if lost:
-            raise Violation(f"a client was told of these, and the log does not have them: {lost}")
-        keys = Counter(
-            (item.event.did, item.event.idempotency_key)
-            for item in events
-            if isinstance(item.event, SendAccepted)
-        )
-        doubled = [key for key, count in keys.items() if count > 1]
-        if doubled:
-            raise Violation(f"accepted more than once with one Idempotency-Key: {doubled}")
+        keys = accepted_keys(events)
         for send in self._sends:
-            if send.refused and (send.did, sha256(send.key.encode()).hexdigest()) in keys:
+            if send.refused and key_of(send) in keys:
                 raise Violation(f"refused, and accepted all the same: {send}")
 
     def judge_copy(self, directory: Path, told: dict[int, tuple[str, str]]) -> None:

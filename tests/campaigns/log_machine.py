@@ -38,7 +38,7 @@ from spool.replicated.table import (
     TableError,
     UnknownOutcomeError,
 )
-from tests.world.machine import MortalDisk
+from tests.world.mortal_disk import MortalDisk
 from tests.world.servers import put_node
 from tests.world.spool import DIRECTORY, open_fake
 from tests.world.table import FakeDatabase, FakeTable

@@ -3,15 +3,15 @@
 The relays are those of `tests.world.machines`: their HTTP application, decisions, doors to each other, logs and views,
 and, at the one that leads, its deliverer. A random subset of `NODE_FAULTS` is switched on. Clients send at any node,
 and ask again at any node, with an Idempotency-Key, until they are answered; readers follow their events page by page,
-each page at another node, with the cursor that they have.
+each page at another node, with the cursor that they have; webhooks hear of all (`tests.campaigns.node_hooks`).
 
 When the trouble is over the world heals, all that was begun ends, and then are judged: what was told against the log,
 the receivers against the log (`tests.world.checker`: each attempt has an outcome or is named interrupted before the
 next begins, whoever leads), the pages against the log, that all nodes have one log, and that each node's views are a
 fold of it. While it lives, `Watch` looks at each receipt, and every read of a status at what that node said before.
 
-A machine that is killed here loses its network and everything in its memory at once, and keeps its disk. What a loss of
-power takes is `tests.campaigns.log_story`'s.
+A machine that is killed here loses its network and everything in its memory at once, and keeps its disk. One that loses
+its power, or all three at once, loses what its log had not synced, too, and its views bear the mark of another boot.
 """
 
 from __future__ import annotations
@@ -27,26 +27,33 @@ import trio
 
 from relay.codec import Recorded
 from relay.config import load_config
-from relay.events import AttemptInterrupted, MessageQueued, NodeLeads, SendAccepted
+from relay.events import AttemptInterrupted, NodeLeads
+from relay.surroundings import Timeouts
 from relay.views import due
+from tests.campaigns.node_hooks import WEBHOOKS, NodeHooks
 from tests.campaigns.small_relay import _by_its_word
 from tests.campaigns.story import MEMORY, Run, _tell
 from tests.campaigns.subscriber import expected_of
+from tests.campaigns.told import Statuses, breaches_of_sends
 from tests.campaigns.watch import Watch, WatchedInternet
 from tests.world.checker import breaches, half_accepted
-from tests.world.deterministic import log_bytes, run_seeded
+from tests.world.deterministic import run_seeded
 from tests.world.machines import Machine, Machines, open_machines
+from tests.world.mortal_disk import write_out
 from tests.world.outcomes import OUTCOMES_OF, Outcome
 from tests.world.relay import DID, DOMAIN
 from tests.world.table import FakeTable
 
 NODE_FAULTS: Final = (
-    "kill", "stop", "partition", "failover", "cuts", "hung", "settings", "slow", "moods", "crowd",
+    "kill", "stop", "partition", "failover", "cuts", "hung", "settings", "slow", "moods", "crowd", "hooks",
+    "power",
 )  # fmt: skip
 NAMES: Final = ("anna", "bert", "carla")
 TROUBLE_SECONDS: Final = 90.0
 #: Receivers that hang hold every connection to their site for ten minutes, and what waits behind them takes its turn.
 PATIENCE_SECONDS: Final = 3600.0
+#: What is decided waits for a database that does not answer, and its record has the time of when it does.
+SLACK_US: Final = 60_000_000
 #: A client asks somewhere else after it.
 ANSWER_SECONDS: Final = 20.0
 MOODS: Final = ("tempfail", "disconnect-after-dot-1", "hang-after-dot-1", "421-1", "permfail", "slow")
@@ -54,6 +61,9 @@ SETTINGS: Final = """
 [reputation]
 messages_min = 1000000
 """
+#: Who hangs, or defers, is tried again within the trouble, and three machines do not idle for an hour behind it.
+TIMEOUTS: Final = Timeouts(final_dot=20)
+TABLES: Final = {"webhooks": WEBHOOKS, "retry": "delays_seconds = [5, 20]"}
 
 _OUTCOMES: Final = {
     "cuts": (Outcome.CUT_BEFORE, Outcome.CUT_AFTER, Outcome.LATE),
@@ -81,9 +91,10 @@ def simulate_nodes(seed: int, *, directory: Path | None = None, faults: Sequence
         except Exception as error:  # noqa: BLE001  whatever it was, it was no end that a world may have
             run.error = error
             run.breaches.append(f"the world ended with {_tell(error)}")
-        for machine in NAMES:
-            if (place / machine).exists():
-                run.log |= {f"{machine}/{key}": value for key, value in log_bytes(place / machine).items()}
+        for machine in story.all:
+            run.log |= {f"{machine.name}/{key}": value for key, value in machine.log_bytes().items()}
+            if directory is not None and machine.disk is not None:
+                write_out(machine.disk, machine.directory)
     return run
 
 
@@ -95,13 +106,16 @@ class _NodeStory:
         self.dice = random.Random(f"nodes {run.seed}")
         self.internet = WatchedInternet()
         self.machines: Machines
+        #: When they have begun.
+        self.all: Sequence[Machine] = ()
+        self.hooks: NodeHooks
         self.is_healed = False
         self.events: list[Recorded] = []
         self.watch = Watch(run.breaches, lambda: False)
         #: messageId -> recipient, of every 200.
         self.told: dict[int, str] = {}
         self.pages: list[list[tuple[int, str, int | None]]] = [[], []]
-        self._finals: dict[tuple[str, int], dict[int, str]] = {}
+        self._statuses = Statuses()
         self._lives: Counter[str] = Counter()
         self._outcomes_dice = random.Random(f"outcomes {run.seed}")
 
@@ -109,18 +123,30 @@ class _NodeStory:
         host = self.internet.add_host("mx1.example.com", "198.41.0.1")
         host.mood = _by_its_word(host)
         self.internet.on_receipt.append(lambda receipt: (self._see_new(), self.watch.receive(receipt)))
-        async with open_machines(self.directory, *NAMES, settings=SETTINGS) as self.machines:
+        async with open_machines(
+            self.directory, *NAMES, settings=SETTINGS, tables=TABLES, timeouts=TIMEOUTS, disks_forget=True
+        ) as self.machines:
             machines = self.machines
+            self.all = machines.all
             machines.mx = host  # type: ignore[assignment]
             for machine in machines.all:
                 machine.world.mx = host
             machines.database.choose = self._choose
             if "slow" in self.faults:
                 machines.database.latency_seconds = self.dice.choice((0.001, 0.02, 0.1))
+            self.hooks = NodeHooks(
+                machines,
+                self._ask,
+                self._see_new,
+                self.result.breaches,
+                seed=self.result.seed,
+                is_moody=lambda: "hooks" in self.faults and not self.is_healed,
+            )
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._supervise)
                 nursery.start_soon(self._operate)
-                for fault in ("kill", "stop", "partition", "failover"):
+                nursery.start_soon(self.hooks.live)
+                for fault in ("kill", "power", "stop", "partition", "failover"):
                     if fault in self.faults:
                         nursery.start_soon(self._trouble, fault)
                 for number in range(len(self.pages)):
@@ -171,6 +197,11 @@ class _NodeStory:
                 case "kill":
                     self._lives[machine.name] += 1
                     machine.kill()
+                case "power":
+                    for one in self.machines.all if dice.random() < 0.2 else [machine]:
+                        if one.is_up:
+                            self._lives[one.name] += 1
+                            one.lose_power()
                 case "stop":
                     with trio.move_on_after(60):
                         await machine.stop()
@@ -268,13 +299,8 @@ class _NodeStory:
                 f"message {number} was accepted, and at {machine.name} it is {status}"
             )
             return
-        finals = self._finals.setdefault((machine.name, self._lives[machine.name]), {})
-        if finals.get(number, body["status"]) != body["status"]:
-            self.result.breaches.append(
-                f"{number} was {finals[number]} at {machine.name}, and then {body['status']}"
-            )
-        if body["status"] in ("sent", "bounced"):
-            finals[number] = body["status"]
+        process = machine.name, self._lives[machine.name]
+        self.result.breaches += self._statuses.read(process, number, body["status"])
 
     async def _read_pages(self, number: int) -> None:
         dice = random.Random(f"reader {number} {self.result.seed}")
@@ -293,14 +319,15 @@ class _NodeStory:
 
     # ---------------------------------------------------------------- the end
 
-    def _see_new(self) -> None:
-        """What has become true since, at whoever has most."""
+    def _see_new(self) -> Sequence[Recorded]:
+        """What has become true, at whoever has most."""
         up = [machine for machine in self.machines.all if machine.is_up]
         for machine in up:
             store = machine.world.core.store
             new = [store.get(seq) for seq in range(len(self.events) + 1, store.last_seq + 1)]
             self.events += new
             self.watch.see(new)
+        return self.events
 
     async def _end(self) -> None:
         while True:
@@ -314,33 +341,23 @@ class _NodeStory:
             self._see_new()
             wanted = len(expected_of(self.events, DID))
             are_level = all(machine.seq == leader.seq for machine in self.machines.all)
-            if are_level and all(len(seen) >= wanted for seen in self.pages):
+            if not (are_level and all(len(seen) >= wanted for seen in self.pages)):
+                continue
+            if await self.hooks.has_told_all(self.events, self.dice):
                 return
 
     def judge(self) -> None:
         found = self.result.breaches
         found += self.watch.found if self.watch.found is not found else []
         found += half_accepted(self.events)
+        found += self.hooks.judge(self.events)
         found += breaches(
             self.events,
             load_config(self.directory / NAMES[0]),
             receipts=self.internet.receipts,
-            slack_us=10_000_000,
+            slack_us=SLACK_US,
         )
-        queued = {
-            item.seq: item.event.personal.given
-            for item in self.events
-            if isinstance(item.event, MessageQueued) and item.event.personal is not None
-        }
-        found += [
-            f"{to} was accepted as {one}, and is lost"
-            for one, to in self.told.items()
-            if queued.get(one) != to
-        ]
-        keys = Counter(
-            item.event.idempotency_key for item in self.events if isinstance(item.event, SendAccepted)
-        )
-        found += [f"accepted {count} times with one Idempotency-Key" for count in keys.values() if count > 1]
+        found += breaches_of_sends(self.events, {one: (DID, to) for one, to in self.told.items()})
         expected = expected_of(self.events, DID)
         for seen in self.pages:
             if seen != expected[: len(seen)]:
@@ -349,6 +366,7 @@ class _NodeStory:
         if epochs != sorted(set(epochs)):
             found.append(f"leaders' epochs are {epochs}")
         self.result.happened["times that somebody took the lead"] += len(epochs)
+        self.result.happened["requests to webhooks"] += self.hooks.requests
         self.result.happened["attempts interrupted"] += sum(
             isinstance(item.event, AttemptInterrupted) for item in self.events
         )

@@ -1,8 +1,9 @@
 """A campaign of real relays on one log: `python -m tests.campaigns.nodes --rounds 20 [--seed 1] [--only TROUBLE]`.
 
 Three relays in processes of their own, and three servers of PostgreSQL, live through all rounds. In each, clients and
-subscribers use any node (`tests.campaigns.nodes_life`) while one of the troubles below happens to some of the six.
-After each round all is mended, and somebody must accept mail again. What must hold:
+subscribers use any node (`tests.campaigns.nodes_life`) while one of the troubles below happens to some of the six, or
+to the network between them (`tests.campaigns.network_troubles`). After each round all is mended, and somebody
+must accept mail again. What must hold:
 
 - what any node answered 200 is in the log, once, and ends sent or bounced; a replay at any node is the first answer;
 - at no node what is final becomes anything else, and no node denies a message that was accepted;
@@ -22,20 +23,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from tests.campaigns.network_troubles import LONG_SECONDS, NETWORK_TROUBLES, Trouble
 from tests.campaigns.nodes_life import NodesLife, open_nodes_life
 from tests.campaigns.tally import Violation
 from tests.world.postgres import open_servers
 from tests.world.process import RelayProcess
 
 beside = trio.to_thread.run_sync
-#: Longer than a lease.
-LONG_SECONDS: Final = 5.0
+ANSWERS_MAX: Final = 30
 
 
 async def kill_the_leader(life: NodesLife) -> None:
@@ -43,7 +43,7 @@ async def kill_the_leader(life: NodesLife) -> None:
 
 
 async def kill_a_follower(life: NodesLife) -> None:
-    life.kill(life.dice.choice([node for node in life.nodes.all if node is not life.leader()]))
+    life.kill(life.follower())
 
 
 async def stop_the_leader_for_a_while(life: NodesLife) -> None:
@@ -52,7 +52,7 @@ async def stop_the_leader_for_a_while(life: NodesLife) -> None:
 
 
 async def stop_a_follower_for_a_while(life: NodesLife) -> None:
-    await _stand_still(life, life.dice.choice([node for node in life.nodes.all if node is not life.leader()]))
+    await _stand_still(life, life.follower())
 
 
 async def _stand_still(life: NodesLife, node: RelayProcess) -> None:
@@ -114,7 +114,25 @@ async def settings_emptied(life: NodesLife) -> None:
     await trio.sleep(2)
 
 
-TROUBLES: Final[tuple[Callable[[NodesLife], Awaitable[None]], ...]] = (
+async def children_come_or_go(life: NodesLife) -> None:
+    """All relays get an edge and a courier, or do without them, as one after the other is killed and comes back."""
+    life.give_children(0 if life.children else 1)
+    for node in life.nodes.all:
+        life.kill(node)
+        await trio.sleep(life.dice.uniform(0, 2))
+
+
+async def kill_children(life: NodesLife) -> None:
+    """Edges and couriers, and no relay. Where there are none they come first."""
+    if not life.children:
+        await children_come_or_go(life)
+        await life.wait_answers(life.dice.randint(1, ANSWERS_MAX))
+    for node in life.nodes.all:
+        for role in ("edge", "courier"):
+            life.happened[f"{role}s killed"] += await beside(life.kill_children, node, role)
+
+
+TROUBLES: Final[tuple[Trouble, ...]] = (
     kill_the_leader,
     stop_the_leader_for_a_while,
     promote_a_standby,
@@ -127,15 +145,20 @@ TROUBLES: Final[tuple[Callable[[NodesLife], Awaitable[None]], ...]] = (
     database_away,
     all_six_at_once,
     settings_emptied,
+    children_come_or_go,
+    kill_children,
+    *NETWORK_TROUBLES,
 )
-ANSWERS_MAX: Final = 30
 
 
-async def live(directory: Path, *, rounds: int, seed: int, only: str | None, told: Counter[str]) -> None:
+async def live(
+    directory: Path, *, rounds: int, seed: int, only: str | None, told: Counter[str], children: int = 0
+) -> None:
+    """`children`: so many edges and so many couriers each relay has, until a round changes it."""
     dice = random.Random(f"rounds {seed}")
-    deck: list[Callable[[NodesLife], Awaitable[None]]] = []
+    deck: list[Trouble] = []
     with open_servers() as servers:
-        async with open_nodes_life(directory, servers, seed=seed) as life:
+        async with open_nodes_life(directory, servers, seed=seed, children=children) as life:
             try:
                 for number in range(1, rounds + 1):
                     if not deck:
@@ -162,13 +185,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=[trouble.__name__ for trouble in TROUBLES])
+    parser.add_argument(
+        "--children", type=int, default=0, help="edges of each relay at the beginning, and couriers"
+    )
     options = parser.parse_args()
     told: Counter[str] = Counter()
     directory = Path(tempfile.mkdtemp(prefix="nodes-"))
     status = 0
     try:
         trio.run(
-            lambda: live(directory, rounds=options.rounds, seed=options.seed, only=options.only, told=told)
+            lambda: live(
+                directory,
+                rounds=options.rounds,
+                seed=options.seed,
+                only=options.only,
+                told=told,
+                children=options.children,
+            )
         )
     except* Violation as group:
         status = 1

@@ -1,4 +1,5 @@
-"""Three real relays on one log, three servers of PostgreSQL, and those who use them, at any node.
+"""Three real relays on one log, three servers of PostgreSQL, a proxy on each path between them, and those who use them,
+at any node.
 
     async with open_nodes_life(directory, servers, seed=7) as life:
         async with life.load():
@@ -20,8 +21,7 @@ import random
 import signal
 from collections import Counter, deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from hashlib import sha256
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -35,7 +35,6 @@ from relay.events import (
     MessageQueued,
     MessageSent,
     NodeLeads,
-    SendAccepted,
 )
 from relay.file_names import LOG_DIRECTORY
 from spool.reader import LogReader
@@ -43,13 +42,15 @@ from tests.campaigns.erasure import read_contents
 from tests.campaigns.small_relay import HOSTS, MEMBERS, MOODS, NO_PAUSES, SETTINGS, _by_its_word, _refuse
 from tests.campaigns.subscriber import Subscriber
 from tests.campaigns.tally import CLOCK_SLACK_US, RECIPIENTS_MAX, Send, Violation
+from tests.campaigns.told import Statuses, Told, accepted_keys, breaches_of_sends, hear, key_of
 from tests.world.checker import breaches, half_accepted
 from tests.world.http import NoAnswerError, open_http
 from tests.world.internet import Internet
 from tests.world.mx_options import MxOptions
-from tests.world.node_processes import NodeProcesses
+from tests.world.network import Network, open_network
+from tests.world.node_processes import NAMES, NodeProcesses
 from tests.world.postgres import Servers
-from tests.world.process import RelayProcess
+from tests.world.process import RelayProcess, configure
 from tests.world.self_signed import self_signed_context
 
 CONNECTIONS: Final = 6
@@ -60,26 +61,28 @@ RECOVERY_SECONDS_MAX: Final = 120.0
 SETTLE_SECONDS_MAX: Final = 240.0
 #: What a relay's process may end with that nobody has stopped: it is to be begun again, as a follower, or at all.
 BEGIN_AGAIN: Final = (75, 1)
-FINAL: Final = ("sent", "bounced")
 
 
 class NodesLife:
     #: With these statuses a client asks again.
     ask_again: frozenset[int] = frozenset({503})
 
-    def __init__(self, nodes: NodeProcesses, servers: Servers, internet: Internet, seed: int) -> None:
+    def __init__(
+        self, nodes: NodeProcesses, servers: Servers, network: Network, internet: Internet, seed: int
+    ) -> None:
         self.nodes = nodes
         self.servers = servers
+        self.network = network
         self.internet = internet
         self.dice = random.Random(f"nodes {seed}")
         self.credentials: dict[str, dict[str, str]] = {}
         self.subscribers: list[_Wanderer] = []
         self.happened: Counter[str] = Counter()
         self.answers = 0
-        #: messageId -> member and recipient, of every 200.
-        self.told: dict[int, tuple[str, str]] = {}
-        #: Node and process -> message -> its final status, as it was read there.
-        self._read: dict[tuple[str, int], dict[int, str]] = {}
+        #: How many edges, and how many couriers, each relay has that is started now.
+        self.children = 0
+        self.told: Told = {}
+        self._statuses = Statuses()
         self._unsettled: deque[Send] = deque()
         self._settled: deque[Send] = deque(maxlen=100)
         self._answered = trio.Event()
@@ -96,10 +99,28 @@ class NodesLife:
         ]
         return max(lines, key=lambda line: line[0])[1]
 
+    def follower(self) -> RelayProcess:
+        """Any of them."""
+        return self.dice.choice([node for node in self.nodes.all if node is not self.leader()])
+
     def kill(self, node: RelayProcess) -> None:
         if node.is_running:
             self._killed.add(node.pid)
             node.kill()
+
+    def give_children(self, count: int) -> None:
+        """So many edges and couriers each, when it is started next."""
+        self.children = count
+        for node in self.nodes.all:
+            configure(node.directory, service=f"edges = {count}\ncouriers = {count}")
+
+    def kill_children(self, node: RelayProcess, role: str) -> int:
+        """How many there were."""
+        children = node.workers(role)
+        for pid in children:
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(pid, signal.SIGKILL)
+        return len(children)
 
     async def supervise(self) -> None:
         """Start again whatever has ended, as a supervisor does."""
@@ -223,19 +244,9 @@ class NodesLife:
             self._settle(send, answer.body)
 
     def _settle(self, send: Send, body: bytes) -> None:
-        if send.answer is not None:
+        if not hear(self.told, send, body):
             self.happened["replays, at any node"] += 1
-            if body != send.answer:
-                raise Violation(f"{send.key} was answered {send.answer!r}, and then {body!r}")
             return
-        accepted = json.loads(body)["accepted"]
-        if [entry["recipient"] for entry in accepted] != send.recipients:
-            raise Violation(f"{send} was answered {body!r}")
-        send.answer = body
-        for entry in accepted:
-            if entry["messageId"] in self.told:
-                raise Violation(f"message id {entry['messageId']} was given twice")
-            self.told[entry["messageId"]] = (send.did, entry["recipient"])
         self._settled.append(send)
         self.answers += 1
         self._answered.set()
@@ -260,18 +271,13 @@ class NodesLife:
 
     def note_status(self, node: RelayProcess, message_id: int, status: str) -> None:
         """As it was read there. Another node may be a moment behind, and one that was begun again, too."""
-        process = (node.directory.name, node.pid)
-        known = self._read.setdefault(process, {})
-        before = known.get(message_id)
-        if before is not None and status != before:
-            raise Violation(f"message {message_id} was {before} at {process[0]}, and then {status}")
-        if status in FINAL:
-            known[message_id] = status
+        _refuse(self._statuses.read((node.directory.name, node.pid), message_id, status))
 
     # ------------------------------------------------------------------------------------------------ the judgement
 
     async def recover(self) -> None:
         """All is mended: somebody leads and accepts soon, and no node has what another has not."""
+        self.network.mend()
         await trio.to_thread.run_sync(self.servers.mend)
         async with self.load():
             await self.wait_answers(3)
@@ -333,27 +339,9 @@ class NodesLife:
 
     def _judge(self, events: list[Recorded]) -> None:
         _refuse(half_accepted(events))
-        queued = {
-            item.seq: (item.event.did, item.event.personal.given)
-            for item in events
-            if isinstance(item.event, MessageQueued) and item.event.personal is not None
-        }
-        lost = [one for one in self.told.items() if queued.get(one[0]) != one[1]]
-        if lost:
-            raise Violation(f"a client was told of these, and the log does not have them: {lost}")
-        keys = Counter(
-            (item.event.did, item.event.idempotency_key)
-            for item in events
-            if isinstance(item.event, SendAccepted)
-        )
-        doubled = [key for key, count in keys.items() if count > 1]
-        if doubled:
-            raise Violation(f"accepted more than once with one Idempotency-Key: {doubled}")
-        unknown = [
-            send.key
-            for send in self._settled
-            if (send.did, sha256(send.key.encode()).hexdigest()) not in keys
-        ]
+        _refuse(breaches_of_sends(events, self.told))
+        keys = accepted_keys(events)
+        unknown = [send.key for send in self._settled if key_of(send) not in keys]
         if unknown:
             raise Violation(f"accepted, and not in the log: {unknown}")
         for subscriber in self.subscribers:
@@ -406,9 +394,14 @@ class _Wanderer(Subscriber):
 
 @asynccontextmanager
 async def open_nodes_life(
-    directory: Path, servers: Servers, *, seed: int, life_of: type[Life] = NodesLife
+    directory: Path,
+    servers: Servers,
+    *,
+    seed: int,
+    children: int = 0,
+    life_of: type[Life] = NodesLife,
 ) -> AsyncIterator[Life]:
-    """`life_of`: who uses them, and how."""
+    """`children`: of each relay, so many edges and so many couriers. `life_of`: who uses them, and how."""
     internet = Internet()
     options = {
         "plain": MxOptions(),
@@ -416,7 +409,7 @@ async def open_nodes_life(
         "picky": MxOptions(pipelining=False, messages_per_session=3),
     }
     beside = trio.to_thread.run_sync
-    async with trio.open_nursery() as nursery:
+    async with open_network(servers, NAMES) as network, trio.open_nursery() as nursery:
         routes = []
         for number, (domain, name) in enumerate(HOSTS.items(), 1):
             host = internet.add_host(name, f"198.41.0.{number}", options[name])
@@ -424,12 +417,15 @@ async def open_nodes_life(
             listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
             nursery.start_soon(trio.serve_listeners, host.serve, listeners)
             routes.append(f'"{domain}" = "127.0.0.1:{listeners[0].socket.getsockname()[1]}"')
-        nodes = await beside(lambda: NodeProcesses(directory, servers, route="127.0.0.1:9", **SETTINGS))
+        nodes = await beside(
+            lambda: NodeProcesses(directory, servers, route="127.0.0.1:9", network=network, **SETTINGS)
+        )
         for node in nodes.all:
             path = node.directory / CONFIG_FILE
             text = path.read_text().replace('{ "*" = "127.0.0.1:9" }', f"{{ {', '.join(routes)} }}")
             path.write_text(text + NO_PAUSES)
-        life = life_of(nodes, servers, internet, seed)
+        life = life_of(nodes, servers, network, internet, seed)
+        life.give_children(children)
         try:
             for node in nodes.all:
                 await beside(node.start)

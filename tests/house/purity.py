@@ -109,9 +109,11 @@ HANDS: dict[str, frozenset[str]] = {
             "opening",
             "owed",
             "overview",
+            "rules",
             "same_secrets",
             "speaking",
             "tail",
+            "versions",
             "wire",
             "words",
         }

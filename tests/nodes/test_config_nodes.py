@@ -7,8 +7,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from relay.config import CONFIG_FILE, Config, ConfigError, load_config, load_node, parse_config
-from relay.config_nodes import NODE_FILE, OWN, NodesConfig, common_digest
+from relay.config import (
+    CONFIG_FILE,
+    Config,
+    ConfigError,
+    config_by_rules_of,
+    load_config,
+    load_node,
+    parse_config,
+)
+from relay.config_nodes import NODE_FILE, OWN, NodesConfig, common_digest, common_settings
 
 HEAD = 'operator_domain = "relay.example"\npublic_url = "https://relay.example"\n\n'
 #: Four lines.
@@ -181,3 +189,65 @@ def test_what_a_node_may_have_otherwise_are_settings() -> None:
     for name in OWN:
         table, _, setting = name.partition(".")
         assert setting in {field.name for field in msgspec.structs.fields(getattr(of(""), table))}
+
+
+# ------------------------------------------------------------------------------------------------ another node's rules
+
+#: Some of each kind that there is: numbers, words, lists, tables of tables, and what is a machine's own.
+MUCH = """
+require_verified_domains = false
+[http]
+bind = "127.0.0.1:1"
+send_bytes_max = 70000
+monitors = ["10.0.0.0/8"]
+[delivery]
+routes = { "*" = "127.0.0.1:25" }
+ehlo_name = "theirs.example"
+[delivery.sites."mx.example"]
+connections_max = 3
+[retry]
+delays_seconds = [60, 70]
+[warming]
+tiers = [ { until_day = 3, hour = 1, day = 2 }, { hour = 5, day = 6 } ]
+[nodes]
+tail_hours = 7
+"""
+
+
+def carried(config: Config) -> dict[str, object]:
+    """As it comes from one node to another."""
+    settings: dict[str, object] = msgspec.msgpack.decode(msgspec.msgpack.encode(common_settings(config)))
+    return settings
+
+
+@pytest.mark.parametrize("common", [MUCH, "[nodes]\n"])
+def test_a_node_goes_by_the_rules_of_another_one_but_for_what_is_its_own(common: str) -> None:
+    theirs = parse_config(HEAD + common)
+    own = parse_config(
+        HEAD + '[http]\nbind = "10.0.0.1:80"\n[delivery]\nehlo_name = "ours.example"\n[nodes]\n'
+    )
+    config = config_by_rules_of(carried(theirs), own)
+    assert common_digest(config) == common_digest(theirs)
+    assert (config.http.bind, config.ehlo_name) == ("10.0.0.1:80", "ours.example")
+    assert config.warming == theirs.warming
+    assert config.delivery.sites == theirs.delivery.sites
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"http.colour": 1}, "http.colour is not a setting that the relay knows"),
+        ({"colour": {"deep": 1}}, "colour is not a setting"),
+        ({"colour.deep": 1}, "colour is not a setting"),
+        ({"http": 5}, "cannot be used here"),
+        ({"http.send_bytes_max": "much"}, "http.send_bytes_max"),
+        ({"operator_domain": "other.example"}, "the operator_domain of another node is other.example"),
+        ({"delivery.routes": {"*": "nowhere"}}, "expected host:port"),
+    ],
+)
+def test_rules_that_are_not_understood_are_not_taken_in_part(
+    changed: dict[str, object], sentence: str
+) -> None:
+    own = parse_config(HEAD + "[nodes]\n")
+    with pytest.raises(ConfigError, match=sentence):
+        config_by_rules_of(carried(own) | changed, own)

@@ -196,17 +196,12 @@ def test_a_question_that_is_none_is_400_and_the_connection_stays(tmp_path: Path)
     by_hand(tmp_path, test)
 
 
-@pytest.mark.parametrize(
-    "asks",
-    [
-        words.Decide("member_suspend", msgspec.Raw(msgspec.msgpack.encode({"did": "did:web:a.example"}))),
-        words.Decide("no such thing", msgspec.Raw(msgspec.msgpack.encode({}))),
-    ],
-    ids=["an order, by nobody", "no decision"],
-)
-def test_there_is_no_such_decision_for_who_asks(tmp_path: Path, asks: words.Decide) -> None:
+def test_there_is_no_such_decision_for_who_asks(tmp_path: Path) -> None:
+    """An order, by nobody."""
+
     async def test(world: World, follower: Follower, one: Raw) -> None:
-        await one.say(HEAD + asked(asks))
+        order = msgspec.msgpack.encode({"did": "did:web:a.example"})
+        await one.say(HEAD + asked(words.Decide("member_suspend", msgspec.Raw(order))))
         status, body = await one.answer()
         answered = msgspec.msgpack.decode(body, type=words.Answered)
         assert status == 200
@@ -216,15 +211,23 @@ def test_there_is_no_such_decision_for_who_asks(tmp_path: Path, asks: words.Deci
     by_hand(tmp_path, test)
 
 
-def test_arguments_that_are_not_understood_are_of_another_version(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("no_such_thing", {}), ("suppress", {"address": "a@b.example", "what_is_new": True}), ("suppress", 5)],
+    ids=["a decision", "an argument", "arguments of another kind"],
+)
+def test_what_only_a_newer_version_knows_is_not_done_in_part(
+    tmp_path: Path, name: str, arguments: object
+) -> None:
     async def test(world: World, follower: Follower, one: Raw) -> None:
-        await one.say(
-            HEAD + asked(words.Decide("suppress", msgspec.Raw(b"\x05"), Principal("did:web:a.example", "k")))
-        )
+        octets = msgspec.Raw(msgspec.msgpack.encode(arguments))
+        await one.say(HEAD + asked(words.Decide(name, octets, Principal("did:web:a.example", "k"))))
         _, body = await one.answer()
         answered = msgspec.msgpack.decode(body, type=words.Answered)
         assert answered.raised is not None
-        assert answered.raised.values[0] == "TEMPORARILY_UNAVAILABLE"
+        code, sentence, _ = answered.raised.values
+        assert code == "TEMPORARILY_UNAVAILABLE"
+        assert f"another version of the relay, and does not understand {name}" in sentence
 
     by_hand(tmp_path, test)
 

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.events import MemberAdded
+from relay import codec
+from relay.codec import NotRead, versions_read_here
 from relay.nodes.facts import (
     Facts,
     StrangeRow,
     differences,
-    events_read_here,
     from_row,
     invited,
     may_go_through,
+    not_read_by_all,
     read_rows,
     to_row,
-    versions_all_read,
 )
 from relay.times import HOUR_US
 
@@ -32,7 +32,7 @@ def facts(name: str = "one", **more: Any) -> Facts:
     given: dict[str, Any] = {
         "name": name,
         "version": "0.2",
-        "events": events_read_here(),
+        "events": versions_read_here(),
         "address": f"{name}.example:8443",
         "configuration": "c0ffee",
         "peppers": {"1": "aa"},
@@ -127,23 +127,57 @@ def test_a_clock_that_is_ahead_is_of_a_node_that_is_there() -> None:
 # ------------------------------------------------------------------------------------------------ what differs
 
 
+@pytest.fixture
+def newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two versions and a type that came after the first relays of several machines."""
+    versions = {("key.issued", 3): None, ("message.bounced", 4): None, ("domain.added", 1): None}
+    monkeypatch.setattr(codec, "DOWNCASTS", versions | {("domain.added", 2): None})
+
+
+def older(**versions: int) -> dict[str, int]:
+    return versions_read_here() | {name.replace("_", ".", 1): version for name, version in versions.items()}
+
+
+@pytest.mark.usefixtures("newer")
 def test_a_leader_writes_what_all_can_read() -> None:
-    older = events_read_here() | {MemberAdded.TYPE: 1}
-    del older["domain.added"]
-    all_read = versions_all_read([facts(), facts("two", events=older), StrangeRow("three", "what?")])
-    assert all_read[MemberAdded.TYPE] == 1
-    assert all_read["domain.added"] == 0
-    assert all_read["key.issued"] == events_read_here()["key.issued"]
-    assert (
-        versions_all_read([facts("two", events=events_read_here() | {"new.event": 3})]) == events_read_here()
-    )
+    two = facts("two", events=older(key_issued=2, domain_added=0), version="0.1")
+    three = facts("three", events=older(key_issued=2, message_bounced=3), version="0.1")
+    assert not_read_by_all([facts(), two, three], NOW, 24) == {
+        "key.issued": NotRead(2, "node two runs version 0.1"),
+        "domain.added": NotRead(0, "node two runs version 0.1"),
+        "message.bounced": NotRead(3, "node three runs version 0.1"),
+    }
+    assert not_read_by_all([facts(), facts("two", events=older(new_event=3))], NOW, 24) == {}
+
+
+@pytest.mark.usefixtures("newer")
+def test_who_was_not_heard_of_for_long_is_not_waited_for() -> None:
+    old = facts("two", events=older(key_issued=2), written_at=NOW - 24 * HOUR_US)
+    assert set(not_read_by_all([old], NOW, 24)) == {"key.issued"}
+    assert not_read_by_all([old], NOW + 1, 24) == {}
+    ahead = msgspec.structs.replace(old, written_at=NOW + HOUR_US)
+    assert set(not_read_by_all([ahead], NOW, 24)) == {"key.issued"}
+
+
+@pytest.mark.usefixtures("newer")
+def test_of_a_row_that_cannot_be_read_only_what_every_node_reads_is_taken() -> None:
+    because = "nobody knows what node two can read, since what?"
+    assert not_read_by_all([facts(), StrangeRow("two", "what?")], NOW, 24) == {
+        "key.issued": NotRead(2, because),
+        "domain.added": NotRead(0, because),
+        "message.bounced": NotRead(3, because),
+    }
+
+
+def test_no_row_makes_a_leader_write_less_than_what_every_node_reads() -> None:
+    assert not_read_by_all([facts("two", events={}), StrangeRow("three", "what?")], NOW, 24) == {}
 
 
 def test_a_node_that_has_never_run_hinders_nobody() -> None:
     nodes = [facts("one", synced_seq=9), facts("two", synced_seq=8), invited("three")]
     assert from_row("three", to_row(nodes[2])) == nodes[2]
     assert may_go_through(nodes, NOW, 24) == 8
-    assert versions_all_read(nodes) == events_read_here()
+    assert not_read_by_all([invited("three")], 0, 24) == {}
     assert list(differences(nodes[0], nodes[2])) == []
 
 

@@ -150,7 +150,7 @@ def test_adding_joining_and_removing(
     monkeypatch.chdir(tmp_path)
     said = node.run("node", "add", "DIR", "two")
     assert (said.status, said.err) == (0, "")
-    assert "atmos-relay node join NEWDIR two.node --address HOST:PORT" in said.out
+    assert "atmos-relay node join NEWDIR two.node --address HOST:PORT --from one\n" in said.out
     code = said.out.splitlines()[-1].removeprefix("Code, shown only now:  ")
     file = tmp_path / "two.node"
     assert file.stat().st_mode & 0o777 == 0o600
@@ -160,6 +160,13 @@ def test_adding_joining_and_removing(
     wrong = typed("abcd\n", *words)
     assert isinstance(wrong.exception, Exception)
     assert "does not open this file" in str(wrong.exception)
+    assert "not both" in typed("", *words, "--from", "one", "--from-backup", tmp_path).output
+    for source, says in (
+        ("nobody", "there is no node nobody that says where it is"),
+        ("A B", "neither a dir"),
+    ):
+        refused = typed(f"{code}\n", *words, "--from", source)
+        assert says in f"{refused.output} {refused.exception}"
     assert not two.exists()
     joined = typed(f"{code}\n", *words)
     assert joined.exit_code == 0, joined.output

@@ -47,7 +47,7 @@ def test_the_page(tmp_path: Path, servers: Servers, monkeypatch: pytest.MonkeyPa
         "PYTHONPATH": str(Path(__file__).parent.parent.parent),
     }
     typed: list[Example] = of("NODES.md")
-    assert len(typed) == 8
+    assert len(typed) == 9
     found, *others, leave = typed
     run(found, environment)
     with relay.running():

@@ -49,6 +49,8 @@ def test_it_is_used_on_the_operators_word_alone(tmp_path: Path, servers: Servers
         assert trio.run(send).status == 200
         doctor = relay.run_command("doctor", str(relay.directory)).stdout
         assert WORD in " ".join(doctor.split())
+        # Those that are named and do not answer are told, too.
+        assert " ".join(doctor.split()).count("after a failover to it there is no database") == 2
         # Nothing is answered that the server does not even wait for its own disk with.
         servers.primary.set("synchronous_commit", "off")
         assert trio.run(send).status == 503

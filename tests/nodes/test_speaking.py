@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import trio
 
+from relay.codec import versions_read_here
 from relay.config import load_node
 from relay.core import open_core
 from relay.nodes.facts import Facts, from_row, to_row
@@ -36,6 +37,7 @@ class Spoken:
     leads: bool = False
     trouble: str | None = None
     stripped_through: int = 0
+    reads: Mapping[str, int] = field(default_factory=versions_read_here)
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from tests.nodes.test_two_relays import make_first, wait_led
 from tests.world.daemon import free_port, open_daemon_directory, require_daemon
 from tests.world.operator import good
 from tests.world.pages import DOCS
-from tests.world.postgres import memory, require_postgres
+from tests.world.postgres import binaries, memory, require_postgres
 from tests.world.process import PATIENCE_SECONDS, RelayProcess, wait_until
 from tests.world.reaper import Reaper, release_memory, signal_all
 from tests.world.relay import DID, OTHER_DID
@@ -34,9 +34,7 @@ _HOSTS: Final = "host=a.example,b.example,c.example"
 
 
 def version() -> str:
-    return max(
-        (path.parent.parent.name for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")), key=float
-    )
+    return binaries().parent.name
 
 
 class Machine:

@@ -245,10 +245,7 @@ class Internet:
             if not ipaddress.ip_address(address).is_global:
                 self.forbidden.append(address)
             if (address, port) in self.services:
-                ours, theirs = memory_stream_pair()
-                scope = trio.CancelScope()
-                nursery.start_soon(_serve, self.services[address, port], theirs, scope)
-                return _Connection(ours, scope.cancel)
+                return connected_to(self.services[address, port], nursery)
             host = self._at.get(address)
             if host is None or port != 25 or under_way(host.troubles, "refuses"):
                 raise ConnectionRefusedError(111, "Connection refused")
@@ -272,6 +269,16 @@ class Internet:
             return _Connection(ours, closed)
 
         return open_stream
+
+
+def connected_to(
+    serve: Callable[[trio.abc.Stream], Awaitable[None]], nursery: trio.Nursery
+) -> trio.abc.Stream:
+    """A connection to whoever serves so. Its end lives in `nursery`, and no longer than the one that is returned."""
+    ours, theirs = memory_stream_pair()
+    scope = trio.CancelScope()
+    nursery.start_soon(_serve, serve, theirs, scope)
+    return _Connection(ours, scope.cancel)
 
 
 async def _serve(

@@ -30,50 +30,18 @@ import trio
 import trio.abc
 
 from relay.codec import Recorded
-from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
+from relay.file_names import VIEWS_DIRECTORY
 from relay.service import Relay, open_relay
 from relay.store import Store
 from relay.surroundings import Surroundings
 from spool.errors import LogPoisonedError
-from tests.world.disk import FakeDisk, File
 from tests.world.internet import Internet
+from tests.world.mortal_disk import Death, bury, copy_views, disk_with, let_die, write_out
 from tests.world.mx import Mx
 from tests.world.relay import World, virtual_clock
 
-Death = Literal["kill", "power"]
 End = Literal["stopped", "kill", "power", "poisoned"]
 T = TypeVar("T")
-
-ANOTHER_BOOT = "another boot"
-#: LMDB's lock file is of the processes that have it open, not of the data.
-VIEWS_FILES = ("data.mdb", "boot")
-
-
-class MortalDisk(FakeDisk):
-    """A disk that refuses everything once the machine it is in is dead, and remembers whether it failed before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_dead = False
-        self._was_small = False
-
-    def _operation(self, name: str, forget: File | None = None) -> Any:
-        if self.is_dead:
-            raise OSError(errno.EIO, "the machine is dead")
-        return super()._operation(name, forget)
-
-    @property
-    def has_failed(self) -> bool:
-        is_small = self.capacity_bytes is not None
-        return is_small or self._was_small or 0 < self.fail_at <= self.operations
-
-    def make_room(self) -> None:
-        """While its relay runs; what failed before has failed for want of room."""
-        self.capacity_bytes, self._was_small = None, True
-
-    def restart(self) -> FakeDisk:
-        self._was_small = False
-        return super().restart()
 
 
 class Journal:
@@ -108,7 +76,7 @@ class Machine:
 
     def __init__(self, directory: Path, internet: Internet, receivers: trio.Nursery, *, seed: int) -> None:
         self.directory = directory
-        self.disk = _disk_with(directory)
+        self.disk = disk_with(directory)
         self.journal = Journal()
         #: Of the clock, against the time that passes; set it at will.
         self.clock_offset_us = 0
@@ -187,9 +155,7 @@ class Machine:
             return
         self.death = death
         self.world = None
-        self.disk.is_dead = True
-        # At this moment LMDB has no transaction open: everything runs in one thread.
-        _copy_views(self.directory / VIEWS_DIRECTORY, self.directory / "views.kept")
+        let_die(self.disk, self.directory)
         for cable in list(self._cables):
             cable.cut()
         self._life.cancel_scope.cancel()
@@ -234,25 +200,18 @@ class Machine:
 
     def keep_views(self) -> None:
         """Remember them, as a copy that an operator has made."""
-        _copy_views(self.directory / VIEWS_DIRECTORY, self.directory / "views.old")
+        copy_views(self.directory / VIEWS_DIRECTORY, self.directory / "views.old")
 
     def bring_back_views(self) -> bool:
         """Those of the last `keep_views`; whether there are any."""
         has_any = (self.directory / "views.old").exists()
         if has_any:
-            _copy_views(self.directory / "views.old", self.directory / VIEWS_DIRECTORY)
+            copy_views(self.directory / "views.old", self.directory / VIEWS_DIRECTORY)
         return has_any
 
     def write_out(self) -> Path:
         """The log's segments as they are on the disk, as real files in the directory, for those who read those."""
-        log = self.directory / LOG_DIRECTORY
-        log.mkdir(exist_ok=True)
-        for path in log.iterdir():
-            path.unlink()
-        for name in self.disk.list_names(log):
-            if name.endswith(".seg"):
-                (log / name).write_bytes(_content(self.disk, log / name))
-        return log
+        return write_out(self.disk, self.directory)
 
     # ----------------------------------------------------------------
 
@@ -282,28 +241,10 @@ class Machine:
             self.journal.see(recorded)
 
     def _bury(self) -> None:
-        _copy_views(self.directory / "views.kept", self.directory / VIEWS_DIRECTORY)
+        assert self.death is not None
         if self.death == "power":
             self._failures += self.disk.failures
-            self.disk = self.disk.crash(self._survivors())
-            if (self.directory / VIEWS_DIRECTORY).exists():
-                (self.directory / VIEWS_DIRECTORY / "boot").write_text(ANOTHER_BOOT)
-        else:
-            self.disk.restart()
-            self.disk.is_dead = False
-
-    def _survivors(self) -> frozenset[int]:
-        """Of what was not synced, nothing, everything, or some."""
-        share = self._fate.choice((0.0, 0.2, 0.5, 0.8, 1.0))
-        return frozenset(number for number in range(len(self.disk.pending)) if self._fate.random() < share)
-
-
-def _content(disk: FakeDisk, path: Path) -> bytes:
-    handle = disk.open_read(path)
-    try:
-        return disk.read(handle, disk.size(handle), 0)
-    finally:
-        disk.close(handle)
+        self.disk = bury(self.disk, self.directory, self.death, self._fate)
 
 
 class _Cable(trio.abc.Stream):
@@ -341,25 +282,6 @@ class _Cable(trio.abc.Stream):
     async def aclose(self) -> None:
         self._cables.pop(self, None)
         await self._stream.aclose()
-
-
-def _disk_with(directory: Path) -> MortalDisk:
-    disk = MortalDisk()
-    for path in (*reversed(directory.parents), directory):
-        if path != Path("/"):
-            disk.make_directory(path)
-    return disk.copy()
-
-
-def _copy_views(source: Path, target: Path) -> None:
-    """As if `target` had always been `source`; without it where there is none."""
-    shutil.rmtree(target, ignore_errors=True)
-    if not source.exists():
-        return
-    target.mkdir(mode=0o700)
-    for name in VIEWS_FILES:
-        if (source / name).exists():
-            shutil.copyfile(source / name, target / name)
 
 
 def _is_of_the_disk(error: BaseException) -> bool:

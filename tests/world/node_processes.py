@@ -7,7 +7,8 @@
             leader.kill()
             nodes.wait_led(but=leader)
 
-As in `tests.world.process`, what waits blocks.
+As in `tests.world.process`, what waits blocks. With a `network` (`tests.world.network`) they reach the servers, and
+each other, by its paths, so whoever serves those must not be blocked.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from relay.config import CONFIG_FILE
 from relay.config_nodes import NODE_FILE
 from tests.world.daemon import free_port
+from tests.world.network import Network
 from tests.world.postgres import Servers
 from tests.world.process import RelayProcess, make_process_directory, wait_until
 
@@ -30,8 +32,17 @@ _NOT_COPIED = shutil.ignore_patterns("views", "log", "*.sock", "*.address", "own
 class NodeProcesses:
     """As many as there are NAMES, founded, and none of them running yet."""
 
-    def __init__(self, directory: Path, servers: Servers, *, route: str, **settings: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        servers: Servers,
+        *,
+        route: str,
+        network: Network | None = None,
+        **settings: str,
+    ) -> None:
         self._conninfo = servers.make_database()
+        self._network = network
         first = make_process_directory(directory / NAMES[0], route=route, **settings)
         config = first / CONFIG_FILE
         config.write_text(f"{config.read_text()}\n[nodes]\n")
@@ -43,12 +54,17 @@ class NodeProcesses:
             self._write_node(directory / name)
 
     def _write_node(self, directory: Path) -> None:
-        port = free_port()
+        own_port = port = free_port()
+        conninfo, network = self._conninfo, self._network
+        if network is not None:
+            network.door(directory.name).to_port = own_port
+            port = network.door(directory.name).port
+            conninfo = network.conninfo(directory.name, conninfo)
         file = directory / NODE_FILE
         file.touch(mode=0o600)
         file.write_text(
-            f'name = "{directory.name}"\nbind = "127.0.0.1:{port}"\naddress = "127.0.0.1:{port}"\n'
-            f'database = "{self._conninfo}"\n'
+            f'name = "{directory.name}"\nbind = "127.0.0.1:{own_port}"\naddress = "127.0.0.1:{port}"\n'
+            f'database = "{conninfo}"\n'
         )
 
     @contextmanager
@@ -58,6 +74,13 @@ class NodeProcesses:
             for node in self.all:
                 stack.enter_context(node.running())
             yield
+
+    def wait_logged(self, event: str) -> None:
+        """By any of them."""
+        wait_until(
+            lambda: any(node.log_lines(event) for node in self.all),
+            lambda: f"{event}\n" + "\n".join(node.output for node in self.all),
+        )
 
     def times_led(self, node: RelayProcess) -> int:
         return len(node.log_lines("node.leads"))

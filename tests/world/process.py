@@ -101,6 +101,10 @@ class RelayProcess:
         lines = [json.loads(line) for line in self.output.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
+    def run_from_now_on(self, *command: str) -> None:
+        """From the next start on: a relay of another version, say."""
+        self._command = [sys.executable, *command]
+
     @contextmanager
     def running(self) -> Iterator[RelayProcess]:
         """Started; whatever process is left at the end of the block is killed."""

@@ -294,7 +294,7 @@ def assert_views_are_the_log(relay: Relay, directory: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         fresh = relay_views(Path(name) / "views")
         fresh.open()
-        reader = LogReader(directory / LOG_DIRECTORY)
+        reader = LogReader(directory / LOG_DIRECTORY, disk=relay.core.surroundings.disk)
         fresh.catch_up(reader)
         reader.close()
         expected = fresh.digests()

@@ -20,6 +20,7 @@ import base64
 import hashlib
 import hmac
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,8 +66,9 @@ class Endpoint:
     #: A rotation was not answered: perhaps a secret signs that nobody was told.
     has_unknown_secret: bool = False
     knocks: list[Knock] = field(default_factory=list)
-    #: Requests that are being answered.
-    open: int = 0
+    #: Requests that are being answered, by the life that they came from. Where another machine leads now, the one
+    #: before may wait for an answer yet.
+    open: Counter[int] = field(default_factory=Counter)
     #: Tests that came: they have no place in the order.
     tests: int = 0
 
@@ -128,10 +130,10 @@ class Listener:
             endpoint.tests += 1
             await _say(stream, 200)
             return True
-        if endpoint.open:
+        if endpoint.open[life]:
             self.breaches.append(f"{endpoint.webhook_id}: {knock.seqs} came while a request was not answered")
         endpoint.knocks.append(knock)
-        endpoint.open += 1
+        endpoint.open[life] += 1
         try:
             for observer in self.on_knock:
                 observer(endpoint, knock)
@@ -144,7 +146,7 @@ class Listener:
             knock.is_answered = True
             return True
         finally:
-            endpoint.open -= 1
+            endpoint.open[life] -= 1
 
     def _look_at(
         self, line: str, headers: dict[str, str], body: bytes, life: int

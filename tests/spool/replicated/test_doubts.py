@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
 
 from spool.replicated.postgres import PostgresTable
-from tests.world.postgres import SYNCHRONOUS, Servers, binaries
+from tests.world.postgres import SYNCHRONOUS, Servers
 from tests.world.process import wait_until
 from tests.world.tables import LITTLE_PATIENCE, PATIENCE, DatabaseInPostgres
 
@@ -80,35 +77,18 @@ def test_a_server_that_is_down_and_an_old_primary_are_named(
 
 
 def test_one_that_only_receives_is_named(harmed: DatabaseInPostgres, servers: Servers) -> None:
-    """pg_receivewal counts, and flushes; nobody can promote what it has."""
-    name = servers.primary.name  # which no standby has now
-    directory = Path("/tmp") / f"{harmed.name}-received"
-    directory.mkdir(mode=0o700)
-    receiver = subprocess.Popen(
-        [
-            binaries() / "pg_receivewal",
-            "--synchronous",
-            *("-D", directory),
-            *("-d", f"{servers.primary.conninfo('')} application_name={name}"),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    """pg_receivewal counts for PostgreSQL; nobody can promote what it has."""
+    servers.primary.set("synchronous_standby_names", "ANY 1 (*)")
+    counts = (
+        "SELECT count(*) FROM pg_stat_replication "
+        "WHERE application_name = 'pg_receivewal' AND sync_state = 'quorum' AND flush_lsn IS NOT NULL"
     )
-    try:
-        counts = f"SELECT count(*) FROM pg_stat_replication WHERE application_name = '{name}'"
+    with servers.primary.archived():
         wait_until(
-            lambda: (
-                servers.primary.execute(f"{counts} AND sync_state = 'quorum' AND flush_lsn IS NOT NULL")
-                == [(1,)]
-            ),
+            lambda: servers.primary.execute(counts) == [(1,)],
             lambda: f"it receives. {servers.primary.output}",
         )
         (doubt,) = doubts_of(harmed)
-    finally:
-        receiver.kill()
-        receiver.wait()
-        shutil.rmtree(directory)
     assert (
-        f"127.0.0.1:{servers.primary.port}: {name} counts as a synchronous standby, and only receives"
-        in doubt
+        f"127.0.0.1:{servers.primary.port}: pg_receivewal is counted by PostgreSQL as a synchronous" in doubt
     )

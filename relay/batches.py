@@ -90,7 +90,7 @@ async def send_batch(core: Core, wanted: SendBatch, member: Principal) -> list[O
         except Refusal as refusal:
             refused = Refused.by(refusal)
         except (*LOG_UNAVAILABLE, ReadersFullError):
-            refused = Refused.by(unavailable())
+            refused = Refused.by(core.why_stalled() or unavailable())
         for number in begun:
             outcomes[number] = Outcome(refused=refused)
     return outcomes

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from ipaddress import IPv4Address, ip_address
 from tomllib import loads
 from typing import Annotated, Any, Final, TypeVar
 
@@ -24,6 +25,10 @@ from relay.toml_lines import BadValueError, KeyPath, dotted
 NODE_FILE: Final = "node.toml"
 #: As a label of a host name, so that it can stand in a certificate and in a page's address.
 is_node_name: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?").fullmatch
+
+_is_variable: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
+_is_number: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*").fullmatch
+_EVERYBODY: Final = IPv4Address("255.255.255.255")
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -117,15 +122,33 @@ def check_own(own: NodeConfig) -> None:
         raise _bad(
             ("address",), "expected host:port or [v6]:port, and a port that other nodes can connect to"
         )
+    if not _is_of_one_machine(own.address):
+        raise _bad(("address",), "expected the name or address by which other nodes reach this machine")
     given = [name for name in ("database", "database_file", "database_env") if getattr(own, name)]
     if not given:
         raise _bad(("database",), "is missing: set it, or database_file, or database_env")
     if len(given) > 1:
         raise _bad((given[1],), f"there is {given[0]} already: set one of them")
+    if own.database_file and not own.database_file.isprintable():
+        raise _bad(("database_file",), "expected the path of a file")
+    if own.database_env and not _is_variable(own.database_env):
+        raise _bad(("database_env",), "expected the name of a variable of the environment")
     if "\0" in own.database or "\n" in own.database:
         raise _bad(("database",), "expected one line")
     if own.delivery.ehlo_name and not is_host_name(own.delivery.ehlo_name):
         raise _bad(("delivery", "ehlo_name"), "expected a host name of two labels or more")
+
+
+def _is_of_one_machine(address: str) -> bool:
+    """And of no more: 0.0.0.0 is where one listens, and to whoever connects there it is himself. `host:port`."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        ip = ip_address(host)
+    except ValueError:
+        # What ends as a number is read as one by some, whatever it is then: `0`, `0x0`, `256.1.1.1`.
+        return not _is_number(host.rpartition(".")[2])
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return not (ip.is_unspecified or ip.is_multicast or ip == _EVERYBODY)
 
 
 def with_own(config: S, own: NodeConfig) -> S:

@@ -48,7 +48,7 @@ from relay.streams import Streams
 from relay.surroundings import Surroundings
 from relay.views import peppers, signing_keys
 from relay.writes import Writes
-from spool.errors import ReadersFullError
+from spool.errors import LogStalledError, ReadersFullError
 from spool.views import Snapshot
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ class Core:
     why_not_appending: Callable[[], Refusal | None] = _always
     #: Why this relay may not know what was acknowledged last. None: it does.
     why_not_sure: Callable[[], Refusal | None] = _always
+    #: Why the log does not answer at this moment, where that is not this machine's disk.
+    why_stalled: Callable[[], Refusal | None] = _always
     stopping: bool = False
     #: Where the relay runs on several nodes: who decides for this one while it follows, and what edges say of it.
     elsewhere: Elsewhere | None = None
@@ -293,7 +295,13 @@ class Core:
             self._check_still(asker, reads=found.reads)
             if not is_counted and not found.reads:
                 self.quota.take_write(asker.did)
-        return await found.run(self, arguments, asker)
+        try:
+            return await found.run(self, arguments, asker)
+        except LogStalledError as stalled:
+            # As whoever asks makes it a refusal, but with what is known here of the reason.
+            if (why := self.why_stalled()) is not None:
+                raise why from stalled
+            raise
 
     def _check_not_stopping(self, found: Decision, arguments: msgspec.Struct, asker: Asker) -> None:
         if self.stopping and not isinstance(asker, Operator) and not found.ends_what_was_begun(arguments):

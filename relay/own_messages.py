@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import msgspec
+
 from relay.core import Core
 from relay.decisions.scheduling import cancelled_by_member, moved_by_member
 from relay.events import MessageBounced, MessageRescheduled
+from relay.presentation import MessageSummary, message_summary
 from relay.principals import SEND, Principal
 from relay.refusals import Refusal
 from relay.registry import Arguments, decision
@@ -34,9 +37,18 @@ class RescheduleMessages(OwnMessages, frozen=True, kw_only=True):
     scheduled_at: int
 
 
+class Ordered(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of it, as whoever decided it sees it: another node may see it a little later."""
+
+    #: Of all messages that were meant, in order.
+    ids: list[int]
+    #: As it is now, where one was meant.
+    message: MessageSummary | None = None
+
+
 @decision(by=Principal, scope=SEND)
-async def cancel_messages(core: Core, wanted: OwnMessages, member: Principal) -> list[int]:
-    """End what was not tried yet; its message ids, in order. Raises Refusal(NOT_FOUND or NOT_CANCELLABLE)."""
+async def cancel_messages(core: Core, wanted: OwnMessages, member: Principal) -> Ordered:
+    """End what was not tried yet. Raises Refusal(NOT_FOUND or NOT_CANCELLABLE)."""
 
     def judge(view: Snapshot, states: Sequence[MessageState]) -> Sequence[MessageBounced]:
         return cancelled_by_member(states, member, core.in_hand, core.store.get)
@@ -45,8 +57,8 @@ async def cancel_messages(core: Core, wanted: OwnMessages, member: Principal) ->
 
 
 @decision(by=Principal, scope=SEND)
-async def reschedule_messages(core: Core, wanted: RescheduleMessages, member: Principal) -> list[int]:
-    """Give what is scheduled another time; its message ids, in order.
+async def reschedule_messages(core: Core, wanted: RescheduleMessages, member: Principal) -> Ordered:
+    """Give what is scheduled another time.
 
     Raises Refusal(NOT_FOUND, INVALID_REQUEST, NOT_CANCELLABLE or RATE_LIMITED).
     """
@@ -76,7 +88,7 @@ async def _ordered(
     wanted: OwnMessages,
     member: Principal,
     judge: Callable[[Snapshot, Sequence[MessageState]], Sequence[MessageBounced | MessageRescheduled]],
-) -> list[int]:
+) -> Ordered:
     found: list[int] = []
     taken: list[int] = []
 
@@ -102,7 +114,12 @@ async def _ordered(
         _let_go(core, taken)
         raise
     core.in_hand.let_go(taken)
-    return found
+    if wanted.message_id is None:
+        return Ordered(ids=found)
+    with core.store.read() as view:
+        state = messages.message(view, wanted.message_id)
+    assert state is not None
+    return Ordered(ids=found, message=message_summary(state, core.store.get))
 
 
 def _let_go(core: Core, taken: Sequence[int]) -> None:

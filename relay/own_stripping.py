@@ -71,6 +71,8 @@ class OwnStripping:
         self._first: int | None = through + 1 if through < store.last_seq else None
         #: The last `payload.erased` that was seen since the start.
         self._last_erased = 0
+        #: Nobody is served: it pauses for nobody, whoever calls it.
+        self.alone = False
         #: Why it cannot go on, in a sentence.
         self.trouble: str | None = None
         store.observers.append(self._observe)
@@ -111,8 +113,8 @@ class OwnStripping:
         self.trouble = f"personal data that were erased cannot be removed from its files: {because}"
         logger.error("node.not_stripped", extra={"because": because})
 
-    async def catch_up(self, *, alone: bool = False) -> Done:
-        """Carry out all that is owed now. The caller holds `erasing`. `alone`: as of `Store.erase_payloads`.
+    async def catch_up(self) -> Done:
+        """Carry out all that is owed now. The caller holds `erasing`.
 
         Raises what `Store.erase_payloads` raises, and OSError. Cancelled, or where it raises, some is done; call it
         again.
@@ -130,7 +132,7 @@ class OwnStripping:
             kept_from = self._store.first_seq()
             seqs = {seq for seq in seqs if seq >= kept_from}
             last_payload_seq = max((last_payload_seq, *seqs))
-            segments += await self._store.erase_payloads(seqs, alone=alone)
+            segments += await self._store.erase_payloads(seqs, alone=self.alone)
             if any(erased.because == "operator" for _, erased in found):
                 copies += await self._store.remove_torn_copies(lambda _name, _data: True)
             await self._log.note_stripped(looked)

@@ -5,11 +5,14 @@ Each is a decision of `relay.registry`; returned, it is durable. What holds alre
 
 from __future__ import annotations
 
+import msgspec
+
 from relay.core import Core
 from relay.decisions import suppression
 from relay.decisions.forwarding import set_by_member
 from relay.events import Event
 from relay.forward_confirmations import mail_to
+from relay.presentation import SuppressedAddress, suppressed_address
 from relay.principals import Principal
 from relay.refusals import Refusal
 from relay.registry import Arguments, decision
@@ -22,6 +25,15 @@ class Suppress(Arguments, frozen=True, kw_only=True):
 
     address: str
     note: str | None = None
+
+
+class Suppressing(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of it, as whoever decided it sees it: another node may see it a little later."""
+
+    #: It was not so already.
+    is_new: bool
+    #: None: it was taken back since.
+    now: SuppressedAddress | None
 
 
 class Unsuppress(Arguments, frozen=True, kw_only=True):
@@ -38,9 +50,8 @@ class SetForwardTo(Arguments, frozen=True, kw_only=True):
 
 
 @decision(by=Principal)
-async def suppress(core: Core, wanted: Suppress, member: Principal) -> bool:
-    """Whether it was not so already. Raises Refusal(CONFLICT) where the list is full; what recipients say themselves
-    always finds room."""
+async def suppress(core: Core, wanted: Suppress, member: Principal) -> Suppressing:
+    """Raises Refusal(CONFLICT) where the list is full; what recipients say themselves always finds room."""
     most = core.config.members.suppressions_per_member_max
 
     def decide(view: Snapshot) -> list[Event]:
@@ -55,7 +66,10 @@ async def suppress(core: Core, wanted: Suppress, member: Principal) -> bool:
             )
         return suppression.suppress(view, member.did, wanted.address, "manual", note=wanted.note, by=member)
 
-    return bool(await core.writes.decide(member, decide))
+    is_new = bool(await core.writes.decide(member, decide))
+    with core.store.read() as view:
+        state = suppressions.suppression(view, member.did, wanted.address)
+    return Suppressing(is_new=is_new, now=None if state is None else suppressed_address(state))
 
 
 @decision(by=Principal)

@@ -316,7 +316,7 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
         ) as log:
             store = (Store if config.nodes is None else CommonStore)(log, views, surroundings)
             if log.follows:
-                store.found_at_start = _told_by_itself(log.recovery, views.rebuilt_because)
+                store.found_at_start = _told_by_itself(log.recovery, views)
             else:
                 await _report(store, log.recovery, views.rebuilt_because)
             yield store
@@ -342,7 +342,7 @@ async def _report(store: Store, recovery: RecoveryReport, rebuilt_because: str |
         await store.append(events)
 
 
-def _told_by_itself(recovery: RecoveryReport, rebuilt_because: str | None) -> tuple[str, ...]:
+def _told_by_itself(recovery: RecoveryReport, views: Views[Recorded]) -> tuple[str, ...]:
     """What had to be done to open a log that several machines have. It is of this machine alone, so it does not go into
     the log, but into this machine's own words."""
     told = []
@@ -350,7 +350,9 @@ def _told_by_itself(recovery: RecoveryReport, rebuilt_because: str | None) -> tu
         dropped = recovery.dropped
         logger.warning("log.dropped", extra={"from_seq": dropped.seq, "bytes": dropped.size})
         told.append(f"the end of its log, from {dropped.seq} on, was not whole, and was fetched again")
-    if rebuilt_because is not None and recovery.last_seq:
-        logger.warning("log.views_rebuilt", extra={"because": rebuilt_because})
-        told.append(f"its views were built again: {rebuilt_because}")
+    if views.rebuilt_because is not None and recovery.last_seq:
+        logger.warning("log.views_rebuilt", extra={"because": views.rebuilt_because})
+        # A node that is new, was filled or upgraded has nothing to explain.
+        if not views.rebuilding_was_due:
+            told.append(f"its views were built again: {views.rebuilt_because}")
     return tuple(told)

@@ -3,6 +3,9 @@
 The directory is the first word, or else what ATMOS_RELAY_DIR names: `DirectoryArgument` says which word is which. A
 message may be named by its id alone or by `--message`: `log audit DIR 14` and `log audit DIR --message 14` are one.
 A domain and a key have one owner, so `--did` may be left out where it can be found.
+
+What can be a node or a folder is a node where it is written as one (`two`, `two@HOST:PORT`), and a path has a slash:
+`./two`. So it means the same wherever it is typed, whatever is there.
 """
 
 from __future__ import annotations
@@ -197,3 +200,15 @@ def _owner(directory: Path, command: str, field: str, value: str, unknown: str) 
     if len(owners) > 1:
         raise click.UsageError(f"{value} is of several members; say --did: {', '.join(owners)}")
     return str(owners[0])
+
+
+def folder_meant(given: str) -> Path | None:
+    """None: it is written as a node (`tools.other_node.node_meant`). Raises UsageError where it is neither."""
+    from relay.config_nodes import is_node_name
+
+    if is_node_name(given.partition("@")[0]):
+        return None
+    folder = Path(given)
+    if not folder.is_dir():
+        raise click.UsageError(f"{given} is neither a directory nor a node: NAME, or NAME@HOST:PORT")
+    return folder

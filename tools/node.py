@@ -126,13 +126,17 @@ def node_list(directory: Path, as_json: bool) -> None:
     click.echo(f"The log is at sequence {found.last_seq}; {leader}.")
     columns = ("node", "is", "version", "address", "behind", "notOnDisk", "said")
     print_table(
-        [_row(node, found.last_seq) for node in found.nodes], columns, empty="There are no nodes yet."
+        [_row(node, found.last_seq) for node in found.nodes],
+        columns,
+        empty="There are no nodes.",
     )
     for node in found.nodes:
         for problem in node.problems:
             print_prose(f"{printable(node.name)}: {printable(problem)}")
         if node.facts is not None and node.facts.at_start is not None:
             print_prose(f"{printable(node.name)}: when it began, {printable(node.facts.at_start)}")
+    for gone in found.removed:
+        print_prose(f"{printable(gone.removed)} was removed at {gone.at}.")
 
 
 @node_group.command("add")
@@ -151,12 +155,15 @@ def node_add(directory: Path, name: str, file: Path | None, as_json: bool) -> No
     from relay.message.key_files import write_new
     from relay.nodes.database import conninfo_of
     from relay.nodes.joining import add
+    from relay.surroundings import Surroundings
+    from relay.times import utc
 
     config, own = _node(directory)
     file = file or Path(f"{name}.node")
     if file.exists():
         raise click.UsageError(f"{file} exists already; it is not overwritten")
-    added = trio.run(add, directory, _table(directory, config, own), conninfo_of(directory, own), name)
+    now = utc(Surroundings().clock())
+    added = trio.run(add, directory, _table(directory, config, own), conninfo_of(directory, own), name, now)
     write_new(file.absolute(), added.file)
     if as_json:
         print_json({"node": name, "file": str(file.absolute()), "code": added.code})
@@ -210,7 +217,7 @@ def node_join(
     from relay.config import parse_config
     from relay.nodes import database
     from relay.nodes.bundle import BUNDLE_BYTES_MAX, open_bundle
-    from relay.nodes.joining import begin_to_join, join
+    from relay.nodes.joining import begin_to_join, check_may_join, join
     from tools.meter import open_meter
     from tools.other_node import node_meant
 
@@ -235,6 +242,7 @@ def node_join(
         if source is None:
             last_seq = trio.run(make)
         else:
+            trio.run(check_may_join, table, given)
             other = node_meant(table, source)
             begin_to_join(directory, given, bind=bind, address=address)
             last_seq = fill_from(directory, other, table, progress)
@@ -335,6 +343,7 @@ def _overview_json(found: Overview) -> dict[str, Any]:
         "oldestSeq": found.oldest_seq,
         "leader": found.leader,
         "nodes": [_shown_json(node) for node in found.nodes],
+        "removed": [{"node": gone.removed, "removedAt": gone.at} for gone in found.removed],
     }
 
 

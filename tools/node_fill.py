@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "source",
     required=True,
     metavar="OTHER",
-    help="A node that runs, by its name or as NAME@HOST:PORT; or what `log backup` has made at one.",
+    help="A node that runs, NAME or NAME@HOST:PORT; or what `log backup` has made at one, by a path with a slash.",
 )
 @json_option
 def fill_command(directory: Path, source: str, as_json: bool) -> None:
@@ -36,13 +36,14 @@ def fill_command(directory: Path, source: str, as_json: bool) -> None:
     from relay.operator.client import is_running
     from relay.refusals import Refusal
     from tools.meter import open_meter
+    from tools.naming import folder_meant
     from tools.other_node import node_meant, table_of
 
     if is_running(directory):
         raise Refusal("CONFLICT", f"a relay runs on {directory}: stop it first")
     table = table_of(directory)
-    backup = Path(source)
-    other = backup if backup.is_dir() else node_meant(table, source)
+    backup = folder_meant(source)
+    other = node_meant(table, source) if backup is None else backup
     with open_meter() as meter:
         last_seq = fill_from(directory, other, table, None if as_json else meter)
     if as_json:

@@ -16,10 +16,11 @@ from relay.nodes.borrowing import RemoteDisk, asking_from_thread
 from relay.nodes.certificates import NodeCertificates, is_node_name
 from relay.nodes.facts import Facts, read_rows
 from relay.nodes.links import open_links
+from relay.nodes.members import Rows, members_in
 from relay.nodes.words import Node
 from relay.refusals import Refusal
 from relay.routes import Route
-from spool.replicated.table import Table
+from spool.replicated.table import Table, TableError
 
 T = TypeVar("T")
 
@@ -33,30 +34,48 @@ def table_of(directory: Path) -> Table:
 
 
 def node_meant(table: Table, given: str) -> Node:
-    """`NAME@HOST:PORT`, or a `NAME` whose address the database has. Raises UsageError, Refusal, TableError."""
+    """`NAME@HOST:PORT`, or a `NAME` whose address the database has (`tools.naming.folder_meant` says of what is given
+    that it is one of these). Raises UsageError, Refusal, TableError."""
     name, _, address = given.partition("@")
     if not is_node_name(name):
         raise click.UsageError(f"{given} is neither a directory nor a node: NAME, or NAME@HOST:PORT")
-    if not address:
-        address = trio.run(_address_of, table, name)
+    # Whoever meant that.
+    folder = f". The folder that is here is ./{given}" if Path(given).is_dir() else ""
+    try:
+        rows = trio.run(_rows_of, table)
+    except TableError:
+        if not address:
+            raise
+        # It is known by its name and the authority alone, then.
+        rows = {}
+    members = members_in(rows)
+    identity = members.identities.get(name)
+    gone = members.last_removed(name)
+    if gone is not None:
+        raise Refusal("NOT_FOUND", f"there is no node {name} any more: it was removed at {gone.at}{folder}")
+    address = address or _address_in(rows, name, folder)
     try:
         route = Route.parse(address)
     except ValueError:
-        raise click.UsageError(f"{address}: expected host:port or [v6]:port") from None
-    return Node(name, route.host, route.port)
+        raise click.UsageError(f"{address}: expected host:port or [v6]:port{folder}") from None
+    return Node(name, route.host, route.port, identity)
 
 
-async def _address_of(table: Table, name: str) -> str:
+async def _rows_of(table: Table) -> Rows:
     connection = await table.connect()
     try:
-        rows = read_rows(await connection.nodes())
+        return await connection.nodes()
     finally:
         await connection.close()
-    for row in rows:
+
+
+def _address_in(rows: Rows, name: str, folder: str) -> str:
+    nodes = read_rows(rows)
+    for row in nodes:
         if isinstance(row, Facts) and row.name == name and row.address:
             return row.address
-    names = ", ".join(row.name for row in rows) or "none"
-    raise Refusal("NOT_FOUND", f"there is no node {name} that says where it is; there are: {names}")
+    names = ", ".join(row.name for row in nodes) or "none"
+    raise Refusal("NOT_FOUND", f"there is no node {name} that says where it is; there are: {names}{folder}")
 
 
 def with_files_of(directory: Path, node: Node, do: Callable[[RemoteDisk], T]) -> T:

@@ -17,10 +17,9 @@ from relay.api.request import Request
 from relay.edge import Edge
 from relay.fields import moment_in
 from relay.json_body import JsonBody
-from relay.own_messages import OwnMessages, RescheduleMessages
-from relay.presentation import MessageSummary, message_summary
+from relay.own_messages import Ordered, OwnMessages, RescheduleMessages
+from relay.presentation import MessageSummary
 from relay.refusals import Refusal
-from relay.views import messages
 
 BODY_BYTES_MAX = 16 * 1024
 
@@ -57,8 +56,7 @@ async def reschedule(edge: Edge, request: Request) -> Answer:
     fields = _BODY.decode(await request.json(BODY_BYTES_MAX))
     scheduled_at = moment_in("scheduledAt", fields.scheduled_at)
     wanted = RescheduleMessages(message_id=message_id, scheduled_at=scheduled_at)
-    await edge.decide("reschedule_messages", wanted, member)
-    return _answer(edge, message_id)
+    return _answer(await edge.decide("reschedule_messages", wanted, member))
 
 
 @operation(
@@ -74,8 +72,7 @@ async def reschedule(edge: Edge, request: Request) -> Answer:
 async def cancel(edge: Edge, request: Request) -> Answer:
     member = writer_of(edge, request)
     message_id = _message_id(request)
-    await edge.decide("cancel_messages", OwnMessages(message_id=message_id), member)
-    return _answer(edge, message_id)
+    return _answer(await edge.decide("cancel_messages", OwnMessages(message_id=message_id), member))
 
 
 def _message_id(request: Request) -> int:
@@ -85,8 +82,7 @@ def _message_id(request: Request) -> int:
     return number
 
 
-def _answer(edge: Edge, message_id: int) -> Answer:
-    with edge.store.read() as view:
-        state = messages.message(view, message_id)
-    assert state is not None
-    return Answer.of(message_summary(state, edge.store.get))
+def _answer(ordered: Ordered) -> Answer:
+    """By what was decided: this node's own views may be behind that."""
+    assert ordered.message is not None
+    return Answer.of(ordered.message)

@@ -25,8 +25,8 @@ from relay.fields import NOTE_CHARACTERS_MAX, address_in, note_in
 from relay.json_body import JsonBody
 from relay.presentation import SuppressedAddress, SuppressionPage, suppressed_address
 from relay.refusals import unavailable
-from relay.self_service import Suppress, Unsuppress
-from relay.views.suppressions import Suppression, suppression, suppressions_of
+from relay.self_service import Suppress, Suppressing, Unsuppress
+from relay.views.suppressions import Suppression, suppressions_of
 from spool.views import Snapshot
 
 BODY_BYTES_MAX = 16 * 1024
@@ -91,13 +91,11 @@ async def suppression_page(edge: Edge, did: str, before: int | None, limit: int)
 async def suppress(edge: Edge, request: Request) -> Answer:
     member = writer_of(edge, request)
     wanted = _checked(_BODY.decode(await request.json(BODY_BYTES_MAX)))
-    is_new = await edge.decide("suppress", wanted, member)
-    with edge.store.read() as view:
-        state = suppression(view, member.did, wanted.address)
-    if state is None:
-        # It was taken back since, or this is a node that is late. To ask again does no harm.
+    done: Suppressing = await edge.decide("suppress", wanted, member)
+    if done.now is None:
+        # It was taken back since. To ask again does no harm.
         raise unavailable()
-    return Answer.of(suppressed_address(state), 201 if is_new else 200)
+    return Answer.of(done.now, 201 if done.is_new else 200)
 
 
 @operation(

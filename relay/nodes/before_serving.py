@@ -28,6 +28,16 @@ LOOK_SECONDS: Final = 0.02
 
 async def prepare(core: Core, node: Node, stop_wanted: Callable[[], Awaitable[None]]) -> None:
     """While `node` runs. Returns, with nothing or something left undone, when `stop_wanted` does."""
+    assert core.own_stripping is not None
+    # Also where the node's own task does it, which may be the first.
+    core.own_stripping.alone = True
+    try:
+        await _prepare(core, node, stop_wanted)
+    finally:
+        core.own_stripping.alone = False
+
+
+async def _prepare(core: Core, node: Node, stop_wanted: Callable[[], Awaitable[None]]) -> None:
     async with trio.open_nursery() as nursery:
 
         async def end() -> None:
@@ -58,6 +68,6 @@ async def _strip(core: Core) -> None:
     assert core.own_stripping is not None
     async with core.erasing:
         try:
-            await core.own_stripping.catch_up(alone=True)
+            await core.own_stripping.catch_up()
         except OSError as error:
             logger.error("node.not_stripped", extra={"because": error.strerror or type(error).__name__})

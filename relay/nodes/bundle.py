@@ -16,6 +16,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -60,12 +61,14 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     keys: dict[str, bytes]
     #: `relay.nodes.certificates.authority`.
     authority: bytes
+    #: Its key and first certificate (`relay.nodes.certificates.made_for`): by it the others know it.
+    own: bytes
 
     def __repr__(self) -> str:
         return f"<Bundle for {self.name}>"
 
 
-def collect(directory: Path, name: str, database: str) -> Bundle:
+def collect(directory: Path, name: str, database: str, now: datetime) -> Bundle:
     """What this node has, for another one of that name. Raises KeyFileError, OSError."""
     keys = {
         f"{path.parent.name}/{path.stem}": read_private(path)
@@ -78,6 +81,7 @@ def collect(directory: Path, name: str, database: str) -> Bundle:
         peppers=read_peppers(directory),
         keys=keys,
         authority=certificates.authority(directory),
+        own=certificates.made_for(directory, name, now),
     )
 
 
@@ -109,8 +113,9 @@ def open_bundle(data: bytes, code: str) -> Bundle:
 
 
 def write_secrets(bundle: Bundle, directory: Path) -> None:
-    """Peppers, keys and the authority, durable when it returns. What is there already must be equal. Raises
-    KeyFileError, and writes no more then."""
+    """Peppers, keys and what is by the authority, durable when it returns. What is there already must be equal, but for
+    the node's own key: of two bundles for one name the later one counts. Raises KeyFileError, and writes no more
+    then."""
     files = KeyFiles(directory)
     for number, root in bundle.peppers.items():
         _have(directory / pepper_name(number), root)
@@ -122,9 +127,10 @@ def write_secrets(bundle: Bundle, directory: Path) -> None:
         is_there = certificates.authority(directory) == bundle.authority
     except KeyFileError:
         certificates.install(directory, bundle.authority)
-        return
+        is_there = True
     if not is_there:
         raise KeyFileError(f"{directory / 'node'}: has the authority of another relay's nodes")
+    certificates.install_own(directory, bundle.own)
 
 
 def _have(path: Path, octets: bytes) -> None:

@@ -2,19 +2,21 @@
 
 The invariant: **whoever talks to a node over these contexts has a key that this relay's authority has signed for a node
 of that name, and nothing else will do**: no certificate of the public authorities, none of another relay's, none of
-this relay's for another name. A node that was taken out of the relay still has its certificate, so who answers looks
-besides whether the name is still that of a node (`relay.nodes.door`).
+this relay's for another name. A node that was taken out of the relay still has its certificate, and the authority's key
+to make itself others, so either side looks besides whether the key that was shown is that of a node of this name
+(`relay.nodes.members`): all that is said of a key there is its digest, the *identity*.
 
 Below the data directory, each file 0600, as a secret is (`relay.message.key_files`)::
 
     node/ca.pem   the authority: its private key (PKCS #8) and its certificate
-    node/own.pem  this node's private key and its certificate
+    node/own.pem  this node's private key, which it keeps for its life, and its certificate
 
 The authority is made when a relay gets its first node (`found`), for CA_DAYS, and every node has a copy: a node has
-the pepper and all DKIM keys, so there is nothing that it could be kept from by that. So each node makes its own
-certificate, for NODE_DAYS, and a new one with a new key when less than a third of them are left (`renew`, at a start
-and then once a day); nobody is asked or told, for the others know the authority and no certificate. The authority
-itself is renewed by hand, within CA_DAYS: delete `node/ca.pem` at all nodes, `found` it anew at one, and copy it.
+the pepper and all DKIM keys, so there is nothing that it could be kept from by that. `node add` makes the key and the
+first certificate of a new node (`made_for`), and they come in its bundle. Each node makes its next certificates itself,
+of the same key, for NODE_DAYS, when less than a third of them are left (`renew`, at a start and then once a day);
+nobody is asked or told, for the others know the authority and the key, and no certificate. The authority itself is
+renewed by hand, within CA_DAYS: delete `node/ca.pem` at all nodes, `found` it anew at one, and copy it.
 
 TLS 1.3 alone, both sides show a certificate, no session is resumed. A name is in its certificate as `NAME.node.invalid`
 (RFC 2606), to which the authority is confined (RFC 5280 4.2.1.10): it could vouch for no name that a browser asks for.
@@ -22,6 +24,7 @@ TLS 1.3 alone, both sides show a certificate, no session is resumed. A name is i
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -34,7 +37,7 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from relay.message.key_files import (
@@ -44,6 +47,7 @@ from relay.message.key_files import (
     read_private,
     write_new,
 )
+from relay.nodes.members import IDENTITY_CHARACTERS
 
 logger = logging.getLogger(__name__)
 
@@ -100,18 +104,51 @@ def authority(directory: Path) -> bytes:
     return read_private(_authority_file(directory))
 
 
+def made_for(directory: Path, name: str, now: datetime) -> bytes:
+    """A new key and its certificate, for another node of this relay, which is to have them as its `node/own.pem`. It is
+    a secret. Raises KeyFileError."""
+    ca_key, ca = _read(authority(directory), str(_authority_file(directory)))
+    return _issued(ca_key, ca, name, ec.generate_private_key(ec.SECP256R1()), now)
+
+
+def install_own(directory: Path, own: bytes) -> None:
+    """Keep what another node has made for this one (`made_for`), in the place of what is there. Raises KeyFileError."""
+    _read(own, "the node's key and certificate")
+    _make_room(directory)
+    path = _own_file(directory)
+    if not path.exists() or read_private(path) != own:
+        _replace(path, own)
+
+
+def identity_of(own: bytes) -> str:
+    """Of whom has this `node/own.pem`. Raises KeyFileError."""
+    _, certificate = _read(own, "the node's key and certificate")
+    return _identity(certificate)
+
+
+def identity_shown(shown: bytes | None) -> str:
+    """Of whom has shown this certificate (DER), one that was verified. Empty: there is none."""
+    return _identity(x509.load_der_x509_certificate(shown)) if shown else ""
+
+
 class NodeCertificates:
     """This node's, in use. Raises KeyFileError where there is no authority, or a file cannot be used."""
 
     def __init__(self, directory: Path, name: str, now: datetime) -> None:
-        """Its certificate is made where there is none, or none of this name and authority."""
+        """Its certificate is made where there is none, or none of this name and authority; and its key where there is
+        none, or one of another name."""
         self.name: Final = name
-        self._path: Final = directory / "node" / "own.pem"
+        self._path: Final = _own_file(directory)
         self._key, self._authority = _read(authority(directory), str(_authority_file(directory)))
         if not self._is_ours():
             self._issue(now)
         self._load()
         self.renew(now)
+
+    @property
+    def identity(self) -> str:
+        """By which the others know this node (`relay.nodes.members`)."""
+        return _identity(self._own)
 
     @property
     def not_after(self) -> datetime:
@@ -155,29 +192,13 @@ class NodeCertificates:
         return _hosts_in(own) == [host_of(self.name)]
 
     def _issue(self, now: datetime) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        signed_by = self._authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        certificate = (
-            _begun(_named(f"atmos-relay node {self.name}"), self._authority.subject, key, now, NODE_DAYS)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(digital_signature=True), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-                critical=False,
-            )
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(host_of(self.name))]), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(signed_by), critical=False
-            )
-            .sign(self._key, hashes.SHA256())
-        )
-        unfinished = _unfinished(self._path)
-        with suppress(FileNotFoundError):
-            # Killed, or failed, while it was made. Nobody else writes here: this node has the directory.
-            unfinished.unlink()
-        write_new(unfinished, _pem(key, certificate))
-        os.replace(unfinished, self._path)
-        fsync_directory(self._path.parent)
+        key = None
+        if self._path.exists():
+            kept, certificate = _read(read_private(self._path), str(self._path))
+            # Called otherwise, it is another node.
+            key = kept if _hosts_in(certificate) == [host_of(self.name)] else None
+        key = key or ec.generate_private_key(ec.SECP256R1())
+        _replace(self._path, _issued(self._key, self._authority, self.name, key, now))
 
     def _load(self) -> None:
         _, self._own = _read(read_private(self._path), str(self._path))
@@ -206,6 +227,36 @@ def name_in(shown: Any) -> str | None:
         return None
     name, _, zone = hosts[0].partition(".")
     return name if zone == _ZONE and is_node_name(name) else None
+
+
+def _issued(
+    ca_key: ec.EllipticCurvePrivateKey,
+    ca: x509.Certificate,
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    now: datetime,
+) -> bytes:
+    signed_by = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    certificate = (
+        _begun(_named(f"atmos-relay node {name}"), ca.subject, key, now, NODE_DAYS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+            critical=False,
+        )
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host_of(name))]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(signed_by), critical=False
+        )
+        .sign(ca_key, hashes.SHA256())
+    )
+    return _pem(key, certificate)
+
+
+def _identity(certificate: x509.Certificate) -> str:
+    public = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(public).hexdigest()[:IDENTITY_CHARACTERS]
 
 
 def _begun(
@@ -266,6 +317,21 @@ def _authority_file(directory: Path) -> Path:
 
 def _make_room(directory: Path) -> None:
     make_private_directory(directory / "node")
+
+
+def _own_file(directory: Path) -> Path:
+    return directory / "node" / "own.pem"
+
+
+def _replace(path: Path, octets: bytes) -> None:
+    """By a rename, durably."""
+    unfinished = _unfinished(path)
+    with suppress(FileNotFoundError):
+        # Killed, or failed, while it was made. Nobody else writes here: this node has the directory.
+        unfinished.unlink()
+    write_new(unfinished, octets)
+    os.replace(unfinished, path)
+    fsync_directory(path.parent)
 
 
 def _unfinished(path: Path) -> Path:

@@ -22,21 +22,28 @@ _INSTALL = (
 
 def conninfo_of(directory: Path, own: NodeConfig, environment: Mapping[str, str] = os.environ) -> str:
     """In libpq's words. Raises ConfigError, or KeyFileError for a file that others can read."""
+    where = _where(directory, own)
     if own.database_env:
-        value = environment.get(own.database_env, "")
-        where = f"the environment's {own.database_env}"
+        if own.database_env not in environment:
+            raise ConfigError(
+                f"{where}: the environment has no such variable; set it for the relay's process"
+            )
+        value = environment[own.database_env]
     elif own.database_file:
         path = directory / own.database_file
+        if not path.exists():
+            raise ConfigError(
+                f"{where}: there is no such file. Write it: how the database is reached, on one line, as libpq takes "
+                "it, and for its owner only (mode 0600)"
+            )
         try:
             value = read_private(path).decode()
         except UnicodeDecodeError:
-            raise ConfigError(f"{path} does not say how to reach the database: it is no text") from None
-        where = str(path)
+            raise ConfigError(f"{where} does not say how to reach the database: it is no text") from None
     else:
-        path = directory / NODE_FILE
         if "password" in own.database.lower() or "@" in own.database:
-            read_private(path)
-        value, where = own.database, f"{path}: database"
+            read_private(directory / NODE_FILE)
+        value = own.database
     value = value.strip()
     if not value or "\n" in value:
         raise ConfigError(f"{where} does not say how to reach the database, on one line")
@@ -45,11 +52,11 @@ def conninfo_of(directory: Path, own: NodeConfig, environment: Mapping[str, str]
 
 def open_table(directory: Path, nodes: NodesConfig, own: NodeConfig) -> Table:
     """The database of this node. Nothing is connected yet. Raises as `conninfo_of` and `table_of` do."""
-    return table_of(conninfo_of(directory, own), nodes)
+    return table_of(conninfo_of(directory, own), nodes, _where(directory, own))
 
 
-def table_of(conninfo: str, nodes: NodesConfig) -> Table:
-    """Raises ConfigError where it cannot be used, or where there is no driver."""
+def table_of(conninfo: str, nodes: NodesConfig, where: str = "database") -> Table:
+    """`where` it says so. Raises ConfigError where it cannot be used, or where there is no driver."""
     try:
         from spool.replicated.postgres import PostgresTable
     except ImportError:
@@ -61,7 +68,17 @@ def table_of(conninfo: str, nodes: NodesConfig) -> Table:
             provider_is_durable=nodes.provider_is_durable,
         )
     except ValueError as error:
-        raise ConfigError(f"database: {error}") from None
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _where(directory: Path, own: NodeConfig) -> str:
+    """What says how the database is reached."""
+    path = directory / NODE_FILE
+    if own.database_env:
+        return f"{path}: database_env {own.database_env}"
+    if own.database_file:
+        return f"{path}: database_file {directory / own.database_file}"
+    return f"{path}: database"
 
 
 def database_name(conninfo: str) -> str:

@@ -4,8 +4,8 @@
         ...
 
 The invariant: **only a node of this relay is answered, and only a node that leads decides.** Who connects shows a
-certificate of the relay's own authority, with its name; each question is looked at anew: whether that name is still one
-of the nodes' (`is_node`), and whether this node leads (`leads`). A node that does not lead says so before it does
+certificate of the relay's own authority, with its name; each question is looked at anew: whether a node of that name is
+known by that key (`is_node`), and whether this node leads (`leads`). A node that does not lead says so before it does
 anything, so that who asks may ask another one. Its files it lends to any node, whoever leads (`relay.nodes.lending`).
 
 What a node asks for is carried out as it would be for whoever asks it there, by the same `Core.decide`: a member's key
@@ -17,8 +17,8 @@ or that it was (`relay.edge.Decide`). A defect in a decision is an answer (INTER
 this node's log), and ends nothing.
 
 Bounds: HANDSHAKES_MAX connections that have not shown who they are, for HANDSHAKE_SECONDS_MAX each; one more is closed
-at once. CONNECTIONS_OF_ONE_MAX of each node, and QUESTIONS_OCTETS_MAX of all questions that are held. A question has
-QUESTION_SECONDS_MAX to arrive whole, and an answer as long to be taken.
+at once. CONNECTIONS_OF_ONE_MAX of each node (and of all that are none together), and QUESTIONS_OCTETS_MAX of all
+questions that are held. A question has QUESTION_SECONDS_MAX to arrive whole, and an answer as long to be taken.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ from relay.core import Core
 from relay.edges.answering import decoder_of
 from relay.listening import listen_http
 from relay.nodes import wire, words
-from relay.nodes.certificates import NodeCertificates, name_in
+from relay.nodes.certificates import NodeCertificates, identity_shown, name_in
 from relay.nodes.lending import Lending
+from relay.nodes.seldom import Seldom
 from relay.operator.commands import carry_out, make_all_known
 from relay.principals import Operator, Stranger
 from relay.processes import carried
@@ -63,6 +64,8 @@ GRACE_SECONDS: Final = 5.0
 #: What a node of another version is told that asks for what is not known here: an upgrade takes its time.
 RETRY_AFTER_SECONDS: Final = 60
 
+#: Whose connections these are; it is no name.
+_OF_NO_NODE: Final = ""
 _STRANGER: Final = Stranger()
 _NIL: Final = msgspec.Raw(msgspec.msgpack.encode(None))
 
@@ -76,15 +79,16 @@ async def open_door(
     bind: str,
     certificates: NodeCertificates,
     *,
-    is_node: Callable[[str], bool],
+    is_node: Callable[[str, str], bool],
     leads: Callable[[], bool],
 ) -> AsyncIterator[Door]:
     """Serve other nodes on `bind` (of `node.toml`) while the block runs; afterwards nobody is let in any more, and what
     is being done has GRACE_SECONDS. So leave it when `core.stopping` is set, and before the log is closed. Raises
     OSError where the address cannot be had.
 
-    `is_node`: whether this name is one of the nodes' rows, at this moment. `leads`: whether this node leads, as far as
-    it knows: where it is wrong, the log does not take what is decided. Open it before anybody is told the address.
+    `is_node`: whether a node of this name has this identity (`relay.nodes.members`), at this moment. `leads`: whether
+    this node leads, as far as it knows: where it is wrong, the log does not take what is decided. Open it before
+    anybody is told the address.
     """
     make_all_known()
     listening = await listen_http(bind, "node.toml: bind")
@@ -113,7 +117,7 @@ class Door:
         core: Core,
         certificates: NodeCertificates,
         *,
-        is_node: Callable[[str], bool],
+        is_node: Callable[[str, str], bool],
         leads: Callable[[], bool],
     ) -> None:
         self._core = core
@@ -124,6 +128,7 @@ class Door:
         #: With the number of the port that it became.
         self.address = ""
         self.buffers: Final = Buffers(lambda: QUESTIONS_OCTETS_MAX)
+        self.lines: Final = Seldom(logger)
         self._handshakes = 0
         self._of: Counter[str] = Counter()
         self._open: set[_Connection] = set()
@@ -151,36 +156,46 @@ class Door:
         )
         spoken: wire.Spoken | None = None
         try:
-            name = await self._name_of(stream)
-            if name is None or self._of[name] >= CONNECTIONS_OF_ONE_MAX:
+            shown = await self._shown_by(stream)
+            if shown is None:
                 return
-            self._of[name] += 1
+            name, identity = shown
+            # Who has the name of a node and not its key takes no place of that node's.
+            whose = name if self.is_node(name, identity) else _OF_NO_NODE
+            if self._of[whose] >= CONNECTIONS_OF_ONE_MAX:
+                # Some may be those of a node that had the name before: there is room the next time.
+                for one in self._open:
+                    one.end_if_it_is_of_no_node()
+                return
+            self._of[whose] += 1
             spoken = wire.Spoken(stream, h11.SERVER)
-            connection = _Connection(self, spoken, name)
+            connection = _Connection(self, spoken, name, identity)
             self._open.add(connection)
             try:
                 await connection.run()
             finally:
                 self._open.discard(connection)
-                self._of[name] -= 1
+                self._of[whose] -= 1
         except* trio.BrokenResourceError:
             pass  # it hung up
         except* h11.ProtocolError as group:
             if spoken is None or not spoken.has_ended:
-                logger.warning("node.door_misused", extra={"because": repr(group.exceptions)})
+                self.lines.say(logging.WARNING, "node.door_misused", because=repr(group.exceptions))
         except* Exception as group:
             logger.error("node.door_defect", exc_info=group)
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _name_of(self, stream: trio.SSLStream[trio.abc.Stream]) -> str | None:
+    async def _shown_by(self, stream: trio.SSLStream[trio.abc.Stream]) -> tuple[str, str] | None:
+        """Its name, and its identity."""
         self._handshakes += 1
         try:
             with trio.move_on_after(HANDSHAKE_SECONDS_MAX):
                 await stream.do_handshake()
-                return name_in(stream.getpeercert())
+                name = name_in(stream.getpeercert())
+                return None if name is None else (name, identity_shown(stream.getpeercert(binary_form=True)))
         except trio.BrokenResourceError as error:
-            logger.info("node.refused", extra={"because": str(error.__cause__ or "it hung up")})
+            self.lines.say(logging.INFO, "node.refused", because=str(error.__cause__ or "it hung up"))
         finally:
             self._handshakes -= 1
         return None
@@ -192,9 +207,8 @@ class Door:
         try:
             asked = _decode(question)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            logger.warning(
-                "node.door_misused", extra={"because": "a question that cannot be read", "node": name}
-            )
+            because = "a question that cannot be read"
+            self.lines.say(logging.WARNING, "node.door_misused", because=because, node=name)
             return wire.NO_QUESTION, b""
         if not self._leads() and not isinstance(asked, words.OF_ANY_NODE):
             return wire.NOT_LEADING, b""
@@ -269,10 +283,11 @@ class _Connection:
     """Of one node. One task reads, so that it sees a question cancelled, or the connection end, while another
     answers."""
 
-    def __init__(self, door: Door, spoken: wire.Spoken, name: str) -> None:
+    def __init__(self, door: Door, spoken: wire.Spoken, name: str, identity: str) -> None:
         self._door = door
         self._spoken = spoken
         self._name = name
+        self._identity = identity
         self._scope = trio.CancelScope()
         #: What is being done for it can be cancelled by this.
         self._doing: trio.CancelScope | None = None
@@ -285,6 +300,10 @@ class _Connection:
 
     def end_if_it_rests(self) -> None:
         if not self.is_busy:
+            self._scope.cancel()
+
+    def end_if_it_is_of_no_node(self) -> None:
+        if not self._door.is_node(self._name, self._identity):
             self._scope.cancel()
 
     async def run(self) -> None:
@@ -308,10 +327,11 @@ class _Connection:
         event = await self._spoken.next_event()
         if not isinstance(event, h11.Request):
             return None
-        if not self._door.is_node(self._name):
-            logger.warning(
-                "node.refused", extra={"because": "its name is no node's any more", "node": self._name}
-            )
+        if not self._door.is_node(self._name, self._identity):
+            because = "no node of this name is known by its key (any more)"
+            # Strangers are not to hide it.
+            lines = self._door.lines
+            lines.say(logging.WARNING, "node.refused", kind=" of a name", because=because, node=self._name)
             await self._say(wire.NO_NODE, b"", closes=True)
             return None
         if (event.method, event.target) != (b"POST", wire.TARGET.encode()):

@@ -17,6 +17,7 @@ import msgspec
 
 from relay.codec import NotRead, versions_read_by_all, versions_read_here
 from relay.config_nodes import is_node_name
+from relay.nodes.members import without_removed
 from relay.nodes.seal import differing_pepper
 from relay.times import HOUR_US
 
@@ -34,6 +35,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Times are microseconds since the epoch, by the node's own clock."""
 
     name: Name
+    #: By which key it is known (`relay.nodes.members`).
+    identity: Name = ""
     #: Of the relay that runs there.
     version: Name
     #: Type of an event -> the highest version of it that it can read.
@@ -73,10 +76,11 @@ class StrangeRow(NamedTuple):
     sentence: str
 
 
-def invited(name: str) -> Facts:
-    """Of a node that was added and has never run: its certificate is taken where its name is in a row."""
+def invited(name: str, identity: str = "") -> Facts:
+    """Of a node that was added and has never run: it is taken for one from then on."""
     return Facts(
         name=name,
+        identity=identity,
         version="",
         events={},
         address="",
@@ -106,8 +110,8 @@ def from_row(name: str, row: Mapping[str, object]) -> Facts | StrangeRow:
 
 
 def read_rows(rows: Mapping[str, Mapping[str, object]]) -> list[Facts | StrangeRow]:
-    """All of them, by name."""
-    return [from_row(name, row) for name, row in sorted(rows.items())]
+    """Those of all nodes, by name; not of one that was removed."""
+    return [from_row(name, row) for name, row in sorted(without_removed(rows).items())]
 
 
 def not_read_by_all(

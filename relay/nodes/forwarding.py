@@ -16,8 +16,8 @@ The contract is `relay.edge.Decide`'s. Of its own:
 
 - *Returned*: it is durable, and **in the views of this node** (read your own write): the leader says how far its log
   has come, and the answer waits until the views here have that. After OWN_WRITE_SECONDS_MAX it is given all the same:
-  it is true, and what it is about is found here a little later; the log says `node.answered_early`, and the `Atmos-Lag`
-  of the answer how late this node is.
+  it is true, for it says what the leader said and nothing of the views here, and what it is about is found here a
+  little later; the log says `node.answered_early`, and the `Atmos-Lag` of the answer how late this node is.
 - *Cancelled*: not written (`relay.nodes.links`). Where the leader says nothing for CANCELLED_SECONDS_MAX it is the
   refusal below.
 - *A question is never sent twice.* What failed before its first octet, or was refused by a node that does not lead, has
@@ -26,7 +26,9 @@ The contract is `relay.edge.Decide`'s. Of its own:
 
 *Counted*: writes a minute are counted by this node for what its doors take, and by the leader for what is handed in, so
 they are exact for what is written; what is refused at one node is counted at that node alone. Messages that strangers
-begin are counted by the leader. Places of streams are each node's own; so are reads at work.
+begin are counted by the leader. Places of streams are each node's own; so are reads at work. So a member that goes to
+all of N nodes has N times what one machine gives of these, from N machines: each bears what it would bear alone, and
+the leader refuses what is handed in beyond its own count before it decides anything.
 
 `catch_up` is how a follower says "there is no such key" or "no such message" truthfully: it asks the leader how far the
 log has come (one question for all who ask at the same time), and waits for that, CATCH_UP_SECONDS_MAX at most.
@@ -53,6 +55,7 @@ from relay.events import ConsoleEpochRaised
 from relay.message.tokens import SEAL_KEY_OCTETS
 from relay.nodes import words
 from relay.nodes.links import ANSWER_SECONDS_MAX, Links, LostError, NotAskedError
+from relay.nodes.seldom import Seldom
 from relay.nodes.words import Node
 from relay.operator.commands import carry_out
 from relay.principals import Asker, Operator, Principal
@@ -145,6 +148,7 @@ class Forwarding:
         self._core = core
         self._links = links
         self._name = name
+        self._lines = Seldom(logger)
         self._leader = leader
         self._level_at = level_at
         self._trouble = trouble
@@ -323,7 +327,7 @@ class Forwarding:
             # Whoever is cancelled now has been answered: it is done.
             with trio.CancelScope(shield=True):
                 if not await self._views_have(answered.seq, OWN_WRITE_SECONDS_MAX):
-                    logger.warning("node.answered_early", extra={"seq": answered.seq, "seen": self._seen})
+                    self._lines.say(logging.WARNING, "node.answered_early", seq=answered.seq, seen=self._seen)
         if answered.raised is not None:
             try:
                 error = carried.made(answered.raised)
@@ -359,7 +363,7 @@ class Forwarding:
                 continue
             except LostError as error:
                 self._counted.labels("lost").inc()
-                logger.warning("node.answer_lost", extra={"because": str(error)})
+                self._lines.say(logging.WARNING, "node.answer_lost", because=str(error))
                 raise _may_be_done("the node that leads did not answer") from None
             self._counted.labels("answered").inc()
             try:
@@ -367,7 +371,7 @@ class Forwarding:
             except _UNREADABLE:
                 raise _may_be_done("it has answered what this node does not understand") from None
         self._counted.labels("not_asked").inc()
-        logger.info("node.not_asked", extra={"because": why})
+        self._lines.say(logging.INFO, "node.not_asked", because=why)
         raise _unavailable("no node leads at this moment; nothing was done: try again")
 
     # ------------------------------------------------------------------------------------------- how far we are

@@ -165,7 +165,8 @@ async def leave(directory: Path, table: Table | None, *, surroundings: Surroundi
             retention_days=lambda: config.spool.retention_days,
             offload=surroundings.offload,
         )
-        await own.catch_up(alone=True)
+        own.alone = True
+        await own.catch_up()
         await log.sync()
         dropped = table is not None and await _drop(table, log.last_seq, log.last_chain)
         seq = log.last_seq

@@ -10,7 +10,9 @@ as it does for a node that was away: the directory `filling` stands there from t
 JOINING in it, so nobody serves what has no log yet, and the same command goes on with it. Who removes `filling` has
 given that up, and has a node with an empty log.
 
-A node that is added has a row in the database from then on: its certificate is taken where its name is in one.
+A node that is added has a row in the database from then on, with the identity of the key that its bundle has
+(`relay.nodes.members`). One that is removed has none any more, and another row says so for good: what it shows is not
+taken, and it does not start.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -34,7 +37,9 @@ from relay.message.key_files import (
     write_new,
 )
 from relay.nodes.bundle import Bundle, collect, seal_bundle, write_secrets
+from relay.nodes.certificates import identity_of
 from relay.nodes.facts import Facts, StrangeRow, from_row, invited, to_row
+from relay.nodes.members import identity_in, members_in, removal, without_removed
 from relay.refusals import Refusal
 from relay.times import SECOND_US
 from spool.backup.format import read_manifest
@@ -56,9 +61,15 @@ class Added(NamedTuple):
 
 
 async def add(
-    directory: Path, table: Table, conninfo: str, name: str, chance: Callable[[int], bytes] = os.urandom
+    directory: Path,
+    table: Table,
+    conninfo: str,
+    name: str,
+    now: datetime,
+    chance: Callable[[int], bytes] = os.urandom,
 ) -> Added:
-    """Have a node of this name, and give what it is to have. Given again before that node has run, it gives it anew.
+    """Have a node of this name, and give what it is to have. Given again before that node has run, it gives it anew,
+    and what it gave before is good for nothing any more.
 
     Raises Refusal(INVALID_REQUEST or CONFLICT), KeyFileError, TableError, OSError.
     """
@@ -66,41 +77,48 @@ async def add(
         raise Refusal(
             "INVALID_REQUEST", "name: expected at most 32 letters of a-z, digits and hyphens within"
         )
-    bundle = collect(directory, name, conninfo)
+    bundle = collect(directory, name, conninfo, now)
     connection = await table.connect()
     try:
-        rows = await connection.nodes()
+        rows = without_removed(await connection.nodes())
         if name in rows:
             there = from_row(name, rows[name])
             if isinstance(there, StrangeRow) or there.began_at:
                 raise Refusal(
                     "CONFLICT", f"there is a node {name} already; if it is gone for good, remove it first"
                 )
-        await connection.write_node(name, to_row(invited(name)))
+        await connection.write_node(name, to_row(invited(name, identity_of(bundle.own))))
     finally:
         await connection.close()
     return Added(*seal_bundle(bundle, chance))
 
 
 async def remove(table: Table, name: str) -> None:
-    """Have no node of this name any more: its certificate is not taken, and nothing is kept for it.
+    """Have no node of this name any more: what it shows is not taken, and nothing is kept for it. Killed on the way, it
+    is done again.
 
     Raises Refusal(NOT_FOUND), Refusal(CONFLICT) where it is at work, TableError.
     """
     connection = await table.connect()
     try:
         rows = await connection.nodes()
-        if name not in rows:
-            raise Refusal("NOT_FOUND", f"there is no node {name}")
+        if name not in without_removed(rows):
+            gone = members_in(rows).last_removed(name)
+            when = "" if gone is None else f" any more: it was removed at {gone.at}"
+            raise Refusal("NOT_FOUND", f"there is no node {name}{when}")
         facts = from_row(name, rows[name])
+        now_us = await connection.time_us()
         if isinstance(facts, Facts):
-            seconds = (await connection.time_us() - facts.written_at) / SECOND_US
+            seconds = (now_us - facts.written_at) / SECOND_US
             if seconds < LATELY_SECONDS:
                 raise Refusal(
                     "CONFLICT",
                     f"{name} is at work: its last word is {max(seconds, 0):.0f} s old. Stop its relay, wait for "
                     f"{LATELY_SECONDS} s, and remove it then",
                 )
+        identity = identity_in(rows[name])
+        if identity:
+            await connection.write_node(*removal(name, identity, now_us))
         await connection.remove_node(name)
     finally:
         await connection.close()
@@ -128,6 +146,7 @@ async def join(
     last_seq = 0 if backup is None else _last_seq_of(backup)
     connection = await table.connect()
     try:
+        await _check_may_join(connection, bundle)
         await check_tail(connection, last_seq)
     finally:
         await connection.close()
@@ -143,9 +162,24 @@ async def join(
     return last_seq
 
 
+async def check_may_join(table: Table, bundle: Bundle) -> None:
+    """Raises Refusal(CONFLICT) where what the bundle was made for was removed, or made anew, since; TableError."""
+    connection = await table.connect()
+    try:
+        await _check_may_join(connection, bundle)
+    finally:
+        await connection.close()
+
+
+async def _check_may_join(connection: Connection, bundle: Bundle) -> None:
+    why_not = members_in(await connection.nodes()).why_not(bundle.name, identity_of(bundle.own))
+    if why_not is not None:
+        raise Refusal("CONFLICT", why_not)
+
+
 def begin_to_join(directory: Path, bundle: Bundle, *, bind: str, address: str) -> None:
     """Make `directory`, as `join` does, but for its log: `relay.nodes.filling.fill` is to follow. Given again, with the
-    same values or others, it goes on.
+    same values or others, it goes on. Ask `check_may_join` before.
 
     Raises Refusal(CONFLICT) where the directory will not do, ConfigError, KeyFileError, OSError.
     """

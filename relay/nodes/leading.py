@@ -16,7 +16,10 @@ from typing import Final
 import trio
 
 from relay.nodes.lease import HeldLease
+from relay.nodes.seldom import Seldom
+from relay.refusals import Refusal
 from spool.errors import LogDeposedError
+from spool.replicated.lateness import no_answer
 from spool.replicated.leading import Replicated, Witnessed
 from spool.replicated.table import Connection, Lease, Table, TableError
 
@@ -39,6 +42,7 @@ class Leading:
         self._confirmed = trio.lowlevel.ParkingLot()
         #: The last renewal.
         self._has_failed = False
+        self._lines = Seldom(logger)
         #: Another node leads, or this one gives it up: nothing is done any more.
         self.is_over = False
 
@@ -76,7 +80,7 @@ class Leading:
                     with trio.fail_after(self._seconds):
                         is_renewed = await self._renew(told)
                 except (TableError, trio.TooSlowError) as error:
-                    self._note_failed(str(error) or "no answer")
+                    self._note_failed(str(error) or no_answer(trio.current_time() - began, self._seconds))
                     await self._look_elsewhere()
                 if not is_renewed:
                     await trio.sleep(AGAIN_SECONDS)
@@ -117,9 +121,9 @@ class Leading:
         )
 
     def _note_failed(self, because: str) -> None:
-        """A line for the first one of those that follow each other."""
+        """A line for the first one of those that follow each other, where they do not come and go."""
         if not self._has_failed:
-            logger.warning("node.lease_not_renewed", extra={"because": because})
+            self._lines.say(logging.WARNING, "node.lease_not_renewed", because=because)
         self._has_failed = True
 
     def _note_confirmed(self, sent_at: float) -> None:
@@ -136,3 +140,13 @@ class Leading:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+
+def database_is_away() -> Refusal:
+    """What is said meanwhile to whoever wants something decided."""
+    return Refusal(
+        "TEMPORARILY_UNAVAILABLE",
+        "the database in which the nodes of this relay agree does not answer, so nothing can be accepted now; try "
+        "again, with an Idempotency-Key to be safe from sending twice",
+        retry_after_seconds=5,
+    )

@@ -35,7 +35,7 @@ import trio
 from relay.buffers import Buffers
 from relay.internet.tcp import OpenStream
 from relay.nodes import wire
-from relay.nodes.certificates import NodeCertificates, host_of
+from relay.nodes.certificates import NodeCertificates, host_of, identity_shown
 from relay.nodes.words import Node
 from relay.turns import Turns
 
@@ -181,6 +181,13 @@ class Links:
             except BaseException:
                 await trio.aclose_forcefully(stream)
                 raise
+            if node.identity is not None and node.identity != identity_shown(
+                stream.getpeercert(binary_form=True)
+            ):
+                await trio.aclose_forcefully(stream)
+                raise NotAskedError(
+                    f"who is at {node.host}:{node.port} has another key than node {node.name}"
+                )
             self.made += 1
             return _Link(node, transport, wire.Spoken(stream, h11.CLIENT))
         raise NotAskedError(f"no connection to node {node.name}: {because}")

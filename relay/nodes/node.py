@@ -4,7 +4,7 @@
        │  the lease does not move, and nobody else was quicker to take the head
        ▼
     leads: `node.leads` is the first batch that it appends; then all that acts on the world begins (`relay.acting`)
-       │  another node has taken the head, or this one's clock is off
+       │  another node has taken the head, or this one's clock is off; or, following or leading, it was removed
        ▼
     ends: LogDeposedError; whoever supervises the process begins it again, and it follows
 
@@ -27,7 +27,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Final, NoReturn
 
 import trio
 
@@ -40,13 +40,15 @@ from relay.nodes.ahead import find_ahead
 from relay.nodes.beside import BesideError, KeyMaterial
 from relay.nodes.door import Door
 from relay.nodes.facts import Facts, StrangeRow, read_rows
-from relay.nodes.leading import Leading
+from relay.nodes.leading import Leading, database_is_away
 from relay.nodes.lease import LeaseWatch, Led, is_clock_off, read_address, written_address
+from relay.nodes.members import Members, members_in
 from relay.nodes.owed import read_oldest_seq, wait_for_others
 from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
+from relay.nodes.seldom import Seldom
 from relay.nodes.speaking import Speaking
 from relay.nodes.tail import Tail
-from relay.nodes.trouble import Trouble, database_is_away
+from relay.nodes.trouble import Trouble
 from relay.nodes.versions import Versions
 from relay.refusals import Refusal
 from relay.store import CommonStore
@@ -73,11 +75,12 @@ LOOK_SECONDS: Final = 0.25
 class Node:
     """One of several machines of a relay. `run` it beside the doors."""
 
-    def __init__(self, core: Core, own: NodeConfig, table: Table) -> None:
+    def __init__(self, core: Core, own: NodeConfig, table: Table, *, identity: str) -> None:
         assert core.config.nodes is not None
         self.name: Final = own.name
         self._core = core
         self._own = own
+        self.identity: Final = identity
         self._table = table
         self._store = core.store
         self._log = core.store.of_several_machines
@@ -111,6 +114,7 @@ class Node:
         self._given_time = 0
         self._leading: Leading | None = None
         self._trouble: Final = Trouble()
+        self._lines = Seldom(logger)
         #: Where others are let in.
         self.door: Door
         #: Called when this node leads, before it appends anything.
@@ -118,7 +122,9 @@ class Node:
         self._nursery: trio.Nursery
         #: What acted has ended.
         self._has_acted = trio.Event()
-        self._speaking = Speaking(self, core, own, table, on_clock=self._note_clock)
+        self._speaking = Speaking(
+            self, core, own, table, identity=identity, on_clock=self._note_clock, on_removed=self._end_removed
+        )
         self._versions = Versions(
             lambda: self._speaking.nodes, clock=core.store.now_us, tail_hours=self._tail_hours
         )
@@ -131,6 +137,7 @@ class Node:
         core.wait_for_others_to_strip = self._wait_for_others_to_strip
         core.why_not_appending = self.why_not_appending
         core.why_not_sure = self.why_not_sure
+        core.why_stalled = self.why_stalled
 
     # ------------------------------------------------------------------------------------------- what it is
 
@@ -149,9 +156,15 @@ class Node:
         # Our own lease, of the process before this one, or of a lead that came to nothing.
         return None if self._led.name == self.name else self._led
 
-    def expect(self, led: Led) -> None:
-        """It led when this process began, as far as the database has it."""
+    def expect(self, led: Led, members: Members) -> None:
+        """It led when this process began, as far as the database has it, and these were the nodes."""
         self._led = led
+        self._speaking.members = members
+
+    @property
+    def members(self) -> Members:
+        """All nodes, as the database has them."""
+        return self._speaking.members
 
     @property
     def known(self) -> Mapping[str, Mapping[str, object]]:
@@ -201,6 +214,11 @@ class Node:
         if leading is not None and leading.replicated.waits_seconds >= STALL_SECONDS:
             return database_is_away()
         return self.why_not_sure()
+
+    def why_stalled(self) -> Refusal | None:
+        """Of a node that leads. Something waits for the database, or for this machine's disk."""
+        leading = self._leading
+        return None if leading is None or not leading.replicated.waits_seconds else database_is_away()
 
     async def before_acting(self) -> None:
         """As `Core.before_acting`."""
@@ -310,14 +328,14 @@ class Node:
     def _say_why_not(self, why: str) -> None:
         if why != self._said:
             self._said = why
-            logger.warning("node.does_not_lead", extra={"because": why})
+            self._lines.say(logging.WARNING, "node.does_not_lead", kind=why, because=why)
 
     def _hear_of_trouble(self, error: TableError | SpoolError | None) -> None:
         if isinstance(error, TableError):
             # What could not be read proves nothing of who leads.
             self._watch.begin_anew()
         if self._trouble.hear(error) and self._trouble.text != self._versions.needs_upgrade:
-            logger.warning("node.database_trouble", extra={"because": self._trouble.text})
+            self._lines.say(logging.WARNING, "node.database_trouble", because=self._trouble.text)
         if self._nobody_leads and isinstance(error, REFUSED):
             self._say_why_not("it cannot take all that is in the database into its log")
 
@@ -356,8 +374,11 @@ class Node:
         head = await connection.head()
         if self._why_not_leading(head) or self._is_another_about_to_lead(head, lease):
             return None
-        nodes = read_rows(await connection.nodes())
-        self._trouble.nobody_leads = await find_ahead(connection, head, lease, nodes, self.name)
+        rows = await connection.nodes()
+        removed = members_in(rows).why_not(self.name, self.identity)
+        if removed is not None:
+            self._end_removed(removed)
+        self._trouble.nobody_leads = await find_ahead(connection, head, lease, read_rows(rows), self.name)
         if self._trouble.nobody_leads is not None:
             self._say_why_not(self._trouble.nobody_leads)
             return None
@@ -418,7 +439,7 @@ class Node:
 
     def _hear_of_trouble_while_leading(self, text: str | None) -> None:
         if self._trouble.say(text):
-            logger.warning("node.database_trouble", extra={"because": text})
+            self._lines.say(logging.WARNING, "node.database_trouble", because=text)
 
     def _note_clock(self) -> None:
         """It has been off for some time. Raises `LogDeposedError` where this node leads: its times are the log's."""
@@ -428,6 +449,12 @@ class Node:
             raise LogDeposedError(
                 f"this machine's clock is {-off:+.1f} s off the database's: it leads no more"
             )
+
+    def _end_removed(self, why: str) -> NoReturn:
+        logger.error("node.removed", extra={"because": why})
+        if self._leading is not None:
+            self._leading.is_over = True
+        raise LogDeposedError(why)
 
     async def _give_up_in_time(self, leading: Leading) -> None:
         """When all this is cancelled: what acted records what it knows, and is not waited for without end."""

@@ -15,6 +15,8 @@ from relay.config import Config
 from relay.config_nodes import NodeConfig, common_digest
 from relay.message.keys import load_peppers
 from relay.nodes.facts import Facts, StrangeRow, differences, read_rows
+from relay.nodes.lease import read_address
+from relay.nodes.members import Removed, members_in
 from relay.nodes.seal import pepper_digests
 from relay.times import SECOND_US
 from spool.replicated.table import Table
@@ -49,6 +51,8 @@ class Overview(NamedTuple):
     #: The first sequence number that the database still has a row of.
     oldest_seq: int | None
     nodes: tuple[Shown, ...]
+    #: Of whose names none is a node's again, by their names.
+    removed: tuple[Removed, ...]
 
     @property
     def leader(self) -> str | None:
@@ -78,10 +82,13 @@ async def look(table: Table, ours: Facts) -> Overview:
         now_us = await connection.time_us()
     finally:
         await connection.close()
-    # As `relay.nodes.node` writes it: name and address.
-    leader = lease.address.partition(" ")[0] if lease is not None and lease.holder == head.holder else None
+    led = read_address(lease.address) if lease is not None and lease.holder == head.holder else None
+    leader = None if led is None else led.name
     nodes = tuple(_shown(node, ours, leader, head.last_seq, now_us) for node in read_rows(rows))
-    return Overview(head.last_seq, head.epoch, oldest, nodes)
+    members = members_in(rows)
+    names = sorted({gone.removed for gone in members.removed.values()})
+    removed = tuple(gone for name in names if (gone := members.last_removed(name)) is not None)
+    return Overview(head.last_seq, head.epoch, oldest, nodes, removed)
 
 
 def _shown(node: Facts | StrangeRow, ours: Facts, leader: str | None, last_seq: int, now_us: int) -> Shown:

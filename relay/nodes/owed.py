@@ -4,7 +4,7 @@ The invariant: **nobody is told that something is gone while a file or a row may
 has not said that it has stripped its files has not, however long it has been silent: its disk is somewhere. What the
 database's own backups and archives of its WAL keep, nobody can know here.
 
-Pure, but for `wait_for_others`.
+Pure, but for `wait_for_others` and `read_oldest_seq`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ async def wait_for_others(
 
 
 async def read_oldest_seq(table: Table) -> int | None:
-    """Of the rows that the database has. Raises TableError."""
+    """The first sequence number that the database has a row of. Raises TableError."""
     connection = await table.connect()
     try:
         return await connection.oldest_seq()

@@ -19,7 +19,10 @@ from relay.core import Core
 from relay.nodes.ahead import Heard
 from relay.nodes.facts import Facts, to_row
 from relay.nodes.lease import clock_off_us, is_clock_off
+from relay.nodes.members import Members, members_in
 from relay.nodes.seal import pepper_digests
+from relay.nodes.seldom import Seldom
+from spool.replicated.lateness import no_answer
 from spool.replicated.table import Connection, Table, TableError
 
 logger = logging.getLogger(__name__)
@@ -49,16 +52,27 @@ class Spoken(Protocol):
 
 
 class Speaking:
-    """`on_clock` is called when the clock has been off for some time; what it raises ends `run`."""
+    """`on_clock` is called when the clock has been off for some time, `on_removed` with a sentence when this is no node
+    of the relay any more; what they raise ends `run`."""
 
     def __init__(
-        self, node: Spoken, core: Core, own: NodeConfig, table: Table, *, on_clock: Callable[[], None]
+        self,
+        node: Spoken,
+        core: Core,
+        own: NodeConfig,
+        table: Table,
+        *,
+        identity: str,
+        on_clock: Callable[[], None],
+        on_removed: Callable[[str], None],
     ) -> None:
         self._node = node
         self._core = core
         self._own = own
         self._table = table
+        self._identity = identity
         self._on_clock = on_clock
+        self._on_removed = on_removed
         self._began_at = core.surroundings.clock()
         self._version = version("atmos-relay")
         #: What this machine's files say, and its digest.
@@ -68,6 +82,7 @@ class Speaking:
         self._has_spoken = False
         #: The last time.
         self._has_failed = False
+        self._lines = Seldom(logger)
         self._namesake_times = 0
         self._connection: Connection | None = None
         #: How far the database's clock is ahead of ours, at the least; None: not known yet.
@@ -76,6 +91,8 @@ class Speaking:
         self.nodes: Mapping[str, Mapping[str, object]] = {}
         #: Who has spoken since.
         self.heard: Final = Heard()
+        #: And who they are.
+        self.members = Members()
         #: What this machine's disk is known to have.
         self.synced_seq = 0
 
@@ -89,7 +106,7 @@ class Speaking:
                         await self._speak()
                     self._has_failed = False
                 except (TableError, trio.TooSlowError) as error:
-                    self._note_failed(str(error) or "no answer")
+                    self._note_failed(str(error) or no_answer(trio.current_time() - began, ANSWER_SECONDS))
                     await self._let_go()
                 await trio.sleep_until(began + EVERY_SECONDS)
         finally:
@@ -97,9 +114,9 @@ class Speaking:
                 await self._let_go()
 
     def _note_failed(self, because: str) -> None:
-        """A line for the first one of those that follow each other."""
+        """A line for the first one of those that follow each other, where they do not come and go."""
         if not self._has_failed:
-            logger.info("node.not_spoken", extra={"because": because})
+            self._lines.say(logging.INFO, "node.not_spoken", because=because)
         self._has_failed = True
 
     async def _speak(self) -> None:
@@ -108,11 +125,15 @@ class Speaking:
         await self._look_at_clock(self._connection)
         rows = await self._connection.nodes()
         self.heard.read(rows, trio.current_time())
+        why_not = members_in(rows).why_not(self._own.name, self._identity)
+        if why_not is not None:
+            self._on_removed(why_not)
         self._look_for_namesake(rows.get(self._own.name))
         row = to_row(self.facts())
         await self._connection.write_node(self._own.name, row)
         self._has_spoken = True
         self.nodes = {**rows, self._own.name: row}
+        self.members = members_in(self.nodes)
 
     def _look_for_namesake(self, there: Mapping[str, object] | None) -> None:
         """Whether another process writes the row that we wrote last: a directory was copied, `node.toml` and all. After
@@ -140,6 +161,7 @@ class Speaking:
         trouble = "; ".join(each for each in troubles if each)
         return Facts(
             name=self._own.name,
+            identity=self._identity,
             version=self._version,
             events=self._node.reads,
             address=self._own.address,

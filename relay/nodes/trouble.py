@@ -15,7 +15,6 @@ away for so long that the database has not what it lacks: what was erased meanwh
 from __future__ import annotations
 
 from relay.nodes.versions import UnreadRowError
-from relay.refusals import Refusal
 from spool.errors import DivergedError, LostRowsError, RowsMissingError, SpoolError, TailGoneError
 from spool.replicated.following import REFUSED
 from spool.replicated.rows import DamagedRowError
@@ -83,12 +82,3 @@ class Trouble:
 
     def clear(self) -> None:
         self._text, self._is_refusal, self.is_unfit = None, False, False
-
-
-def database_is_away() -> Refusal:
-    return Refusal(
-        "TEMPORARILY_UNAVAILABLE",
-        "the database in which the nodes of this relay agree does not answer, so nothing can be accepted now; try "
-        "again, with an Idempotency-Key to be safe from sending twice",
-        retry_after_seconds=5,
-    )

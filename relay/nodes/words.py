@@ -41,6 +41,8 @@ class Node(NamedTuple):
     #: Where its door is: host and port.
     host: str
     port: int
+    #: By which key it is known (`relay.nodes.members`). None: that is not known, so it is taken by its name.
+    identity: str | None = None
 
 
 class _Word(msgspec.Struct, frozen=True):

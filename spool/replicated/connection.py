@@ -27,6 +27,7 @@ from psycopg.types.numeric import Int8
 
 from spool.own_thread import OwnThread
 from spool.replicated.hosts import Host
+from spool.replicated.lateness import no_answer
 from spool.replicated.statements import LISTEN
 from spool.replicated.table import TableError, UnfitTableError, UnknownOutcomeError
 
@@ -113,12 +114,14 @@ class Session:
         self._is_asking = True
         answer: Answer | None = None
         failure: TableError | None = None
+        began = trio.current_time()
         try:
             with trio.move_on_after(seconds) as limit:
                 answer = await self._thread.interruptible(self._cut, function, *values)
             failure = self._noticed(changes)
         except psycopg.Error as error:
-            failure = self._told(error, changes, is_late=limit.cancel_called)
+            late = no_answer(trio.current_time() - began, seconds) if limit.cancel_called else None
+            failure = self._told(error, changes, late)
         finally:
             self._is_asking = False
             if answer is None or failure is not None:
@@ -132,13 +135,13 @@ class Session:
         assert answer is not None
         return answer
 
-    def _told(self, error: psycopg.Error, changes: bool, *, is_late: bool) -> TableError:
+    def _told(self, error: psycopg.Error, changes: bool, late: str | None) -> TableError:
         if error.sqlstate is not None and not (self._connection.closed or self._is_cut or self._notices):
             said = f"{self.host}: {error.diag.message_primary}"
             if error.sqlstate == _LOCK_NOT_AVAILABLE:
                 return TableError(f"{said}: somebody else's change is under way")
             return UnfitTableError(said) if error.sqlstate[:2] in _UNFIT else TableError(said)
-        said = "no answer in time" if is_late else error.diag.message_primary or "the connection broke"
+        said = late or error.diag.message_primary or "the connection broke"
         return (UnknownOutcomeError if changes else TableError)(f"{self.host}: {said}")
 
     def _noticed(self, changes: bool) -> TableError | None:
@@ -182,6 +185,7 @@ async def open_session(host: Host, *, seconds: float, limiter: trio.CapacityLimi
     """Raises `TableError` where it is not there within so long. What then still waits for it, for a name that nobody
     resolves, say, ends in a thread of its own, and comes to nothing."""
     opening = _Opening(host)
+    began = trio.current_time()
     try:
         with trio.move_on_after(seconds):
             await trio.to_thread.run_sync(opening.open, abandon_on_cancel=True, limiter=limiter)
@@ -190,7 +194,7 @@ async def open_session(host: Host, *, seconds: float, limiter: trio.CapacityLimi
         raise TableError(f"{host.name}: {opening.describe(error)}") from None
     finally:
         opening.abandon()
-    raise TableError(f"{host.name}: no answer in time")
+    raise TableError(f"{host.name}: {no_answer(trio.current_time() - began, seconds)}")
 
 
 class _Opening:

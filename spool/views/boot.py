@@ -29,6 +29,7 @@ BOOT_NAME: Final = "boot"
 _BOOT_BYTES_MAX: Final = 200
 #: Stands in `boot` once LMDB has met a page that cannot be right.
 _DAMAGED: Final = "damaged"
+THERE_WERE_NONE: Final = "there were none"
 _WENT_DOWN: Final = "the machine went down while they were in use"
 
 
@@ -44,7 +45,7 @@ def reason_not_to_open(directory: Path, disk: Disk | None = None) -> str | None:
     """Why the views there must not even be opened; None if nothing speaks against it."""
     disk = disk or RealDisk()
     if not are_there(directory, disk):
-        return "there were none"
+        return THERE_WERE_NONE
     try:
         with opened(disk, directory / BOOT_NAME) as handle:
             marked = disk.read(handle, _BOOT_BYTES_MAX, 0).decode("utf-8", "replace").strip()

@@ -84,6 +84,8 @@ class Views(Generic[E]):
         self._is_damaged = False
         #: Why the views had to be built again at `open`; None when they were found good.
         self.rebuilt_because: str | None = None
+        #: And nothing is wrong with that: there were none yet, or those of another version.
+        self.rebuilding_was_due = False
         #: Called with the decoded events after their transaction is committed, in log order.
         self.observers: list[Callable[[Sequence[E]], None]] = []
 
@@ -100,10 +102,12 @@ class Views(Generic[E]):
         this is the only writer. Raises ReadersFullError where other processes leave no room to read.
         """
         doubt = boot.reason_not_to_open(self.directory)
+        self.rebuilding_was_due = doubt == boot.THERE_WERE_NONE
         if doubt is None:
             try:
                 self._open_environment()
                 doubt = self._shape_mismatch()
+                self.rebuilding_was_due = doubt is not None
             except lmdb.Error as error:
                 doubt = f"LMDB cannot be opened: {error}"
         if doubt is not None:
@@ -178,6 +182,7 @@ class Views(Generic[E]):
             self._open_environment()
             self._write_shape()
             self._readers.take()
+            self.rebuilding_was_due = False
             self.rebuilt_because = "they were made from another log"
         self.correct_index(reader)
         runs = reader.runs(self.position + 1, until)

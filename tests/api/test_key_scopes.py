@@ -184,7 +184,7 @@ def test_what_a_key_has_begun_when_it_is_revoked_it_does_not_get_done(tmp_path: 
             issued = await world.command("key_issue", did=DID)
             thief = Principal(DID, issued["keyId"], FULL)
             wanted = Suppress(address="a@example.com")
-            assert await world.core.decide("suppress", wanted, thief)
+            assert (await world.core.decide("suppress", wanted, thief)).is_new
             await world.command("key_revoke", did=DID, key_id=issued["keyId"])
             before = world.core.store.last_seq
             with pytest.raises(Refusal) as refused:

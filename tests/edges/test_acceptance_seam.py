@@ -146,8 +146,8 @@ def test_what_is_large_passes_whole(tmp_path: Path, carrier: Carrier) -> None:
 def test_a_stranger_and_other_answers(tmp_path: Path, carrier: Carrier) -> None:
     async def test(world: World, door: Door, member: Principal) -> None:
         full = member._replace(scope="full")
-        assert await door.decide("suppress", Suppress(address="a@example.com"), full) is True
-        assert await door.decide("suppress", Suppress(address="a@example.com"), full) is False
+        assert (await door.decide("suppress", Suppress(address="a@example.com"), full)).is_new is True
+        assert (await door.decide("suppress", Suppress(address="a@example.com"), full)).is_new is False
         with pytest.raises(Refusal) as refused:
             await door.decide("unsubscribe", Click(token="none of ours"), Stranger())
         assert refused.value.code == "NOT_FOUND"

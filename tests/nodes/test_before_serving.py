@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from relay.file_names import LOG_DIRECTORY
 from relay.nodes.before_serving import PATIENCE_SECONDS, prepare
+from spool import erasure, strip
 from tests.world.directories import names_in
 from tests.world.erasing import erase
 from tests.world.machines import Machine, Machines, open_machines
@@ -42,6 +44,29 @@ def test_what_was_erased_meanwhile_it_has_not_and_shows_to_nobody(tmp_path: Path
             status, shown, _ = await away.world.request("GET", f"/v1/messages/{message_id}")
             assert status == 200
             assert FRIEND not in str(shown)
+
+    run(main)
+
+
+def test_before_it_serves_it_pauses_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause for each 32 records was most of the time that a node from a backup took to begin."""
+    monkeypatch.setattr(strip, "RECORDS_PER_PAUSE", 1)
+    pauses: list[bool] = []
+
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert") as machines:
+            leader, away, _ = await with_one_away(machines)
+            await erase(leader.world, recipient=FRIEND)
+            monkeypatch.setattr(erasure, "_let_others_work", lambda: pauses.append(True))
+            await away.begin()
+            assert not names_in(away.directory / LOG_DIRECTORY, FRIEND)
+            assert not pauses
+            other = await leader.world.send(to=f"another-{FRIEND}")
+            await leader.world.until_final(other)
+            await machines.until_level()
+            await erase(leader.world, recipient=f"another-{FRIEND}")
+            await machines.until(lambda: not names_in(away.directory / LOG_DIRECTORY, f"another-{FRIEND}"))
+            assert pauses
 
     run(main)
 

@@ -20,8 +20,11 @@ from relay.nodes.certificates import (
     authority,
     found,
     host_of,
+    identity_of,
     install,
+    install_own,
     is_node_name,
+    made_for,
     name_in,
 )
 from tests.world.self_signed import self_signed_context
@@ -207,6 +210,30 @@ def test_one_that_has_expired_is_refused(tmp_path: Path) -> None:
     assert "expired" in refused(names_after_handshake, a.for_server(), b.for_client(), "a")
 
 
+def test_its_key_stays_when_its_certificate_is_renewed(tmp_path: Path) -> None:
+    a = node(tmp_path / "a", "a", now=NOW - timedelta(days=300))
+    identity = a.identity
+    assert a.renew(NOW) is True
+    assert a.identity == identity == identity_of((tmp_path / "a" / "node" / "own.pem").read_bytes())
+    assert len(identity) == 32
+    # Called otherwise it is another node.
+    assert NodeCertificates(tmp_path / "a", "c", NOW).identity != identity
+
+
+def test_what_another_node_has_made_for_it(tmp_path: Path) -> None:
+    a = node(tmp_path / "a", "a")
+    made = made_for(tmp_path / "a", "b", NOW)
+    (tmp_path / "b").mkdir()
+    install(tmp_path / "b", authority(tmp_path / "a"))
+    install_own(tmp_path / "b", made)
+    install_own(tmp_path / "b", made)
+    b = NodeCertificates(tmp_path / "b", "b", NOW)
+    assert b.identity == identity_of(made) != a.identity
+    assert trio.run(names_after_handshake, a.for_server(), b.for_client(), "a") == ("b", "a")
+    with pytest.raises(KeyFileError):
+        install_own(tmp_path / "b", b"x")
+
+
 def test_a_node_that_is_called_otherwise_now_gets_another(tmp_path: Path) -> None:
     node(tmp_path / "a", "a")
     b = node(tmp_path / "b", "b", of=tmp_path / "a")
@@ -220,7 +247,9 @@ def test_one_of_another_authority_is_replaced(tmp_path: Path) -> None:
     b = node(tmp_path / "b", "b")
     (tmp_path / "a" / "node" / "ca.pem").unlink()
     install(tmp_path / "a", authority(tmp_path / "b"))
+    identity = identity_of((tmp_path / "a" / "node" / "own.pem").read_bytes())
     a = NodeCertificates(tmp_path / "a", "a", NOW)
+    assert a.identity == identity
     assert trio.run(names_after_handshake, a.for_server(), b.for_client(), "a") == ("b", "a")
 
 

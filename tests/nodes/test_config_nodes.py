@@ -92,7 +92,35 @@ def test_a_node_whose_relay_toml_has_lost_its_table_does_not_go_on_alone(tmp_pat
         (OWN_HEAD.replace('"127.0.0.1:0"', '"127.0.0.1"'), 2, "bind"),
         (OWN_HEAD.replace('"one.example:8443"', '"one.example:0"'), 3, "address"),
         (OWN_HEAD.replace('"one.example:8443"', '"https://one.example"'), 3, "address"),
+        *(
+            (OWN_HEAD.replace("one.example", host), 3, "address")
+            for host in (
+                *(
+                    "",
+                    "0.0.0.0",
+                    "[::]",
+                    "[0::0]",
+                    "[::ffff:0.0.0.0]",
+                    "0",
+                    "0.0",
+                    "000.0.0.0",
+                    "0x0",
+                    "256.1.1.1",
+                ),
+                *("*", "224.0.0.1", "[ff02::1]", "255.255.255.255", "a b", "-a.example", "one.example@b"),
+            )
+        ),
         (OWN_HEAD.replace('"dbname=relay password=hunter2"', "7"), 4, "database"),
+        *(
+            (OWN_HEAD.replace("database = ", f"{setting} = {value} #"), 4, setting)
+            for setting, value in (
+                ("database_file", '"a\\u0000b"'),
+                ("database_file", '"\\n"'),
+                ("database_env", '"A=B"'),
+                ("database_env", '" "'),
+                ("database_env", '"a\\u0000b"'),
+            )
+        ),
         (OWN_HEAD + 'database_env = "DATABASE"\n', 5, "database_env"),
         (OWN_HEAD + 'database_file = "database"\n', 5, "database_file"),
         (OWN_HEAD + "colour = 1\n", 5, "colour"),
@@ -189,6 +217,14 @@ def test_what_a_node_may_have_otherwise_are_settings() -> None:
     for name in OWN:
         table, _, setting = name.partition(".")
         assert setting in {field.name for field in msgspec.structs.fields(getattr(of(""), table))}
+
+
+@pytest.mark.parametrize(
+    "host", ["one.example", "10.0.0.1", "[2001:db8::1]", "127.0.0.1", "one", "1.example", "x0"]
+)
+def test_where_a_node_can_be_reached(tmp_path: Path, host: str) -> None:
+    own = load_node(written(tmp_path, "[nodes]\n", OWN_HEAD.replace("one.example", host)))
+    assert own.address == f"{host}:8443"
 
 
 # ------------------------------------------------------------------------------------------------ another node's rules

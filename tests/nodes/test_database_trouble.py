@@ -125,8 +125,10 @@ def test_standbys_that_have_nothing_flushed_are_told_of_by_all_nodes(tmp_path: P
             leader = await machines.until_led()
             await machines.until_level()
             machines.database.servers.stall_standbys()
-            status, _ = await leader.world.post_send(to="meanwhile@example.com")
-            assert status == 503
+            # The first one, too, which waits until it is clear that nothing comes.
+            status, answer = await leader.world.post_send(to="meanwhile@example.com")
+            assert (status, answer["code"]) == (503, "TEMPORARILY_UNAVAILABLE")
+            assert "the database in which the nodes of this relay agree does not answer" in answer["error"]
             for machine in machines.all:
                 status, answer = await machine.world.post_send(to="later@example.com")
                 assert (status, answer["code"]) == (503, "TEMPORARILY_UNAVAILABLE")

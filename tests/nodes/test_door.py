@@ -351,6 +351,34 @@ def test_one_node_has_so_many_connections_and_no_more(
     with_follower(tmp_path, test)
 
 
+def test_who_has_only_the_name_of_a_node_takes_none_of_its_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by what comes when the name is another machine's, nor by what is there from before."""
+    monkeypatch.setattr(doors, "CONNECTIONS_OF_ONE_MAX", 2)
+
+    async def test(world: World, follower: Follower, _: Principal) -> None:
+        right = follower.identity
+        follower.identity = "another machine's"
+        async with raw(follower) as first, raw(follower) as second:
+            await wait_all_tasks_blocked()  # the leader has looked at what was shown
+            follower.identity = right
+            async with raw(follower) as one:
+                await one.say(HOW_FAR)
+                assert is_answered(await one.answer(), world)
+            follower.identity = "another machine's"
+            async with raw(follower) as third:
+                assert await third.is_ended()
+            for ended in (first, second):
+                assert await ended.is_ended()
+            await wait_all_tasks_blocked()
+            async with raw(follower) as again:
+                await again.say(HOW_FAR)
+                assert (await again.answer())[0] == wire.NO_NODE
+
+    with_follower(tmp_path, test)
+
+
 def test_large_questions_of_one_node_wait_for_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,7 +424,7 @@ def test_over_tcp_and_closed_in_order(tmp_path: Path) -> None:
                     world.core,
                     "127.0.0.1:0",
                     own,
-                    is_node=lambda name: name == "a",
+                    is_node=lambda name, identity: (name, identity) == ("a", own.identity),
                     leads=lambda: True,
                 ) as door:
                     host, _, port = door.address.rpartition(":")

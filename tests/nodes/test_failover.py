@@ -177,7 +177,7 @@ def test_a_send_at_a_follower_is_decided_by_the_leader_and_seen_at_the_follower(
             leader = await machines.until_led()
             follower = next(machine for machine in machines.all if machine is not leader)
             await machines.until_level()
-            await machines.until(lambda: follower.name in leader.node.known)
+            await machines.until(lambda: follower.name in leader.node.members.identities)
             message_id = await send(follower, "friend@example.com")
             assert (await follower.world.message(message_id))["messageId"] == message_id
             await follower.world.until(message_id, "sent")

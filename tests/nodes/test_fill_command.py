@@ -108,6 +108,28 @@ def test_what_is_no_node(
     assert not (directory / FILLING_DIRECTORY).exists()
 
 
+def test_a_folder_that_is_called_as_a_node_is_not_taken_for_it(
+    tmp_path: Path, source: Source, agreed: FakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a node that is called as a folder is the node: its name says so, whatever is there."""
+    directory = late_node(tmp_path / "two", source)
+    source.copy(tmp_path / "one")
+    monkeypatch.chdir(tmp_path)
+    for given in ("one", "one@one.example"):
+        for command in (
+            ("node", "fill", directory, "--from", given),
+            ("log", "verify", directory, "--against", given),
+        ):
+            refused = typed(*command)
+            assert refused.exit_code != 0
+            assert "node one" in str(refused.exception) or "expected host:port" in refused.output
+    said = str(typed("node", "fill", directory, "--from", "one").exception)
+    assert said.endswith("there are: none. The folder that is here is ./one")
+    assert typed("log", "verify", directory, "--against", "./one").exit_code == 0
+    done = typed("node", "fill", directory, "--from", "./one")
+    assert done.exit_code == 0, done.output
+
+
 def test_logs_that_part_are_told(tmp_path: Path, source: Source) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for directory in (one, two):

@@ -18,6 +18,7 @@ from relay.own_domains import OwnDomains
 from relay.own_keys import OwnKeys
 from relay.principals import Principal, Stranger
 from relay.self_service import Suppress
+from relay.times import HOUR_US, rfc3339
 from relay.views import members, messages, suppressions
 from tests.edges.test_acceptance_seam import sends, wanted
 from tests.nodes.beside_a_leader import command, refused, with_follower
@@ -73,6 +74,36 @@ def test_a_node_that_is_behind_answers_all_the_same_after_a_while(
     with_follower(tmp_path, test)
 
 
+def test_an_answer_that_is_given_early_is_what_the_leader_says(tmp_path: Path) -> None:
+    """And not what this node's views say, which are behind it."""
+
+    async def test(world: World, follower: Follower, member: Principal) -> None:
+        at = {"scheduledAt": rfc3339(world.core.store.now_us() + HOUR_US)}
+        message_id = await world.send(to="friend@example.com", **at)
+        await wait_all_tasks_blocked()
+        follower.feed.hold()
+        later = {"scheduledAt": rfc3339(world.core.store.now_us() + 2 * HOUR_US)}
+        path = f"/v1/messages/{message_id}"
+        status, moved, _ = await follower.request("PATCH", path, headers=world.credentials, json=later)
+        assert (status, moved["scheduledAt"]) == (200, later["scheduledAt"])
+        status, cancelled, _ = await follower.request("POST", f"{path}/cancel", headers=world.credentials)
+        assert (status, cancelled["status"], cancelled["messageId"]) == (200, "bounced", message_id)
+        assert cancelled["lastReply"]["text"] == "cancelled by its sender"
+        wanted = {"recipient": "a@example.com"}
+        for answered in (201, 200):
+            status, suppressed, _ = await follower.request(
+                "POST", "/v1/suppressions", headers=world.credentials, json=wanted
+            )
+            assert (status, suppressed["recipient"], suppressed["reason"]) == (
+                answered,
+                "a@example.com",
+                "manual",
+            )
+        follower.feed.go_on()
+
+    with_follower(tmp_path, test)
+
+
 def test_who_is_cancelled_while_the_views_are_waited_for_is_answered(tmp_path: Path) -> None:
     """It is written: saying anything else would have it sent twice."""
 
@@ -100,9 +131,9 @@ def test_what_the_leader_knows_already_is_known_here_with_the_answer(tmp_path: P
     async def test(world: World, follower: Follower, member: Principal) -> None:
         suppress = Suppress(address="a@example.com")
         follower.feed.hold()
-        assert await world.core.decide("suppress", suppress, member) is True
+        assert (await world.core.decide("suppress", suppress, member)).is_new is True
         follower.feed.go_on()
-        assert await follower.core.decide("suppress", suppress, member) is False
+        assert (await follower.core.decide("suppress", suppress, member)).is_new is False
         with follower.core.store.read() as view:
             assert suppressions.suppression(view, DID, "a@example.com") is not None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -17,10 +18,11 @@ from relay.file_names import LOG_DIRECTORY
 from relay.message.key_files import KeyFileError, read_peppers
 from relay.message.keys import KeyRing, make_pepper
 from relay.nodes import certificates
-from relay.nodes.bundle import Bundle, open_bundle, seal_bundle
+from relay.nodes.bundle import Bundle, open_bundle, seal_bundle, write_secrets
 from relay.nodes.database import conninfo_of
-from relay.nodes.facts import from_row, invited, to_row
+from relay.nodes.facts import from_row, invited, read_rows, to_row
 from relay.nodes.joining import add, join, remove
+from relay.nodes.members import members_in
 from relay.refusals import Refusal
 from relay.store import open_store
 from spool.backup.backup import back_up
@@ -32,6 +34,7 @@ from tests.world.directories import contents
 from tests.world.relay import DID, OPERATOR_DOMAIN, OTHER_DID, make_directory, run
 from tests.world.table import DATABASE_EPOCH_US, FakeDatabase
 
+NOW = datetime.now(UTC)
 CONNINFO = "host=a,b,c dbname=relay password=hunter2"
 
 
@@ -43,7 +46,7 @@ async def a_node(directory: Path, database: FakeDatabase, *dids: str) -> Path:
 
 
 async def added(directory: Path, database: FakeDatabase, name: str = "two") -> Bundle:
-    file, code = await add(directory, database.table(), CONNINFO, name)
+    file, code = await add(directory, database.table(), CONNINFO, name, NOW)
     return open_bundle(file, code)
 
 
@@ -81,6 +84,7 @@ def bundle(**more: object) -> Bundle:
         "peppers": {1: b"p" * 32},
         "keys": {"a.example/atmos20260101r": b"pem"},
         "authority": b"ca",
+        "own": b"own",
     }
     return msgspec.convert(given | more, Bundle)
 
@@ -142,7 +146,7 @@ def test_a_node_that_is_added_has_what_this_one_has(tmp_path: Path) -> None:
         assert f"{OPERATOR_DOMAIN}/atmos20260101r" in made.keys
         assert made.authority == certificates.authority(one)
         rows = await (await database.table().connect()).nodes()
-        assert from_row("two", rows["two"]) == invited("two")
+        assert from_row("two", rows["two"]) == invited("two", certificates.identity_of(made.own))
 
     run(story)
 
@@ -378,15 +382,20 @@ def test_a_node_that_is_silent_is_removed(tmp_path: Path) -> None:
         database = FakeDatabase(head=None)
         await a_node(tmp_path / "one", database)
         connection = await database.table().connect()
-        silent = facts("two", written_at=DATABASE_EPOCH_US - 61_000_000)
+        silent = facts("two", identity="2a", written_at=DATABASE_EPOCH_US - 61_000_000)
         await connection.write_node("two", to_row(silent))
         await connection.write_node("three", {"what": "?"})
         await connection.write_node("four", to_row(invited("four")))
         for name in ("two", "three", "four"):
             await remove(database.table(), name)
-        assert await connection.nodes() == {}
-        with pytest.raises(Refusal, match="there is no node two"):
+        rows = await connection.nodes()
+        assert (read_rows(rows), members_in(rows).identities) == ([], {})
+        with pytest.raises(
+            Refusal, match="there is no node two any more: it was removed at 2023-11-14T22:13"
+        ):
             await remove(database.table(), "two")
+        with pytest.raises(Refusal, match=r"there is no node three$"):
+            await remove(database.table(), "three")
 
     run(story)
 
@@ -400,5 +409,43 @@ def test_a_node_that_is_at_work_is_not_removed(tmp_path: Path) -> None:
         with pytest.raises(Refusal, match="two is at work: its last word is 1 s old"):
             await remove(database.table(), "two")
         assert "two" in await connection.nodes()
+
+    run(story)
+
+
+def test_what_was_added_before_a_removal_joins_nobody(tmp_path: Path) -> None:
+    async def story() -> None:
+        database = FakeDatabase(head=None)
+        one = await a_node(tmp_path / "one", database)
+        before = await added(one, database)
+        await remove(database.table(), "two")
+        with pytest.raises(Refusal, match="two: this node was removed from the relay at 2023-11-14T22:13"):
+            await joined(tmp_path / "two", before, database)
+        assert not (tmp_path / "two").exists()
+        again = await added(one, database)
+        with pytest.raises(Refusal, match="two: this node was removed"):
+            await joined(tmp_path / "two", before, database)
+        assert await joined(tmp_path / "two", again, database) == 0
+        own = (tmp_path / "two" / "node" / "own.pem").read_bytes()
+        rows = await (await database.table().connect()).nodes()
+        assert members_in(rows).have("two", certificates.identity_of(own))
+        assert not members_in(rows).have("two", certificates.identity_of(before.own))
+
+    run(story)
+
+
+def test_of_two_bundles_the_later_one_counts(tmp_path: Path) -> None:
+    """Also in a directory that was begun with the other, and not finished."""
+
+    async def story() -> None:
+        database = FakeDatabase(head=None)
+        one = await a_node(tmp_path / "one", database)
+        first, second = await added(one, database), await added(one, database)
+        with pytest.raises(Refusal, match="two: another machine is the node of this name"):
+            await joined(tmp_path / "two", first, database)
+        (tmp_path / "two").mkdir()
+        write_secrets(first, tmp_path / "two")
+        await joined(tmp_path / "two", second, database)
+        assert (tmp_path / "two" / "node" / "own.pem").read_bytes() == second.own
 
     run(story)

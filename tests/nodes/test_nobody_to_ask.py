@@ -169,3 +169,27 @@ def test_a_node_that_was_taken_out_is_answered_nothing(tmp_path: Path) -> None:
         assert len(sends(world)) == 1
 
     with_follower(tmp_path, test)
+
+
+def test_who_has_the_name_of_a_node_and_not_its_key_is_answered_nothing(tmp_path: Path) -> None:
+    """The name was given to another machine; this one has a good certificate, and the authority to make itself more."""
+
+    async def test(world: World, follower: Follower, member: Principal) -> None:
+        follower.identity = "another machine's"
+        refusal = await refused(follower.core.decide("send", wanted(), member))
+        assert refusal.code == "TEMPORARILY_UNAVAILABLE"
+        assert sends(world) == []
+
+    with_follower(tmp_path, test)
+
+
+def test_who_has_the_name_of_the_leader_and_not_its_key_is_asked_nothing(tmp_path: Path) -> None:
+    async def test(world: World, follower: Follower, member: Principal) -> None:
+        follower.leader = LEADER._replace(identity="another machine's")
+        refusal = await refused(follower.core.decide("send", wanted(), member))
+        assert refusal.code == "TEMPORARILY_UNAVAILABLE"
+        assert sends(world) == []
+        follower.leader = LEADER._replace(identity=follower.leader_identity)
+        assert (await follower.core.decide("send", wanted(), member)).messages == 1
+
+    with_follower(tmp_path, test)

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from relay.config import ConfigError, load_config, load_node
-from relay.config_nodes import NODE_FILE
+from relay.config_nodes import NODE_FILE, NodesConfig
 from relay.message.key_files import KeyFileError
 from relay.nodes import database as module
-from relay.nodes.database import conninfo_of, database_name
+from relay.nodes.database import conninfo_of, database_name, open_table
 from relay.nodes.facts import to_row
 from relay.nodes.overview import own_facts
 from spool.replicated.table import HOLDER_OCTETS, Head, Lease
@@ -99,7 +99,7 @@ def test_leaving_a_database_that_is_gone(node: Operator, monkeypatch: pytest.Mon
 
 def test_listing(node: Operator, database: FakeDatabase) -> None:
     said = node.run("node", "list", "DIR")
-    assert said.out == "The log is at sequence 0; nobody leads.\nThere are no nodes yet.\n"
+    assert said.out == "The log is at sequence 0; nobody leads.\nThere are no nodes.\n"
     server = database.servers.primary
     holder = b"h" * HOLDER_OCTETS
     server.write(put_head(Head(2, holder, 90, b"c" * 32)))
@@ -176,7 +176,25 @@ def test_adding_joining_and_removing(
     assert 'bind = "0.0.0.0:8443"' in (two / NODE_FILE).read_text()
     assert node.run("node", "list", "DIR").out.splitlines()[2].split()[:2] == ["two", "added"]
     assert node.run("node", "remove", "DIR", "two").out == "two is removed.\n"
-    assert node.refused("node", "remove", "DIR", "two") == "there is no node two"
+    said = node.refused("node", "remove", "DIR", "two")
+    assert said == "there is no node two any more: it was removed at 2023-11-14T22:13:20.000000Z"
+    assert node.run("node", "list", "DIR").out.splitlines()[1:] == [
+        "There are no nodes.",
+        "two was removed at 2023-11-14T22:13:20.000000Z.",
+    ]
+    (gone,) = node.run("node", "list", "DIR", "--json").json["removed"]
+    assert gone == {"node": "two", "removedAt": "2023-11-14T22:13:20.000000Z"}
+    assert "this node was removed from the relay" in str(
+        typed(f"{code}\n", "node", "join", tmp_path / "again", *words[3:]).exception
+    )
+    assert "this node was removed from the relay" in str(
+        typed(f"{code}\n", "node", "join", tmp_path / "again", *words[3:], "--from", "one").exception
+    )
+    assert not (tmp_path / "again").exists()
+    # By the same name it may be a node again, which has another key.
+    assert node.run("node", "add", "DIR", "two", "--to", str(tmp_path / "anew")).status == 0
+    assert node.run("node", "list", "DIR").out.splitlines()[2].split()[:2] == ["two", "added"]
+    assert node.run("node", "list", "DIR", "--json").json["removed"] == []
 
 
 def test_joining_by_a_file_that_has_the_code(node: Operator, tmp_path: Path) -> None:
@@ -242,18 +260,31 @@ def test_how_the_database_is_reached(tmp_path: Path) -> None:
     head = "".join(line for line in path.read_text().splitlines(True) if not line.startswith("database"))
     path.write_text(f'{head}database_env = "RELAY_DATABASE"\n')
     assert conninfo_of(directory, load_node(directory), {"RELAY_DATABASE": " host=a "}) == "host=a"
-    with pytest.raises(ConfigError, match="the environment's RELAY_DATABASE does not say"):
+    with pytest.raises(
+        ConfigError, match="database_env RELAY_DATABASE: the environment has no such variable"
+    ):
         conninfo_of(directory, load_node(directory), {})
     path.write_text(f'{head}database_file = "secret"\n')
     secret = directory / "secret"
     secret.write_text("host=a dbname=mail password=hunter2\n")
     secret.chmod(0o600)
     assert database_name(conninfo_of(directory, load_node(directory))) == "mail"
+    secret.write_text("host=a port=x password=hunter2\n")
+    with pytest.raises(
+        ConfigError, match=rf"database_file {secret}: how to reach .* a port that is no number"
+    ):
+        open_table(directory, NodesConfig(), load_node(directory))
     secret.write_text("host=a\nhost=b\n")
     with pytest.raises(ConfigError, match="on one line"):
         conninfo_of(directory, load_node(directory))
     secret.unlink()
-    with pytest.raises(KeyFileError, match="secret: is missing"):
+    missing = (
+        rf"node\.toml: database_file {secret}: there is no such file\. Write it: how the database is reached"
+    )
+    with pytest.raises(ConfigError, match=missing):
+        conninfo_of(directory, load_node(directory))
+    secret.mkdir()
+    with pytest.raises(KeyFileError, match="secret: cannot be read: Is a directory"):
         conninfo_of(directory, load_node(directory))
 
 

@@ -16,9 +16,8 @@ from relay.core import Core
 from relay.events import LogStripped, PayloadErased
 from relay.file_names import LOG_DIRECTORY
 from relay.nodes.founding import leave
-from relay.nodes.opening import _strip_first
 from relay.surroundings import Surroundings
-from spool import Received, erasure, strip
+from spool import Received
 from spool.directory import TORN_NAME
 from spool.errors import LogPoisonedError
 from tests.world.directories import names_in
@@ -253,25 +252,6 @@ def test_a_disk_that_fails_at_any_step_leaves_it_owed(tmp_path: Path, leader: Le
         while await attempt(step):
             step += 1
         assert step > 10
-
-    run(main)
-
-
-def test_before_a_node_serves_it_pauses_for_nobody(
-    tmp_path: Path, leader: Leader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pause for each 32 records was most of the time that a node from a backup took to begin."""
-    monkeypatch.setattr(strip, "RECORDS_PER_PAUSE", 1)
-    pauses: list[bool] = []
-    monkeypatch.setattr(erasure, "_let_others_work", lambda: pauses.append(True))
-    directory = make_node(tmp_path / "two")
-
-    async def main() -> None:
-        async with open_node(directory) as core:
-            await receive(core, *leader.before, *leader.ordered, *leader.stripped)
-            await _strip_first(core)
-            assert not is_named(directory)
-            assert not pauses
 
     run(main)
 

@@ -50,7 +50,7 @@ def test_a_members_link_opens_one_session_that_acts_as_one_vouched_for(tmp_path:
                 world, "redeem_console_link", RedeemConsoleLink(token=token), Stranger()
             ) == ("AUTH_FAILED")
 
-            assert await world.core.decide("suppress", Suppress(address="a@b.example"), member)
+            assert (await world.core.decide("suppress", Suppress(address="a@b.example"), member)).is_new
             with world.core.store.read() as view:
                 assert suppressions.suppression(view, DID, "a@b.example") is not None
 

@@ -197,5 +197,6 @@ def test_the_reason_is_the_true_one(tmp_path: Path, marked: str | None, because:
     views.open()
     try:
         assert because in (views.rebuilt_because or "")
+        assert views.rebuilding_was_due is (marked is None)
     finally:
         views.close()

@@ -37,6 +37,7 @@ from relay.nodes import versions
 from relay.nodes.certificates import found
 from relay.nodes.node import Node
 from relay.processes.mail_reader import in_process
+from relay.refusals import Refusal
 from relay.service import Relay, open_relay
 from relay.surroundings import Surroundings, Timeouts
 from spool.disk import RealDisk
@@ -86,7 +87,7 @@ class Machine:
         self.older: Mapping[str, int] = {}
         self.world: World
         #: What has ended it; None: it runs, or was stopped in order.
-        self.ended_by: SpoolError | None = None
+        self.ended_by: SpoolError | Refusal | None = None
         self.is_up = False
         #: It has no network any more.
         self.is_cut_off = False
@@ -194,7 +195,7 @@ class Machine:
                     await self._stop.wait()
                     await relay.stop()
                     assert_views_are_the_log(relay, self.directory)
-        except* (LogDeposedError, LogPoisonedError) as group:
+        except* (LogDeposedError, LogPoisonedError, Refusal) as group:
             self.ended_by = _first(group)
             if not self.is_up:
                 task_status.started()  # it has ended while it was being begun
@@ -366,13 +367,13 @@ def assert_logs_are_one(machines: Sequence[Machine]) -> None:
         longest = max(longest, records, key=len)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> SpoolError:
+def _first(group: BaseExceptionGroup[BaseException]) -> SpoolError | Refusal:
     """Where another machine has taken the lead, that is what counts."""
     deposed = group.subgroup(LogDeposedError)
     error: BaseException = deposed or group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, SpoolError)
+    assert isinstance(error, SpoolError | Refusal)
     return error
 
 

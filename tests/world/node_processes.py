@@ -75,13 +75,6 @@ class NodeProcesses:
                 stack.enter_context(node.running())
             yield
 
-    def wait_logged(self, event: str) -> None:
-        """By any of them."""
-        wait_until(
-            lambda: any(node.log_lines(event) for node in self.all),
-            lambda: f"{event}\n" + "\n".join(node.output for node in self.all),
-        )
-
     def times_led(self, node: RelayProcess) -> int:
         return len(node.log_lines("node.leads"))
 

@@ -98,6 +98,9 @@ class Follower:
         self.leads = True
         #: Names that the leader knows.
         self.nodes = {"a", "b"}
+        #: And by which key it knows the follower; and by which it is known itself.
+        self.identity = ""
+        self.leader_identity = ""
 
     @cached_property
     def _app(self) -> Any:
@@ -166,11 +169,16 @@ async def open_follower(
         async with open_core(directory, surroundings) as core:
             feed = Feed(leader, core)
             door = Door(
-                leader, own, is_node=lambda name: name in follower.nodes, leads=lambda: follower.leads
+                leader,
+                own,
+                is_node=lambda name, identity: name in follower.nodes and identity == follower.identity,
+                leads=lambda: follower.leads,
             )
             network.door = door
             async with open_links(certificates, network.open_stream) as links:
                 follower = Follower(core, feed, door, links, network)
+                follower.identity = certificates.identity
+                follower.leader_identity = own.identity
                 async with open_forwarding(
                     core,
                     links,

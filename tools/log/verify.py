@@ -17,6 +17,7 @@ from spool.verify.verify import VerifyVerdict, verify
 from tools.log.backup import is_backup, verify_backup
 from tools.log.directory import log_directory
 from tools.meter import open_meter
+from tools.naming import folder_meant
 from tools.output import directory_argument, json_option, print_json, printable
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     "--against",
     "other",
     metavar="OTHER",
-    help="Compare it with the log of another directory, or of another node: NAME, or NAME@HOST:PORT.",
+    help="Compare it with the log of another node, NAME or NAME@HOST:PORT, or of another directory, by a path with a "
+    "slash: ./NAME.",
 )
 @json_option
 @click.pass_context
@@ -87,8 +89,9 @@ def _compared(directory: Path, log: Path, other: str) -> Compared:
         with LogReader(log) as our_reader, LogReader(theirs, disk=disk) as their_reader:
             return compare(our_reader, their_reader)
 
-    if Path(other).is_dir():
-        return with_disk(RealDisk(), log_directory(Path(other)))
+    folder = folder_meant(other)
+    if folder is not None:
+        return with_disk(RealDisk(), log_directory(folder))
     # TLS and a loop, which few need.
     from relay.nodes.borrowing import OTHER_NODE
     from tools.other_node import node_meant, table_of, with_files_of

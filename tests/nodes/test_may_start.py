@@ -1,4 +1,4 @@
-"""A node with another pepper than the one that leads does not start."""
+"""A node that was removed does not start, and neither does one with another pepper than the one that leads."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 from relay.message.key_files import PEPPER_OCTETS, KeyFileError, pepper_name
 from relay.message.keys import Pepper, Peppers
 from relay.nodes.facts import to_row
-from relay.nodes.same_secrets import PATIENCE_SECONDS, check_pepper
+from relay.nodes.may_start import PATIENCE_SECONDS, check_may_start
+from relay.nodes.members import removal
 from relay.nodes.seal import pepper_digests
+from relay.refusals import Refusal
 from relay.service import open_relay
 from relay.surroundings import Surroundings
 from spool.replicated.table import HOLDER_OCTETS, Lease
@@ -19,7 +21,7 @@ from tests.world.machines import open_machines
 from tests.world.outcomes import Outcome
 from tests.world.relay import call_here, run, virtual_clock
 from tests.world.servers import put_lease, put_node
-from tests.world.table import FakeDatabase
+from tests.world.table import DATABASE_EPOCH_US, FakeDatabase
 
 OURS = Peppers({1: Pepper(b"a" * 32), 2: Pepper(b"b" * 32)})
 ONE_OTHER = Peppers({1: Pepper(b"a" * 32), 2: Pepper(b"c" * 32)})
@@ -42,7 +44,7 @@ def database(leader: str | None, **peppers: Peppers) -> FakeDatabase:
 def test_another_pepper_than_the_leader_s(theirs: Peppers, file: str) -> None:
     async def story() -> None:
         with pytest.raises(KeyFileError, match=rf"^{file}: is another one than that of one, which leads"):
-            await check_pepper(database("one", one=theirs).table(), OURS, name="two")
+            await check_may_start(database("one", one=theirs).table(), OURS, name="two", identity="22")
 
     run(story)
 
@@ -63,7 +65,7 @@ def test_another_pepper_than_the_leader_s(theirs: Peppers, file: str) -> None:
 def test_nothing_else_is_in_the_way(made: object) -> None:
     async def story() -> None:
         assert callable(made)
-        await check_pepper(made().table(), OURS, name="two")
+        await check_may_start(made().table(), OURS, name="two", identity="22")
 
     run(story)
 
@@ -74,7 +76,38 @@ def test_a_database_that_does_not_answer_is_not_waited_for(latency: float) -> No
         slow = database("one", one=OTHER)
         slow.latency_seconds = latency
         slow.choose = lambda number, name, table: Outcome.ANSWERED if latency else Outcome.CUT_BEFORE
-        await check_pepper(slow.table(), OURS, name="two")
+        await check_may_start(slow.table(), OURS, name="two", identity="22")
+
+    run(story)
+
+
+def removed(*, again: str = "") -> FakeDatabase:
+    made = database("one", one=OURS)
+    made.servers.primary.write(put_node(*removal("two", "22", DATABASE_EPOCH_US)))
+    if again:
+        made.servers.primary.write(put_node("two", to_row(facts("two", identity=again))))
+    return made
+
+
+@pytest.mark.parametrize("again", ["", "33", "22"], ids=["gone", "given anew", "written once more"])
+def test_who_was_removed(again: str) -> None:
+    """Whatever stands under its name by now."""
+
+    async def story() -> None:
+        with pytest.raises(
+            Refusal, match=r"^two: this node was removed .* at 2023-11-14T22:13:20.000000Z. To bring"
+        ):
+            await check_may_start(removed(again=again).table(), OURS, name="two", identity="22")
+
+    run(story)
+
+
+def test_whose_name_another_machine_has() -> None:
+    async def story() -> None:
+        await check_may_start(removed(again="33").table(), OURS, name="two", identity="33")
+        await check_may_start(removed().table(), OURS, name="two", identity="33")
+        with pytest.raises(Refusal, match=r"^two: another machine is the node of this name"):
+            await check_may_start(removed(again="33").table(), OURS, name="two", identity="44")
 
     run(story)
 

@@ -15,8 +15,6 @@ The invariant: **a node leads when it holds the head of the table and its log en
 when it also has a lease that was confirmed lately** (`relay.nodes.leading`). What is between the first and the second
 of these, and a crash anywhere, leaves a head in nobody's hands, which the next one takes.
 
-Attempts that the leader before had started are named `interrupted` by the deliverer, when it begins.
-
 *The database away*: reads and streams go on, nothing is decided (`why_not_appending`), and nothing is sent: starts of
 attempts wait, and so does who asks whether it may act. When it is back, all goes on, here or at another node.
 """
@@ -26,7 +24,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Final, NoReturn
 
 import trio
@@ -36,14 +33,14 @@ from relay.config_nodes import NodeConfig
 from relay.core import Core
 from relay.events import NodeLeads, PepperRotated
 from relay.message.keys import Pepper
-from relay.nodes.ahead import find_ahead
+from relay.nodes.ahead import AboutToLead, find_ahead
 from relay.nodes.beside import BesideError, KeyMaterial
 from relay.nodes.door import Door
-from relay.nodes.facts import Facts, StrangeRow, read_rows
+from relay.nodes.facts import read_rows
 from relay.nodes.leading import Leading, database_is_away
 from relay.nodes.lease import LeaseWatch, Led, is_clock_off, read_address, written_address
 from relay.nodes.members import Members, members_in
-from relay.nodes.owed import read_oldest_seq, wait_for_others
+from relay.nodes.owed import waiting_for_others
 from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
 from relay.nodes.seldom import Seldom
 from relay.nodes.speaking import Speaking
@@ -59,7 +56,7 @@ from spool.received import Received
 from spool.replicated.following import REFUSED, Following, Seen
 from spool.replicated.leading import Replicated
 from spool.replicated.rows import DamagedRowError
-from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Lease, Row, Table, TableError
+from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Row, Table, TableError
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +107,7 @@ class Node:
         self._may_try = trio.Event()
         #: Why this node does not lead although nobody does, as it was said last.
         self._said: str | None = None
-        #: An epoch whose holder has not said yet that it leads: it was given its time.
-        self._given_time = 0
+        self._about_to_lead = AboutToLead()
         self._leading: Leading | None = None
         self._trouble: Final = Trouble()
         self._lines = Seldom(logger)
@@ -134,7 +130,9 @@ class Node:
         self.tail: Final = Tail(table, core.store, tail_hours=self._tail_hours)
         core.before_acting = self.before_acting
         core.metrics.tables_are(lambda: self.tail.octets)
-        core.wait_for_others_to_strip = self._wait_for_others_to_strip
+        core.wait_for_others_to_strip = waiting_for_others(
+            table, lambda: read_rows(self._speaking.nodes), self._tail_hours
+        )
         core.why_not_appending = self.why_not_appending
         core.why_not_sure = self.why_not_sure
         core.why_stalled = self.why_stalled
@@ -372,7 +370,7 @@ class Node:
         if not self._watch.read(lease, connection.host, sent_at=sent_at, answered_at=trio.current_time()):
             return None
         head = await connection.head()
-        if self._why_not_leading(head) or self._is_another_about_to_lead(head, lease):
+        if self._why_not_leading(head) or self._about_to_lead.is_another(head, lease):
             return None
         rows = await connection.nodes()
         removed = members_in(rows).why_not(self.name, self.identity)
@@ -406,15 +404,6 @@ class Node:
         self._speaking.nodes = await connection.nodes()
         await self._following.catch_up(connection, taken)
         return leading
-
-    def _is_another_about_to_lead(self, head: Head, lease: Lease | None) -> bool:
-        """It has taken the head, and the lease does not say so yet. It has its time, once: it may have died."""
-        holder, epoch = (bytes(HOLDER_OCTETS), 0) if lease is None else (lease.holder, lease.epoch)
-        if head.holder == holder or head.epoch <= epoch:
-            return False
-        is_new = head.epoch != self._given_time
-        self._given_time = head.epoch
-        return is_new
 
     # ------------------------------------------------------------------------------------------- leading
 
@@ -483,25 +472,9 @@ class Node:
         if patience.cancelled_caught:
             self._give_up(leading)
 
-    # ------------------------------------------------------------------------------------------- what goes
-
     def _tail_hours(self) -> int:
         assert self._core.config.nodes is not None
         return self._core.config.nodes.tail_hours
-
-    async def _wait_for_others_to_strip(self, erased_seq: int, payload_seq: int) -> Sequence[str]:
-        """As `Core.wait_for_others_to_strip`."""
-
-        async def read_nodes() -> list[Facts | StrangeRow]:
-            return read_rows(self._speaking.nodes)
-
-        return await wait_for_others(
-            erased_seq,
-            payload_seq,
-            read_nodes=read_nodes,
-            read_oldest_seq=partial(read_oldest_seq, self._table),
-            tail_hours=self._tail_hours(),
-        )
 
     # ------------------------------------------------------------------------------------------- keys
 

@@ -10,6 +10,7 @@ Pure, but for `wait_for_others` and `read_oldest_seq`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import trio
@@ -80,3 +81,23 @@ async def read_oldest_seq(table: Table) -> int | None:
     finally:
         with trio.CancelScope(shield=True):
             await connection.close()
+
+
+def waiting_for_others(
+    table: Table, nodes: Callable[[], Iterable[Facts | StrangeRow]], tail_hours: Callable[[], int]
+) -> Callable[[int, int], Awaitable[Sequence[str]]]:
+    """`Core.wait_for_others_to_strip` of a node. `nodes`: as they were read last."""
+
+    async def wait(erased_seq: int, payload_seq: int) -> Sequence[str]:
+        async def read_nodes() -> Iterable[Facts | StrangeRow]:
+            return nodes()
+
+        return await wait_for_others(
+            erased_seq,
+            payload_seq,
+            read_nodes=read_nodes,
+            read_oldest_seq=partial(read_oldest_seq, table),
+            tail_hours=tail_hours(),
+        )
+
+    return wait

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
+from relay.times import SECOND_US
 from tests.nodes.test_database_trouble import deliver
 from tests.world.machines import Machines, open_machines
-from tests.world.relay import run
+from tests.world.relay import run, virtual_clock
 
 
 @asynccontextmanager
@@ -53,5 +56,29 @@ def test_one_that_is_begun_alone_leads(tmp_path: Path, lease_seconds: float, lat
                 await machine.until_ended()
             await machines.all[2].begin()
             assert await machines.until_led() is machines.all[2]
+
+    run(main)
+
+
+def test_what_nodes_say_of_themselves_is_said_where_the_log_goes_on(tmp_path: Path) -> None:
+    """The old primary has not died: connections to it go on."""
+
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert", "carl") as machines:
+            await machines.until_level()
+            servers = machines.database.servers
+            _, promoted, third = servers.all
+            promoted.promote()
+            servers.primary = promoted
+            third.follow(promoted)
+            await deliver(machines, "friend@example.com")
+            await machines.until_level()
+            await trio.sleep(10)
+
+            def spoke_lately(name: str) -> bool:
+                facts = json.loads(machines.database.shown.nodes[name])
+                return bool(facts["written_at"] > virtual_clock() - 3 * SECOND_US)
+
+            assert [machine.name for machine in machines.all if not spoke_lately(machine.name)] == []
 
     run(main)

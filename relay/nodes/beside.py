@@ -162,7 +162,7 @@ class KeyMaterial:
             self._files.make_room(file.domain)
         aside = write_anew(path, octets)
         if aside is not None:
-            logger.warning("nodes.key_set_aside", extra={"file": str(path), "aside": str(aside)})
+            logger.warning("node.key_set_aside", extra={"file": str(path), "aside": str(aside)})
         if isinstance(file, _Pepper):
             self._on_pepper(file.number, Pepper(octets))
 

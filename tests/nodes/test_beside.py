@@ -189,7 +189,7 @@ def test_keys_that_a_deposed_leader_made_for_nothing_are_set_aside(
     (aside,) = follower.file("atmos20260101r").parent.glob("atmos20260101r.pem.unused-*")
     assert aside.read_bytes() == unused
     assert KeyRing(follower.directory).stems(DOMAIN) == ["atmos20260101"]
-    said = [record for record in caplog.records if record.message == "nodes.key_set_aside"]
+    said = [record for record in caplog.records if record.message == "node.key_set_aside"]
     assert next(Path(record.__dict__["aside"]) for record in said) == aside
 
 

@@ -183,7 +183,7 @@ class Node:
     @property
     def trouble(self) -> str | None:
         """What is wrong, in a sentence."""
-        return self._trouble.text
+        return self._trouble.text or (None if self._leading is None else self._leading.trouble)
 
     @property
     def is_unfit(self) -> bool:
@@ -426,9 +426,9 @@ class Node:
             leading.is_over = True
             raise
 
-    def _hear_of_trouble_while_leading(self, text: str | None) -> None:
-        if self._trouble.say(text):
-            self._lines.say(logging.WARNING, "node.database_trouble", because=text)
+    def _hear_of_trouble_while_leading(self, error: TableError | None) -> None:
+        if self._trouble.say(error):
+            self._lines.say(logging.WARNING, "node.database_trouble", because=self._trouble.text)
 
     def _note_clock(self) -> None:
         """It has been off for some time. Raises `LogDeposedError` where this node leads: its times are the log's."""

@@ -42,7 +42,7 @@ import trio
 from spool.errors import DivergedError, LostRowsError, RowsMissingError, SpoolError, TailGoneError
 from spool.received import Received
 from spool.replicated.rows import DamagedRowError, Seal, decode
-from spool.replicated.table import Connection, Head, Lease, Row, Table, TableError
+from spool.replicated.table import Connection, Head, Lease, Row, ShowsLessError, Table, TableError
 
 #: The first pause between two tries, and the longest: each is twice as long as the one before.
 PAUSE_SECONDS: Final = 0.05
@@ -189,10 +189,8 @@ class Following:
             lease = await connection.lease()
             head = await connection.head()
             if _is_behind(head, log) or head.epoch < self._epoch:
-                raise TableError(
-                    f"{connection.host} shows less than this machine's log has: sequence {head.last_seq}, and here it "
-                    f"is {log.last_seq}. It is an old primary, or the database was restored to an earlier time"
-                )
+                what = f"this machine's log has: sequence {head.last_seq}, and here it is {log.last_seq}"
+                raise ShowsLessError(connection.host, what)
             self._shown_seq = head.last_seq
             seen = Seen(connection.host, head, lease, asked_at)
             self._on_seen(seen)

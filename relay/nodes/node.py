@@ -129,7 +129,7 @@ class Node:
         #: What rows the table has, on the order of who leads.
         self.tail: Final = Tail(table, core.store, tail_hours=self._tail_hours)
         core.before_acting = self.before_acting
-        core.metrics.tables_are(lambda: self.tail.octets)
+        core.metrics.database_is(lambda: self.tail.octets, lambda: len(self.tail.doubts or ()))
         core.wait_for_others_to_strip = waiting_for_others(
             table, lambda: read_rows(self._speaking.nodes), self._tail_hours
         )

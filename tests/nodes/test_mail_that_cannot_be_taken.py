@@ -1,4 +1,4 @@
-"""What a batch, a submission and mail of strangers are told at each node while nothing can be decided: to come again."""
+"""What a batch, a submission and mail of strangers are told at each node while nothing can be decided: come again."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from relay.nodes.facts import Facts, StrangeRow, may_go_through, read_rows
 from relay.store import Store
 from relay.times import HOUR_US
 from spool.errors import SpoolError
-from spool.replicated.table import Keeping, Table, TableError
+from spool.replicated.table import Keeping, Table, TableError, connected
 
 logger = logging.getLogger(__name__)
 
@@ -114,13 +114,9 @@ class Tail:
     async def look_after(self) -> None:
         """Begin a part where it is time, and let go of what may go. Raises TableError, and errors of `spool` where a
         record cannot be read."""
-        connection = await self._table.connect()
-        try:
+        async with connected(self._table) as connection:
             nodes = read_rows(await connection.nodes())
             oldest = await connection.oldest_seq()
-        finally:
-            with trio.CancelScope(shield=True):
-                await connection.close()
         keeping = await self._table.keep()
         try:
             await self._begin_part(keeping)

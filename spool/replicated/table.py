@@ -32,8 +32,11 @@ statement is ever cancelled by a message to the server.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple, Protocol
+
+import trio
 
 HOLDER_OCTETS: Final = 16
 #: What is larger goes as a batch of its own.
@@ -236,3 +239,14 @@ class Table(Protocol):
     async def find_doubts(self) -> Sequence[str]:
         """Sentences on what is doubtful about its hosts, as each says it of itself, those that do not answer among
         them. For people: nothing is decided by it."""
+
+
+@asynccontextmanager
+async def connected(table: Table) -> AsyncIterator[Connection]:
+    """For a question or two: closed at the end, whatever happens. Raises as `Table.connect`."""
+    connection = await table.connect()
+    try:
+        yield connection
+    finally:
+        with trio.CancelScope(shield=True):
+            await connection.close()

@@ -31,7 +31,7 @@ from typing import Final
 
 import trio
 
-from relay.file_names import FILLING_DIRECTORY, LOG_DIRECTORY, VIEWS_DIRECTORY
+from relay.file_names import FILLING_DIRECTORY, FILLING_READY, LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.message.key_files import (
     KeyFileError,
     KeyFiles,
@@ -52,7 +52,7 @@ from spool.replicated.table import Table
 
 BACKUP: Final = "backup"
 DATA: Final = "data"
-READY: Final = "ready"
+READY: Final = FILLING_READY
 OLD: Final = "old"
 LOCK_NAME: Final = "lock"
 #: What `filling` is called when it is over, until it is removed.

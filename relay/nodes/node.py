@@ -109,7 +109,7 @@ class Node:
         self._said: str | None = None
         self._about_to_lead = AboutToLead()
         self._leading: Leading | None = None
-        self._trouble: Final = Trouble()
+        self._trouble: Final = Trouble(core.streams.send_away)
         self._lines = Seldom(logger)
         #: Where others are let in.
         self.door: Door

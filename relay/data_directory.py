@@ -130,7 +130,11 @@ def check_may_write(directory: Path, *, restoring: bool = False) -> None:
         raise Refusal(
             "CONFLICT",
             f"the filling of {directory} has not ended: run the same `atmos-relay node fill` or `node join` again"
-            + (f". To give it up, and go on with the log that is there, remove {filling}" if has_a_log else ""),
+            + (
+                f". To give it up, and go on with the log that is there, remove {filling}"
+                if has_a_log
+                else ""
+            ),
         )
     if not restoring and (directory / RESTORE_UNFINISHED).exists():
         # Its mail may have to be held first.

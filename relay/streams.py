@@ -4,7 +4,8 @@ The invariant: **a stream costs its place here and a task that waits; it is woke
 nothing else.** No timers, no polling, and nothing is held for a reader: what it has not read yet is in the log.
 
 A stream ends at once when the key that opened it is revoked, when the session of the console that opened it is over,
-when the relay stops, and when this node's log is not that of the others (`relay.nodes.trouble`). A suspended member may go on reading.
+when the relay stops, and when this node's log is not that of the others (`relay.nodes.trouble`). A suspended member may
+go on reading.
 
 How many there may be the core decides, for all edges together (`relay.stream_places`). Of what happens an edge in the
 core's process sees every batch (`observe`); another is told (`hear`).

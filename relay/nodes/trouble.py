@@ -9,8 +9,8 @@ served.** There are two kinds of trouble:
 
 Two of these make a log *unfit*, and no member is answered from it until it is filled from another node. It has parted
 from the one that is agreed on: messages in it may be in no other, and another message may have their number. Or it was
-away for so long that the database has not what it lacks: what was erased meanwhile is in it still. Streams that are open
-end then: nothing would ever come of them here, and nothing would tell their readers.
+away for so long that the database has not what it lacks: what was erased meanwhile is in it still. Streams that are
+open end then: nothing would ever come of them here, and nothing would tell their readers.
 """
 
 from __future__ import annotations

@@ -78,7 +78,9 @@ def test_a_backup_of_another_relay_is_refused_and_nothing_is_changed(
     assert "the database begins with sequence" in str(refused.exception)
     assert (directory / FILLING_DIRECTORY).exists()
     # Its log is there as it was; removing `filling` gives it up, and who is refused is told so.
-    with pytest.raises(Refusal, match=r"To give it up, and go on with the log that is there, remove .*filling$"):
+    with pytest.raises(
+        Refusal, match=r"To give it up, and go on with the log that is there, remove .*filling$"
+    ):
         check_may_write(directory)
     shutil.rmtree(directory / FILLING_DIRECTORY)
     late_seq = source.batches[2].last_seq

@@ -181,10 +181,11 @@ def measure_catching_up(
     request = send_request(credentials, recipients=RECIPIENTS)
     found: list[Caught] = []
     for _ in range(effort.rounds):
+        had = _seq(late)
         late.stop()
         seconds = PATIENCE_SECONDS * 10  # it ends by its number
         run_load(leader.address, request, connections=USUAL, seconds=seconds, requests=sends)
-        found.append(_catch_up(late, _seq(leader)))
+        found.append(_catch_up(late, had, _seq(leader)))
     case = f"catching up, {sends * (RECIPIENTS + 1):,} records"
     yield Row(
         question=QUESTION,
@@ -201,10 +202,11 @@ def measure_catching_up(
     )
 
 
-def _catch_up(late: RelayProcess, wanted: int) -> Caught:
+def _catch_up(late: RelayProcess, had: int, wanted: int) -> Caught:
+    """`had`: its last record when it stopped. Few records are there before it serves, and is looked at."""
+    seen = [(had, time.perf_counter(), 0.0)]
     late.start()
-    seen = [(_seq(late), time.perf_counter(), tree_cpu_seconds(late.pid))]
-
+    seen.append((_seq(late), time.perf_counter(), tree_cpu_seconds(late.pid)))
     end = time.monotonic() + PATIENCE_SECONDS
     while seen[-1][0] < wanted:
         if time.monotonic() > end:
@@ -242,7 +244,7 @@ def measure_leaders_death(nodes: NodeProcesses, credentials: dict[str, str], eff
         _send_until_taken(other, credentials)
         values.append(time.perf_counter() - start)
         new = nodes.wait_led(led)
-        _catch_up(leader, _seq(new))
+        _catch_up(leader, 0, _seq(new))
     yield Row(
         question=QUESTION,
         case="kill -9 of the leader",

@@ -126,7 +126,9 @@ def check_may_write(directory: Path, *, restoring: bool = False) -> None:
         )
     filling = directory / FILLING_DIRECTORY
     if filling.exists():
-        has_a_log = not any((filling / name).exists() for name in (FILLING_READY, FILLING_JOINING))
+        has_a_log = (directory / LOG_DIRECTORY).exists() and not any(
+            (filling / name).exists() for name in (FILLING_READY, FILLING_JOINING)
+        )
         raise Refusal(
             "CONFLICT",
             f"the filling of {directory} has not ended: run the same `atmos-relay node fill` or `node join` again"

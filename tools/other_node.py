@@ -11,16 +11,17 @@ import click
 import trio
 
 from relay.config import load_config, load_node
+from relay.config_nodes import is_node_name
 from relay.nodes import database
 from relay.nodes.borrowing import RemoteDisk, asking_from_thread
-from relay.nodes.certificates import NodeCertificates, is_node_name
+from relay.nodes.certificates import NodeCertificates
 from relay.nodes.facts import Facts, read_rows
 from relay.nodes.links import open_links
 from relay.nodes.members import Rows, members_in
 from relay.nodes.words import Node
 from relay.refusals import Refusal
 from relay.routes import Route
-from spool.replicated.table import Table, TableError
+from spool.replicated.table import Table, TableError, connected
 
 T = TypeVar("T")
 
@@ -62,11 +63,8 @@ def node_meant(table: Table, given: str) -> Node:
 
 
 async def _rows_of(table: Table) -> Rows:
-    connection = await table.connect()
-    try:
+    async with connected(table) as connection:
         return await connection.nodes()
-    finally:
-        await connection.close()
 
 
 def _address_in(rows: Rows, name: str, folder: str) -> str:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from relay.nodes.facts import Facts, StrangeRow
-from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Lease
+from spool.replicated.table import Connection, Head, Lease
 
 #: A node writes its row each second, and connects anew within seconds when the database is back.
 HEAR_SECONDS: Final = 5.0
@@ -60,21 +60,6 @@ class Heard:
         if silent and now - self._since < HEAR_SECONDS:
             return f"it waits to hear how far node {silent[0]} is"
         return None
-
-
-class AboutToLead:
-    """Another has taken the head, and its lease does not say so yet. It has its time, once: it may have died."""
-
-    def __init__(self) -> None:
-        self._given_time = 0
-
-    def is_another(self, head: Head, lease: Lease | None) -> bool:
-        holder, epoch = (bytes(HOLDER_OCTETS), 0) if lease is None else (lease.holder, lease.epoch)
-        if head.holder == holder or head.epoch <= epoch:
-            return False
-        is_new = head.epoch != self._given_time
-        self._given_time = head.epoch
-        return is_new
 
 
 async def find_ahead(

@@ -27,7 +27,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 import ssl
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -40,6 +39,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from relay.config_nodes import is_node_name
 from relay.message.key_files import (
     KeyFileError,
     fsync_directory,
@@ -58,18 +58,12 @@ LEFT: Final = 1 / 3
 #: The clocks of nodes differ, and a certificate is used at once.
 EARLIER: Final = timedelta(hours=1)
 _ZONE: Final = "node.invalid"
-_is_node_name: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?").fullmatch
 
 
 def host_of(name: str) -> str:
     """As what a node's name stands in its certificate."""
     assert is_node_name(name), name
     return f"{name}.{_ZONE}"
-
-
-def is_node_name(name: str) -> bool:
-    """Whether a node may be called so: one label of a host name, in lower case."""
-    return _is_node_name(name) is not None
 
 
 def found(directory: Path, now: datetime) -> None:

@@ -17,14 +17,13 @@ import msgspec
 
 from relay.codec import NotRead, versions_read_by_all, versions_read_here
 from relay.config_nodes import is_node_name
+from relay.nodes.lease import is_clock_off
 from relay.nodes.members import without_removed
 from relay.nodes.seal import differing_pepper
 from relay.times import HOUR_US
 
 #: Of what is said here. A reader takes a higher one for what it can read of it.
 FORMAT: Final = 1
-#: A node whose clock is further from the database's neither leads nor appends.
-CLOCK_OFFSET_US_MAX: Final = 1_000_000
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Name = Annotated[str, msgspec.Meta(max_length=64)]
@@ -171,6 +170,6 @@ def differences(ours: Facts, theirs: Facts) -> Iterator[str]:
         more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
         yield f"it runs version {theirs.version}, which cannot read {unread[0]}{more} as this one writes it: upgrade it"
     offset = theirs.clock_offset_us
-    if offset is not None and abs(offset) > CLOCK_OFFSET_US_MAX:
+    if offset is not None and is_clock_off(offset):
         ahead = "ahead of" if offset > 0 else "behind"
         yield f"its clock is {abs(offset) / 1e6:.1f} s {ahead} the database's, so it cannot lead"

@@ -29,8 +29,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-import trio
-
 from relay.file_names import FILLING_DIRECTORY, FILLING_READY, LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.message.key_files import (
     KeyFileError,
@@ -48,7 +46,7 @@ from spool.backup.format import Manifest
 from spool.backup.restore import restore
 from spool.disk import Disk, RealDisk
 from spool.interface import Progress
-from spool.replicated.table import Table
+from spool.replicated.table import Table, connected
 
 BACKUP: Final = "backup"
 DATA: Final = "data"
@@ -119,17 +117,13 @@ async def check_with_table(table: Table, manifest: Manifest) -> None:
 
     Raises Refusal(CONFLICT), TableError.
     """
-    connection = await table.connect()
-    try:
+    async with connected(table) as connection:
         await check_tail(connection, manifest.last_seq)
         head = await connection.head()
         chain = head.chain
         if manifest.last_seq < head.last_seq:
             (row, *_) = await connection.rows(manifest.last_seq, head.last_seq, 1)
             chain = row.previous_chain
-    finally:
-        with trio.CancelScope(shield=True):
-            await connection.close()
     if chain.hex() != manifest.chain:
         raise Refusal(
             "CONFLICT",

@@ -42,6 +42,7 @@ from spool.replicated.table import (
     Keeping,
     Table,
     TableError,
+    connected,
 )
 
 #: What is beyond was written by somebody, and cannot go on for long.
@@ -118,8 +119,7 @@ def _in_the_way(there: Head, head: Head) -> str:
 async def _settle(table: Table, there: Head) -> None:
     """Tables that stand where they should may be shown by one server alone, if they were just made. That the head can
     be taken proves that they survive it. Where somebody has led by them, that was proved."""
-    connection = await table.connect()
-    try:
+    async with connected(table) as connection:
         if (
             await connection.lease() is None
             and await connection.take_head(there, os.urandom(HOLDER_OCTETS)) is None
@@ -127,8 +127,6 @@ async def _settle(table: Table, there: Head) -> None:
             raise TableError(
                 "the tables are there, and somebody else has just begun to lead: look with `node list`"
             )
-    finally:
-        await connection.close()
 
 
 class Left(NamedTuple):

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from relay.config import CONFIG_FILE, load_config, parse_config, parse_node
+from relay.config import CONFIG_FILE, ConfigError, load_config, load_node, parse_config, parse_node
 from relay.config_nodes import NODE_FILE, is_node_name
 from relay.file_names import FILLING_DIRECTORY, FILLING_JOINING, LOG_DIRECTORY
 from relay.message.key_files import (
@@ -46,7 +46,7 @@ from spool.backup.format import read_manifest
 from spool.backup.restore import UNFINISHED_NAME as RESTORE_UNFINISHED
 from spool.backup.restore import restore
 from spool.interface import Progress
-from spool.replicated.table import Connection, Table
+from spool.replicated.table import Connection, Table, connected
 
 #: A node that has said something within so many seconds is at work.
 LATELY_SECONDS: Final = 60
@@ -78,8 +78,7 @@ async def add(
             "INVALID_REQUEST", "name: expected at most 32 letters of a-z, digits and hyphens within"
         )
     bundle = collect(directory, name, conninfo, now)
-    connection = await table.connect()
-    try:
+    async with connected(table) as connection:
         rows = without_removed(await connection.nodes())
         if name in rows:
             there = from_row(name, rows[name])
@@ -88,8 +87,6 @@ async def add(
                     "CONFLICT", f"there is a node {name} already; if it is gone for good, remove it first"
                 )
         await connection.write_node(name, to_row(invited(name, identity_of(bundle.own))))
-    finally:
-        await connection.close()
     return Added(*seal_bundle(bundle, chance))
 
 
@@ -99,8 +96,7 @@ async def remove(table: Table, name: str) -> None:
 
     Raises Refusal(NOT_FOUND), Refusal(CONFLICT) where it is at work, TableError.
     """
-    connection = await table.connect()
-    try:
+    async with connected(table) as connection:
         rows = await connection.nodes()
         if name not in without_removed(rows):
             gone = members_in(rows).last_removed(name)
@@ -120,8 +116,6 @@ async def remove(table: Table, name: str) -> None:
         if identity:
             await connection.write_node(*removal(name, identity, now_us))
         await connection.remove_node(name)
-    finally:
-        await connection.close()
 
 
 async def join(
@@ -144,12 +138,9 @@ async def join(
     parse_config(bundle.relay_toml, f"the bundle's {CONFIG_FILE}")
     _check_is_ours(directory)
     last_seq = 0 if backup is None else _last_seq_of(backup)
-    connection = await table.connect()
-    try:
+    async with connected(table) as connection:
         await _check_may_join(connection, bundle)
         await check_tail(connection, last_seq)
-    finally:
-        await connection.close()
     finish = partial(_finish, directory, bundle, own)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
@@ -164,11 +155,8 @@ async def join(
 
 async def check_may_join(table: Table, bundle: Bundle) -> None:
     """Raises Refusal(CONFLICT) where what the bundle was made for was removed, or made anew, since; TableError."""
-    connection = await table.connect()
-    try:
+    async with connected(table) as connection:
         await _check_may_join(connection, bundle)
-    finally:
-        await connection.close()
 
 
 async def _check_may_join(connection: Connection, bundle: Bundle) -> None:
@@ -187,6 +175,7 @@ def begin_to_join(directory: Path, bundle: Bundle, *, bind: str, address: str) -
     parse_config(bundle.relay_toml, f"the bundle's {CONFIG_FILE}")
     filling = directory / FILLING_DIRECTORY
     if not (filling / JOINING).exists():
+        _check_is_no_node(directory)
         # Killed before it was said whose this is, there is nothing else.
         if directory.exists() and {entry.name for entry in directory.iterdir()} - {FILLING_DIRECTORY}:
             raise Refusal("CONFLICT", f"{directory} is not empty; nothing was changed")
@@ -229,6 +218,7 @@ def _check_is_ours(directory: Path) -> None:
             f"{directory} was begun with --from, and that has not ended: give the same command again, or remove it",
         )
     if (directory / CONFIG_FILE).exists() and not (directory / RESTORE_UNFINISHED).exists():
+        _check_is_no_node(directory)
         raise Refusal("CONFLICT", f"{directory} is a data directory already; nothing was changed")
     ours = ("keys", "node", NODE_FILE, DATABASE_FILE)
     if directory.exists() and not (directory / RESTORE_UNFINISHED).exists():
@@ -237,6 +227,22 @@ def _check_is_ours(directory: Path) -> None:
                 raise Refusal(
                     "CONFLICT", f"{directory} is not empty, and no directory of a node; nothing was changed"
                 )
+
+
+def _check_is_no_node(directory: Path) -> None:
+    """Whoever gives the command once more wants to know what comes next."""
+    if not ((directory / CONFIG_FILE).exists() and (directory / NODE_FILE).exists()):
+        return
+    try:
+        name = load_node(directory).name
+    except ConfigError:
+        return  # what is made of it, who begins the relay is told
+    raise Refusal(
+        "CONFLICT",
+        f"{directory} is the node {name} already; nothing was changed. Start its relay (`atmos-relay serve "
+        f"{directory}`), and `atmos-relay node list {directory}` says how far it is; another node wants another "
+        "directory",
+    )
 
 
 async def check_tail(connection: Connection, last_seq: int) -> None:

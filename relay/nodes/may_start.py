@@ -24,7 +24,7 @@ from relay.nodes.lease import read_address
 from relay.nodes.members import Rows, members_in
 from relay.nodes.seal import differing_pepper, pepper_digests
 from relay.refusals import Refusal
-from spool.replicated.table import Lease, Table, TableError
+from spool.replicated.table import Lease, Table, TableError, connected
 
 #: So long a start waits for it.
 PATIENCE_SECONDS: Final = 3.0
@@ -56,12 +56,8 @@ async def check_may_start(table: Table, peppers: Peppers, *, name: str, identity
 
 
 async def _read(table: Table) -> tuple[Lease | None, Mapping[str, Mapping[str, object]]]:
-    connection = await table.connect()
-    try:
+    async with connected(table) as connection:
         return await connection.lease(), await connection.nodes()
-    finally:
-        with trio.CancelScope(shield=True):
-            await connection.close()
 
 
 def _leader(lease: Lease | None, rows: Rows) -> Facts | None:

@@ -33,12 +33,12 @@ from relay.config_nodes import NodeConfig
 from relay.core import Core
 from relay.events import NodeLeads, PepperRotated
 from relay.message.keys import Pepper
-from relay.nodes.ahead import AboutToLead, find_ahead
+from relay.nodes.ahead import find_ahead
 from relay.nodes.beside import BesideError, KeyMaterial
 from relay.nodes.door import Door
 from relay.nodes.facts import read_rows
 from relay.nodes.leading import Leading, database_is_away
-from relay.nodes.lease import LeaseWatch, Led, is_clock_off, read_address, written_address
+from relay.nodes.lease import Led, is_clock_off, written_address
 from relay.nodes.members import Members, members_in
 from relay.nodes.owed import waiting_for_others
 from relay.nodes.seal import BESIDE, ROWS, Seal, SealError
@@ -47,6 +47,7 @@ from relay.nodes.speaking import Speaking
 from relay.nodes.tail import Tail
 from relay.nodes.trouble import Trouble
 from relay.nodes.versions import Versions
+from relay.nodes.who_leads import WhoLeads
 from relay.refusals import Refusal
 from relay.store import CommonStore
 from relay.times import SECOND_US
@@ -56,7 +57,7 @@ from spool.received import Received
 from spool.replicated.following import REFUSED, Following, Seen
 from spool.replicated.leading import Replicated
 from spool.replicated.rows import DamagedRowError
-from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Row, Table, TableError
+from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Row, ShowsLessError, Table, TableError
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class Node:
         self._keys = KeyMaterial(
             core.directory, Seal(core.pepper, BESIDE, core.surroundings.chance), self._know_pepper
         )
-        self._watch = LeaseWatch(self._lease_seconds)
+        self._who_leads = WhoLeads(self._lease_seconds)
         self._following = Following(
             table,
             self._log,
@@ -97,17 +98,10 @@ class Node:
             on_trouble=self._hear_of_trouble,
             stale_seconds=self._lease_seconds,
         )
-        self._led: Led | None = None
-        #: The lease does not move, as far as is known.
-        self._is_stale = False
-        #: It did not move for its time, and is still the same.
-        self._nobody_leads = False
-        self._lease: tuple[object, ...] | None = None
-        #: And this node may lead.
+        #: Nobody leads, and this node may.
         self._may_try = trio.Event()
         #: Why this node does not lead although nobody does, as it was said last.
         self._said: str | None = None
-        self._about_to_lead = AboutToLead()
         self._leading: Leading | None = None
         self._trouble: Final = Trouble(core.streams.send_away)
         self._lines = Seldom(logger)
@@ -129,7 +123,7 @@ class Node:
         #: What rows the table has, on the order of who leads.
         self.tail: Final = Tail(table, core.store, tail_hours=self._tail_hours)
         core.before_acting = self.before_acting
-        core.metrics.tables_are(lambda: self.tail.octets)
+        core.metrics.database_is(lambda: self.tail.octets, lambda: len(self.tail.doubts or ()))
         core.wait_for_others_to_strip = waiting_for_others(
             table, lambda: read_rows(self._speaking.nodes), self._tail_hours
         )
@@ -149,14 +143,15 @@ class Node:
         """Who leads, as far as is known at this moment. None: nobody."""
         if self.leads:
             return Led(self.name, self._own.address)
-        if self._leading is not None or self._nobody_leads or self._led is None:
+        led = self._who_leads.led
+        if self._leading is not None or self._who_leads.is_nobody or led is None:
             return None
         # Our own lease, of the process before this one, or of a lead that came to nothing.
-        return None if self._led.name == self.name else self._led
+        return None if led.name == self.name else led
 
     def expect(self, led: Led, members: Members) -> None:
         """It led when this process began, as far as the database has it, and these were the nodes."""
-        self._led = led
+        self._who_leads.led = led
         self._speaking.members = members
 
     @property
@@ -183,7 +178,7 @@ class Node:
     @property
     def trouble(self) -> str | None:
         """What is wrong, in a sentence."""
-        return self._trouble.text
+        return self._trouble.text or (None if self._leading is None else self._leading.trouble)
 
     @property
     def is_unfit(self) -> bool:
@@ -300,23 +295,16 @@ class Node:
                 leading = None
             if leading is not None:
                 return leading
-            self._watch.begin_anew()
+            self._who_leads.begin_anew()
 
     def _see(self, seen: Seen) -> None:
         """Who leads, as the database shows it, whatever becomes of its rows here."""
-        if seen.lease is not None:
-            self._led = read_address(seen.lease.address) or self._led
-        now = trio.current_time()
-        self._is_stale = self._watch.read(seen.lease, seen.host, sent_at=seen.at, answered_at=now)
-        value = None if seen.lease is None else (*seen.lease[:2], seen.lease.counter)
-        if value != self._lease:
-            self._lease, self._nobody_leads = value, False
+        if self._who_leads.see(seen, trio.current_time()):
             self._said = self._trouble.nobody_leads = None
-        self._nobody_leads = self._nobody_leads or self._is_stale
 
     def _see_level(self, seen: Seen) -> None:
         """All of it that is known to be witnessed was applied: this node may lead, if somebody has to."""
-        if not self._is_stale:
+        if not self._who_leads.is_stale:
             return
         if (why := self._why_not_leading(seen.head)) is None:
             self._may_try.set()
@@ -331,10 +319,10 @@ class Node:
     def _hear_of_trouble(self, error: TableError | SpoolError | None) -> None:
         if isinstance(error, TableError):
             # What could not be read proves nothing of who leads.
-            self._watch.begin_anew()
+            self._who_leads.begin_anew()
         if self._trouble.hear(error) and self._trouble.text != self._versions.needs_upgrade:
             self._lines.say(logging.WARNING, "node.database_trouble", because=self._trouble.text)
-        if self._nobody_leads and isinstance(error, REFUSED):
+        if self._who_leads.is_nobody and isinstance(error, REFUSED):
             self._say_why_not("it cannot take all that is in the database into its log")
 
     def _why_not_leading(self, head: Head) -> str | None:
@@ -352,25 +340,31 @@ class Node:
 
     async def _try_to_lead(self) -> Leading | None:
         """None: somebody leads, or is about to, or this one must not. Raises `TableError`."""
-        # The host that was read all the time may be an old primary.
-        self._table.prefer_another_host()
-        connection = await self._table.connect()
-        leading: Leading | None = None
-        try:
-            leading = await self._take_over(connection)
-        finally:
-            if leading is None:
-                with trio.CancelScope(shield=True):
-                    await connection.close()
-        return leading
+        tried: set[str] = set()
+        while True:
+            # The host that was read all the time may be an old primary; and so may the next one.
+            self._table.prefer_another_host()
+            connection = await self._table.connect()
+            leading: Leading | None = None
+            try:
+                if connection.host not in tried:
+                    leading = await self._take_over(connection)
+                return leading
+            except ShowsLessError:
+                tried.add(connection.host)
+            finally:
+                if leading is None:
+                    with trio.CancelScope(shield=True):
+                        await connection.close()
 
     async def _take_over(self, connection: Connection) -> Leading | None:
         sent_at = trio.current_time()
-        lease = await connection.lease()
-        if not self._watch.read(lease, connection.host, sent_at=sent_at, answered_at=trio.current_time()):
+        lease, head = await connection.lease(), await connection.head()
+        self._following.check_is_current(connection.host, head)
+        now = trio.current_time()
+        if not self._who_leads.is_still_stale(lease, connection.host, sent_at=sent_at, now=now):
             return None
-        head = await connection.head()
-        if self._why_not_leading(head) or self._about_to_lead.is_another(head, lease):
+        if self._why_not_leading(head) or self._who_leads.is_about_to_lead(head, lease):
             return None
         rows = await connection.nodes()
         removed = members_in(rows).why_not(self.name, self.identity)
@@ -426,9 +420,9 @@ class Node:
             leading.is_over = True
             raise
 
-    def _hear_of_trouble_while_leading(self, text: str | None) -> None:
-        if self._trouble.say(text):
-            self._lines.say(logging.WARNING, "node.database_trouble", because=text)
+    def _hear_of_trouble_while_leading(self, error: TableError | None) -> None:
+        if self._trouble.say(error):
+            self._lines.say(logging.WARNING, "node.database_trouble", because=self._trouble.text)
 
     def _note_clock(self) -> None:
         """It has been off for some time. Raises `LogDeposedError` where this node leads: its times are the log's."""

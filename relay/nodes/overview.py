@@ -19,7 +19,7 @@ from relay.nodes.lease import read_address
 from relay.nodes.members import Removed, members_in
 from relay.nodes.seal import pepper_digests
 from relay.times import SECOND_US
-from spool.replicated.table import Table
+from spool.replicated.table import Table, connected
 
 #: A node that is so many records behind is late. They are said each second, so some are behind at any time.
 BEHIND_MAX = 2048
@@ -75,13 +75,10 @@ def own_facts(directory: Path, config: Config, own: NodeConfig) -> Facts:
 
 async def look(table: Table, ours: Facts) -> Overview:
     """Raises TableError."""
-    connection = await table.connect()
-    try:
+    async with connected(table) as connection:
         head, lease = await connection.head(), await connection.lease()
         rows, oldest = await connection.nodes(), await connection.oldest_seq()
         now_us = await connection.time_us()
-    finally:
-        await connection.close()
     led = read_address(lease.address) if lease is not None and lease.holder == head.holder else None
     leader = None if led is None else led.name
     nodes = tuple(_shown(node, ours, leader, head.last_seq, now_us) for node in read_rows(rows))

@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from relay.nodes.facts import Facts, StrangeRow
-from spool.replicated.table import Table, TableError
+from spool.replicated.table import Table, TableError, connected
 
 #: So long whoever has ordered it is kept waiting.
 WAIT_SECONDS_MAX: Final = 15.0
@@ -75,12 +75,8 @@ async def wait_for_others(
 
 async def read_oldest_seq(table: Table) -> int | None:
     """The first sequence number that the database has a row of. Raises TableError."""
-    connection = await table.connect()
-    try:
+    async with connected(table) as connection:
         return await connection.oldest_seq()
-    finally:
-        with trio.CancelScope(shield=True):
-            await connection.close()
 
 
 def waiting_for_others(

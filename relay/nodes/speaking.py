@@ -1,7 +1,9 @@
 """What a node says of itself each second (`relay.nodes.facts`), and how its clock stands to the database's.
 
 It has a connection of its own, so that nothing of it holds up a lease or a row. Where the database does not answer, it
-is tried again the next second; what is old in its row tells the others that the node is away.
+is tried again the next second; what is old in its row tells the others that the node is away. A server that has less
+than the log here is an old primary, which has nobody's ear, or was restored to an earlier time: the row is written, and
+another host is tried the next time.
 """
 
 from __future__ import annotations
@@ -122,15 +124,22 @@ class Speaking:
     async def _speak(self) -> None:
         if self._connection is None:
             self._connection = await self._table.connect()
-        await self._look_at_clock(self._connection)
-        rows = await self._connection.nodes()
+        connection, seq = self._connection, self._core.store.last_seq
+        if (await connection.head()).last_seq < seq:
+            # Where the database was restored, others hear this by it. An old primary's word of others is not believed.
+            await connection.write_node(self._own.name, to_row(self.facts()))
+            await self._let_go()
+            self._table.prefer_another_host()
+            return
+        await self._look_at_clock(connection)
+        rows = await connection.nodes()
         self.heard.read(rows, trio.current_time())
         why_not = members_in(rows).why_not(self._own.name, self._identity)
         if why_not is not None:
             self._on_removed(why_not)
         self._look_for_namesake(rows.get(self._own.name))
         row = to_row(self.facts())
-        await self._connection.write_node(self._own.name, row)
+        await connection.write_node(self._own.name, row)
         self._has_spoken = True
         self.nodes = {**rows, self._own.name: row}
         self.members = members_in(self.nodes)

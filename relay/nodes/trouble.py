@@ -21,7 +21,7 @@ from relay.nodes.versions import UnreadRowError
 from spool.errors import DivergedError, LostRowsError, RowsMissingError, SpoolError, TailGoneError
 from spool.replicated.following import REFUSED
 from spool.replicated.rows import DamagedRowError
-from spool.replicated.table import TableError
+from spool.replicated.table import ShowsLessError, TableError
 
 _FILL = "Fill this directory from another node: `atmos-relay node fill DIR --from NAME`"
 _RIGHT_AGAIN = (
@@ -41,7 +41,7 @@ def in_words(error: TableError | SpoolError) -> str:
             return f"this log has parted from the others': {error}. {_FILL}"
         case DamagedRowError() | RowsMissingError():
             return f"{error}; {_RIGHT_AGAIN}"
-        case LostRowsError():
+        case LostRowsError() | ShowsLessError():
             return f"{error}. {_FOUND_ANEW}"
         case _:
             return str(error)
@@ -79,8 +79,9 @@ class Trouble:
             self._on_unfit()
         return is_new
 
-    def say(self, text: str | None) -> bool:
+    def say(self, error: TableError | None) -> bool:
         """Of a node that leads. Whether it is something new."""
+        text = None if error is None else in_words(error)
         is_new = text is not None and text != self._text
         self.clear()
         self._text = text

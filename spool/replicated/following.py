@@ -42,13 +42,17 @@ import trio
 from spool.errors import DivergedError, LostRowsError, RowsMissingError, SpoolError, TailGoneError
 from spool.received import Received
 from spool.replicated.rows import DamagedRowError, Seal, decode
-from spool.replicated.table import Connection, Head, Lease, Row, Table, TableError
+from spool.replicated.table import Connection, Head, Lease, Row, ShowsLessError, Table, TableError, connected
 
 #: The first pause between two tries, and the longest: each is twice as long as the one before.
 PAUSE_SECONDS: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 1.0
 #: So much is read at once, and applied before more is.
 READ_BYTES: Final = 2 << 20
+
+#: Whoever may lead has to see for the whole time that the lease is stale, and on one connection: what is tried next may
+#: be an old primary, and then it has to begin anew.
+PATIENT_POLLS: Final = 2
 
 #: What is wrong with rows, and stays so until somebody does something.
 REFUSED: Final = (DamagedRowError, DivergedError, RowsMissingError, TailGoneError)
@@ -93,8 +97,8 @@ class Following:
     while it can be read, and before anything of it is applied. `on_level` is told the same when all of it that is
     known to be witnessed is in the log, and nothing was refused. `on_trouble` is told what is wrong, each time, and
     None when all is well again: a `TableError` where the database cannot be used, one of `REFUSED` or a
-    `StrangeLeaseError` for what is in it. Where the lease does not move for `stale_seconds`, other hosts are tried:
-    ours is perhaps an old primary, where nobody writes any more.
+    `StrangeLeaseError` for what is in it. Where the lease does not move for `stale_seconds` and a little more, other
+    hosts are tried: ours is perhaps an old primary, where nobody writes any more.
     """
 
     def __init__(
@@ -123,7 +127,7 @@ class Following:
         self._pause = PAUSE_SECONDS
         #: Of the last row that was applied.
         self._epoch = 0
-        #: The last lease, and since when it is the same.
+        #: The last lease, and since when it is the same on this connection.
         self._lease: tuple[bytes, int, int] | None = None
         self._lease_moved_at = 0.0
         #: The last sequence number that a server showed.
@@ -148,15 +152,10 @@ class Following:
 
         Raises what `receive` and `before_applied` raise, but for `REFUSED`.
         """
-        self._lease_moved_at = trio.current_time()
         while True:
             try:
-                connection = await self._table.connect()
-                try:
+                async with connected(self._table) as connection:
                     await self._follow(connection)
-                finally:
-                    with trio.CancelScope(shield=True):
-                        await connection.close()
             except (TableError, *REFUSED) as error:
                 self._is_troubled = True
                 self._on_trouble(error)
@@ -182,17 +181,22 @@ class Following:
         if (log.last_seq, log.last_chain) != (head.last_seq, head.chain):
             raise LostRowsError(head.last_seq, head.chain, log.last_seq, log.last_chain)
 
+    def check_is_current(self, host: str, head: Head) -> None:
+        """Raises `ShowsLessError`."""
+        log = self._log
+        if _is_behind(head, log) or head.epoch < self._epoch:
+            raise ShowsLessError(
+                host, f"this machine's log has: sequence {head.last_seq}, and here it is {log.last_seq}"
+            )
+
     async def _follow(self, connection: Connection) -> None:
         log = self._log
+        self._lease_moved_at = trio.current_time()
         while True:
             asked_at = trio.current_time()
             lease = await connection.lease()
             head = await connection.head()
-            if _is_behind(head, log) or head.epoch < self._epoch:
-                raise TableError(
-                    f"{connection.host} shows less than this machine's log has: sequence {head.last_seq}, and here it "
-                    f"is {log.last_seq}. It is an old primary, or the database was restored to an earlier time"
-                )
+            self.check_is_current(connection.host, head)
             self._shown_seq = head.last_seq
             seen = Seen(connection.host, head, lease, asked_at)
             self._on_seen(seen)
@@ -306,8 +310,7 @@ class Following:
         seen = None if lease is None else (lease.holder, lease.epoch, lease.counter)
         if seen != self._lease:
             self._lease, self._lease_moved_at = seen, now
-        elif now - self._lease_moved_at >= self._stale_seconds:
-            self._lease_moved_at = now
+        elif now - self._lease_moved_at >= self._stale_seconds + PATIENT_POLLS * self._poll_seconds:
             raise _StillLeaseError
 
     def _tell_how_it_is(self, strange: StrangeLeaseError | None) -> None:

@@ -32,8 +32,11 @@ statement is ever cancelled by a message to the server.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple, Protocol
+
+import trio
 
 HOLDER_OCTETS: Final = 16
 #: What is larger goes as a batch of its own.
@@ -51,6 +54,17 @@ class UnknownOutcomeError(TableError):
 class UnfitTableError(TableError):
     """This database must not be used as it is: its settings do not promise what a 200 says, or it has no such tables,
     or it is a standby. The message names the setting, what it is, and what it must be."""
+
+
+class ShowsLessError(TableError):
+    """A host shows less than it, or another, has acknowledged or shown to us: nothing that it shows counts. The next
+    host may show all."""
+
+    def __init__(self, host: str, what: str) -> None:
+        super().__init__(
+            f"{host} shows less than {what}. It is an old primary that has come back, or the database was restored to "
+            "an earlier time"
+        )
 
 
 class Head(NamedTuple):
@@ -225,3 +239,14 @@ class Table(Protocol):
     async def find_doubts(self) -> Sequence[str]:
         """Sentences on what is doubtful about its hosts, as each says it of itself, those that do not answer among
         them. For people: nothing is decided by it."""
+
+
+@asynccontextmanager
+async def connected(table: Table) -> AsyncIterator[Connection]:
+    """For a question or two: closed at the end, whatever happens. Raises as `Table.connect`."""
+    connection = await table.connect()
+    try:
+        yield connection
+    finally:
+        with trio.CancelScope(shield=True):
+            await connection.close()

@@ -373,9 +373,9 @@ class LogMachine:
         """Nobody changes rows here, so none is ever to be refused."""
         if isinstance(trouble, (*REFUSED, StrangeLeaseError)):
             self._found.append(f"{self.name} refused what is in the database: {trouble}")
-        self._note(None if trouble is None else str(trouble))
+        self._note(trouble)
 
-    def _note(self, trouble: str | None) -> None:
+    def _note(self, trouble: Exception | None) -> None:
         if trouble is not None:
             self.troubles["troubles told"] += 1
 

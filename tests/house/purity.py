@@ -117,6 +117,7 @@ HANDS: dict[str, frozenset[str]] = {
             "tail",
             "trouble",
             "versions",
+            "who_leads",
             "wire",
             "words",
         }

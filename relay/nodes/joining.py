@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 
 from relay.config import CONFIG_FILE, ConfigError, load_config, load_node, parse_config, parse_node
 from relay.config_nodes import NODE_FILE, is_node_name
-from relay.file_names import FILLING_DIRECTORY, LOG_DIRECTORY
+from relay.file_names import FILLING_DIRECTORY, FILLING_JOINING, LOG_DIRECTORY
 from relay.message.key_files import (
     KeyFiles,
     fsync_directory,
@@ -52,7 +52,7 @@ from spool.replicated.table import Connection, Table, connected
 LATELY_SECONDS: Final = 60
 DATABASE_FILE: Final = "database"
 #: In `filling`: what stands in the directory was made by `begin_to_join`.
-JOINING: Final = "joining"
+JOINING: Final = FILLING_JOINING
 
 
 class Added(NamedTuple):

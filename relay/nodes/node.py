@@ -103,7 +103,7 @@ class Node:
         #: Why this node does not lead although nobody does, as it was said last.
         self._said: str | None = None
         self._leading: Leading | None = None
-        self._trouble: Final = Trouble()
+        self._trouble: Final = Trouble(core.streams.send_away)
         self._lines = Seldom(logger)
         #: Where others are let in.
         self.door: Door

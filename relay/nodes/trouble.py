@@ -9,10 +9,13 @@ served.** There are two kinds of trouble:
 
 Two of these make a log *unfit*, and no member is answered from it until it is filled from another node. It has parted
 from the one that is agreed on: messages in it may be in no other, and another message may have their number. Or it was
-away for so long that the database has not what it lacks: what was erased meanwhile is in it still.
+away for so long that the database has not what it lacks: what was erased meanwhile is in it still. Streams that are
+open end then: nothing would ever come of them here, and nothing would tell their readers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from relay.nodes.versions import UnreadRowError
 from spool.errors import DivergedError, LostRowsError, RowsMissingError, SpoolError, TailGoneError
@@ -45,9 +48,10 @@ def in_words(error: TableError | SpoolError) -> str:
 
 
 class Trouble:
-    """Of one node."""
+    """Of one node. `on_unfit` is called when no member is answered from the log here any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_unfit: Callable[[], None]) -> None:
+        self._on_unfit = on_unfit
         self._text: str | None = None
         self._is_refusal = False
         #: No member is answered from the log here.
@@ -71,6 +75,8 @@ class Trouble:
         is_new = text != self._text
         self._text, self._is_refusal = text, isinstance(error, REFUSED)
         self.is_unfit = isinstance(error, (DivergedError, TailGoneError))
+        if self.is_unfit:
+            self._on_unfit()
         return is_new
 
     def say(self, error: TableError | None) -> bool:

@@ -39,6 +39,7 @@ from benchmarks.command import Effort, bench_directory, run
 from benchmarks.load import Load, run_load
 from benchmarks.report import Comparison, Demand, Row
 from benchmarks.world import relay_process, silent_receiver, tree_cpu_seconds
+from relay.file_names import LOG_DIRECTORY
 from spool.record import CHAIN_START
 from spool.replicated import table
 from spool.replicated.postgres import PostgresTable
@@ -57,8 +58,8 @@ RECIPIENTS = 50
 ROW_OCTETS = (2_000, 64_000, 200_000)
 ROWS = 300
 _PAUSE_SECONDS = 0.02
-#: So often a node that catches up is asked how far it is; not so often that this slows it.
-_LOOK_SECONDS = 0.1
+#: So often it is looked how far a node is that catches up; not so often that this slows it.
+_LOOK_SECONDS = 0.02
 
 
 class Figure(NamedTuple):
@@ -71,7 +72,7 @@ class Figure(NamedTuple):
 
 
 class Caught(NamedTuple):
-    """What a node got of what it lacked, after the first that was seen of it."""
+    """What a node got that it lacked, from when its log began to grow until it served with all of it."""
 
     records: int
     seconds: float
@@ -181,10 +182,11 @@ def measure_catching_up(
     request = send_request(credentials, recipients=RECIPIENTS)
     found: list[Caught] = []
     for _ in range(effort.rounds):
+        had = _seq(late)
         late.stop()
         seconds = PATIENCE_SECONDS * 10  # it ends by its number
         run_load(leader.address, request, connections=USUAL, seconds=seconds, requests=sends)
-        found.append(_catch_up(late, _seq(leader)))
+        found.append(_catch_up(late, had, _seq(leader)))
     case = f"catching up, {sends * (RECIPIENTS + 1):,} records"
     yield Row(
         question=QUESTION,
@@ -201,21 +203,32 @@ def measure_catching_up(
     )
 
 
-def _catch_up(late: RelayProcess, wanted: int) -> Caught:
-    late.start()
-    seen = [(_seq(late), time.perf_counter(), tree_cpu_seconds(late.pid))]
-
+def _catch_up(late: RelayProcess, had: int, wanted: int) -> Caught:
+    """It fetches before it serves, so its log is looked at, and not what it says."""
+    octets = _log_octets(late)
+    late.launch()
+    began = time.perf_counter(), tree_cpu_seconds(late.pid)
     end = time.monotonic() + PATIENCE_SECONDS
-    while seen[-1][0] < wanted:
+    while _log_octets(late) <= octets:
         if time.monotonic() > end:
             raise RuntimeError(f"{late.directory.name} does not get what it lacks: {late.output}")
+        began = time.perf_counter(), tree_cpu_seconds(late.pid)
         time.sleep(_LOOK_SECONDS)
-        seen.append((_seq(late), time.perf_counter(), tree_cpu_seconds(late.pid)))
-    begun = [each for each in seen if each[0] > seen[0][0]]
-    # So few that they came at once: all that was seen is from before the first of them.
-    first = begun[0] if len(begun) > 1 else seen[0]
-    records, seconds, cpu = (b - a for a, b in zip(first, seen[-1], strict=True))
-    return Caught(int(records), seconds, cpu)
+    late.wait_serving()
+    _wait_level(late, wanted)
+    return Caught(wanted - had, time.perf_counter() - began[0], tree_cpu_seconds(late.pid) - began[1])
+
+
+def _wait_level(node: RelayProcess, wanted: int) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while _seq(node) < wanted:
+        if time.monotonic() > end:
+            raise RuntimeError(f"{node.directory.name} does not get all that it lacks: {node.output}")
+        time.sleep(_LOOK_SECONDS)
+
+
+def _log_octets(node: RelayProcess) -> int:
+    return sum(file.stat().st_size for file in (node.directory / LOG_DIRECTORY).iterdir())
 
 
 def _seq(node: RelayProcess) -> int:
@@ -242,7 +255,8 @@ def measure_leaders_death(nodes: NodeProcesses, credentials: dict[str, str], eff
         _send_until_taken(other, credentials)
         values.append(time.perf_counter() - start)
         new = nodes.wait_led(led)
-        _catch_up(leader, _seq(new))
+        leader.start()
+        _wait_level(leader, _seq(new))
     yield Row(
         question=QUESTION,
         case="kill -9 of the leader",

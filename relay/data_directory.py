@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from relay.alarms import Alarms
 from relay.codec import Recorded, decode
 from relay.config import Config, load_config
-from relay.file_names import FILLING_DIRECTORY, LOG_DIRECTORY, VIEWS_DIRECTORY
+from relay.file_names import (
+    FILLING_DIRECTORY,
+    FILLING_JOINING,
+    FILLING_READY,
+    LOG_DIRECTORY,
+    VIEWS_DIRECTORY,
+)
 from relay.last_looks import LastLooks, ListLooks
 from relay.message.key_files import KeyFiles, read_peppers
 from relay.refusals import Refusal
@@ -118,10 +124,19 @@ def check_may_write(directory: Path, *, restoring: bool = False) -> None:
         raise Refusal(
             "CONFLICT", f"{directory} is a backup: make a data directory of it with `atmos-relay log restore`"
         )
-    if (directory / FILLING_DIRECTORY).exists():
+    filling = directory / FILLING_DIRECTORY
+    if filling.exists():
+        has_a_log = (directory / LOG_DIRECTORY).exists() and not any(
+            (filling / name).exists() for name in (FILLING_READY, FILLING_JOINING)
+        )
         raise Refusal(
             "CONFLICT",
-            f"the filling of {directory} has not ended: run the same `atmos-relay node fill` or `node join` again",
+            f"the filling of {directory} has not ended: run the same `atmos-relay node fill` or `node join` again"
+            + (
+                f". To give it up, and go on with the log that is there, remove {filling}"
+                if has_a_log
+                else ""
+            ),
         )
     if not restoring and (directory / RESTORE_UNFINISHED).exists():
         # Its mail may have to be held first.

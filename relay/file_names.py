@@ -7,6 +7,8 @@ LOG_DIRECTORY = "log"
 VIEWS_DIRECTORY = "views"
 #: Where one of several machines is being filled from another (relay.nodes.filling). While it is there, nobody serves.
 FILLING_DIRECTORY = "filling"
+#: In it: the log is exchanged from here on; and, it is a new node's, which has no log yet.
+FILLING_READY, FILLING_JOINING = "ready", "joining"
 #: Where a running relay is told what to do (relay.operator).
 ADMIN_SOCKET = "admin.sock"
 #: Where a running relay answers HTTP: its first line is `host:port`.

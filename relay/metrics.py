@@ -242,7 +242,7 @@ class CoreMetrics:
             registry=self._registry,
         )
 
-    def tables_are(self, octets: Callable[[], int | None]) -> None:
+    def database_is(self, octets: Callable[[], int | None], doubts: Callable[[], int]) -> None:
         """Called where the relay runs on several nodes. None: not known here."""
         Gauge(
             "atmos_node_database_bytes",
@@ -250,6 +250,12 @@ class CoreMetrics:
             "looked yet",
             registry=self._registry,
         ).set_function(lambda: float(octets() or 0))
+        Gauge(
+            "atmos_node_database_doubts",
+            "How many things are doubtful about the servers of the database; 0 where this node does not lead, or has "
+            "not looked yet",
+            registry=self._registry,
+        ).set_function(lambda: float(doubts()))
 
     def count_unanswered(self, processes: int) -> None:
         self._unanswered.inc(processes)

@@ -4,7 +4,8 @@ The invariant: **a stream costs its place here and a task that waits; it is woke
 nothing else.** No timers, no polling, and nothing is held for a reader: what it has not read yet is in the log.
 
 A stream ends at once when the key that opened it is revoked, when the session of the console that opened it is over,
-and when the relay stops. A suspended member may go on reading.
+when the relay stops, and when this node's log is not that of the others (`relay.nodes.trouble`). A suspended member may
+go on reading.
 
 How many there may be the core decides, for all edges together (`relay.stream_places`). Of what happens an edge in the
 core's process sees every batch (`observe`); another is told (`hear`).
@@ -46,6 +47,8 @@ class Ending(NamedTuple):
 
 
 STOPPING = Ending(1001, "the relay is stopping; reconnect with the last seq")
+#: What clients do at that code is right here, too: another node has what comes behind their last event.
+ELSEWHERE = Ending(1001, "this node cannot go on with the log of the others; reconnect with the last seq")
 KEY_REVOKED = Ending(1008, "the API key that opened this stream was revoked")
 SESSION_OVER = Ending(1008, "the session that opened this stream is over; sign in again")
 
@@ -138,7 +141,7 @@ class Streams:
                 del self._open[principal.did]
 
     def _check(self, subscriber: Subscriber) -> None:
-        if self._stopping:
+        if self._stopping or subscriber.ending is ELSEWHERE:
             raise no_more_streams()
         with self._read() as view:
             if subscriber.ending is not None or not is_active_key(view, subscriber.principal):
@@ -185,12 +188,19 @@ class Streams:
                 (one.did, one.key_id) for one in principals if one.is_vouched or not is_active_key(view, one)
             ]
 
+    def send_away(self) -> None:
+        """End all streams: nothing more will come here, and other nodes have it."""
+        self._end_all(ELSEWHERE)
+
     def stop(self) -> None:
         """End all streams, and open none any more."""
         self._stopping = True
+        self._end_all(STOPPING)
+
+    def _end_all(self, ending: Ending) -> None:
         for of_member in self._open.values():
             for subscriber in of_member:
-                subscriber.end(STOPPING)
+                subscriber.end(ending)
 
     # ------------------------------------------------------------------------------------------------ tickets
 

@@ -141,12 +141,13 @@ class TailGoneError(SpoolError):
 
 class RowsMissingError(SpoolError):
     """The database has not the rows that this machine's log needs next, but some in front of them, and old rows only go
-    from the front: somebody has removed them, or changed their numbers. It is not mended here."""
+    from the front: somebody has removed them, or changed their numbers, or this is an old primary that never had them.
+    It is not mended here."""
 
     def __init__(self, first_seq: int, last_seq: int) -> None:
         super().__init__(
             f"the database has no row with the sequences {first_seq} to {last_seq}, and it cannot have dropped them by "
-            "itself: somebody has removed them, or changed their numbers"
+            "itself: somebody has removed them, or changed their numbers, or an old primary has come back"
         )
         self.first_seq = first_seq
 

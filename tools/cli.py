@@ -8,6 +8,7 @@ This imports next to nothing: a command is imported when it is called, and so ar
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -222,4 +223,7 @@ def _with_advice(error: BaseException) -> str:
 
     if isinstance(error, LostRowsError) or isinstance(error.__cause__, LostRowsError):
         return f"{error}. What to do is in docs/NODES.md, where the database was restored to an earlier time"
+    if isinstance(error, OSError) and error.errno and error.strerror and error.filename is None:
+        # Where the words are ours, and not the system's for this number, they tell all there is to tell.
+        return str(error) if error.strerror == os.strerror(error.errno) else error.strerror
     return str(error)

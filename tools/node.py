@@ -118,9 +118,11 @@ def node_list(directory: Path, as_json: bool) -> None:
     from relay.nodes.overview import look, own_facts
 
     config, own = _node(directory)
-    found = trio.run(look, _table(directory, config, own), own_facts(directory, config, own))
+    table = _table(directory, config, own)
+    found = trio.run(look, table, own_facts(directory, config, own))
+    doubts = trio.run(table.find_doubts)
     if as_json:
-        print_json(_overview_json(found))
+        print_json({**_overview_json(found), "doubts": list(doubts)})
         return
     leader = f"{found.leader} leads" if found.leader else "nobody leads"
     click.echo(f"The log is at sequence {found.last_seq}; {leader}.")
@@ -135,6 +137,8 @@ def node_list(directory: Path, as_json: bool) -> None:
             print_prose(f"{printable(node.name)}: {printable(problem)}")
         if node.facts is not None and node.facts.at_start is not None:
             print_prose(f"{printable(node.name)}: when it began, {printable(node.facts.at_start)}")
+    for doubt in doubts:
+        print_prose(f"database: {printable(doubt)}")
     for gone in found.removed:
         print_prose(f"{printable(gone.removed)} was removed at {gone.at}.")
 

@@ -102,6 +102,8 @@ async def main(here: Here) -> None:
                 case words.NodeIs():
                     assert node is not None
                     node.hear(news)
+                    if news.is_unfit:
+                        streams.send_away()
                 case words.Count():
                     here.channel.tell(words.Counted(metrics.families()))
 

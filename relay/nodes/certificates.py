@@ -95,7 +95,13 @@ def install(directory: Path, authority: bytes) -> None:
 
 def authority(directory: Path) -> bytes:
     """What another node of this relay is to have, too. It is a secret. Raises KeyFileError."""
-    return read_private(_authority_file(directory))
+    path = _authority_file(directory)
+    if not path.exists():
+        raise KeyFileError(
+            f"{path}: is missing; `atmos-relay node found DIR` makes it at the first node, and at others "
+            "`atmos-relay node join` brings it"
+        )
+    return read_private(path)
 
 
 def made_for(directory: Path, name: str, now: datetime) -> bytes:

@@ -29,7 +29,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from relay.file_names import FILLING_DIRECTORY, LOG_DIRECTORY, VIEWS_DIRECTORY
+from relay.file_names import FILLING_DIRECTORY, FILLING_READY, LOG_DIRECTORY, VIEWS_DIRECTORY
 from relay.message.key_files import (
     KeyFileError,
     KeyFiles,
@@ -50,7 +50,7 @@ from spool.replicated.table import Table, connected
 
 BACKUP: Final = "backup"
 DATA: Final = "data"
-READY: Final = "ready"
+READY: Final = FILLING_READY
 OLD: Final = "old"
 LOCK_NAME: Final = "lock"
 #: What `filling` is called when it is over, until it is removed.

@@ -25,9 +25,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from relay.config import CONFIG_FILE, load_config, parse_config, parse_node
+from relay.config import CONFIG_FILE, ConfigError, load_config, load_node, parse_config, parse_node
 from relay.config_nodes import NODE_FILE, is_node_name
-from relay.file_names import FILLING_DIRECTORY, LOG_DIRECTORY
+from relay.file_names import FILLING_DIRECTORY, FILLING_JOINING, LOG_DIRECTORY
 from relay.message.key_files import (
     KeyFiles,
     fsync_directory,
@@ -52,7 +52,7 @@ from spool.replicated.table import Connection, Table, connected
 LATELY_SECONDS: Final = 60
 DATABASE_FILE: Final = "database"
 #: In `filling`: what stands in the directory was made by `begin_to_join`.
-JOINING: Final = "joining"
+JOINING: Final = FILLING_JOINING
 
 
 class Added(NamedTuple):
@@ -175,6 +175,7 @@ def begin_to_join(directory: Path, bundle: Bundle, *, bind: str, address: str) -
     parse_config(bundle.relay_toml, f"the bundle's {CONFIG_FILE}")
     filling = directory / FILLING_DIRECTORY
     if not (filling / JOINING).exists():
+        _check_is_no_node(directory)
         # Killed before it was said whose this is, there is nothing else.
         if directory.exists() and {entry.name for entry in directory.iterdir()} - {FILLING_DIRECTORY}:
             raise Refusal("CONFLICT", f"{directory} is not empty; nothing was changed")
@@ -217,6 +218,7 @@ def _check_is_ours(directory: Path) -> None:
             f"{directory} was begun with --from, and that has not ended: give the same command again, or remove it",
         )
     if (directory / CONFIG_FILE).exists() and not (directory / RESTORE_UNFINISHED).exists():
+        _check_is_no_node(directory)
         raise Refusal("CONFLICT", f"{directory} is a data directory already; nothing was changed")
     ours = ("keys", "node", NODE_FILE, DATABASE_FILE)
     if directory.exists() and not (directory / RESTORE_UNFINISHED).exists():
@@ -225,6 +227,22 @@ def _check_is_ours(directory: Path) -> None:
                 raise Refusal(
                     "CONFLICT", f"{directory} is not empty, and no directory of a node; nothing was changed"
                 )
+
+
+def _check_is_no_node(directory: Path) -> None:
+    """Whoever gives the command once more wants to know what comes next."""
+    if not ((directory / CONFIG_FILE).exists() and (directory / NODE_FILE).exists()):
+        return
+    try:
+        name = load_node(directory).name
+    except ConfigError:
+        return  # what is made of it, who begins the relay is told
+    raise Refusal(
+        "CONFLICT",
+        f"{directory} is the node {name} already; nothing was changed. Start its relay (`atmos-relay serve "
+        f"{directory}`), and `atmos-relay node list {directory}` says how far it is; another node wants another "
+        "directory",
+    )
 
 
 async def check_tail(connection: Connection, last_seq: int) -> None:

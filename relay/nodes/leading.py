@@ -17,11 +17,12 @@ import trio
 
 from relay.nodes.lease import HeldLease
 from relay.nodes.seldom import Seldom
+from relay.nodes.trouble import in_words
 from relay.refusals import Refusal
 from spool.errors import LogDeposedError
 from spool.replicated.lateness import no_answer
-from spool.replicated.leading import Replicated, Witnessed
-from spool.replicated.table import Connection, Lease, Table, TableError
+from spool.replicated.leading import Replicated, Witnessed, shows_less
+from spool.replicated.table import Connection, Lease, ShowsLessError, Table, TableError
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Leading:
         #: The last renewal.
         self._has_failed = False
         self._lines = Seldom(logger)
+        #: Of the database it knows what others have to put right, in a sentence; an append may know it, too.
+        self.trouble: str | None = None
         #: Another node leads, or this one gives it up: nothing is done any more.
         self.is_over = False
 
@@ -80,6 +83,8 @@ class Leading:
                     with trio.fail_after(self._seconds):
                         is_renewed = await self._renew(told)
                 except (TableError, trio.TooSlowError) as error:
+                    if isinstance(error, ShowsLessError):
+                        self.trouble = in_words(error)
                     self._note_failed(str(error) or no_answer(trio.current_time() - began, self._seconds))
                     await self._look_elsewhere()
                 if not is_renewed:
@@ -106,7 +111,9 @@ class Leading:
             raise LogDeposedError(
                 f"another machine leads now: the head was taken with epoch {head.epoch}, ours was {told.epoch}"
             )
-        # An old primary: nobody stands by, or it knows less than was witnessed to us.
+        if (head.epoch, head.last_seq) < (told.epoch, told.seq):
+            raise shows_less(connection.host, head, told)
+        # An old primary by which nobody stands.
         await self._look_elsewhere()
         return False
 
@@ -127,7 +134,7 @@ class Leading:
         self._has_failed = True
 
     def _note_confirmed(self, sent_at: float) -> None:
-        self._has_failed = False
+        self._has_failed, self.trouble = False, None
         self._held.confirmed(sent_at)
         if self.is_sure:
             self._confirmed.unpark_all()

@@ -54,10 +54,10 @@ from relay.times import SECOND_US
 from spool.errors import LogDeposedError, LogPoisonedError, LostRowsError, SpoolError
 from spool.interface import STALL_SECONDS
 from spool.received import Received
-from spool.replicated.following import REFUSED, Following, OldPrimaryError, Seen
+from spool.replicated.following import REFUSED, Following, Seen
 from spool.replicated.leading import Replicated
 from spool.replicated.rows import DamagedRowError
-from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Row, Table, TableError
+from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Row, ShowsLessError, Table, TableError
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Node:
         #: Why this node does not lead although nobody does, as it was said last.
         self._said: str | None = None
         self._leading: Leading | None = None
-        self._trouble: Final = Trouble()
+        self._trouble: Final = Trouble(core.streams.send_away)
         self._lines = Seldom(logger)
         #: Where others are let in.
         self.door: Door
@@ -123,7 +123,7 @@ class Node:
         #: What rows the table has, on the order of who leads.
         self.tail: Final = Tail(table, core.store, tail_hours=self._tail_hours)
         core.before_acting = self.before_acting
-        core.metrics.tables_are(lambda: self.tail.octets)
+        core.metrics.database_is(lambda: self.tail.octets, lambda: len(self.tail.doubts or ()))
         core.wait_for_others_to_strip = waiting_for_others(
             table, lambda: read_rows(self._speaking.nodes), self._tail_hours
         )
@@ -178,7 +178,7 @@ class Node:
     @property
     def trouble(self) -> str | None:
         """What is wrong, in a sentence."""
-        return self._trouble.text
+        return self._trouble.text or (None if self._leading is None else self._leading.trouble)
 
     @property
     def is_unfit(self) -> bool:
@@ -350,7 +350,7 @@ class Node:
                 if connection.host not in tried:
                     leading = await self._take_over(connection)
                 return leading
-            except OldPrimaryError:
+            except ShowsLessError:
                 tried.add(connection.host)
             finally:
                 if leading is None:
@@ -420,9 +420,9 @@ class Node:
             leading.is_over = True
             raise
 
-    def _hear_of_trouble_while_leading(self, text: str | None) -> None:
-        if self._trouble.say(text):
-            self._lines.say(logging.WARNING, "node.database_trouble", because=text)
+    def _hear_of_trouble_while_leading(self, error: TableError | None) -> None:
+        if self._trouble.say(error):
+            self._lines.say(logging.WARNING, "node.database_trouble", because=self._trouble.text)
 
     def _note_clock(self) -> None:
         """It has been off for some time. Raises `LogDeposedError` where this node leads: its times are the log's."""

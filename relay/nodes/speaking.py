@@ -191,7 +191,10 @@ class Speaking:
 
     def _trouble(self) -> str | None:
         if self._namesake_times >= NAMESAKE_TIMES:
-            return f"another relay calls itself {self._own.name}, too: a node is made by `node join`, not by a copy"
+            return (
+                f"another relay calls itself {self._own.name}, too: each node has a `node add` and a `node join` of "
+                "its own, and is no copy of another"
+            )
         return self._node.trouble
 
     def _configuration(self) -> str:

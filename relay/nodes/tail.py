@@ -9,7 +9,8 @@ by bisection the last one that is old enough.
 
 The database is not ours alone, and its disk is somebody's: how much the tables need is looked at each time, and told
 (`node.tail` in the log file, `Tail.octets`). What keeps rows from going is told as well, as a warning: a node that is
-there and does not get on, or is the only one.
+there and does not get on, or is the only one. So are its servers, which no commit looks at so closely: what each says
+that is doubtful (`spool.replicated.doubts`) is asked for each time, and told.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ PERIOD_SECONDS: Final = 3600.0
 RETRY_SECONDS: Final = 60.0
 #: Who has just begun to lead has other things to do.
 FIRST_SECONDS: Final = 60.0
-#: Of the sentences about what keeps rows from going.
+#: Of the sentences about what keeps rows from going, and of those about servers.
 _TOLD_MAX: Final = 5
 
 
@@ -94,6 +95,8 @@ class Tail:
         self.parts_dropped = 0
         #: Why rows that are old enough stay, in sentences.
         self.held_by: list[str] = []
+        #: What is doubtful about the database's servers, in sentences; None: not known yet.
+        self.doubts: list[str] | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """For ever. A database that cannot be used, or is too busy, is tried again a little later."""
@@ -123,6 +126,9 @@ class Tail:
             with trio.CancelScope(shield=True):
                 await keeping.close()
         logger.info("node.tail", extra={"octets": self.octets, "oldest_seq": oldest})
+        self.doubts = [*await self._table.find_doubts()]
+        for doubt in self.doubts[:_TOLD_MAX]:
+            logger.warning("node.server_doubtful", extra={"because": doubt})
 
     async def _begin_part(self, keeping: Keeping) -> None:
         now = trio.current_time()

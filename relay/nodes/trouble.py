@@ -9,16 +9,19 @@ served.** There are two kinds of trouble:
 
 Two of these make a log *unfit*, and no member is answered from it until it is filled from another node. It has parted
 from the one that is agreed on: messages in it may be in no other, and another message may have their number. Or it was
-away for so long that the database has not what it lacks: what was erased meanwhile is in it still.
+away for so long that the database has not what it lacks: what was erased meanwhile is in it still. Streams that are
+open end then: nothing would ever come of them here, and nothing would tell their readers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from relay.nodes.versions import UnreadRowError
 from spool.errors import DivergedError, LostRowsError, RowsMissingError, SpoolError, TailGoneError
 from spool.replicated.following import REFUSED
 from spool.replicated.rows import DamagedRowError
-from spool.replicated.table import TableError
+from spool.replicated.table import ShowsLessError, TableError
 
 _FILL = "Fill this directory from another node: `atmos-relay node fill DIR --from NAME`"
 _RIGHT_AGAIN = (
@@ -38,16 +41,17 @@ def in_words(error: TableError | SpoolError) -> str:
             return f"this log has parted from the others': {error}. {_FILL}"
         case DamagedRowError() | RowsMissingError():
             return f"{error}; {_RIGHT_AGAIN}"
-        case LostRowsError():
+        case LostRowsError() | ShowsLessError():
             return f"{error}. {_FOUND_ANEW}"
         case _:
             return str(error)
 
 
 class Trouble:
-    """Of one node."""
+    """Of one node. `on_unfit` is called when no member is answered from the log here any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_unfit: Callable[[], None]) -> None:
+        self._on_unfit = on_unfit
         self._text: str | None = None
         self._is_refusal = False
         #: No member is answered from the log here.
@@ -71,10 +75,13 @@ class Trouble:
         is_new = text != self._text
         self._text, self._is_refusal = text, isinstance(error, REFUSED)
         self.is_unfit = isinstance(error, (DivergedError, TailGoneError))
+        if self.is_unfit:
+            self._on_unfit()
         return is_new
 
-    def say(self, text: str | None) -> bool:
+    def say(self, error: TableError | None) -> bool:
         """Of a node that leads. Whether it is something new."""
+        text = None if error is None else in_words(error)
         is_new = text is not None and text != self._text
         self.clear()
         self._text = text

@@ -97,8 +97,14 @@ async def log_erase(core: Core, order: LogErase, asker: Operator) -> CommandAnsw
                     _naming_records, store.records(1, store.last_seq), address
                 )
             )
+            last_payload_seq = removed.last_payload_seq
+            if core.own_stripping is not None:
+                # An order that is given again finds nothing here, and other places may have it still.
+                last_payload_seq = await core.surroundings.offload(
+                    _last_stripped, store.records(store.first_seq(), store.last_seq)
+                )
     # Not under the lock: each of them may have some file to write anew.
-    answer["owed"] = list(await core.wait_for_others_to_strip(settled_seq, removed.last_payload_seq))
+    answer["owed"] = list(await core.wait_for_others_to_strip(settled_seq, last_payload_seq))
     return answer
 
 
@@ -232,6 +238,11 @@ def _naming(address: str) -> Callable[[bytes], bool]:
         return any(form in lowered for form in forms)
 
     return names
+
+
+def _last_stripped(records: Iterable[Record]) -> int:
+    """The last record whose payload has gone; 0: none has."""
+    return max((record.seq for record in records if record.stripped), default=0)
 
 
 def _naming_records(records: Iterable[Record], address: str) -> dict[str, int]:

@@ -97,7 +97,8 @@ class Inbound:
         try:
             await self._edge.take_message(visit.client.counted_as)
         except Refusal as refusal:
-            return too_fast(refusal)
+            # Where another counts, it may be out of reach.
+            return too_fast(refusal) if refusal.code == "RATE_LIMITED" else reply_to_stranger(refusal)
         return _SENDER_OK
 
     async def recipient(self, visit: Visit[None], transaction: Transaction, recipient: str) -> Reply:

@@ -15,8 +15,9 @@ A row is checked (`spool.replicated.rows`) before anything is done with it. What
 (`before_applied`, which checks that), so that whoever sees the records finds it there.
 
 **What is refused is named, never mended, and never the end** (`REFUSED`): it is a trouble, and is tried again, at
-another host, until somebody has put it right. What is in front of it is applied. There are four of these, and a row
-is opened before it is compared, so that none is taken for another:
+another host, until somebody has put it right. What is in front of it is applied. It is told when it is met twice in
+turn: an old primary may show rows that this log has never agreed to, and an end that is not before this log's. There
+are four of these, and a row is opened before it is compared, so that none is taken for another:
 
 - `DamagedRowError`: a row that is not what a leader wrote, in whichever column.
 - `DivergedError`: a row that a leader did write, behind another record than the last one here. The log here is none
@@ -42,7 +43,7 @@ import trio
 from spool.errors import DivergedError, LostRowsError, RowsMissingError, SpoolError, TailGoneError
 from spool.received import Received
 from spool.replicated.rows import DamagedRowError, Seal, decode
-from spool.replicated.table import Connection, Head, Lease, Row, Table, TableError, connected
+from spool.replicated.table import Connection, Head, Lease, Row, ShowsLessError, Table, TableError, connected
 
 #: The first pause between two tries, and the longest: each is twice as long as the one before.
 PAUSE_SECONDS: Final = 0.05
@@ -82,10 +83,6 @@ class Seen(NamedTuple):
 
 class StrangeLeaseError(SpoolError):
     """What the lease says is witnessed cannot be: somebody has changed it. Who leads writes it anew."""
-
-
-class OldPrimaryError(TableError):
-    """A server that shows less than this machine's log has. Nothing that it shows counts; another one may be right."""
 
 
 class _StillLeaseError(Exception):
@@ -128,6 +125,8 @@ class Following:
         self._poll_seconds = poll_seconds
         self._stale_seconds = stale_seconds
         self._is_troubled = False
+        #: Rows were refused, and all has not been well since.
+        self._has_refused = False
         self._pause = PAUSE_SECONDS
         #: Of the last row that was applied.
         self._epoch = 0
@@ -161,8 +160,11 @@ class Following:
                 async with connected(self._table) as connection:
                     await self._follow(connection)
             except (TableError, *REFUSED) as error:
-                self._is_troubled = True
-                self._on_trouble(error)
+                is_to_be_told = self._has_refused or isinstance(error, TableError)
+                self._has_refused = self._has_refused or isinstance(error, REFUSED)
+                if is_to_be_told:
+                    self._is_troubled = True
+                    self._on_trouble(error)
                 await trio.sleep(self._pause)
                 self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)
             except _StillLeaseError:
@@ -186,11 +188,11 @@ class Following:
             raise LostRowsError(head.last_seq, head.chain, log.last_seq, log.last_chain)
 
     def check_is_current(self, host: str, head: Head) -> None:
-        """Raises `OldPrimaryError`."""
-        if _is_behind(head, self._log) or head.epoch < self._epoch:
-            raise OldPrimaryError(
-                f"{host} shows less than this machine's log has: sequence {head.last_seq}, and here it is "
-                f"{self._log.last_seq}. It is an old primary, or the database was restored to an earlier time"
+        """Raises `ShowsLessError`."""
+        log = self._log
+        if _is_behind(head, log) or head.epoch < self._epoch:
+            raise ShowsLessError(
+                host, f"this machine's log has: sequence {head.last_seq}, and here it is {log.last_seq}"
             )
 
     async def _follow(self, connection: Connection) -> None:
@@ -319,6 +321,7 @@ class Following:
 
     def _tell_how_it_is(self, strange: StrangeLeaseError | None) -> None:
         self._pause = PAUSE_SECONDS
+        self._has_refused = False
         if self._is_troubled or strange is not None:
             self._is_troubled = strange is not None
             self._on_trouble(strange)

@@ -24,7 +24,9 @@ unsafe, no standby flushes. An operator can mend all of it, and meanwhile the wr
 cannot be cancelled.
 
 A server that shows less than what was witnessed to us (an older epoch, or ours in other hands) is an old primary that
-has come back: nothing that it shows counts, and the other hosts are tried first.
+has come back: nothing that it shows counts, and the other hosts are tried first. Or the database was restored to an
+earlier time. From here the two look alike, so this machine waits for a server that has all, and says so: what it has
+under way may be nowhere else. Whoever founds the log anew stops it before.
 
 **What followers need to know.** A row that another stands behind needs no word. That the last one is witnessed is told
 by the append itself, which raises the lease's word before it is answered; and whoever renews the lease says
@@ -47,6 +49,7 @@ from spool.replicated.table import (
     Connection,
     Head,
     Row,
+    ShowsLessError,
     Table,
     TableError,
     UnknownOutcomeError,
@@ -67,6 +70,14 @@ class Witnessed(NamedTuple):
     epoch: int
     seq: int
     chain: bytes
+
+
+def shows_less(host: str, shown: Head, told: Witnessed) -> ShowsLessError:
+    return ShowsLessError(
+        host,
+        f"was acknowledged to this machine: epoch {shown.epoch} and sequence {shown.last_seq}, after {told.epoch} and "
+        f"{told.seq}",
+    )
 
 
 class _UndecidedError(UnknownOutcomeError):
@@ -93,8 +104,8 @@ class Replicated:
 
     `connection` and `head` come from `take_over`; the log ends where the head stands. `write_own` writes a batch to
     this machine's own file (`Log.write_unsynced`). `beside_of(records)` is what goes with their row and is not of the
-    log, sealed by whoever makes it. `on_trouble` is told in words what is wrong each time that something is, and None
-    when all is well again.
+    log, sealed by whoever makes it. `on_trouble` is told what is wrong each time that something is, and None when all
+    is well again.
     """
 
     def __init__(
@@ -106,7 +117,7 @@ class Replicated:
         write_own: Callable[[Batch], Awaitable[object]],
         seal: Seal | None = None,
         beside_of: Callable[[Sequence[Record]], bytes] = lambda records: b"",
-        on_trouble: Callable[[str | None], None] = lambda text: None,
+        on_trouble: Callable[[TableError | None], None] = lambda error: None,
     ) -> None:
         self._table = table
         #: It holds the head. None: it is to be held anew.
@@ -188,7 +199,7 @@ class Replicated:
             is_there = await self._connection.append(row, self.holder)
         except TableError as error:
             in_doubt = row
-            self._trouble(str(error))
+            self._trouble(error)
             is_there = False
         if is_there:
             self._head = self._head._replace(last_seq=row.last_seq, chain=row.chain)
@@ -215,7 +226,7 @@ class Replicated:
             except TableError as error:
                 problem = error
             await self._let_go()
-            self._trouble(str(problem))
+            self._trouble(problem)
             if undecided is None and isinstance(problem, _UndecidedError):
                 undecided, undecided_until = problem, trio.current_time() + UNDECIDED_SECONDS
             # Also where nobody can be reached any more meanwhile: what is raised says that it may be there.
@@ -229,10 +240,7 @@ class Replicated:
         known = await connection.head()
         is_ours = known.holder == self.holder
         if known.epoch < self._head.epoch or (known.epoch == self._head.epoch and not is_ours):
-            raise TableError(
-                f"{connection.host} is an old primary that has come back, or the database was restored to an earlier "
-                "time: it shows what is over"
-            )
+            raise shows_less(connection.host, known, self.witnessed)
         if not is_ours:
             is_there = await self._look_behind(connection, known, in_doubt)
             await self._let_go()
@@ -281,9 +289,9 @@ class Replicated:
         await trio.sleep(self._pause)
         self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)
 
-    def _trouble(self, text: str) -> None:
+    def _trouble(self, error: TableError) -> None:
         self._is_troubled = True
-        self._on_trouble(text)
+        self._on_trouble(error)
 
     def _all_is_well(self) -> None:
         self._pause = PAUSE_SECONDS

@@ -56,6 +56,17 @@ class UnfitTableError(TableError):
     or it is a standby. The message names the setting, what it is, and what it must be."""
 
 
+class ShowsLessError(TableError):
+    """A host shows less than it, or another, has acknowledged or shown to us: nothing that it shows counts. The next
+    host may show all."""
+
+    def __init__(self, host: str, what: str) -> None:
+        super().__init__(
+            f"{host} shows less than {what}. It is an old primary that has come back, or the database was restored to "
+            "an earlier time"
+        )
+
+
 class Head(NamedTuple):
     epoch: int
     holder: bytes

@@ -370,12 +370,16 @@ class LogMachine:
         return self._database.now_us() + self.clock_offset_us
 
     def _hear(self, trouble: Exception | None) -> None:
-        """Nobody changes rows here, so none is ever to be refused."""
-        if isinstance(trouble, (*REFUSED, StrangeLeaseError)):
+        """Nobody changes rows here, so none is ever to be refused, but where an old primary shows some."""
+        servers = self._database.servers
+        is_there_an_old_one = any(
+            server.up and server.primary is None for server in servers.all if server is not servers.primary
+        )
+        if isinstance(trouble, (*REFUSED, StrangeLeaseError)) and not is_there_an_old_one:
             self._found.append(f"{self.name} refused what is in the database: {trouble}")
-        self._note(None if trouble is None else str(trouble))
+        self._note(trouble)
 
-    def _note(self, trouble: str | None) -> None:
+    def _note(self, trouble: Exception | None) -> None:
         if trouble is not None:
             self.troubles["troubles told"] += 1
 

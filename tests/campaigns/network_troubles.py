@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from tests.campaigns.nodes_life import NodesLife
-from tests.world.network import Cut, Path, Way
+from tests.world.network import Cut, Path, Way, is_port_of
 
 Trouble = Callable[[NodesLife], Awaitable[None]]
 #: Longer than a lease.
@@ -75,6 +75,17 @@ async def leaders_door_away(life: NodesLife) -> None:
     await _long_or_short(life)
 
 
+async def leaders_door_shut_to_one(life: NodesLife) -> None:
+    """One follower can have nothing decided; it knows who leads, and the other one asks as before."""
+    follower = life.follower()
+
+    def is_its(port: int) -> bool:
+        return follower.is_running and is_port_of(follower.pid, port)
+
+    life.network.door(life.leader().directory.name).close_to(is_its)
+    await _long_or_short(life)
+
+
 async def follower_cut_off_the_servers(life: NodesLife) -> None:
     """It shows what it has, and has the leader decide."""
     for path in life.network.reach_all(life.follower().directory.name):
@@ -105,6 +116,7 @@ NETWORK_TROUBLES: Final[tuple[Trouble, ...]] = (
     leader_in_silence,
     leader_alone,
     leaders_door_away,
+    leaders_door_shut_to_one,
     follower_cut_off_the_servers,
     primary_cut_off_all_nodes,
     all_connections_cut,

@@ -14,6 +14,7 @@ from relay.principals import Operator, Principal
 from relay.refusals import Refusal
 from relay.registry import DECISIONS
 from tests.edges.test_acceptance_seam import member_of
+from tests.world.machines import open_machines
 from tests.world.nodes import Follower, open_follower
 from tests.world.relay import World, open_world, run
 
@@ -49,8 +50,10 @@ def numbers_of_node(directory: Path) -> str:
     """What the page of numbers of one of several nodes has."""
     pages: list[str] = []
 
-    async def keep_page(world: World, follower: Follower, member: Principal) -> None:
-        pages.append((await follower.core.metrics_page.text()).decode())
+    async def keep_page() -> None:
+        async with open_machines(directory, "anna") as machines:
+            leader = await machines.until_led()
+            pages.append((await leader.world.core.metrics_page.text()).decode())
 
-    with_follower(directory, keep_page)
+    run(keep_page)
     return pages[0]

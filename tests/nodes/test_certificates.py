@@ -138,7 +138,7 @@ def test_there_is_one_authority_and_it_is_not_written_over(tmp_path: Path) -> No
 
 
 def test_without_an_authority_there_are_no_certificates(tmp_path: Path) -> None:
-    with pytest.raises(KeyFileError, match=r"ca\.pem: is missing"):
+    with pytest.raises(KeyFileError, match=r"ca\.pem: is missing; `atmos-relay node found DIR` makes it"):
         NodeCertificates(tmp_path, "a", NOW)
 
 

@@ -12,6 +12,7 @@ from spool.replicated.table import Row
 from tests.world.machines import Machine, Machines, open_machines
 from tests.world.relay import run
 from tests.world.servers import Tables, put_lease
+from tests.world.stream import Closed, Refused, open_stream
 
 
 def put_row(machines: Machines, row: Row) -> None:
@@ -140,14 +141,24 @@ def test_a_log_that_has_parted_answers_no_member(tmp_path: Path) -> None:
             (follower,) = (machine for machine in machines.all if machine is not leader)
             await machines.until_level()
             follower.cut_off()
+            stood_at = follower.seq
             await leader.world.until(await leader.world.send(to="first@example.com"), "sent")
-            _, chain = follower.seq, follower.world.core.store.of_several_machines.last_chain
+            chain = follower.world.core.store.of_several_machines.last_chain
             # As after a restore of the database, and an append of somebody who was behind: here it is this log.
             segment_end = follower.world.core.store.of_several_machines._writer._segment
             segment_end.end = segment_end.end._replace(chain=bytes(32))
-            follower.rejoin()
-            await machines.until(lambda: follower.node.trouble is not None)
-            await machines.until(lambda: "parted" in str(follower.node.trouble))
+            async with open_stream(follower.world) as stream:
+                follower.rejoin()
+                await machines.until(lambda: follower.node.trouble is not None)
+                await machines.until(lambda: "parted" in str(follower.node.trouble))
+                # Who reads it would wait for ever.
+                with pytest.raises(Closed) as closed:
+                    await stream.next()
+            assert closed.value.code == 1001
+            with pytest.raises(Refused) as refused:
+                async with open_stream(follower.world):
+                    pass
+            assert refused.value.status == 503
             for path in ("/v1/events", "/v1/messages/1", "/console/"):
                 assert (await follower.world.request("GET", path))[0] == 503, path
             status, ready, _ = await follower.world.request("GET", "/readyz")
@@ -157,5 +168,7 @@ def test_a_log_that_has_parted_answers_no_member(tmp_path: Path) -> None:
             segment_end.end = segment_end.end._replace(chain=chain)
             await machines.until_level()
             assert (await follower.world.request("GET", "/readyz"))[0] == 200
+            async with open_stream(follower.world, cursor=stood_at) as stream:
+                assert (await stream.next())["seq"] > stood_at
 
     run(main)

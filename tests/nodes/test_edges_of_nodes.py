@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
+from trio_websocket import ConnectionClosed
 
 from relay.edge import DecisionFailedError
 from relay.edges import words
@@ -26,6 +27,7 @@ from tests.world.carriers import Door, open_channel
 from tests.world.http import open_http
 from tests.world.nodes import LEADER, Follower, open_follower
 from tests.world.relay import DID, World, open_world
+from tools.watch import open_websocket
 
 
 def test_an_edge_is_answered_by_the_node_that_leads(tmp_path: Path) -> None:
@@ -134,6 +136,13 @@ def test_a_real_edge_of_a_follower(tmp_path: Path) -> None:
                     follower.leader = LEADER._replace(name="b")
                     while (await http.request("GET", "/leader")).status != 200:
                         await trio.lowlevel.checkpoint()
+                headers = [(name.encode(), value.encode()) for name, value in new.items()]
+                async with open_websocket(f"ws://{served.http}/v1/stream", headers) as stream:
+                    # As a node has it whose log has parted from the others'.
+                    follower.forwarding._is_unfit = lambda: True
+                    with pytest.raises(ConnectionClosed) as closed:
+                        await stream.get_message()
+                    assert closed.value.reason.code == 1001
                 close.set()
 
     trio.run(main)

@@ -57,6 +57,10 @@ def test_an_erasure_is_done_when_all_nodes_have_done_it(tmp_path: Path) -> None:
             # The rows are young.
             (owed,) = answer["owed"]
             assert owed.startswith("the database has rows from sequence 1 on, sealed under the pepper")
+            # Given again, as whoever was not answered does, it finds nothing here, and the rows have it all the same.
+            again = await erase(leader.world, recipient=FRIEND)
+            assert again["messages"] == 0
+            assert again["owed"] == answer["owed"]
             for machine in machines.all:
                 assert (await said(machines, machine.name)).stripped_through >= leader.seq - 1
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import trio
 from click.testing import CliRunner, Result
 from trio.testing import MockClock
 
+from relay.data_directory import check_may_write
 from relay.file_names import FILLING_DIRECTORY
 from relay.nodes import database
 from relay.nodes.trouble import in_words
+from relay.refusals import Refusal
 from spool.errors import LogDeposedError, LogPoisonedError, LostRowsError, TailGoneError
 from spool.replicated.table import Table
 from tests.world.filling import Source, late_node, make_source
@@ -73,7 +77,11 @@ def test_a_backup_of_another_relay_is_refused_and_nothing_is_changed(
     assert refused.exit_code == 1
     assert "the database begins with sequence" in str(refused.exception)
     assert (directory / FILLING_DIRECTORY).exists()
-    # Its log is there as it was; removing `filling` gives it up.
+    # Its log is there as it was; removing `filling` gives it up, and who is refused is told so.
+    with pytest.raises(
+        Refusal, match=r"To give it up, and go on with the log that is there, remove .*filling$"
+    ):
+        check_may_write(directory)
     shutil.rmtree(directory / FILLING_DIRECTORY)
     late_seq = source.batches[2].last_seq
     assert (
@@ -165,4 +173,13 @@ def test_a_relay_that_ends_says_once_why(capsys: pytest.CaptureFixture[str]) -> 
         "atmos-relay: another machine appends",
         "atmos-relay: the log is poisoned. What to do is in docs/NODES.md, where the database was restored to an "
         "earlier time",
+    ]
+
+
+def test_what_another_node_did_not_answer_is_told_in_our_words(capsys: pytest.CaptureFixture[str]) -> None:
+    ours = OSError(errno.EIO, "no connection to node two: it did not answer in time")
+    _explain_group(ExceptionGroup("of a nursery", [ours, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))]))
+    assert capsys.readouterr().err.splitlines() == [
+        "atmos-relay: no connection to node two: it did not answer in time",
+        "atmos-relay: [Errno 28] No space left on device",
     ]

@@ -333,7 +333,7 @@ def test_killed_anywhere_it_is_done_again(tmp_path: Path, monkeypatch: pytest.Mo
                 load_config(two)
         assert kills >= 6
         assert load_config(two) == load_config(one)
-        with pytest.raises(Refusal, match="is a data directory already"):
+        with pytest.raises(Refusal, match="is the node two already; nothing was changed"):
             await joined(two, made, database)
 
     run(story)

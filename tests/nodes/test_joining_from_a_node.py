@@ -68,7 +68,9 @@ def test_it_is_a_node_with_the_log_of_the_other(tmp_path: Path, bundle: Bundle, 
     join_from(two, bundle, source)
     assert_filled(two, source)
     assert (load_node(two).name, load_node(two).address) == ("two", "two.example:8443")
-    with pytest.raises(Refusal, match="is not empty; nothing was changed"):
+    with pytest.raises(
+        Refusal, match=r"is the node two already; nothing was changed\. Start its relay .*node list"
+    ):
         join_from(two, bundle, source)
 
     async def main() -> None:
@@ -103,7 +105,7 @@ def test_whatever_step_it_is_killed_at_the_same_command_ends_it(
         killed_at += 1
         # Nobody serves it, and no other command takes it for its own.
         if (two / CONFIG_FILE).exists():
-            with pytest.raises(Refusal, match="has not ended: run the same"):
+            with pytest.raises(Refusal, match=r"has not ended: run the same .* again$"):
                 check_may_write(two)
         else:
             with pytest.raises(ConfigError, match="does not exist"):
@@ -143,9 +145,9 @@ def test_a_directory_that_is_somebody_s_is_left_as_it_is(tmp_path: Path) -> None
         made = await added(one, database)
         being_filled = tmp_path / "being_filled"
         (being_filled / FILLING_DIRECTORY / "backup").mkdir(parents=True)
-        for directory in (one, being_filled):
+        for directory, why in ((one, "is the node one already"), (being_filled, "is not empty")):
             before = contents(directory)
-            with pytest.raises(Refusal, match="is not empty; nothing was changed"):
+            with pytest.raises(Refusal, match=f"{why}; nothing was changed"):
                 begin(directory, made)
             assert contents(directory) == before
             assert not (directory / FILLING_DIRECTORY / JOINING).exists()

@@ -116,8 +116,11 @@ def test_listing(node: Operator, database: FakeDatabase) -> None:
     behind = facts("two", applied_seq=70, written_at=now - 20_000_000, trouble="the disk is\x1b[2J full")
     server.write(put_node("two", to_row(behind)))
     server.write(put_node("three", {"name": "thr\x1b"}))
+    database.doubts.append("b.example:5432: it is a standby, and its fsync is \x1b[2Joff")
     said = node.run("node", "list", "DIR")
     lines = said.out.splitlines()
+    assert "database: b.example:5432: it is a standby, and its fsync is \\x1b[2Joff" in lines
+    assert node.run("node", "list", "DIR", "--json").json["doubts"] == database.doubts
     assert max(map(len, lines[:5])) <= 80  # the table; below it are sentences
     assert lines[0] == "The log is at sequence 90; one leads."
     assert lines[1].split() == ["node", "is", "version", "address", "behind", "notOnDisk", "said"]

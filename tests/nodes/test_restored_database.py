@@ -169,6 +169,55 @@ def test_a_leader_ends_and_says_why_where_the_head_was_set_back(tmp_path: Path) 
     run(main)
 
 
+@pytest.mark.parametrize("it_appends", [False, True])
+def test_a_leader_waits_and_says_what_to_do_where_the_database_was_restored_to_before_it_led(
+    tmp_path: Path, it_appends: bool
+) -> None:
+    """An old primary that has come back looks the same, and another server may have all."""
+
+    async def main() -> None:
+        async with open_machines(tmp_path, *NAMES) as machines:
+            first = await machines.until_led()
+            await machines.until_level()
+            changes = len(machines.database.servers.primary.wal)
+            first.kill()
+            await first.until_ended()
+            leader = await machines.until_led()
+            await machines.until_level()
+            message_id = await leader.world.send(to="friend@example.com")
+            await leader.world.until(message_id, "sent")
+            await machines.until_level()
+            whole = machines.database.servers.primary.wal[:]
+            restore(machines.database.servers, changes)
+            async with trio.open_nursery() as nursery:
+                if it_appends:
+                    nursery.start_soon(leader.world.core.store.append, [machines_event(leader)])
+                await machines.until(lambda: "What to do is in docs/NODES.md" in str(leader.node.trouble))
+                assert "was restored to an earlier time" in str(leader.node.trouble)
+                await trio.sleep(600)
+                assert leader.is_up
+                assert "was restored to an earlier time" in str(leader.node.trouble)
+                assert leader.node.why_not_sure() is not None
+                assert [machine for machine in machines.all if machine.is_up and machine.node.leads] == [
+                    leader
+                ]
+                for machine in machines.all:
+                    if machine.is_up:
+                        assert "What to do is in docs/NODES.md" in str(machine.node.trouble)
+                said = json.loads(machines.database.shown.nodes[leader.name])["trouble"]
+                assert "What to do is in docs/NODES.md" in said
+                # It was an old primary.
+                machines.database.servers.primary.wal = whole
+                restore(machines.database.servers, len(whole))
+                await machines.until(lambda: leader.node.trouble is None)
+                message_id = await leader.world.send(to="friend@example.com")
+                await leader.world.until(message_id, "sent")
+            await first.begin()
+            await machines.until_level()
+
+    run(main)
+
+
 def machines_event(machine: Machine) -> object:
     return machine.world.events()[-1]
 

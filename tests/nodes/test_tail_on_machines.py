@@ -13,7 +13,7 @@ from tests.world.relay import run
 
 
 def test_old_rows_go_and_a_node_that_was_away_for_longer_says_that_it_is_to_be_filled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Machines ask the database all the time, so an hour is a minute here.
     monkeypatch.setattr(tail, "PERIOD_SECONDS", 60.0)
@@ -41,6 +41,15 @@ def test_old_rows_go_and_a_node_that_was_away_for_longer_says_that_it_is_to_be_f
                 if line.startswith(b"atmos_node_database_bytes ")
             )
             assert float(needed.split()[1]) == leader.node.tail.octets
+            assert leader.node.tail.doubts == []
+            # A standby lost its settings.
+            machines.database.doubts.append("b.example:5432: it is a standby, and its fsync is off")
+            await trio.sleep(60)
+            assert b"\natmos_node_database_doubts 1.0\n" in await page.text()
+            (line,) = {
+                vars(each)["because"] for each in caplog.records if each.message == "node.server_doubtful"
+            }
+            assert line == "b.example:5432: it is a standby, and its fsync is off"
             # Who has all of them goes on.
             await leader.world.until(await leader.world.send(to="friend@example.com"), "sent")
             await machines.until_level()

@@ -3,6 +3,7 @@ much and never too little."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from relay.news import NAMES_MAX, Heard, News
 from relay.principals import Principal, Stranger
 from relay.refusals import Refusal
 from relay.stream_places import TICKET_SECONDS, HeldPlaces, StreamPlaces, TicketUse
+from relay.streams import Streams
 from relay.times import SECOND_US
 from tests.world.another_edge import another_edge
 from tests.world.relay import DID, OTHER_DID, OTHER_DOMAIN, World, open_world, run
@@ -245,7 +247,10 @@ def test_whoever_leaves_while_asking_and_an_edge_that_is_lost_leave_no_place_tak
     run(main)
 
 
-def test_a_stopping_edge_ends_its_streams_and_opens_none_that_it_had_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [Streams.stop, Streams.send_away])
+def test_an_edge_that_sends_its_readers_away_opens_no_stream_that_it_had_asked_for(
+    tmp_path: Path, end: Callable[[Streams], None]
+) -> None:
     async def main() -> None:
         async with (
             open_world(tmp_path / "data") as world,
@@ -263,7 +268,7 @@ def test_a_stopping_edge_ends_its_streams_and_opens_none_that_it_had_asked_for(t
 
                 nursery.start_soon(open_it)
                 await wait_all_tasks_blocked()
-                edge.streams.stop()
+                end(edge.streams)
                 edge.answers_pass.open()
             with pytest.raises(Closed) as closed:
                 await stream.next()

@@ -3,6 +3,8 @@
     with open_daemon_directory("rspamd", owner="_rspamd") as directory, running([command, ...], directory, ready=...):
         ...
 
+They are gone when the test is, whatever ends it, one that is killed among it (`tests.world.reaper`).
+
 Nothing of the system's own configuration, state or running services is read or touched, and everything listens on
 loopback only. The programs start as root and work as users of their own, so their directory is below /tmp, where those
 users can reach it, and its name is short, as those of sockets have to be.
@@ -28,6 +30,7 @@ from typing import NoReturn
 import pytest
 
 from tests.world.process import PATIENCE_SECONDS, wait_until
+from tests.world.reaper import Reaper
 
 #: Where Debian keeps what only root runs.
 _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
@@ -85,11 +88,14 @@ def is_listening(port: int) -> bool:
 @contextmanager
 def open_daemon_directory(name: str, *, owner: str, below: Path = Path("/tmp")) -> Iterator[Path]:
     """A directory that belongs to the user `owner`, and is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=below) as path:
-        directory = Path(path)
+    directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=below))
+    reaper = Reaper(directory)
+    try:
         directory.chmod(0o711)
         shutil.chown(directory, owner)
         yield directory
+    finally:
+        reaper.reap()
 
 
 @contextmanager
@@ -108,6 +114,8 @@ def running(command: Sequence[str], directory: Path, *, ready: Callable[[], bool
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    reaper = Reaper(None)
+    reaper.started(process.pid)
 
     def is_ready() -> bool:
         assert process.poll() is None, f"{command[0]} ended: {output.read_text()}"
@@ -122,6 +130,8 @@ def running(command: Sequence[str], directory: Path, *, ready: Callable[[], bool
             process.wait(PATIENCE_SECONDS)
         finally:
             _kill_group(process.pid)
+            reaper.ended(process.pid)
+            reaper.reap()
 
 
 def _kill_group(group: int) -> None:

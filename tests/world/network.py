@@ -5,6 +5,7 @@
         network.reach("one", "b").cut()            # each connection ends, and others can be made
         network.reach("one", "b").close()          # and none can be made, until `mend`
         network.door("one").hold(Way.BACK)         # what the other side says does not arrive, until `mend`
+        network.door("one").close_to(is_twos)      # as `close`, for those whose port `is_twos` says this of
 
 A path leads from one node to one server, or from all other nodes to one node's door. Nothing is lost on a path that is
 held: what was sent meanwhile arrives when it is let go, even from whoever has hung up since. So an append that its
@@ -13,10 +14,12 @@ leader has given up may come late. The kernel here takes what is sent, as it doe
 
 from __future__ import annotations
 
+import os
+import pathlib
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from enum import Enum, auto
 from typing import Final
 
@@ -54,8 +57,10 @@ class Path:
         #: How many connections have ended here that neither side had closed.
         self.cuts = 0
         self._is_closed = False
+        self._is_closed_to: Callable[[int], bool]
         self._flows = {way: trio.Event() for way in Way}
-        self._connections: set[trio.CancelScope] = set()
+        #: And from which port each has come.
+        self._connections: dict[trio.CancelScope, int] = {}
         #: Asked for each piece that goes forth: where it is cut, if it is.
         self._choose: Callable[[bytes], Cut | None] = lambda piece: None
         self.mend()
@@ -79,6 +84,14 @@ class Path:
         self._is_closed = True
         self.cut()
 
+    def close_to(self, is_one: Callable[[int], bool]) -> None:
+        """`close`, for whoever comes from a port of which that is so. A door has one address for all nodes."""
+        self._is_closed_to = is_one
+        for scope, port in self._connections.items():
+            if is_one(port):
+                self.cuts += 1
+                scope.cancel()
+
     def hold(self, *ways: Way) -> None:
         """Nothing arrives that is sent this way. Connections are made, and stay."""
         for way in ways:
@@ -86,7 +99,7 @@ class Path:
 
     def mend(self) -> None:
         """All is as it should be; what was held up arrives."""
-        self._is_closed = False
+        self._is_closed, self._is_closed_to = False, lambda port: False
         for event in self._flows.values():
             event.set()
 
@@ -112,13 +125,15 @@ class Path:
     async def _carry(self, near: trio.SocketStream) -> None:
         with trio.CancelScope() as scope:
             try:
-                far = None if self._is_closed else await trio.open_tcp_stream("127.0.0.1", self.to_port)
+                port: int = near.socket.getpeername()[1]
+                is_closed = self._is_closed or self._is_closed_to(port)
+                far = None if is_closed else await trio.open_tcp_stream("127.0.0.1", self.to_port)
             except OSError:
                 far = None
             if far is None:
                 _reset(near)
                 return
-            self._connections.add(scope)
+            self._connections[scope] = port
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._pump, near, far, Way.FORTH, scope)
@@ -126,7 +141,7 @@ class Path:
                 near.socket.close()
                 far.socket.close()
             finally:
-                self._connections.discard(scope)
+                del self._connections[scope]
                 for stream in (near, far):
                     _reset(stream)
 
@@ -154,6 +169,15 @@ class Path:
                     scope.cancel()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             scope.cancel()
+
+
+def is_port_of(process: int, port: int) -> bool:
+    """Whether this port of loopback is the near end of a connection that this process has."""
+    lines = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{fields[9]}]" for fields in lines if fields[1] == f"0100007F:{port:04X}"}
+    with suppress(OSError):  # it ended meanwhile, or closed one
+        return any(os.readlink(file) in sockets for file in pathlib.Path(f"/proc/{process}/fd").iterdir())
+    return False
 
 
 def _reset(stream: trio.SocketStream) -> None:

@@ -117,6 +117,10 @@ class RelayProcess:
     def start(self) -> None:
         """Returns when it serves HTTP at `address`."""
         self.launch()
+        self.wait_serving()
+
+    def wait_serving(self) -> None:
+        """From `launch` on until it serves HTTP at `address`."""
         path = self.directory / HTTP_ADDRESS_FILE
 
         def ready() -> bool:

@@ -1,9 +1,10 @@
 """Ends what its parent has started, when the parent ends, however that is: a program that is told of processes.
 
-    python -I reaper.py DIRECTORY        # +PID: it is to be ended, and its children; -PID: it has ended
+    python -I reaper.py [DIRECTORY]      # +PID: it is to be ended, and its children; -PID: it has ended
 
-When its input ends, which `kill -9` of the parent does, too, it kills them, stopped ones also, and removes the
-directory. It is in a session of its own, so that a signal to the parent's group does not reach it.
+When its input ends, which `kill -9` of the parent does, too, it kills them, stopped ones also, and whatever server of
+PostgreSQL has its data in the directory, whoever started that, and removes the directory. It is in a session of its
+own, so that a signal to the parent's group does not reach it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ SECONDS_FOR_FILES = 10.0
 class Reaper:
     """The parent's half."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path | None) -> None:
+        """None: there is nothing to remove."""
+        where = [] if directory is None else [str(directory)]
         self._process = subprocess.Popen(
-            [sys.executable, "-I", __file__, str(directory)], stdin=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-I", __file__, *where], stdin=subprocess.PIPE, start_new_session=True
         )
 
     def started(self, process: int) -> None:
@@ -64,6 +67,15 @@ def release_memory(directory: Path) -> None:
             subprocess.run(["ipcrm", "-m", lines[6].split()[1]], check=False, stderr=subprocess.DEVNULL)
 
 
+def _kill_server(directory: Path) -> None:
+    """The server of PostgreSQL that has its data here, if one has: Patroni's are no children of Patroni."""
+    with suppress(OSError, ValueError, IndexError):
+        process = int((directory / "postmaster.pid").read_text().split()[0])
+        # The number may be another's by now.
+        if Path(f"/proc/{process}/cwd").resolve() == directory.resolve():
+            signal_all(process, signal.SIGKILL)
+
+
 def _children(parent: int) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -90,12 +102,18 @@ def main() -> None:
             processes.discard(int(line[1:]))
     for process in processes:
         signal_all(process, signal.SIGKILL)
-    for file in Path(sys.argv[1]).rglob("postmaster.pid"):
+    for name in sys.argv[1:]:
+        _clear(Path(name))
+
+
+def _clear(directory: Path) -> None:
+    for file in directory.rglob("postmaster.pid"):
+        _kill_server(file.parent)
         release_memory(file.parent)
     # Who is just ending may still make a file.
     until = time.monotonic() + SECONDS_FOR_FILES
-    while os.path.exists(sys.argv[1]) and time.monotonic() < until:
-        shutil.rmtree(sys.argv[1], ignore_errors=True)
+    while directory.exists() and time.monotonic() < until:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

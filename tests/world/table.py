@@ -71,6 +71,8 @@ class FakeDatabase:
         self.latency_seconds = 0.0
         #: What the servers' clocks say.
         self.now_us: Callable[[], int] = lambda: DATABASE_EPOCH_US + round(trio.current_time() * 1e6)
+        #: What its servers say of themselves that is doubtful.
+        self.doubts: list[str] = []
         self._late: list[tuple[Server, Statement]] = []
 
     def table(self, name: str = "node") -> FakeTable:
@@ -171,8 +173,9 @@ class FakeTable(Table):
             self._first = self.hosts[(self.hosts.index(self._last_used) + 1) % len(self.hosts)]
 
     async def find_doubts(self) -> Sequence[str]:
-        """Its servers have no settings."""
-        return ()
+        """Its servers have no settings: what the test says of them."""
+        await trio.lowlevel.checkpoint()
+        return self.database.doubts
 
     def cut_off(self) -> None:
         """This machine reaches no server any more, until `rejoin`."""

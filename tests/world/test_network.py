@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,7 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.world.network import APPEND_OCTETS_MIN, Cut, Path, Way
+from tests.world.network import APPEND_OCTETS_MIN, Cut, Path, Way, is_port_of
 
 APPEND = b"x" * APPEND_OCTETS_MIN
 
@@ -96,6 +98,42 @@ def test_through_one_that_is_closed_nobody_comes_until_it_is_mended() -> None:
             assert heard.octets == b"two"
 
     trio.run(main)
+
+
+def test_one_that_is_closed_to_some_is_open_to_others() -> None:
+    async def main() -> None:
+        async with open_path() as (path, _):
+            async with (
+                await trio.open_tcp_stream("127.0.0.1", path.port) as first,
+                await trio.open_tcp_stream("127.0.0.1", path.port) as second,
+            ):
+                assert await ask(first, b"one") == b"one"
+                assert await ask(second, b"two") == b"two"
+                shut_out = first.socket.getsockname()[1]
+                path.close_to(lambda port: port == shut_out)
+                with pytest.raises(trio.BrokenResourceError):
+                    await ask(first, b"three")
+                assert await ask(second, b"four") == b"four"
+            path.close_to(lambda port: True)
+            async with await trio.open_tcp_stream("127.0.0.1", path.port) as third:
+                with pytest.raises(trio.BrokenResourceError):
+                    await ask(third, b"five")
+            path.mend()
+            async with await trio.open_tcp_stream("127.0.0.1", path.port) as fourth:
+                assert await ask(fourth, b"six") == b"six"
+
+    trio.run(main)
+
+
+def test_whose_a_port_is() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as near,
+    ):
+        port = near.getsockname()[1]
+        assert is_port_of(os.getpid(), port)
+        assert not is_port_of(os.getppid(), port)
+    assert not is_port_of(os.getpid(), port)
 
 
 @pytest.mark.parametrize(("way", "arrives"), [(Way.FORTH, 0), (Way.BACK, 3)])

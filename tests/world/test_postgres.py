@@ -6,14 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.world.postgres import open_servers, require_postgres
 from tests.world.process import PATIENCE_SECONDS, wait_until
 
 #: Starts three, stops one, says where they are, and never ends.
 STARTS = """
+import sys
 from tests.world.postgres import open_servers
 with open_servers() as servers:
     servers.standbys[0].stop()
+    if sys.argv[1] == "nobody's":  # as Patroni's are
+        for server in servers.all:
+            server._reaper.ended(server._process.pid)
     print(servers.primary.directory.parent, flush=True)
     input()
 """
@@ -43,10 +49,15 @@ def memory() -> set[str]:
     return {line.split()[1] for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]}
 
 
-def test_a_killed_test_leaves_neither_processes_nor_files_nor_memory() -> None:
+@pytest.mark.parametrize("whose", ["its", "nobody's"])
+def test_a_killed_test_leaves_neither_processes_nor_files_nor_memory(whose: str) -> None:
     require_postgres()
     with subprocess.Popen(
-        [sys.executable, "-c", STARTS], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", STARTS, whose],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as test:
         assert test.stdout is not None
         directory = test.stdout.readline().strip()
@@ -59,6 +70,29 @@ def test_a_killed_test_leaves_neither_processes_nor_files_nor_memory() -> None:
     wait_until(lambda: not Path(directory).exists(), lambda: f"{directory} is gone")
     wait_until(lambda: not processes_in(directory), lambda: f"no process of {directory} is left")
     assert not held & memory()
+
+
+def test_a_killed_test_leaves_no_program_that_nobody_here_wrote() -> None:
+    starts = """
+import os, sys
+from tests.world.daemon import open_daemon_directory, running
+with open_daemon_directory("reaped", owner=os.geteuid()) as directory:
+    alone = "import signal; signal.pause()"
+    both = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {alone!r}, sys.argv[1]])"
+    with running([sys.executable, "-c", both, str(directory)], directory, ready=lambda: True):
+        print(directory, flush=True)
+        input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", starts], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as test:
+        assert test.stdout is not None
+        directory = test.stdout.readline().strip()
+        wait_until(lambda: len(processes_in(directory)) == 2, lambda: "it and its child run")
+        test.kill()
+        test.wait(PATIENCE_SECONDS)
+    wait_until(lambda: not processes_in(directory), lambda: f"no process of {directory} is left")
+    wait_until(lambda: not Path(directory).exists(), lambda: f"{directory} is gone")
 
 
 def test_a_server_that_is_killed_leaves_no_memory() -> None:

@@ -9,12 +9,14 @@ from typing import Final
 import trio
 
 SECONDS: Final = 60.0
+#: So many are remembered, the last ones.
+KINDS_MAX: Final = 100
 
 
 class Seldom:
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        #: Kind -> when it was said last, and how often it was left out since. Kinds are ours, so they are few.
+        #: Kind -> when it was said last, and how often it was left out since. A kind may be a sentence with numbers.
         self._said: dict[str, tuple[float, int]] = {}
 
     def say(self, level: int, event: str, *, kind: str = "", **extra: object) -> None:
@@ -24,5 +26,8 @@ class Seldom:
         if now - said_at < SECONDS:
             self._said[event + kind] = (said_at, left_out + 1)
             return
+        self._said.pop(event + kind, None)
         self._said[event + kind] = (now, 0)
+        while len(self._said) > KINDS_MAX:
+            del self._said[next(iter(self._said))]
         self._logger.log(level, event, extra=extra | ({"left_out": left_out} if left_out else {}))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from relay.nodes.seldom import SECONDS, Seldom
+from relay.nodes.seldom import KINDS_MAX, SECONDS, Seldom
 from relay.principals import Principal
 from tests.nodes.beside_a_leader import with_follower
 from tests.world.nodes import LEADER, Follower
@@ -38,6 +38,19 @@ def test_one_in_a_minute_and_then_how_many(caplog: pytest.LogCaptureFixture) -> 
     run(story)
     assert said(caplog, "it") == [0, 0, 99, 0]
     assert said(caplog, "else") == [0]
+
+
+def test_it_remembers_the_last_kinds_alone(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        lines = Seldom(logger)
+        for number in range(KINDS_MAX + 1):
+            lines.say(logging.WARNING, "it", kind=str(number))
+        lines.say(logging.WARNING, "it", kind=str(KINDS_MAX))
+        assert len(said(caplog, "it")) == KINDS_MAX + 1
+        lines.say(logging.WARNING, "it", kind="0")
+
+    run(story)
+    assert len(said(caplog, "it")) == KINDS_MAX + 2
 
 
 def test_strangers_and_clients_fill_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

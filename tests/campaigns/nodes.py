@@ -23,8 +23,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import trio
 
@@ -189,23 +190,30 @@ def main() -> None:
         "--children", type=int, default=0, help="edges of each relay at the beginning, and couriers"
     )
     options = parser.parse_args()
+
+    async def run(directory: Path, told: Counter[str]) -> None:
+        await live(
+            directory,
+            rounds=options.rounds,
+            seed=options.seed,
+            only=options.only,
+            told=told,
+            children=options.children,
+        )
+
+    run_and_exit(run, "nodes-")
+
+
+def run_and_exit(run: Callable[[Path, Counter[str]], Awaitable[None]], prefix: str) -> NoReturn:
+    """Run a campaign in a directory of its own, print what it has `told`, and exit: 1 where a promise is broken."""
     told: Counter[str] = Counter()
-    directory = Path(tempfile.mkdtemp(prefix="nodes-"))
+    directory = Path(tempfile.mkdtemp(prefix=prefix))
     status = 0
     try:
-        trio.run(
-            lambda: live(
-                directory,
-                rounds=options.rounds,
-                seed=options.seed,
-                only=options.only,
-                told=told,
-                children=options.children,
-            )
-        )
+        trio.run(run, directory, told)
     except* Violation as group:
         status = 1
-        print(f"A promise is broken: {group}; everything is in {directory}")
+        print(f"A promise is broken; everything is in {directory}")
         for error in _leaves(group):
             print(f"    {error}"[:6000])
     print("\n".join(f"{count:10,}  {what}" for what, count in sorted(told.items())))

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -20,9 +18,8 @@ from typing import Final, cast
 
 import trio
 
-from tests.campaigns.nodes import _leaves
+from tests.campaigns.nodes import run_and_exit
 from tests.campaigns.nodes_life import NodesLife, open_nodes_life
-from tests.campaigns.tally import Violation
 from tests.world.patroni import TTL_SECONDS, ManagedServers, open_managed_servers
 from tests.world.postgres import Servers
 
@@ -147,20 +144,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=[trouble.__name__ for trouble in TROUBLES])
     options = parser.parse_args()
-    told: Counter[str] = Counter()
-    directory = Path(tempfile.mkdtemp(prefix="patroni-nodes-"))
-    status = 0
-    try:
-        trio.run(
-            lambda: live(directory, rounds=options.rounds, seed=options.seed, only=options.only, told=told)
-        )
-    except* Violation as group:
-        status = 1
-        print(f"A promise is broken; everything is in {directory}")
-        for error in _leaves(group):
-            print(f"    {error}"[:6000])
-    print("\n".join(f"{count:10,}  {what}" for what, count in sorted(told.items())))
-    sys.exit(status)
+
+    async def run(directory: Path, told: Counter[str]) -> None:
+        await live(directory, rounds=options.rounds, seed=options.seed, only=options.only, told=told)
+
+    run_and_exit(run, "patroni-nodes-")
 
 
 if __name__ == "__main__":

@@ -165,7 +165,9 @@ def node_add(directory: Path, name: str, file: Path | None, as_json: bool) -> No
     config, own = _node(directory)
     file = file or Path(f"{name}.node")
     if file.exists():
-        raise click.UsageError(f"{file} exists already; it is not overwritten")
+        raise click.UsageError(
+            f"{file} exists already, and is not overwritten; where its code is lost, remove it"
+        )
     now = utc(Surroundings().clock())
     added = trio.run(add, directory, _table(directory, config, own), conninfo_of(directory, own), name, now)
     write_new(file.absolute(), added.file)

@@ -37,13 +37,13 @@ def fill_command(directory: Path, source: str, as_json: bool) -> None:
     from relay.refusals import Refusal
     from tools.meter import open_meter
     from tools.naming import folder_meant
-    from tools.other_node import node_meant, table_of
+    from tools.other_node import another_node, table_of
 
     if is_running(directory):
         raise Refusal("CONFLICT", f"a relay runs on {directory}: stop it first")
     table = table_of(directory)
     backup = folder_meant(source)
-    other = node_meant(table, source) if backup is None else backup
+    other = another_node(directory, source) if backup is None else backup
     with open_meter() as meter:
         last_seq = fill_from(directory, other, table, None if as_json else meter)
     if as_json:

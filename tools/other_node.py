@@ -76,6 +76,14 @@ def _address_in(rows: Rows, name: str, folder: str) -> str:
     raise Refusal("NOT_FOUND", f"there is no node {name} that says where it is; there are: {names}{folder}")
 
 
+def another_node(directory: Path, given: str) -> Node:
+    """As `node_meant`, of a node other than the one in `directory`. Raises Refusal where it is that one."""
+    node = node_meant(table_of(directory), given)
+    if node.name == load_node(directory).name:
+        raise Refusal("CONFLICT", f"{directory} is node {node.name} itself: name another one")
+    return node
+
+
 def with_files_of(directory: Path, node: Node, do: Callable[[RemoteDisk], T]) -> T:
     """What `do` makes of the other node's files, in a thread; `directory` is this node's. Raises what it raises."""
     own = load_node(directory)

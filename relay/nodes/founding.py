@@ -48,6 +48,8 @@ from spool.replicated.table import (
 #: What is beyond was written by somebody, and cannot go on for long.
 _EPOCH_MAX: Final = 1 << 62
 _NOBODY: Final = bytes(HOLDER_OCTETS)
+#: Each relay that runs writes its row each second.
+_LISTEN_SECONDS: Final = 2.5
 #: What `node.toml` is called once it is of no use.
 LEFT_FILE: Final = f"{NODE_FILE}.left"
 
@@ -69,8 +71,8 @@ async def found(
     """Make the tables for the log of `directory`, whose `relay.toml` has `[nodes]`. `discard`: tables that are there
     may go, with all that is in them.
 
-    Raises Refusal(CONFLICT) where there are some, TableError, UnknownOutcomeError (do it again), what `load_config`
-    raises, or an error of `spool`.
+    Raises Refusal(CONFLICT) where there are some, or relays that run by them, TableError, UnknownOutcomeError (do it
+    again), what `load_config` raises, or an error of `spool`.
     """
     async with _held(directory, surroundings or Surroundings()) as store:
         log = store.of_several_machines
@@ -95,6 +97,7 @@ async def _make(table: Table, head: Head, *, discard: bool) -> bool:
         if there is not None:
             if not discard:
                 raise Refusal("CONFLICT", _in_the_way(there, head))
+            await _check_nobody_runs(table)
             await keeping.discard(there)
             if head.epoch <= there.epoch < _EPOCH_MAX:
                 head = head._replace(epoch=there.epoch + 1)
@@ -139,8 +142,8 @@ async def leave(directory: Path, table: Table | None, *, surroundings: Surroundi
     """Make the log of `directory` this machine's alone. `table`: the database; None: there is none any more, and there
     never will be one.
 
-    Raises Refusal(CONFLICT) where this log is not as far as the tables, or `relay.toml` has to be changed by hand
-    first; TableError, UnknownOutcomeError (do it again), ConfigError, or an error of `spool`.
+    Raises Refusal(CONFLICT) where this log is not as far as the tables, another node's relay runs, or `relay.toml` has
+    to be changed by hand first; TableError, UnknownOutcomeError (do it again), ConfigError, or an error of `spool`.
     """
     path = directory / CONFIG_FILE
     text = path.read_text(encoding="utf-8")
@@ -200,10 +203,25 @@ async def _drop(table: Table, last_seq: int, chain: bytes) -> bool:
             return False
         if (head.last_seq, head.chain) != (last_seq, chain):
             raise Refusal("CONFLICT", _not_as_far(head, last_seq))
+        await _check_nobody_runs(table)
         await keeping.discard(head)
     finally:
         await keeping.close()
     return True
+
+
+async def _check_nobody_runs(table: Table) -> None:
+    """Relays that run would append to tables that go, and end at that: it does no harm, and is never meant."""
+    async with connected(table) as connection:
+        before = await connection.nodes()
+        await trio.sleep(_LISTEN_SECONDS)
+        after = await connection.nodes()
+    running = ", ".join(sorted(name for name, row in after.items() if row != before.get(name)))
+    if running:
+        raise Refusal(
+            "CONFLICT",
+            f"there are relays that run still: {running}. Stop them, and do this again; nothing was changed",
+        )
 
 
 def _not_as_far(head: Head, last_seq: int) -> str:

@@ -96,6 +96,7 @@ def test_a_backup_of_another_relay_is_refused_and_nothing_is_changed(
         ("NOT A NODE", "is neither a directory nor a node: NAME, or NAME@HOST:PORT"),
         ("three", "there is no node three that says where it is; there are: none"),
         ("three@nowhere", "expected host:port"),
+        ("two@two.example:1", "is node two itself: name another one"),
     ],
 )
 def test_what_is_no_node(

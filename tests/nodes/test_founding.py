@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import pytest
+import trio
 
 from relay.config import CONFIG_FILE, ConfigError, load_config
 from relay.config_nodes import NODE_FILE, without_nodes
@@ -25,6 +27,7 @@ from spool.record import CHAIN_START
 from spool.replicated.table import HOLDER_OCTETS, Head, TableError, UnknownOutcomeError
 from tests.world.outcomes import Outcome
 from tests.world.relay import DID, OTHER_DID, call_here, make_directory, run
+from tests.world.servers import put_node
 from tests.world.table import FakeDatabase
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
@@ -242,6 +245,43 @@ def test_a_node_that_lacks_something_does_not_leave(tmp_path: Path) -> None:
         )
         assert load_config(directory).nodes is not None
         assert database.shown.head == ahead
+
+    run(story)
+
+
+@pytest.mark.parametrize("order", ["leave", "discard"])
+def test_while_another_relay_runs_the_tables_stay(tmp_path: Path, order: str) -> None:
+    """It writes its row each second; a node that is away does not."""
+
+    async def story() -> None:
+        database = FakeDatabase(head=None)
+        directory = await one_machine(tmp_path / "data", DID)
+        make_node(directory)
+        await founded(directory, database)
+        other = directory
+        if order == "discard":
+            other = await one_machine(tmp_path / "other", DID, OTHER_DID)
+            make_node(other)
+        head = database.shown.head
+        database.servers.primary.write(put_node("gone", {"written_at": 1}))
+
+        async def work() -> None:
+            for second in count():
+                database.servers.primary.write(put_node("two", {"written_at": second}))
+                await trio.sleep(1)
+
+        async def end() -> object:
+            return await (
+                left(other, database) if order == "leave" else founded(other, database, discard=True)
+            )
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            await raises(Refusal, end, "relays that run still: two. Stop them")
+            assert database.shown.head == head
+            nursery.cancel_scope.cancel()
+        await end()
+        assert database.shown.head != head
 
     run(story)
 

@@ -30,7 +30,7 @@ def test_what_the_commands_say(tmp_path: Path) -> None:
         assert json.loads(relay.command("log", "strip", "--dry-run", "--json"))["messages"] == 0
         said = relay.command("log", "erase", "--recipient", FRIEND, "--reason", "ticket 4711").splitlines()
         assert said[0] == "Removed the personal data of 1 message."
-        assert said[-1] == "The address stands nowhere in the log any more."
+        assert said[-1] == "No event of the log names the address any more."
         told = relay.command("log", "cat", "--type", "log.stripped")
         assert "  removed: 3 payloads from 1 segment, " in told
         assert names_in(directory, FRIEND) == []
@@ -56,7 +56,7 @@ def test_what_the_commands_say(tmp_path: Path) -> None:
         order = ("log", "erase", "--message", str(ids[1]), "--reason", "ticket 2")
         said = relay.command(*order).splitlines()
         assert said[0] == "Removed the personal data of 1 message."
-        assert said[-1] == "The address stands nowhere in the log any more."
+        assert said[-1] == "No event of the log names the address any more."
         assert "cannot be said" in relay.command(*order).splitlines()[-1]
         assert names_in(directory, "friend1@example.com") == []
         assert names_in(directory, "friend2@example.com") != []

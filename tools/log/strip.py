@@ -95,7 +95,7 @@ def erase_command(
     for name, count in still.items():
         click.echo(f"The address still stands in {count} {printable(name)}{_why_still(name)}.")
     if not still:
-        click.echo("The address stands nowhere in the log any more.")
+        click.echo("No event of the log names the address any more.")
 
 
 def _why_still(name: str) -> str:

@@ -94,9 +94,9 @@ def _compared(directory: Path, log: Path, other: str) -> Compared:
         return with_disk(RealDisk(), log_directory(folder))
     # TLS and a loop, which few need.
     from relay.nodes.borrowing import OTHER_NODE
-    from tools.other_node import node_meant, table_of, with_files_of
+    from tools.other_node import another_node, with_files_of
 
-    node = node_meant(table_of(directory), other)
+    node = another_node(directory, other)
     return with_files_of(directory, node, lambda disk: with_disk(disk, OTHER_NODE / LOG_DIRECTORY))
 
 

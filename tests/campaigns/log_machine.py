@@ -194,6 +194,13 @@ class LogMachine:
                         await self._let_go(log)
         except Exception as error:  # noqa: BLE001  what was no end for it is said
             end = self._tell(error)
+        except BaseExceptionGroup as error:
+            # The world ends while it is about to: what it says is told all the same.
+            cancelled, others = error.split(trio.Cancelled)
+            if others is not None:
+                end = self._tell(others)
+            if cancelled is not None:
+                raise cancelled from None
         finally:
             self.is_up = self.leads = False
             self.log = None

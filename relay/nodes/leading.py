@@ -63,12 +63,15 @@ class Leading:
 
     # ------------------------------------------------------------------------------------------- renewing
 
-    async def first(self, connection: Connection) -> None:
+    async def first(self, connection: Connection, stale: Lease | None) -> None:
         """The first renewal, by the connection that has taken the head: others are to see at once that somebody leads.
-        Raises `TableError`, and `LogDeposedError` where another was quicker."""
+        `stale`: the lease as it was when that was decided. Raises `TableError`, and `LogDeposedError` where another was
+        quicker: it has taken the head since, or it renewed its lease before we had it, and may act by that."""
         sent_at = trio.current_time()
-        if not await connection.write_lease(self._lease(self.replicated.witnessed)):
-            raise LogDeposedError("another machine has taken the head in the same moment")
+        if not await connection.take_lease(self._lease(self.replicated.witnessed), stale):
+            raise LogDeposedError(
+                "another machine has taken the head, or renewed its lease, in the same moment"
+            )
         self._note_confirmed(sent_at)
 
     async def run(self) -> None:
@@ -113,6 +116,15 @@ class Leading:
             )
         if (head.epoch, head.last_seq) < (told.epoch, told.seq):
             raise shows_less(connection.host, head, told)
+        there = await connection.lease()
+        if (
+            there is not None
+            and there.epoch > told.epoch
+            and await connection.take_lease(self._lease(told), there)
+        ):
+            # Nobody can have led behind us: somebody has changed it by hand.
+            self._note_confirmed(sent_at)
+            return True
         # An old primary by which nobody stands.
         await self._look_elsewhere()
         return False

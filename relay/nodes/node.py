@@ -391,7 +391,7 @@ class Node:
         address = written_address(self.name, self._own.address)
         leading = Leading(self._table, replicated, address=address, lease_seconds=self._lease_seconds)
         try:
-            await leading.first(connection)
+            await leading.first(connection, lease)
         except LogDeposedError:
             return None
         # What they can read by now counts from the first batch on.

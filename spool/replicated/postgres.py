@@ -156,6 +156,7 @@ class PostgresConnection(Connection):
         self._patience = patience
         self._take_head = statements.take_head(promise)
         self._write_lease = statements.write_lease(promise)
+        self._take_lease = statements.take_lease(promise)
         self._append = statements.append(promise)
         self._witness = statements.witness(promise)
         self._witness_and_say = statements.witness_and_say(promise)
@@ -209,6 +210,11 @@ class PostgresConnection(Connection):
 
     async def write_lease(self, lease: Lease) -> bool:
         return bool((await self._ask(self._write_lease, lease._asdict(), changes=True)).rows)
+
+    async def take_lease(self, lease: Lease, known: Lease | None) -> bool:
+        epoch, holder, counter = (None, None, None) if known is None else (*known[:2], known.counter)
+        expected = {"known_epoch": epoch, "known_holder": holder, "known_counter": counter}
+        return bool((await self._ask(self._take_lease, lease._asdict() | expected, changes=True)).rows)
 
     async def nodes(self) -> Mapping[str, Mapping[str, object]]:
         found: dict[str, Mapping[str, object]] = {}

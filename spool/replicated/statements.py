@@ -153,6 +153,21 @@ READ_LEASE: Final = (
 def write_lease(promise: Promise) -> str:
     """One row where it was written. What an append of the same holder has said is witnessed stays, where it can be: a
     word that is not its own, or is ahead of the head, was changed by somebody."""
+    # Whoever took the head while this was under way has written its lease already: the head was seen as it was before.
+    return _write_lease(promise, "old.epoch <= excluded.epoch OR old.holder = excluded.holder")
+
+
+def take_lease(promise: Promise) -> str:
+    """The same, where the lease is the one that is known."""
+    return _write_lease(
+        promise,
+        "(old.epoch, old.holder, old.counter) = "
+        "(%(known_epoch)s::bigint, %(known_holder)s::bytea, %(known_counter)s::bigint)",
+    )
+
+
+def _write_lease(promise: Promise, replaces: str) -> str:
+    """`replaces`: what holds of the lease that is there; it is looked at with that row locked."""
     return f"""
 WITH {_QUICK}, held AS (
   SELECT last_seq FROM {SCHEMA}.head, quick
@@ -166,6 +181,7 @@ WITH {_QUICK}, held AS (
     counter = excluded.counter,
     witnessed_seq = CASE WHEN {_KEEPS_WORD} THEN old.witnessed_seq ELSE excluded.witnessed_seq END,
     witnessed_chain = CASE WHEN {_KEEPS_WORD} THEN old.witnessed_chain ELSE excluded.witnessed_chain END
+  WHERE {replaces}
   RETURNING true
 )
 SELECT CASE WHEN before.witnessed_seq IS DISTINCT FROM %(witnessed_seq)s THEN pg_notify('{CHANNEL}', '') END

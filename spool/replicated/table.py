@@ -147,9 +147,18 @@ class Connection(Protocol):
         """Replace it, where the head is of this epoch and this holder, has all that is witnessed, and a synchronous
         standby is there. It waits for no replication.
 
-        False: it was not. The head is another's, or it was taken anew meanwhile, or this is an old primary that has
-        come back, where a lease would keep followers from looking elsewhere: look at the head, and try another host
-        first.
+        False: it was not. The head is another's, or it was taken anew meanwhile, or the lease is another's of a later
+        epoch; or this is an old primary that has come back, where a lease would keep followers from looking elsewhere:
+        look at the head, and try another host first.
+        """
+
+    async def take_lease(self, lease: Lease, known: Lease | None) -> bool:
+        """As `write_lease`, where the lease still is `known`, by epoch, holder, and counter; None: there was none.
+
+        Who has taken the head writes its first lease by this, with the one that it took for stale as `known`. A renewal
+        by whoever held the head until then may overlap with that, and one of the two is refused: one that succeeds
+        first makes this fail, and behind this none of an earlier epoch succeeds. False where it was renewed: who held
+        it may act by that for as long as it counts, so this machine must not, and waits until it is stale.
         """
 
     async def nodes(self) -> Mapping[str, Mapping[str, object]]:

@@ -31,7 +31,7 @@ def test_a_lease_counts_from_before_its_renewal_was_sent() -> None:
         leading = Leading(table, replicated, address="", lease_seconds=LEASE_SECONDS)
         database.latency_seconds = ANSWER_SECONDS
         sent_at = trio.current_time()
-        await leading.first(taken[0])
+        await leading.first(taken[0], None)
         assert trio.current_time() == sent_at + ANSWER_SECONDS
         assert leading.is_sure
         await trio.sleep_until(sent_at + LEASE_SECONDS)

@@ -26,7 +26,7 @@ from tools.cli import main
 #: follows an append: its batch is written to this machine's own file.
 CALLS: Final[dict[str, tuple[type, str]]] = {
     "take_head": (PostgresConnection, "take_head"),
-    "write_lease": (PostgresConnection, "write_lease"),
+    "take_lease": (PostgresConnection, "take_lease"),
     "append": (PostgresConnection, "append"),
     "write_own": (Log, "write_unsynced"),
 }

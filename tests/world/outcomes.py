@@ -54,6 +54,7 @@ OUTCOMES_OF: Final[Mapping[str, Sequence[Outcome]]] = {
     "oldest_seq": _OTHER,
     "lease": _OTHER,
     "write_lease": (*_OTHER, Outcome.CUT_AFTER),
+    "take_lease": (*_OTHER, Outcome.CUT_AFTER),
     "nodes": _OTHER,
     "write_node": (*_OTHER, Outcome.CUT_AFTER),
     "remove_node": (*_OTHER, Outcome.CUT_AFTER),

@@ -203,6 +203,10 @@ class FakeTable(Table):
         raise TableError("no host answers that could be written to")
 
 
+def _value(lease: Lease) -> tuple[int, bytes, int]:
+    return lease.epoch, lease.holder, lease.counter
+
+
 class FakeConnection(Session, Connection):
     async def take_head(self, known: Head, holder: bytes) -> Head | None:
         taken: Head | None = None
@@ -260,13 +264,24 @@ class FakeConnection(Session, Connection):
             return tables.lease
 
     async def write_lease(self, lease: Lease) -> bool:
-        async with self._call("write_lease", writes=True) as tables:
-            head = tables.head
+        def may_replace(before: Lease | None) -> bool:
+            return before is None or before.epoch <= lease.epoch or before.holder == lease.holder
+
+        return await self._put_lease("write_lease", lease, may_replace)
+
+    async def take_lease(self, lease: Lease, known: Lease | None) -> bool:
+        def may_replace(before: Lease | None) -> bool:
+            return before is None or (known is not None and _value(before) == _value(known))
+
+        return await self._put_lease("take_lease", lease, may_replace)
+
+    async def _put_lease(self, name: str, lease: Lease, may_replace: Callable[[Lease | None], bool]) -> bool:
+        async with self._call(name, writes=True) as tables:
+            head, before = tables.head, tables.lease
             if head is None or (head.epoch, head.holder) != (lease.epoch, lease.holder):
                 return False
-            if head.last_seq < lease.witnessed_seq or not self._server.standbys:
+            if head.last_seq < lease.witnessed_seq or not self._server.standbys or not may_replace(before):
                 return False
-            before = tables.lease
             if (
                 before is not None
                 and before.holder == lease.holder

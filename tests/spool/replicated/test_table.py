@@ -213,6 +213,25 @@ def test_the_lease_is_the_holders_and_what_is_witnessed_never_goes_back(database
     lead(database, main)
 
 
+def test_a_lease_that_was_renewed_is_not_taken(database: Database) -> None:
+    async def main(table: Table, connection: Connection, head: Head) -> None:
+        lease = Lease(head.epoch, HOLDER, "https://anna:8443", 1, 0, CHAIN_START)
+        assert await connection.take_lease(lease, None)
+        assert not await connection.take_lease(lease._replace(counter=9), None)
+        renewed = lease._replace(counter=2)
+        assert await connection.write_lease(renewed)
+        new = await take_and_close(table, head)
+        assert new is not None
+        theirs = Lease(new.epoch, OTHER, "https://bert:8443", 1, 0, CHAIN_START)
+        assert not await connection.take_lease(theirs, lease)
+        assert not await connection.take_lease(theirs, None)
+        assert await connection.lease() == renewed
+        assert await connection.take_lease(theirs, renewed)
+        assert await connection.lease() == theirs
+
+    lead(database, main)
+
+
 def test_nodes_say_of_themselves_what_they_like(database: Database) -> None:
     async def main(table: Table, connection: Connection, head: Head) -> None:
         assert await connection.nodes() == {}

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+import lmdb
 import trio
 
 from relay.codec import Recorded
@@ -110,7 +111,10 @@ class NodeHooks:
 
     async def _serve(self, machine: Machine, stream: trio.abc.Stream) -> None:
         """One connection of one machine, which leads, or did."""
-        life = self._epoch_of(machine)
+        try:
+            life = self._epoch_of(machine)
+        except lmdb.Error:
+            return  # it ends, and its store is closed
         listener = Listener(
             self._answer,
             stranger=lambda path: 503,

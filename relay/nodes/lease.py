@@ -7,8 +7,8 @@ Times are of this process's own monotonic clock, in seconds, and of one clock at
 compared. *Who reads* takes the lease for stale when all that it read for `lease_seconds` was the same. Reads that
 failed, or were far apart, prove nothing: then the database was away, or this process stood still, and so perhaps could
 nobody renew it. *Who leads* counts from before it sent the renewal that succeeded. So it stops before others may begin:
-who takes the head begins with the very lease that it found stale (`Connection.take_lease`), and where that was renewed in
-the same moment, it does not begin.
+who takes the head begins with the very lease that it found stale (`Connection.take_lease`), and where that was renewed
+in the same moment, it does not begin.
 
 An old primary that has come back shows a lease that does not move. So who reads looks at another host, too, before it
 believes that nobody leads; what it reads there is held against the highest that it has seen anywhere.

@@ -71,7 +71,7 @@ async def found(
     """Make the tables for the log of `directory`, whose `relay.toml` has `[nodes]`. `discard`: tables that are there
     may go, with all that is in them.
 
-    Raises Refusal(CONFLICT) where there are some, or relays that run by them, TableError, UnknownOutcomeError (do it
+    Raises Refusal(CONFLICT) where there are some, TableError, UnknownOutcomeError (do it
     again), what `load_config` raises, or an error of `spool`.
     """
     async with _held(directory, surroundings or Surroundings()) as store:
@@ -97,7 +97,6 @@ async def _make(table: Table, head: Head, *, discard: bool) -> bool:
         if there is not None:
             if not discard:
                 raise Refusal("CONFLICT", _in_the_way(there, head))
-            await _check_nobody_runs(table)
             await keeping.discard(there)
             if head.epoch <= there.epoch < _EPOCH_MAX:
                 head = head._replace(epoch=there.epoch + 1)

@@ -111,7 +111,8 @@ class _NodeStory:
         self.hooks: NodeHooks
         self.is_healed = False
         self.events: list[Recorded] = []
-        self.watch = Watch(run.breaches, lambda: False)
+        # Who begins to lead before it serves delivers, too, and its log is looked at when it serves.
+        self.watch = Watch(run.breaches, lambda: self.machines.leader() is None)
         #: messageId -> recipient, of every 200.
         self.told: dict[int, str] = {}
         self.pages: list[list[tuple[int, str, int | None]]] = [[], []]

@@ -14,6 +14,10 @@ back it finds out by itself (`spool.replicated.following`), and its log is then 
 
 A row of a node that is gone for good, and is ahead, keeps all from leading until that node is removed, or the log is
 founded anew: what it says was acknowledged.
+
+A log that another leader has gone on with since is not ahead, it has parted. Its row says so: what stands behind the
+head was appended in the head's epoch or a later one, unless it never stood in this database. So whoever runs on by
+tables that were thrown away hinders nobody.
 """
 
 from __future__ import annotations
@@ -72,7 +76,9 @@ async def find_ahead(
     """What there is that the head has not come to, in a sentence. Raises `TableError`."""
     for node in nodes:
         # What this node says of itself, its own log knows better.
-        if isinstance(node, Facts) and node.name != own_name and node.applied_seq > head.last_seq:
+        if isinstance(node, StrangeRow) or node.name == own_name or 0 < node.epoch < head.epoch:
+            continue
+        if node.applied_seq > head.last_seq:
             return _in_words(f"node {node.name} has the log up to sequence {node.applied_seq}", head)
     if lease is not None and lease.witnessed_seq > head.last_seq:
         return _in_words(f"its lease says that sequence {lease.witnessed_seq} was acknowledged", head)

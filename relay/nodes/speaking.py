@@ -24,6 +24,7 @@ from relay.nodes.lease import clock_off_us, is_clock_off
 from relay.nodes.members import Members, members_in
 from relay.nodes.seal import pepper_digests
 from relay.nodes.seldom import Seldom
+from relay.views.nodes import leader
 from spool.replicated.lateness import no_answer
 from spool.replicated.table import Connection, Table, TableError
 
@@ -168,6 +169,8 @@ class Speaking:
         assert core.own_stripping is not None
         troubles = (self._trouble(), core.own_stripping.trouble)
         trouble = "; ".join(each for each in troubles if each)
+        with store.read() as view:
+            applied_seq, led = view.position, leader(view)
         return Facts(
             name=self._own.name,
             identity=self._identity,
@@ -179,7 +182,8 @@ class Speaking:
             written_at=core.surroundings.clock(),
             began_at=self._began_at,
             leads=self._node.leads,
-            applied_seq=store.last_seq,
+            applied_seq=applied_seq,
+            epoch=0 if led is None else led.epoch,
             synced_seq=self.synced_seq,
             first_seq=store.first_seq(),
             stripped_through=self._node.stripped_through,

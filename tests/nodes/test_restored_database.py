@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -34,6 +35,12 @@ def restore(servers: Servers, changes: int) -> None:
 def others(machines: Machines, leader: Machine) -> tuple[Machine, Machine]:
     ahead, behind = (machine for machine in machines.all if machine is not leader)
     return ahead, behind
+
+
+def said_of(machines: Machines, machine: Machine) -> dict[str, Any]:
+    """Its row, as the database shows it."""
+    row: dict[str, Any] = json.loads(machines.database.shown.nodes[machine.name])
+    return row
 
 
 async def restored(machines: Machines) -> tuple[Machine, Machine, Machine]:
@@ -68,7 +75,7 @@ def test_who_is_behind_does_not_lead_while_another_has_more(tmp_path: Path) -> N
             assert f"node {ahead.name} has the log up to sequence {ahead.seq}" in str(behind.node.trouble)
             assert "node found DIR --discard NAME" in str(behind.node.trouble)
             assert "restored to an earlier time" in str(ahead.node.trouble)
-            said = json.loads(machines.database.shown.nodes[behind.name])["trouble"]
+            said = said_of(machines, behind)["trouble"]
             assert said.startswith("the database's log ends with sequence")
             # The operator founds it anew where the log is furthest.
             for machine in (ahead, behind):
@@ -89,9 +96,7 @@ def test_who_is_removed_keeps_nobody_from_leading(tmp_path: Path) -> None:
         async with open_machines(tmp_path, *NAMES) as machines:
             _, ahead, behind = await restored(machines)
             ahead.rejoin()
-            await machines.until(
-                lambda: json.loads(machines.database.shown.nodes[ahead.name])["applied_seq"] == ahead.seq
-            )
+            await machines.until(lambda: said_of(machines, ahead)["applied_seq"] == ahead.seq)
             await ahead.stop()
             behind.rejoin()
             await machines.until(lambda: "restored" in str(behind.node.trouble))
@@ -204,7 +209,7 @@ def test_a_leader_waits_and_says_what_to_do_where_the_database_was_restored_to_b
                 for machine in machines.all:
                     if machine.is_up:
                         assert "What to do is in docs/NODES.md" in str(machine.node.trouble)
-                said = json.loads(machines.database.shown.nodes[leader.name])["trouble"]
+                said = said_of(machines, leader)["trouble"]
                 assert "What to do is in docs/NODES.md" in said
                 # It was an old primary.
                 machines.database.servers.primary.wal = whole
@@ -230,12 +235,19 @@ def test_who_still_leads_by_tables_that_were_thrown_away_ends(tmp_path: Path) ->
             await machines.until_level()
             await founder.stop()
             await leader.world.until(await leader.world.send(to="friend@example.com"), "sent")
-            assert machines.database.shown.head is not None
-            epoch = machines.database.shown.head.epoch
+            await machines.until(lambda: said_of(machines, leader)["applied_seq"] == leader.seq)
+            said = said_of(machines, leader)
+            head = machines.database.shown.head
+            assert head is not None
             await found(founder.directory, founder.table, discard=True, now=datetime.now(UTC))
-            assert machines.database.shown.head.epoch > epoch
+            assert machines.database.shown.head.epoch > head.epoch
+            # It says once more how far it is, before it knows.
+            connection = await founder.table.connect()
+            await connection.write_node(leader.name, said)
+            await connection.close()
             await leader.until_ended()
             assert isinstance(leader.ended_by, LogDeposedError)
+            assert said_of(machines, leader)["applied_seq"] > machines.database.shown.head.last_seq
             # What it has is another log from there on, and it says so.
             await founder.begin()
             assert await machines.until_led() is founder
@@ -244,6 +256,11 @@ def test_who_still_leads_by_tables_that_were_thrown_away_ends(tmp_path: Path) ->
             assert leader.is_up
             assert not leader.leads
             assert leader.node.trouble is not None
+            # Nor does what it says now keep anybody from leading the next time.
+            founder.kill()
+            await founder.until_ended()
+            await founder.begin()
+            assert await machines.until_led() is founder
             machines.all[:] = [founder]
 
     run(main)

@@ -253,6 +253,11 @@ def load_config(directory: Path, *, instead_of: Config | None = None) -> Config:
     path = directory / CONFIG_FILE
     text = _text_of(path)
     if text is None:
+        if directory.is_dir() and any(directory.iterdir()):
+            raise ConfigError(
+                f"{path} does not exist, and {directory} is not empty: if `init`, `node join` or `log restore` was to "
+                "make a data directory there and was broken off, give that command again"
+            )
         raise ConfigError(f"{path} does not exist; `atmos-relay init {directory}` makes a data directory")
     config = parse_config(text, str(path), instead_of=instead_of)
     if config.nodes is not None:

@@ -21,11 +21,15 @@ from relay.nodes.versions import UnreadRowError
 from spool.errors import DivergedError, LostRowsError, RowsMissingError, SpoolError, TailGoneError
 from spool.replicated.following import REFUSED
 from spool.replicated.rows import DamagedRowError
-from spool.replicated.table import ShowsLessError, TableError
+from spool.replicated.table import NoTablesError, ShowsLessError, TableError
 
 _FILL = "Fill this directory from another node: `atmos-relay node fill DIR --from NAME`"
 _RIGHT_AGAIN = (
     "this node goes on when it is right again, or when it is filled from another one: `atmos-relay node fill`"
+)
+NO_TABLES_ADVICE = (
+    "If it is the right one, put the log there from the node whose log is furthest: `atmos-relay node found DIR` "
+    "(docs/NODES.md)"
 )
 _FOUND_ANEW = "What to do is in docs/NODES.md, where the database was restored to an earlier time"
 
@@ -43,6 +47,8 @@ def in_words(error: TableError | SpoolError) -> str:
             return f"{error}; {_RIGHT_AGAIN}"
         case LostRowsError() | ShowsLessError():
             return f"{error}. {_FOUND_ANEW}"
+        case NoTablesError():
+            return f"{error}. {NO_TABLES_ADVICE}"
         case _:
             return str(error)
 

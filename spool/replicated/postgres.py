@@ -29,6 +29,7 @@ from spool.replicated.table import (
     Connection,
     Head,
     Lease,
+    NoTablesError,
     Row,
     Table,
     TableError,
@@ -110,9 +111,11 @@ class PostgresTable(Table):
                 await session.close()
             raise
         if not found:
-            is_unfit = any(isinstance(error, UnfitTableError) for error in problems.values())
             said = "; ".join(str(problems[host.name]) for host in hosts)
-            raise (UnfitTableError if is_unfit else TableError)(said)
+            worst = (NoTablesError, UnfitTableError, TableError)
+            raise next(kind for kind in worst if any(isinstance(error, kind) for error in problems.values()))(
+                said
+            )
         (host, session), *others = found
         for _, other in others:  # at the same moment
             await other.close()
@@ -137,7 +140,8 @@ class PostgresTable(Table):
         await session.ask(statements.SET, names_values, seconds=seconds)
         ((*shown, is_founded),) = (await session.ask(statements.CHECK, seconds=seconds)).rows
         found = find_refusals(dict(zip((*SETTINGS, SEES_STANDBYS), shown, strict=True)), self._promise)
-        if needs_tables and not is_founded:
+        lacks_tables = needs_tables and not is_founded
+        if lacks_tables:
             found.append("there are no tables of a replicated log in this database")
         elif is_founded:
             forms = (await session.ask(statements.READ_FORM, seconds=seconds)).rows
@@ -147,7 +151,7 @@ class PostgresTable(Table):
                 )
         if found:
             await session.close()
-            raise UnfitTableError(f"{session.host}: {'; '.join(found)}")
+            raise (NoTablesError if lacks_tables else UnfitTableError)(f"{session.host}: {'; '.join(found)}")
 
 
 class PostgresConnection(Connection):
@@ -230,7 +234,10 @@ class PostgresConnection(Connection):
         await self._ask(statements.WRITE_NODE, {"name": name, "facts": json.dumps(facts)}, changes=True)
 
     async def remove_node(self, name: str) -> bool:
-        return bool((await self._ask(statements.REMOVE_NODE, {"name": name}, changes=True)).changed)
+        if not (await self._ask(statements.REMOVE_NODE, {"name": name}, changes=True)).changed:
+            return False
+        await wait_for_witness(self._session, self._witness, self._patience, {})
+        return True
 
     async def time_us(self) -> int:
         time_us: int

@@ -202,7 +202,7 @@ FROM {SCHEMA}.nodes ORDER BY name"""
 WRITE_NODE: Final = f"""
 WITH {_QUICK} INSERT INTO {SCHEMA}.nodes (name, facts) SELECT %(name)s, %(facts)s FROM quick
 ON CONFLICT (name) DO UPDATE SET facts = excluded.facts"""
-REMOVE_NODE: Final = f"WITH {_QUICK} DELETE FROM {SCHEMA}.nodes USING quick WHERE name = %(name)s"
+REMOVE_NODE: Final = f"DELETE FROM {SCHEMA}.nodes WHERE name = %(name)s"
 
 READ_TIME: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 LISTEN: Final = f"LISTEN {CHANNEL}"

@@ -56,6 +56,10 @@ class UnfitTableError(TableError):
     or it is a standby. The message names the setting, what it is, and what it must be."""
 
 
+class NoTablesError(UnfitTableError):
+    """There are no tables of a replicated log in this database."""
+
+
 class ShowsLessError(TableError):
     """A host shows less than it, or another, has acknowledged or shown to us: nothing that it shows counts. The next
     host may show all."""
@@ -168,7 +172,8 @@ class Connection(Protocol):
         """Replace what this machine says of itself. It waits for no replication."""
 
     async def remove_node(self, name: str) -> bool:
-        """False: there was none."""
+        """True: committed and witnessed, and so is all that was written before it, so that no failover brings it back.
+        False: there was none. Raises `TableError`, `UnknownOutcomeError`."""
 
     async def time_us(self) -> int:
         """The server's clock: microseconds since the epoch, at some moment between the call and its answer."""

@@ -88,7 +88,7 @@ def fence_by_the_lease(stack: ExitStack) -> None:
                 return None
             return add(row)
 
-        done: bool = await self._change_head("append", make)
+        done: bool = await self._commit("append", make)
         return done
 
     _replace(stack, FakeConnection, "append", append)

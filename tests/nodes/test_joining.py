@@ -329,7 +329,8 @@ def test_killed_anywhere_it_is_done_again(tmp_path: Path, monkeypatch: pytest.Mo
                 await joined(two, made, database)
                 break
             kills += 1
-            with pytest.raises(ConfigError, match="does not exist"):
+            # An empty one may become anything.
+            with pytest.raises(ConfigError, match=r"`node join`.* give that command again|`atmos-relay init"):
                 load_config(two)
         assert kills >= 6
         assert load_config(two) == load_config(one)

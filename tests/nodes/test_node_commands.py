@@ -22,7 +22,7 @@ from tests.world.operating import doctor, operator
 from tests.world.operator import Operator
 from tests.world.outcomes import Outcome
 from tests.world.relay import DID, make_directory
-from tests.world.servers import put_head, put_lease, put_node
+from tests.world.servers import discard, put_head, put_lease, put_node
 from tests.world.table import DATABASE_EPOCH_US, FakeConnection, FakeDatabase
 from tools.cli import cli
 
@@ -57,6 +57,14 @@ def test_founding(operator: Operator, database: FakeDatabase) -> None:
     assert "The log goes on in the database, behind sequence 3." in said.out
     assert "atmos-relay serve" in said.out
     assert operator.run("node", "found", "DIR", "--json").json == {"seq": 3, "already": True}
+
+
+def test_a_database_that_has_no_log(node: Operator, database: FakeDatabase) -> None:
+    database.servers.primary.write(discard)
+    for words in (["list", "DIR"], ["add", "DIR", "two"], ["remove", "DIR", "two"]):
+        said = node.refused("node", *words)
+        assert "there are no tables of a replicated log in this database" in said
+        assert "`atmos-relay node found DIR`" in said
 
 
 def test_a_database_in_the_way(operator: Operator, database: FakeDatabase) -> None:
@@ -198,6 +206,17 @@ def test_adding_joining_and_removing(
     assert node.run("node", "add", "DIR", "two", "--to", str(tmp_path / "anew")).status == 0
     assert node.run("node", "list", "DIR").out.splitlines()[2].split()[:2] == ["two", "added"]
     assert node.run("node", "list", "DIR", "--json").json["removed"] == []
+
+
+def test_a_removal_whose_outcome_is_not_known_is_given_again(
+    node: Operator, database: FakeDatabase, tmp_path: Path
+) -> None:
+    assert node.run("node", "add", "DIR", "two", "--to", str(tmp_path / "two")).status == 0
+    database.choose = lambda number, name, table: (
+        Outcome.CUT_AFTER if name == "remove_node" else Outcome.ANSWERED
+    )
+    assert "is not known: give the command again" in node.refused("node", "remove", "DIR", "two")
+    assert "there is no node two any more" in node.refused("node", "remove", "DIR", "two")
 
 
 def test_joining_by_a_file_that_has_the_code(node: Operator, tmp_path: Path) -> None:

@@ -42,13 +42,13 @@ class Outcome(Enum):
     """The same, and then a standby without it is promoted."""
 
 
-_CHANGES_HEAD: Final = tuple(Outcome)
+_COMMITS: Final = tuple(Outcome)
 _OTHER: Final = (Outcome.ANSWERED, Outcome.REFUSED, Outcome.CUT_BEFORE, Outcome.LOST, Outcome.LOST_BUT_SHOWN)
 #: Statement -> what may become of it.
 OUTCOMES_OF: Final[Mapping[str, Sequence[Outcome]]] = {
     "connect": (*_OTHER, Outcome.EMPTIED_BEFORE),
-    "take_head": _CHANGES_HEAD,
-    "append": _CHANGES_HEAD,
+    "take_head": _COMMITS,
+    "append": _COMMITS,
     "head": _OTHER,
     "rows": _OTHER,
     "oldest_seq": _OTHER,
@@ -57,13 +57,13 @@ OUTCOMES_OF: Final[Mapping[str, Sequence[Outcome]]] = {
     "take_lease": (*_OTHER, Outcome.CUT_AFTER),
     "nodes": _OTHER,
     "write_node": (*_OTHER, Outcome.CUT_AFTER),
-    "remove_node": (*_OTHER, Outcome.CUT_AFTER),
+    "remove_node": _COMMITS,
     "time_us": _OTHER,
     "wait_for_news": _OTHER,
     "keep": (*_OTHER, Outcome.EMPTIED_BEFORE),
     "keeping.head": _OTHER,
-    "found": _CHANGES_HEAD,
-    "discard": _CHANGES_HEAD,
+    "found": _COMMITS,
+    "discard": _COMMITS,
     "begin_part": (*_OTHER, Outcome.CUT_AFTER),
     "drop_through": (*_OTHER, Outcome.CUT_AFTER),
     "octets": _OTHER,

@@ -61,9 +61,9 @@ class Session:
         if self.break_off in self._server.on_death:
             self._server.on_death.remove(self.break_off)
 
-    # What changes the head.
+    # What no failover may take back.
 
-    async def _change_head(self, name: str, make: Callable[[Tables], Change | None]) -> bool:
+    async def _commit(self, name: str, make: Callable[[Tables], Change | None]) -> bool:
         with self._at_work():
             outcome = await self._begin(name)
             statement = Statement(make, lock_until=trio.current_time() + LOCK_SECONDS)

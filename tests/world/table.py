@@ -25,6 +25,7 @@ from spool.replicated.table import (
     Head,
     Keeping,
     Lease,
+    NoTablesError,
     NotAsExpectedError,
     Row,
     Table,
@@ -140,7 +141,7 @@ class FakeTable(Table):
     async def connect(self) -> Connection:
         server = await self._reach("connect")
         if server.tables.head is None:
-            raise UnfitTableError(f"{server.name} has no such tables: the database is not founded")
+            raise NoTablesError(f"{server.name}: there are no tables of a replicated log in this database")
         return FakeConnection(self, server)
 
     async def keep(self) -> Keeping:
@@ -218,7 +219,7 @@ class FakeConnection(Session, Connection):
             taken = tables.head._replace(epoch=known.epoch + 1, holder=holder)
             return put_head(taken)
 
-        return taken if await self._change_head("take_head", make) else None
+        return taken if await self._commit("take_head", make) else None
 
     async def append(self, row: Row, holder: bytes) -> bool:
         fences = Plant.FENCES_BY_SEQUENCE_ALONE not in self._database.plants
@@ -231,7 +232,7 @@ class FakeConnection(Session, Connection):
                 return None
             return add(row)
 
-        if not await self._change_head("append", make):
+        if not await self._commit("append", make):
             return False
         lease = self._server.tables.lease
         if lease is not None and lease.holder == holder and lease.witnessed_seq < row.last_seq:
@@ -302,11 +303,10 @@ class FakeConnection(Session, Connection):
             self._server.write(put_node(name, facts))
 
     async def remove_node(self, name: str) -> bool:
-        async with self._call("remove_node", writes=True) as tables:
-            if name not in tables.nodes:
-                return False
-            self._server.write(remove_node(name))
-            return True
+        def make(tables: Tables) -> Change | None:
+            return remove_node(name) if name in tables.nodes else None
+
+        return await self._commit("remove_node", make)
 
     async def wait_for_news(self, seconds: float) -> None:
         async with self._call("wait_for_news"):
@@ -356,6 +356,6 @@ class FakeKeeping(Session, Keeping):
             return sum(len(row.data) + len(row.beside) for row in tables.rows)
 
     async def _do(self, name: str, make: Callable[[Tables], Change | None]) -> None:
-        if not await self._change_head(name, make):
+        if not await self._commit(name, make):
             self._close()
             raise NotAsExpectedError(f"{self.host}: the tables are not those that were expected")

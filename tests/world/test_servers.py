@@ -323,7 +323,7 @@ def test_news_wake_whoever_waits_for_them_and_so_does_a_death() -> None:
 def test_a_database_that_was_not_founded_is_unfit() -> None:
     async def main() -> None:
         database = FakeDatabase(head=None)
-        with pytest.raises(UnfitTableError, match="not founded"):
+        with pytest.raises(UnfitTableError, match="no tables of a replicated log"):
             await database.table().connect()
         database.found(FIRST_HEAD)
         assert await (await database.table().connect()).head() == FIRST_HEAD

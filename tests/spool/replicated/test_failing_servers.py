@@ -176,6 +176,32 @@ def test_what_is_done_while_standbys_are_set_aside_is_unknown(harmed: Database, 
 # ------------------------------------------------------------------------------------------------ failovers
 
 
+def test_a_node_whose_removal_was_answered_stays_removed(harmed: Database) -> None:
+    """And what was written before it, which waits for no replication by itself."""
+
+    async def main(table: Table, connection: Connection, head: Head) -> None:
+        for name in ("anna", "bert"):
+            await connection.write_node(name, {})
+        outcome: list[Exception] = []
+        harmed.stall_standbys()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fails, connection.remove_node("anna"), outcome)
+            await harmed.wait_held()
+            harmed.restart_primary()
+        assert [type(error) for error in outcome] == [UnknownOutcomeError]
+        harmed.go_on()
+        again = await table.connect()
+        await again.write_node("removed/bert", {})
+        assert await again.remove_node("bert")
+        harmed.fail_over()
+        again = await table.connect()
+        assert "bert" not in (nodes := await again.nodes())
+        assert "removed/bert" in nodes
+        await again.close()
+
+    lead(harmed, main)
+
+
 def test_what_was_answered_outlives_the_server(harmed: Database) -> None:
     async def main(table: Table, connection: Connection, head: Head) -> None:
         rows = []

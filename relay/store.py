@@ -74,7 +74,7 @@ class Store:
         self._clock = surroundings.clock
         self._chance = surroundings.chance
         self._recent = _Recent()
-        views.observers.append(self._recent.observe)
+        views.observers.append(self._remember)
         #: What had to be done to open it, in sentences, where several machines have the log: of that the log says
         #: nothing.
         self.found_at_start: tuple[str, ...] = ()
@@ -116,6 +116,9 @@ class Store:
     def get(self, seq: int) -> Recorded:
         """The event with this sequence number, from the log. Raises LookupError."""
         return self._recent.get(seq) or decode(self._log.get(seq))
+
+    def _remember(self, recorded: Sequence[Recorded]) -> None:
+        self._recent.observe(recorded)
 
     def record(self, seq: int) -> Record:
         """As `get`, for who looks at the bytes."""
@@ -263,6 +266,11 @@ class CommonStore(Store):
 
     #: Told by this machine's node. Asked at each append.
     not_read_by_all: Callable[[], Mapping[str, NotRead]] = staticmethod(dict)
+
+    def _remember(self, recorded: Sequence[Recorded]) -> None:
+        """Nothing is delivered here while another machine leads."""
+        if not self.of_several_machines.follows:
+            super()._remember(recorded)
 
     async def append(self, events: Sequence[Event], *, patient: bool = True) -> list[Recorded]:
         """As `Store.append`. Raises Refusal(TEMPORARILY_UNAVAILABLE) where a node cannot read one of these events yet,

@@ -16,9 +16,9 @@ order of the operator's is recorded in the name of `USER@NODE`.
 or that it was (`relay.edge.Decide`). A defect in a decision is an answer (INTERNAL_ERROR, with a request id that is in
 this node's log), and ends nothing.
 
-Bounds: HANDSHAKES_MAX connections that have not shown who they are, for HANDSHAKE_SECONDS_MAX each; one more is closed
-at once. CONNECTIONS_OF_ONE_MAX of each node (and of all that are none together), and QUESTIONS_OCTETS_MAX of all
-questions that are held. A question has QUESTION_SECONDS_MAX to arrive whole, and an answer as long to be taken.
+Bounds: connections that have not shown who they are (`relay.nodes.handshakes`), CONNECTIONS_OF_ONE_MAX of each node
+(and of all that are none together), and QUESTIONS_OCTETS_MAX of all questions that are held. A question has
+QUESTION_SECONDS_MAX to arrive whole, and an answer as long to be taken.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from relay.edges.answering import decoder_of
 from relay.listening import listen_http
 from relay.nodes import wire, words
 from relay.nodes.certificates import NodeCertificates, identity_shown, name_in
+from relay.nodes.handshakes import Handshakes
 from relay.nodes.lending import Lending
 from relay.nodes.seldom import Seldom
 from relay.operator.commands import carry_out, make_all_known
@@ -53,8 +54,6 @@ from relay.registry import DECISIONS, decision_for
 
 logger = logging.getLogger(__name__)
 
-HANDSHAKES_MAX: Final = 64
-HANDSHAKE_SECONDS_MAX: Final = 5.0
 #: More than `relay.nodes.links` has to one node.
 CONNECTIONS_OF_ONE_MAX: Final = 128
 QUESTIONS_OCTETS_MAX: Final = 256 * 1024 * 1024
@@ -129,7 +128,7 @@ class Door:
         self.address = ""
         self.buffers: Final = Buffers(lambda: QUESTIONS_OCTETS_MAX)
         self.lines: Final = Seldom(logger)
-        self._handshakes = 0
+        self._handshakes = Handshakes()
         self._of: Counter[str] = Counter()
         self._open: set[_Connection] = set()
         self.is_closing = False
@@ -147,7 +146,7 @@ class Door:
 
     async def serve(self, transport: trio.abc.Stream) -> None:
         """One connection, to its end."""
-        if self._handshakes >= HANDSHAKES_MAX or self.is_closing:
+        if self.is_closing:
             await trio.aclose_forcefully(transport)
             return
         wire.mind_the_peer(transport)
@@ -156,7 +155,9 @@ class Door:
         )
         spoken: wire.Spoken | None = None
         try:
-            shown = await self._shown_by(stream)
+            shown = None
+            with self._handshakes.begin(wire.address_of(transport)) as has_room:
+                shown = await self._shown_by(stream) if has_room else None
             if shown is None:
                 return
             name, identity = shown
@@ -188,17 +189,13 @@ class Door:
 
     async def _shown_by(self, stream: trio.SSLStream[trio.abc.Stream]) -> tuple[str, str] | None:
         """Its name, and its identity."""
-        self._handshakes += 1
         try:
-            with trio.move_on_after(HANDSHAKE_SECONDS_MAX):
-                await stream.do_handshake()
-                name = name_in(stream.getpeercert())
-                return None if name is None else (name, identity_shown(stream.getpeercert(binary_form=True)))
+            await stream.do_handshake()
         except trio.BrokenResourceError as error:
             self.lines.say(logging.INFO, "node.refused", because=str(error.__cause__ or "it hung up"))
-        finally:
-            self._handshakes -= 1
-        return None
+            return None
+        name = name_in(stream.getpeercert())
+        return None if name is None else (name, identity_shown(stream.getpeercert(binary_form=True)))
 
     # ------------------------------------------------------------------------------------------- one question
 

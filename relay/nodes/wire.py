@@ -25,6 +25,8 @@ from typing import Final
 import h11
 import trio
 
+from relay.networks import counted_as, parse_address
+
 TARGET: Final = "/ask"
 CANCEL: Final = b"\x18"
 LENGTH: Final = struct.Struct(">I")
@@ -72,6 +74,16 @@ class Spoken:
     async def close(self) -> None:
         """At once, whatever is under way."""
         await trio.aclose_forcefully(self.stream)
+
+
+def address_of(transport: trio.abc.Stream) -> str:
+    """What stands for the other end where addresses are counted. Empty: it is gone already, or has none."""
+    if not isinstance(transport, trio.SocketStream):
+        return ""
+    try:
+        return counted_as(parse_address(transport.socket.getpeername()[0]))
+    except OSError:
+        return ""
 
 
 def mind_the_peer(transport: trio.abc.Stream) -> None:

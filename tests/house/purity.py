@@ -100,6 +100,7 @@ HANDS: dict[str, frozenset[str]] = {
             "database",
             "door",
             "filling",
+            "handshakes",
             "forwarding",
             "founding",
             "joining",

@@ -16,6 +16,7 @@ from relay.nodes import door as doors
 from relay.nodes import wire, words
 from relay.nodes.certificates import NodeCertificates, found, host_of
 from relay.nodes.door import open_door
+from relay.nodes.handshakes import HANDSHAKE_SECONDS_MAX, HANDSHAKES_MAX
 from relay.nodes.links import NotAskedError, open_links
 from relay.nodes.words import Node
 from relay.principals import Principal
@@ -314,16 +315,14 @@ def test_half_a_question_is_not_waited_for(tmp_path: Path, octets: bytes) -> Non
 def test_who_shows_nothing_is_sent_away(tmp_path: Path) -> None:
     async def test(world: World, follower: Follower, _: Principal) -> None:
         begun = trio.current_time()
-        silent = [
-            await follower.network.open_stream(LEADER.host, LEADER.port) for _ in range(doors.HANDSHAKES_MAX)
-        ]
+        silent = [await follower.network.open_stream(LEADER.host, LEADER.port) for _ in range(HANDSHAKES_MAX)]
         await wait_all_tasks_blocked()
         one_more = await follower.network.open_stream(LEADER.host, LEADER.port)
         assert await one_more.receive_some(1) == b""
         assert trio.current_time() == begun
         for stream in silent:
             assert await stream.receive_some(1) == b""
-        assert trio.current_time() - begun == doors.HANDSHAKE_SECONDS_MAX
+        assert trio.current_time() - begun == HANDSHAKE_SECONDS_MAX
         assert await follower.core.why_not_accepting() is None
 
     with_follower(tmp_path, test)

@@ -15,9 +15,11 @@ back it finds out by itself (`spool.replicated.following`), and its log is then 
 A row of a node that is gone for good, and is ahead, keeps all from leading until that node is removed, or the log is
 founded anew: what it says was acknowledged.
 
-A log that another leader has gone on with since is not ahead, it has parted. Its row says so: what stands behind the
-head was appended in the head's epoch or a later one, unless it never stood in this database. So whoever runs on by
-tables that were thrown away hinders nobody.
+A log that another leader has gone on with since is not ahead, it has parted: whoever runs on by tables that were thrown
+away hinders nobody. Its row says so, by the epoch with which who led there last began to lead. Along one log these only
+rise, so what stands behind ours was appended by who led last in ours, or by somebody who began later. Where nobody has
+taken the head since the tables were made, it was by somebody who began later than that. The head's epoch says nothing
+else: who leads raises it by each new connection, and its records are of the one with which it began.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from relay.nodes.facts import Facts, StrangeRow
-from spool.replicated.table import Connection, Head, Lease
+from relay.views.nodes import Leader
+from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Lease
 
 #: A node writes its row each second, and connects anew within seconds when the database is back.
 HEAR_SECONDS: Final = 5.0
 
+_NOBODY: Final = bytes(HOLDER_OCTETS)
 _SEQ_MAX: Final = (1 << 63) - 1
 
 
@@ -72,11 +76,16 @@ async def find_ahead(
     lease: Lease | None,
     nodes: Iterable[Facts | StrangeRow],
     own_name: str,
+    led: Leader | None,
 ) -> str | None:
-    """What there is that the head has not come to, in a sentence. Raises `TableError`."""
+    """What there is that the head has not come to, in a sentence. `led`: who led last, in the log here. Raises
+    `TableError`."""
+    began = 0 if led is None else led.epoch
+    if head.holder == _NOBODY:
+        began = head.epoch
     for node in nodes:
         # What this node says of itself, its own log knows better.
-        if isinstance(node, StrangeRow) or node.name == own_name or 0 < node.epoch < head.epoch:
+        if isinstance(node, StrangeRow) or node.name == own_name or 0 < node.epoch < began:
             continue
         if node.applied_seq > head.last_seq:
             return _in_words(f"node {node.name} has the log up to sequence {node.applied_seq}", head)

@@ -51,7 +51,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     leads: bool = False
     #: The last record that is in its views.
     applied_seq: Number = 0
-    #: Of who led when that was appended; 0: nobody has led, or it is not known.
+    #: With which who led when that was appended had begun to lead; 0: nobody has led, or it is not known.
     epoch: Number = 0
     #: The last record that its own disk is known to have.
     synced_seq: Number = 0

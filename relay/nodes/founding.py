@@ -120,12 +120,9 @@ def _in_the_way(there: Head, head: Head) -> str:
 
 async def _settle(table: Table, there: Head) -> None:
     """Tables that stand where they should may be shown by one server alone, if they were just made. That the head can
-    be taken proves that they survive it. Where somebody has led by them, that was proved."""
+    be taken, in nobody's name, proves that they survive it. Where somebody has led by them, that was proved."""
     async with connected(table) as connection:
-        if (
-            await connection.lease() is None
-            and await connection.take_head(there, os.urandom(HOLDER_OCTETS)) is None
-        ):
+        if await connection.lease() is None and await connection.take_head(there, _NOBODY) is None:
             raise TableError(
                 "the tables are there, and somebody else has just begun to lead: look with `node list`"
             )

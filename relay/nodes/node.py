@@ -51,6 +51,7 @@ from relay.nodes.who_leads import WhoLeads
 from relay.refusals import Refusal
 from relay.store import CommonStore
 from relay.times import SECOND_US
+from relay.views.nodes import leader
 from spool.errors import LogDeposedError, LogPoisonedError, LostRowsError, SpoolError
 from spool.interface import STALL_SECONDS
 from spool.received import Received
@@ -370,7 +371,10 @@ class Node:
         removed = members_in(rows).why_not(self.name, self.identity)
         if removed is not None:
             self._end_removed(removed)
-        self._trouble.nobody_leads = await find_ahead(connection, head, lease, read_rows(rows), self.name)
+        with self._store.read() as view:
+            led = leader(view)
+        nodes = read_rows(rows)
+        self._trouble.nobody_leads = await find_ahead(connection, head, lease, nodes, self.name, led)
         if self._trouble.nobody_leads is not None:
             self._say_why_not(self._trouble.nobody_leads)
             return None

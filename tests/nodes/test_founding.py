@@ -180,6 +180,7 @@ def test_done_again_it_finds_what_it_made(tmp_path: Path) -> None:
         assert await founded(directory, database) == Founded(1, already=True)
         assert database.shown.head is not None
         assert database.shown.head.last_seq == 1
+        assert database.shown.head.holder == bytes(HOLDER_OCTETS), "nobody leads by them yet"
 
     run(story)
 

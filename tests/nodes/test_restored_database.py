@@ -44,9 +44,16 @@ def said_of(machines: Machines, machine: Machine) -> dict[str, Any]:
 
 
 async def restored(machines: Machines) -> tuple[Machine, Machine, Machine]:
-    """The leader, which has ended, one that has all, and one that has only what the database has. None can reach it."""
+    """The leader, which has ended, one that has all, and one that has only what the database has. None can reach it.
+    The leader held the head anew before, by another connection: its epoch is higher than that of any `node.leads`."""
     leader = await machines.until_led()
     ahead, behind = others(machines, leader)
+    head = machines.database.shown.head
+    assert head is not None
+    for session in list(leader.table.sessions):
+        session.break_off()
+    await leader.world.until(await leader.world.send(to="friend@example.com"), "sent")
+    assert machines.database.shown.head.epoch > head.epoch
     await machines.until_level()
     await trio.sleep(2)
     behind.cut_off()

@@ -4,6 +4,10 @@ The invariant: **whoever acts on the world has asked here at the last moment, an
 can take our lease for stale**, by our own clock and counted from before we asked for the renewal. Where the database
 does not answer for that long, who asks waits: nothing is sent until it is known again who leads.
 
+A renewal counts when it has a witness. Else others may find the one before it after a failover, and take that for
+stale; and a primary that is cut off from its standbys, and has not noticed it yet, would go on to renew ours while
+another node leads by the one that took its place.
+
 A renewal is refused where another node has taken the head. Then this node is deposed, and its process ends
 (LogDeposedError): it may have given up nothing in the middle that the next start does not put right.
 """
@@ -72,7 +76,7 @@ class Leading:
             raise LogDeposedError(
                 "another machine has taken the head, or renewed its lease, in the same moment"
             )
-        self._note_confirmed(sent_at)
+        await self._confirm(connection, sent_at)
 
     async def run(self) -> None:
         """Renew the lease until cancelled; it says what is witnessed, too, which each append has said already. Raises
@@ -105,7 +109,7 @@ class Leading:
         connection = self._connection
         sent_at = trio.current_time()
         if await connection.write_lease(self._lease(told)):
-            self._note_confirmed(sent_at)
+            await self._confirm(connection, sent_at)
             return True
         head = await connection.head()
         if head.epoch > told.epoch:
@@ -123,7 +127,7 @@ class Leading:
             and await connection.take_lease(self._lease(told), there)
         ):
             # Nobody can have led behind us: somebody has changed it by hand.
-            self._note_confirmed(sent_at)
+            await self._confirm(connection, sent_at)
             return True
         # An old primary by which nobody stands.
         await self._look_elsewhere()
@@ -145,7 +149,10 @@ class Leading:
             self._lines.say(logging.WARNING, "node.lease_not_renewed", because=because)
         self._has_failed = True
 
-    def _note_confirmed(self, sent_at: float) -> None:
+    async def _confirm(self, connection: Connection, sent_at: float) -> None:
+        """It was renewed by this connection. Raises `TableError` where it does not count."""
+        if not await connection.has_witness(self._held.witness_seconds):
+            raise TableError(f"{connection.host}: no synchronous standby has flushed the lease in time")
         self._has_failed, self.trouble = False, None
         self._held.confirmed(sent_at)
         if self.is_sure:

@@ -22,6 +22,7 @@ from spool.replicated.table import Lease
 
 #: Of a lease, until it is renewed. So three renewals may fail before others take notice.
 RENEWED_AFTER: Final = 0.25
+WITNESSED_WITHIN: Final = 0.5
 #: A node whose clock is further off from the database's neither leads nor appends: its times would be the log's.
 CLOCK_OFF_US_MAX: Final = 1_000_000
 
@@ -74,13 +75,18 @@ class HeldLease:
         """From one renewal to the next."""
         return self._seconds * RENEWED_AFTER
 
+    @property
+    def witness_seconds(self) -> float:
+        """A renewal waits so long until it counts. Who reads sees the next one before it takes this one for stale."""
+        return self._seconds * WITNESSED_WITHIN
+
     def next_counter(self) -> int:
         """Of the renewal that is about to be sent. One that fails has used its own, too."""
         self.counter += 1
         return self.counter
 
     def confirmed(self, sent_at: float) -> None:
-        """A renewal that was sent then has succeeded."""
+        """A renewal that was sent then has succeeded, and outlives a failover."""
         if self._confirmed_at is None or sent_at > self._confirmed_at:
             self._confirmed_at = sent_at
 

@@ -35,7 +35,7 @@ from spool.replicated.table import (
     TableError,
     UnfitTableError,
 )
-from spool.replicated.witness import wait_for_witness
+from spool.replicated.witness import has_witness, wait_for_witness
 
 #: Connections that are being made at a time, and those that nobody waits for any more among them.
 CONNECTING_MAX: Final = 8
@@ -219,6 +219,9 @@ class PostgresConnection(Connection):
         epoch, holder, counter = (None, None, None) if known is None else (*known[:2], known.counter)
         expected = {"known_epoch": epoch, "known_holder": holder, "known_counter": counter}
         return bool((await self._ask(self._take_lease, lease._asdict() | expected, changes=True)).rows)
+
+    async def has_witness(self, seconds: float) -> bool:
+        return await has_witness(self._session, self._witness, self._patience, {}, seconds=seconds)
 
     async def nodes(self) -> Mapping[str, Mapping[str, object]]:
         found: dict[str, Mapping[str, object]] = {}

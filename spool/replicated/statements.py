@@ -10,6 +10,9 @@ They live in a schema of their own, so that they can be in any database, and go 
 - What need not outlive a failover is written with `quick`: it does not wait for replication, nor for a disk. Such a
   statement may notify. An append may not: a notification takes a lock that all who notify share, and would keep it
   while it waits for standbys.
+- A lease waits for this server's disk: only what is there goes to standbys, and whoever acts by a lease asks whether
+  one has it. It does not wait for that itself, or who reads would not see it move while standbys are slow. Where
+  standbys cannot be seen, it waits as an append does.
 """
 
 from __future__ import annotations
@@ -168,9 +171,10 @@ def take_lease(promise: Promise) -> str:
 
 def _write_lease(promise: Promise, replaces: str) -> str:
     """`replaces`: what holds of the lease that is there; it is looked at with that row locked."""
+    level = "on" if promise is Promise.PROVIDER else "local"
     return f"""
-WITH {_QUICK}, held AS (
-  SELECT last_seq FROM {SCHEMA}.head, quick
+WITH flushed AS MATERIALIZED (SELECT set_config('synchronous_commit', '{level}', true)), held AS (
+  SELECT last_seq FROM {SCHEMA}.head, flushed
   WHERE holder = %(holder)s AND epoch = %(epoch)s AND last_seq >= %(witnessed_seq)s AND {_has_standby(promise)}
 ), before AS (
   SELECT max(witnessed_seq) AS witnessed_seq FROM {SCHEMA}.lease

@@ -149,7 +149,7 @@ class Connection(Protocol):
 
     async def write_lease(self, lease: Lease) -> bool:
         """Replace it, where the head is of this epoch and this holder, has all that is witnessed, and a synchronous
-        standby is there. It waits for no replication.
+        standby is there. It waits for no standby: until `has_witness`, a failover may bring the one before it back.
 
         False: it was not. The head is another's, or it was taken anew meanwhile, or the lease is another's of a later
         epoch; or this is an old primary that has come back, where a lease would keep followers from looking elsewhere:
@@ -164,6 +164,10 @@ class Connection(Protocol):
         first makes this fail, and behind this none of an earlier epoch succeeds. False where it was renewed: who held
         it may act by that for as long as it counts, so this machine must not, and waits until it is stale.
         """
+
+    async def has_witness(self, seconds: float) -> bool:
+        """Whether the lease that was written last, by this connection, has a witness within so long. No server that
+        takes the place of this one shows an older one then. Raises `TableError`."""
 
     async def nodes(self) -> Mapping[str, Mapping[str, object]]:
         """What each machine says of itself, by its name. One that is no JSON object, or far too long, is empty."""

@@ -24,22 +24,35 @@ async def wait_for_witness(
     session: Session, statement: str, patience: Patience, values: Mapping[str, object]
 ) -> None:
     """Behind a commit on this session. `statement` is one of `statements`'. Raises `UnknownOutcomeError`."""
-    until = trio.current_time() + patience.witness_seconds
-    pause = _PAUSE_SECONDS
-    lsn: str | None = None
     try:
-        while True:
-            answer = await session.ask(statement, {**values, "lsn": lsn}, seconds=patience.answer_seconds)
-            lsn, is_witnessed = answer.rows[0][:2]
-            if is_witnessed:
-                return
-            if trio.current_time() > until:
-                raise TableError(f"{session.host}: no synchronous standby has flushed it in time")
-            await trio.sleep(pause)
-            pause = min(2 * pause, _PAUSE_SECONDS_MAX)
+        if not await has_witness(session, statement, patience, values, seconds=patience.witness_seconds):
+            raise TableError(f"{session.host}: no synchronous standby has flushed it in time")
     except TableError as error:
         await session.give_up()
         raise UnknownOutcomeError(str(error)) from None
     except trio.Cancelled:
         await session.give_up()
         raise
+
+
+async def has_witness(
+    session: Session,
+    statement: str,
+    patience: Patience,
+    values: Mapping[str, object],
+    *,
+    seconds: float,
+) -> bool:
+    """Whether there is one within so long, behind a commit on this session. Raises `TableError`."""
+    until = trio.current_time() + seconds
+    pause = _PAUSE_SECONDS
+    lsn: str | None = None
+    while True:
+        answer = await session.ask(statement, {**values, "lsn": lsn}, seconds=patience.answer_seconds)
+        lsn, is_witnessed = answer.rows[0][:2]
+        if is_witnessed:
+            return True
+        if trio.current_time() > until:
+            return False
+        await trio.sleep(pause)
+        pause = min(2 * pause, _PAUSE_SECONDS_MAX)

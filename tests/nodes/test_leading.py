@@ -12,7 +12,7 @@ from tests.world.servers import FIRST_HEAD
 from tests.world.table import FakeDatabase
 
 LEASE_SECONDS = 2.0
-ANSWER_SECONDS = 1.5
+ANSWER_SECONDS = 0.75
 
 
 async def _nowhere(batch: object) -> None:
@@ -32,13 +32,40 @@ def test_a_lease_counts_from_before_its_renewal_was_sent() -> None:
         database.latency_seconds = ANSWER_SECONDS
         sent_at = trio.current_time()
         await leading.first(taken[0], None)
-        assert trio.current_time() == sent_at + ANSWER_SECONDS
+        assert trio.current_time() == sent_at + 2 * ANSWER_SECONDS
         assert leading.is_sure
         await trio.sleep_until(sent_at + LEASE_SECONDS)
         assert not leading.is_sure
         with trio.move_on_after(100) as waiting:
             await leading.wait_until_sure()
         assert waiting.cancelled_caught
+        await replicated.close()
+
+    run(main)
+
+
+def test_a_renewal_counts_when_a_standby_has_it() -> None:
+    async def main() -> None:
+        database = FakeDatabase()
+        table = database.table()
+        taken = await take_over(table, FIRST_HEAD, b"h" * HOLDER_OCTETS)
+        assert taken is not None
+        replicated = Replicated(table, *taken, write_own=_nowhere)
+        leading = Leading(table, replicated, address="", lease_seconds=LEASE_SECONDS)
+        await leading.first(taken[0], None)
+        database.servers.stall_standbys()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leading.run)
+            await trio.sleep(LEASE_SECONDS)
+            assert not leading.is_sure
+            # Whoever reads it sees that somebody is there.
+            before = database.shown.lease
+            await trio.sleep(LEASE_SECONDS)
+            assert database.shown.lease != before
+            assert not leading.is_sure
+            database.servers.go_on()
+            await leading.wait_until_sure()
+            nursery.cancel_scope.cancel()
         await replicated.close()
 
     run(main)

@@ -82,3 +82,33 @@ def test_what_nodes_say_of_themselves_is_said_where_the_log_goes_on(tmp_path: Pa
             assert [machine.name for machine in machines.all if not spoke_lately(machine.name)] == []
 
     run(main)
+
+
+def test_a_leader_that_is_left_with_a_primary_without_standbys_is_not_sure(tmp_path: Path) -> None:
+    """The two are cut off from all others, and the server takes its standbys for alive until its own time has passed:
+    it goes on to renew the lease, and another node leads by the server that took its place."""
+
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert") as machines:
+            leader = await machines.until_led()
+            (other,) = (machine for machine in machines.all if machine is not leader)
+            await machines.until_level()
+            old = machines.database.servers.part()
+            all_hosts = leader.table.hosts
+            leader.table.reach_only([old.name])
+            other.table.reach_only([host for host in all_hosts if host != old.name])
+            until = trio.current_time() + 30
+            while trio.current_time() < until:
+                await trio.sleep(0.02)
+                sure = [each for each in (leader, other) if each.leads and each.node.why_not_sure() is None]
+                assert len(sure) < 2
+            assert sure == [other]
+            assert leader.leads
+            for machine in machines.all:
+                machine.table.reach_only(all_hosts)
+            old.kill()
+            await leader.until_ended()
+            await leader.begin()
+            await machines.until_level()
+
+    run(main)

@@ -55,6 +55,7 @@ OUTCOMES_OF: Final[Mapping[str, Sequence[Outcome]]] = {
     "lease": _OTHER,
     "write_lease": (*_OTHER, Outcome.CUT_AFTER),
     "take_lease": (*_OTHER, Outcome.CUT_AFTER),
+    "has_witness": _OTHER,
     "nodes": _OTHER,
     "write_node": (*_OTHER, Outcome.CUT_AFTER),
     "remove_node": _COMMITS,

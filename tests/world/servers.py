@@ -376,6 +376,19 @@ class Servers:
             old.restart()
         return promoted
 
+    def part(self) -> Server:
+        """The primary is cut off from its standbys, and has not noticed it: to it they are there, and flush nothing
+        more. One of them takes its place, and the other follows that one."""
+        old, (promoted, *others) = self.primary, self.primary.standbys[:]
+        promoted.promote()
+        self.primary = promoted
+        for server in others:
+            server.follow(promoted)
+        gone = Server(promoted.name)
+        gone.wal, gone.primary, gone.stalled = list(old.wal), old, True
+        old.standbys.append(gone)
+        return old
+
     def mend(self) -> None:
         """As a good operator leaves it: the settings are right, all are up, and follow the one primary."""
         self.primary.restore_names()

@@ -178,6 +178,13 @@ class FakeTable(Table):
         await trio.lowlevel.checkpoint()
         return self.database.doubts
 
+    def reach_only(self, hosts: Sequence[str]) -> None:
+        """From now on this machine tries these alone, and has lost its connections to others."""
+        self.hosts, self._first, self._last_used = list(hosts), None, None
+        for session in list(self.sessions):
+            if session.host not in hosts:
+                session.break_off()
+
     def cut_off(self) -> None:
         """This machine reaches no server any more, until `rejoin`."""
         self.unreachable = set(self.hosts)
@@ -293,6 +300,16 @@ class FakeConnection(Session, Connection):
                 )
             self._server.write(put_lease(lease))
             return True
+
+    async def has_witness(self, seconds: float) -> bool:
+        async with self._call("has_witness"):
+            server, lsn = self._server, len(self._server.wal)
+            with trio.move_on_after(seconds):
+                while not server.is_flushed(lsn):
+                    await server.news.park()
+            if self._broken.is_set():
+                raise TableError(f"the connection to {self.host} broke")
+            return server.is_flushed(lsn)
 
     async def nodes(self) -> Mapping[str, Mapping[str, object]]:
         async with self._call("nodes") as tables:

@@ -202,6 +202,25 @@ def test_a_node_whose_removal_was_answered_stays_removed(harmed: Database) -> No
     lead(harmed, main)
 
 
+def test_a_lease_that_has_a_witness_outlives_the_server(harmed: Database) -> None:
+    async def main(table: Table, connection: Connection, head: Head) -> None:
+        lease = Lease(head.epoch, HOLDER, "https://anna", 1, 0, CHAIN_START)
+        harmed.stall_standbys()
+        assert await connection.write_lease(lease)
+        assert await connection.lease() == lease
+        assert not await connection.has_witness(0.2)
+        harmed.go_on()
+        lease = lease._replace(counter=2)
+        assert await connection.write_lease(lease)
+        assert await connection.has_witness(2)
+        harmed.fail_over()
+        again = await table.connect()
+        assert await again.lease() == lease
+        await again.close()
+
+    lead(harmed, main)
+
+
 def test_what_was_answered_outlives_the_server(harmed: Database) -> None:
     async def main(table: Table, connection: Connection, head: Head) -> None:
         rows = []

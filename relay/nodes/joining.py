@@ -100,6 +100,9 @@ async def remove(table: Table, name: str) -> None:
         rows = await connection.nodes()
         if name not in without_removed(rows):
             gone = members_in(rows).last_removed(name)
+            if gone is not None:
+                # That it is so may be known to this server alone, and its own row may be there still.
+                await connection.remove_node(name)
             when = "" if gone is None else f" any more: it was removed at {gone.at}"
             raise Refusal("NOT_FOUND", f"there is no node {name}{when}")
         facts = from_row(name, rows[name])

@@ -237,10 +237,10 @@ class PostgresConnection(Connection):
         await self._ask(statements.WRITE_NODE, {"name": name, "facts": json.dumps(facts)}, changes=True)
 
     async def remove_node(self, name: str) -> bool:
-        if not (await self._ask(statements.REMOVE_NODE, {"name": name}, changes=True)).changed:
-            return False
+        removed = await self._ask(statements.REMOVE_NODE, {"name": name}, changes=True)
+        # Also where there was none: whoever removed it may have had no answer.
         await wait_for_witness(self._session, self._witness, self._patience, {})
-        return True
+        return bool(removed.changed)
 
     async def time_us(self) -> int:
         time_us: int

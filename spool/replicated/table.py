@@ -176,8 +176,8 @@ class Connection(Protocol):
         """Replace what this machine says of itself. It waits for no replication."""
 
     async def remove_node(self, name: str) -> bool:
-        """True: committed and witnessed, and so is all that was written before it, so that no failover brings it back.
-        False: there was none. Raises `TableError`, `UnknownOutcomeError`."""
+        """Committed and witnessed, and so is all that was written before it, so that no failover brings it back. False:
+        there was none, and an earlier removal of it is witnessed. Raises `TableError`, `UnknownOutcomeError`."""
 
     async def time_us(self) -> int:
         """The server's clock: microseconds since the epoch, at some moment between the call and its answer."""

@@ -212,10 +212,14 @@ def test_a_removal_whose_outcome_is_not_known_is_given_again(
     node: Operator, database: FakeDatabase, tmp_path: Path
 ) -> None:
     assert node.run("node", "add", "DIR", "two", "--to", str(tmp_path / "two")).status == 0
+    outcomes = {1: Outcome.WARNED, 2: Outcome.ANSWERED, 3: Outcome.ANSWERED}
     database.choose = lambda number, name, table: (
-        Outcome.CUT_AFTER if name == "remove_node" else Outcome.ANSWERED
+        outcomes[database.statements.count(name)] if name == "remove_node" else Outcome.ANSWERED
     )
-    assert "is not known: give the command again" in node.refused("node", "remove", "DIR", "two")
+    for _ in outcomes:
+        assert "is not known: give the command again" in node.refused("node", "remove", "DIR", "two")
+    database.mend()
+    outcomes[4] = Outcome.ANSWERED
     assert "there is no node two any more" in node.refused("node", "remove", "DIR", "two")
 
 

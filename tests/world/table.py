@@ -323,7 +323,11 @@ class FakeConnection(Session, Connection):
         def make(tables: Tables) -> Change | None:
             return remove_node(name) if name in tables.nodes else None
 
-        return await self._commit("remove_node", make)
+        if await self._commit("remove_node", make):
+            return True
+        with self._at_work():
+            await self._wait_for_witness(len(self._server.wal))
+        return False
 
     async def wait_for_news(self, seconds: float) -> None:
         async with self._call("wait_for_news"):

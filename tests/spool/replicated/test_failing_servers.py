@@ -202,6 +202,27 @@ def test_a_node_whose_removal_was_answered_stays_removed(harmed: Database) -> No
     lead(harmed, main)
 
 
+def test_that_a_node_is_removed_already_is_said_when_it_stays_so(harmed: Database) -> None:
+    async def main(table: Table, connection: Connection, head: Head) -> None:
+        await connection.write_node("anna", {})
+        outcome: list[Exception] = []
+        harmed.stall_standbys()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fails, connection.remove_node("anna"), outcome)
+            await harmed.wait_held()
+            harmed.cancel_wait()
+        again = await table.connect()
+        assert "anna" not in await again.nodes(), "this server shows it so, and no other has it"
+        await fails(again.remove_node("anna"), outcome)
+        assert [type(error) for error in outcome] == [UnknownOutcomeError] * 2
+        harmed.go_on()
+        again = await table.connect()
+        assert not await again.remove_node("anna")
+        await again.close()
+
+    lead(harmed, main)
+
+
 def test_a_lease_that_has_a_witness_outlives_the_server(harmed: Database) -> None:
     async def main(table: Table, connection: Connection, head: Head) -> None:
         lease = Lease(head.epoch, HOLDER, "https://anna", 1, 0, CHAIN_START)

@@ -322,12 +322,12 @@ class _NodeStory:
 
     def _see_new(self) -> Sequence[Recorded]:
         """What has become true, at whoever has most."""
+        before = len(self.events)
         up = [machine for machine in self.machines.all if machine.is_up]
         for machine in up:
             store = machine.world.core.store
-            new = [store.get(seq) for seq in range(len(self.events) + 1, store.last_seq + 1)]
-            self.events += new
-            self.watch.see(new)
+            self.events += [store.get(seq) for seq in range(len(self.events) + 1, store.last_seq + 1)]
+        self.watch.see(self.events[before:])
         return self.events
 
     async def _end(self) -> None:

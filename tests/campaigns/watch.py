@@ -44,6 +44,8 @@ class Watch:
                     self._started[message_id] += 1
                 case MessageSent(message_id=message_id) | MessageBounced(message_id=message_id):
                     self._final.add(message_id)
+        if self._is_blind():
+            return
         unseen, self._unseen = self._unseen, []
         for number in unseen:
             self._look_whether_started(number)

@@ -1,8 +1,9 @@
 """Whether a node has more of the log than the database: then that was restored to an earlier time, or changed by hand.
 
-The invariant: **no node begins to lead on a database that has lost what a node that is there has applied.** Each node
-says each second how far it has come, and so do the rows of those that are ahead, a moment after the database is back. A
-node that is behind has to hear that before it leads there: what it appended would be another log than theirs.
+The invariant: **no node begins to lead on a database that has lost what a node that is there says it has applied.**
+Each node says each second how far it has come, and so do the rows of those that are ahead, a moment after the database
+is back. A node that is behind has to hear that before it leads there: what it appended would be another log than
+theirs. A row that cannot be read says nothing.
 
 In a database that has all that it ever had, nothing is ahead of the head: each of these is written after the head has
 come so far, and a server that has lost one has lost the other.

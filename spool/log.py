@@ -300,11 +300,13 @@ class Log(DurableLog):
             self._is_marked = False
 
     async def _sync(self) -> None:
-        end = self.durable_end
-        if end.seq == self._marked_seq:
+        if self.last_seq == self._marked_seq:
             return
-        self._writer.hold()
+        await self._writer.hold()
         try:
+            if self.poisoned and not self.deposed:
+                self._check_open()  # a second sync of a file whose first one has failed means nothing
+            end = self.durable_end
             await self._offload(self._sync_and_mark, end)
         except OSError as error:
             self._writer.fail(error)

@@ -95,6 +95,9 @@ class Writer:
         #: How many need the segment's file as it is.
         self._held = 0
         self._let_go = trio.lowlevel.ParkingLot()
+        #: That file is being exchanged.
+        self._rotating = False
+        self._exchanged = trio.lowlevel.ParkingLot()
 
         self.batches = 0
         self.records = 0
@@ -156,8 +159,10 @@ class Writer:
         """For the `Durability`, while it is asked for a batch."""
         await self._beside(self._segment.write_unsynced, data)
 
-    def hold(self) -> None:
-        """The segment is not rotated until it is let go."""
+    async def hold(self) -> None:
+        """The segment is not rotated until it is let go. Where that has begun, it is waited for."""
+        while self._rotating:
+            await self._exchanged.park()
         self._held += 1
 
     def let_go(self) -> None:
@@ -239,7 +244,12 @@ class Writer:
             await self._let_go.park()
         if self._failure is not None:
             raise self._failure
-        await self._beside(self._segment.rotate)
+        self._rotating = True
+        try:
+            await self._beside(self._segment.rotate)
+        finally:
+            self._rotating = False
+            self._exchanged.unpark_all()
 
     async def _commit(self) -> None:
         durability, calls = self._durability, self._calls

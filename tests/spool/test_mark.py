@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -190,6 +191,47 @@ def test_a_sync_that_fails_poisons_and_is_not_tried_again(fail_in: int) -> None:
     assert disk.log.count("sync 00000000000000000001.seg.tmp") == 2
     assert marked_seq(disk.crash(frozenset())) in (0, 3)
     assert disk.open_handles() == 0
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_sync_waits_for_a_new_segment_that_has_been_begun(fails: bool) -> None:
+    """The file that it would sync is being closed; and where its last sync has failed, another means nothing."""
+    disk, gate = FakeDisk(), Gate()
+    synced: list[int | None] = []
+    meanwhile: list[int | None] = []
+
+    async def main() -> None:
+        async def rotate() -> None:
+            with suppress(LogPoisonedError):
+                await log.rotate()
+
+        async def sync() -> None:
+            try:
+                synced.append(await log.sync())
+            except LogPoisonedError:
+                synced.append(None)
+
+        async with follow_fake(disk) as log, trio.open_nursery() as nursery:
+            await led(log, 1)
+            log._writer._beside = gate.offload
+            gate.shut()
+            nursery.start_soon(rotate)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(sync)
+            await wait_all_tasks_blocked()
+            meanwhile.append(marked_seq(disk))
+            if fails:
+                disk.fail_at = disk.operations + 2  # the sync of what was written, behind the footer
+            gate.open()
+
+    if fails:
+        with pytest.RaisesGroup(LogPoisonedError):
+            run(main)
+    else:
+        run(main)
+    assert meanwhile == [0]
+    assert synced == [None if fails else 1]
+    assert marked_seq(disk) == (0 if fails else 1)
 
 
 def test_appends_go_on_beside_a_sync_and_a_new_segment_waits_for_it() -> None:

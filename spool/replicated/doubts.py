@@ -20,10 +20,12 @@ from spool.replicated.statements import CHECK
 from spool.replicated.table import TableError
 
 _IS_STANDBY: Final = "SELECT pg_is_in_recovery()"
-#: Who counts for a commit, as PostgreSQL sees it, and replays none of what it has flushed.
+#: Who counts for a commit, as PostgreSQL sees it, and replays none of what it has flushed, or is another database.
 _RECEIVERS: Final = """
-SELECT application_name FROM pg_stat_replication
-WHERE sync_state IN ('sync', 'quorum') AND flush_lsn IS NOT NULL AND replay_lsn IS NULL ORDER BY application_name"""
+SELECT application_name, slot_type IS NOT NULL FROM pg_stat_replication
+LEFT JOIN pg_replication_slots ON active_pid = pid AND slot_type = 'logical'
+WHERE sync_state IN ('sync', 'quorum') AND flush_lsn IS NOT NULL AND (replay_lsn IS NULL OR slot_type IS NOT NULL)
+ORDER BY application_name"""
 
 
 async def find_doubts(
@@ -67,9 +69,10 @@ async def _look_at(session: Session, promise: Promise, seconds: float) -> tuple[
     if not is_standby:
         receivers = (await session.ask(_RECEIVERS, seconds=seconds)).rows
         return False, [
-            f"{name or 'one without a name'} is counted by PostgreSQL as a synchronous standby, and only receives (as "
-            "pg_receivewal does): nobody can promote it, so it is no witness of a commit"
-            for (name,) in receivers
+            f"{name or 'one without a name'} is counted by PostgreSQL as a synchronous standby, and "
+            f"{'is a logical subscriber' if is_logical else 'only receives (as pg_receivewal does)'}: nobody can "
+            "promote it, so it is no witness of a commit"
+            for name, is_logical in receivers
         ]
     found = []
     if promise is Promise.STANDBYS and settings["fsync"] != "on":

@@ -130,8 +130,12 @@ SELECT lsn::text, is_witnessed, CASE WHEN is_witnessed THEN pg_notify('{CHANNEL}
 
 _WANTED_LSN: Final = "coalesce(%(lsn)s::pg_lsn, pg_current_wal_flush_lsn())"
 #: A standby that counts, and that could be promoted: what only keeps the WAL, as `pg_receivewal` and a `pg_basebackup`
-#: under way do, replays none of it. PostgreSQL counts those, too, where `synchronous_standby_names` is `*`.
-_STANDBY: Final = "FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum') AND replay_lsn IS NOT NULL"
+#: under way do, replays none of it, and who reads from a logical slot, as a subscription does, is another database.
+#: PostgreSQL counts those, too, where `synchronous_standby_names` is `*`.
+_STANDBY: Final = (
+    "FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum') AND replay_lsn IS NOT NULL AND NOT EXISTS "
+    "(SELECT FROM pg_replication_slots WHERE active_pid = pid AND slot_type = 'logical')"
+)
 
 
 def _is_witnessed(promise: Promise) -> str:

@@ -49,6 +49,8 @@ wal_log_hints = on
 wal_recycle = off
 wal_keep_size = 256MB
 max_wal_senders = 10
+# As it has to be where somebody subscribes.
+wal_level = logical
 shared_buffers = 16MB
 max_connections = 60
 huge_pages = off
@@ -202,6 +204,34 @@ class Server:
                 process.kill()
         self._reaper.ended(process.pid)
         shutil.rmtree(place)
+
+    @contextmanager
+    def subscribed(self) -> Iterator[None]:
+        """A subscription, `copies`, to nothing in it, which says how much it has flushed. It counts as a standby where
+        `synchronous_standby_names` lets it."""
+        # In the server itself, so the slot is made apart: else the subscription would wait for itself.
+        options = "create_slot = false, copy_data = false"
+        with self.connected("postgres") as connection:
+            connection.execute("SET synchronous_commit = local")
+            connection.execute("CREATE PUBLICATION nothing")
+            connection.execute("SELECT pg_create_logical_replication_slot('copies', 'pgoutput')")
+            connection.execute("CREATE DATABASE copies")
+        with self.connected("copies") as connection:
+            connection.execute("SET synchronous_commit = local")
+            conninfo = f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
+            connection.execute(
+                f"CREATE SUBSCRIPTION copies CONNECTION '{conninfo}' PUBLICATION nothing WITH ({options})".encode()
+            )
+            counted = "SELECT count(flush_lsn) FROM pg_stat_replication WHERE application_name = 'copies'"
+            try:
+                wait_until(lambda: self.execute(counted) == [(1,)], lambda: "the subscription is there")
+                yield
+            finally:
+                connection.execute("DROP SUBSCRIPTION copies")
+        with self.connected("postgres") as connection:
+            connection.execute("SET synchronous_commit = local")
+            connection.execute("DROP DATABASE copies WITH (FORCE)")
+            connection.execute("DROP PUBLICATION nothing")
 
     def stand_by(self, primary: Server) -> None:
         """Take what this one has from now on. It is not running."""

@@ -92,3 +92,10 @@ def test_one_that_only_receives_is_named(harmed: DatabaseInPostgres, servers: Se
     assert (
         f"127.0.0.1:{servers.primary.port}: pg_receivewal is counted by PostgreSQL as a synchronous" in doubt
     )
+
+
+def test_one_that_subscribes_is_named(harmed: DatabaseInPostgres, servers: Servers) -> None:
+    servers.primary.set("synchronous_standby_names", "ANY 1 (*)")
+    with servers.primary.subscribed():
+        (doubt,) = doubts_of(harmed)
+    assert "copies is counted by PostgreSQL as a synchronous standby, and is a logical subscriber" in doubt

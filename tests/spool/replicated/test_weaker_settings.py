@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 import trio
 
 from spool.record import CHAIN_START
 from spool.replicated.table import Connection, Head, Lease, Table, UnknownOutcomeError
-from tests.world.postgres import Servers
+from tests.world.postgres import Server, Servers
 from tests.world.process import PATIENCE_SECONDS
 from tests.world.tables import HOLDER, LITTLE_PATIENCE, DatabaseInPostgres, behind, lead
 
@@ -46,18 +47,19 @@ def test_a_server_that_promises_less_from_now_on_changes_nothing(
     lead(database, main)
 
 
-def test_who_keeps_the_wal_and_replays_nothing_is_no_witness(
-    database: DatabaseInPostgres, servers: Servers
+@pytest.mark.parametrize("counted", [Server.archived, Server.subscribed])
+def test_who_keeps_the_wal_or_some_of_what_is_in_it_is_no_witness(
+    database: DatabaseInPostgres, servers: Servers, counted: Callable[[Server], AbstractContextManager[None]]
 ) -> None:
-    """PostgreSQL counts `pg_receivewal` and a `pg_basebackup` under way where all names count, as Patroni says while
-    there is no standby. Nobody can promote what they have."""
+    """PostgreSQL counts `pg_receivewal`, a `pg_basebackup` under way, and a subscription where all names count, as
+    Patroni says while there is no standby. Nobody can promote what they have."""
 
     async def main(table: Table, connection: Connection, head: Head) -> None:
         row, after = behind(head)
         servers.primary.set("synchronous_standby_names", "*")
         for standby in servers.standbys:
             standby.kill()
-        with servers.primary.archived():
+        with counted(servers.primary):
             with pytest.raises(UnknownOutcomeError):
                 await connection.append(row, HOLDER)
             again = await table.connect()

@@ -114,7 +114,9 @@ class Leading:
         head = await connection.head()
         if head.epoch > told.epoch:
             if head.holder == self.replicated.holder:
-                return False  # our appends have taken it anew at this moment, on another connection
+                # Our appends take it anew on another connection; or they did at an old primary, in vain.
+                await self._look_elsewhere()
+                return False
             raise LogDeposedError(
                 f"another machine leads now: the head was taken with epoch {head.epoch}, ours was {told.epoch}"
             )

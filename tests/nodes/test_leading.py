@@ -8,7 +8,7 @@ from relay.nodes.leading import Leading
 from spool.replicated.leading import Replicated, take_over
 from spool.replicated.table import HOLDER_OCTETS
 from tests.world.relay import run
-from tests.world.servers import FIRST_HEAD
+from tests.world.servers import FIRST_HEAD, put_head
 from tests.world.table import FakeDatabase
 
 LEASE_SECONDS = 2.0
@@ -65,6 +65,31 @@ def test_a_renewal_counts_when_a_standby_has_it() -> None:
             assert not leading.is_sure
             database.servers.go_on()
             await leading.wait_until_sure()
+            nursery.cancel_scope.cancel()
+        await replicated.close()
+
+    run(main)
+
+
+def test_a_renewal_leaves_an_old_primary_that_shows_a_later_epoch_of_ours() -> None:
+    """What we had asked of it last came to nothing for all others."""
+
+    async def main() -> None:
+        database = FakeDatabase()
+        table = database.table()
+        taken = await take_over(table, FIRST_HEAD, b"h" * HOLDER_OCTETS)
+        assert taken is not None
+        connection, head = taken
+        replicated = Replicated(table, connection, head, write_own=_nowhere)
+        leading = Leading(table, replicated, address="", lease_seconds=LEASE_SECONDS)
+        await leading.first(connection, None)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leading.run)
+            await trio.sleep(LEASE_SECONDS)
+            old = database.servers.part()
+            old.write(put_head(head._replace(epoch=head.epoch + 1)))
+            await trio.sleep(2 * LEASE_SECONDS)
+            assert leading.is_sure
             nursery.cancel_scope.cancel()
         await replicated.close()
 

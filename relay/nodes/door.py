@@ -6,7 +6,8 @@
 The invariant: **only a node of this relay is answered, and only a node that leads decides.** Who connects shows a
 certificate of the relay's own authority, with its name; each question is looked at anew: whether a node of that name is
 known by that key (`is_node`), and whether this node leads (`leads`). A node that does not lead says so before it does
-anything, so that who asks may ask another one. Its files it lends to any node, whoever leads (`relay.nodes.lending`).
+anything, so that who asks may ask another one; and how far the log has come is said by one alone that is sure that it
+leads. Its files a node lends to any other, whoever leads (`relay.nodes.lending`).
 
 What a node asks for is carried out as it would be for whoever asks it there, by the same `Core.decide`: a member's key
 and membership are looked at again, writes are counted here for all nodes, Idempotency-Keys take their turn here. An
@@ -208,6 +209,9 @@ class Door:
             self.lines.say(logging.WARNING, "node.door_misused", because=because, node=name)
             return wire.NO_QUESTION, b""
         if not self._leads() and not isinstance(asked, words.OF_ANY_NODE):
+            return wire.NOT_LEADING, b""
+        if isinstance(asked, words.HowFar) and self._core.why_not_sure() is not None:
+            # Another may lead by now, and have what is not here.
             return wire.NOT_LEADING, b""
         raised, value = None, _NIL
         try:

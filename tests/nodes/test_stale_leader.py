@@ -64,3 +64,26 @@ def test_who_is_back_while_the_lease_is_still_its_own_does_not_say_that_it_leads
             assert await machines.until_led() is leader
 
     run(main)
+
+
+def test_nor_does_a_node_that_is_cut_off_together_with_it(tmp_path: Path) -> None:
+    """The two reach each other and not the database. Who leads by now cannot be known there."""
+
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert", "carl") as machines:
+            before = await machines.until_led()
+            beside, after = (one for one in machines.all if one is not before)
+            await machines.until_level()
+            before.table.cut_off()
+            beside.table.cut_off()
+            assert await machines.until_led_by_another(before) is after
+            message_id = await after.world.send(to="friend@example.com")
+            credentials = await after.world.enrol("did:plc:bbbbbbbbbbbbbbbbbbbbbbbb", "other.example")
+            assert before.leads  # as far as the two know
+            for path in (f"/v1/messages/{message_id}", f"/v1/events?cursor={message_id}"):
+                status, answer, _ = await beside.world.request("GET", path)
+                assert (status, answer["code"]) == (503, "TEMPORARILY_UNAVAILABLE"), path
+            status, _, _ = await beside.world.request("GET", "/v1/events", headers=credentials)
+            assert status == 503
+
+    run(main)

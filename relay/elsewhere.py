@@ -26,7 +26,7 @@ class OwnNode(Protocol):
     @property
     def lag_seconds(self) -> float:
         """So old is what is answered here, at most: since then this node is not known to have had all that the leader
-        had acknowledged. 0: it leads. Infinite: it never was."""
+        had acknowledged. 0: it leads, and is sure of it. Infinite: it never was."""
 
     @property
     def trouble(self) -> str | None:

@@ -1,10 +1,10 @@
 """What HTTP is told at one of several nodes, beside what it is told at a relay of one machine.
 
 - `GET /leader`: 200 at the node that leads, 503 at the others: for balancers that want to send writes to it directly.
-  It needs no key, costs nothing, and names nobody.
-- `Atmos-Lag` on every answer: so many seconds old is what stands in it, at most. `0` at the node that leads; at a node
-  that follows, how long ago it was last known to have had all that was acknowledged by then; `unknown` where it never
-  was, since its start. An answer to a write that
+  It needs no key, costs nothing, and names nobody. One that led, and cannot know whether another does by now, is none.
+- `Atmos-Lag` on every answer: so many seconds old is what stands in it, at most. `0` at the node that leads and is sure
+  of it; at all others, how long ago it was last known to have had all that was acknowledged by then; `unknown` where it
+  never was, since its start. An answer to a write that
   this node took is never too old for that write (`relay.nodes.forwarding`).
 - *Not known here* is not the same as *not there*: a key that was made a moment ago at another node, a message with a
   number that has not come here yet. Before anybody is told 401 or 404 for that, this node catches up; where it cannot,
@@ -50,7 +50,8 @@ _STARTS: Final = frozenset({"http.response.start", "websocket.accept", "websocke
 )
 async def leader(edge: Edge, request: Request) -> Answer:
     assert edge.node is not None
-    if edge.node.role != "leader":
+    # One that led, and cannot be sure any more, is late.
+    if edge.node.role != "leader" or edge.node.lag_seconds:
         raise Refusal("TEMPORARILY_UNAVAILABLE", "another node leads, or none at this moment")
     return Answer.of({"role": "leader"})
 
@@ -67,7 +68,7 @@ def saying_how_late(node: OwnNode, send: Send) -> Send:
 
 
 def _lag_of(node: OwnNode) -> bytes:
-    if node.role == "leader":
+    if node.role == "leader" and not node.lag_seconds:
         return b"0"
     return b"unknown" if math.isinf(node.lag_seconds) else b"%.1f" % node.lag_seconds
 

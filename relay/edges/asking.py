@@ -37,6 +37,8 @@ from relay.stream_places import Places, TicketUse
 #: So often what came to nothing is looked at. A request takes 8 s at most; a mail over SMTP that takes longer than two
 #: of these from MAIL to its end may be counted twice.
 LOOK_SECONDS: Final = 10.0
+#: That this node leads holds for so long from when it was told, which is four times as long as it is told again.
+LEADS_SECONDS_MAX: Final = 2.0
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -107,9 +109,12 @@ class ToldNode(OwnNode):
 
     @property
     def lag_seconds(self) -> float:
-        """What was told, and how long ago that was."""
+        """What was told, and how long ago that was. Who leads tells again before it may not any more; a core that
+        stands still tells nothing."""
         since = trio.current_time() - self._told_at
-        return self._told.lag_seconds + since if self._told.role == "follower" else 0.0
+        if self._told.role == "leader" and not self._told.lag_seconds and since <= LEADS_SECONDS_MAX:
+            return 0.0
+        return self._told.lag_seconds + since
 
     @property
     def trouble(self) -> str | None:

@@ -178,7 +178,7 @@ class Forwarding:
 
     @property
     def lag_seconds(self) -> float:
-        return max(0.0, trio.current_time() - self._level_at()) if self.follows else 0.0
+        return max(0.0, trio.current_time() - self._level_at())
 
     @property
     def trouble(self) -> str | None:

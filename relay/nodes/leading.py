@@ -60,6 +60,11 @@ class Leading:
         """Nobody else can have taken our place yet."""
         return not self.is_over and self._held.may_send_dot(trio.current_time())
 
+    @property
+    def level_at(self) -> float:
+        """When this machine had, for the last time, all that was acknowledged by anybody: now, while it is sure."""
+        return min(trio.current_time(), self._held.good_until)
+
     async def wait_until_sure(self) -> None:
         """Returns while `is_sure`; at once where it is so now."""
         while not self.is_sure:

@@ -94,6 +94,11 @@ class HeldLease:
         """Whether nobody else can take the lease for stale yet: what leaves now is not sent by two."""
         return self._confirmed_at is not None and now - self._confirmed_at < self._seconds
 
+    @property
+    def good_until(self) -> float:
+        """Nobody else could lead before this moment."""
+        return float("-inf") if self._confirmed_at is None else self._confirmed_at + self._seconds
+
 
 def clock_off_us(before_us: int, database_us: int, after_us: int) -> int:
     """How far the database's clock is ahead of ours, at the least; below zero: behind. `before_us` and `after_us`: ours

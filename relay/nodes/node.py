@@ -173,7 +173,9 @@ class Node:
     @property
     def level_at(self) -> float:
         """When this node was last known to have all that was acknowledged, by trio's clock; before all time: never."""
-        lag = 0.0 if self.leads else self._following.lag_seconds
+        if self._leading is not None and self.leads:
+            return self._leading.level_at
+        lag = self._following.lag_seconds
         return float("-inf") if lag is None else trio.current_time() - lag
 
     @property

@@ -98,8 +98,13 @@ def test_an_edge_catches_up_by_its_core(tmp_path: Path) -> None:
             with pytest.raises(Refusal):
                 await node.catch_up()
             node.hear(words.NodeIs("leader", 0))
-            await trio.sleep(2)
+            await trio.sleep(1)
             assert (node.role, node.lag_seconds) == ("leader", 0)
+            await trio.sleep(2)  # the core stands still
+            assert (node.role, node.lag_seconds) == ("leader", 3)
+            node.hear(words.NodeIs("leader", 1.5))  # it cannot be sure
+            await trio.sleep(0.5)
+            assert (node.role, node.lag_seconds) == ("leader", 2)
 
     with_follower(tmp_path, test)
 

@@ -21,6 +21,10 @@ def test_who_may_have_been_deposed_does_not_say_that_a_message_is_not_there(tmp_
             for path in (f"/v1/messages/{message_id}", f"/v1/events?cursor={message_id}"):
                 status, answer, _ = await before.world.request("GET", path)
                 assert (status, answer["code"]) == (503, "TEMPORARILY_UNAVAILABLE"), path
+            # It is no leader to send writes to, and says how old its answers are.
+            status, _, headers = await before.world.request("GET", "/leader")
+            assert status == 503
+            assert float(dict(headers)["atmos-lag"]) > 0
             # Nor does it refuse a key that was made since.
             credentials = await after.world.enrol("did:plc:bbbbbbbbbbbbbbbbbbbbbbbb", "other.example")
             status, _, _ = await before.world.request("GET", "/v1/events", headers=credentials)

@@ -102,6 +102,12 @@ class Follower:
         self.identity = ""
         self.leader_identity = ""
 
+    @property
+    def level_at(self) -> float:
+        """Where it leads itself, it is sure of it."""
+        leads = self.leader is not None and self.leader.name != LEADER.name
+        return trio.current_time() if leads else self.feed.level_at
+
     @cached_property
     def _app(self) -> Any:
         return create_app(self.core.edge, member_console(self.core.edge))
@@ -184,7 +190,7 @@ async def open_follower(
                     links,
                     name=name,
                     leader=lambda: follower.leader,
-                    level_at=lambda: feed.level_at,
+                    level_at=lambda: follower.level_at,
                 ) as follower.forwarding:
                     await nursery.start(feed.run)
                     yield follower

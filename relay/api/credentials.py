@@ -12,6 +12,7 @@ from relay.principals import Principal
 from relay.refusals import Refusal
 from relay.stream_places import TicketUse, no_such_ticket
 
+_READING = frozenset({"GET", "HEAD"})
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 
 
@@ -69,8 +70,8 @@ def listener_of(edge: Edge, request: Request) -> tuple[Principal, TicketUse | No
 
 
 def is_unknown(edge: Edge, request: Request) -> bool:
-    """Whether this request shows a key that is none, as far as is known at this node. What else is wrong with it is
-    nobody's question here."""
+    """Whether this request shows a key that is none, or wants something changed for a member that is suspended, as far
+    as is known at this node. What else is wrong with it is nobody's question here."""
     ticket = request.argument("ticket")
     opened = None if ticket is None else edge.streams.open_ticket(ticket)
     did = request.header(b"x-atmos-did") or request.argument("did")
@@ -82,9 +83,11 @@ def is_unknown(edge: Edge, request: Request) -> bool:
             return False
         try:
             if did:
-                authenticate(view, edge.pepper, did, key)
+                _, member = authenticate(view, edge.pepper, did, key)
             else:
-                authenticate_key(view, edge.pepper, key)
+                _, member = authenticate_key(view, edge.pepper, key)
+            if request.method not in _READING:
+                check_not_suspended(member)
         except Refusal:
             return True
     return False

@@ -18,7 +18,7 @@ Sources: RFC 6409, RFC 4954, RFC 5321 sections 4.5.3.1 and 4.5.5.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from relay import acceptance
@@ -55,10 +55,10 @@ class Submission:
 
     async def authenticate(self, user: str, password: str, client: Client) -> Admitted[Principal] | Reply:
         answer = self._authenticated(user, password)
-        if answer is not WRONG_CREDENTIALS or self._edge.node is None:
+        if not isinstance(answer, Reply) or self._edge.node is None:
             return answer
         try:
-            # At a node that follows: it may have been made a moment ago.
+            # At a node that follows: it may have been made a moment ago, or its member let in again.
             await self._edge.node.catch_up()
         except Refusal as refusal:
             return reply_to(refusal)
@@ -81,12 +81,12 @@ class Submission:
     async def mail(self, visit: Visit[Principal], transaction: Transaction) -> Reply:
         who = _who(visit)
         try:
-            with self._edge.store.read() as view:
-                check_still(view, who)
-                # Before a body is read, and for a retry as well: that it is one is not known before.
-                self._edge.quota.take_write(who.did)
-                if transaction.mail_from:
-                    check_own_domain(view, who.did, _domain(transaction.mail_from), "MAIL FROM")
+            await self._check(lambda view: check_still(view, who))
+            # Before a body is read, and for a retry as well: that it is one is not known before.
+            self._edge.quota.take_write(who.did)
+            if transaction.mail_from:
+                domain = _domain(transaction.mail_from)
+                await self._check(lambda view: check_own_domain(view, who.did, domain, "MAIL FROM"))
         except AddressError as error:
             return bad_sender(str(error))
         except Refusal as refusal:
@@ -122,8 +122,7 @@ class Submission:
     async def _send(
         self, who: Principal, visit: Visit[Principal], transaction: Transaction, message: Message
     ) -> Sent:
-        with self._edge.store.read() as view:
-            check_still(view, who)
+        await self._check(lambda view: check_still(view, who))
         read = partial(
             read_submitted,
             smtputf8=transaction.smtputf8,
@@ -147,6 +146,20 @@ class Submission:
         )
         sent: Sent = await self._edge.decide("send", wanted, who)
         return sent
+
+    async def _check(self, check: Callable[[Snapshot], object]) -> None:
+        """A node that follows refuses for good what is wrong when it has caught up, and not before. Raises what `check`
+        raises, and Refusal(TEMPORARILY_UNAVAILABLE)."""
+        try:
+            with self._edge.store.read() as view:
+                check(view)
+            return
+        except Refusal:
+            if self._edge.node is None:
+                raise
+        await self._edge.node.catch_up()
+        with self._edge.store.read() as view:
+            check(view)
 
     def _most_at_once(self, who: Principal, transaction: Transaction) -> int:
         """To how many a message can go, whatever was sent before. A limit of none lets one through, to be told why."""

@@ -342,6 +342,53 @@ def test_a_password_that_was_just_made_is_good_over_smtp(tmp_path: Path) -> None
     with_follower(tmp_path, test)
 
 
+def test_who_was_let_in_again_is_not_refused_by_a_node_that_is_behind(tmp_path: Path) -> None:
+    async def test(world: World, follower: Follower) -> None:
+        door = Submission(follower.core.edge)
+        client = Client(address="192.0.2.1", counted_as="192.0.2.1", is_trusted=False)
+        password = world.credentials["Authorization"].removeprefix("Bearer ")
+
+        async def send() -> int:
+            status, _, _ = await follower.request("POST", "/v1/send", headers=world.credentials, json=MAIL)
+            return status
+
+        async def authenticate() -> bool:
+            return isinstance(await door.authenticate(DID, password, client), Admitted)
+
+        for ask, good in ((send, 200), (authenticate, True)):
+            await world.command("member_suspend", did=DID, reason="spam")
+            await wait_all_tasks_blocked()
+            assert await ask() in (403, False)
+            follower.feed.hold()
+            await world.command("member_resume", did=DID)
+            assert await meanwhile(follower, ask()) == good
+        # Reading he might, and waits for nobody.
+        await world.command("member_suspend", did=DID, reason="spam")
+        await wait_all_tasks_blocked()
+        follower.feed.hold()
+        assert (await follower.request("GET", "/v1/messages", headers=world.credentials))[0] == 200
+        follower.feed.go_on()
+
+    with_follower(tmp_path, test)
+
+
+def test_a_domain_that_was_just_enrolled_is_good_over_smtp(tmp_path: Path) -> None:
+    async def test(world: World, follower: Follower) -> None:
+        door = Submission(follower.core.edge)
+        client = Client(address="192.0.2.1", counted_as="192.0.2.1", is_trusted=False)
+        who = Admitted(member_of(world), DID)
+        visit = Visit(client=client, tls="TLSv1.3", ehlo_name="a.example", admitted=who)
+        follower.feed.hold()
+        await world.command("domain_add", did=DID, domain="new.example")
+        new, foreign = (Transaction(mail_from=f"me@{of}.example") for of in ("new", "foreign"))
+        assert (await meanwhile(follower, door.mail(visit, new))).code == 250
+        assert (await door.mail(visit, foreign)).code >= 500
+        follower.leader = None
+        assert 400 <= (await door.mail(visit, foreign)).code < 500
+
+    with_follower(tmp_path, test)
+
+
 # ------------------------------------------------------------------------------------------- what strangers ask
 
 

@@ -195,11 +195,11 @@ class Forwarding:
             if leader is not None:
                 self._links.drop_all_but(leader)
                 await self._links.close_dropped()
-            self._note_leading()
+            self.note_leading()
             await trio.sleep(LOOK_SECONDS)
 
-    def _note_leading(self) -> None:
-        """Which tickets were used before, the node before knew."""
+    def note_leading(self) -> None:
+        """Which tickets were used before, the node before knew. Called before anybody may ask, where that is known."""
         if not self._has_led and not self.follows:
             self._has_led = True
             self._core.stream_places.tickets_from_us = self._core.store.now_us()
@@ -272,7 +272,7 @@ class Forwarding:
 
     async def admit_stream(self, did: str, ticket: TicketUse | None, session: str | None) -> float | None:
         if not self.follows:
-            self._note_leading()
+            self.note_leading()
             return self._core.stream_places.admit(did, ticket, session)
         if ticket is None and session is None:
             return None

@@ -71,7 +71,12 @@ async def open_node(core: Core) -> AsyncIterator[Node]:
     ):
         node.door = door
         rules = Rules(core, node, forwarding.rules)
-        node.on_leading = rules.begin_to_lead
+
+        def begin_to_lead() -> None:
+            rules.begin_to_lead()
+            forwarding.note_leading()
+
+        node.on_leading = begin_to_lead
         await rules.begin(leader)
         nursery.start_soon(rules.run)
         nursery.start_soon(_renew, certificates)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from relay.nodes.forwarding import CATCH_UP_SECONDS_MAX
-from relay.nodes.words import Node
+from relay.nodes.wire import ANSWERED
+from relay.nodes.words import AdmitStream, Answered, Node
 from relay.own_keys import IssueOwnKey
 from relay.principals import Principal
+from relay.processes.carried import made
 from relay.refusals import Refusal
 from relay.self_service import Suppress
 from relay.streams import Streams
 from relay.views import members
-from tests.edges.test_acceptance_seam import wanted
+from tests.edges.test_acceptance_seam import member_of, wanted
 from tests.nodes.beside_a_leader import refused, with_follower
+from tests.world.machines import open_machines
 from tests.world.nodes import LEADER, Follower, open_follower
 from tests.world.relay import DID, World, open_world, run
 
@@ -118,6 +122,30 @@ def test_a_ticket_opens_one_stream_whichever_nodes_are_asked(tmp_path: Path) -> 
         assert not await opens(at_leader)
 
     with_follower(tmp_path, test)
+
+
+def test_nor_from_a_node_that_asks_it_in_the_first_moment(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert", "carl") as machines:
+            before = await machines.until_led()
+            streams, member = before.world.core.streams, member_of(before.world)
+            ticket, _ = streams.issue_ticket(member, before.world.core.store.now_us())
+            opened = streams.open_ticket(ticket)
+            assert opened is not None
+            async with streams.open(*opened):
+                pass
+            before.kill()
+            others = [one for one in machines.all if one is not before]
+            await machines.until(lambda: any(one.leads for one in others))
+            after = next(one for one in others if one.leads)
+            asked = msgspec.msgpack.encode(AdmitStream(DID, opened[1], None))
+            status, answered = await after.node.door.answer("another", asked)
+            assert status == ANSWERED
+            raised = msgspec.msgpack.decode(answered, type=Answered).raised
+            assert raised is not None
+            assert made(raised).code == "AUTH_FAILED"
+
+    run(main)
 
 
 def test_who_takes_the_lead_takes_no_ticket_of_before(tmp_path: Path) -> None:

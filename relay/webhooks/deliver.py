@@ -477,24 +477,22 @@ class Webhooks:
             raise Refusal("NOT_FOUND", "there is no such webhook")
         # The request has its own time.
         with trio.move_on_after(TEST_WAITS_SECONDS) as waits:
-            await self._core.before_acting()
             await self._tests.acquire(state.did)
+            try:
+                await self._core.before_acting()
+            except BaseException:
+                self._tests.release()
+                raise
         if waits.cancelled_caught:
             raise Refusal("TEMPORARILY_UNAVAILABLE", _NO_TURN, retry_after_seconds=TEST_WAITS_SECONDS)
+        at_us, began = self._store.now_us(), trio.current_time()
         try:
-            return await self._test(state)
+            answer = await self._asker.test(state, at_us)
         finally:
             self._tests.release()
-
-    async def _test(self, state: WebhookState) -> WebhookAttempt:
-        at_us, began = self._store.now_us(), trio.current_time()
-        answer = await self._asker.test(state, at_us)
+        seconds = trio.current_time() - began
         attempt = WebhookAttempt(
-            at_us=at_us,
-            is_test=True,
-            http_status=answer.status,
-            error=answer.error,
-            seconds=trio.current_time() - began,
+            at_us=at_us, is_test=True, http_status=answer.status, error=answer.error, seconds=seconds
         )
         self._count(state.webhook_id, attempt, answer)
         return attempt

@@ -85,6 +85,33 @@ def test_a_test_has_the_time_of_any_request_and_more_than_four_at_a_time_are_ref
     run(main)
 
 
+def test_a_test_that_waited_for_its_turn_is_not_sent_where_another_machine_may_act_by_then(
+    tmp_path: Path,
+) -> None:
+    async def slowly(_: object) -> int:
+        await trio.sleep(2)
+        return 204
+
+    async def main() -> None:
+        async with open_teller(tmp_path / "data") as teller:
+            slow, last = [await teller.add(slowly) for _ in range(4)], await teller.add()
+
+            async def test_last() -> None:
+                with pytest.raises(Refusal, match="try again"):
+                    await teller.webhooks.test(last.webhook_id)
+
+            async with trio.open_nursery() as nursery:
+                for one in slow:
+                    nursery.start_soon(teller.webhooks.test, one.webhook_id)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(test_last)
+                await trio.testing.wait_all_tasks_blocked()
+                teller.core.before_acting = trio.sleep_forever
+            assert last.requests == []
+
+    run(main)
+
+
 def test_a_test_comes_at_once_and_moves_nothing(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_teller(tmp_path / "data") as teller:

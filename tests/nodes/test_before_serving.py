@@ -119,3 +119,26 @@ def test_it_has_removed_what_it_owes_before_it_serves(tmp_path: Path) -> None:
                 await is_done.wait()
 
     run(main)
+
+
+def test_an_old_primary_that_comes_back_with_it_does_not_tell_it_that_it_has_all(tmp_path: Path) -> None:
+    """One machine had both, and was away. What is on that server is what this node had when they went."""
+
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert") as machines:
+            leader, away, message_id = await with_one_away(machines)
+            servers = machines.database.servers
+            old = servers.primary
+            away.table.hosts = [old.name, *(host for host in away.table.hosts if host != old.name)]
+            away.table.reach_only(away.table.hosts)
+            servers.fail_over(old_comes_back=True)
+            leader.table.reach_only([host for host in leader.table.hosts if host != old.name])
+            await machines.until_led()
+            await erase(leader.world, recipient=FRIEND)
+            await away.begin()
+            status, shown, _ = await away.world.request("GET", f"/v1/messages/{message_id}")
+            assert status == 200
+            assert FRIEND not in str(shown)
+            assert not names_in(away.directory / LOG_DIRECTORY, FRIEND)
+
+    run(main)

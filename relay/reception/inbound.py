@@ -167,11 +167,14 @@ class Inbound:
                 is_for_postmaster=any(is_urgent(each, self._edge.config) for each in mail.rcpt_to),
             )
         else:
-            is_replying = await self._is_reply(found, reading) or await self._is_from_known_sender(
-                found, mail, party
-            )
+            is_replying = await self._is_replying(found, mail, party)
             if not (is_replying or found.is_for_postmaster or self._edge.config.inbound.forward == "all"):
-                return self._refuse("no_reply", _NO_REPLY)
+                if self._edge.node is not None:
+                    # What is answered may be new at a node that follows.
+                    await self._edge.node.catch_up()
+                    is_replying = await self._is_replying(found, mail, party)
+                if not is_replying:
+                    return self._refuse("no_reply", _NO_REPLY)
             wanted = ToPassOn(
                 mail=mail, kind="reply" if is_replying else "other", did=found.did, domain=found.domain
             )
@@ -205,6 +208,10 @@ class Inbound:
         return None
 
     # ------------------------------------------------------------------------------------------------ replies
+
+    async def _is_replying(self, found: ForMember, mail: Mail, party: str) -> bool:
+        is_reply = await self._is_reply(found, mail.reading)
+        return is_reply or await self._is_from_known_sender(found, mail, party)
 
     async def _is_reply(self, found: ForMember, reading: Reading) -> bool:
         """A send may be 10 MiB, and its number is no secret: so each is read once, few are, and others come between."""

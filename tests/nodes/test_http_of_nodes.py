@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from email.parser import BytesHeaderParser
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,14 @@ from relay.message.tokens import Unsubscribe
 from relay.own_keys import IssueOwnKey
 from relay.principals import Principal
 from relay.reception.commands import Transaction
+from relay.reception.data import Message
 from relay.reception.inbound import Inbound
 from relay.reception.interface import Admitted, Client, Visit
 from relay.reception.submission import Submission
 from tests.edges.test_acceptance_seam import member_of, wanted
 from tests.nodes.beside_a_leader import with_follower as beside_a_leader
 from tests.world.nodes import LEADER, Follower
-from tests.world.relay import DID, OTHER_DID, World
+from tests.world.relay import DID, DOMAIN, OTHER_DID, World
 from tests.world.stream import Closed, Refused, open_stream
 
 
@@ -426,3 +429,29 @@ def test_mail_for_what_is_new_here_is_taken(tmp_path: Path) -> None:
         assert 400 <= nobody.code < 500
 
     with_follower(tmp_path, test)
+
+
+def test_an_answer_to_a_mail_that_is_new_here_is_taken(tmp_path: Path) -> None:
+    async def test(world: World, follower: Follower) -> None:
+        follower.core.mail_reader = world.core.mail_reader
+        door = Inbound(follower.core.edge)
+        visit = Visit(Client(address="192.0.2.1", counted_as="192.0.2.1", is_trusted=False))
+        transaction = Transaction(mail_from="ann@example.org", recipients=[f"you@{DOMAIN}"])
+        await world.command("domain_set_forward", domain=DOMAIN, to="boss@elsewhere.example")
+        await wait_all_tasks_blocked()
+        follower.feed.hold()
+        await world.until_final(await world.send())
+        sent = BytesHeaderParser().parsebytes(world.mx.messages[-1].data)["Message-ID"]
+        answer = f"From: ann@example.org\r\nIn-Reply-To: {sent}\r\n\r\nHello\r\n".encode()
+        reply = await meanwhile(follower, door.data(visit, transaction, message_of(answer)))
+        assert reply.code == 250
+        another = message_of(answer.replace(sent.encode(), b"<0@example.com>"))
+        assert (await door.data(visit, transaction, another)).code == 550
+        follower.leader = None
+        assert 400 <= (await door.data(visit, transaction, another)).code < 500
+
+    with_follower(tmp_path, test)
+
+
+def message_of(octets: bytes) -> Message:
+    return Message(octets, normalised=False, sha256=sha256(octets).digest())

@@ -30,6 +30,8 @@ decide. The lease's word of what is witnessed is a word, too: one that cannot be
 
 A server that shows less than this machine's log has is an old primary, or the database was restored to an earlier time.
 Nothing that it shows counts.
+One that shows as much may be an old primary, too: that this log has all is believed of a server
+only when a standby was seen beside it, once for each connection.
 """
 
 from __future__ import annotations
@@ -198,6 +200,7 @@ class Following:
     async def _follow(self, connection: Connection) -> None:
         log = self._log
         self._lease_moved_at = trio.current_time()
+        is_believed = False
         while True:
             asked_at = trio.current_time()
             lease = await connection.lease()
@@ -209,7 +212,9 @@ class Following:
             strange = _what_is_strange(lease, head, log)
             witnessed_chain = b"" if lease is None or strange is not None else lease.witnessed_chain
             await self._apply(connection, head, witnessed_chain)
-            self._note_what_is_current(asked_at)
+            is_believed = is_believed or await connection.has_witness(self._poll_seconds)
+            if is_believed:
+                self._note_what_is_current(asked_at)
             self._on_level(seen)
             self._tell_how_it_is(strange)
             self._check_that_somebody_leads(lease)

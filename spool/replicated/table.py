@@ -166,8 +166,8 @@ class Connection(Protocol):
         """
 
     async def has_witness(self, seconds: float) -> bool:
-        """Whether the lease that was written last, by this connection, has a witness within so long. No server that
-        takes the place of this one shows an older one then. Raises `TableError`."""
+        """Whether all that this server has now, as the lease that was written last by this connection, has a witness
+        within so long. No server that takes the place of this one shows an older one then. Raises `TableError`."""
 
     async def nodes(self) -> Mapping[str, Mapping[str, object]]:
         """What each machine says of itself, by its name. One that is no JSON object, or far too long, is empty."""

@@ -48,6 +48,22 @@ def test_what_was_erased_meanwhile_it_has_not_and_shows_to_nobody(tmp_path: Path
     run(main)
 
 
+def test_an_old_primary_does_not_know_what_was_erased(tmp_path: Path) -> None:
+    """It has come back, and shows no more than the node has that was away."""
+
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert") as machines:
+            leader, away, _ = await with_one_away(machines)
+            machines.database.servers.fail_over(old_comes_back=True)
+            await erase(leader.world, recipient=FRIEND)
+            seq = leader.seq
+            await away.begin()
+            assert away.seq >= seq
+            assert not names_in(away.directory / LOG_DIRECTORY, FRIEND)
+
+    run(main)
+
+
 def test_before_it_serves_it_pauses_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pause for each 32 records was most of the time that a node from a backup took to begin."""
     monkeypatch.setattr(strip, "RECORDS_PER_PAUSE", 1)

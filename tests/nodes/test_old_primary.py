@@ -84,6 +84,24 @@ def test_what_nodes_say_of_themselves_is_said_where_the_log_goes_on(tmp_path: Pa
     run(main)
 
 
+def test_who_reaches_an_old_primary_alone_does_not_say_that_it_has_all(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert") as machines:
+            leader = await machines.until_led()
+            await machines.until_level()
+            (follower,) = [machine for machine in machines.all if machine is not leader]
+            old = machines.database.servers.primary
+            machines.database.servers.fail_over(old_comes_back=True)
+            follower.table.reach_only([old.name])
+            since = trio.current_time()
+            await deliver(machines, "friend@example.com")
+            await trio.sleep(30)
+            assert follower.seq < leader.seq
+            assert follower.node.level_at <= since
+
+    run(main)
+
+
 def test_a_leader_that_is_left_with_a_primary_without_standbys_is_not_sure(tmp_path: Path) -> None:
     """The two are cut off from all others, and the server takes its standbys for alive until its own time has passed:
     it goes on to renew the lease, and another node leads by the server that took its place."""

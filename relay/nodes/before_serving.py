@@ -2,8 +2,7 @@
 
 The invariant: **nobody is shown by a node that was away what was erased meanwhile, where the database could be asked.**
 That something is erased is an event like any other, so a node that was away, or was made from a backup, has to have
-what the others had when it was begun. It is waited for as long as the log grows; and until somebody is seen to lead,
-for an old primary that has come back with this machine shows what both had when they went, and nobody there.
+what the others had when it was begun. It is waited for as long as the log grows.
 
 Where the database does not answer, nobody knows what is missing, and a node serves what it has: reading goes on without
 the database, at a node that is begun again, too. What it answers says how old it is (`Atmos-Lag: unknown`).
@@ -54,7 +53,7 @@ async def _prepare(core: Core, node: Node, stop_wanted: Callable[[], Awaitable[N
 async def _wait_until_level(core: Core, node: Node) -> None:
     began = grew_at = trio.current_time()
     seq = core.store.last_seq
-    while not (node.leads or node.level_at >= max(began, node.who_leads.led_at)):
+    while not (node.leads or node.level_at >= began):
         if core.store.last_seq > seq:
             seq, grew_at = core.store.last_seq, trio.current_time()
         elif trio.current_time() - grew_at >= PATIENCE_SECONDS:

@@ -33,8 +33,6 @@ class LeaseWatch:
     def __init__(self, lease_seconds: float) -> None:
         self._seconds = lease_seconds
         self._highest: tuple[int, int] | None = None
-        #: A higher one has come than one that was read before: somebody renews it.
-        self.has_moved_on = False
         #: What was read last, and of which host.
         self._shown: tuple[int, int] | None = None
         self._host = ""
@@ -49,7 +47,6 @@ class LeaseWatch:
         # On one host any change tells that somebody writes. What another host shows may be old.
         has_moved = is_higher or (host == self._host and self._shown is not None and value != self._shown)
         if is_higher:
-            self.has_moved_on = self._highest is not None
             self._highest = value
         self._shown, self._host = value, host
         if has_moved or self._since is None or sent_at - self._until > self._seconds:

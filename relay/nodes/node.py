@@ -88,7 +88,7 @@ class Node:
         self._keys = KeyMaterial(
             core.directory, Seal(core.pepper, BESIDE, core.surroundings.chance), self._know_pepper
         )
-        self.who_leads: Final = WhoLeads(self._lease_seconds)
+        self._who_leads = WhoLeads(self._lease_seconds)
         self._following = Following(
             table,
             self._log,
@@ -144,15 +144,15 @@ class Node:
         """Who leads, as far as is known at this moment. None: nobody."""
         if self.leads:
             return Led(self.name, self._own.address)
-        led = self.who_leads.led
-        if self._leading is not None or self.who_leads.is_nobody or led is None:
+        led = self._who_leads.led
+        if self._leading is not None or self._who_leads.is_nobody or led is None:
             return None
         # Our own lease, of the process before this one, or of a lead that came to nothing.
         return None if led.name == self.name else led
 
     def expect(self, led: Led, members: Members) -> None:
         """It led when this process began, as far as the database has it, and these were the nodes."""
-        self.who_leads.led = led
+        self._who_leads.led = led
         self._speaking.members = members
 
     @property
@@ -298,16 +298,16 @@ class Node:
                 leading = None
             if leading is not None:
                 return leading
-            self.who_leads.begin_anew()
+            self._who_leads.begin_anew()
 
     def _see(self, seen: Seen) -> None:
         """Who leads, as the database shows it, whatever becomes of its rows here."""
-        if self.who_leads.see(seen, trio.current_time()):
+        if self._who_leads.see(seen, trio.current_time()):
             self._said = self._trouble.nobody_leads = None
 
     def _see_level(self, seen: Seen) -> None:
         """All of it that is known to be witnessed was applied: this node may lead, if somebody has to."""
-        if not self.who_leads.is_stale:
+        if not self._who_leads.is_stale:
             return
         if (why := self._why_not_leading(seen.head)) is None:
             self._may_try.set()
@@ -322,10 +322,10 @@ class Node:
     def _hear_of_trouble(self, error: TableError | SpoolError | None) -> None:
         if isinstance(error, TableError):
             # What could not be read proves nothing of who leads.
-            self.who_leads.begin_anew()
+            self._who_leads.begin_anew()
         if self._trouble.hear(error) and self._trouble.text != self._versions.needs_upgrade:
             self._lines.say(logging.WARNING, "node.database_trouble", because=self._trouble.text)
-        if self.who_leads.is_nobody and isinstance(error, REFUSED):
+        if self._who_leads.is_nobody and isinstance(error, REFUSED):
             self._say_why_not("it cannot take all that is in the database into its log")
 
     def _why_not_leading(self, head: Head) -> str | None:
@@ -365,9 +365,9 @@ class Node:
         lease, head = await connection.lease(), await connection.head()
         self._following.check_is_current(connection.host, head)
         now = trio.current_time()
-        if not self.who_leads.is_still_stale(lease, connection.host, sent_at=sent_at, now=now):
+        if not self._who_leads.is_still_stale(lease, connection.host, sent_at=sent_at, now=now):
             return None
-        if self._why_not_leading(head) or self.who_leads.is_about_to_lead(head, lease):
+        if self._why_not_leading(head) or self._who_leads.is_about_to_lead(head, lease):
             return None
         rows = await connection.nodes()
         removed = members_in(rows).why_not(self.name, self.identity)

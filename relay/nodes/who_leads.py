@@ -18,9 +18,6 @@ class WhoLeads:
         self._watch = LeaseWatch(lease_seconds)
         #: As the lease said last, however old that is.
         self.led: Led | None = None
-        #: When it was first seen to have been renewed, by trio's clock; positive infinity: it was not. What was read
-        #: before may be of a time long past.
-        self.led_at = float("inf")
         #: The lease does not move, as far as is known.
         self.is_stale = False
         #: It did not move for its time, and is still the same.
@@ -34,8 +31,6 @@ class WhoLeads:
         if lease is not None:
             self.led = read_address(lease.address) or self.led
         self.is_stale = self.is_still_stale(lease, seen.host, sent_at=seen.at, now=now)
-        if self._watch.has_moved_on:
-            self.led_at = min(self.led_at, seen.at)
         value = None if lease is None else (lease.epoch, lease.holder, lease.counter)
         has_changed = value != self._lease
         self.is_nobody = self.is_stale or (self.is_nobody and not has_changed)

@@ -52,7 +52,7 @@ def test_a_leader_that_is_sure_says_at_once_that_a_message_is_not_there(tmp_path
 
 def test_who_is_back_while_the_lease_is_still_its_own_does_not_say_that_it_leads(tmp_path: Path) -> None:
     async def main() -> None:
-        async with open_machines(tmp_path, "anna", nodes="lease_seconds = 10") as machines:
+        async with open_machines(tmp_path, "anna") as machines:
             leader = await machines.until_led()
             leader.kill()
             await leader.until_ended()

@@ -29,9 +29,8 @@ Who leads is known all the same, and told before anything is applied: a machine 
 decide. The lease's word of what is witnessed is a word, too: one that cannot be is named, and does not count.
 
 A server that shows less than this machine's log has is an old primary, or the database was restored to an earlier time.
-Nothing that it shows counts.
-One that shows as much may be an old primary, too: that this log has all is believed of a server
-only when a standby was seen beside it, once for each connection.
+Nothing that it shows counts. One that shows as much may be an old primary, too: it is believed that this log has all
+when a standby was seen to have what that server has, once for each connection.
 """
 
 from __future__ import annotations

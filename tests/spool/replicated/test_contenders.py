@@ -22,7 +22,7 @@ from tests.world.replicated import Node, open_node
 from tests.world.servers import Plant
 from tests.world.spool import group
 
-SEEDS = 60
+SEEDS = 100
 #: After that nothing goes wrong by itself any more.
 TROUBLE_SECONDS = 400.0
 #: A process that does not get on for so long is ended.

@@ -38,6 +38,17 @@ def owing_nodes(nodes: Iterable[Facts | StrangeRow], erased_seq: int) -> list[st
     return found
 
 
+def never_begun(nodes: Iterable[Facts | StrangeRow]) -> list[str]:
+    """A sentence for each node that was added and has never run. Whether it was joined is not known here, so nobody
+    waits for it."""
+    return [
+        f"node {node.name} was added and has never run: if it has joined with a log, that may have them until its "
+        "relay is started, or the node is removed and its directory deleted"
+        for node in nodes
+        if isinstance(node, Facts) and not node.began_at
+    ]
+
+
 def owing_rows(oldest_seq: int | None, payload_seq: int, tail_hours: int) -> list[str]:
     """The same of the database's table, whose rows begin with `oldest_seq`. `payload_seq`: the last record whose
     payload goes."""
@@ -60,15 +71,17 @@ async def wait_for_others(
 ) -> Sequence[str]:
     """What is still owed when all nodes have stripped, or `seconds` have gone: as `Core.wait_for_others_to_strip`.
 
-    For rows nobody waits: they may need a day. The two readers may raise TableError, of which the answer tells.
+    For rows nobody waits, which may need a day, nor for a node that has never run. The two readers may raise
+    TableError, of which the answer tells.
     """
     until = trio.current_time() + seconds
     try:
-        while owed := owing_nodes(await read_nodes(), erased_seq):
+        while owed := owing_nodes(nodes := list(await read_nodes()), erased_seq):
             if trio.current_time() >= until:
                 break
             await trio.sleep(POLL_SECONDS)
-        return [*owed, *owing_rows(await read_oldest_seq(), payload_seq, tail_hours)]
+        rows = owing_rows(await read_oldest_seq(), payload_seq, tail_hours)
+        return [*owed, *never_begun(nodes), *rows]
     except TableError as error:
         return [f"which nodes have them still is not known, since the database does not answer: {error}"]
 

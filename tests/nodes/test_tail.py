@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from relay.core import Core
 from relay.nodes.facts import Facts, StrangeRow, invited, to_row
-from relay.nodes.owed import owing_nodes, owing_rows, wait_for_others
+from relay.nodes.owed import never_begun, owing_nodes, owing_rows, wait_for_others
 from relay.nodes.tail import FIRST_SECONDS, PERIOD_SECONDS, Tail, aged_through, what_may_go
 from relay.times import HOUR_US
 from spool import Received
@@ -71,6 +71,8 @@ def test_a_node_that_has_not_said_so_has_not_stripped() -> None:
     assert [sentence.split(" ")[1] for sentence in owed] == ["two", "three", "x"]
     assert "up to 49" in owed[0]
     assert "(no room)" in owed[0]
+    (sentence,) = never_begun([done, late, away, invited("four"), StrangeRow("x", "it is odd")])
+    assert sentence.startswith("node four was added and has never run: if it has joined with a log")
 
 
 def test_rows_are_owed_while_they_are_there() -> None:
@@ -106,6 +108,10 @@ def test_whoever_erases_waits_for_the_others_for_a_while() -> None:
         one, two, _ = await wait(51)
         assert trio.current_time() == 13
         assert (one[:8], two[:8]) == ("node one", "node two")
+        nodes[0] = invited("three")
+        three, _ = await wait(50)
+        assert trio.current_time() == 13
+        assert three.startswith("node three was added")
 
     run(main)
 

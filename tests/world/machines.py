@@ -297,11 +297,6 @@ class Machines:
         leader = await self.until_led()
         await self.until(lambda: all(machine.seq >= leader.seq for machine in self.all if machine.is_up))
 
-    async def until_known(self) -> None:
-        """All that are up have heard of each other. (`node add` has told them of it, where it was used.)"""
-        up = [machine for machine in self.all if machine.is_up]
-        await self.until(lambda: all(one.name in machine.node.known for machine in up for one in up))
-
     async def enrol(self) -> None:
         self.credentials.update(await (await self.until_led()).world.enrol())
 
@@ -347,7 +342,6 @@ async def open_machines(
             for machine in machines.all:
                 machine.older = older or {}
                 await machine.begin()
-            await machines.until_known()
             if enrol:
                 await machines.enrol()
             yield machines

@@ -44,6 +44,7 @@ from relay.listening import listen_http
 from relay.nodes import wire, words
 from relay.nodes.certificates import NodeCertificates, identity_shown, name_in
 from relay.nodes.handshakes import Handshakes
+from relay.nodes.leading import why_others_may_have_more
 from relay.nodes.lending import Lending
 from relay.nodes.seldom import Seldom
 from relay.operator.commands import carry_out, make_all_known
@@ -210,8 +211,7 @@ class Door:
             return wire.NO_QUESTION, b""
         if not self._leads() and not isinstance(asked, words.OF_ANY_NODE):
             return wire.NOT_LEADING, b""
-        if isinstance(asked, words.HowFar) and self._core.why_not_sure() is not None:
-            # Another may lead by now, and have what is not here.
+        if isinstance(asked, words.HowFar) and await why_others_may_have_more(self._core) is not None:
             return wire.NOT_LEADING, b""
         raised, value = None, _NIL
         try:

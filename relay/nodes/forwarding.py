@@ -54,6 +54,7 @@ from relay.elsewhere import Role
 from relay.events import ConsoleEpochRaised
 from relay.message.tokens import SEAL_KEY_OCTETS
 from relay.nodes import words
+from relay.nodes.leading import why_others_may_have_more
 from relay.nodes.links import ANSWER_SECONDS_MAX, Links, LostError, NotAskedError
 from relay.nodes.seldom import Seldom
 from relay.nodes.words import Node
@@ -288,17 +289,16 @@ class Forwarding:
         return told
 
     async def catch_up(self) -> None:
-        if not self.follows:
-            # Where the lease is not sure, another may lead by now, and have what is not here.
-            why_not = self._core.why_not_sure()
-            if why_not is not None:
-                raise why_not
-            return
         with trio.move_on_after(CATCH_UP_SECONDS_MAX):
+            if not self.follows:
+                why_not = await why_others_may_have_more(self._core)
+                if why_not is not None:
+                    raise why_not
+                return
             if await self._views_have(await self._how_far(self._questions), CATCH_UP_SECONDS_MAX):
                 return
         raise _unavailable(
-            "this node is behind the one that leads, and does not know yet whether this exists; try again",
+            "this node is behind others, and does not know yet whether this exists; try again",
             retry_after_seconds=1,
         )
 

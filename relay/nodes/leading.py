@@ -19,11 +19,12 @@ from typing import Final
 
 import trio
 
+from relay.core import Core
 from relay.nodes.lease import HeldLease
 from relay.nodes.seldom import Seldom
 from relay.nodes.trouble import in_words
 from relay.refusals import Refusal
-from spool.errors import LogDeposedError
+from spool.errors import LogDeposedError, SpoolError
 from spool.replicated.lateness import no_answer
 from spool.replicated.leading import Replicated, Witnessed, shows_less
 from spool.replicated.table import Connection, Lease, ShowsLessError, Table, TableError
@@ -173,6 +174,20 @@ class Leading:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+
+async def why_others_may_have_more(core: Core) -> Refusal | None:
+    """Asked at a node that leads, before it says that something does not exist. None: all that any node can show is in
+    the log here.
+
+    What is being written is waited for: others may have it already, since they are told before we are answered. And
+    where the lease is not sure, another may lead by now.
+    """
+    try:
+        await core.store.settle()
+    except SpoolError:
+        return database_is_away()
+    return core.why_not_sure()
 
 
 def database_is_away() -> Refusal:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+import pytest
 import trio
 
+from spool.replicated.table import Row
 from tests.world.machines import open_machines
 from tests.world.relay import run
+from tests.world.table import FakeConnection
 
 
 def test_who_may_have_been_deposed_does_not_say_that_a_message_is_not_there(tmp_path: Path) -> None:
@@ -89,5 +93,45 @@ def test_nor_does_a_node_that_is_cut_off_together_with_it(tmp_path: Path) -> Non
                 assert (status, answer["code"]) == (503, "TEMPORARILY_UNAVAILABLE"), path
             status, _, _ = await beside.world.request("GET", "/v1/events", headers=credentials)
             assert status == 503
+
+    run(main)
+
+
+@pytest.mark.parametrize("who_is_asked", ["the leader", "a third node"])
+def test_what_a_node_has_shown_is_denied_by_no_other_while_the_leader_waits_for_the_database_s_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who_is_asked: str
+) -> None:
+    """The database has said that the row has a witness to whoever follows, before it answers the leader."""
+    is_held, let_go = trio.Event(), trio.Event()
+    append = FakeConnection.append
+
+    async def held(self: FakeConnection, row: Row, holder: bytes) -> bool:
+        added = await append(self, row, holder)
+        is_held.set()
+        await let_go.wait()
+        return added
+
+    async def main() -> None:
+        async with open_machines(tmp_path, "anna", "bert", "carl") as machines:
+            leader = await machines.until_led()
+            shows, other = (machine for machine in machines.all if machine is not leader)
+            await machines.until_level()
+            asked = leader if who_is_asked == "the leader" else other
+            if asked is other:
+                other.table.cut_off()
+            monkeypatch.setattr(FakeConnection, "append", held)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(leader.world.send, to="friend@example.com"))
+                await is_held.wait()
+                before = leader.seq
+                await machines.until(lambda: shows.seq > before)
+                path = f"/v1/events?cursor={shows.seq}"
+                assert (await shows.world.request("GET", path))[0] == 200
+                assert (await asked.world.request("GET", path))[0] == 503
+                assert leader.seq == before
+                let_go.set()
+            other.table.rejoin()
+            await machines.until_level()
+            assert (await asked.world.request("GET", path))[0] == 200
 
     run(main)

@@ -219,16 +219,15 @@ def _explain_group(group: BaseExceptionGroup[BaseException]) -> None:
 
 def _with_advice(error: BaseException) -> str:
     """With what to do, where the sentence comes from below of what has commands."""
-    from relay.nodes.trouble import NO_TABLES_ADVICE
     from spool.errors import LostRowsError
     from spool.replicated.table import NoTablesError, UnknownOutcomeError
 
-    if isinstance(error, NoTablesError):
-        return f"{error}. {NO_TABLES_ADVICE}"
     if isinstance(error, UnknownOutcomeError):
         return f"{error}. Whether the database has done it is not known: give the command again"
-    if isinstance(error, LostRowsError) or isinstance(error.__cause__, LostRowsError):
-        return f"{error}. What to do is in docs/NODES.md, where the database was restored to an earlier time"
+    if isinstance(error, NoTablesError | LostRowsError) or isinstance(error.__cause__, LostRowsError):
+        from relay.nodes.trouble import FOUND_ANEW, in_words
+
+        return in_words(error) if isinstance(error, NoTablesError) else f"{error}. {FOUND_ANEW}"
     if isinstance(error, OSError) and error.errno and error.strerror and error.filename is None:
         # Where the words are ours, and not the system's for this number, they tell all there is to tell.
         return str(error) if error.strerror == os.strerror(error.errno) else error.strerror

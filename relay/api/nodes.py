@@ -68,9 +68,10 @@ def saying_how_late(node: OwnNode, send: Send) -> Send:
 
 
 def _lag_of(node: OwnNode) -> bytes:
-    if node.role == "leader" and not node.lag_seconds:
+    lag = node.lag_seconds
+    if node.role == "leader" and not lag:
         return b"0"
-    return b"unknown" if math.isinf(node.lag_seconds) else b"%.1f" % node.lag_seconds
+    return b"unknown" if math.isinf(lag) else b"%.1f" % lag
 
 
 async def found(edge: Edge, look: Callable[[], Found]) -> Found:

@@ -30,12 +30,11 @@ from typing import Final
 
 from relay.nodes.facts import Facts, StrangeRow
 from relay.views.nodes import Leader
-from spool.replicated.table import HOLDER_OCTETS, Connection, Head, Lease
+from spool.replicated.table import NOBODY, Connection, Head, Lease
 
 #: A node writes its row each second, and connects anew within seconds when the database is back.
 HEAR_SECONDS: Final = 5.0
 
-_NOBODY: Final = bytes(HOLDER_OCTETS)
 _SEQ_MAX: Final = (1 << 63) - 1
 
 
@@ -82,7 +81,7 @@ async def find_ahead(
     """What there is that the head has not come to, in a sentence. `led`: who led last, in the log here. Raises
     `TableError`."""
     began = 0 if led is None else led.epoch
-    if head.holder == _NOBODY:
+    if head.holder == NOBODY:
         began = head.epoch
     for node in nodes:
         # What this node says of itself, its own log knows better.

@@ -37,7 +37,7 @@ from relay.refusals import Refusal
 from relay.store import Store, open_store
 from relay.surroundings import Surroundings
 from spool.replicated.table import (
-    HOLDER_OCTETS,
+    NOBODY,
     Head,
     Keeping,
     Table,
@@ -47,7 +47,6 @@ from spool.replicated.table import (
 
 #: What is beyond was written by somebody, and cannot go on for long.
 _EPOCH_MAX: Final = 1 << 62
-_NOBODY: Final = bytes(HOLDER_OCTETS)
 #: Each relay that runs writes its row each second.
 _LISTEN_SECONDS: Final = 2.5
 #: What `node.toml` is called once it is of no use.
@@ -77,7 +76,7 @@ async def found(
     async with _held(directory, surroundings or Surroundings()) as store:
         log = store.of_several_machines
         await log.sync()
-        head = Head(int(now.timestamp()), _NOBODY, log.last_seq, log.last_chain)
+        head = Head(int(now.timestamp()), NOBODY, log.last_seq, log.last_chain)
         already = await _make(table, head, discard=discard)
         try:
             certificates.authority(directory)
@@ -122,7 +121,7 @@ async def _settle(table: Table, there: Head) -> None:
     """Tables that stand where they should may be shown by one server alone, if they were just made. That the head can
     be taken, in nobody's name, proves that they survive it. Where somebody has led by them, that was proved."""
     async with connected(table) as connection:
-        if await connection.lease() is None and await connection.take_head(there, _NOBODY) is None:
+        if await connection.lease() is None and await connection.take_head(there, NOBODY) is None:
             raise TableError(
                 "the tables are there, and somebody else has just begun to lead: look with `node list`"
             )

@@ -92,7 +92,7 @@ class HeldLease:
 
     def may_send_dot(self, now: float) -> bool:
         """Whether nobody else can take the lease for stale yet: what leaves now is not sent by two."""
-        return self._confirmed_at is not None and now - self._confirmed_at < self._seconds
+        return now < self.good_until
 
     @property
     def good_until(self) -> float:

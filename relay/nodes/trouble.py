@@ -27,11 +27,11 @@ _FILL = "Fill this directory from another node: `atmos-relay node fill DIR --fro
 _RIGHT_AGAIN = (
     "this node goes on when it is right again, or when it is filled from another one: `atmos-relay node fill`"
 )
-NO_TABLES_ADVICE = (
+_NO_TABLES = (
     "If it is the right one, put the log there from the node whose log is furthest: `atmos-relay node found DIR` "
     "(docs/NODES.md)"
 )
-_FOUND_ANEW = "What to do is in docs/NODES.md, where the database was restored to an earlier time"
+FOUND_ANEW = "What to do is in docs/NODES.md, where the database was restored to an earlier time"
 
 
 def in_words(error: TableError | SpoolError) -> str:
@@ -46,9 +46,9 @@ def in_words(error: TableError | SpoolError) -> str:
         case DamagedRowError() | RowsMissingError():
             return f"{error}; {_RIGHT_AGAIN}"
         case LostRowsError() | ShowsLessError():
-            return f"{error}. {_FOUND_ANEW}"
+            return f"{error}. {FOUND_ANEW}"
         case NoTablesError():
-            return f"{error}. {NO_TABLES_ADVICE}"
+            return f"{error}. {_NO_TABLES}"
         case _:
             return str(error)
 

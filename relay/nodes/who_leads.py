@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from relay.nodes.lease import LeaseWatch, Led, read_address
 from spool.replicated.following import Seen
-from spool.replicated.table import HOLDER_OCTETS, Head, Lease
+from spool.replicated.table import NOBODY, Head, Lease
 
 
 class WhoLeads:
@@ -46,7 +46,7 @@ class WhoLeads:
 
     def is_about_to_lead(self, head: Head, lease: Lease | None) -> bool:
         """Another has taken the head, and its lease does not say so yet. It has its time, once: it may have died."""
-        holder, epoch = (bytes(HOLDER_OCTETS), 0) if lease is None else (lease.holder, lease.epoch)
+        holder, epoch = (NOBODY, 0) if lease is None else (lease.holder, lease.epoch)
         if head.holder == holder or head.epoch <= epoch:
             return False
         is_new = head.epoch != self._given_time

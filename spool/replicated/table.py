@@ -39,6 +39,8 @@ from typing import Final, NamedTuple, Protocol
 import trio
 
 HOLDER_OCTETS: Final = 16
+#: Who holds a head that nobody has taken.
+NOBODY: Final = bytes(HOLDER_OCTETS)
 #: What is larger goes as a batch of its own.
 ROW_BYTES_WANTED: Final = 1 << 20
 
@@ -74,7 +76,7 @@ class ShowsLessError(TableError):
 class Head(NamedTuple):
     epoch: int
     holder: bytes
-    """HOLDER_OCTETS; zeros: nobody has taken it yet."""
+    """HOLDER_OCTETS; NOBODY: it is not taken yet."""
     last_seq: int
     chain: bytes
     """Of the record with `last_seq`."""

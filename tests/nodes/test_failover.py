@@ -44,6 +44,9 @@ def test_one_of_three_leads_and_acts_and_all_have_what_it_appends(tmp_path: Path
             for machine in machines.all:
                 assert leaders_of(machine) == [leader.name]
                 assert (await machine.world.message(message_id))["status"] == "sent"
+                # It is at hand where it is delivered, and nowhere else.
+                store = machine.world.core.store
+                assert (store.get(message_id) is store.get(message_id)) == machine.leads
             assert received(machines) == {"friend@example.com": 1}
 
     run(main)

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, Self
 from spool.directory import segment_seqs
 from spool.disk import Disk, RealDisk
 from spool.errors import SequenceNotFoundError
-from spool.record import HEADER_BYTES, DamagedError, Record, decode_body, decode_header
+from spool.record import HEADER_BYTES, DamagedError, Record, decode_header, decode_record
 from spool.segment import (
     FOOTER_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -428,7 +428,7 @@ def _record_at(file: _File, seq: int, offset: int) -> Record | None:
             data = file.read(header.size, offset)
         if header.seq != seq or len(data) < header.size:
             return None
-        return decode_body(header, data, 0, file.seed, segment=file.header.first_seq, offset=offset)
+        return decode_record(data, 0, file.seed, file.header.first_seq, offset)
     except DamagedError:
         return None
 

@@ -6,6 +6,10 @@ last one agrees, or nothing is believed (`DivergedError`). The chain covers all 
 compared, but for one thing: whoever read the record has seen that a digest is its payload's. To compute it once more
 would be most of what is done here with a large mail.
 
+Whoever has computed the chain values to check a batch, from these numbers and ends, hands them on (`Received.chains`),
+and they are not computed again: with small records that would be most of what is done here. What they begin with and
+end with is compared all the same.
+
 Pure. The segment's salt, and so all checksums, are this machine's own.
 """
 
@@ -38,6 +42,9 @@ class Received(NamedTuple):
     chain: bytes
     """That of the last of them."""
     records: Sequence[PlainRecord]
+    chains: Sequence[bytes] | None = None
+    """Those of all of them, where whoever made this has computed each from the one before it and the record, and has
+    found the last one to be `chain`. None: it is for whoever places them to do so."""
 
     @property
     def last_seq(self) -> int:
@@ -66,10 +73,6 @@ def place(
             end = Position(end.next_seq, SEGMENT_HEADER_BYTES, end.next_seq, end.chain, end.time_us)
         records = list(_placed(batch, sizes, end))
         last = records[-1]
-        if last.chain != batch.chain:
-            raise DivergedError(
-                batch.first_seq, "its records do not have the chain value that it was given with"
-            )
         if runs and not begins and len(runs[-1]) + len(records) <= run_records_max:
             runs[-1] += records
         else:
@@ -89,19 +92,33 @@ def _check_follows(batch: Received, end: Position) -> None:
         raise DivergedError(
             batch.first_seq, "the record in front of it has another chain value in the log here"
         )
-    time_us = end.time_us
-    for record in batch.records:
-        if record.time_us < time_us:
-            raise DivergedError(batch.first_seq, "its time is before the time of the record in front of it")
-        time_us = record.time_us
+
+
+def _chains_of(batch: Received) -> Sequence[bytes]:
+    """Of all its records. Raises `DivergedError` where they do not end with its chain value."""
+    chains = batch.chains
+    if chains is None:
+        chains = list(_computed(batch))
+    if len(chains) != len(batch.records) or chains[-1] != batch.chain:
+        raise DivergedError(batch.first_seq, "its records do not have the chain value that it was given with")
+    return chains
+
+
+def _computed(batch: Received) -> Iterator[bytes]:
+    first_seq, last_seq, chain = batch.first_seq, batch.last_seq, batch.previous_chain
+    for seq, (skeleton, _, payload_sha256, time_us) in enumerate(batch.records, first_seq):
+        chain = next_chain(chain, seq, time_us, first_seq, seq == last_seq, skeleton, payload_sha256)
+        yield chain
 
 
 def _placed(batch: Received, sizes: Sequence[int], end: Position) -> Iterator[Record]:
-    segment, offset, seq, chain, _ = end
+    segment, offset, seq, _, last_time_us = end
     first_seq, last_seq = batch.first_seq, batch.last_seq
-    for (skeleton, payload, payload_sha256, time_us), size in zip(batch.records, sizes, strict=True):
-        ends = seq == last_seq
-        chain = next_chain(chain, seq, time_us, first_seq, ends, skeleton, payload_sha256)
+    for (skeleton, payload, payload_sha256, time_us), chain, size in zip(
+        batch.records, _chains_of(batch), sizes, strict=True
+    ):
+        if time_us < last_time_us:
+            raise DivergedError(first_seq, "its time is before the time of the record in front of it")
         # Half of what `Record(...)` costs.
         yield tuple.__new__(
             Record,
@@ -109,7 +126,7 @@ def _placed(batch: Received, sizes: Sequence[int], end: Position) -> Iterator[Re
                 seq,
                 time_us,
                 first_seq,
-                ends,
+                seq == last_seq,
                 skeleton,
                 payload,
                 payload_sha256,
@@ -119,4 +136,4 @@ def _placed(batch: Received, sizes: Sequence[int], end: Position) -> Iterator[Re
                 offset,
             ),
         )
-        seq, offset = seq + 1, offset + size
+        seq, offset, last_time_us = seq + 1, offset + size, time_us

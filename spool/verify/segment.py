@@ -26,8 +26,8 @@ from spool.record import (
     RecordHeader,
     chain_of,
     crc32c,
-    decode_body,
     decode_header,
+    decode_record,
     padded,
 )
 from spool.recovery import Witness
@@ -206,7 +206,8 @@ class SegmentCheck:
         self._chain = header.chain
         self._time_us = max(self._time_us, header.time_us)
         self._batch_seq, self._batch_hidden = None, True
-        record = decode_body(header, data, offset, self._seed, segment=self._first_seq, offset=offset)
+        record = decode_record(data, offset, self._seed, self._first_seq, offset)
+        assert record is not None
         self._batch_seq, self._batch_hidden = None if record.batch_end else record.batch_seq, False
 
         if record.seq != expected_seq:

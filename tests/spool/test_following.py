@@ -20,7 +20,7 @@ from spool import (
     Record,
 )
 from spool.mark import read_mark
-from spool.record import NO_DIGEST, make_record
+from spool.record import NO_DIGEST, make_record, next_chain
 from tests.world.disk import FakeDisk
 from tests.world.followers import appended_elsewhere, batches_of, follow_fake, placeless
 from tests.world.gate import Gate
@@ -136,6 +136,16 @@ def remade(batch: Received, **changes: int) -> Received:
     return batch._replace(records=records, chain=chain)
 
 
+def with_chains(batch: Received) -> Received:
+    """As whoever has checked it hands it on."""
+    records, chain, chains = batch.records, batch.previous_chain, []
+    for seq, (skeleton, _, payload_sha256, time_us) in enumerate(records, batch.first_seq):
+        ends = seq == batch.last_seq
+        chain = next_chain(chain, seq, time_us, batch.first_seq, ends, skeleton, payload_sha256)
+        chains.append(chain)
+    return batch._replace(chains=chains)
+
+
 def other_record(batch: Received, **changes: object) -> Received:
     return batch._replace(records=[batch.records[0]._replace(**changes), *batch.records[1:]])
 
@@ -157,6 +167,24 @@ WRONG: dict[str, Callable[[list[Received]], Received]] = {
     ),
     "no records": lambda batches: batches[5]._replace(records=[], chain=batches[5].previous_chain),
     "a time before the record in front of it": lambda batches: remade(batches[5], time_us=1),
+    "checked, and one is missing in front of it": lambda batches: with_chains(batches[6]),
+    "checked, and it is there already": lambda batches: with_chains(batches[4]),
+    "checked, and it follows from another record": lambda batches: with_chains(batches[5])._replace(
+        previous_chain=bytes(32)
+    ),
+    "checked, and another chain value": lambda batches: with_chains(batches[5])._replace(chain=bytes(32)),
+    "checked, and one record less": lambda batches: with_chains(batches[5])._replace(
+        records=batches[5].records[:-1]
+    ),
+    "checked, and one record more": lambda batches: with_chains(batches[5])._replace(
+        records=[*batches[5].records, batches[6].records[0]]
+    ),
+    "checked, and no records": lambda batches: batches[5]._replace(
+        records=[], chains=[], chain=batches[5].previous_chain
+    ),
+    "checked, and a time before the record in front of it": lambda batches: with_chains(
+        remade(batches[5], time_us=1)
+    ),
 }
 
 
@@ -180,6 +208,18 @@ def test_what_does_not_follow_is_refused_and_nothing_of_the_call_is_written(wron
 
     run(main)
     assert read_all(disk) == records == seen
+
+
+def test_what_was_checked_is_placed_as_what_was_not() -> None:
+    records, batches = appended_elsewhere()
+    disk = FakeDisk()
+
+    async def main() -> None:
+        async with follow_fake(disk) as log:
+            await log.receive([with_chains(batch) for batch in batches])
+
+    run(main)
+    assert read_all(disk) == records
 
 
 def test_the_changed_batches_are_wrong_for_what_they_say() -> None:

@@ -36,6 +36,7 @@ def test_a_batch_comes_back_as_it_was(seal: Seal | None) -> None:
     assert {record.time_us for record in batch.records} == {1_000}
     assert (batch.first_seq, batch.last_seq) == (7, 10)
     assert (batch.previous_chain, batch.chain) == (b"p" * 32, records[-1].chain)
+    assert batch.chains == [record.chain for record in records]
 
 
 @pytest.mark.parametrize("seal", SEALS)
@@ -84,6 +85,8 @@ def test_what_is_whole_in_itself_and_is_not_this_batch_is_refused() -> None:
     refused("record 1: its sequence number is 8", second, third, last)
     refused("it has 3 records", first, second, third)
     refused("record 5: its sequence number is 10", first, second, third, last, last)
+    another = last._replace(seq=11, batch_end=False)
+    refused("record 5: its sequence number is 11", first, second, third, last, another)
     refused("does not follow", first._replace(skeleton=b"uno"), second, third, last)
     refused("another batch", first._replace(batch_end=True), second, third, last)
     refused("another batch", first, second, third, last._replace(batch_end=False))

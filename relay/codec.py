@@ -19,7 +19,7 @@ at all. So **whoever adds a version, or a type, says there what becomes of it me
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import cbor2
 import msgspec
@@ -183,17 +183,21 @@ def _payload_of(record: Record) -> Any:
     return payload
 
 
-def decode(record: Record) -> Recorded:
-    """The typed event of a record. Raises UnknownEventError, never guesses."""
+def decode(record: Record, skeleton: Any = None) -> Recorded:
+    """The typed event of a record. Raises UnknownEventError, never guesses.
+
+    `skeleton`: what the record's holds, where that was read before. It is used up.
+    """
     try:
-        skeleton = cbor2.loads(record.skeleton)
+        if skeleton is None:
+            skeleton = cbor2.loads(record.skeleton)
         payload = _payload_of(record)
         name, version = skeleton.pop("type"), skeleton.pop("v")
         event_type = EVENT_TYPES.get(name)
     except (cbor2.CBORDecodeError, AttributeError, KeyError, TypeError) as error:
         raise UnknownEventError(f"record {record.seq} does not hold an event: {error!r}") from error
-    # A range also holds what only equals one of its numbers: true, 1.0, CBOR's simple value 1.
-    if event_type is None or type(version) is not int or version not in range(1, event_type.VERSION + 1):
+    # There is also what only equals a number: true, 1.0, CBOR's simple value 1.
+    if event_type is None or type(version) is not int or not 1 <= version <= event_type.VERSION:
         raise UnknownEventError(
             f"record {record.seq} holds {name!r} version {version}, which this version of the relay does not know"
         )
@@ -206,12 +210,14 @@ def decode(record: Record) -> Recorded:
     if payload is not None:
         skeleton["personal"] = payload
     try:
-        return Recorded(record.seq, record.time_us, msgspec.convert(skeleton, event_type))
+        event = msgspec.convert(skeleton, event_type)
     except msgspec.ValidationError as error:
         raise UnknownEventError(
             f"record {record.seq} holds {name!r} version {version}, but not as this version of the relay knows it: "
             f"{error}"
         ) from error
+    # Half of what `Recorded(...)` costs.
+    return tuple.__new__(Recorded, (record.seq, record.time_us, event))
 
 
 def versions_read_here() -> dict[str, int]:
@@ -228,18 +234,40 @@ def versions_read_by_all() -> dict[str, int]:
     return versions
 
 
-def unread(skeleton: bytes, versions: Mapping[str, int]) -> str | None:
-    """What this skeleton holds, in words, where that is no event of one of these types, at most of these versions.
-    None: it is. It is asked before a record is taken that another node has written, and so before it is folded."""
-    try:
-        said = cbor2.loads(skeleton)
-        name, version = said["type"], said["v"]
-        highest = versions.get(name, 0)
-    except (cbor2.CBORDecodeError, KeyError, TypeError) as error:
-        return f"what is no event ({error!r})"
-    if type(version) is int and 0 < version <= highest:
-        return None
-    return f"{str(name)[:100]!r} version {str(version)[:20]}"
+class Skeletons:
+    """Skeletons of records that another node has written, looked at before they are taken, and so before they are
+    folded: what was read for that is not read again for the fold.
+    """
+
+    def __init__(self) -> None:
+        #: Sequence number -> the octets, and what they hold, until that is folded.
+        self._read: dict[int, tuple[bytes, Any]] = {}
+
+    def unread(self, seq: int, skeleton: bytes, versions: Mapping[str, int]) -> str | None:
+        """What this skeleton holds, in words, where that is no event of one of these types, at most of these versions.
+        None: it is."""
+        try:
+            said = cbor2.loads(skeleton)
+            name, version = said["type"], said["v"]
+            highest = versions.get(name, 0)
+        except (cbor2.CBORDecodeError, KeyError, TypeError) as error:
+            return f"what is no event ({error!r})"
+        if type(version) is int and 0 < version <= highest:
+            if len(self._read) >= _SKELETONS_MAX:  # these have never come
+                self._read.clear()
+            self._read[seq] = skeleton, said
+            return None
+        return f"{str(name)[:100]!r} version {str(version)[:20]}"
+
+    def decode(self, record: Record) -> Recorded:
+        """As the function. The same octets: no others were looked at."""
+        octets, said = self._read.pop(record.seq, _NONE_READ)
+        return decode(record, said if octets is record.skeleton else None)
+
+
+_NONE_READ: Final = None, None
+#: More than are checked before they are folded (`spool.replicated.following.READ_BYTES`).
+_SKELETONS_MAX: Final = 20_000
 
 
 def decode_raw(record: Record) -> dict[str, Any]:

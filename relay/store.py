@@ -15,7 +15,7 @@ from pathlib import Path
 
 import trio
 
-from relay.codec import NotRead, Recorded, UnsayableError, decode, encode, encode_as
+from relay.codec import NotRead, Recorded, Skeletons, UnsayableError, decode, encode, encode_as
 from relay.config import Config
 from relay.events import Event, MessageQueued, SendAccepted, TornTailCut, ViewsRebuilt
 from relay.file_names import LOG_DIRECTORY, VIEWS_DIRECTORY
@@ -267,6 +267,13 @@ class CommonStore(Store):
     #: Told by this machine's node. Asked at each append.
     not_read_by_all: Callable[[], Mapping[str, NotRead]] = staticmethod(dict)
 
+    def __init__(
+        self, log: DurableLog, views: Views[Recorded], surroundings: Surroundings, skeletons: Skeletons
+    ) -> None:
+        super().__init__(log, views, surroundings)
+        #: Of what is to be folded.
+        self.skeletons = skeletons
+
     def _remember(self, recorded: Sequence[Recorded]) -> None:
         """Nothing is delivered here while another machine leads."""
         if not self.of_several_machines.follows:
@@ -306,7 +313,8 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
     the block runs, the block is cancelled and the error raised; so it is where another machine takes the lead from this
     one (LogDeposedError).
     """
-    views = relay_views(directory / VIEWS_DIRECTORY)
+    skeletons = None if config.nodes is None else Skeletons()
+    views = relay_views(directory / VIEWS_DIRECTORY, decode if skeletons is None else skeletons.decode)
     store: Store | None = None
     try:
         async with open_log(
@@ -322,7 +330,10 @@ async def open_store(directory: Path, config: Config, surroundings: Surroundings
             segment_bytes_max=config.spool.segment_bytes,
             follows=config.nodes is not None,
         ) as log:
-            store = (Store if config.nodes is None else CommonStore)(log, views, surroundings)
+            if skeletons is None:
+                store = Store(log, views, surroundings)
+            else:
+                store = CommonStore(log, views, surroundings, skeletons)
             if log.follows:
                 store.found_at_start = _told_by_itself(log.recovery, views)
             else:

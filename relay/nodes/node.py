@@ -81,7 +81,7 @@ class Node:
         self._own = own
         self.identity: Final = identity
         self._table = table
-        self._store = core.store
+        self._store = store = core.store
         self._log = core.store.of_several_machines
         self._lease_seconds = core.config.nodes.lease_seconds
         self._seal = Seal(core.pepper, ROWS, core.surroundings.chance)
@@ -116,13 +116,13 @@ class Node:
         self._speaking = Speaking(
             self, core, own, table, identity=identity, on_clock=self._note_clock, on_removed=self._end_removed
         )
+        assert isinstance(store, CommonStore)
         self._versions = Versions(
-            lambda: self._speaking.nodes, clock=core.store.now_us, tail_hours=self._tail_hours
+            lambda: self._speaking.nodes, store.skeletons, clock=store.now_us, tail_hours=self._tail_hours
         )
-        assert isinstance(core.store, CommonStore)
-        core.store.not_read_by_all = self._versions.not_read_by_all
+        store.not_read_by_all = self._versions.not_read_by_all
         #: What rows the table has, on the order of who leads.
-        self.tail: Final = Tail(table, core.store, tail_hours=self._tail_hours)
+        self.tail: Final = Tail(table, store, tail_hours=self._tail_hours)
         core.before_acting = self.before_acting
         core.metrics.database_is(lambda: self.tail.octets, lambda: len(self.tail.doubts or ()))
         core.wait_for_others_to_strip = waiting_for_others(

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from relay.codec import NotRead, unread, versions_read_here
+from relay.codec import NotRead, Skeletons, versions_read_here
 from relay.nodes.facts import not_read_by_all, read_rows
 from relay.refusals import Refusal
 from spool.received import Received
@@ -38,11 +38,13 @@ class UnreadRowError(DamagedRowError):
 
 
 class Versions:
-    """Of one node. `rows`: of all nodes, as they were read last, another mapping each time."""
+    """Of one node. `rows`: of all nodes, as they were read last, another mapping each time. `skeletons`: of what is
+    folded into its views."""
 
     def __init__(
         self,
         rows: Callable[[], Mapping[str, Mapping[str, object]]],
+        skeletons: Skeletons,
         *,
         clock: Callable[[], int],
         tail_hours: Callable[[], int],
@@ -52,6 +54,7 @@ class Versions:
         #: What cannot be read here, in a sentence about this node.
         self.needs_upgrade: str | None = None
         self._rows = rows
+        self._skeletons = skeletons
         self._clock = clock
         self._tail_hours = tail_hours
         self._looked_at: Mapping[str, Mapping[str, object]] | None = None
@@ -76,7 +79,7 @@ class Versions:
     def check(self, row: Row, batch: Received) -> None:
         """Before anything is done with a row. Raises `UnreadRowError`."""
         for seq, record in enumerate(batch.records, row.first_seq):
-            what = unread(record.skeleton, self.reads)
+            what = self._skeletons.unread(seq, record.skeleton, self.reads)
             if what is not None:
                 self._stop_at(row, f"it cannot read event {seq}, {what}, and takes no more: upgrade it")
         self.needs_upgrade = None

@@ -84,7 +84,7 @@ __all__ = [
 ]
 
 
-def relay_views(directory: Path) -> Views[Recorded]:
+def relay_views(directory: Path, decode: Callable[[Record], Recorded] = decode) -> Views[Recorded]:
     """The relay's views below `directory`, not yet opened."""
     return Views(directory, PROJECTORS, decode)
 

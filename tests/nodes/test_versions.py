@@ -11,11 +11,13 @@ import cbor2
 import pytest
 
 from relay import codec
+from relay.codec import Recorded, Skeletons, UnknownEventError, encode, versions_read_here
+from relay.events import NodeLeads
 from relay.nodes import speaking
 from relay.nodes.facts import Facts, from_row
 from relay.nodes.versions import UnreadRowError, Versions
 from spool.received import PlainRecord, Received
-from spool.record import NO_DIGEST
+from spool.record import NO_DIGEST, Record
 from spool.replicated.table import Row
 from tests.world.machines import Machine, Machines, open_machines
 from tests.world.relay import run
@@ -283,7 +285,7 @@ def skeleton_of(**fields: object) -> bytes:
     ],
 )
 def test_what_is_none_of_the_events_that_are_known_is_not_taken(skeleton: bytes, what: str) -> None:
-    versions = Versions(dict, clock=lambda: 0, tail_hours=lambda: 24)
+    versions = Versions(dict, Skeletons(), clock=lambda: 0, tail_hours=lambda: 24)
     row = Row(7, 8, 1, b"", b"", b"", b"")
     good = record_of(skeleton_of(type="message.sent", v=3))
     versions.check(row, Received(7, b"", b"", [good, good]))
@@ -293,3 +295,36 @@ def test_what_is_none_of_the_events_that_are_known_is_not_taken(skeleton: bytes,
     # Another server shows another row in its place.
     versions.check(row, Received(7, b"", b"", [good, good]))
     assert versions.needs_upgrade is None
+
+
+def folded_of(skeleton: bytes, seq: int = 7) -> Record:
+    return Record(seq, 1, seq, True, skeleton, None, NO_DIGEST, bytes(32), False, 1, 0)
+
+
+def test_a_skeleton_is_read_once_and_the_fold_is_given_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    skeletons, versions, event = Skeletons(), versions_read_here(), NodeLeads(node="a", epoch=2, address="b")
+    skeleton = encode(event).skeleton
+    assert skeletons.unread(7, skeleton, versions) is None
+    with monkeypatch.context() as context:
+        context.setattr(codec.cbor2, "loads", None)
+        assert skeletons.decode(folded_of(skeleton)) == Recorded(7, 1, event)
+    # What was handed on is used up: it is read anew.
+    assert skeletons.decode(folded_of(skeleton)) == Recorded(7, 1, event)
+
+
+def test_what_is_folded_is_what_its_own_record_holds() -> None:
+    """The row that was looked at never came: its place in the log has another."""
+    skeletons, versions = Skeletons(), versions_read_here()
+    looked_at, event = NodeLeads(node="a", epoch=2, address="b"), NodeLeads(node="c", epoch=3, address="d")
+    assert skeletons.unread(7, encode(looked_at).skeleton, versions) is None
+    assert skeletons.decode(folded_of(encode(event).skeleton)) == Recorded(7, 1, event)
+    with pytest.raises(UnknownEventError):
+        skeletons.decode(folded_of(skeleton_of(type="message.shredded", v=1)))
+
+
+def test_what_was_looked_at_and_never_came_is_not_kept_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "_SKELETONS_MAX", 10)
+    skeletons, versions = Skeletons(), versions_read_here()
+    for seq in range(1, 100):
+        assert skeletons.unread(seq, skeleton_of(type="message.sent", v=1), versions) is None
+        assert len(skeletons._read) <= 10

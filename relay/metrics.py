@@ -26,6 +26,7 @@ from relay.events import (
     MessageBounceReported,
     MessageComplained,
     MessageDeferred,
+    MessageQueued,
     MessageSent,
     Outcome,
     SendAccepted,
@@ -269,6 +270,8 @@ class CoreMetrics:
         self._batch_records.observe(len(recorded))
         for _, _, event in recorded:
             match event:
+                case MessageQueued():
+                    pass  # before the others: most events are, and none of these counts
                 case SendAccepted():
                     self._accepted.inc()
                     self._recipients.inc(event.wanted)

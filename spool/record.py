@@ -189,16 +189,16 @@ def chain_of(record: Record, previous: bytes) -> bytes:
 
 def encode_record(record: Record, seed: int) -> tuple[bytes, ...]:
     """The record's bytes, in pieces, so that a batch is put together with one copy."""
-    skeleton = record.skeleton
-    payload = record.payload
+    seq, time_us, batch_seq, batch_end, skeleton, payload, payload_sha256, chain, stripped, _, _ = record
     skeleton_padding = _PADDING[-len(skeleton) & 7]
-    skeleton_crc = crc32c(crc32c(seed, skeleton), skeleton_padding)
-    flags = _BATCH_END if record.batch_end else 0
+    flags = _BATCH_END if batch_end else 0
     if payload is None:
         payload = payload_padding = b""
-        flags |= _STRIPPED if record.stripped else 0
+        payload_crc = seed
+        flags |= _STRIPPED if stripped else 0
     else:
         payload_padding = _PADDING[-len(payload) & 7]
+        payload_crc = crc32c(crc32c(seed, payload), payload_padding)
         flags |= _PAYLOAD
     header = _HEADER.pack(
         MAGIC,
@@ -206,13 +206,13 @@ def encode_record(record: Record, seed: int) -> tuple[bytes, ...]:
         flags,
         len(skeleton),
         len(payload),
-        skeleton_crc,
-        crc32c(crc32c(seed, payload), payload_padding),
-        record.seq,
-        record.time_us,
-        record.batch_seq,
-        record.payload_sha256,
-        record.chain,
+        crc32c(crc32c(seed, skeleton), skeleton_padding),
+        payload_crc,
+        seq,
+        time_us,
+        batch_seq,
+        payload_sha256,
+        chain,
     )
     return (
         _CRC.pack(crc32c(seed, header)),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from relay.codec import Recorded
@@ -71,8 +72,12 @@ class Lane(NamedTuple):
 
 def lane_of(*, did: str, category: str, address: str) -> Lane:
     """A DSN is in no hurry: it waits with the bulk mail, and overtakes nobody's login link."""
-    member = hashlib.sha256(did.encode()).digest()[:_MEMBER_OCTETS]
-    return Lane(address.rpartition("@")[2], category not in TRANSACTIONAL_CATEGORIES, member)
+    return Lane(address.rpartition("@")[2], category not in TRANSACTIONAL_CATEGORIES, _member_digest(did))
+
+
+@lru_cache(maxsize=4096)
+def _member_digest(did: str) -> bytes:
+    return hashlib.sha256(did.encode()).digest()[:_MEMBER_OCTETS]
 
 
 def _lane_from(key: bytes) -> Lane:

@@ -9,7 +9,6 @@ a message stood at another time (`state_after`): there is one such code, so the 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Iterator
 from heapq import merge
 
@@ -36,6 +35,7 @@ from relay.events import (
     PayloadErased,
 )
 from relay.views.keys import owned, read_u64, two_u64, u64
+from spool.record import sha256
 from spool.views import Snapshot, Transaction
 
 _MESSAGES = "messages"
@@ -131,7 +131,7 @@ def class_key(did: str, bounce_class: str) -> bytes:
 
 def _recipient_digest(address: str) -> bytes:
     """Of an address as suppressions compare it. A digest, because an address is longer than a key may be."""
-    return hashlib.sha256(comparable(address).encode()).digest()[:16]
+    return sha256(comparable(address).encode())[:16]
 
 
 def recipient_digest(view: Snapshot, message_id: int) -> bytes | None:
@@ -175,17 +175,18 @@ class MessagesProjector:
             # "What happened to my mail" is answered in one place.
             tx.put(_TIMELINE, two_u64(event.about, seq), b"")
         state = begun(recorded)
-        tx.put(_MESSAGES, u64(seq), _encode(state))
-        tx.put(_TIMELINE, two_u64(seq, seq), b"")
-        owner = owned(event.did)
-        tx.put(_BY_MEMBER, owner + u64(seq), b"")
-        tx.put(_BY_STATUS, owner + _STATUS_BYTE["queued"] + u64(seq), b"")
+        key, owner = u64(seq), owned(event.did)
+        by_status = _STATUS_BYTE["queued"] + key
+        tx.put(_MESSAGES, key, _encode(state))
+        tx.put(_TIMELINE, key + key, b"")
+        tx.put(_BY_MEMBER, owner + key, b"")
+        tx.put(_BY_STATUS, owner + by_status, b"")
         if event.personal is not None:
             digest = _recipient_digest(event.personal.address)
-            tx.put(_BY_RECIPIENT, owner + digest + _STATUS_BYTE["queued"] + u64(seq), b"")
-            tx.put(_RECIPIENT_OF, u64(seq), digest)
+            tx.put(_BY_RECIPIENT, owner + digest + by_status, b"")
+            tx.put(_RECIPIENT_OF, key, digest)
         if state.tag is not None:
-            tx.put(_BY_TAG, tag_key(event.did, state.tag) + _STATUS_BYTE["queued"] + u64(seq), b"")
+            tx.put(_BY_TAG, tag_key(event.did, state.tag) + by_status, b"")
         _count(tx, "queued", 1)
 
     def _erased(self, tx: Transaction, event: PayloadErased) -> None:
@@ -231,7 +232,7 @@ class MessagesProjector:
 def begun(recorded: Recorded) -> MessageState:
     """The state of a message right after it was queued."""
     seq, event = recorded.seq, recorded.event
-    assert isinstance(event, MessageQueued | Notice)
+    assert isinstance(event, (MessageQueued, Notice))
     return MessageState(
         message_id=seq,
         did=event.did,

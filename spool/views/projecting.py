@@ -40,12 +40,14 @@ class Transaction(Snapshot):
     Whoever made it calls `write` before LMDB's own transaction is committed.
     """
 
-    __slots__ = ("_changes", "_cursors")
+    __slots__ = ("_changes", "_cursors", "_deleted")
 
     def __init__(self, txn: Any, tables: dict[str, Any]) -> None:
         super().__init__(txn, tables)
         #: Of each table: key -> what it holds now, None where it was deleted.
         self._changes: defaultdict[str, dict[bytes, bytes | None]] = defaultdict(dict)
+        #: Tables of which rows were deleted. Of most none is, and then nobody has to look for them among the changes.
+        self._deleted: set[str] = set()
         #: One of each table, kept: to make one costs as much as to find a key.
         self._cursors: dict[str, Any] = {}
 
@@ -55,6 +57,7 @@ class Transaction(Snapshot):
     def delete(self, table: str, key: bytes) -> None:
         """There may be no such key."""
         self._changes[table][key] = None
+        self._deleted.add(table)
 
     def get(self, table: str, key: bytes) -> bytes | None:
         changes = self._changes[table]
@@ -106,11 +109,14 @@ class Transaction(Snapshot):
                 else:
                     txn.put(key, value, True, True, False, db)
         else:
-            for key in sorted([key for key, value in changes.items() if value is None]):
-                txn.delete(key, b"", db)
+            if table in self._deleted:
+                for key in sorted([key for key, value in changes.items() if value is None]):
+                    txn.delete(key, b"", db)
+                    del changes[key]
             with txn.cursor(db) as cursor:
-                cursor.putmulti(sorted([item for item in changes.items() if item[1] is not None]))
+                cursor.putmulti(sorted(changes.items()))
         changes.clear()
+        self._deleted.discard(table)
 
     def _cursor(self, table: str) -> Any:
         """Anywhere in the table, which has its changes."""

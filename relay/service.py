@@ -244,6 +244,8 @@ async def open_relay(
             from relay.nodes.before_serving import prepare
             from relay.nodes.opening import open_node
 
+            if not edges:
+                _load_doors()
             relay.node = await stack.enter_async_context(open_node(core))
         async with trio.open_nursery() as nursery:
             if relay.node is not None:
@@ -307,6 +309,15 @@ def _write_addresses(file: Path, addresses: Sequence[str]) -> None:
     written.rename(file)
 
 
+def _load_doors() -> Callable[..., Awaitable[None]]:
+    """Not above: with all that it needs it is a third of the memory of a core whose edges serve. A node asks for it
+    before it fetches what it lacks, so that it serves as soon as it has that: to load it takes as long as ten thousand
+    records do."""
+    from relay.doors import serve_doors
+
+    return serve_doors
+
+
 async def _serve_doors(
     core: Core,
     edges: int,
@@ -320,9 +331,7 @@ async def _serve_doors(
     if edges:
         await serve_by_edges(core, edges, certificates, listened, close, stop_wanted, task_status=task_status)
     else:
-        # Not above: with all that it needs it is a third of the memory of a core whose edges serve.
-        from relay.doors import serve_doors
-
+        serve_doors = _load_doors()
         await serve_doors(core.edge, certificates, listened, close, task_status=task_status)
     relay.doors_closed.set()
 

@@ -172,6 +172,9 @@ WRONG: dict[str, Callable[[list[Received]], Received]] = {
     "checked, and it follows from another record": lambda batches: with_chains(batches[5])._replace(
         previous_chain=bytes(32)
     ),
+    "checked, and with other numbers": lambda batches: with_chains(batches[5])._replace(
+        first_seq=batches[5].first_seq + 1
+    ),
     "checked, and another chain value": lambda batches: with_chains(batches[5])._replace(chain=bytes(32)),
     "checked, and one record less": lambda batches: with_chains(batches[5])._replace(
         records=batches[5].records[:-1]

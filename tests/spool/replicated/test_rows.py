@@ -94,6 +94,7 @@ def test_what_is_whole_in_itself_and_is_not_this_batch_is_refused() -> None:
     refused("its time is before", first, second._replace(time_us=999), third, last)
     refused("stripped", first._replace(payload=None, stripped=True), second, third, last)
     refused("stripped", first._replace(payload=None), second, third, last)
+    refused("stripped", first, second._replace(stripped=True), third, last)
     refused("SHA-256", first._replace(payload=b"other"), second, third, last)
 
 

@@ -428,7 +428,7 @@ def _record_at(file: _File, seq: int, offset: int) -> Record | None:
             data = file.read(header.size, offset)
         if header.seq != seq or len(data) < header.size:
             return None
-        return decode_record(data, 0, file.seed, file.header.first_seq, offset)
+        return decode_record(data, 0, file.seed, file.header.first_seq, offset, header)
     except DamagedError:
         return None
 

@@ -238,19 +238,20 @@ def _check_header(data: bytes, position: int, seed: int, crc: int, magic: bytes,
         raise DamagedError("header", "this is not a record header")
 
 
-def decode_record(data: bytes, position: int, seed: int, segment: int, offset: int) -> Record | None:
+def decode_record(
+    data: bytes, position: int, seed: int, segment: int, offset: int, header: RecordHeader | None = None
+) -> Record | None:
     """The record at `position`; None where the data end before it does. Raises `DamagedError`.
 
-    In one piece, without a `RecordHeader` in between: whoever reads a whole log spends a fifth of the time on that, and
-    on calls.
+    `header`: its own, for who has decoded that already. Where nobody has, none is made in between: whoever reads a
+    whole log would spend a tenth of the time on it.
     """
-    available = len(data) - position
-    if available < HEADER_BYTES:
+    if len(data) - position < HEADER_BYTES:
         return None
+    if header is None:
+        crc, magic, kind, *fields = _CRC_AND_HEADER.unpack_from(data, position)
+        _check_header(data, position, seed, crc, magic, kind)
     (
-        crc,
-        magic,
-        kind,
         flags,
         skeleton_len,
         payload_len,
@@ -261,8 +262,7 @@ def decode_record(data: bytes, position: int, seed: int, segment: int, offset: i
         batch_seq,
         payload_sha256,
         chain,
-    ) = _CRC_AND_HEADER.unpack_from(data, position)
-    _check_header(data, position, seed, crc, magic, kind)
+    ) = fields if header is None else header
     skeleton_start = position + HEADER_BYTES
     payload_start = skeleton_start + ((skeleton_len + 7) & ~7)
     payload_end = payload_start + ((payload_len + 7) & ~7)

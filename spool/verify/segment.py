@@ -206,7 +206,7 @@ class SegmentCheck:
         self._chain = header.chain
         self._time_us = max(self._time_us, header.time_us)
         self._batch_seq, self._batch_hidden = None, True
-        record = decode_record(data, offset, self._seed, self._first_seq, offset)
+        record = decode_record(data, offset, self._seed, self._first_seq, offset, header)
         assert record is not None
         self._batch_seq, self._batch_hidden = None if record.batch_end else record.batch_seq, False
 

@@ -74,6 +74,7 @@ def records(data: bytes) -> None:
         return
     assert (header.size <= len(data)) if record is not None else (header.size > len(data))
     assert record is None or record.size == header.size
+    assert record == decode_record(data, 0, SEGMENT_SEED, 1, 0, header)
 
 
 def segments(data: bytes) -> None:

@@ -17,7 +17,7 @@ from relay.api import exchange, request
 from relay.service import Relay, open_relay
 from tests.world.http import HttpConnection, NoAnswerError, open_http
 from tests.world.orders import order
-from tests.world.process import make_process_directory
+from tests.world.process import PATIENCE_SECONDS, make_process_directory
 from tests.world.relay import DID, DOMAIN
 from tools.watch import open_websocket
 
@@ -77,7 +77,7 @@ class Small:
 @asynccontextmanager
 async def small_relay(directory: Path) -> AsyncIterator[Small]:
     make_process_directory(directory, route="127.0.0.1:9", http=f"connections_max = {CONNECTIONS_MAX}")
-    with trio.fail_after(15):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with open_relay(directory) as relay, AsyncExitStack() as stack:
             answer = await order(relay.core, "member_add", did=DID, domains=[DOMAIN], offline=True)
             assert isinstance(answer, dict)
@@ -89,7 +89,7 @@ async def small_relay(directory: Path) -> AsyncIterator[Small]:
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is at work here is so for as long as the test wants."""
-    monkeypatch.setattr(request, "BODY_SECONDS_MAX", 30.0)
+    monkeypatch.setattr(request, "BODY_SECONDS_MAX", 2 * PATIENCE_SECONDS)
 
 
 async def waits(http: HttpConnection) -> None:
@@ -100,9 +100,7 @@ async def waits(http: HttpConnection) -> None:
 
 
 async def is_closed(http: HttpConnection) -> bool:
-    with trio.move_on_after(0.5):
-        return await http.read_to_end() == b""
-    return False
+    return await http.read_to_end() == b""
 
 
 # -------------------------------------------------------------------------------------------- one that rests gives way
@@ -154,8 +152,8 @@ def test_so_does_one_that_is_answered_and_does_not_send_the_rest(
     tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Strangers could hold all places by heads that promise a body, time and again."""
-    monkeypatch.setattr(request, "REST_OF_REQUEST_SECONDS_MAX", 20.0)
-    monkeypatch.setattr(exchange, "REST_OF_REQUEST_SECONDS_MAX", 20.0)
+    monkeypatch.setattr(request, "REST_OF_REQUEST_SECONDS_MAX", 2 * PATIENCE_SECONDS)
+    monkeypatch.setattr(exchange, "REST_OF_REQUEST_SECONDS_MAX", 2 * PATIENCE_SECONDS)
 
     async def main() -> None:
         async with small_relay(tmp_path / "data") as small:

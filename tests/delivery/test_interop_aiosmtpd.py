@@ -19,7 +19,7 @@ from aiosmtpd.smtp import Session as ReceiverSession
 from relay.delivery.replies import DeliveryVerdict
 from relay.delivery.session import open_session
 from relay.message.envelope import Envelope
-from tests.world.process import RelayProcess, make_process_directory, wait_until
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory, wait_until
 from tests.world.relay import DOMAIN
 from tests.world.self_signed import self_signed_context
 
@@ -122,12 +122,14 @@ def test_a_relay_says_how_it_was_protected(tmp_path: Path) -> None:
         with relay.running():
             mail = {"from": f"you@{DOMAIN}", "to": "jürgen@mx.test", "subject": "Grüße", "text": "Hi\n"}
             url = f"http://{relay.address}/v1"
-            answer = requests.post(f"{url}/send", json=mail, headers=credentials, timeout=30).json()
+            answer = requests.post(
+                f"{url}/send", json=mail, headers=credentials, timeout=PATIENCE_SECONDS
+            ).json()
             (accepted,) = answer["accepted"]
 
             def message() -> Any:
                 path = f"{url}/messages/{accepted['messageId']}"
-                return requests.get(path, headers=credentials, timeout=30).json()
+                return requests.get(path, headers=credentials, timeout=PATIENCE_SECONDS).json()
 
             wait_until(lambda: message()["status"] == "sent", lambda: f"{message()} is sent")
             outcome = message()["timeline"][-1]

@@ -23,7 +23,7 @@ from tests.world.checker import half_accepted
 from tests.world.daemon import free_port
 from tests.world.edge_processes import EdgeRelay, wait_dead
 from tests.world.http import NoAnswerError, open_http
-from tests.world.process import make_process_directory
+from tests.world.process import PATIENCE_SECONDS, make_process_directory
 from tests.world.strangers import OPERATOR_MAILBOX
 
 #: Nobody delivers: what is accepted is what this is about.
@@ -146,7 +146,7 @@ def test_who_waits_for_the_next_edge_is_answered_by_it(tmp_path: Path) -> None:
             answered.append((await http.request("GET", "/readyz")).status)
 
     async def main() -> None:
-        with trio.fail_after(90):
+        with trio.fail_after(PATIENCE_SECONDS):
             relay.kill_edge("edge 1")
             wait_dead(*relay.edges().values())
             async with trio.open_nursery() as nursery:
@@ -201,7 +201,7 @@ def test_kill_9_of_the_core_ends_its_edges_and_the_next_start_has_the_port(tmp_p
             await clients._send(http)
 
     async def under_load() -> None:
-        with trio.fail_after(120):
+        with trio.fail_after(PATIENCE_SECONDS):
             try:
                 async with trio.open_nursery() as nursery:
                     for _ in range(CONNECTIONS):

@@ -21,7 +21,7 @@ from relay.file_names import LOG_DIRECTORY
 from spool.reader import LogReader
 from tests.world.http import open_http
 from tests.world.mx import Mx, open_mx
-from tests.world.process import RelayProcess, configure, make_process_directory
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, configure, make_process_directory
 
 #: Receivers, each a site of its own, and the attempts that each bears at first.
 RECEIVERS = 10
@@ -98,7 +98,7 @@ async def open_scene(tmp_path: Path, couriers: int, receivers: int = RECEIVERS) 
         routes = ", ".join(f'"receiver{n}.example" = "{mx.address}"' for n, mx in enumerate(opened))
         configure(directory, delivery=f"routes = {{ {routes} }}")
         scene = Scene(directory, opened)
-        with scene.relay.running(), trio.fail_after(90):
+        with scene.relay.running(), trio.fail_after(PATIENCE_SECONDS):
             await scene.until_ready(couriers)
             yield scene
         assert [mx.violations for mx in opened] == [[] for _ in opened]

@@ -34,7 +34,7 @@ from tests.service.test_kill_before_the_answer import (
 from tests.world.inbound_relay import OPERATOR_MAILBOX, InboundRelay, make_inbound_directory
 from tests.world.mx import Mx, open_mx
 from tests.world.mx_options import ReceivedMessage
-from tests.world.process import configure, wait_until
+from tests.world.process import PATIENCE_SECONDS, configure, wait_until
 from tests.world.relay import OPERATOR_DOMAIN
 
 
@@ -77,7 +77,7 @@ class Sender:
     def _hand_in(self) -> bool:
         in_data = False
         try:
-            with smtplib.SMTP("127.0.0.1", self._relay.port, timeout=30) as client:
+            with smtplib.SMTP("127.0.0.1", self._relay.port, timeout=PATIENCE_SECONDS) as client:
                 client.ehlo("b.example")
                 client.mail("")
                 client.rcpt(self.rcpt_to)

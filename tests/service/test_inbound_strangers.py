@@ -19,6 +19,7 @@ import trio
 from relay.decisions.reports import REPORTS_MAX
 from tests.world.inbound_relay import InboundRelay, running_inbound_relay
 from tests.world.mx import open_mx
+from tests.world.process import PATIENCE_SECONDS
 from tests.world.relay import DOMAIN, OPERATOR_DOMAIN
 
 SETTINGS = "messages_per_minute_per_address = 1000000"
@@ -65,7 +66,7 @@ def silent(relay: InboundRelay) -> Iterator[None]:
 
 
 def connect(relay: InboundRelay) -> smtplib.SMTP:
-    client = smtplib.SMTP("127.0.0.1", relay.port, timeout=30)
+    client = smtplib.SMTP("127.0.0.1", relay.port, timeout=PATIENCE_SECONDS)
     client.ehlo("attacker.test")
     return client
 

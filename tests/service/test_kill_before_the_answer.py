@@ -30,7 +30,7 @@ from relay.file_names import LOG_DIRECTORY, SUBMISSION_ADDRESS_FILE
 from spool.reader import LogReader
 from tests.world.checker import half_accepted
 from tests.world.mx import open_mx
-from tests.world.process import RelayProcess, configure, wait_until
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, configure, wait_until
 from tests.world.relay import DOMAIN
 from tests.world.smtp_relay import SENDER, accepted_ids, make_smtp_directory
 
@@ -75,7 +75,9 @@ class Client:
         in_data = False
         try:
             address = (self._relay.directory / SUBMISSION_ADDRESS_FILE).read_text().split()[0]
-            with smtplib.SMTP("127.0.0.1", int(address.rpartition(":")[2]), timeout=30) as client:
+            with smtplib.SMTP(
+                "127.0.0.1", int(address.rpartition(":")[2]), timeout=PATIENCE_SECONDS
+            ) as client:
                 client.login(DOMAIN, self._key)
                 client.mail(SENDER)
                 for recipient in self.recipients:

@@ -73,7 +73,9 @@ def watching(directory: Path, base_url: str, key: str, *options: str) -> Iterato
 
 def send(relay: RelayProcess, credentials: dict[str, str]) -> None:
     mail = {"from": "you@yourdomain.com", "to": "friend@example.com", "subject": "x", "text": "x"}
-    answer = requests.post(f"http://{relay.address}/v1/send", json=mail, headers=credentials, timeout=30)
+    answer = requests.post(
+        f"http://{relay.address}/v1/send", json=mail, headers=credentials, timeout=PATIENCE_SECONDS
+    )
     assert answer.status_code == 200
 
 
@@ -115,7 +117,9 @@ def test_it_prints_each_event_once_across_kills_and_restarts(tmp_path: Path) -> 
 
 
 def events(relay: RelayProcess, credentials: dict[str, str]) -> list[Any]:
-    answer = requests.get(f"http://{relay.address}/v1/events?limit=1000", headers=credentials, timeout=30)
+    answer = requests.get(
+        f"http://{relay.address}/v1/events?limit=1000", headers=credentials, timeout=PATIENCE_SECONDS
+    )
     found: list[Any] = answer.json()["events"]
     return found
 
@@ -135,7 +139,7 @@ def test_from_now_it_misses_nothing_even_before_the_first_event(tmp_path: Path) 
 
 
 def metrics(relay: RelayProcess) -> str:
-    return requests.get(f"http://{relay.address}/metrics", timeout=30).text
+    return requests.get(f"http://{relay.address}/metrics", timeout=PATIENCE_SECONDS).text
 
 
 def test_a_revoked_key_and_a_wrong_one_and_a_cursor_of_the_future(tmp_path: Path) -> None:

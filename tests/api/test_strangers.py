@@ -17,8 +17,8 @@ from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_dir
 #: As `[http] connections_max` has it.
 PLACES = 1000
 STRANGERS = 1150
-#: On a machine that has other things to do. It was a minute and a half.
-AT_ONCE_SECONDS = 5.0
+#: On a machine that has much else to do. It was a minute and a half.
+AT_ONCE_SECONDS = 45.0
 HALF_A_HEAD = b"POST /v1/send HTTP/1.1\r\nHost: relay\r\nContent-Len"
 
 

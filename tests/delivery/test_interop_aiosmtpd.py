@@ -1,7 +1,6 @@
 """A receiver that nobody here wrote: aiosmtpd, in a thread of its own, gets every message byte for byte."""
 
 import hashlib
-import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from aiosmtpd.smtp import Session as ReceiverSession
 from relay.delivery.replies import DeliveryVerdict
 from relay.delivery.session import open_session
 from relay.message.envelope import Envelope
+from tests.world.daemon import free_port
 from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory, wait_until
 from tests.world.relay import DOMAIN
 from tests.world.self_signed import self_signed_context
@@ -59,9 +59,7 @@ class Handler:
 @contextmanager
 def running_aiosmtpd(tls: ssl.SSLContext | None) -> Iterator[tuple[Handler, int]]:
     """An aiosmtpd on loopback: what it has received, and its port."""
-    # Its controller must know the port beforehand.
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()  # its controller must know it beforehand
     handler = Handler()
     controller = Controller(
         handler, hostname="127.0.0.1", port=port, tls_context=tls, enable_SMTPUTF8=True, ident="aiosmtpd"

@@ -126,8 +126,9 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
 
 def test_watch_says_in_one_sentence_that_nothing_listens(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    silent = socket.socket()
+    silent.bind(("127.0.0.1", 0))  # its number is nobody else's, and nobody listens there
+    address = f"127.0.0.1:{silent.getsockname()[1]}"
     said = tmp_path / "stderr"
     with said.open("w") as stderr:
         process = subprocess.Popen(
@@ -140,6 +141,7 @@ def test_watch_says_in_one_sentence_that_nothing_listens(tmp_path: Path) -> None
     finally:
         process.kill()
         process.wait()
+        silent.close()
     assert said.read_text().splitlines()[0].startswith(f"ws://{address}/v1/stream: connection refused; again")
 
 

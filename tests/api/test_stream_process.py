@@ -105,7 +105,7 @@ def test_a_stop_is_told_to_every_reader_and_waits_for_none(tmp_path: Path) -> No
 
     async def main() -> None:
         relay = RelayProcess(
-            make_process_directory(tmp_path / "data", route=NOWHERE, service="grace_seconds = 20")
+            make_process_directory(tmp_path / "data", route=NOWHERE, service="grace_seconds = 120")
         )
         credentials = relay.enrol()
         with relay.running(), trio.fail_after(PATIENCE_SECONDS):
@@ -164,7 +164,8 @@ def test_a_reader_that_says_nothing_to_pings_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "PING_SECONDS", 0.1)
-    monkeypatch.setattr(connection, "SILENT_SECONDS_MAX", 0.3)
+    # So long this process may stand still, and the one that answers is not taken for silent.
+    monkeypatch.setattr(connection, "SILENT_SECONDS_MAX", 5.0)
     directory = make_process_directory(tmp_path / "data", route=NOWHERE)
     credentials = RelayProcess(directory).enrol()
 

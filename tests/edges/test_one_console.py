@@ -59,7 +59,6 @@ def cookie_of(answer: Answer) -> dict[str, str]:
     return {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
 
 
-@pytest.mark.timeout(120)
 def test_a_session_is_good_at_every_edge_and_guesses_count_at_all(relay: tuple[EdgeRelay, str]) -> None:
     running, key = relay
     (signed_in,) = ask(running, [("POST", "/sign-in", {}, {"did": DID, "key": key})])

@@ -97,7 +97,6 @@ def one(tmp_path: Path) -> Iterator[OneRelay]:
             assert not relay.log_lines(event)
 
 
-@pytest.mark.timeout(120)
 def test_each_door_is_open_and_what_came_in_is_counted_once(one: OneRelay) -> None:
     assert {answer.status for answer in one.ask("POST", "/v1/send")} == {200}
     with smtplib.SMTP("127.0.0.1", one.port(SUBMISSION_ADDRESS_FILE), timeout=PATIENCE_SECONDS) as client:
@@ -130,7 +129,6 @@ def test_each_door_is_open_and_what_came_in_is_counted_once(one: OneRelay) -> No
     ) == (CONNECTIONS)
 
 
-@pytest.mark.timeout(120)
 def test_what_changes_while_it_runs_changes_at_every_edge(one: OneRelay) -> None:
     # Settings.
     configure(one.relay.directory, submission='bind = ["127.0.0.1:1"]\nmessage_bytes_max = 70000')
@@ -176,7 +174,6 @@ def test_what_changes_while_it_runs_changes_at_every_edge(one: OneRelay) -> None
     assert len(shown()) == 1
 
 
-@pytest.mark.timeout(120)
 def test_what_is_erased_is_open_in_no_edge_when_the_order_is_done(one: OneRelay) -> None:
     sent = one.ask("POST", "/v1/send")
     ids = [accepted["messageId"] for answer in sent for accepted in answer.json()["accepted"]]

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 import requests
 
 from tests.world.daemon import free_port, is_listening, require_file, require_program
@@ -71,7 +70,6 @@ def test_they_are_twenty_lines_or_so() -> None:
         assert len([line for line in block(language).splitlines() if line.strip()]) <= 22
 
 
-@pytest.mark.timeout(120)
 def test_what_a_relay_sends_verifies_with_libraries_that_nobody_here_wrote(tmp_path: Path) -> None:
     require_file(NODE / "node_modules" / "svix", "make tests/webhooks/node/node_modules/.ready")
     receivers = [Receiver(kind, tmp_path) for kind in KINDS]

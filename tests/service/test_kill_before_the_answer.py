@@ -37,7 +37,7 @@ from tests.world.smtp_relay import SENDER, accepted_ids, make_smtp_directory
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "6"))
 SEED = int(os.environ.get("KILL_SEED", "1"))
 CLIENTS = 3
-ROUND_SECONDS_MAX = 30
+ROUND_SECONDS_MAX = 60
 #: A message and what is tried of those before it change the disk so often, more or less.
 CHANGES_MAX = 8
 MOMENTS = ("durable", "disk", "any")

@@ -38,7 +38,7 @@ AHEAD_SECONDS = 1.2
 GOOD_TIME_SECONDS = 600
 #: A cancel or an attempt changes the disk so often, more or less.
 CHANGES_MAX = 12
-ROUND_SECONDS_MAX = 30
+ROUND_SECONDS_MAX = 60
 
 
 # Its own limit ends it before, with more to say.

@@ -13,7 +13,7 @@ from relay.api import request
 from relay.service import Relay, open_relay
 from tests.world.http import open_http
 from tests.world.orders import order
-from tests.world.process import PATIENCE_SECONDS, make_process_directory
+from tests.world.process import make_process_directory
 from tests.world.relay import DID, DOMAIN
 
 #: member.added, domain.added, key.issued
@@ -27,7 +27,7 @@ STRANGER = {"X-Atmos-DID": "did:plc:zzzzzzzzzzzzzzzzzzzzzzzz", "Authorization": 
 async def listening_relay(directory: Path) -> AsyncIterator[Relay]:
     """In the test's process, so that its limits can be lowered, on a real port."""
     make_process_directory(directory, route="127.0.0.1:9")
-    with trio.fail_after(PATIENCE_SECONDS):
+    with trio.fail_after(60):
         async with open_relay(directory) as relay:
             yield relay
             await relay.stop()

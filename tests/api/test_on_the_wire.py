@@ -16,7 +16,7 @@ from relay.api import connection
 from relay.service import Relay, open_relay
 from tests.world.http import open_http
 from tests.world.orders import order
-from tests.world.process import PATIENCE_SECONDS, make_process_directory
+from tests.world.process import make_process_directory
 from tests.world.relay import DID, DOMAIN
 
 MAIL = json.dumps(
@@ -85,7 +85,7 @@ def statuses_of(said: bytes) -> list[int]:
 @asynccontextmanager
 async def asked_relay(directory: Path) -> AsyncIterator[Asked]:
     make_process_directory(directory, route="127.0.0.1:9")
-    with trio.fail_after(PATIENCE_SECONDS):
+    with trio.fail_after(60):  # below what a connection may rest
         async with open_relay(directory) as relay:
             answer = await order(relay.core, "member_add", did=DID, domains=[DOMAIN], offline=True)
             assert isinstance(answer, dict)

@@ -14,7 +14,6 @@ from relay.edges.host import _ask
 from relay.processes.keeper import Worker
 from relay.stream_places import TicketUse
 from spool.errors import ReadersFullError
-from tests.world.process import PATIENCE_SECONDS
 from tests.world.relay import DID
 
 read = msgspec.msgpack.Decoder(words.TO_CORE).decode
@@ -73,7 +72,7 @@ def test_one_that_raises_what_it_was_to_do_is_killed_and_the_core_goes_on() -> N
 
     async def main() -> None:
         worker = _Raising()
-        with trio.fail_after(PATIENCE_SECONDS):
+        with trio.fail_after(30):
             await _ask(cast(Worker, worker), words.LetGo())
         assert worker.gone.is_set()
 

@@ -134,7 +134,8 @@ def kill_and_look(tmp_path: Path, mx: Mx) -> list[Sender]:
             wait_dead_or_done(relay, new)
             for file in switches.values():
                 file.unlink(missing_ok=True)
-            if not relay.is_running:
+            # One that was to die in a change of the disk counts on, and would die of what comes next.
+            if moment == "disk" or not relay.is_running:
                 relay.kill()
                 relay.start()
             for sender in new:

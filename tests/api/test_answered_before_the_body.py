@@ -27,7 +27,7 @@ STRANGER = {"X-Atmos-DID": "did:plc:zzzzzzzzzzzzzzzzzzzzzzzz", "Authorization": 
 async def listening_relay(directory: Path) -> AsyncIterator[Relay]:
     """In the test's process, so that its limits can be lowered, on a real port."""
     make_process_directory(directory, route="127.0.0.1:9")
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with open_relay(directory) as relay:
             yield relay
             await relay.stop()

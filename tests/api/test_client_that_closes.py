@@ -23,7 +23,7 @@ from tests.world.http import HttpConnection, open_http
 from tests.world.process import make_process_directory
 
 #: Far below `keep_alive_timeout`.
-SECONDS_MAX = 30
+SECONDS_MAX = 60
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from relay.api import exchange, request
+from relay.api import exchange, places, request
 from relay.service import Relay, open_relay
 from tests.world.http import HttpConnection, NoAnswerError, open_http
 from tests.world.orders import order
@@ -22,6 +22,8 @@ from tests.world.relay import DID, DOMAIN
 from tools.watch import open_websocket
 
 CONNECTIONS_MAX = 2
+#: Below what any of them may rest: what gives way at once is not ended for that.
+SECONDS_MAX = 60.0
 GAUGE = "atmos_http_connections_open "
 GAVE_WAY = 'atmos_http_turned_away_total{why="gave_way"} '
 MAIL = json.dumps({"from": f"you@{DOMAIN}", "to": "friend@example.com", "subject": "Hello", "text": "Hi"})
@@ -77,7 +79,7 @@ class Small:
 @asynccontextmanager
 async def small_relay(directory: Path) -> AsyncIterator[Small]:
     make_process_directory(directory, route="127.0.0.1:9", http=f"connections_max = {CONNECTIONS_MAX}")
-    with trio.fail_after(15):
+    with trio.fail_after(SECONDS_MAX):
         async with open_relay(directory) as relay, AsyncExitStack() as stack:
             answer = await order(relay.core, "member_add", did=DID, domains=[DOMAIN], offline=True)
             assert isinstance(answer, dict)
@@ -88,8 +90,9 @@ async def small_relay(directory: Path) -> AsyncIterator[Small]:
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is at work here is so for as long as the test wants."""
-    monkeypatch.setattr(request, "BODY_SECONDS_MAX", 30.0)
+    """Who is at work here, or has said nothing yet, is so for as long as the test wants."""
+    monkeypatch.setattr(places, "HEAD_SECONDS_MAX", 2 * SECONDS_MAX)
+    monkeypatch.setattr(request, "BODY_SECONDS_MAX", 2 * SECONDS_MAX)
 
 
 async def waits(http: HttpConnection) -> None:
@@ -100,9 +103,7 @@ async def waits(http: HttpConnection) -> None:
 
 
 async def is_closed(http: HttpConnection) -> bool:
-    with trio.move_on_after(0.5):
-        return await http.read_to_end() == b""
-    return False
+    return await http.read_to_end() == b""
 
 
 # -------------------------------------------------------------------------------------------- one that rests gives way
@@ -154,8 +155,8 @@ def test_so_does_one_that_is_answered_and_does_not_send_the_rest(
     tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Strangers could hold all places by heads that promise a body, time and again."""
-    monkeypatch.setattr(request, "REST_OF_REQUEST_SECONDS_MAX", 20.0)
-    monkeypatch.setattr(exchange, "REST_OF_REQUEST_SECONDS_MAX", 20.0)
+    monkeypatch.setattr(request, "REST_OF_REQUEST_SECONDS_MAX", 2 * SECONDS_MAX)
+    monkeypatch.setattr(exchange, "REST_OF_REQUEST_SECONDS_MAX", 2 * SECONDS_MAX)
 
     async def main() -> None:
         async with small_relay(tmp_path / "data") as small:

@@ -21,7 +21,7 @@ from relay.networks import parse_address
 from relay.service import Relay, open_relay
 from tests.world.http import HttpConnection, NoAnswerError, open_http
 from tests.world.orders import order
-from tests.world.process import make_process_directory
+from tests.world.process import PATIENCE_SECONDS, make_process_directory
 from tests.world.relay import DID, DOMAIN, open_world, run
 
 CLIENTS = Clients(lambda: ("127.0.0.0/8", "::1", "10.0.0.0/8", "2001:db8:ffff::/48"))
@@ -147,7 +147,7 @@ def test_the_send_has_it(tmp_path: Path) -> None:
 @asynccontextmanager
 async def relay_with(directory: Path, http: str) -> AsyncIterator[tuple[Relay, dict[str, str]]]:
     make_process_directory(directory, route="127.0.0.1:9", http=http)
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with open_relay(directory) as relay:
             answer = await order(relay.core, "member_add", did=DID, domains=[DOMAIN], offline=True)
             assert isinstance(answer, dict)
@@ -293,7 +293,7 @@ def test_an_ipv4_client_of_an_ipv6_socket_is_an_ipv4_client(tmp_path: Path, host
         make_process_directory(tmp_path / "data", route="127.0.0.1:9")
         config = tmp_path / "data" / "relay.toml"
         config.write_text(config.read_text().replace('bind = "127.0.0.1:0"', 'bind = "[::]:0"'))
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_SECONDS):
             async with open_relay(tmp_path / "data") as relay:
                 answer = await order(relay.core, "member_add", did=DID, domains=[DOMAIN], offline=True)
                 assert isinstance(answer, dict)

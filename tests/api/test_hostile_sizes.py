@@ -13,7 +13,7 @@ import trio
 
 from relay.config_doors import HttpConfig
 from tests.world.http import Answer, HttpConnection, open_http
-from tests.world.process import RelayProcess, make_process_directory
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
 
 BODY_BYTES_MAX = HttpConfig().send_bytes_max
 
@@ -55,7 +55,7 @@ def test_requests_reads_why_one_byte_too_many_is_refused(
             f"http://{relay.address}/v1/send",
             data=pieces(TOO_LARGE) if chunked else TOO_LARGE,
             headers={**credentials, "Content-Type": "application/json"},
-            timeout=30,
+            timeout=PATIENCE_SECONDS,
         )
         assert (answer.status_code, answer.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
@@ -87,7 +87,7 @@ def test_curl_reads_why_one_byte_too_many_is_refused(
             ],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE_SECONDS,
         )
         assert (done.returncode, done.stderr) == (0, "413")
         assert json.loads(done.stdout)["code"] == "PAYLOAD_TOO_LARGE"
@@ -102,7 +102,7 @@ def test_the_largest_body_that_is_legal_is_accepted(relay: RelayProcess, credent
         f"http://{relay.address}/v1/send",
         data=body,
         headers={**credentials, "Content-Type": "application/json"},
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
     )
     assert answer.status_code == 200, answer.text
 
@@ -160,7 +160,7 @@ def test_a_head_without_end_is_refused(relay: RelayProcess, where: str) -> None:
     }[where]
 
     async def main() -> Answer:
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             async with open_http(relay.address) as http:
                 with suppress(trio.BrokenResourceError):
                     await http.stream.send_all(head)
@@ -174,11 +174,13 @@ def test_a_head_without_end_is_refused(relay: RelayProcess, where: str) -> None:
 def test_the_relay_is_well_after_all_that(relay: RelayProcess, credentials: dict[str, str]) -> None:
     """Nothing of what was refused has been kept, and nothing went wrong that nobody saw."""
     refused = requests.post(
-        f"http://{relay.address}/v1/send", data=TOO_LARGE, headers=credentials, timeout=30
+        f"http://{relay.address}/v1/send", data=TOO_LARGE, headers=credentials, timeout=PATIENCE_SECONDS
     )
     assert refused.status_code == 413
-    ready = requests.get(f"http://{relay.address}/readyz", timeout=30)
+    ready = requests.get(f"http://{relay.address}/readyz", timeout=PATIENCE_SECONDS)
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
-    listed = requests.get(f"http://{relay.address}/v1/messages", headers=credentials, timeout=30).json()
+    listed = requests.get(
+        f"http://{relay.address}/v1/messages", headers=credentials, timeout=PATIENCE_SECONDS
+    ).json()
     assert {message["subject"] for message in listed["messages"]} <= {"Large"}
     assert relay.log_lines("http.defect") == []

@@ -25,7 +25,7 @@ def test_an_upgrade_is_passed_over(tmp_path: Path) -> None:
 
     async def main() -> None:
         make_process_directory(tmp_path / "data", route="127.0.0.1:9")
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             async with open_relay(tmp_path / "data") as relay:
                 async with open_http(relay.http_address) as http:
                     for _ in range(2):
@@ -40,7 +40,7 @@ def test_an_upgrade_is_passed_over(tmp_path: Path) -> None:
 def test_a_client_that_takes_it_for_granted_is_refused_and_cut_off(tmp_path: Path) -> None:
     async def main() -> None:
         make_process_directory(tmp_path / "data", route="127.0.0.1:9")
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             async with open_relay(tmp_path / "data") as relay:
                 async with open_http(relay.http_address) as http:
                     await http.stream.send_all(PREFACE)

@@ -44,7 +44,7 @@ def test_a_websocket_where_there_is_none_is_a_json_404_and_nothing_is_logged(tmp
     async def main() -> None:
         async with open_mx() as mx:
             relay = RelayProcess(make_process_directory(tmp_path / "data", route=mx.address))
-            with relay.running(), trio.fail_after(30):
+            with relay.running(), trio.fail_after(60):
                 for path in ("/u/SECRETTOKEN", "/v1/suppressions/alice@private.example"):
                     async with open_http(relay.address) as http:
                         await http.send_head("GET", path, upgrade)

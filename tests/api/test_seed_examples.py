@@ -21,7 +21,7 @@ import pytest
 import trio
 
 from tests.world.mx import open_mx
-from tests.world.process import RelayProcess, make_process_directory
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
 
 SEED = Path(__file__).parent.parent / "seed"
 PAGE = (SEED / "http-send-api.txt").read_text()
@@ -57,7 +57,7 @@ def test_the_example_sends_a_mail(example: Example, tmp_path: Path) -> None:
             with relay.running():
                 script = tmp_path / example.file
                 script.write_text(with_real_values(printed, relay.address, credentials) + example.added)
-                with trio.fail_after(60):
+                with trio.fail_after(PATIENCE_SECONDS):
                     done = await trio.to_thread.run_sync(partial(run, [*example.command, str(script)]))
                     assert (done.returncode, done.stderr) == (0, example.says)
                     answer = example.decode(done.stdout)
@@ -82,7 +82,9 @@ def test_the_example_sends_a_mail(example: Example, tmp_path: Path) -> None:
 
     def run(command: list[str]) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "CURL_HOME": str(tmp_path)}
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=environment
+        )
 
     trio.run(main)
 

@@ -12,13 +12,13 @@ import pytest
 import trio
 
 from tests.world.http import HttpConnection, open_http
-from tests.world.process import RelayProcess, make_process_directory
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
 
 #: As `[http] connections_max` has it.
 PLACES = 1000
 STRANGERS = 1150
-#: On a machine that has other things to do. It was a minute and a half.
-AT_ONCE_SECONDS = 5.0
+#: On a machine that has much else to do. It was a minute and a half.
+AT_ONCE_SECONDS = 45.0
 HALF_A_HEAD = b"POST /v1/send HTTP/1.1\r\nHost: relay\r\nContent-Len"
 
 
@@ -60,7 +60,7 @@ def test_more_than_there_are_places_say_nothing_or_half_a_head(tmp_path: Path) -
     async def main() -> None:
         relay = RelayProcess(make_process_directory(tmp_path / "data", route="127.0.0.1:9"))
         credentials = relay.enrol()
-        with relay.running(), trio.fail_after(60):
+        with relay.running(), trio.fail_after(PATIENCE_SECONDS):
             async with connections(relay, STRANGERS) as strangers:
                 for stranger in strangers[::2]:
                     # Some of them have had to give way already.
@@ -79,7 +79,7 @@ def test_as_many_as_there_are_places_ask_now_and_then_to_hold_the_door(tmp_path:
     async def main() -> None:
         relay = RelayProcess(make_process_directory(tmp_path / "data", route="127.0.0.1:9"))
         credentials = relay.enrol()
-        with relay.running(), trio.fail_after(60):
+        with relay.running(), trio.fail_after(PATIENCE_SECONDS):
             async with connections(relay, PLACES) as strangers:
                 for stranger in strangers:
                     assert (await stranger.request("GET", "/healthz")).status == 200
@@ -96,7 +96,7 @@ def test_handshakes_that_cannot_be_accepted_hold_no_place(tmp_path: Path) -> Non
         relay = RelayProcess(directory)
         credentials = relay.enrol()
         upgrade = {"Host": "relay", "Connection": "Upgrade", "Upgrade": "websocket"}
-        with relay.running(), trio.fail_after(60):
+        with relay.running(), trio.fail_after(PATIENCE_SECONDS):
             async with connections(relay, 5) as strangers:
                 for stranger in strangers:
                     await stranger.send_head("GET", "/v1/stream", {**upgrade, "Sec-WebSocket-Version": "8"})

@@ -96,12 +96,12 @@ def test_a_browser(tmp_path: Path) -> None:
         async with open_mx() as mx, open_browser() as browser:
             relay = RelayProcess(make_process_directory(tmp_path / "data", route=mx.address))
             credentials = relay.enrol()
-            with relay.running(), trio.fail_after(60):
+            with relay.running(), trio.fail_after(PATIENCE_SECONDS):
                 page = await browser.open_page(width=640)
                 await page.call("Emulation.setScriptExecutionDisabled", value=False)
                 await page.go(f"http://{relay.address}/healthz")
                 ticket = requests.post(
-                    f"http://{relay.address}/v1/stream/ticket", headers=credentials, timeout=30
+                    f"http://{relay.address}/v1/stream/ticket", headers=credentials, timeout=PATIENCE_SECONDS
                 ).json()["ticket"]
                 await page.evaluate(example("javascript", relay, credentials))
                 # The event is awaited in the page, where it arrives.

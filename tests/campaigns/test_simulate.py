@@ -18,7 +18,7 @@ SEEDS = range(1, 41)
 RESTARTED = (4, 101, 102)
 
 # Each seed is a relay's whole life; forty of them are a minute of work.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def test_no_promise_is_broken_in_a_slice_of_the_campaign() -> None:

@@ -114,7 +114,7 @@ class _Worker:
     def _give_up(self, why: str) -> Run:
         assert self._seed is not None
         run = Run(self._seed)
-        self._process.join(10)
+        self._process.join(60)
         code = self._process.exitcode
         self.kill()
         if not why:

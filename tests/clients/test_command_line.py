@@ -11,6 +11,7 @@ import trio
 
 from tests.world.arrived import assert_arrived, assert_signed
 from tests.world.daemon import require_program
+from tests.world.process import PATIENCE_SECONDS
 from tests.world.relay import DID, DOMAIN
 from tests.world.smtp_relay import FRIEND, SENDER, SmtpRelay, accepted_ids, mail, open_smtp_relay
 
@@ -20,7 +21,11 @@ def shown(
 ) -> str:
     """What a program writes, which ends as expected."""
     done = subprocess.run(
-        [*command, *tail], input=octets, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60
+        [*command, *tail],
+        input=octets,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=PATIENCE_SECONDS,
     )
     text = done.stdout.decode(errors="replace")
     assert done.returncode == status, text

@@ -17,6 +17,7 @@ import trio
 
 from tests.world.arrived import assert_signed
 from tests.world.daemon import open_daemon_directory, require_daemon
+from tests.world.process import PATIENCE_SECONDS
 from tests.world.relay import DOMAIN
 from tests.world.smtp_relay import FRIEND, SENDER, SmtpPort, SmtpRelay, accepted_ids, mail, open_smtp_relay
 
@@ -80,7 +81,7 @@ def deliver(world: SmtpRelay, program: str, directory: Path, port: SmtpPort, mes
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
     # Who delivers is nobody, and writes its log to where it can.
     return (directory / "mainlog").read_text() + done.stdout.decode()

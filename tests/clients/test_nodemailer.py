@@ -15,6 +15,7 @@ import trio
 
 from tests.world.arrived import assert_arrived, assert_signed
 from tests.world.daemon import require_file, require_program
+from tests.world.process import PATIENCE_SECONDS
 from tests.world.relay import DID, DOMAIN
 from tests.world.smtp_relay import FRIEND, SENDER, SmtpRelay, accepted_ids, mail, open_smtp_relay
 
@@ -40,7 +41,7 @@ def nodemailer(world: SmtpRelay, version: str, url: str, *mails: dict[str, Any])
         env={**os.environ, "NODE_EXTRA_CA_CERTS": str(world.certificate)},
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
     outcomes: list[dict[str, Any]] = json.loads(done.stdout)
     return outcomes

@@ -17,6 +17,7 @@ import trio
 
 from tests.world.arrived import assert_signed
 from tests.world.daemon import require_program
+from tests.world.process import PATIENCE_SECONDS
 from tests.world.relay import DID, DOMAIN
 from tests.world.smtp_relay import FRIEND, SENDER, SmtpRelay, accepted_ids, open_smtp_relay
 
@@ -36,7 +37,7 @@ def send_all(world: SmtpRelay, installed: str, url: str) -> list[str]:
         },
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
     responses: list[str] = json.loads(done.stdout)
     return responses

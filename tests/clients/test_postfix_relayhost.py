@@ -14,7 +14,7 @@ import trio
 from tests.world.arrived import assert_signed
 from tests.world.daemon import free_port, open_daemon_directory, require_daemon
 from tests.world.postfix import running_instance
-from tests.world.process import wait_until
+from tests.world.process import PATIENCE_SECONDS, wait_until
 from tests.world.relay import DOMAIN
 from tests.world.smtp_relay import FRIEND, SENDER, SmtpRelay, mail, open_smtp_relay
 
@@ -65,7 +65,7 @@ class Relayhost(NamedTuple):
         return (self.directory / "maillog").read_text()
 
     def hand_in(self, message: bytes, *to: str) -> None:
-        with smtplib.SMTP("127.0.0.1", self.port, timeout=30) as client:
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=PATIENCE_SECONDS) as client:
             assert client.sendmail(SENDER, to, message) == {}
 
     def wait_logged(self, text: str) -> str:

@@ -24,7 +24,7 @@ from relay.times import rfc3339
 from tests.world.daemon import require_file, require_program
 from tests.world.mx import Mx, open_mx
 from tests.world.pages import DOCS
-from tests.world.process import RelayProcess, configure, make_process_directory
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, configure, make_process_directory
 from tests.world.relay import DID
 
 NODE = Path(__file__).parent / "node"
@@ -46,7 +46,7 @@ def javascript(url: str, key: str, calls: list[Call]) -> Outcomes:
         env={**os.environ, "RESEND_BASE_URL": url},
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
     outcomes: Outcomes = json.loads(done.stdout)
     return outcomes
@@ -126,7 +126,7 @@ class Program:
         return [outcome["error"] for outcome in outcomes]
 
     async def until(self, email_id: str, last_event: str) -> Any:
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_SECONDS):
             while True:
                 (shown,) = await self.all(("emails.get", email_id))
                 if shown["last_event"] == last_event:
@@ -142,7 +142,7 @@ async def open_program(tmp_path: Path, sdk: str, edges: int = 0) -> AsyncIterato
         relay = RelayProcess(directory)
         relay.enrol()
         made = relay.command("key", "issue", "--did", DID, "--category", "transactional", "--json")
-        with relay.running(), trio.fail_after(120):
+        with relay.running(), trio.fail_after(PATIENCE_SECONDS):
             yield Program(sdk, relay, mx, json.loads(made)["apiKey"])
 
 
@@ -326,6 +326,6 @@ def test_the_programs_of_the_page(tmp_path: Path, language: str) -> None:
             cwd=NODE,
             text=True,
             check=True,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
         )
     assert re.fullmatch(r"[1-9][0-9]* (queued|delivery_delayed)\n", done.stdout), done.stdout

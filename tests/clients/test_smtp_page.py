@@ -22,6 +22,7 @@ from tests.clients.test_postfix_relayhost import running_relayhost
 from tests.world.arrived import assert_signed
 from tests.world.daemon import require_daemon, require_file, require_program
 from tests.world.pages import DOCS
+from tests.world.process import PATIENCE_SECONDS
 from tests.world.relay import DOMAIN
 from tests.world.smtp_relay import FRIEND, SmtpRelay, mail, open_smtp_relay
 
@@ -57,7 +58,7 @@ def by_node(script: str, world: SmtpRelay, *arguments: str) -> None:
         cwd=NODE,
         env={**os.environ, "NODE_EXTRA_CA_CERTS": str(world.certificate)},
         check=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
 
 
@@ -117,14 +118,16 @@ def by_discourse(world: SmtpRelay, block: str, tmp_path: Path) -> None:
 def by_listmonk(world: SmtpRelay, block: str, tmp_path: Path) -> None:
     of = json.loads(block)
     assert (of["tls_type"], of["tls_skip_verify"], of["auth_protocol"]) == ("TLS", False, "plain")
-    with smtplib.SMTP_SSL(of["host"], of["port"], timeout=30, context=world.tls_context()) as client:
+    with smtplib.SMTP_SSL(
+        of["host"], of["port"], timeout=PATIENCE_SECONDS, context=world.tls_context()
+    ) as client:
         log_in_and_send(client, of["username"], of["password"], f"list@{DOMAIN}")
 
 
 def by_starttls(world: SmtpRelay, server: tuple[str, str], login: tuple[str, str, str], sender: str) -> None:
     user, password, method = login
     assert method == "plain"
-    with smtplib.SMTP(server[0], int(server[1]), timeout=30) as client:
+    with smtplib.SMTP(server[0], int(server[1]), timeout=PATIENCE_SECONDS) as client:
         context: ssl.SSLContext = world.tls_context()
         client.starttls(context=context)
         log_in_and_send(client, user, password, sender)
@@ -147,7 +150,7 @@ def by_python(world: SmtpRelay, script: str) -> None:
         # Their smtplib trusts what the system does, and this file.
         env={**os.environ, "PYTHONPATH": str(FRAMEWORKS), "SSL_CERT_FILE": str(world.certificate)},
         check=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
 
 
@@ -187,7 +190,7 @@ def by_msmtp(world: SmtpRelay, block: str, tmp_path: Path) -> None:
     configuration.write_text(block.replace("tls on\n", f"tls on\ntls_trust_file {world.certificate}\n"))
     command = [require_program("msmtp"), f"--file={configuration}", "--read-recipients"]
     octets = mail().replace(b"\r\n", b"\n")
-    subprocess.run(command, input=octets, check=True, timeout=60)
+    subprocess.run(command, input=octets, check=True, timeout=PATIENCE_SECONDS)
 
 
 PROGRAMS: dict[str, Send] = {

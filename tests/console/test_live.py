@@ -18,7 +18,7 @@ _WHEN = """new Promise((seen, late) => {{
   const look = () => {{ if ({condition}) {{ seen(true); return true; }} return false; }};
   if (look()) return;
   new MutationObserver((_, observer) => {{ if (look()) observer.disconnect(); }})
-    .observe(document.body, {{ childList: true, subtree: true, characterData: true }});
+    .observe(document.body, {{ childList: true, subtree: true, characterData: true, attributes: true }});
   setTimeout(() => late(new Error(document.body.innerText)), {patience});
 }})"""
 
@@ -28,6 +28,24 @@ async def when(page: Page, condition: str) -> None:
     expression = _WHEN.format(condition=condition, patience=PATIENCE_SECONDS * 1000)
     answer = await page.call("Runtime.evaluate", expression=expression, awaitPromise=True)
     assert "exceptionDetails" not in answer, answer["exceptionDetails"]["exception"].get("description")
+
+
+#: The page's body says what it heard last, and how many answers to its questions are kept from it until `release`.
+_KEPT = """(() => {
+  const kept = [];
+  window.WebSocket = class extends WebSocket {
+    set onmessage(hear) {
+      super.onmessage = (frame) => { hear(frame); document.body.dataset.heard = JSON.parse(frame.data).type; };
+    }
+  };
+  const ask = window.fetch;
+  window.fetch = async (...question) => {
+    const answer = await ask(...question);
+    if (window.keeps) await new Promise((give) => document.body.dataset.kept = kept.push(give));
+    return answer;
+  };
+  window.release = () => { window.keeps = false; kept.forEach((give) => give()); };
+})()"""
 
 
 async def open_signed_in(world: World, page: Page, path: str) -> None:
@@ -57,11 +75,36 @@ def test_a_list_and_a_message_follow_what_happens(tmp_path: Path) -> None:
             second = await world.send(subject="The second")
             await when(listed, f"document.querySelector('#m{second} .status.good')")
             assert await listed.evaluate("document.querySelectorAll('#messages tr').length") == 2
+            await listed.evaluate(f"document.querySelector('#m{second}').stays = true")
             await world.command("queue_cancel", message=[first], reason="no more")
             await when(shown, "document.querySelector('.verdict .status.bad')")
             await when(listed, f"document.querySelector('#m{first} .status.bad')")
+            assert await listed.evaluate(f"document.querySelector('#m{second}').stays")
             # Paused, it stays as it is.
             await listed.click(".live button")
             await when(listed, "document.querySelector('.live span').textContent === 'Paused.'")
+
+    trio.run(main)
+
+
+def test_what_happens_while_the_page_is_asked_for_is_not_lost(tmp_path: Path) -> None:
+    chromium()
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world, open_browser() as browser:
+            page = await browser.open_page(width=1280)
+            await page.call("Page.addScriptToEvaluateOnNewDocument", source=_KEPT)
+            await open_signed_in(world, page, "/messages")
+            await when(page, "document.querySelector('.live span')?.textContent.startsWith('Live')")
+            assert "There is no message yet." in await page.evaluate("document.body.innerText")
+            await page.evaluate("keeps = true")
+            message_id = await world.send(to="tempfail@example.com")
+            # The row comes with this answer, and is not there yet: nobody can tell that what comes now is about it.
+            await when(page, "document.body.dataset.kept === '1'")
+            await world.until(message_id, "deferred")
+            await world.command("queue_cancel", message=[message_id], reason="no more")
+            await when(page, "document.body.dataset.heard === 'message.bounced'")
+            await page.evaluate("release()")
+            await when(page, f"document.querySelector('#m{message_id} .status.bad')")
 
     trio.run(main)

@@ -36,6 +36,7 @@ from relay.events import MessageQueued
 from relay.processes.channel import Channel
 from relay.processes.frames import BrokenFrame
 from relay.views.messages import MessageState
+from tests.world.process import PATIENCE_SECONDS
 
 SENT = Carried(
     usable=True,
@@ -72,7 +73,7 @@ class Other:
         self._news.set()
 
     async def hears(self, word: Any) -> None:
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             while word not in self.heard:
                 self._news = trio.Event()
                 await self._news.wait()
@@ -105,7 +106,7 @@ async def a_courier(
         with scope:
             await there.run(nothing, other.hear)
 
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)
             nursery.start_soon(serve_there)

@@ -14,7 +14,7 @@ from relay.file_names import LOG_DIRECTORY
 from spool.reader import LogReader
 from tests.world.http import NoAnswerError, open_http
 from tests.world.mx import open_mx
-from tests.world.process import RelayProcess
+from tests.world.process import PATIENCE_SECONDS, RelayProcess
 from tests.world.relay import make_directory
 
 LIMIT = 10
@@ -29,7 +29,7 @@ def test_exactly_ten(tmp_path: Path, answers: int) -> None:
             relay = RelayProcess(directory)
             credentials = relay.enrol()
             told = 0
-            with relay.running(), trio.fail_after(60):
+            with relay.running(), trio.fail_after(PATIENCE_SECONDS):
 
                 async def client(number: int, *, kill: bool) -> None:
                     nonlocal told

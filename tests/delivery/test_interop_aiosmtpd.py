@@ -1,7 +1,6 @@
 """A receiver that nobody here wrote: aiosmtpd, in a thread of its own, gets every message byte for byte."""
 
 import hashlib
-import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,8 @@ from aiosmtpd.smtp import Session as ReceiverSession
 from relay.delivery.replies import DeliveryVerdict
 from relay.delivery.session import open_session
 from relay.message.envelope import Envelope
-from tests.world.process import RelayProcess, make_process_directory, wait_until
+from tests.world.daemon import free_port
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory, wait_until
 from tests.world.relay import DOMAIN
 from tests.world.self_signed import self_signed_context
 
@@ -59,9 +59,7 @@ class Handler:
 @contextmanager
 def running_aiosmtpd(tls: ssl.SSLContext | None) -> Iterator[tuple[Handler, int]]:
     """An aiosmtpd on loopback: what it has received, and its port."""
-    # Its controller must know the port beforehand.
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()  # its controller must know it beforehand
     handler = Handler()
     controller = Controller(
         handler, hostname="127.0.0.1", port=port, tls_context=tls, enable_SMTPUTF8=True, ident="aiosmtpd"
@@ -122,12 +120,14 @@ def test_a_relay_says_how_it_was_protected(tmp_path: Path) -> None:
         with relay.running():
             mail = {"from": f"you@{DOMAIN}", "to": "jürgen@mx.test", "subject": "Grüße", "text": "Hi\n"}
             url = f"http://{relay.address}/v1"
-            answer = requests.post(f"{url}/send", json=mail, headers=credentials, timeout=30).json()
+            answer = requests.post(
+                f"{url}/send", json=mail, headers=credentials, timeout=PATIENCE_SECONDS
+            ).json()
             (accepted,) = answer["accepted"]
 
             def message() -> Any:
                 path = f"{url}/messages/{accepted['messageId']}"
-                return requests.get(path, headers=credentials, timeout=30).json()
+                return requests.get(path, headers=credentials, timeout=PATIENCE_SECONDS).json()
 
             wait_until(lambda: message()["status"] == "sent", lambda: f"{message()} is sent")
             outcome = message()["timeline"][-1]

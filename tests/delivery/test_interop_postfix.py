@@ -23,7 +23,7 @@ from relay.config import CONFIG_FILE
 from tests.world.dns import open_dns_server
 from tests.world.postfix import Postfix, running_postfix
 from tests.world.postgrey import running_postgrey
-from tests.world.process import RelayProcess, configure, make_process_directory, wait_until
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, configure, make_process_directory, wait_until
 from tests.world.relay import DOMAIN, OPERATOR_DOMAIN, OTHER_DID, OTHER_DOMAIN
 from tests.world.rspamd import running_rspamd
 
@@ -79,7 +79,7 @@ class Sender:
         """Send to each; returns the message ids."""
         mail = {"from": f"you@{DOMAIN}", "to": list(to), "subject": "Hello", "text": "Hi\n", **fields}
         url = f"http://{self.relay.address}/v1/send"
-        answer = requests.post(url, json=mail, headers=self._credentials, timeout=30)
+        answer = requests.post(url, json=mail, headers=self._credentials, timeout=PATIENCE_SECONDS)
         assert answer.status_code == 200, answer.text
         return [accepted["messageId"] for accepted in answer.json()["accepted"]]
 
@@ -89,7 +89,7 @@ class Sender:
 
         def is_final() -> bool:
             nonlocal message
-            message = requests.get(url, headers=self._credentials, timeout=30).json()
+            message = requests.get(url, headers=self._credentials, timeout=PATIENCE_SECONDS).json()
             return message["status"] in ("sent", "bounced")
 
         wait_until(is_final, lambda: f"{message} is final. {self.relay.output}")

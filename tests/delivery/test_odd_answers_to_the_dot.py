@@ -13,6 +13,7 @@ from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts
 from tests.world.mx import open_mx
 from tests.world.mx_options import ODD_ANSWERS
+from tests.world.process import PATIENCE_SECONDS
 from tests.world.relay import open_world, run
 from tests.world.self_signed import self_signed_context
 
@@ -39,7 +40,7 @@ def test_a_mail_that_was_taken_is_sent_once(tmp_path: Path, word: str) -> None:
 @pytest.mark.parametrize("word", ODD_ANSWERS)
 def test_the_session_says_so_too(word: str, tls: object) -> None:
     async def main() -> None:
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_SECONDS):
             async with open_mx(tls=tls) as mx:
                 session = await open_session(
                     "mx.test", mx.host, mx.port, ehlo_name="relay.test", timeouts=Timeouts(final_dot=5)

@@ -20,6 +20,7 @@ from relay.delivery.smtp import LocalProtocolError
 from relay.message.envelope import Envelope
 from relay.surroundings import Timeouts
 from tests.world.mx import Mx, open_mx
+from tests.world.process import PATIENCE_SECONDS
 from tests.world.self_signed import self_signed_context
 
 MESSAGE = b"From: ann@relay.test\r\nSubject: hello\r\n\r\n.Hello.\r\n.\r\n"
@@ -49,7 +50,7 @@ def with_mx(check: Callable[[Mx], Awaitable[None]], **options: Any) -> None:
     """Run `check` beside a receiver, which must have nothing to complain of."""
 
     async def main() -> None:
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_SECONDS):
             async with open_mx(**options) as mx:
                 await check(mx)
                 assert mx.violations == []

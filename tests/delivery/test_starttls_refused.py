@@ -13,6 +13,7 @@ from relay.delivery.replies import FailureKind
 from relay.delivery.session import SessionFailed, TlsFailed, TlsPolicy, open_session
 from relay.surroundings import Timeouts
 from tests.world.mx import Mx, open_mx
+from tests.world.process import PATIENCE_SECONDS
 from tests.world.relay import make_directory, open_world, run
 from tests.world.self_signed import self_signed_context
 
@@ -115,7 +116,7 @@ def test_who_hangs_up_on_plain_text_as_well_is_deferred_after_one_more_connectio
 
 def with_mx(check: Callable[[Mx], Awaitable[None]], **options: object) -> None:
     async def main() -> None:
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_SECONDS):
             async with open_mx(tls=TLS, **options) as mx:
                 await check(mx)
                 assert mx.violations == []

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+from tests.world.process import PATIENCE_SECONDS
+
 SAY = """
 import json, sys
 {imported}
@@ -20,7 +22,7 @@ def known_after(imported: str) -> tuple[list[str], list[str]]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
     decisions, packages = json.loads(done.stdout)
     return decisions, packages

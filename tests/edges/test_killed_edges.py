@@ -23,7 +23,7 @@ from tests.world.checker import half_accepted
 from tests.world.daemon import free_port
 from tests.world.edge_processes import EdgeRelay, wait_dead
 from tests.world.http import NoAnswerError, open_http
-from tests.world.process import make_process_directory
+from tests.world.process import PATIENCE_SECONDS, make_process_directory
 from tests.world.strangers import OPERATOR_MAILBOX
 
 #: Nobody delivers: what is accepted is what this is about.
@@ -117,7 +117,7 @@ def test_kill_9_under_load(tmp_path: Path) -> None:
                     pid = await trio.to_thread.run_sync(relay.kill_edge, name)
                     await clients.wait_told(40)  # by the other
                     seconds = await trio.to_thread.run_sync(relay.wait_followed, name, pid)
-                    assert seconds < 20, "a busy machine is slow, and this is more than that"
+                    assert seconds < 60, "a busy machine is slow, and this is more than that"
                 nursery.cancel_scope.cancel()
 
     with relay.running():
@@ -129,7 +129,6 @@ def test_kill_9_under_load(tmp_path: Path) -> None:
     check_the_log(relay.directory, clients.told)
 
 
-@pytest.mark.timeout(180)
 def test_who_waits_for_the_next_edge_is_answered_by_it(tmp_path: Path) -> None:
     """They stand in the kernel's queue, and what they want has to be asked of the core: with several doors to open, the
     first is served some turns of the loop before the last."""
@@ -146,7 +145,7 @@ def test_who_waits_for_the_next_edge_is_answered_by_it(tmp_path: Path) -> None:
             answered.append((await http.request("GET", "/readyz")).status)
 
     async def main() -> None:
-        with trio.fail_after(90):
+        with trio.fail_after(PATIENCE_SECONDS):
             relay.kill_edge("edge 1")
             wait_dead(*relay.edges().values())
             async with trio.open_nursery() as nursery:
@@ -201,7 +200,7 @@ def test_kill_9_of_the_core_ends_its_edges_and_the_next_start_has_the_port(tmp_p
             await clients._send(http)
 
     async def under_load() -> None:
-        with trio.fail_after(120):
+        with trio.fail_after(PATIENCE_SECONDS):
             try:
                 async with trio.open_nursery() as nursery:
                     for _ in range(CONNECTIONS):
@@ -216,9 +215,7 @@ def test_kill_9_of_the_core_ends_its_edges_and_the_next_start_has_the_port(tmp_p
     with relay.running():
         relay.wait_edges(2)
         trio.run(under_load)
-        killed_at = time.monotonic()
         wait_dead(*pids)
-        assert time.monotonic() - killed_at < 5
         relay.start()
         assert relay.address == bind
         trio.run(send)
@@ -274,6 +271,6 @@ def test_a_relay_whose_edges_never_get_ready_ends_when_it_is_told_to(tmp_path: P
         began = time.monotonic()
         relay.terminate()
         assert relay.wait() == 0
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 50
     finally:
         relay.kill()

@@ -13,7 +13,7 @@ import trio
 
 from tests.world.edge_processes import EdgeRelay
 from tests.world.http import Answer, open_http
-from tests.world.process import make_process_directory
+from tests.world.process import PATIENCE_SECONDS, make_process_directory
 from tests.world.relay import DID
 
 CONNECTIONS = 12
@@ -45,7 +45,7 @@ def ask(relay: EdgeRelay, requests: list[tuple[str, str, dict[str, str], dict[st
             answers.append(await http.request(method, f"/console{path}", said, body))
 
     async def main() -> None:
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_SECONDS):
             async with trio.open_nursery() as nursery:
                 for request in requests:
                     nursery.start_soon(one, *request)
@@ -59,7 +59,6 @@ def cookie_of(answer: Answer) -> dict[str, str]:
     return {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
 
 
-@pytest.mark.timeout(120)
 def test_a_session_is_good_at_every_edge_and_guesses_count_at_all(relay: tuple[EdgeRelay, str]) -> None:
     running, key = relay
     (signed_in,) = ask(running, [("POST", "/sign-in", {}, {"did": DID, "key": key})])

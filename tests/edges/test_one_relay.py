@@ -18,7 +18,7 @@ import trio
 from relay.file_names import INBOUND_ADDRESS_FILE, SUBMISSION_ADDRESS_FILE
 from tests.world.edge_processes import EdgeRelay
 from tests.world.http import Answer, open_http
-from tests.world.process import configure, make_process_directory
+from tests.world.process import PATIENCE_SECONDS, configure, make_process_directory
 from tests.world.relay import DID, DOMAIN
 from tests.world.self_signed import self_signed_pem
 from tests.world.smtp_relay import FRIEND, SENDER, mail
@@ -57,7 +57,7 @@ class OneRelay:
 
         async def main() -> None:
             all_open, opened = trio.Event(), list[None]()
-            with trio.fail_after(60):
+            with trio.fail_after(PATIENCE_SECONDS):
                 async with trio.open_nursery() as nursery:
                     for _ in range(CONNECTIONS):
                         nursery.start_soon(one, all_open, opened)
@@ -66,7 +66,7 @@ class OneRelay:
         return answers
 
     def metrics(self) -> dict[str, float]:
-        with urllib.request.urlopen(f"http://{self.relay.address}/metrics", timeout=30) as page:
+        with urllib.request.urlopen(f"http://{self.relay.address}/metrics", timeout=PATIENCE_SECONDS) as page:
             lines = page.read().decode().splitlines()
         found = [line.rpartition(" ") for line in lines if line.startswith("atmos_")]
         assert len({name for name, _, _ in found}) == len(found), "each is there once"
@@ -97,16 +97,15 @@ def one(tmp_path: Path) -> Iterator[OneRelay]:
             assert not relay.log_lines(event)
 
 
-@pytest.mark.timeout(120)
 def test_each_door_is_open_and_what_came_in_is_counted_once(one: OneRelay) -> None:
     assert {answer.status for answer in one.ask("POST", "/v1/send")} == {200}
-    with smtplib.SMTP("127.0.0.1", one.port(SUBMISSION_ADDRESS_FILE), timeout=30) as client:
+    with smtplib.SMTP("127.0.0.1", one.port(SUBMISSION_ADDRESS_FILE), timeout=PATIENCE_SECONDS) as client:
         client.login(DOMAIN, one.key)
         client.mail(SENDER)
         client.rcpt(FRIEND)
         code, text = client.data(mail("by smtp"))
         assert (code, text[:18]) == (250, b"2.0.0 accepted as ")
-    with smtplib.SMTP("127.0.0.1", one.port(INBOUND_ADDRESS_FILE), timeout=30) as client:
+    with smtplib.SMTP("127.0.0.1", one.port(INBOUND_ADDRESS_FILE), timeout=PATIENCE_SECONDS) as client:
         client.ehlo("stranger.test")
         client.mail("ann@example.com")
         assert client.rcpt("abuse@relay.example")[0] == 250
@@ -130,7 +129,6 @@ def test_each_door_is_open_and_what_came_in_is_counted_once(one: OneRelay) -> No
     ) == (CONNECTIONS)
 
 
-@pytest.mark.timeout(120)
 def test_what_changes_while_it_runs_changes_at_every_edge(one: OneRelay) -> None:
     # Settings.
     configure(one.relay.directory, submission='bind = ["127.0.0.1:1"]\nmessage_bytes_max = 70000')
@@ -140,7 +138,9 @@ def test_what_changes_while_it_runs_changes_at_every_edge(one: OneRelay) -> None
     def sizes() -> set[str]:
         found = set()
         for _ in range(CONNECTIONS):
-            with smtplib.SMTP("127.0.0.1", one.port(SUBMISSION_ADDRESS_FILE), timeout=30) as client:
+            with smtplib.SMTP(
+                "127.0.0.1", one.port(SUBMISSION_ADDRESS_FILE), timeout=PATIENCE_SECONDS
+            ) as client:
                 client.ehlo()
                 found.add(client.esmtp_features["size"])
         return found
@@ -161,7 +161,10 @@ def test_what_changes_while_it_runs_changes_at_every_edge(one: OneRelay) -> None
     port = one.port(SUBMISSION_ADDRESS_FILE, 1)
 
     def shown() -> set[str]:
-        return {ssl.get_server_certificate(("127.0.0.1", port), timeout=30) for _ in range(CONNECTIONS)}
+        return {
+            ssl.get_server_certificate(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
+            for _ in range(CONNECTIONS)
+        }
 
     (before,) = shown()
     renewed = one.relay.directory.with_name("renewed.pem")
@@ -171,7 +174,6 @@ def test_what_changes_while_it_runs_changes_at_every_edge(one: OneRelay) -> None
     assert len(shown()) == 1
 
 
-@pytest.mark.timeout(120)
 def test_what_is_erased_is_open_in_no_edge_when_the_order_is_done(one: OneRelay) -> None:
     sent = one.ask("POST", "/v1/send")
     ids = [accepted["messageId"] for answer in sent for accepted in answer.json()["accepted"]]

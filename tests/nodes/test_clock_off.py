@@ -20,7 +20,8 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.mark.timeout(SECONDS_MAX)
-@pytest.mark.parametrize("seconds", ["1.5", "-3600"])
+# What an answer takes is in favour of the clock, so it is off by more than that.
+@pytest.mark.parametrize("seconds", ["60", "-3600"])
 def test_a_leader_whose_clock_goes_off_ends_and_does_not_lead_again_until_it_is_right(
     tmp_path: Path, servers: Servers, seconds: str
 ) -> None:

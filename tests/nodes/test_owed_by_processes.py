@@ -15,11 +15,9 @@ from relay.file_names import LOG_DIRECTORY
 from relay.nodes.database import open_table
 from tests.nodes.test_processes import check_logs_are_one
 from tests.world.directories import names_in
-from tests.world.http import open_http
 from tests.world.mx import open_mx
-from tests.world.node_processes import NodeProcesses
+from tests.world.node_processes import NodeProcesses, send_until_taken
 from tests.world.postgres import Servers, open_servers
-from tests.world.process import RelayProcess
 from tests.world.removals import FRIEND
 
 SECONDS_MAX = 240
@@ -45,12 +43,6 @@ async def drop_rows(directory: Path) -> int:
     return head.last_seq
 
 
-async def send(relay: RelayProcess, credentials: dict[str, str], to: str) -> None:
-    async with open_http(relay.address) as http:
-        answer = await http.post_send(credentials, to=[to], text="Hi\n")
-        assert answer.status == 200, answer
-
-
 def is_named(directory: Path, address: str) -> bool:
     return bool(names_in(directory / LOG_DIRECTORY, address))
 
@@ -66,7 +58,7 @@ def test_erased_at_one_node_it_is_gone_at_all_and_a_node_that_was_away_is_filled
             with nodes.running():
                 leader = await beside(nodes.wait_led)
                 credentials = await beside(leader.enrol)
-                await send(leader, credentials, FRIEND)
+                await send_until_taken(leader, credentials, FRIEND)
                 follower, away = (node for node in nodes.all if node is not leader)
                 await beside(
                     leader.wait_until, lambda: b"message.sent" in log_of(away.directory), "has what is sent"
@@ -84,14 +76,14 @@ def test_erased_at_one_node_it_is_gone_at_all_and_a_node_that_was_away_is_filled
 
                 # Away until its rows have gone.
                 assert await beside(away.stop) == 0
-                await send(leader, credentials, "late@example.com")
+                await send_until_taken(leader, credentials, "late@example.com")
                 await beside(
                     leader.wait_until,
                     lambda: log_of(follower.directory).count(b"message.sent") == 2,
                     "has what is sent",
                 )
                 gone = await drop_rows(leader.directory)
-                await send(leader, credentials, "later@example.com")
+                await send_until_taken(leader, credentials, "later@example.com")
                 await beside(away.start)
                 await beside(away.wait_logged, "node.database_trouble")
                 assert "`atmos-relay node fill DIR --from NAME`" in away.output

@@ -91,7 +91,7 @@ def versions_in(node: RelayProcess) -> dict[str, list[int]]:
 
 
 def is_all_new(node: RelayProcess) -> bool:
-    return all(versions[-1] == NEWER[name] for name, versions in versions_in(node).items())
+    return all(versions[-1:] == [NEWER[name]] for name, versions in versions_in(node).items())
 
 
 def upgrade(node: RelayProcess) -> None:
@@ -119,8 +119,8 @@ def test_nodes_are_upgraded_one_by_one_while_clients_send(
                     for node in sorted(nodes.all, key=lambda node: (node is leader) == leader_last):
                         await beside(upgrade, node)
                         await clients.more(ANSWERS)
-                    # What all can read is said each second, and read each second.
-                    while not await beside(is_all_new, leader):
+                    # What all can read is said each second, and read each second; and who follows is a moment later.
+                    while not all([await beside(is_all_new, node) for node in nodes.all]):
                         await clients.more(ANSWERS)
                     nursery.cancel_scope.cancel()
                 await wait_delivered(mx, clients.told)

@@ -13,6 +13,7 @@ import trio.testing
 
 from relay.processes import channel as channel_module
 from relay.processes.channel import Channel
+from tests.world.process import PATIENCE_SECONDS
 
 
 class Echo(msgspec.Struct, frozen=True, tag=True):
@@ -74,7 +75,7 @@ async def pair(
         with scope:
             await there.run(answer, hear, task_status=task_status)
 
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             await nursery.start(run_there)
             await nursery.start(lambda task_status: here.run(answer_here, hear, task_status=task_status))
@@ -99,7 +100,7 @@ async def beside_a_socket(
         await here.run(answer, hear)
         ended.set()
 
-    with raw.socket, trio.fail_after(30):
+    with raw.socket, trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
             yield here, raw, ended.wait

@@ -41,6 +41,7 @@ from tests.processes.channels import (
     leaves,
     pair,
 )
+from tests.world.process import PATIENCE_SECONDS
 
 
 @in_trio
@@ -405,7 +406,7 @@ async def test_all_that_came_before_the_end_is_handed_out() -> None:
     heard: list[int] = []
     stream, other = socket.socketpair()
     here = Channel(trio.SocketStream(trio.socket.from_stdlib_socket(stream)), questions=QUESTIONS)
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             answered: list[Any] = []
 

@@ -92,8 +92,8 @@ def test_one_that_is_shot_is_lost_and_another_is_there_within_a_second(
                 os.kill(shot.pid, number)
             began = trio.current_time()
             await host.until(lambda: len(host.keeper.workers) == 2)
-            # Most of it is to load Python's modules.
-            assert trio.current_time() - began < 10
+            # Most of it is to load Python's modules, which takes a busy machine its time.
+            assert trio.current_time() - began < 60
             assert host.events[2:4] == [("lost", shot.name, shot.pid), ("begun", shot.name, host.pids[1])]
             assert host.pids == [other.pid, host.pids[1]]
             assert (await echo(host.keeper.workers[1])).name == shot.name
@@ -134,7 +134,7 @@ def test_one_that_is_stopped_is_killed_when_it_has_been_silent(caplog: pytest.Lo
             with pytest.raises(ChannelClosed):
                 await echo(stopped)
             await stopped.gone.wait()
-            assert 0.4 < trio.current_time() - began < 10
+            assert 0.4 < trio.current_time() - began < 60
             await host.until(lambda: len(host.events) == 3)
 
     run(main)
@@ -147,7 +147,7 @@ def reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_one_whose_loop_does_not_run_is_silent(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        async with hosting(times=PATIENT._replace(beat=0.05, silent=0.5)) as host:
+        async with hosting(times=PATIENT._replace(beat=0.05, silent=3.0)) as host:
             (worker,) = host.keeper.workers
             # A moment is nothing.
             await worker.channel.call(Work(0.1), type(None))
@@ -163,11 +163,11 @@ def test_neither_a_long_life_nor_a_core_that_was_suspended_is_silence(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def main() -> None:
-        async with hosting(times=PATIENT._replace(beat=0.05, silent=1.0)) as host:
+        async with hosting(times=PATIENT._replace(beat=0.05, silent=2.5)) as host:
             (worker,) = host.keeper.workers
-            time.sleep(1.2)  # the loop stands still, and its clock does not
+            time.sleep(3)  # the loop stands still, and its clock does not
             # More beats than may be unanswered.
-            await trio.sleep(1.3)
+            await trio.sleep(3)
             assert host.pids == [worker.pid]
 
     run(main)
@@ -197,8 +197,9 @@ def test_one_that_never_gets_ready_is_begun_later_and_later(
             assert [record.seconds for record in later[:3]] == [0.05, 0.1, 0.15]
             assert host.keeper.statistics().begun >= 4
             assert host.events == []
-            # The others, and those that come later, have nothing of it.
+            # The others, and those that come later, have nothing of it, and may take their time.
             host.greeting = GREETING("better ")
+            host.keeper._times = PATIENT
             await host.keeper.wait_ready()
             assert (await echo(host.keeper.workers[0])).text == "better "
             await host.keeper.stop(30)

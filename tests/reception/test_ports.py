@@ -23,6 +23,7 @@ from relay.reception.ports import Port, _off_loopback, serve_smtp
 from relay.reception.rules import Rules
 from relay.reception.session import Limits, Surroundings
 from tests.world.doors import CLEAR, MagicDoor, around
+from tests.world.process import PATIENCE_SECONDS
 from tests.world.self_signed import self_signed_pem
 
 MESSAGE = "Subject: hello\r\n\r\nHello.\r\n.\r\n..\r\n"
@@ -57,7 +58,7 @@ async def listening(
     close = trio.Event() if close is None else close
     ports = [Port(await listen_smtp("127.0.0.1:0"), partial(_the_same, each)) for each in surroundings]
     serve = partial(serve_smtp, ports, close=close, grace_seconds=grace_seconds, **options)
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             addresses = await nursery.start(serve)
             yield [int(address.rpartition(":")[2]) for address in addresses]
@@ -160,7 +161,7 @@ def swaks(number: int, *options: str) -> subprocess.CompletedProcess[str]:
         "c@d.example",
         *options,
     ]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
 
 
 def login(mechanism: str) -> tuple[str, ...]:
@@ -227,7 +228,9 @@ def test_curl(certificates: Certificates, tmp_path: Path) -> None:
                 url,
             ]
             command += ["--mail-from", "a@b.example", "--mail-rcpt", "c@d.example"]
-            subprocess.run([*command, "--upload-file", str(tmp_path / "mail")], check=True, timeout=30)
+            subprocess.run(
+                [*command, "--upload-file", str(tmp_path / "mail")], check=True, timeout=PATIENCE_SECONDS
+            )
 
     with_client(
         client,
@@ -247,7 +250,7 @@ def test_openssl(certificates: Certificates) -> None:
         for options in (["-starttls", "smtp", "-port", str(number)], ["-port", str(number_at_once)]):
             command = ["openssl", "s_client", "-host", "127.0.0.1", "-crlf", "-ign_eof", *options]
             done = subprocess.run(
-                command, input="QUIT\n", capture_output=True, text=True, timeout=30, check=False
+                command, input="QUIT\n", capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
             )
             said.append(done.stdout + done.stderr)
         return said
@@ -268,7 +271,7 @@ def partial_of(run: Callable[..., Any], *options: str) -> Callable[[int], Any]:
 
 def said_to(number: int, octets: bytes = b"") -> bytes:
     """Everything that is said to whoever says this and waits."""
-    with socket.create_connection(("127.0.0.1", number), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", number), timeout=PATIENCE_SECONDS) as connection:
         if octets:
             connection.sendall(octets)
         said = b""

@@ -25,7 +25,7 @@ from tests.world.process import RelayProcess, make_process_directory
 CONNECTIONS = 4
 BACKUPS = 2
 ANSWERS_BETWEEN = 25
-SECONDS_MAX = 120
+SECONDS_MAX = 240
 #: Many pages, so that a backup meets batches that are half written.
 TEXT_BYTES = 20_000
 

@@ -23,7 +23,6 @@ NOTIFIED = "notify@example.net"
 SUPPRESSED = {RECIPIENTS["unknown"]: "bounced"}
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", BOUNCERS)
 def test_a_mail_that_was_taken_and_bounces_later(tmp_path: Path, name: str) -> None:
     async def main() -> None:

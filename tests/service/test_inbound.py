@@ -15,7 +15,14 @@ from relay.codec import decode
 from relay.events import MailReceived
 from relay.file_names import INBOUND_ADDRESS_FILE, LOG_DIRECTORY
 from spool.reader import LogReader
-from tests.world.process import EDGES, RelayProcess, configure, make_process_directory, wait_until
+from tests.world.process import (
+    EDGES,
+    PATIENCE_SECONDS,
+    RelayProcess,
+    configure,
+    make_process_directory,
+    wait_until,
+)
 from tests.world.self_signed import self_signed_pem
 from tests.world.strangers import LETTER, OPERATOR_MAILBOX
 from tools.doctor import examine
@@ -42,7 +49,7 @@ def numbers(relay: RelayProcess) -> list[int]:
 
 
 def bring(relay: RelayProcess, octets: bytes = LETTER, to: str = ABUSE) -> str:
-    with smtplib.SMTP("127.0.0.1", numbers(relay)[0], timeout=30) as client:
+    with smtplib.SMTP("127.0.0.1", numbers(relay)[0], timeout=PATIENCE_SECONDS) as client:
         client.ehlo("stranger.test")
         client.mail("ann@example.com")
         code, text = client.rcpt(to)
@@ -69,7 +76,7 @@ def test_from_start_to_stop(tmp_path: Path) -> None:
         assert ready["submission"] == []
         assert bring(relay) == "250 2.0.0 taken"
         assert any(isinstance(event, MailReceived) for event in events(relay))
-        with smtplib.SMTP("localhost", numbers(relay)[1], timeout=30) as client:
+        with smtplib.SMTP("localhost", numbers(relay)[1], timeout=PATIENCE_SECONDS) as client:
             client.ehlo()
             assert client.esmtp_features["size"] == "11534336"
             assert not client.has_extn("auth")
@@ -124,7 +131,7 @@ def test_what_changes_while_it_runs(tmp_path: Path) -> None:
         (waits,) = relay.log_lines("config.needs_restart")
         assert waits["settings"] == ["inbound.bind"]
         assert numbers(relay) == before
-        with smtplib.SMTP("127.0.0.1", before[0], timeout=30) as client:
+        with smtplib.SMTP("127.0.0.1", before[0], timeout=PATIENCE_SECONDS) as client:
             client.ehlo()
             assert client.esmtp_features["size"] == "70000"
         assert bring(relay) == "250 2.0.0 taken"
@@ -152,7 +159,7 @@ def test_a_child_reads_and_one_that_is_killed_is_made_again(tmp_path: Path) -> N
         # One that hangs over a mail is killed for it, and counted.
         os.kill(after, signal.SIGSTOP)
         assert bring(relay, LETTER + b"and again\r\n") == "250 2.0.0 taken"
-        with urllib.request.urlopen(f"http://{relay.address}/metrics", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://{relay.address}/metrics", timeout=PATIENCE_SECONDS) as answer:
             assert 'atmos_mail_reader_failures_total{why="late"} 1.0' in answer.read().decode()
         assert bring(relay, LETTER + b"and once more\r\n") == "250 2.0.0 taken"
         wait_until(lambda: len(children()) == 1, lambda: "there is one child")

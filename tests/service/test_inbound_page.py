@@ -19,7 +19,7 @@ from relay.config_doors import FEEDBACK_PROVIDERS
 from tests.world.inbound_relay import InboundRelay, make_inbound_directory, running_inbound_relay
 from tests.world.mx import Mx, open_mx
 from tests.world.pages import DOCS, examples, says
-from tests.world.process import configure
+from tests.world.process import PATIENCE_SECONDS, configure
 from tests.world.relay import OPERATOR_DOMAIN
 from tests.world.self_signed import self_signed_pem
 
@@ -71,7 +71,7 @@ def test_a_relay_with_the_page_s_settings_offers_starttls(tmp_path: Path) -> Non
         tls='certificate = "tls.pem"\nkey = "tls.pem"',
     )
     relay = InboundRelay(directory)
-    with relay.running(), smtplib.SMTP("localhost", relay.port, timeout=30) as client:
+    with relay.running(), smtplib.SMTP("localhost", relay.port, timeout=PATIENCE_SECONDS) as client:
         ca = tmp_path / "ca.pem"
         ca.write_bytes(pem.read_bytes()[pem.read_bytes().index(b"-----BEGIN CERTIFICATE") :])
         client.starttls(context=ssl.create_default_context(cafile=str(ca)))

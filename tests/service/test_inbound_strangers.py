@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 import trio
 
 from relay.decisions.reports import REPORTS_MAX
 from tests.world.inbound_relay import InboundRelay, running_inbound_relay
 from tests.world.mx import open_mx
+from tests.world.process import PATIENCE_SECONDS
 from tests.world.relay import DOMAIN, OPERATOR_DOMAIN
 
 SETTINGS = "messages_per_minute_per_address = 1000000"
@@ -65,7 +65,7 @@ def silent(relay: InboundRelay) -> Iterator[None]:
 
 
 def connect(relay: InboundRelay) -> smtplib.SMTP:
-    client = smtplib.SMTP("127.0.0.1", relay.port, timeout=30)
+    client = smtplib.SMTP("127.0.0.1", relay.port, timeout=PATIENCE_SECONDS)
     client.ehlo("attacker.test")
     return client
 
@@ -138,7 +138,6 @@ def hand_in(client: smtplib.SMTP, recipient: str, mail: bytes) -> int:
     return client.data(mail)[0]
 
 
-@pytest.mark.timeout(180)
 def test_an_attacker_s_day(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_mx() as mx:

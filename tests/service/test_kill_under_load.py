@@ -42,7 +42,7 @@ RECIPIENTS_MAX = 4
 #: Many pages, so that a kill can hit a write half done.
 TEXT_BYTES_MAX = 60_000
 #: A round takes about a second; this tells a hanging one.
-ROUND_SECONDS_MAX = 30
+ROUND_SECONDS_MAX = 60
 
 
 # Its own limit ends it before, with more to say.

@@ -11,7 +11,7 @@ import trio
 
 from tests.world.http import HttpConnection, open_http
 from tests.world.mx import Mx, open_mx
-from tests.world.process import RelayProcess, make_process_directory
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
 
 #: What a client sends, by where.
 PERSONAL = {
@@ -82,7 +82,7 @@ def test_whatever_happens_nothing_personal_is_logged(tmp_path: Path) -> None:
             )
             credentials = relay.enrol()
             secrets = [credentials["Authorization"].split()[1]]
-            with relay.running(), trio.fail_after(60):
+            with relay.running(), trio.fail_after(PATIENCE_SECONDS):
                 async with open_http(relay.address) as http:
                     await send_all_sorts(http, credentials)
                     await refuse_all_sorts(http, credentials)
@@ -114,7 +114,7 @@ def test_a_poisoned_log_says_why_and_nothing_else(tmp_path: Path) -> None:
             command=("-m", "tests.world.sabotage", "sync", str(broken)),
         )
         credentials = relay.enrol()
-        with relay.running(), trio.fail_after(60):
+        with relay.running(), trio.fail_after(PATIENCE_SECONDS):
             broken.touch()
             async with open_http(relay.address) as http:
                 answer = await http.post_send(credentials, **mail())

@@ -12,7 +12,7 @@ from spool.reader import LogReader
 from tests.world.held import open_held_mx
 from tests.world.http import Answer, HttpConnection, NoAnswerError, open_http
 from tests.world.mx import open_mx
-from tests.world.process import EDGES, RelayProcess, make_process_directory
+from tests.world.process import EDGES, PATIENCE_SECONDS, RelayProcess, make_process_directory
 
 CLIENTS = 8
 
@@ -31,7 +31,7 @@ def test_a_failed_fsync_ends_the_relay_and_loses_nothing(tmp_path: Path, part: s
             )
             relay = sabotaged(directory, part, broken)
             credentials = relay.enrol()
-            with relay.running(), trio.fail_after(60):
+            with relay.running(), trio.fail_after(PATIENCE_SECONDS):
                 async with open_http(relay.address) as http:
                     acknowledged = await http.post_send(credentials, to="before@example.com")
                     assert acknowledged.status == 200
@@ -76,7 +76,7 @@ def test_a_delivery_whose_outcome_cannot_be_written_is_repeated(tmp_path: Path) 
             )
             relay = sabotaged(directory, "pages", broken)
             credentials = relay.enrol()
-            with relay.running(), trio.fail_after(60):
+            with relay.running(), trio.fail_after(PATIENCE_SECONDS):
                 async with open_http(relay.address) as http:
                     assert (await http.post_send(credentials)).status == 200
                 await mx.wait_messages(1)
@@ -115,7 +115,7 @@ def test_a_receiver_that_hangs_does_not_keep_a_poisoned_relay(tmp_path: Path, ed
             )
             relay = sabotaged(directory, "sync", broken)
             credentials = relay.enrol()
-            with relay.running(), trio.fail_after(60):
+            with relay.running(), trio.fail_after(PATIENCE_SECONDS):
                 async with open_http(relay.address) as http:
                     assert (await http.post_send(credentials)).status == 200
                     await mx.wait_messages(1)

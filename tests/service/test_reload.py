@@ -22,7 +22,7 @@ from relay.config import CONFIG_FILE
 from relay.events import DomainPaused
 from tests.world.http import open_http
 from tests.world.mx import open_mx
-from tests.world.process import RelayProcess, configure, make_process_directory, wait_until
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, configure, make_process_directory, wait_until
 from tests.world.relay import OTHER_DID, OTHER_DOMAIN, World, open_world, run
 
 UNIT = Path(__file__).parents[2] / "docs" / "atmos-relay.service"
@@ -159,7 +159,7 @@ def test_routes_also_for_what_waits_and_for_connections_that_rest(tmp_path: Path
                     configure(directory, delivery=f'routes = {{ "*" = "{new.address}" }}')
                     os.kill(relay.pid, signal.SIGHUP)
                     # Not after the minute that the old route's limit asks for, nor after those of its site.
-                    with trio.fail_after(20):
+                    with trio.fail_after(50):
                         await new.wait_messages(2)
                     assert (await http.post_send(credentials, to="last@example.com")).status == 200
                     await new.wait_messages(3)
@@ -269,7 +269,7 @@ def test_no_moment_is_a_bad_one(tmp_path: Path, number: int) -> None:
         wait_until(lambda: "service.ready" in said.read_text(), said.read_text)
         wait_until(lambda: "config.read" in said.read_text(), said.read_text)
         process.terminate()
-        assert process.wait(40) == 0, said.read_text()
+        assert process.wait(PATIENCE_SECONDS) == 0, said.read_text()
     finally:
         ended.set()
         signals.join()

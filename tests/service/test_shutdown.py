@@ -15,7 +15,7 @@ from relay.file_names import LOG_DIRECTORY
 from spool.reader import LogReader
 from tests.world.held import HeldMx, open_held_mx
 from tests.world.http import HttpConnection, NoAnswerError, open_http
-from tests.world.process import RelayProcess, make_process_directory
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
 
 
 @asynccontextmanager
@@ -33,7 +33,7 @@ async def delivery_under_way(
         )
         relay = RelayProcess(directory)
         credentials = relay.enrol()
-        with relay.running(), trio.fail_after(60):
+        with relay.running(), trio.fail_after(PATIENCE_SECONDS):
             async with open_http(relay.address) as http:
                 answer = await http.post_send(credentials)
                 assert answer.status == 200, answer

@@ -20,7 +20,7 @@ from relay.listening import Listening
 from relay.reception.submission_ports import _ports
 from relay.settings import Settings
 from tests.world.http import open_http
-from tests.world.process import EDGES, RelayProcess, configure, make_process_directory
+from tests.world.process import EDGES, PATIENCE_SECONDS, RelayProcess, configure, make_process_directory
 from tests.world.relay import DOMAIN, open_world, run
 from tests.world.self_signed import self_signed_pem
 from tests.world.smtp_relay import FRIEND, SENDER, SmtpPort, SmtpRelay, accepted_ids, mail, open_smtp_relay
@@ -29,7 +29,9 @@ from tools.doctor import examine
 
 def hand_in(world: SmtpRelay, port: SmtpPort, message: bytes | None = None, *, in_clear: bool = False) -> str:
     """What was said to the end of data."""
-    client = smtplib.SMTP("127.0.0.1", port.number, timeout=30) if in_clear else world.connect(port)
+    client = (
+        smtplib.SMTP("127.0.0.1", port.number, timeout=PATIENCE_SECONDS) if in_clear else world.connect(port)
+    )
     with client:
         client.login(DOMAIN, world.key)
         client.mail(SENDER)
@@ -169,7 +171,7 @@ def test_what_changes_while_it_runs(tmp_path: Path) -> None:
                 assert client.esmtp_features["size"] == "70000"
                 client.login(DOMAIN, world.key)
                 with pytest.raises(smtplib.SMTPConnectError, match="421"):
-                    smtplib.SMTP("127.0.0.1", world.second.number, timeout=30)
+                    smtplib.SMTP("127.0.0.1", world.second.number, timeout=PATIENCE_SECONDS)
 
     trio.run(main)
 
@@ -179,7 +181,7 @@ def test_a_renewed_certificate_is_shown_without_a_signal(tmp_path: Path) -> None
         async with open_smtp_relay(tmp_path) as world:
 
             def shown() -> str:
-                return ssl.get_server_certificate(("127.0.0.1", world.tls.number), timeout=30)
+                return ssl.get_server_certificate(("127.0.0.1", world.tls.number), timeout=PATIENCE_SECONDS)
 
             before = await world.run(shown)
             renewed = tmp_path / "renewed.pem"

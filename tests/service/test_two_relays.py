@@ -7,7 +7,7 @@ from pathlib import Path
 import requests
 
 from relay.file_names import ADMIN_SOCKET
-from tests.world.process import RelayProcess, make_process_directory
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory
 from tests.world.relay import OTHER_DID
 
 OTHER_DOMAIN = "other.example"
@@ -24,7 +24,7 @@ def test_the_second_relay_ends_and_the_first_goes_on(tmp_path: Path) -> None:
             f"holds {first.directory / 'log'} (pid {first.pid})\n"
         )
         assert (first.directory / "http.address").read_text() == f"{first.address}\n"
-        ready = requests.get(f"http://{first.address}/readyz", timeout=30)
+        ready = requests.get(f"http://{first.address}/readyz", timeout=PATIENCE_SECONDS)
         assert ready.status_code == 200
         assert json.loads(first.command("member", "list", "--json")) == []
         assert first.stop() == 0
@@ -38,7 +38,7 @@ def test_a_member_enrolled_while_the_relay_runs_sends_at_once(tmp_path: Path) ->
         for credentials, sender in ((before, "you@yourdomain.com"), (while_running, f"you@{OTHER_DOMAIN}")):
             mail = {"from": sender, "to": "friend@example.com", "subject": "Hello", "text": "Hi"}
             answer = requests.post(
-                f"http://{relay.address}/v1/send", json=mail, headers=credentials, timeout=30
+                f"http://{relay.address}/v1/send", json=mail, headers=credentials, timeout=PATIENCE_SECONDS
             )
             assert answer.status_code == 200, answer.text
         (command,) = relay.log_lines("admin.command")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ class Hook:
         self.relay = relay
         self.dice = dice
         self.webhook_id = ""
-        self.secrets: list[str] = []
+        #: Each, and since when whatever is signed is signed with it: seconds of the wall clock.
+        self.secrets: list[tuple[float, str]] = []
         #: (the relay's process, sequence number)
         self.taken: list[tuple[int, int]] = []
         self.ids: dict[int, str] = {}
@@ -66,8 +68,10 @@ class Hook:
 
     async def answer(self, request: Request) -> int | bytes:
         headers = request.headers
-        for secret in self.secrets:
-            Webhook(secret).verify(request.body, headers)
+        for since, secret in self.secrets:
+            # What was signed before may have been on its way for a while.
+            if int(headers["webhook-timestamp"]) > since:
+                Webhook(secret).verify(request.body, headers)
         # It may come before the answer that says the webhook's own.
         assert request.id == f"{self.webhook_id or request.id.partition('.')[0]}.{request.told[-1]}"
         life = self.relay.pid
@@ -141,17 +145,16 @@ async def _add(relay: RelayProcess, clients: Clients, hook: Hook, url: str) -> N
         assert answer.status == 201, answer
         made = answer.json()
     hook.webhook_id = made["webhookId"]
-    hook.secrets.append(made["secret"])
+    hook.secrets.append((0, made["secret"]))
 
 
 async def _rotate(relay: RelayProcess, clients: Clients, hook: Hook) -> None:
-    """From now on both sign, so a receiver that knows either is content."""
+    """From its answer on both sign, so a receiver that knows either is content."""
     async with open_http(relay.address) as http:
         path = f"/v1/webhooks/{hook.webhook_id}/rotate"
         answer = await http.request("POST", path, clients.credentials)
     assert answer.status == 200, answer
-    await trio.sleep(0.5)
-    hook.secrets.append(answer.json()["secret"])
+    hook.secrets.append((time.time(), answer.json()["secret"]))
 
 
 async def _wait_told(directory: Path, hooks: dict[str, Hook]) -> dict[str, list[int]]:

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from tests.world.disk import FakeDisk
+from tests.world.process import PATIENCE_SECONDS
 from tests.world.spool import group, open_fake
 
 pytestmark = pytest.mark.usefixtures("form")
@@ -43,7 +44,7 @@ def test_a_batch_does_not_wait_for_a_loop_that_is_always_busy() -> None:
                     await trio.lowlevel.checkpoint()
 
             nursery.start_soon(keep_busy)
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE_SECONDS):
                 await log.append(group(1))
             nursery.cancel_scope.cancel()
 

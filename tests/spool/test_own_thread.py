@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from spool.own_thread import open_own_thread
+from tests.world.process import PATIENCE_SECONDS
 
 
 def test_it_is_one_other_thread_and_gives_back_what_the_function_does() -> None:
@@ -50,5 +51,5 @@ def test_it_ends_with_its_block() -> None:
         return found
 
     thread = trio.run(main)
-    thread.join(10)
+    thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()

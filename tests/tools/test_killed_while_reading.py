@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.world.http import open_http
@@ -27,6 +28,8 @@ def files(directory: Path) -> dict[str, bytes]:
     }
 
 
+# It begins some hundred processes, one after the other.
+@pytest.mark.timeout(1200)
 def test_commands_that_read_are_killed_at_each_of_their_steps(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_mx() as mx:

@@ -23,6 +23,7 @@ from relay.events import (
 from relay.views import relay_views
 from spool import Entry
 from spool.segment import FOOTER_BYTES
+from tests.world.process import PATIENCE_SECONDS
 from tests.world.small_log import DID, HOSTILE, OTHER, STORY, append, append_raw, make, open_small, send
 from tools.cli import cli, expected_errors
 from tools.output import printable
@@ -222,7 +223,7 @@ async def read_line(stream: trio.abc.ReceiveStream, rest: bytearray) -> bytes:
 def test_tail_follows_a_live_log_across_rotations_until_ctrl_c(data: Path) -> None:
     async def main() -> None:
         async with open_small(data) as log:
-            with trio.fail_after(60):
+            with trio.fail_after(PATIENCE_SECONDS):
                 process = await trio.lowlevel.open_process(
                     command("tail", data, "-f", "-n", 1, "--json"), stdout=subprocess.PIPE
                 )
@@ -246,7 +247,7 @@ def test_tail_ends_quietly_with_whoever_reads_it(data: Path) -> None:
     """Even when nothing is ever written any more."""
 
     async def main() -> None:
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_SECONDS):
             process = await trio.lowlevel.open_process(
                 command("tail", data, "-f", "-n", 1), stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
@@ -356,7 +357,7 @@ def test_verify_beside_a_writer(data: Path) -> None:
                     await append(log, send(subject="busy " * 40))
 
             nursery.start_soon(write)
-            with trio.fail_after(60):
+            with trio.fail_after(PATIENCE_SECONDS):
                 for _ in range(2):
                     answer = await trio.run_process(
                         command("verify", data, "--json"), capture_stdout=True, check=False

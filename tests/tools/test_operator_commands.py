@@ -21,6 +21,7 @@ from relay.message.keys import load_pepper
 from spool.reader import LogReader
 from tests.world.operating import STRANGER, TIME
 from tests.world.operator import ME, Operator
+from tests.world.process import PATIENCE_SECONDS
 from tests.world.relay import DID, OPERATOR_DOMAIN, OTHER_DID
 from tools.cli import cli
 
@@ -96,7 +97,11 @@ def test_wrong_usage_is_2(operator: Operator, words: tuple[str, ...]) -> None:
 
 def test_python_m_relay_is_the_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "relay", "--help"], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "relay", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "Atmosphere Mail relay" in done.stdout

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.world.process import RelayProcess, make_process_directory, wait_until
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, make_process_directory, wait_until
 from tests.world.relay import DID, DOMAIN
 
 MAILBOX = "naïve日本😀@example.com"
@@ -38,7 +38,7 @@ def in_shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         env={**os.environ, "R": f"{sys.executable} -m relay", **environment},
     )
 
@@ -48,7 +48,7 @@ def test_a_terminal_that_cannot_show_it_gets_an_escape(data: Path, encoding: str
     done = subprocess.run(
         command("log", "cat", str(data)),
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         env={**os.environ, "PYTHONIOENCODING": encoding},
     )
     assert (done.returncode, done.stderr) == (0, b"")
@@ -61,11 +61,17 @@ def test_a_terminal_that_cannot_show_it_gets_an_escape(data: Path, encoding: str
 def test_json_stays_json(data: Path, encoding: str) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     done = subprocess.run(
-        command("log", "audit", str(data), "--json", "4"), capture_output=True, env=environment, timeout=60
+        command("log", "audit", str(data), "--json", "4"),
+        capture_output=True,
+        env=environment,
+        timeout=PATIENCE_SECONDS,
     )
     json.loads(done.stdout.decode(encoding) or "{}")
     done = subprocess.run(
-        command("member", "list", str(data), "--json"), capture_output=True, env=environment, timeout=60
+        command("member", "list", str(data), "--json"),
+        capture_output=True,
+        env=environment,
+        timeout=PATIENCE_SECONDS,
     )
     assert json.loads(done.stdout.decode(encoding))[0]["did"] == DID
 
@@ -109,7 +115,9 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         directory = make_process_directory(tmp_path / "data", route="127.0.0.1:9", http=f'bind = "{address}"')
-        done = subprocess.run(command("serve", str(directory)), capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command("serve", str(directory)), capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(
         f"cannot listen on {address} ([http] bind): Address already in use"
@@ -118,8 +126,9 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
 
 def test_watch_says_in_one_sentence_that_nothing_listens(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    silent = socket.socket()
+    silent.bind(("127.0.0.1", 0))  # its number is nobody else's, and nobody listens there
+    address = f"127.0.0.1:{silent.getsockname()[1]}"
     said = tmp_path / "stderr"
     with said.open("w") as stderr:
         process = subprocess.Popen(
@@ -132,6 +141,7 @@ def test_watch_says_in_one_sentence_that_nothing_listens(tmp_path: Path) -> None
     finally:
         process.kill()
         process.wait()
+        silent.close()
     assert said.read_text().splitlines()[0].startswith(f"ws://{address}/v1/stream: connection refused; again")
 
 

@@ -36,6 +36,8 @@ from tests.world.reaper import Reaper
 _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
 
 OUTPUT_FILE = "output"
+#: By `free_port`.
+_GIVEN: set[int] = set()
 
 
 def require_daemon(package: str) -> str:
@@ -71,13 +73,18 @@ def free_port() -> int:
     """A port that nobody listens on at this moment, for programs that must be told one.
 
     Not one of those that the kernel gives to connections: with hundreds of them, as in tests that run beside this one,
-    it would soon be somebody's.
+    it would soon be somebody's. Nor one that was given before, whose program may be about to listen; and each of
+    pytest-xdist's workers has numbers of its own.
     """
     begin_of_theirs = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = random.SystemRandom().randrange(1024, begin_of_theirs)
+        port = random.SystemRandom().randrange(1024 + worker, begin_of_theirs, workers)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+            if port not in _GIVEN:
+                _GIVEN.add(port)
+                return port
 
 
 def is_listening(port: int) -> bool:

@@ -22,7 +22,7 @@ from relay.file_names import LOG_DIRECTORY
 from relay.message.keys import load_pepper
 from relay.message.tokens import BounceAddresses
 from spool.reader import LogReader
-from tests.world.process import RelayProcess, configure, make_process_directory
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, configure, make_process_directory
 from tests.world.relay import DID, DOMAIN, OPERATOR_DOMAIN
 
 #: Where the operator reads mail.
@@ -66,7 +66,7 @@ class InboundRelay(RelayProcess):
             None if body is None else json.dumps(body).encode(),
             {**self.credentials, "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
             return json.load(answer)
 
     def send(self, to: str, **fields: object) -> int:
@@ -101,7 +101,7 @@ class InboundRelay(RelayProcess):
 
     def hand_in(self, mail_from: str, rcpt_to: str, mail: bytes) -> Said:
         """One mail, and the reply that decided about it."""
-        with smtplib.SMTP("127.0.0.1", self.port, timeout=30) as client:
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=PATIENCE_SECONDS) as client:
             client.ehlo("stranger.test")
             for code, text in (
                 client.mail(mail_from),

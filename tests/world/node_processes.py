@@ -18,15 +18,31 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import trio
+
 from relay.config import CONFIG_FILE
 from relay.config_nodes import NODE_FILE
 from tests.world.daemon import free_port
+from tests.world.http import open_http
 from tests.world.network import Network
 from tests.world.postgres import Servers
 from tests.world.process import RelayProcess, make_process_directory, wait_until
 
 NAMES = ("one", "two", "three")
 _NOT_COPIED = shutil.ignore_patterns("views", "log", "*.sock", "*.address", "own.pem", NODE_FILE)
+
+
+async def send_until_taken(
+    node: RelayProcess, credentials: dict[str, str], to: str, *, text: str = "Hi\n"
+) -> int:
+    """As a client that is told to come again: on a busy machine a lease may be renewed too late. The message's id."""
+    headers = {**credentials, "Idempotency-Key": f"to {to}"}
+    async with open_http(node.address) as http:
+        while (answer := await http.post_send(headers, to=[to], text=text)).status == 503:  # noqa: ASYNC110
+            await trio.sleep(0.05)
+    assert answer.status == 200, answer
+    (accepted,) = answer.json()["accepted"]
+    return int(accepted["messageId"])
 
 
 class NodeProcesses:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.world.daemon import free_port, open_daemon_directory, require_daemon, running
-from tests.world.process import wait_until
+from tests.world.process import PATIENCE_SECONDS, wait_until
 from tests.world.self_signed import self_signed_pem
 
 #: What "smtpd -o" takes, by name.
@@ -131,7 +131,9 @@ def running_instance(directory: Path, *, main: str, master: str) -> Iterator[int
     (configuration / "main.cf").write_text(_COMMON.format(directory=directory) + main)
     (configuration / "master.cf").write_text(master)
     # Makes the queue's directories, and says what is wrong with the configuration.
-    subprocess.run([require_daemon("postfix"), "-c", configuration, "check"], check=True, timeout=60)
+    subprocess.run(
+        [require_daemon("postfix"), "-c", configuration, "check"], check=True, timeout=PATIENCE_SECONDS
+    )
     log = directory / "maillog"
     with running(
         [_master(), "-c", str(configuration), "-s"],

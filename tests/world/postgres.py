@@ -40,6 +40,8 @@ ROLE, PASSWORD = "relay", "not-to-be-logged"
 NAMES = ("a", "b", "c")
 #: For the three, with room for what tests do.
 ROOM_BYTES = 2 << 30
+#: To a server that is there, on a busy machine, too.
+CONNECT_SECONDS = 60
 SYNCHRONOUS = f"ANY 1 ({', '.join(NAMES)})"
 
 _SETTINGS = f"""\
@@ -106,7 +108,9 @@ class Server:
     def conninfo(self, database: str) -> str:
         """Of the superuser."""
         at = f"host=127.0.0.1 port={self.port} user=postgres dbname={database}"
-        return f"{at} connect_timeout=5 options='-c statement_timeout={PATIENCE_SECONDS:.0f}s'"
+        return (
+            f"{at} connect_timeout={CONNECT_SECONDS} options='-c statement_timeout={PATIENCE_SECONDS:.0f}s'"
+        )
 
     def conninfo_of(self, standby: Server) -> str:
         return f"host=127.0.0.1 port={self.port} user=postgres application_name={standby.name}"
@@ -279,7 +283,7 @@ class Servers:
             standbys,
             key=lambda server: server.execute("SELECT pg_last_wal_receive_lsn() - '0/0'::pg_lsn")[0][0],
         )
-        new.execute("SELECT pg_promote()")
+        new.execute(f"SELECT pg_promote(true, {PATIENCE_SECONDS:.0f})")
         self.primary = new
         for server in standbys:
             if server is not new:

@@ -97,8 +97,9 @@ class RelayProcess:
         return self.output_file.read_text() if self.output_file.exists() else ""
 
     def log_lines(self, event: str) -> list[dict[str, Any]]:
-        """The lines of the application log with this event."""
-        lines = [json.loads(line) for line in self.output.splitlines() if line.startswith("{")]
+        """The lines of the application log with this event, as far as they are whole: the relay may be writing one."""
+        whole = self.output.rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
     def run_from_now_on(self, *command: str) -> None:

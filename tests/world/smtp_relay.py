@@ -25,7 +25,7 @@ import trio
 from relay.config import CONFIG_FILE
 from relay.file_names import SUBMISSION_ADDRESS_FILE
 from tests.world.mx import Mx, open_mx
-from tests.world.process import RelayProcess, configure, make_process_directory
+from tests.world.process import PATIENCE_SECONDS, RelayProcess, configure, make_process_directory
 from tests.world.relay import DID
 from tests.world.self_signed import self_signed_pem
 
@@ -81,8 +81,10 @@ class SmtpRelay:
     def connect(self, port: SmtpPort) -> smtplib.SMTP:
         """A client that has begun TLS, and has said nothing else."""
         if port.is_tls_at_once:
-            return smtplib.SMTP_SSL("localhost", port.number, timeout=30, context=self.tls_context())
-        client = smtplib.SMTP("localhost", port.number, timeout=30)
+            return smtplib.SMTP_SSL(
+                "localhost", port.number, timeout=PATIENCE_SECONDS, context=self.tls_context()
+            )
+        client = smtplib.SMTP("localhost", port.number, timeout=PATIENCE_SECONDS)
         client.starttls(context=self.tls_context())
         return client
 
@@ -134,7 +136,7 @@ async def open_smtp_relay(
             world.certificate.write_bytes(pem[pem.index(b"-----BEGIN CERTIFICATE") :])
         world.credentials = relay.enrol()
         world.key = world.credentials["Authorization"].removeprefix("Bearer ")
-        with trio.fail_after(120):
+        with trio.fail_after(PATIENCE_SECONDS):
             await world.run(relay.start)
             try:
                 yield world

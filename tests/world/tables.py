@@ -27,9 +27,9 @@ from tests.world.table import FakeDatabase
 
 PATIENCE: Final = Patience(connect_seconds=60.0, answer_seconds=60.0, witness_seconds=60.0)
 #: For tests in which somebody never answers. Longer than a server waits for a lock.
-LITTLE_PATIENCE: Final = Patience(connect_seconds=4.0, answer_seconds=4.5, witness_seconds=1.5)
+LITTLE_PATIENCE: Final = Patience(connect_seconds=8.0, answer_seconds=9.0, witness_seconds=4.0)
 #: Nothing takes nearly as long. What hangs ends with it.
-SECONDS_MAX: Final = 120.0
+SECONDS_MAX: Final = 240.0
 
 
 class Database(Protocol):

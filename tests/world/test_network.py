@@ -12,6 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.world.network import APPEND_OCTETS_MIN, Cut, Path, Way, is_port_of
+from tests.world.process import PATIENCE_SECONDS
 
 APPEND = b"x" * APPEND_OCTETS_MIN
 
@@ -52,7 +53,7 @@ async def open_path() -> AsyncIterator[tuple[Path, Heard]]:
         nursery.start_soon(trio.serve_listeners, heard.serve, listeners)
         path = Path(listeners[0].socket.getsockname()[1])
         await nursery.start(path.serve)
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_SECONDS):
             yield path, heard
         nursery.cancel_scope.cancel()
 

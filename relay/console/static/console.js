@@ -49,7 +49,8 @@
   const PAUSE_MS = 1500; // between two looks at the page
   const message = live.dataset.liveMessage;
   const isList = live.hasAttribute("data-live-list");
-  let isOn = true, socket = null, waiting = null, lastLook = 0, again = 1000;
+  let isOn = true, socket = null, isLooking = false, lastLook = 0, again = 1000;
+  let meanwhile = null; // events that came while the page is being asked for
 
   const line = document.createElement("p");
   line.className = "live";
@@ -74,10 +75,10 @@
       const answer = await fetch(live.dataset.stream, { method: "POST", body: new URLSearchParams({ token }) });
       if (!answer.ok) throw new Error(answer.status);
       const { stream } = await answer.json();
-      if (!isOn) return;
+      if (!isOn || socket) return;
       socket = new WebSocket(new URL(stream, location.href.replace(/^http/, "ws")));
-      socket.onopen = () => { again = 1000; show(); };
-      socket.onmessage = (frame) => { if (concerns(JSON.parse(frame.data))) look(); };
+      socket.onopen = () => { show(); look(); }; // for what happened before
+      socket.onmessage = (frame) => hear(JSON.parse(frame.data));
       socket.onclose = later;
     } catch { later(); }
   }
@@ -85,8 +86,14 @@
   function later() {
     socket = null;
     show("Not live just now; trying again.");
-    setTimeout(() => { if (isOn && !socket) { begin(); look(); } }, again);
+    setTimeout(() => { if (isOn && !socket) begin(); }, again);
     again = Math.min(again * 2, 60000);
+  }
+
+  // What comes while the page is being asked for may be about a row that comes with it, and may not be in it yet.
+  function hear(event) {
+    if (meanwhile) meanwhile.push(event);
+    else if (concerns(event)) look();
   }
 
   function concerns(event) {
@@ -96,12 +103,22 @@
   }
 
   function look() {
-    if (waiting) return;
-    waiting = setTimeout(async () => {
-      waiting = null;
+    if (isLooking) return;
+    isLooking = true;
+    setTimeout(async () => {
+      meanwhile = [];
       lastLook = Date.now();
-      const answer = await fetch(location.href);
-      if (answer.ok && !answer.redirected) take(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      try {
+        const answer = await fetch(location.href);
+        if (!answer.ok || answer.redirected) throw new Error(answer.status);
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        again = 1000;
+        if (isOn) take(page);
+      } catch { if (isOn) { end(); later(); } }
+      const heard = meanwhile;
+      meanwhile = null;
+      isLooking = false;
+      if (heard.some(concerns)) look();
     }, Math.max(0, PAUSE_MS - (Date.now() - lastLook)));
   }
 
@@ -111,30 +128,45 @@
       const fresh = page.getElementById(part.id);
       if (!fresh) continue;
       if (part.tagName === "TBODY") changed += takeRows(part, fresh);
-      else if (part.innerHTML !== fresh.innerHTML) { keepFocus(part, () => part.replaceChildren(...fresh.childNodes)); changed = 1; }
+      else if (isSame(part, fresh)) takeTimes(part, fresh);
+      else {
+        changed += 1;
+        keepFocus(part, () => part.replaceChildren(...fresh.childNodes));
+        part.toggleAttribute("data-live", fresh.hasAttribute("data-live")); // an empty list has rows of its own now
+      }
     }
     if (changed) heard.textContent = changed === 1 ? "One change." : `${changed} changes.`;
   }
 
   function takeRows(body, fresh) {
-    const old = new Map(all("tr", body).map((row) => [row.id, row]));
+    const old = all("tr", body);
     let changed = 0;
     const rows = all("tr", fresh).map((row) => {
-      const before = old.get(row.id);
-      // Times that pass are no change; the row is taken all the same, so that they are right.
-      const isSame = before && bare(before) === bare(row);
-      if (!isSame) { row.classList.add("fresh"); changed += 1; }
+      const before = old.find((one) => one.id === row.id);
+      if (before && isSame(before, row)) { takeTimes(before, row); return before; }
+      row.classList.add("fresh");
+      changed += 1;
       return row;
     });
-    keepFocus(body, () => body.replaceChildren(...rows));
+    if (changed || rows.length !== old.length) keepFocus(body, () => body.replaceChildren(...rows));
     return changed;
   }
 
-  const bare = (row) => all("td, th", row).map((cell) => {
-    const copy = cell.cloneNode(true);
-    all("time", copy).forEach((time) => { time.textContent = ""; });
-    return copy.innerHTML;
-  }).join();
+  // Times that pass, and pictures of them, are no change. What is the same stays, with what somebody is typing into it.
+  const PASSING = "time, figcaption, svg";
+  function isSame(part, fresh) {
+    const [before, now] = [part, fresh].map((whole) => {
+      const copy = whole.cloneNode(true);
+      all(PASSING, copy).forEach((passing) => passing.replaceWith(passing.dateTime ?? ""));
+      return copy.innerHTML;
+    });
+    return before === now;
+  }
+
+  function takeTimes(part, fresh) {
+    const now = all(PASSING, fresh);
+    all(PASSING, part).forEach((passing, at) => passing.replaceWith(now[at]));
+  }
 
   function keepFocus(part, change) {
     const focused = part.contains(document.activeElement) ? document.activeElement : null;

@@ -33,8 +33,14 @@ def harmed(database: Database, request: pytest.FixtureRequest) -> Iterator[Datab
     if isinstance(database, DatabaseInMemory):
         yield database
         return
-    assert isinstance(database, DatabaseInPostgres)
-    database.patience = LITTLE_PATIENCE
     yield database
     servers: Servers = request.getfixturevalue("servers")
     servers.mend()
+
+
+@pytest.fixture
+def hasty(harmed: Database) -> Database:
+    """For a test in which somebody never answers: nobody waits for that for long."""
+    if isinstance(harmed, DatabaseInPostgres):
+        harmed.patience = LITTLE_PATIENCE
+    return harmed

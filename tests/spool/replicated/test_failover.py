@@ -16,7 +16,7 @@ from tests.world.disk import FakeDisk
 from tests.world.postgres import Servers
 from tests.world.replicated import Node, open_node
 from tests.world.spool import group, read_all
-from tests.world.tables import LITTLE_PATIENCE, Database, DatabaseInPostgres, found
+from tests.world.tables import LITTLE_PATIENCE, SECONDS_MAX, Database, DatabaseInPostgres, found
 
 #: Of one machine while the other follows.
 APPENDS = 60
@@ -30,12 +30,12 @@ class Reached:
         return self.database.table()
 
 
-def test_a_leader_goes_on_through_a_failover_and_another_takes_its_place(harmed: Database) -> None:
+def test_a_leader_goes_on_through_a_failover_and_another_takes_its_place(hasty: Database) -> None:
     disks = {name: FakeDisk() for name in ("anna", "bert", "cleo")}
-    reached = Reached(harmed)
+    reached = Reached(hasty)
 
     async def main() -> None:
-        await found(harmed.table())
+        await found(hasty.table())
         async with open_node(reached, "cleo", disk=disks["cleo"]) as cleo, trio.open_nursery() as nursery:
             nursery.start_soon(cleo.following.run)
             async with open_node(reached, "bert", disk=disks["bert"]) as bert:
@@ -60,13 +60,13 @@ def test_a_leader_goes_on_through_a_failover_and_another_takes_its_place(harmed:
                     await anna.log.append(group(number, 2))
                 await wait_applied(cleo, anna)
 
-                harmed.stall_standbys()
+                hasty.stall_standbys()
                 async with trio.open_nursery() as appending:
                     appending.start_soon(anna.log.append, group(6, 2))
-                    await harmed.wait_held()
-                    harmed.fail_over()
-                    harmed.go_on()
-                harmed.bring_old_back()
+                    await hasty.wait_held()
+                    hasty.fail_over()
+                    hasty.go_on()
+                hasty.bring_old_back()
                 for number in (7, 8):
                     await anna.log.append(group(number, 2))
                 await wait_applied(cleo, anna)
@@ -76,7 +76,7 @@ def test_a_leader_goes_on_through_a_failover_and_another_takes_its_place(harmed:
                 with pytest.raises(LogDeposedError):
                     await anna.log.append(group(99))
 
-    harmed.run(main)
+    hasty.run(main)
     chains = [[record.chain for record in read_all(disk)] for disk in disks.values()]
     assert chains[1] == chains[2]
     assert chains[0] == chains[1][: len(chains[0])]
@@ -126,7 +126,7 @@ def test_a_follower_has_what_the_leader_has_whatever_fails_meanwhile(servers: Se
                 if number == APPENDS // 2:
                     nursery.start_soon(trio.to_thread.run_sync, failures[failure])
                 await anna.log.append([*group(number), Entry(b"beside %d" % number, None)])
-            with trio.fail_after(60):
+            with trio.fail_after(SECONDS_MAX):
                 await wait_applied(bert, anna)
             nursery.cancel_scope.cancel()
         await anna.leading.close()

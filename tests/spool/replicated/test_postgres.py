@@ -48,9 +48,15 @@ def database(servers: Servers) -> Iterator[DatabaseInPostgres]:
 
 @pytest.fixture
 def harmed(database: DatabaseInPostgres, servers: Servers) -> Iterator[DatabaseInPostgres]:
-    database.patience = LITTLE_PATIENCE
     yield database
     servers.mend()
+
+
+@pytest.fixture
+def hasty(harmed: DatabaseInPostgres) -> DatabaseInPostgres:
+    """For a test in which somebody never answers: nobody waits for that for long."""
+    harmed.patience = LITTLE_PATIENCE
+    return harmed
 
 
 def ask(servers: Servers, database: DatabaseInPostgres, sql: str) -> list[tuple[object, ...]]:
@@ -205,7 +211,7 @@ def test_who_is_far_away_is_believed_only_by_its_name(harmed: DatabaseInPostgres
 
 
 def test_a_server_that_is_stopped_is_passed_over_and_answers_nobody(
-    harmed: DatabaseInPostgres, servers: Servers
+    hasty: DatabaseInPostgres, servers: Servers
 ) -> None:
     async def main(table: Table, connection: Connection, head: Head) -> None:
         servers.primary.stop()
@@ -218,7 +224,7 @@ def test_a_server_that_is_stopped_is_passed_over_and_answers_nobody(
             await connection.head()
         assert not isinstance(unanswered.value, UnknownOutcomeError)
 
-    lead(harmed, main)
+    lead(hasty, main)
 
 
 def test_who_waits_for_a_connection_no_more_leaves_at_once(
@@ -296,7 +302,7 @@ def test_a_row_may_be_as_large_as_a_log_lets_an_append_be(database: DatabaseInPo
 
 
 def test_standbys_that_are_stopped_keep_an_append_from_being_answered(
-    harmed: DatabaseInPostgres, servers: Servers
+    hasty: DatabaseInPostgres, servers: Servers
 ) -> None:
     async def main(table: Table, connection: Connection, head: Head) -> None:
         row, after = behind(head)
@@ -310,7 +316,7 @@ def test_standbys_that_are_stopped_keep_an_append_from_being_answered(
         assert await again.take_head(head, HOLDER) == after._replace(epoch=head.epoch + 1)
         await again.close()
 
-    lead(harmed, main)
+    lead(hasty, main)
 
 
 def test_an_append_whose_process_is_ended_is_unknown(harmed: DatabaseInPostgres, servers: Servers) -> None:

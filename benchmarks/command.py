@@ -67,6 +67,8 @@ def run(questions: dict[str, Measure], arguments: list[str] | None = None) -> bo
     parser.add_argument("--scale", type=float, default=Effort().scale, help="of messages, members and so on")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
     options = parser.parse_args(arguments)
+    # A command compiles its modules once, as it does for everybody, and not at each start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if unknown := set(options.questions) - set(questions):
         parser.error(f"no such question: {', '.join(sorted(unknown))}; there are {', '.join(questions)}")
     asked = {name: questions[name] for name in options.questions or questions}

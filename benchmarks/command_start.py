@@ -68,8 +68,7 @@ def _row(effort: Effort, words: Sequence[str], case: str, seconds_max: float, **
 
 
 def _processor_seconds(command: Sequence[str], **more: str) -> float:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**environment, **more})
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, **more})
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -6,7 +6,8 @@
 `answer` is what the program makes of the question, of the type that was named, or `NoAnswer` with the reason. The
 invariant: **a child never keeps anybody**. What has not been answered in its seconds, and a child that ends, says what
 cannot be read, or is stopped, is killed (SIGKILL, which a stopped process obeys, too) and reaped; that question is
-answered by NoAnswer, and the next finds another child. Whoever asks waits in turn (`relay.turns`), by party.
+answered by NoAnswer, and the next finds another child. One that has used up its processor time ends by itself
+(SIGPROF). Whoever asks waits in turn (`relay.turns`), by party.
 
 *Beginning* (`process`). It takes as long as to start an interpreter with the program's modules, so the first begins
 with the block, and stays. When several in a row have ended without an answer, the next begins later and later
@@ -68,6 +69,8 @@ class Program(NamedTuple):
     module: str
     #: Of memory, beyond what it needs to be ready.
     data_bytes_max: int
+    #: Of processor time, for one question. It says how dear a question is, whatever else the machine does.
+    cpu_seconds_max: float
 
 
 #: It took too long; it ended; it said what is no answer; none could be begun.
@@ -284,7 +287,13 @@ def _begun(program: Program) -> _Process:
     """A new process. Raises OSError, and leaves nothing behind then."""
     ours, theirs = socket.socketpair()
     errors, their_errors = os.pipe()
-    arguments = (program.module, theirs.fileno(), os.getpid(), program.data_bytes_max)
+    arguments = (
+        program.module,
+        theirs.fileno(),
+        os.getpid(),
+        program.data_bytes_max,
+        program.cpu_seconds_max,
+    )
     try:
         begun = begin("relay.processes.in_child", arguments, passed=[theirs.fileno()], errors=their_errors)
     except BaseException:

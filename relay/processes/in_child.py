@@ -1,4 +1,6 @@
-"""The child's half: `python -m relay.processes.in_child PROGRAM SOCKET PARENT DATA_BYTES_MAX`, begun by `child`.
+"""The child's half, begun by `child`.
+
+    python -m relay.processes.in_child PROGRAM SOCKET PARENT DATA_BYTES_MAX CPU_SECONDS_MAX
 
 The invariant: **a child can do nothing but compute, and ends with its parent**, however that one ends:
 
@@ -7,7 +9,9 @@ The invariant: **a child can do nothing but compute, and ends with its parent**,
 - It has four descriptors: the null device twice, the pipe of its errors, its socket. It may open few more (modules,
   and tables of character sets, are read when they are first wanted), never gets rights by exec (no_new_privs), and
   leaves no core file with somebody's mail in it.
-- Beyond what it needs to be ready it gets DATA_BYTES_MAX of memory (RLIMIT_DATA). Whatever needs more ends it.
+- Beyond what it needs to be ready it gets DATA_BYTES_MAX of memory (RLIMIT_DATA), and for each question
+  CPU_SECONDS_MAX of processor time (ITIMER_PROF, whose signal ends it in the middle of whatever it does, C code as
+  well). Whatever needs more ends it.
 - The signals that end a relay in order are not for it: who sends them to a whole group wants what is being asked
   answered. It is nice: where processor time is short, the relay has it.
 
@@ -20,6 +24,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import socket
 import sys
 from types import TracebackType
@@ -37,7 +42,7 @@ NICENESS: Final = 5
 
 def main(arguments: list[str]) -> None:
     """Answer until the relay closes its side. Whatever goes wrong ends the process."""
-    program_name, descriptor, parent, data_bytes_max = (arguments[0], *map(int, arguments[1:]))
+    program_name, descriptor, parent, data_bytes_max = (arguments[0], *map(int, arguments[1:4]))
     own_rights.end_with(parent)
     _give_up_rights()
     sys.excepthook = _say_where
@@ -48,13 +53,15 @@ def main(arguments: list[str]) -> None:
     stream = cast(BinaryIO, socket.socket(fileno=descriptor).makefile("rwb"))
     own_rights.limit("RLIMIT_DATA", _data_bytes() + data_bytes_max)
     frames.write(stream, frames.READY)
-    _answer(program, stream)
+    _answer(program, stream, float(arguments[4]))
 
 
-def _answer(program: Any, stream: BinaryIO) -> None:
+def _answer(program: Any, stream: BinaryIO, cpu_seconds_max: float) -> None:
     decode = msgspec.msgpack.Decoder(program.QUESTIONS).decode
     while (question := frames.read(stream)) is not None:
+        signal.setitimer(signal.ITIMER_PROF, cpu_seconds_max)
         answer = program.answer(decode(question.head), question.octets)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         del question  # its octets, before the next come
         frames.write(stream, frames.Frame(msgspec.msgpack.encode(answer)))
 

@@ -4,10 +4,11 @@
         reading = await reader.read(octets, party)
         domains = await reader.signed_by(octets, reading.signatures, party)
 
-What strangers wrote is read in a child (`child`), which has READ_SECONDS_MAX and DATA_BYTES_MAX for each question, so
-no mail keeps the relay, or fills its memory. A child may also end, or be slow, for no fault of the mail (the machine
-has no memory left, or somebody stopped it), and what follows is final: a reply is refused, a bounce is recorded as
-nothing. So another child is asked once. A mail that could not be read by that one either is one of which nothing is
+What strangers wrote is read in a child (`child`), which has CPU_SECONDS_MAX of processor time and DATA_BYTES_MAX for
+each question, so no mail keeps the relay, or fills its memory; and READ_SECONDS_MAX by the clock, which only a machine
+that stands still makes it need. A child may also end for no fault of the mail (the machine has no memory left, or
+somebody stopped it), and what follows is final: a reply is refused, a bounce is recorded as nothing. So another child
+is asked once. A mail that could not be read by that one either is one of which nothing is
 known (`Reading()`), and signed by nobody. Where no child can be had at all (no memory, no processes), that is not the
 mail's fault: `NotReadNow`, and whoever has brought it should come again.
 
@@ -33,13 +34,14 @@ from relay.message.verifying import PublicKey
 from relay.processes.child import ChildStatistics, NoAnswer, Program, open_child
 from relay.processes.mail_questions import ReadMail, SignedBy, VerifySignatures
 
-READ_SECONDS_MAX: Final = 2.0
+CPU_SECONDS_MAX: Final = 2.0
+READ_SECONDS_MAX: Final = 30.0
 #: Children, one after the other, about one mail.
 ASKED_MAX: Final = 2
 DNS_SECONDS_MAX: Final = 5.0
 DATA_BYTES_MAX: Final = 64 * 1024 * 1024
 
-PROGRAM: Final = Program("mail_reader", "relay.processes.mail_program", DATA_BYTES_MAX)
+PROGRAM: Final = Program("mail_reader", "relay.processes.mail_program", DATA_BYTES_MAX, CPU_SECONDS_MAX)
 
 _US_PER_SECOND: Final = 1_000_000
 _DOMAIN_CHARACTERS_MAX: Final = 253

@@ -35,6 +35,12 @@ class Hang(msgspec.Struct, frozen=True, tag=True):
 HANGS = "it hangs from now on"
 
 
+class Work(msgspec.Struct, frozen=True, tag=True):
+    """So many seconds of processor time."""
+
+    cpu_seconds: float
+
+
 class End(msgspec.Struct, frozen=True, tag=True):
     code: int = 0
 
@@ -73,7 +79,7 @@ class Looks(msgspec.Struct, frozen=True):
     modules: list[str]
 
 
-QUESTIONS = Echo | Take | Hang | End | Raise | Say | Write | Look
+QUESTIONS = Echo | Take | Hang | Work | End | Raise | Say | Write | Look
 
 
 def answer(question: Any, octets: bytes) -> Any:
@@ -85,6 +91,10 @@ def answer(question: Any, octets: bytes) -> Any:
             sys.stderr.write(f"{HANGS}\n")
             sys.stderr.flush()
             re.match(r"(a|a)*b", "a" * 64)
+        case Work(cpu_seconds):
+            end = time.process_time() + cpu_seconds
+            while time.process_time() < end:
+                pass
         case End(code):
             os._exit(code)
         case Raise(secret):

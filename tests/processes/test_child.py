@@ -33,13 +33,14 @@ from tests.processes.odd_program import (
     Raise,
     Say,
     Take,
+    Work,
     Write,
 )
 
 MIB = 1024 * 1024
-PROGRAM = Program("odd", "tests.processes.odd_program", 64 * MIB)
 #: Nothing that should be answered takes so long, on the busiest machine.
 PATIENCE = 60.0
+PROGRAM = Program("odd", "tests.processes.odd_program", 64 * MIB, PATIENCE)
 
 
 async def ask(child: Child, question: msgspec.Struct, octets: bytes = b"", seconds: float = PATIENCE) -> Any:
@@ -180,6 +181,20 @@ def test_one_that_hangs_is_killed_after_its_time() -> None:
             assert 0.3 <= trio.current_time() - began < PATIENCE
             await gone(hung)
             assert (await ask(child, Echo("next"))).text == "next"
+
+    run(main)
+
+
+def test_one_that_has_used_up_its_processor_time_ends_in_the_middle_of_a_call_into_c() -> None:
+    async def main() -> None:
+        async with open_child(PROGRAM._replace(cpu_seconds_max=0.2)) as child:
+            hung = (await ask(child, Echo())).pid
+            assert await ask(child, Hang()) == NoAnswer("ended")
+            await gone(hung)
+            # It is counted for each question, and not while nobody asks.
+            pids = {(await ask(child, Work(0.1))).pid for _ in range(5)}
+            assert len(pids) == 1
+            assert pids == {(await ask(child, Echo("next"))).pid}
 
     run(main)
 
@@ -401,7 +416,7 @@ from relay.processes.child import Program, open_child
 from tests.processes.odd_program import Echo, Echoed, Hang
 
 async def main():
-    async with open_child(Program("odd", "tests.processes.odd_program", 1 << 26)) as child:
+    async with open_child(Program("odd", "tests.processes.odd_program", 1 << 26, 60.0)) as child:
         # Threads of the pool come and go.
         await trio.to_thread.run_sync(lambda: None)
         await child.ask(Echo(), answer=Echoed, seconds=60, party=None)

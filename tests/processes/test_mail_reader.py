@@ -175,7 +175,7 @@ def test_a_hostile_mail_takes_its_time_and_the_next_is_read(mail: bytes) -> None
             began = time.monotonic()
             assert isinstance(await reader.read(mail, "a"), Reading)
             assert await reader.signed_by(mail, [ONE], "a") == ()
-            assert time.monotonic() - began < 2 * ASKED_MAX * READ_SECONDS_MAX + 60
+            assert time.monotonic() - began < 2 * ASKED_MAX * READ_SECONDS_MAX
             signed = sign(DSN)
             assert (await reader.read(signed, "b")).kind == "dsn"
             assert await reader.signed_by(signed, [ONE], "b") == ("one.example",)
@@ -183,10 +183,7 @@ def test_a_hostile_mail_takes_its_time_and_the_next_is_read(mail: bytes) -> None
     run(main)
 
 
-def test_a_large_mail_with_several_signatures_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What it takes by the clock says something of what else this machine does.
-    monkeypatch.setattr("relay.processes.mail_reader.READ_SECONDS_MAX", 60.0)
-
+def test_a_large_mail_with_several_signatures_fits() -> None:
     async def main() -> None:
         mail = DSN + b"x" * 70 + (b"\r\n" + b"y" * 76) * 140_000
         for _ in range(4):

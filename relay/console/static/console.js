@@ -152,12 +152,13 @@
     return changed;
   }
 
-  // Times that pass, and pictures of them, are no change. What is the same stays, with what somebody is typing into it.
+  // Times that pass, pictures of them, and what lets a form be sent once are no change. What is the same stays, with what
+  // somebody is typing into it.
   const PASSING = "time, figcaption, svg";
   function isSame(part, fresh) {
     const [before, now] = [part, fresh].map((whole) => {
       const copy = whole.cloneNode(true);
-      all(PASSING, copy).forEach((passing) => passing.replaceWith(passing.dateTime ?? ""));
+      all(`${PASSING}, input[name=once]`, copy).forEach((passing) => passing.replaceWith(passing.dateTime ?? ""));
       return copy.innerHTML;
     });
     return before === now;

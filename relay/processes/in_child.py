@@ -67,6 +67,9 @@ def _answer(program: Any, stream: BinaryIO, cpu_seconds_max: float) -> None:
 
 
 def _give_up_rights() -> None:
+    # Whoever began the relay may have had it ignored, or blocked.
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
     own_rights.gain_nothing()
     own_rights.limit("RLIMIT_NOFILE", FILES_MAX)
     os.nice(NICENESS)

@@ -35,7 +35,7 @@ from relay.processes.child import ChildStatistics, NoAnswer, Program, open_child
 from relay.processes.mail_questions import ReadMail, SignedBy, VerifySignatures
 
 CPU_SECONDS_MAX: Final = 2.0
-READ_SECONDS_MAX: Final = 30.0
+READ_SECONDS_MAX: Final = 20.0
 #: Children, one after the other, about one mail.
 ASKED_MAX: Final = 2
 DNS_SECONDS_MAX: Final = 5.0

@@ -108,3 +108,43 @@ def test_what_happens_while_the_page_is_asked_for_is_not_lost(tmp_path: Path) ->
             await when(page, f"document.querySelector('#m{message_id} .status.bad')")
 
     trio.run(main)
+
+
+def test_time_that_passes_is_no_change(tmp_path: Path) -> None:
+    chromium()
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world, open_browser() as browser:
+            page = await browser.open_page(width=1280)
+            await page.call("Page.addScriptToEvaluateOnNewDocument", source=f"{_KEPT}; keeps = true")
+            message_id = await world.send(to="tempfail@example.com")
+            await world.until(message_id, "deferred")
+            await open_signed_in(world, page, f"/messages/{message_id}")
+            # Its ticket is kept from it, so it has not looked yet.
+            await when(page, "document.body.dataset.kept === '1'")
+            await page.evaluate("document.querySelector('.verdict').stays = true")
+            await page.evaluate("document.querySelector('time + .nowrap').textContent = '(long ago)'")
+            await page.evaluate("release()")
+            await when(page, "document.querySelector('time + .nowrap').textContent !== '(long ago)'")
+            assert await page.evaluate("document.querySelector('.verdict').stays")
+            assert await page.evaluate("document.querySelector('[role=status].unseen').textContent") == ""
+
+    trio.run(main)
+
+
+def test_a_list_of_some_has_what_becomes_one_of_them_and_loses_what_is_none_any_more(tmp_path: Path) -> None:
+    chromium()
+
+    async def main() -> None:
+        async with open_world(tmp_path / "data") as world, open_browser() as browser:
+            page = await browser.open_page(width=1280)
+            await open_signed_in(world, page, "/messages?status=deferred")
+            await when(page, "document.querySelector('.live span')?.textContent.startsWith('Live')")
+            message_id = await world.send(to="tempfail@example.com")
+            await when(page, f"document.querySelector('#m{message_id} .status.slow')")
+            await world.command("queue_cancel", message=[message_id], reason="no more")
+            await when(
+                page, "document.querySelector('#list').textContent.includes('No message is like that.')"
+            )
+
+    trio.run(main)

@@ -47,78 +47,90 @@
   const live = one("[data-stream]");
   if (!live) return;
   const PAUSE_MS = 1500; // between two looks at the page
+  const LOOK_MS_MAX = 30000;
+  const MEANWHILE_MAX = 1000;
   const message = live.dataset.liveMessage;
-  const isList = live.hasAttribute("data-live-list");
-  let isOn = true, socket = null, isLooking = false, lastLook = 0, again = 1000;
+  const list = live.dataset.liveList; // "all", or "some": those that were asked for
+  let isOn = true, socket = null, tries = 0, timer = null, delay = 1000;
+  let isLooking = false, isWanted = false, lastLook = 0;
   let meanwhile = null; // events that came while the page is being asked for
 
   const line = document.createElement("p");
   line.className = "live";
   const said = document.createElement("span");
-  const toggle = button("Pause", () => { isOn = !isOn; isOn ? begin() : end("Paused."); show(); });
+  const toggle = button("Pause", () => { isOn = !isOn; end(isOn ? "Not live yet." : "Paused."); if (isOn) begin(); });
   toggle.className = "plain";
   line.append(said, toggle);
   live.before(line);
   function show(text) {
-    said.textContent = text ?? (isOn ? "Live: this page follows what happens." : "Paused.");
+    said.textContent = text ?? "Live: this page follows what happens.";
     toggle.textContent = isOn ? "Pause" : "Follow";
   }
 
-  function end(text) {
-    if (socket) { socket.onclose = null; socket.close(); socket = null; }
-    show(text);
-  }
-
+  // One try at a time: what an earlier one still brings is let go.
   async function begin() {
+    const mine = ++tries;
     try {
       const token = one("input[name=token]").value;
       const answer = await fetch(live.dataset.stream, { method: "POST", body: new URLSearchParams({ token }) });
       if (!answer.ok) throw new Error(answer.status);
       const { stream } = await answer.json();
-      if (!isOn || socket) return;
+      if (mine !== tries) return;
       socket = new WebSocket(new URL(stream, location.href.replace(/^http/, "ws")));
       socket.onopen = () => { show(); look(); }; // for what happened before
       socket.onmessage = (frame) => hear(JSON.parse(frame.data));
       socket.onclose = later;
-    } catch { later(); }
+    } catch { if (mine === tries) later(); }
+  }
+
+  function end(text) {
+    tries += 1;
+    clearTimeout(timer);
+    if (socket) { socket.onopen = socket.onclose = socket.onmessage = null; socket.close(); socket = null; }
+    show(text);
   }
 
   function later() {
-    socket = null;
-    show("Not live just now; trying again.");
-    setTimeout(() => { if (isOn && !socket) begin(); }, again);
-    again = Math.min(again * 2, 60000);
+    end("Not live just now; trying again.");
+    timer = setTimeout(begin, delay);
+    delay = Math.min(delay * 2, 60000);
   }
 
   // What comes while the page is being asked for may be about a row that comes with it, and may not be in it yet.
   function hear(event) {
-    if (meanwhile) meanwhile.push(event);
-    else if (concerns(event)) look();
+    if (!meanwhile) { if (concerns(event)) look(); }
+    else if (meanwhile.length < MEANWHILE_MAX) meanwhile.push(event);
+    else isWanted = true;
   }
 
   function concerns(event) {
     const id = String(event.messageId ?? event.about ?? "");
     if (message) return id === message || String(event.about ?? "") === message;
-    return one(`[data-message="${CSS.escape(id)}"]`, live) || (isList && /queued$/.test(event.type ?? ""));
+    if (list === "some") return id !== ""; // it may become one of them
+    return one(`[data-message="${CSS.escape(id)}"]`, live) || (list && /queued$/.test(event.type ?? ""));
   }
 
   function look() {
+    isWanted = true;
     if (isLooking) return;
     isLooking = true;
     setTimeout(async () => {
+      isWanted = false;
       meanwhile = [];
       lastLook = Date.now();
+      let isTaken = false;
       try {
-        const answer = await fetch(location.href);
+        const answer = await fetch(location.href, { signal: AbortSignal.timeout(LOOK_MS_MAX) });
         if (!answer.ok || answer.redirected) throw new Error(answer.status);
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-        again = 1000;
+        delay = 1000;
         if (isOn) take(page);
-      } catch { if (isOn) { end(); later(); } }
-      const heard = meanwhile;
+        isTaken = true;
+      } catch { if (isOn) later(); } // which looks when it listens again
+      const came = meanwhile;
       meanwhile = null;
       isLooking = false;
-      if (heard.some(concerns)) look();
+      if (isOn && isTaken && (isWanted || came.some(concerns))) look();
     }, Math.max(0, PAUSE_MS - (Date.now() - lastLook)));
   }
 
@@ -127,17 +139,15 @@
     for (const part of all("[data-live]")) {
       const fresh = page.getElementById(part.id);
       if (!fresh) continue;
-      if (part.tagName === "TBODY") changed += takeRows(part, fresh);
+      const [rows, freshRows] = [one("[data-rows]", part), one("[data-rows]", fresh)];
+      if (rows && freshRows) changed += takeRows(rows, freshRows);
       else if (isSame(part, fresh)) takeTimes(part, fresh);
-      else {
-        changed += 1;
-        keepFocus(part, () => part.replaceChildren(...fresh.childNodes));
-        part.toggleAttribute("data-live", fresh.hasAttribute("data-live")); // an empty list has rows of its own now
-      }
+      else { changed += 1; keepFocus(part, () => part.replaceChildren(...fresh.childNodes)); }
     }
     if (changed) heard.textContent = changed === 1 ? "One change." : `${changed} changes.`;
   }
 
+  // A row that is the same stays where it is: what is moved loses its focus, and shows once more that it is new.
   function takeRows(body, fresh) {
     const old = all("tr", body);
     let changed = 0;
@@ -148,14 +158,18 @@
       changed += 1;
       return row;
     });
-    if (changed || rows.length !== old.length) keepFocus(body, () => body.replaceChildren(...rows));
+    keepFocus(body, () => {
+      old.filter((row) => !rows.includes(row)).forEach((row) => row.remove());
+      rows.forEach((row, at) => { if (body.children[at] !== row) body.insertBefore(row, body.children[at] ?? null); });
+    });
     return changed;
   }
 
   // Times that pass, pictures of them, and what lets a form be sent once are no change. What is the same stays, with what
   // somebody is typing into it.
-  const PASSING = "time, figcaption, svg";
+  const PASSING = "time, time + .nowrap, figcaption, svg";
   function isSame(part, fresh) {
+    if (all(PASSING, part).length !== all(PASSING, fresh).length) return false;
     const [before, now] = [part, fresh].map((whole) => {
       const copy = whole.cloneNode(true);
       all(`${PASSING}, input[name=once]`, copy).forEach((passing) => passing.replaceWith(passing.dateTime ?? ""));
@@ -172,7 +186,9 @@
   function keepFocus(part, change) {
     const focused = part.contains(document.activeElement) ? document.activeElement : null;
     change();
-    if (focused?.href) all("a", part).find((link) => link.href === focused.href)?.focus();
+    if (!focused || part.contains(focused)) return;
+    const isLikeIt = (each) => each.tagName === focused.tagName && each.href === focused.href && each.textContent === focused.textContent;
+    all("a, button, summary", part).find(isLikeIt)?.focus();
   }
 
   addEventListener("pagehide", () => end());

@@ -40,13 +40,13 @@ class Seen(NamedTuple):
 
 class Visitor:
     def __init__(self, world: World, address: str = "127.0.0.1") -> None:
-        self._world = world
+        self.world = world
         self._address = address
         self.cookie = ""
 
     async def sign_in(self, did: str = DID, key: str | None = None) -> Seen:
         if key is None:
-            key = self._world.credentials["Authorization"].removeprefix("Bearer ")
+            key = self.world.credentials["Authorization"].removeprefix("Bearer ")
         seen = await self.post("/sign-in", {"did": did, "key": key}, token=None)
         self.keep(seen)
         return seen
@@ -79,7 +79,7 @@ class Visitor:
     async def _open(self, method: str, path: str, headers: dict[str, str], **more: Any) -> Seen:
         cookie = {"Cookie": self.cookie} if self.cookie else {}
         scope = {"client": (self._address, 0)}
-        answer = await self._world.client.open(
+        answer = await self.world.client.open(
             HOME + path, method=method, headers={**headers, **cookie}, scope_base=scope, **more
         )
         return Seen(answer.status_code, (await answer.get_data()).decode(), _lower(answer.headers))

@@ -175,8 +175,8 @@ class Browser:
         return self._awaited.setdefault((session, method), trio.Event())
 
     async def open_page(self, *, width: int, height: int = 640) -> Page:
-        """A new tab of this size, in which JavaScript is off."""
-        target = (await self.call("Target.createTarget", url="about:blank"))["targetId"]
+        """A window of this size, in which JavaScript is off. Not a tab: that would hide the one before it."""
+        target = (await self.call("Target.createTarget", url="about:blank", newWindow=True))["targetId"]
         session = (await self.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
         page = Page(self, session)
         for domain in ("Page", "Runtime", "Accessibility"):

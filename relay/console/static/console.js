@@ -47,12 +47,14 @@
   const live = one("[data-stream]");
   if (!live) return;
   const PAUSE_MS = 1500; // between two looks at the page
-  const LOOK_MS_MAX = 30000;
+  const PAUSE_MS_MAX = 60000; // where the relay has trouble
+  const ANSWER_MS_MAX = 30000;
   const MEANWHILE_MAX = 1000;
   const message = live.dataset.liveMessage;
   const list = live.dataset.liveList; // "all", or "some": those that were asked for
+  const address = live.dataset.livePage ?? location.href; // a form may have been answered with this page
   let isOn = true, socket = null, tries = 0, timer = null, delay = 1000;
-  let isLooking = false, isWanted = false, lastLook = 0;
+  let isLooking = false, isWanted = false, lastLook = -Infinity, pause = PAUSE_MS, takenAt = -Infinity;
   let meanwhile = null; // events that came while the page is being asked for
 
   const line = document.createElement("p");
@@ -63,8 +65,21 @@
   line.append(said, toggle);
   live.before(line);
   function show(text) {
-    said.textContent = text ?? "Live: this page follows what happens.";
+    said.textContent = text;
     toggle.textContent = isOn ? "Pause" : "Follow";
+  }
+
+  async function ask(where, more) {
+    const answer = await fetch(where, { ...more, signal: AbortSignal.timeout(ANSWER_MS_MAX) });
+    if (answer.redirected || answer.status === 401 || answer.status === 403) signedOut();
+    if (answer.redirected || !answer.ok) throw new Error(answer.status);
+    return answer;
+  }
+
+  // This page's token is of a session that is over: only another page has another.
+  function signedOut() {
+    isOn = false;
+    end("Not live any more: load this page again, and sign in where you are asked to.");
   }
 
   // One try at a time: what an earlier one still brings is let go.
@@ -72,12 +87,10 @@
     const mine = ++tries;
     try {
       const token = one("input[name=token]").value;
-      const answer = await fetch(live.dataset.stream, { method: "POST", body: new URLSearchParams({ token }) });
-      if (!answer.ok) throw new Error(answer.status);
-      const { stream } = await answer.json();
+      const { stream } = await (await ask(live.dataset.stream, { method: "POST", body: new URLSearchParams({ token }) })).json();
       if (mine !== tries) return;
       socket = new WebSocket(new URL(stream, location.href.replace(/^http/, "ws")));
-      socket.onopen = () => { show(); look(); }; // for what happened before
+      socket.onopen = () => { delay = 1000; show("Live: this page follows what happens."); look(); }; // for what was before
       socket.onmessage = (frame) => hear(JSON.parse(frame.data));
       socket.onclose = later;
     } catch { if (mine === tries) later(); }
@@ -93,7 +106,7 @@
   function later() {
     end("Not live just now; trying again.");
     timer = setTimeout(begin, delay);
-    delay = Math.min(delay * 2, 60000);
+    delay = Math.min(delay * 2, PAUSE_MS_MAX);
   }
 
   // What comes while the page is being asked for may be about a row that comes with it, and may not be in it yet.
@@ -112,26 +125,25 @@
 
   function look() {
     isWanted = true;
-    if (isLooking) return;
+    if (isLooking || document.hidden) return; // it is looked again then
     isLooking = true;
     setTimeout(async () => {
       isWanted = false;
       meanwhile = [];
-      lastLook = Date.now();
-      let isTaken = false;
       try {
-        const answer = await fetch(location.href, { signal: AbortSignal.timeout(LOOK_MS_MAX) });
-        if (!answer.ok || answer.redirected) throw new Error(answer.status);
-        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-        delay = 1000;
+        const page = new DOMParser().parseFromString(await (await ask(address)).text(), "text/html");
         if (isOn) take(page);
-        isTaken = true;
-      } catch { if (isOn) later(); } // which looks when it listens again
+        pause = PAUSE_MS;
+      } catch {
+        isWanted = true;
+        pause = Math.min(pause * 2, PAUSE_MS_MAX);
+      }
       const came = meanwhile;
       meanwhile = null;
       isLooking = false;
-      if (isOn && isTaken && (isWanted || came.some(concerns))) look();
-    }, Math.max(0, PAUSE_MS - (Date.now() - lastLook)));
+      lastLook = performance.now();
+      if (isOn && (isWanted || came.some(concerns))) look();
+    }, Math.max(0, pause - (performance.now() - lastLook)));
   }
 
   function take(page) {
@@ -142,7 +154,11 @@
       const [rows, freshRows] = [one("[data-rows]", part), one("[data-rows]", fresh)];
       if (rows && freshRows) changed += takeRows(rows, freshRows);
       else if (isSame(part, fresh)) takeTimes(part, fresh);
-      else { changed += 1; keepFocus(part, () => part.replaceChildren(...fresh.childNodes)); }
+      else {
+        if (part.dataset.live !== "quiet") changed += 1;
+        keepFocus(part, () => part.replaceChildren(...fresh.childNodes));
+        takenAt = performance.now();
+      }
     }
     if (changed) heard.textContent = changed === 1 ? "One change." : `${changed} changes.`;
   }
@@ -188,10 +204,18 @@
     change();
     if (!focused || part.contains(focused)) return;
     const isLikeIt = (each) => each.tagName === focused.tagName && each.href === focused.href && each.textContent === focused.textContent;
-    all("a, button, summary", part).find(isLikeIt)?.focus();
+    all("a, button, summary, [tabindex]", part).find(isLikeIt)?.focus({ preventScroll: true });
   }
 
-  addEventListener("pagehide", () => end());
+  // A click that was meant for the button which stood there a moment ago.
+  document.addEventListener("click", (click) => {
+    if (performance.now() - takenAt < 700 && click.target.closest("[data-live] button")) click.preventDefault();
+  }, true);
+
+  document.addEventListener("visibilitychange", () => { if (isOn) look(); });
+  addEventListener("online", () => { if (isOn) look(); });
+  addEventListener("pagehide", () => end("Not live just now."));
+  addEventListener("pageshow", (shown) => { if (shown.persisted && isOn) begin(); });
   show("Not live yet.");
   begin();
 })();

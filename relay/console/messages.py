@@ -51,14 +51,11 @@ async def messages(visit: Visit) -> Context:
             raise
         visit.refused(refusal)
         found = FindAnswer([], None, None)
-        is_refused = True
-    else:
-        is_refused = False
     return {
         "found": found,
         "given": given,
         "is_filtered": bool(kept),
-        "is_refused": is_refused,
+        "is_refused": visit.status != 200,
         "is_detailed": any(given[name] for name in _SELDOM),
         "keep": urlencode(kept) + "&" if kept else "",
         "is_newest": visit.argument("after") is None,

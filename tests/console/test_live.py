@@ -9,9 +9,9 @@ from pathlib import Path
 
 import trio
 
-from tests.console.visitor import HOME, Visitor
+from tests.console.visitor import HOME, Visitor, signed_in
 from tests.world.browser import Browser, Page, chromium, open_browser
-from tests.world.relay import World, open_world
+from tests.world.relay import open_world
 
 PATIENCE_SECONDS = 30
 _WHEN = """new Promise((seen, late) => {{
@@ -53,12 +53,6 @@ _KEPT = """(() => {
   window.release = () => { window.keeps = false; kept.forEach((give) => give()); };
 })()"""
 _IS_LIVE = "document.querySelector('.live span')?.textContent.startsWith('Live')"
-
-
-async def signed_in(world: World) -> Visitor:
-    visitor = Visitor(world)
-    await visitor.sign_in()
-    return visitor
 
 
 async def go(visitor: Visitor, page: Page, path: str) -> None:

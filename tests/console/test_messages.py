@@ -13,17 +13,11 @@ import trio
 
 from relay.console.message_contents import PREVIEW_POLICY
 from relay.events import MessageQueued, SendAccepted
-from tests.console.visitor import Seen, Visitor
+from tests.console.visitor import Seen, Visitor, signed_in
 from tests.operator_console.visitor import open_door
-from tests.world.relay import OTHER_DID, OTHER_DOMAIN, World, open_world, run
+from tests.world.relay import OTHER_DID, OTHER_DOMAIN, open_world, run
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>\u202egnp.exe\u2066\u200b{{7*7}}'
-
-
-async def signed_in(world: World) -> Visitor:
-    visitor = Visitor(world)
-    await visitor.sign_in()
-    return visitor
 
 
 def text_of(seen: Seen) -> str:
@@ -120,6 +114,8 @@ def test_what_waits_is_cancelled_once_and_what_was_tried_is_not(tmp_path: Path) 
             sent = await world.send()
             await world.until_final(sent)
             refused = await visitor.post(f"/messages/{sent}/cancel", {})
+            # What is shown there is live by the address of the page that it is.
+            assert f'data-live-page="/console/messages/{sent}"' in refused.html
             assert refused.status == 409
             assert 'role="alert"' in refused.html
 
@@ -344,6 +340,10 @@ def test_each_thing_to_look_for_finds_its_own(tmp_path: Path) -> None:
                 "did=did:plc:x",
                 "from=a@b.c",
             ):
-                assert (await visitor.get(f"/messages?{wrong}")).status == 400, wrong
+                refused = await visitor.get(f"/messages?{wrong}")
+                assert refused.status == 400, wrong
+                # It would be refused each time that it is asked for.
+                assert "data-stream" not in refused.html
+            assert "data-stream" in (await visitor.get("/messages")).html
 
     run(main)

@@ -19,8 +19,8 @@ from relay.events import (
     WebhookRewound,
     WebhookSecretRotated,
 )
-from tests.console.visitor import Seen, Visitor
-from tests.world.relay import DID, DOMAIN, OTHER_DID, OTHER_DOMAIN, World, open_world, run
+from tests.console.visitor import Seen, Visitor, signed_in
+from tests.world.relay import DID, DOMAIN, OTHER_DID, OTHER_DOMAIN, open_world, run
 
 HOOK = "https://hooks.example/%3Cscript%3E"
 PAGES = ("/suppressions", "/domains", f"/domains/{DOMAIN}", "/keys", "/webhooks", "/forwarding")
@@ -31,12 +31,6 @@ HOSTILE = "\"><script>alert(1)</script>'{{7*7}}\u202eevil"
 def said(page: Seen) -> str:
     """What stands on top of a page."""
     return re.sub("<[^>]+>", "", " ".join(re.findall(r'<p class="said.*?</p>', page.html)))
-
-
-async def signed_in(world: World) -> Visitor:
-    visitor = Visitor(world)
-    await visitor.sign_in()
-    return visitor
 
 
 async def done(visitor: Visitor, path: str, form: dict[str, object]) -> str:

@@ -87,3 +87,9 @@ class Visitor:
 
 def _lower(headers: Any) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
+
+
+async def signed_in(world: World) -> Visitor:
+    visitor = Visitor(world)
+    await visitor.sign_in()
+    return visitor
